@@ -1,0 +1,27 @@
+"""What an item is."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_ID = 2**63 - 1
+
+
+class ItemDraft(BaseModel):
+    """An item as a client writes it. The price is in cents."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+
+    name: str = Field(min_length=1, max_length=100)
+    description: str = Field(default="", max_length=1000)
+    price_cents: int = Field(ge=0, le=100_000_000, strict=True)
+
+
+class Item(BaseModel):
+    """An item as it is in the record. `version` counts its changes from 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    name: str
+    description: str
+    price_cents: int
+    version: int

@@ -1,0 +1,95 @@
+"""The parts of one worker, and how they are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from app.admission import Admission
+from app.cache import Cache
+from app.catalogue import Catalogue
+from app.faults import FaultBoard
+from app.health import Health
+from app.link import RedisLink, connect
+from app.metrics import Metrics
+from app.monitor import Monitor
+from app.records import Records
+from app.release import Release
+from app.sessions import Sessions
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a request may need."""
+
+    settings: Settings
+    link: RedisLink
+    records: Records
+    catalogue: Catalogue
+    sessions: Sessions
+    health: Health
+    admission: Admission
+    faults: FaultBoard
+    metrics: Metrics
+    monitor: Monitor
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Opened and watched over; closed in reverse order, also when the start fails half-way."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.link.close)
+            stack.push_async_callback(self.records.close)
+            await self.records.open()
+            await self.monitor.look()
+            await stack.enter_async_context(_in_background(self.monitor))
+            yield
+
+
+def build(settings: Settings, release: Release, metrics: Metrics) -> Services:
+    """All parts, none of them opened yet. Raises SettingsError."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    link = RedisLink(connect(settings), settings.redis_timeout, metrics)
+    records = Records(settings.record_file)
+    catalogue = Catalogue(records, Cache(link, settings.cache_ttl, metrics), metrics)
+    return Services(
+        settings=settings,
+        link=link,
+        records=records,
+        catalogue=catalogue,
+        sessions=Sessions(link, settings.session_ttl, metrics),
+        health=Health(link, records, release.version),
+        admission=Admission(settings.max_in_flight),
+        faults=FaultBoard(settings.state_dir / "faults.json", enabled=settings.faults_enabled, release=release.faults),
+        metrics=metrics,
+        monitor=Monitor(link, catalogue, metrics),
+    )
+
+
+@asynccontextmanager
+async def _in_background(monitor: Monitor) -> AsyncIterator[None]:
+    task = asyncio.create_task(monitor.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _of(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+async def _admitted(request: Request) -> AsyncIterator[None]:
+    services = _of(request)
+    with services.admission.enter():
+        await services.faults.strike()
+        yield
+
+
+Parts = Annotated[Services, Depends(_of)]
+Admitted = Depends(_admitted)
