@@ -18,7 +18,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         extra = "".join(f" {name}={_text(value)}" for name, value in getattr(record, "fields", {}).items())
-        line = f"{_time(record)} {record.levelname} {record.name} pid={record.process} {record.getMessage().strip()}{extra}"
+        head = f"{_time(record)} {record.levelname} {record.name} pid={record.process}"
+        line = f"{head} {record.getMessage().strip()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -47,7 +47,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        word = {401: "not_logged_in", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        word = {400: "invalid", 401: "not_logged_in", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
         return problem(error.status_code, word.get(error.status_code, "refused"), error.detail, error.headers)
 
     @app.exception_handler(Exception)

@@ -29,6 +29,7 @@ class Services:
     settings: Settings
     link: RedisLink
     records: Records
+    cache: Cache
     catalogue: Catalogue
     sessions: Sessions
     health: Health
@@ -54,11 +55,13 @@ def build(settings: Settings, release: Release, metrics: Metrics) -> Services:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     link = RedisLink(connect(settings), settings.redis_timeout, metrics)
     records = Records(settings.record_file)
-    catalogue = Catalogue(records, Cache(link, settings.cache_ttl, metrics), metrics)
+    cache = Cache(link, settings.cache_ttl, metrics)
+    catalogue = Catalogue(records, cache, metrics)
     return Services(
         settings=settings,
         link=link,
         records=records,
+        cache=cache,
         catalogue=catalogue,
         sessions=Sessions(link, settings.session_ttl, metrics),
         health=Health(link, records, release.version),

@@ -1,0 +1,82 @@
+"""The app, in this process or as real gunicorn workers, against a real Redis."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.services import Services
+from app.settings import Settings
+from tests.servers import AppServer, RedisServer, redis_server
+
+__all__ = ["redis_server"]
+
+
+class LocalApp:
+    """The app in this process, as one worker sees it, and a client for it."""
+
+    def __init__(self, api: FastAPI, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.parts: Services = api.state.services
+
+    async def new_item(self, name: str = "lamp", price_cents: int = 1999) -> int:
+        response = await self.client.post("/items", json={"name": name, "price_cents": price_cents})
+        assert response.status_code == 201, response.text
+        item_id: int = response.json()["id"]
+        return item_id
+
+    async def cached(self, item_id: int) -> str:
+        """What X-Cache says about one more read."""
+        return (await self.client.get(f"/items/{item_id}")).headers["x-cache"]
+
+    def figure(self, name: str, **labels: str) -> float:
+        """One sample of this worker's metrics."""
+        return self.parts.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def settings_for(server: RedisServer, folder: Path, **changes: object) -> Settings:
+    """Settings for a local app; Redis gets a long timeout, so that a slow machine is not taken for an outage."""
+    values: dict[str, object] = {
+        "app_env": "test",
+        "app_state_dir": folder / "state",
+        "release_dir": folder,
+        "redis_port": server.port,
+        "redis_password": server.password,
+        "redis_timeout": 2,
+    }
+    return Settings(_env_file=None, **(values | changes))  # type: ignore[call-arg, arg-type]
+
+
+@asynccontextmanager
+async def running_app(settings: Settings) -> AsyncIterator[LocalApp]:
+    """The app between start-up and shutdown. Several of them on one state folder are like several workers."""
+    api = create_app(settings)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(api.router.lifespan_context(api))
+        transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://app"))
+        yield LocalApp(api, client)
+
+
+@pytest.fixture
+async def local_app(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[LocalApp]:
+    async with running_app(settings_for(redis_server, tmp_path)) as app:
+        yield app
+
+
+@pytest.fixture
+def app_server(redis_server: RedisServer, tmp_path: Path) -> Iterator[AppServer]:
+    """The app as two gunicorn workers, not yet started; the test may still set `variables`."""
+    variables = {
+        "REDIS_PORT": str(redis_server.port),
+        "REDIS_PASSWORD": redis_server.password,
+        "WEB_CONCURRENCY": "2",
+        "FAULTS_ENABLED": "true",
+    }
+    server = AppServer(tmp_path / "app", variables)
+    yield server
+    server.stop()

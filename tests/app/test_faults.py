@@ -1,0 +1,103 @@
+"""Faults happen when asked for, reach every worker, and go when told; without the setting there are none."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import LocalApp, running_app, settings_for
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+async def faulty(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
+    """Two workers on one state folder, faults enabled."""
+    settings = settings_for(redis_server, tmp_path, faults_enabled=True)
+    async with running_app(settings) as first, running_app(settings) as second:
+        yield first, second
+
+
+async def test_no_route_without_the_setting(local_app: LocalApp) -> None:
+    """Unless FAULTS_ENABLED, /faults does not exist, and a left-over file does nothing."""
+    board = local_app.parts.faults
+    (local_app.parts.settings.state_dir / "faults.json").write_text('{"error_rate": 1}')
+    assert (await local_app.client.put("/faults", json={"error_rate": 1})).status_code == 404
+    assert (await local_app.client.get("/items")).status_code == 200
+    assert not board.enabled
+
+
+async def test_errors_reach_every_worker_and_go(faulty: tuple[LocalApp, LocalApp]) -> None:
+    """PUT at one worker makes the other one fail too; DELETE ends it for both; health and metrics are spared."""
+    first, second = faulty
+    assert (await first.client.put("/faults", json={"error_rate": 1})).status_code == 200
+    for app in faulty:
+        assert (await app.client.get("/items")).status_code == 500
+        assert (await app.client.post("/login", json={"username": "ada"})).status_code == 500
+        assert [(await app.client.get(path)).status_code for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+    assert (await second.client.delete("/faults")).status_code == 204
+    for app in faulty:
+        assert (await app.client.get("/items")).status_code == 200
+
+
+async def test_error_rate_is_a_share(faulty: tuple[LocalApp, LocalApp]) -> None:
+    """An error rate of one half fails about half of the requests."""
+    first, _ = faulty
+    await first.client.put("/faults", json={"error_rate": 0.5})
+    failed = [(await first.client.get("/items")).status_code == 500 for _ in range(200)]
+    assert 60 < sum(failed) < 140  # less than one in ten million runs falls outside
+
+
+async def test_latency(faulty: tuple[LocalApp, LocalApp]) -> None:
+    """Latency delays each request, and does not hold up the others."""
+    first, _ = faulty
+    await first.client.put("/faults", json={"latency_ms": 300})
+    begin = time.monotonic()
+    await asyncio.gather(*(first.client.get("/items") for _ in range(10)))
+    assert 0.3 <= time.monotonic() - begin < 2
+
+
+async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp]) -> None:
+    """Leaked memory is resident: the gauge that an alert would watch sees it."""
+    first, _ = faulty
+    first.parts.metrics.measure_memory()
+    before = first.figure("app_resident_memory_bytes")
+    await first.client.put("/faults", json={"leak_bytes": 16 * 2**20})
+    for _ in range(4):
+        await first.client.get("/items")
+    first.parts.metrics.measure_memory()
+    assert first.figure("app_resident_memory_bytes") - before > 48 * 2**20
+
+
+async def test_faults_of_a_release_stay(redis_server: RedisServer, tmp_path: Path) -> None:
+    """DELETE takes back what PUT did, not what the release brought: only another release heals that."""
+    (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 1.0\n")
+    async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True)) as app:
+        await app.client.put("/faults", json={"latency_ms": 1})
+        assert (await app.client.get("/faults")).json() == {
+            "error_rate": 1.0, "latency_ms": 1, "leak_bytes": 0, "crash": "no",
+        }  # fmt: skip
+        await app.client.delete("/faults")
+        assert (await app.client.get("/items")).status_code == 500
+
+
+@pytest.mark.parametrize("body", [{"error_rate": 2}, {"latency_ms": -1}, {"crash": "host"}, {"unknown": 1}, []])
+async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], body: object) -> None:
+    """A fault that does not exist, or out of its range, is 422 and changes nothing."""
+    first, _ = faulty
+    assert (await first.client.put("/faults", json=body)).status_code == 422
+    assert not first.parts.faults.current().any()
+
+
+async def test_full_worker_refuses(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A worker with MAX_IN_FLIGHT requests in hand says 503 at once; health still answers; it recovers by itself."""
+    async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
+        await app.client.put("/faults", json={"latency_ms": 500})
+        answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))
+        await asyncio.sleep(0)
+        assert (await app.client.get("/readyz")).status_code == 200
+        assert sorted(answer.status_code for answer in await answers) == [200, 200, 503, 503, 503]
+        assert {answer.json()["error"] for answer in await answers if answer.status_code == 503} == {"overloaded"}
+        await app.client.delete("/faults")
+        assert (await app.client.get("/items")).status_code == 200

@@ -1,0 +1,67 @@
+"""Log lines can be filtered by level, status and route, and cannot be forged by a client."""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from app.logs import JsonFormatter, TextFormatter, Throttle, fields
+from tests.app.conftest import LocalApp
+
+
+def record(message: str, **values: object) -> logging.LogRecord:
+    made = logging.LogRecord("app.test", logging.ERROR, __file__, 1, message, None, None)
+    made.__dict__ |= fields(**values)
+    return made
+
+
+def test_text_line() -> None:
+    """A text line has time, level, logger, pid, message, fields; a value with spaces is quoted."""
+    line = TextFormatter().format(record("GET /items", status=500, user='a "b"', cache=None))
+    assert line.split(" ", 1)[0].endswith("Z")
+    assert line.endswith('GET /items status=500 user="a \\"b\\""') and " ERROR app.test pid=" in line
+
+
+def test_value_cannot_start_a_line() -> None:
+    """A line break in a value is escaped: one event is one line, whatever a client sends."""
+    assert "\n" not in TextFormatter().format(record("x", path="a\nERROR forged"))
+
+
+def test_json_line() -> None:
+    """A JSON line is one object with the traceback inside."""
+    try:
+        raise ModuleNotFoundError("No module named 'prices'")
+    except ModuleNotFoundError:
+        made = record("could not start", status=500)
+        made.exc_info = sys.exc_info()
+    line = JsonFormatter().format(made)
+    entry = json.loads(line)
+    assert "\n" not in line
+    assert (entry["level"], entry["status"]) == ("ERROR", 500)
+    assert "ModuleNotFoundError: No module named 'prices'" in entry["traceback"]
+
+
+def test_throttle_says_how_much_it_held_back() -> None:
+    """One event of a kind in each period; the next one says how many were held back."""
+    now = 0.0
+    throttle = Throttle(5, lambda: now)
+    assert [throttle.held_back("a"), throttle.held_back("b"), throttle.held_back("a")] == [0, 0, None]
+    now = 5.0
+    assert [throttle.held_back("a"), throttle.held_back("b")] == [1, 0]
+
+
+async def test_access_lines(local_app: LocalApp, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request leaves one line with status and route template; a 5xx is an ERROR; the user is named."""
+    caplog.set_level(logging.INFO, "app.access")
+    await local_app.client.post("/login", json={"username": "ada"})
+    await local_app.client.get("/me")
+    await local_app.client.get("/items/1%0aERROR")
+    lines = [TextFormatter().format(each) for each in caplog.records if each.name == "app.access"]
+    assert len(lines) == 3
+    assert "route=/me user=ada" in lines[1] and "status=200" in lines[1]
+    assert "GET /items/1%0AERROR" in lines[2]
+    await local_app.parts.records._run(lambda connection: connection.execute("DROP TABLE item"))
+    await local_app.client.get("/items")
+    last = TextFormatter().format([each for each in caplog.records if each.name == "app.access"][-1])
+    assert " ERROR app.access " in last and "status=503" in last

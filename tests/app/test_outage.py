@@ -1,0 +1,171 @@
+"""When Redis is away the app degrades, says so, stays fast, and comes back by itself."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import LocalApp, running_app, settings_for
+from tests.servers import RedisServer
+
+TIMEOUT = 0.25
+SLACK = 1.0  # for a machine that is busy with other things
+
+
+async def wait_for_header(app: LocalApp, item_id: int, value: str) -> None:
+    async with asyncio.timeout(15):
+        while await app.cached(item_id) != value:
+            await asyncio.sleep(0.02)
+
+
+async def test_killed_redis_is_survived(redis_server: RedisServer, tmp_path: Path) -> None:
+    """kill -9: items come from the record at once, marked as degraded, and hits come back without a restart."""
+    async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
+        item_id = await app.new_item()
+        await wait_for_header(app, item_id, "hit")
+        redis_server.kill()
+        begin = time.monotonic()
+        answers = [await app.client.get(f"/items/{item_id}") for _ in range(20)]
+        assert time.monotonic() - begin < TIMEOUT + SLACK
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["x-cache"] for answer in answers} == {"bypass"}
+        assert {answer.headers["x-degraded"] for answer in answers} == {"redis"}
+        assert app.figure("app_redis_up") == 0
+        redis_server.start()
+        await wait_for_header(app, item_id, "hit")
+        assert "x-degraded" not in (await app.client.get(f"/items/{item_id}")).headers
+        assert app.figure("app_redis_up") == 1
+
+
+async def test_hung_redis_costs_one_timeout(redis_server: RedisServer, tmp_path: Path) -> None:
+    """SIGSTOP: the readers in flight wait for one timeout together, and nobody after them waits at all."""
+    async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
+        item_id = await app.new_item()
+        await wait_for_header(app, item_id, "hit")
+        redis_server.hang()
+        begin = time.monotonic()
+        first = await asyncio.gather(*(app.client.get(f"/items/{item_id}") for _ in range(30)))
+        assert time.monotonic() - begin < TIMEOUT + SLACK
+        begin = time.monotonic()
+        later = [await app.client.get(f"/items/{item_id}") for _ in range(100)]
+        assert time.monotonic() - begin < SLACK
+        assert {answer.headers["x-cache"] for answer in [*first, *later]} == {"bypass"}
+        redis_server.resume()
+        await wait_for_header(app, item_id, "hit")
+
+
+async def test_write_during_an_outage_is_seen_after_it(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Redis comes back with its old copies; what was written meanwhile is told to it before it is used again."""
+    async with running_app(settings_for(redis_server, tmp_path)) as app:
+        item_id = await app.new_item("old")
+        await wait_for_header(app, item_id, "hit")
+        redis_server.kill()
+        written = await app.client.put(f"/items/{item_id}", json={"name": "new", "price_cents": 2})
+        assert (written.status_code, written.headers["x-degraded"]) == (200, "redis")
+        redis_server.start()
+        async with asyncio.timeout(15):
+            while (answer := await app.client.get(f"/items/{item_id}")).headers["x-cache"] != "hit":
+                assert answer.json()["name"] == "new"
+        assert answer.json()["name"] == "new"
+        assert await app.parts.records.stale(1) == []
+
+
+async def test_change_whose_writer_died_is_told_by_another(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A worker that dies between the commit and the telling leaves a row; any worker then tells the cache."""
+    async with running_app(settings_for(redis_server, tmp_path)) as app:
+        item_id = await app.new_item("old")
+        await wait_for_header(app, item_id, "hit")
+        draft = (await app.client.get(f"/items/{item_id}")).json()
+        assert draft["name"] == "old"
+        await app.parts.records.delete(item_id)
+        async with asyncio.timeout(10):
+            while (await app.client.get(f"/items/{item_id}")).status_code != 404:
+                await asyncio.sleep(0.05)
+
+
+async def test_app_starts_without_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Redis need not be there first: the app starts degraded, and uses it when it comes."""
+    redis_server.stop()
+    async with running_app(settings_for(redis_server, tmp_path)) as app:
+        item_id = await app.new_item()
+        assert await app.cached(item_id) == "bypass"
+        redis_server.start()
+        await wait_for_header(app, item_id, "hit")
+
+
+async def test_sessions_say_503_without_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Login, logout and /me cannot do their work without Redis: 503, a reason in JSON, and a time to try again."""
+    async with running_app(settings_for(redis_server, tmp_path)) as app:
+        await app.client.post("/login", json={"username": "ada"})
+        redis_server.kill()
+        answers = [
+            await app.client.get("/me"),
+            await app.client.post("/login", json={"username": "ada"}),
+            await app.client.post("/logout"),
+        ]
+        assert [answer.status_code for answer in answers] == [503, 503, 503]
+        assert {answer.json()["error"] for answer in answers} == {"sessions_unavailable"}
+        assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+        assert "session_id" in app.client.cookies
+        assert app.figure("sessions_total", event="unavailable") == 3
+        redis_server.start()
+        async with asyncio.timeout(15):
+            while (await app.client.get("/me")).status_code != 200:
+                await asyncio.sleep(0.02)
+
+
+async def test_wrong_password_is_named(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A password mismatch is neither a crash nor "not reachable": readiness and the error count say what it is."""
+    async with running_app(settings_for(redis_server, tmp_path, redis_password="wrong")) as app:
+        ready = await app.client.get("/readyz")
+        assert ready.status_code == 503
+        assert "AuthenticationError" in ready.json()["parts"]["redis"]["detail"]
+        assert app.figure("redis_errors_total", operation="ping", kind="auth") >= 1
+        item_id = await app.new_item()
+        assert await app.cached(item_id) == "bypass"
+
+
+async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: RedisServer) -> None:
+    """A Redis that is full still answers PING: items are served all the same, and readiness says what is wrong."""
+    item_id = await local_app.new_item()
+    with redis_server.client() as client:
+        client.config_set("maxmemory", 1)
+        assert await local_app.cached(item_id) == "bypass"
+        ready = await local_app.client.get("/readyz")
+        client.config_set("maxmemory", 0)
+    assert (ready.status_code, ready.json()["missing"]) == (503, ["redis"])
+    assert local_app.figure("redis_errors_total", operation="ready", kind="oom") == 1
+    assert await local_app.cached(item_id) == "miss"
+
+
+async def test_readiness_names_redis(local_app: LocalApp, redis_server: RedisServer) -> None:
+    """/readyz is 200 with everything there, and without Redis 503 that names it; /livez does not care."""
+    assert (await local_app.client.get("/readyz")).json()["ready"] is True
+    redis_server.kill()
+    ready = await local_app.client.get("/readyz")
+    assert (ready.status_code, ready.json()["missing"]) == (503, ["redis"])
+    assert "redis.exceptions.ConnectionError" in ready.json()["parts"]["redis"]["detail"]
+    assert (await local_app.client.get("/livez")).status_code == 200
+
+
+async def test_log_tells_once_what_happened(
+    local_app: LocalApp, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the words that the runbook looks for, once and not once per request."""
+    item_id = await local_app.new_item()
+    redis_server.kill()
+    for _ in range(50):
+        await local_app.cached(item_id)
+    lines = [line for line in caplog.messages if "Redis connection not available. redis.exceptions" in line]
+    assert 1 <= len(lines) <= 3  # one of a kind: "get", and the monitor's "ping"
+
+
+async def test_readiness_names_the_record(local_app: LocalApp) -> None:
+    """A record that cannot be read is missing too, and requests for it say 503, not 500."""
+    await local_app.new_item()
+    await local_app.parts.records._run(lambda connection: connection.execute("ALTER TABLE item RENAME TO lost"))
+    ready = await local_app.client.get("/readyz")
+    assert (ready.status_code, ready.json()["missing"]) == (503, ["record"])
+    answer = await local_app.client.get("/items")
+    assert (answer.status_code, answer.json()["error"]) == (503, "record_unavailable")

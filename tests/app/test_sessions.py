@@ -1,0 +1,87 @@
+"""Sessions live in Redis under the browser's cookie, and end when they should."""
+
+import re
+from http.cookies import Morsel, SimpleCookie
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.conftest import LocalApp, running_app, settings_for
+from tests.servers import RedisServer
+
+
+def morsel_of(answer: httpx.Response) -> "Morsel[str]":
+    return SimpleCookie(answer.headers["set-cookie"])["session_id"]
+
+
+async def log_in(app: LocalApp, username: str = "ada") -> str:
+    answer = await app.client.post("/login", json={"username": username})
+    assert answer.status_code == 200
+    return morsel_of(answer).value
+
+
+@pytest.mark.parametrize(
+    ("changes", "secure"), [({}, ""), ({"session_cookie_secure": True}, True), ({"app_env": "production"}, True)]
+)
+async def test_cookie_attributes(
+    redis_server: RedisServer, tmp_path: Path, changes: dict[str, object], secure: object
+) -> None:
+    """The cookie is httponly, lax, for the whole site, lives as long as the session, and is secure where set so."""
+    async with running_app(settings_for(redis_server, tmp_path, session_ttl=120, **changes)) as app:
+        cookie = morsel_of(await app.client.post("/login", json={"username": "ada"}))
+        assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "lax", "/")
+        assert (cookie["max-age"], cookie["secure"]) == ("120", secure)
+        with redis_server.client() as client:
+            assert 118 <= client.ttl(f"session:{cookie.value}") <= 120
+
+
+async def test_login_then_me(local_app: LocalApp) -> None:
+    """After login /me says who; before it, 401."""
+    assert (await local_app.client.get("/me")).status_code == 401
+    await log_in(local_app, "grace")
+    assert (await local_app.client.get("/me")).json()["username"] == "grace"
+
+
+async def test_logout_deletes(local_app: LocalApp, redis_server: RedisServer) -> None:
+    """Logout deletes the key in Redis and the cookie, so that the id is worth nothing to whoever copied it."""
+    session_id = await log_in(local_app)
+    answer = await local_app.client.post("/logout")
+    assert (answer.status_code, morsel_of(answer)["max-age"]) == (204, "0")
+    with redis_server.client() as client:
+        assert not client.exists(f"session:{session_id}")
+    copied = await local_app.client.get("/me", headers={"cookie": f"session_id={session_id}"})
+    assert copied.status_code == 401
+    assert (await local_app.client.post("/logout")).status_code == 204
+
+
+async def test_login_changes_the_id(local_app: LocalApp, redis_server: RedisServer) -> None:
+    """A second login makes a new id and ends the old session: a planted id gains nothing."""
+    old = await log_in(local_app)
+    new = await log_in(local_app)
+    assert re.fullmatch(r"[\w-]{43}", new) and new != old
+    with redis_server.client() as client:
+        assert (client.exists(f"session:{old}"), client.exists(f"session:{new}")) == (0, 1)
+
+
+async def test_lost_session_is_counted(local_app: LocalApp, redis_server: RedisServer) -> None:
+    """A cookie whose session is not in Redis is 401 and counted: many of them at once mean that sessions were lost."""
+    await log_in(local_app)
+    with redis_server.client() as client:
+        client.flushall()
+    assert (await local_app.client.get("/me")).status_code == 401
+    assert local_app.figure("sessions_total", event="unknown") == 1
+
+
+@pytest.mark.parametrize("cookie", ["x", "a" * 44, "../../etc", "*" * 43, "item:1", "%0a" * 20])
+async def test_malformed_cookie_is_no_session(local_app: LocalApp, cookie: str) -> None:
+    """A cookie that we did not make never becomes a key in Redis."""
+    answer = await local_app.client.get("/me", headers={"cookie": f"session_id={cookie}"})
+    assert answer.status_code == 401
+    assert local_app.figure("sessions_total", event="unknown") == 0
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "a\n", "-a", "a" * 33, 7, None])
+async def test_username_is_checked(local_app: LocalApp, name: object) -> None:
+    """A username is short, lower-case and printable; anything else is 422."""
+    assert (await local_app.client.post("/login", json={"username": name})).status_code == 422

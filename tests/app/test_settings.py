@@ -1,0 +1,93 @@
+"""Settings and releases that cannot work are refused at start, each in a line that says what to change."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.release import read_release
+from app.settings import SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(("APP_", "REDIS_", "SESSION_", "CACHE_", "FAULTS_", "WEB_", "RELEASE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_defaults_work() -> None:
+    """No variable is needed."""
+    settings = load_settings()
+    assert (settings.redis_host, settings.redis_port, settings.app_port) == ("127.0.0.1", 6379, 8000)
+    assert not settings.faults_enabled
+
+
+def test_env_file_is_read_and_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`.env` gives settings; the environment goes above it; a variable set to nothing is not set."""
+    (tmp_path / ".env").write_text("REDIS_HOST=redis\nREDIS_PORT=6400\nREDIS_PASSWORD=s3cret\nAPP_PORT=\nOTHER=1\n")
+    monkeypatch.setenv("REDIS_PORT", "6401")
+    settings = load_settings()
+    assert (settings.redis_host, settings.redis_port, settings.app_port) == ("redis", 6401, 8000)
+    assert settings.redis_secret() == "s3cret"
+    assert "s3cret" not in repr(settings)
+
+
+def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All wrong variables are named at once, and no value is repeated: it may be a secret in the wrong place."""
+    text = refusal(monkeypatch, REDIS_PORT="s3cret", SESSION_TTL="0", LOG_LEVEL="LOUD")
+    assert [line.split(":")[0] for line in text.splitlines()] == ["LOG_LEVEL", "REDIS_PORT", "SESSION_TTL"]
+    assert "s3cret" not in text
+
+
+def test_faults_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS_ENABLED and APP_ENV=production do not go together."""
+    text = refusal(monkeypatch, APP_ENV="production", FAULTS_ENABLED="true")
+    assert text == "FAULTS_ENABLED must be false when APP_ENV is production"
+
+
+def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The password may come from a file; a file that is not there, and two passwords, are refused."""
+    (tmp_path / "password").write_text("s3cret\n")
+    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    assert load_settings().redis_secret() == "s3cret"
+    assert "not both" in refusal(monkeypatch, REDIS_PASSWORD="x")
+    monkeypatch.delenv("REDIS_PASSWORD")
+    assert "REDIS_PASSWORD_FILE: No such file" in refusal(monkeypatch, REDIS_PASSWORD_FILE=str(tmp_path / "none"))
+
+
+def test_release_folder(tmp_path: Path) -> None:
+    """RELEASE gives the version, release.toml the rest; a folder without either is the release `dev`."""
+    assert read_release(tmp_path, faults_enabled=False).version == "dev"
+    (tmp_path / "RELEASE").write_text("1.2.0\n")
+    (tmp_path / "release.toml").write_text('requires = ["PRICES_URL", "PATH"]\n')
+    release = read_release(tmp_path, faults_enabled=False)
+    assert release.version == "1.2.0"
+    with pytest.raises(SettingsError, match=r"^PRICES_URL: required by release 1\.2\.0, not set$"):
+        release.demand({"PATH": "/bin"})
+    release.demand({"PATH": "/bin", "PRICES_URL": "http://prices"})
+
+
+@pytest.mark.parametrize("text", ["requires = 7", "modules = [", "nonsense = true", "[faults]\nerror_rate = 2"])
+def test_malformed_release_is_refused(tmp_path: Path, text: str) -> None:
+    """A release.toml that says nothing sensible is refused, with its path."""
+    (tmp_path / "release.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"release\.toml"):
+        read_release(tmp_path, faults_enabled=True)
+
+
+def test_release_with_faults_needs_the_setting(tmp_path: Path) -> None:
+    """There is one switch for faults: a release cannot bring its own past it."""
+    (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 0.5\n")
+    with pytest.raises(SettingsError, match="FAULTS_ENABLED is false"):
+        read_release(tmp_path, faults_enabled=False)
+    assert read_release(tmp_path, faults_enabled=True).faults.error_rate == 0.5

@@ -1,0 +1,153 @@
+"""The real thing: gunicorn with several uvicorn workers."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers import AppServer, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def running(app_server: AppServer) -> Iterator[AppServer]:
+    app_server.start()
+    wait_until(lambda: figure(app_server, "app_workers") == 2, "both workers are there")
+    yield app_server
+
+
+def figure(server: AppServer, name: str, **labels: str) -> float:
+    """The sum of all samples of one name that have these labels."""
+    text = httpx.get(f"{server.url}/metrics").text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+def worker_pids(server: AppServer) -> set[int]:
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return {int(pid) for pid in children.read_text().split()}
+
+
+def hit_all(server: AppServer, path: str, times: int) -> set[int]:
+    """Requests on connections of their own, so that every worker gets some; the status codes."""
+    return {httpx.get(server.url + path).status_code for _ in range(times)}
+
+
+def served_by(server: AppServer) -> set[str]:
+    return set(re.findall(r"app\.access pid=(\d+) GET /items", server.log))
+
+
+def test_metrics_are_of_all_workers(running: AppServer) -> None:
+    """Whichever worker is asked, /metrics has the sum over all; the route is a template, never a path."""
+    rounds = 0
+    while len(served_by(running)) < 2:
+        rounds += 1
+        assert rounds < 50, "one worker got no request in 1000"
+        hit_all(running, "/items/1", 10)
+        hit_all(running, "/items/2?x=1", 10)
+    expected = 20 * rounds
+    for _ in range(10):
+        labels = {"route": "/items/{item_id}", "status": "404", "method": "GET"}
+        assert figure(running, "http_request_duration_seconds_count", **labels) == expected
+        assert figure(running, "cache_requests_total") == expected
+    hit_all(running, "/wp-login.php", 1)
+    text = httpx.get(f"{running.url}/metrics").text
+    assert "wp-login" not in text and "/items/1" not in text
+    assert figure(running, "http_request_duration_seconds_count", route="unmatched") == 1
+
+
+def test_metrics_survive_a_killed_worker(running: AppServer) -> None:
+    """kill -9 of a worker: its counts stay, its gauges go, and a new worker takes its place."""
+    hit_all(running, "/items/1", 20)
+    before = worker_pids(running)
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: len(worker_pids(running) - before) == 1, "a new worker")
+    wait_until(lambda: figure(running, "app_worker_starts_total") == 3, "three workers were started in all")
+    wait_until(lambda: figure(running, "app_workers") == 2, "two of them live")
+    assert figure(running, "http_request_duration_seconds_count", route="/items/{item_id}") == 20
+
+
+def test_ttin_ttou_hup(running: AppServer) -> None:
+    """The pid file names the master; TTIN and TTOU change the number of workers; HUP replaces them all."""
+    assert int((running.folder / "state" / "app.pid").read_text()) == running.pid
+    running.signal(signal.SIGTTIN)
+    wait_until(lambda: figure(running, "app_workers") == 3, "TTIN adds a worker")
+    running.signal(signal.SIGTTOU)
+    wait_until(lambda: figure(running, "app_workers") == 2, "TTOU takes one away")
+    before = worker_pids(running)
+    running.signal(signal.SIGHUP)
+    wait_until(lambda: not worker_pids(running) & before, "HUP replaces the workers")
+    wait_until(lambda: figure(running, "app_workers") == 2, "HUP keeps the number of workers")
+    assert hit_all(running, "/items", 5) == {200}
+
+
+def test_release_and_start_time_are_shown(app_server: AppServer) -> None:
+    """app_build_info says which release runs, and the start time is the master's: a new worker does not change it."""
+    (app_server.folder / "RELEASE").write_text("1.4.2\n")
+    app_server.start()
+    assert figure(app_server, "app_build_info", release="1.4.2") == 1
+    started = figure(app_server, "app_start_time_seconds")
+    os.kill(min(worker_pids(app_server)), signal.SIGKILL)
+    wait_until(lambda: figure(app_server, "app_worker_starts_total") == 3, "a new worker")
+    assert figure(app_server, "app_start_time_seconds") == started
+
+
+def test_service_crash_ends_everything(running: AppServer) -> None:
+    """The fault `crash: service` ends master and workers with a status that a supervisor calls unexpected."""
+    httpx.put(f"{running.url}/faults", json={"crash": "service"})
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{running.url}/items")
+    assert running.wait() == 3
+
+
+def test_worker_crash_is_replaced(running: AppServer) -> None:
+    """The fault `crash: worker` ends one worker for each request; the service goes on."""
+    httpx.put(f"{running.url}/faults", json={"crash": "worker"})
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{running.url}/items")
+    wait_until(lambda: figure(running, "app_worker_starts_total") == 3, "a new worker")
+    httpx.delete(f"{running.url}/faults")
+    wait_until(lambda: hit_all(running, "/items", 1) == {200}, "the service answers again")
+
+
+def test_release_that_misses_a_module_does_not_start(app_server: AppServer) -> None:
+    """A bad release: the app ends at start, and its log has the traceback that the runbook looks for."""
+    (app_server.folder / "release.toml").write_text('modules = ["prices_client"]\n')
+    app_server.launch()
+    assert app_server.wait() == 3
+    assert "Traceback" in app_server.log
+    assert "ModuleNotFoundError: No module named 'prices_client'" in app_server.log
+
+
+def test_release_that_misses_a_variable_does_not_start(app_server: AppServer) -> None:
+    """A release that requires a variable ends at start with one line that names it; with the variable it starts."""
+    (app_server.folder / "RELEASE").write_text("1.5.0\n")
+    (app_server.folder / "release.toml").write_text('requires = ["PRICES_URL"]\n')
+    app_server.launch()
+    assert app_server.wait() == 78
+    assert app_server.log == "ERROR app.settings PRICES_URL: required by release 1.5.0, not set\n"
+    (app_server.folder / ".env").write_text("PRICES_URL=http://127.0.0.1:1\n")
+    app_server.start()
+
+
+def test_faults_in_production_do_not_start(app_server: AppServer) -> None:
+    """FAULTS_ENABLED with APP_ENV=production ends at start, in one line."""
+    app_server.variables["APP_ENV"] = "production"
+    app_server.launch()
+    assert app_server.wait() == 78
+    assert app_server.log == "ERROR app.settings FAULTS_ENABLED must be false when APP_ENV is production\n"
+
+
+def test_orderly_end(running: AppServer) -> None:
+    """SIGTERM ends with status 0, no traceback, and no folder of metrics left."""
+    hit_all(running, "/items", 5)
+    running.stop()
+    assert running.wait() == 0
+    assert "Traceback" not in running.log
+    assert list((running.folder / "state" / "metrics").iterdir()) == []
