@@ -7,6 +7,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -38,6 +39,19 @@ class HttpRefused(Refused):
         self.text = text
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer, typed: what it does not name is ignored, so that newer servers can say more.
+
+    Instants become UTC, whatever zone the server writes them in.
+    """
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, datetime):
+                msgspec.structs.force_setattr(self, name, value.astimezone(UTC))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A 2xx answer, whole unless ``cut``."""
@@ -56,7 +70,7 @@ class Answer:
         """
         try:
             return msgspec.json.decode(self.body, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
             raise BadAnswer(f"{self.call} answered something unexpected: {error}") from None
 
 
