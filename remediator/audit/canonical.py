@@ -8,15 +8,15 @@ character anywhere is encoded by the reference library. Tests compare both over 
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 import msgspec
 import rfc8785
-from pydantic import SecretBytes, SecretStr
 
 from remediator.audit.entry import Entry
 from remediator.audit.redact import Redactor, Secret
@@ -29,7 +29,7 @@ DEPTH = 12
 """How deep data may nest; deeper levels are replaced by a remark."""
 
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
-_ENCODER = msgspec.json.Encoder(order="deterministic")
+_TOO_DEEP = "[nested too deeply]"
 
 
 class NotRecordable(AuditError):
@@ -44,13 +44,16 @@ def _no_fraction(text: str) -> float:
     raise ValueError(f"the number {text} has a fraction or an exponent")
 
 
-_DECODER = msgspec.json.Decoder(Entry, float_hook=_no_fraction)
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
 
 
 def encode(entry: Entry) -> bytes:
-    """The canonical bytes of an entry whose data came from :func:`plain`."""
-    fast = _ENCODER.encode(entry)
-    return rfc8785.dumps(msgspec.to_builtins(entry)) if _ASTRAL.search(fast) else fast
+    """The canonical bytes of an entry whose data came from a :class:`Plain`."""
+    fast = _encode(entry)
+    if fast.isascii() or not _ASTRAL.search(fast):
+        return fast
+    return rfc8785.dumps(msgspec.to_builtins(entry))
 
 
 def decode(canonical: bytes) -> Entry:
@@ -60,67 +63,90 @@ def decode(canonical: bytes) -> Entry:
         NotCanonical: not an entry, or not spelled in the one way.
     """
     try:
-        entry = _DECODER.decode(canonical)
+        entry = _decode(canonical)
         if encode(entry) == canonical:
             return entry
     except (ValueError, RecursionError) as error:
         raise NotCanonical(f"it is not an entry: {error}") from error
-    raise NotCanonical("it says something, but not in canonical form (RFC 8785)")
+    raise NotCanonical("it can be read, but is not in canonical form (RFC 8785)")
 
 
-def plain(value: Any, redactor: Redactor, depth: int = DEPTH) -> Any:
-    """A value as the log's small JSON: secrets are gone, fractions are text, long strings are cut.
+class Plain:
+    """Turns what a draft holds into the log's small JSON: no secrets by type, no fractions, nothing endless.
 
-    Takes ``None``, booleans, numbers, strings, bytes (as their length and digest), enums, instants, durations,
-    mappings with string keys, sequences, sets, and secrets of any kind.
-
-    Raises:
-        NotRecordable: of another type.
+    Args:
+        redactor: leaves the marks.
+        text: what becomes of every string.
+        named: what becomes of every value, given its key.
     """
-    kind = type(value)
-    if kind is str:
-        return redactor.text(value)
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if -LARGEST <= value <= LARGEST else str(value)
-    if kind is dict or isinstance(value, Mapping):
-        return _mapping(value, redactor, depth - 1)
-    if isinstance(value, list | tuple):
-        return [plain(item, redactor, depth - 1) for item in value] if depth else "[nested too deeply]"
-    return _rare(value, redactor, depth)
+
+    def __init__(
+        self, redactor: Redactor, text: Callable[[str], str], named: Callable[[str, Any], Any] | None = None
+    ) -> None:
+        self._redactor = redactor
+        self._text = text
+        self._named = named
+
+    def value(self, value: Any, depth: int = DEPTH) -> Any:
+        """Takes ``None``, booleans, numbers, strings, bytes (as their length and digest), enums, instants,
+        durations, mappings with string keys, sequences, sets, and secrets of any kind.
+
+        Raises:
+            NotRecordable: of another type.
+        """
+        kind = type(value)
+        if kind is str:
+            return self._text(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return value if -LARGEST <= value <= LARGEST else str(value)
+        if kind is dict:
+            return self.mapping(value, depth)
+        if kind is list or kind is tuple:
+            return [self.value(item, depth - 1) for item in value] if depth else _TOO_DEEP
+        return self._rare(value, depth)
+
+    def mapping(self, value: Mapping[Any, Any], depth: int = DEPTH) -> Any:
+        """A mapping, likewise."""
+        if not depth:
+            return _TOO_DEEP
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise NotRecordable(f"a key of the type {type(key).__name__} cannot be recorded")
+            plain = self.value(item, depth - 1)
+            result[self._text(str(key))] = plain if self._named is None else self._named(key, plain)
+        return result
+
+    def _rare(self, value: Any, depth: int) -> Any:
+        if isinstance(value, Secret):
+            return self._redactor.mark(value.reveal())
+        if hasattr(value, "get_secret_value"):  # pydantic's; not imported, for it is heavy and not needed here
+            return self._redactor.mark(value.get_secret_value())
+        if isinstance(value, Mapping):
+            return self.mapping(value, depth)
+        if isinstance(value, set | frozenset):
+            return sorted(self.value(list(value), depth), key=str) if depth else _TOO_DEEP
+        for known, convert in _CONVERSIONS:
+            if isinstance(value, known):
+                return self.value(convert(value), depth)
+        raise NotRecordable(f"a value of the type {type(value).__name__} cannot be recorded")
 
 
-def _mapping(value: Mapping[Any, Any], redactor: Redactor, depth: int) -> Any:
-    if depth < 0:
-        return "[nested too deeply]"
-    result: dict[str, Any] = {}
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise NotRecordable(f"a key of the type {type(key).__name__} cannot be recorded")
-        clean = redactor.text(key)
-        result[clean] = redactor.named(key, plain(item, redactor, depth))
-    return result
+def _summary(content: bytes) -> str:
+    return f"[{len(content)} bytes, sha256:{hashlib.sha256(content).hexdigest()}]"
 
 
-def _rare(value: Any, redactor: Redactor, depth: int) -> Any:
-    match value:
-        case Secret():
-            return redactor.mark(value.reveal())
-        case SecretStr() | SecretBytes():
-            return redactor.mark(value.get_secret_value())
-        case Enum():
-            return plain(value.value, redactor, depth)
-        case str():
-            return redactor.text(str(value))
-        case float():
-            return repr(value)
-        case datetime() if value.tzinfo is not None:
-            return rfc3339(value)
-        case timedelta():
-            return format_duration(value)
-        case bytes():
-            return redactor.digest(value)
-        case set() | frozenset():
-            return sorted((plain(item, redactor, depth - 1) for item in value), key=str)
-    raise NotRecordable(f"a value of the type {type(value).__name__} cannot be recorded")
+# in this order, since an enum may be a string too; each gives a value that is nearer to JSON
+_CONVERSIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: value.value),
+    (str, str),
+    (int, int),
+    (float, repr),
+    (datetime, rfc3339),
+    (timedelta, format_duration),
+    (bytes, _summary),
+    (list, list),
+    (tuple, list),
+)

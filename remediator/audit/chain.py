@@ -10,18 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from remediator.audit.canonical import encode, plain
+from remediator.audit.canonical import Plain, encode
 from remediator.audit.entry import VERSION, Draft, Entry, SealedEntry
 from remediator.audit.merkle import Range, leaf_hash
-from remediator.audit.redact import SHAPES_ONLY, Redactor
+from remediator.audit.redact import SHAPES_ONLY, TEXT_LIMIT, Redactor
 from remediator.clock import rfc3339
 
 ENTRY_LIMIT = 65536
-"""Largest entry, in bytes of its canonical form; data that would make it larger is replaced by its digest."""
+"""Largest entry, in bytes of its canonical form. Longer data is shortened: first its strings, then all of it."""
+SHORT = 200
+"""To how many characters strings are cut in an entry that is too large."""
 
 
 class Head(Struct, frozen=True):
@@ -57,44 +60,68 @@ def seal(
         NotRecordable: a draft holds a value of a type that the log does not know.
         ValueError: the head is not one.
     """
-    tree = Range.load(head.seq, head.tree)
-    written, seq, last = rfc3339(time), head.seq, head.hash
-    sealed = []
+    tree, pen = Range.load(head.seq, head.tree), _Pen(rfc3339(time), redactor)
+    seq, last = head.seq, head.hash
+    sealed, leaves = [], []
     for draft in drafts:
         seq += 1
-        canonical = _write(draft, seq, last.hex(), written, redactor)
+        canonical = pen.write(draft, seq, last.hex())
         last = leaf_hash(canonical)
-        tree.append(last)
+        leaves.append(last)
         sealed.append(SealedEntry(seq, time, draft.kind.value, draft.run, draft.episode, canonical, last))
+    tree.extend(leaves)
     return sealed, Head(seq, last, tree.dump())
 
 
-def _write(draft: Draft, seq: int, prev: str, written: str, redactor: Redactor) -> bytes:
-    data = plain(draft.data, redactor)
-    canonical = encode(_entry(draft, data, seq, prev, written, redactor))
-    if len(canonical) > ENTRY_LIMIT:
-        digest = hashlib.sha256(canonical).hexdigest()
-        remark = {"cut": {"bytes": len(canonical), "keys": sorted(data)[:20], "sha256": digest}}
-        canonical = encode(_entry(draft, remark, seq, prev, written, redactor))
-    return canonical
+class _Pen:
+    """Writes drafts: quickly, and thoroughly where the quick way found something to look at."""
 
+    def __init__(self, written: str, redactor: Redactor) -> None:
+        self._written = written
+        self._redactor = redactor
+        self._quick = Plain(redactor, self._if_long)
+        self._thorough = Plain(redactor, redactor.text, redactor.named)
+        self._short = Plain(redactor, partial(redactor.text, limit=SHORT), redactor.named)
 
-def _entry(draft: Draft, data: dict[str, Any], seq: int, prev: str, written: str, redactor: Redactor) -> Entry:
-    def text(value: str | None) -> str | None:
-        return value if value is None else redactor.text(value)
+    def _if_long(self, text: str) -> str:
+        # a secret must be found before a cut can halve it
+        return text if len(text) <= TEXT_LIMIT else self._redactor.text(text)
 
-    return Entry(
-        actor=redactor.text(draft.actor),
-        data=data,
-        episode=draft.episode,
-        kind=draft.kind.value,
-        plan_hash=draft.plan_hash,
-        playbook=text(draft.playbook),
-        playbook_hash=draft.playbook_hash,
-        prev=prev,
-        reason=text(draft.reason),
-        run=draft.run,
-        seq=seq,
-        written=written,
-        v=VERSION,
-    )
+    def write(self, draft: Draft, seq: int, prev: str) -> bytes:
+        """The canonical bytes."""
+        try:
+            canonical = self._encode(draft, seq, prev, self._quick)
+            if not self._redactor.suspects(canonical) and len(canonical) <= ENTRY_LIMIT:
+                return canonical
+        except UnicodeEncodeError:  # a lone surrogate; the thorough way replaces it
+            pass
+        canonical = self._encode(draft, seq, prev, self._thorough)
+        if len(canonical) <= ENTRY_LIMIT:
+            return canonical
+        shorter = self._encode(draft, seq, prev, self._short)
+        return shorter if len(shorter) <= ENTRY_LIMIT else self._remark(draft, seq, prev, canonical)
+
+    def _encode(self, draft: Draft, seq: int, prev: str, plain: Plain) -> bytes:
+        return encode(self._entry(draft, seq, prev, plain, plain.mapping(draft.data)))
+
+    def _remark(self, draft: Draft, seq: int, prev: str, whole: bytes) -> bytes:
+        names = sorted(self._short.mapping(dict.fromkeys(draft.data)))[:20]
+        cut = {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest(), "names": names}
+        return encode(self._entry(draft, seq, prev, self._short, {"cut": cut}))
+
+    def _entry(self, draft: Draft, seq: int, prev: str, plain: Plain, data: dict[str, Any]) -> Entry:
+        return Entry(
+            plain.value(draft.actor),
+            data,
+            draft.episode,
+            draft.kind.value,
+            draft.plan_hash,
+            plain.value(draft.playbook),
+            draft.playbook_hash,
+            prev,
+            plain.value(draft.reason),
+            draft.run,
+            seq,
+            self._written,
+            VERSION,
+        )

@@ -56,8 +56,8 @@ class Kind(StrEnum):
     ARCHIVE_SEALED = "archive.sealed"
 
 
-class Draft(Struct, frozen=True):
-    """An entry that is not yet numbered. ``data`` may hold what :func:`remediator.audit.canonical.plain` takes."""
+class Draft(Struct, frozen=True, gc=False):
+    """An entry that is not yet numbered. ``data`` may hold what :class:`remediator.audit.canonical.Plain` takes."""
 
     kind: Kind
     actor: str
@@ -73,7 +73,7 @@ class Draft(Struct, frozen=True):
     """Verdicts with their inputs, exact calls, outcomes, digests of evidence."""
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """An entry as it is written. The fields stand in RFC 8785's order, so that encoding need not sort them."""
 
     actor: str
@@ -98,7 +98,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         return datetime.fromisoformat(self.written)
 
 
-class SealedEntry(Struct, frozen=True):
+class SealedEntry(Struct, frozen=True, gc=False):
     """An entry with its number, its bytes and its hash: what is stored, and what is verified.
 
     ``time``, ``kind``, ``run`` and ``episode`` repeat what ``canonical`` says, for the database's indexes.
