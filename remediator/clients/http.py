@@ -21,6 +21,7 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _GATEWAY = frozenset({502, 504})  # said by something in between, which cannot know either
 _EXCERPT = 300
+_KEPT_TEXT = 4000
 
 T = TypeVar("T")
 
@@ -228,12 +229,12 @@ async def _body(response: httpx.Response, call: _Call) -> tuple[bytes, bool]:
 
 
 def _refusal(call: _Call, answer: Answer) -> ClientError:
-    text = answer.body[:_EXCERPT].decode("utf-8", "replace").strip()
+    text = answer.body[:_KEPT_TEXT].decode("utf-8", "replace").strip()
     if answer.status in _GATEWAY and not call.reads:
         return TimedOut(f"{call.name}: a gateway answered {answer.status}; whether it was done is unknown")
     if 300 <= answer.status < 400:
         return HttpRefused(f"{call.name} answered {answer.status}: redirects are not followed", answer.status, text)
-    return HttpRefused(f"{call.name} answered {answer.status}: {text or 'no text'}", answer.status, text)
+    return HttpRefused(f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}", answer.status, text)
 
 
 def _out_of_time(call: _Call) -> ClientError:
