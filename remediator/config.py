@@ -5,68 +5,45 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from remediator.clients.http import Endpoint
-from remediator.clock import parse_duration
-from remediator.errors import ConfigurationError, InputError
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return parse_duration(value)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-    return value
+from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
+from remediator.clients.endpoint import read_secret as _read_secret
+from remediator.errors import ConfigurationError
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Basic(_Block):
-    """A name and a password in a file."""
-
-    username: str
-    password_file: Path
-
-
-class Webhook(_Block):
+class Webhook(Strict):
     """How Alertmanager has to identify itself."""
 
-    token_file: Path | None = Field(default=None, description="File with the bearer token that Alertmanager sends.")
-    basic: Basic | None = Field(default=None, description="Or a name and password.")
+    token_file: FilePath | None = Field(default=None, description="File with the bearer token that Alertmanager sends.")
+    basic: BasicAuth | None = Field(default=None, description="Or a name and password.")
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024, description="Longest body in bytes; longer ones get 413.")
 
 
-class Watchdog(_Block):
+class Watchdog(Strict):
     """The alert that always fires, so that silence means something."""
 
     alertname: str = "Watchdog"
     within: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
 
 
-class Log(_Block):
+class Log(Strict):
     """How the service logs."""
 
     format: Literal["human", "json"] = "human"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Channel(_Block):
+class Channel(Strict):
     """One way to reach people; ``kind`` names the notifier, the rest are its settings."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str
 
 
-class Timing(_Block):
+class Timing(Strict):
     """How long things may take."""
 
     quiet: Duration = Field(default=timedelta(minutes=5), description="Resolved for so long, an alert is over.")
@@ -76,7 +53,13 @@ class Timing(_Block):
     reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
 
 
-class Config(_Block):
+class UrlFile(Strict):
+    """A database URL in a file, since it holds a password."""
+
+    url_file: FilePath
+
+
+class Config(Strict):
     """The settings of one remediator process."""
 
     apiVersion: Literal["remediator/v1"]  # noqa: N815 - the field's own spelling
@@ -84,12 +67,12 @@ class Config(_Block):
     listen: str = Field(default="127.0.0.1:8095", description="Address and port.")
     public_url: str = Field(default="", description="How people reach it; goes into links.")
     environment: str = Field(default="default", description="Selects the rung of each playbook's ladder.")
-    state: Path = Field(description="Folder for everything that the service writes.")
-    store: Literal["sqlite"] | dict[str, str] | str = Field(
+    state: FilePath = Field(description="Folder for everything that the service writes.")
+    store: Literal["sqlite"] | UrlFile | str = Field(
         default="sqlite", description="sqlite, a postgresql:// URL, or {url_file: …} when it holds a password."
     )
-    playbooks: tuple[Path, ...] = Field(description="Files or folders.")
-    inventory: Path
+    playbooks: tuple[FilePath, ...] = Field(description="Files or folders.")
+    inventory: FilePath
     webhook: Webhook = Webhook()
     alertmanagers: tuple[Endpoint, ...] = ()
     prometheus: Endpoint | None = None
@@ -98,6 +81,7 @@ class Config(_Block):
         default=("replica", "prometheus_replica"), description="Labels that do not make two alerts different."
     )
     channels: dict[str, Channel] = {}
+    guards: dict[str, Any] = Field(default={}, description="Settings of guards where a playbook says nothing.")
     timing: Timing = Timing()
     log: Log = Log()
     replica: str = Field(default="", description="This replica's name; default: host name and process id.")
@@ -109,29 +93,6 @@ class Config(_Block):
             raise ValueError("webhook: set token_file or basic; only a loopback address may listen without")
         return self
 
-    def relative_to(self, folder: Path) -> Config:
-        """The same, with every relative path resolved against the settings file's folder."""
-        webhook = self.webhook.model_copy(
-            update={
-                "token_file": _under(folder, self.webhook.token_file),
-                "basic": self.webhook.basic
-                and self.webhook.basic.model_copy(
-                    update={"password_file": _under(folder, self.webhook.basic.password_file)}
-                ),
-            }
-        )
-        return self.model_copy(
-            update={
-                "state": _under(folder, self.state),
-                "playbooks": tuple(_under(folder, path) for path in self.playbooks),
-                "inventory": _under(folder, self.inventory),
-                "webhook": webhook,
-            }
-        )
-
-
-def _under(folder: Path, path: Path | None) -> Any:
-    return None if path is None else folder / path
 
 
 def _loopback(host: str) -> bool:
@@ -148,9 +109,6 @@ def read_secret(path: Path) -> str:
         ConfigurationError: it cannot be read, or is empty.
     """
     try:
-        secret = path.read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return _read_secret(path)
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: the secret cannot be read: {error}") from None
-    if not secret:
-        raise ConfigurationError(f"{path}: the secret file is empty")
-    return secret

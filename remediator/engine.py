@@ -89,6 +89,8 @@ class Engine:
     actions: Mapping[str, Action]
     checks: Mapping[str, Check]
     guards: Sequence[Guard]
+    guard_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of guards for this installation, by name; a playbook's own go over them."""
     pace: Pace = field(default_factory=Pace)
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Told of what happens, for logs and metrics; must not raise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from remediator.engine import Engine, Progress, wait
 from remediator.errors import RemediatorError
-from remediator.guards import ALLOW, Answer, Guard, Moment, Question, Verdict
+from remediator.guards import ALLOW, Answer, Guard, Moment, Question, Settings, Verdict
 from remediator.inventory import Service
 from remediator.plan import PlannedStep
 from remediator.playbook import Playbook
@@ -61,11 +61,15 @@ def question(
 def standing(engine: Engine, playbook: Playbook) -> list[tuple[Guard, Any]]:
     """The guards that are on for a playbook, with their settings there."""
     off = {item.guard for item in playbook.guards.off}
-    return [
-        (guard, guard.Settings.model_validate(playbook.guards.settings.get(guard.name, {})))
-        for guard in engine.guards
-        if guard.name not in off
-    ]
+    return [(guard, _settings(engine, guard, playbook)) for guard in engine.guards if guard.name not in off]
+
+
+def _settings(engine: Engine, guard: Guard, playbook: Playbook) -> Settings:
+    """The installation's settings, with the playbook's over them; a plain value replaces a whole block."""
+    common, own = engine.guard_defaults.get(guard.name, {}), playbook.guards.settings.get(guard.name, {})
+    if isinstance(common, Mapping) and isinstance(own, Mapping):
+        return guard.Settings.model_validate({**common, **own})
+    return guard.Settings.model_validate(own or common)
 
 
 async def judge(engine: Engine, asked: Question, overridden: frozenset[str] = frozenset()) -> Judgement:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
+from remediator.world import World
 
 
 class Outcome(StrEnum):
@@ -72,6 +73,9 @@ class Action(ABC):
     destructive: ClassVar[bool] = False
     """It may lose data; lint warns when it can run without a person."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """Keep the clients that it needs, never state."""
 
     @abstractmethod
     async def plan(self, service: Service, parameters: Any) -> PlannedCall:

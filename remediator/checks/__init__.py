@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from remediator.inventory import Service
+from remediator.world import World
 
 
 class Answer(StrEnum):
@@ -42,6 +43,9 @@ class Check(ABC):
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
+
+    def __init__(self, world: World) -> None:
+        """Keep the clients that it needs, never state."""
 
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:

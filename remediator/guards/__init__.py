@@ -19,6 +19,7 @@ from remediator.inventory import Service
 from remediator.plan import PlannedStep
 from remediator.playbook import Playbook
 from remediator.run import Episode, Run
+from remediator.world import World
 
 
 class Answer(StrEnum):
@@ -86,6 +87,9 @@ class Guard:
     reasons: ClassVar[frozenset[str]]
     """Every reason that it can give."""
     Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, world: World) -> None:
+        """Keep the clients that it needs, never state: that is the store's."""
 
     async def ask(self, question: Question) -> Verdict:
         """Answer from the world. An exception counts as unknown."""

@@ -32,6 +32,9 @@ class Notifier(ABC):
 
     kind: ClassVar[str]
 
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Take the channel's settings; raise ``ConfigurationError`` if they cannot work."""
+
     @abstractmethod
     async def send(self, message: Message) -> Delivery:
         """Deliver once. May be called again for the same message id if the answer was lost."""

@@ -257,3 +257,8 @@ def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str
         reason=reason,
         data=data,
     )
+
+
+def holding(connection: Connection) -> list[Run]:
+    """The runs that have their hand on a target."""
+    return [_run(row) for row in connection.execute(select(table).where(table.c.holds_target))]
