@@ -44,13 +44,16 @@ def _no_fraction(text: str) -> float:
     raise ValueError(f"the number {text} has a fraction or an exponent")
 
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
-_decode = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+encode_ascii_into = _ENCODER.encode_into
+"""An entry's canonical bytes into a buffer, if they turn out to be ASCII. For the verifier's inner loop only."""
+decode_loosely = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+"""An entry from bytes that need not be canonical. For the verifier's inner loop only."""
 
 
 def encode(entry: Entry) -> bytes:
     """The canonical bytes of an entry whose data came from a :class:`Plain`."""
-    fast = _encode(entry)
+    fast = _ENCODER.encode(entry)
     if fast.isascii() or not _ASTRAL.search(fast):
         return fast
     return rfc8785.dumps(msgspec.to_builtins(entry))
@@ -63,7 +66,7 @@ def decode(canonical: bytes) -> Entry:
         NotCanonical: not an entry, or not spelled in the one way.
     """
     try:
-        entry = _decode(canonical)
+        entry = decode_loosely(canonical)
         if encode(entry) == canonical:
             return entry
     except (ValueError, RecursionError) as error:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
-VERSION = 1
+VERSION: Literal[1] = 1
 """Of the entry's form; written into every entry as ``v``."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Kind(StrEnum):
@@ -90,7 +91,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     seq: int
     """1 for the first; no number is ever missing."""
     written: str = field(name="time")
-    v: int
+    v: Literal[1]
 
     @property
     def time(self) -> datetime:
