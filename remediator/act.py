@@ -1,0 +1,306 @@
+"""The verb *act*: one step at a time; the intent is durable before the call, and unknown is not failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from remediator import expressions
+from remediator.actions import Action, Happened, Observation, Outcome, Result
+from remediator.audit import Kind
+from remediator.engine import Engine, Progress, onward, wait
+from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
+from remediator.judgement import Judgement, block, decide_again, judge, judged, question
+from remediator.guards import Answer, Question
+from remediator.inventory import Service
+from remediator.plan import Plan, PlannedCall, PlannedStep, from_data
+from remediator.records import approvals, attempts, episodes, evidence, runs
+from remediator.records.attempts import Attempt
+from remediator.records.evidence import Seen
+from remediator.run import Run, Status
+from remediator.steps import follow, to_verifying
+from remediator.stores import Tx
+
+
+class _Held(RemediatorError):
+    """Raised inside the intent's transaction when a guard that looks into the store says no."""
+
+    def __init__(self, judgement: Judgement) -> None:
+        super().__init__(judgement.final.text)
+        self.judgement = judgement
+
+
+async def act(engine: Engine, run: Run) -> Progress:
+    """From ``running``: do the step at the cursor, or decide that there is none to do."""
+    tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    lost = next((attempt for attempt in tried if attempt.outcome is None), None)
+    if lost is not None:
+        return await _unknown(engine, run, lost, "the process that began it is gone")
+    plan = _plan(run)
+    if run.cursor is None:
+        return await _exhausted(engine, run)
+    step = plan.step(run.cursor)
+    mine = [attempt for attempt in tried if attempt.step == step.id]
+    if mine and mine[-1].outcome == Outcome.OK.value:
+        return await _follow(engine, run, plan, step, step.on_success)
+    if len(mine) >= step.attempts:
+        return await _follow(engine, run, plan, step, step.on_failure)
+    if mine and (due := _backoff(step, mine)) > engine.clock.now():
+        return wait(run, due)
+    applies, why = await _applies(engine, run, step, tried)
+    if not applies:
+        return await _skip(engine, run, plan, step, why)
+    return await _attempt(engine, run, plan, step, tried)
+
+
+def _plan(run: Run) -> Plan:
+    assert run.plan is not None, "a run acts only on a plan"
+    return from_data(run.plan)
+
+
+def _backoff(step: PlannedStep, mine: Sequence[Attempt]) -> Any:
+    last = mine[-1]
+    return (last.outcome_at or last.intent_at) + timedelta(seconds=step.backoff * 2 ** (len(mine) - 1))
+
+
+async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> tuple[bool, str]:
+    if step.when is None:
+        return True, ""
+    seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
+    answer = expressions.evaluate(step.when, _variables(run, seen, tried))
+    if answer is None:
+        return False, f"whether {step.when!r} holds cannot be told from the evidence"
+    return answer, f"{step.when!r} does not hold"
+
+
+def _variables(run: Run, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapping[str, Any]:
+    """What a condition can speak of; later evidence of the same name replaces earlier."""
+    return {
+        "params": _plan(run).parameters,
+        "evidence": {
+            item.name: {"ok": item.status == "ok", "status": item.status, "facts": item.facts, "summary": item.summary}
+            for item in seen
+        },
+        "steps": {item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried},
+        "target": {"name": run.target},
+    }
+
+
+async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+    following = plan.after(step.id)
+
+    def skip(tx: Tx) -> Run:
+        data = {"step": step.id, "skipped": why}
+        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
+        return runs.save(tx, run, cursor=None if following is None else following.id)
+
+    return onward(await engine.store.write(skip))
+
+
+async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]) -> Progress:
+    playbook, service = engine.book.of(run), engine.book.service(run)
+    action = engine.actions[step.action]
+    if not step.mutates:
+        return await _look(engine, run, plan, step, action, service)
+    if step.approval and not await _approved_step(engine, run, step):
+        return await engine.store.write(lambda tx: _ask(tx, engine, run, plan, step))
+    alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
+    asked = question(engine, run, playbook, service, alerts, step)
+    judgement = await judge(engine, asked, _overridden(run))
+    if judgement.final.answer is not Answer.ALLOW:
+        return await engine.store.write(lambda tx: _held(tx, engine, run, plan, asked, judgement))
+    call = step.call if not any(item.mutates for item in tried) else await _replan(engine, step, service)
+    return await _do(engine, run, step, call, asked, judgement, action, service, tried)
+
+
+async def _replan(engine: Engine, step: PlannedStep, service: Service) -> PlannedCall:
+    """Our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing."""
+    action = engine.actions[step.action]
+    return await action.plan(service, action.Parameters.model_validate(step.parameters))
+
+
+def _overridden(run: Run) -> frozenset[str]:
+    reason = str(run.detail.get("overrides", "")) if run.reason == "approved" else ""
+    return frozenset({reason.removeprefix("unknown:")} if reason.startswith("unknown:") else ())
+
+
+async def _approved_step(engine: Engine, run: Run, step: PlannedStep) -> bool:
+    approval = await engine.store.read(lambda connection: approvals.latest_of(connection, run.id))
+    return approval is not None and approval.status == "approved" and approval.step in (None, step.id)
+
+
+def _ask(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep) -> Progress:
+    detail = {"step": step.id, "call": step.call.text, "risk": step.call.risk}
+    after = approvals.request(tx, engine.ids, run, plan, step.id, "step_needs_approval", detail, engine.actor)
+    return wait(after, after.wake_at)
+
+
+def _held(tx: Tx, engine: Engine, run: Run, plan: Plan, asked: Question, judgement: Judgement) -> Progress:
+    evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+    if judgement.final.answer is Answer.BLOCK:
+        return block(tx, engine, run, judgement, Status.RUNNING)
+    reason = f"unknown:{judgement.guard}"
+    after = approvals.request(tx, engine.ids, run, plan, None, reason, judgement.detail(), engine.actor)
+    return wait(after, after.wake_at)
+
+
+async def _look(engine: Engine, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service) -> Progress:
+    """A step that only reads needs no intent: it may be done again at will."""
+    result = await _call(engine, step, action, service, step.call)
+    status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
+    seen = Seen("step", step.id, status, result.summary, result.output, engine.clock.now())
+    arrow = step.on_success if result.outcome is Outcome.OK else step.on_failure
+
+    def write(tx: Tx) -> Run:
+        evidence.add(tx, run, [seen], engine.actor)
+        return runs.save(tx, run)
+
+    return await _follow(engine, await engine.store.write(write), plan, step, arrow)
+
+
+async def _do(
+    engine: Engine,
+    run: Run,
+    step: PlannedStep,
+    call: PlannedCall,
+    asked: Question,
+    judgement: Judgement,
+    action: Action,
+    service: Service,
+    tried: Sequence[Attempt],
+) -> Progress:
+    number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
+
+    def intend(tx: Tx) -> tuple[Run, Attempt]:
+        again = decide_again(engine, tx.connection, replace(asked, now=tx.now))
+        if again.final.answer is not Answer.ALLOW:
+            raise _Held(again)
+        attempt = _intent(engine, run, step, call, number, tx)
+        evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+        lease = timedelta(seconds=step.timeout) + engine.pace.margin
+        held = runs.save(
+            tx,
+            run,
+            lease_until=max(tx.now + lease, run.lease_until or tx.now),
+            holds_target=True,
+            first_action_at=run.first_action_at or tx.now,
+        )
+        attempts.intend(tx, held, attempt, engine.actor)
+        return held, attempt
+
+    try:
+        run, attempt = await engine.store.write(intend)
+    except _Held as held:
+        judgement = held.judgement
+        return await engine.store.write(lambda tx: _held(tx, engine, run, _plan(run), asked, judgement))
+    engine.on_event("action", run, {"step": step.id, "call": call.text})
+    result = await _call(engine, step, action, service, call)
+    return await engine.store.write(lambda tx: _conclude(tx, engine, run, step, attempt, result))
+
+
+def _intent(engine: Engine, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
+    return Attempt(
+        id=engine.ids.new("attempt", tx.now),
+        run_id=run.id,
+        step=step.id,
+        number=number,
+        action=step.action,
+        playbook=run.playbook,
+        target=run.target,
+        mutates=True,
+        undoing=False,
+        call={"text": call.text, "arguments": dict(call.arguments), "pin": dict(call.pin)},
+        fence=run.fence,
+        intent_at=tx.now,
+        outcome=None,
+        outcome_at=None,
+        result=None,
+    )
+
+
+async def _call(engine: Engine, step: PlannedStep, action: Action, service: Service, call: PlannedCall) -> Result:
+    """One bounded call; every way in which it can end is one of three outcomes."""
+    parameters = action.Parameters.model_validate(step.parameters)
+    try:
+        async with asyncio.timeout(step.timeout):
+            return await action.execute(service, parameters, call)
+    except (Unreachable, TargetError, Refused) as error:
+        return Result(Outcome.FAILED, str(error), {"error": type(error).__name__})
+    except TimeoutError:
+        return Result(Outcome.UNKNOWN, f"no answer within {step.timeout:g} s", {"error": "TimedOut"})
+    except (ClientError, OSError, ValueError) as error:
+        return Result(Outcome.UNKNOWN, str(error), {"error": type(error).__name__})
+
+
+def _conclude(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, result: Result) -> Progress:
+    """The outcome, fenced: a process that lost its claim meanwhile finds that out here and does no more."""
+    after = runs.save(tx, run)
+    if result.outcome is Outcome.UNKNOWN:
+        return onward(_to_unknown(tx, engine, after, attempt, result.summary))
+    written = {"summary": result.summary, "output": dict(result.output)}
+    attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
+    if result.outcome is Outcome.OK and step.on_success == "verify":
+        return onward(to_verifying(tx, engine, after, step.id))
+    return onward(after)
+
+
+def _to_unknown(tx: Tx, engine: Engine, run: Run, attempt: Attempt, why: str) -> Run:
+    detail = {"attempt": attempt.id, "step": attempt.step, "why": why}
+    return runs.transition(tx, run, Status.UNKNOWN_OUTCOME, "outcome_unknown", detail, engine.actor)
+
+
+async def _unknown(engine: Engine, run: Run, attempt: Attempt, why: str) -> Progress:
+    return onward(await engine.store.write(lambda tx: _to_unknown(tx, engine, run, attempt, why)))
+
+
+async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
+    """Go where the step's arrow points."""
+    return await engine.store.write(lambda tx: follow(tx, engine, run, plan, step, arrow))
+
+
+async def _exhausted(engine: Engine, run: Run) -> Progress:
+    def give_up(tx: Tx) -> Run:
+        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, engine.actor)
+
+    return onward(await engine.store.write(give_up))
+
+
+async def observe(engine: Engine, run: Run) -> Progress:
+    """From ``unknown_outcome``: look at the target; go on if that tells, put it to a person if it does not."""
+    attempt = await engine.store.read(lambda connection: attempts.in_flight(connection, run.id))
+    plan = _plan(run)
+    if attempt is None:
+        return await _exhausted(engine, run)
+    step = plan.step(attempt.step)
+    seen = await _observation(engine, run, step, attempt)
+    return await engine.store.write(lambda tx: _observed(tx, engine, run, step, attempt, seen))
+
+
+async def _observation(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
+    action, service = engine.actions[step.action], engine.book.service(run)
+    call = PlannedCall(str(attempt.call["text"]), attempt.call["arguments"], attempt.call["pin"])
+    parameters = action.Parameters.model_validate(step.parameters)
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            return await action.observe(service, parameters, call, attempt.intent_at)
+    except (TimeoutError, RemediatorError) as error:
+        return Observation(Happened.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
+
+
+def _observed(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation) -> Progress:
+    facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
+    tx.audit(runs.draft(Kind.ACTION_OBSERVED, run, engine.actor, {"attempt": attempt.id, **facts}))
+    if seen.happened is Happened.CANNOT_TELL and not step.idempotent:
+        attempts.conclude(tx, run, attempt, Outcome.UNKNOWN.value, facts, engine.actor)
+        detail = {"step": step.id, "attempt": attempt.id, "observed": seen.summary}
+        # the target stays held: the call may still land, and only a person can rule that out
+        return onward(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
+    outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
+    attempts.conclude(tx, run, attempt, outcome.value, facts, engine.actor)
+    if outcome is Outcome.OK and step.on_success == "verify":
+        return onward(to_verifying(tx, engine, run, step.id))
+    detail = {"attempt": attempt.id, "happened": seen.happened.value}
+    return onward(runs.transition(tx, run, Status.RUNNING, "observed", detail, engine.actor))

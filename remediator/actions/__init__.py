@@ -1,0 +1,96 @@
+"""Actions: verbs on a target. Each declares what it is, so that the engine knows what it may do with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from remediator.inventory import Service
+from remediator.plan import PlannedCall
+from remediator.world import World
+
+
+class Outcome(StrEnum):
+    """What became of an attempt."""
+
+    OK = "ok"
+    FAILED = "failed"
+    """It certainly had no effect, or certainly failed."""
+    UNKNOWN = "unknown"
+    """It may or may not have happened: look, do not repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of an attempt, in one sentence and as values."""
+
+    outcome: Outcome
+    summary: str
+    output: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Happened(StrEnum):
+    """What observing a target says about an attempt of unknown outcome."""
+
+    YES = "yes"
+    NO = "no"
+    CANNOT_TELL = "cannot_tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Whether an attempt took effect, and by what sign."""
+
+    happened: Happened
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Parameters(BaseModel):
+    """Base of every ``with`` block: unknown keys are errors, values are fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Action(ABC):
+    """One kind of action. ``Parameters`` is the model of its ``with`` block.
+
+    Instances hold clients, never state: any replica may plan, execute or observe the same attempt.
+    """
+
+    name: ClassVar[str]
+    Parameters: ClassVar[type[Parameters]] = Parameters
+    mutates: ClassVar[bool] = True
+    idempotent: ClassVar[bool] = False
+    """Doing it twice is the same as once; only then may the engine repeat an attempt by itself."""
+    reversible: ClassVar[bool] = False
+    destructive: ClassVar[bool] = False
+    """It may lose data; lint warns when it can run without a person."""
+    timeout: ClassVar[timedelta] = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """Keep the clients that it needs, never state."""
+
+    @abstractmethod
+    async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+        """Resolve to exact calls. Reads only.
+
+        Raises:
+            TargetError: missing or ambiguous.
+            ClientError: the platform cannot be asked.
+        """
+
+    @abstractmethod
+    async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
+        """Do it, once. The caller bounds it in time and takes ``Unreachable``, ``TargetError`` and ``Refused`` as
+        failed, ``TimedOut``, ``BadAnswer`` and cancellation as unknown."""
+
+    async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
+        """Whether an attempt that began at ``since`` took effect. Reads only; the default cannot tell."""
+        return Observation(Happened.CANNOT_TELL, f"{self.name} leaves no sign that could be looked for")

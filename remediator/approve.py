@@ -1,0 +1,79 @@
+"""The verb *approve*: wait for people, and hold them to exactly the plan that they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remediator import parameters
+from remediator.engine import Engine, Progress, onward, wait
+from remediator.errors import RemediatorError
+from remediator.planning import make_plan
+from remediator.records import approvals, episodes, runs
+from remediator.records.approvals import Approval, Decision
+from remediator.run import Run, Status
+from remediator.stores import Tx
+
+
+async def await_approval(engine: Engine, run: Run) -> Progress:
+    """From ``awaiting_approval`` to what people said, or what became of the question."""
+    approval, said = await engine.store.read(lambda connection: _state(connection, run.id))
+    assert approval is not None, "a run waits for an approval that was never asked for"
+    if approval.status == "approved":
+        return await _approved(engine, run, approval, said)
+    if approval.status == "rejected":
+        who = [item.identity for item in said if item.verb == "reject"]
+        detail = {"approval": approval.id, "by": who, "why": approval.reason}
+        return await _move(engine, run, Status.CANCELLED, "rejected", detail)
+    if approval.status == "pending" and engine.clock.now() < approval.expires_at:
+        return wait(run, approval.expires_at)
+    return await engine.store.write(lambda tx: _expire(tx, engine, run, approval))
+
+
+def _state(connection: object, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
+    approval = approvals.latest_of(connection, run_id)  # type: ignore[arg-type]
+    said = approvals.decisions_of(connection, approval.id) if approval else []  # type: ignore[arg-type]
+    return approval, said
+
+
+def _expire(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
+    if tx.now < approval.expires_at:
+        return wait(run, approval.expires_at)  # the database's clock is behind ours: it decides
+    approvals.settle(tx, approval, "expired")
+    detail = {"approval": approval.id, "expired_at": approval.expires_at.isoformat()}
+    return onward(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, engine.actor))
+
+
+async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence[Decision]) -> Progress:
+    changed = await _what_changed(engine, run, approval)
+    if changed is not None:
+
+        def again(tx: Tx) -> Run:
+            approvals.void(tx, run, changed, engine.actor)
+            detail = {"approval": approval.id, "changed": changed}
+            return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor)
+
+        return onward(await engine.store.write(again))
+    who = [item.identity for item in said if item.verb == "approve"]
+    detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
+    return await _move(engine, run, Status.RUNNING, "approved", detail)
+
+
+async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | None:
+    """Make the plan again: people approved exactly what they saw, so anything else needs them again."""
+    try:
+        playbook, service = engine.book.of(run), engine.book.service(run)
+        alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
+        values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, engine.book.inventory)
+        plan = await make_plan(engine, playbook, service, values, run.mode)
+    except RemediatorError as error:
+        return f"it cannot be planned any more: {error}"
+    return None if plan.hash == approval.plan_hash else "the plan is not the one that was approved"
+
+
+async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: dict[str, object]) -> Progress:
+    after = await engine.store.write(
+        lambda tx: runs.transition(
+            tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline
+        )
+    )
+    return onward(after)

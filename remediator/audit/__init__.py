@@ -1,0 +1,35 @@
+"""The audit log's words: what an entry is, how entries are chained, proved, signed for and verified. Pure."""
+
+from remediator.audit.canonical import NotCanonical, NotRecordable, decode
+from remediator.audit.chain import GENESIS, Head, seal
+from remediator.audit.checkpoint import Checkpoint
+from remediator.audit.entry import Draft, Entry, Kind, SealedEntry
+from remediator.audit.note import BadNote, BadSignature, Signer, UnknownKey, Verifier
+from remediator.audit.redact import Redactor, Secret
+from remediator.audit.trust import Finding, Problem
+from remediator.audit.verification import Verification, verify
+
+__all__ = [
+    "GENESIS",
+    "BadNote",
+    "BadSignature",
+    "Checkpoint",
+    "Draft",
+    "Entry",
+    "Finding",
+    "Head",
+    "Kind",
+    "NotCanonical",
+    "NotRecordable",
+    "Problem",
+    "Redactor",
+    "SealedEntry",
+    "Secret",
+    "Signer",
+    "UnknownKey",
+    "Verification",
+    "Verifier",
+    "decode",
+    "seal",
+    "verify",
+]

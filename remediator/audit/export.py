@@ -1,0 +1,162 @@
+"""The log for others: lines of JSON that verify by themselves, CSV for a table, OCSF for a security data lake."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+import remediator
+from remediator.audit.canonical import NotCanonical, decode
+from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry
+from remediator.clock import to_micros
+
+COLUMNS = (
+    "seq",
+    "time",
+    "kind",
+    "actor",
+    "run",
+    "episode",
+    "playbook",
+    "reason",
+    "plan_hash",
+    "playbook_hash",
+    "data",
+    "hash",
+)
+"""Of the CSV, in order."""
+OCSF_VERSION = "1.3.0"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class _Line(Struct, forbid_unknown_fields=True):
+    seq: int
+    hash: str
+    entry: msgspec.Raw
+
+
+_decode_line = msgspec.json.Decoder(_Line, strict=True).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def to_jsonl(row: SealedEntry) -> bytes:
+    """One line, with its newline; ``entry`` is the canonical bytes as they are, so a reader can hash them."""
+    return b'{"seq":%d,"hash":"%s","entry":%s}\n' % (row.seq, row.hash.hex().encode(), row.canonical)
+
+
+def from_jsonl(lines: Iterable[bytes]) -> Iterator[SealedEntry]:
+    """The entries of an export. A line that is not one becomes an entry that cannot verify, in its place."""
+    last = 0
+    for line in lines:
+        row = _from_line(line, last + 1)
+        last = row.seq
+        yield row
+
+
+def _from_line(line: bytes, expected: int) -> SealedEntry:
+    try:
+        parsed = _decode_line(line)
+        row = seal_again(parsed.seq, bytes(parsed.entry), bytes.fromhex(parsed.hash))
+    except ValueError:
+        return SealedEntry(expected, EPOCH, "", None, None, line, b"")
+    # the frame must be as it was written too, so that no byte of an export can change unseen
+    return (
+        row if to_jsonl(row) == line.rstrip(b"\n") + b"\n" else SealedEntry(expected, EPOCH, "", None, None, line, b"")
+    )
+
+
+def seal_again(seq: int, canonical: bytes, stored: bytes) -> SealedEntry:
+    """A row from its number, bytes and hash alone; what the bytes do not tell is left empty."""
+    try:
+        entry = decode(canonical)
+        return SealedEntry(seq, entry.time, entry.kind, entry.run, entry.episode, canonical, stored)
+    except (NotCanonical, ValueError):
+        return SealedEntry(seq, EPOCH, "", None, None, canonical, stored)
+
+
+def csv_header() -> str:
+    """The first line of the CSV."""
+    return _csv(COLUMNS)
+
+
+def to_csv(row: SealedEntry) -> str:
+    """One line. Cells that a spreadsheet would run as a formula are quoted with an apostrophe."""
+    entry = decode(row.canonical)
+    fields = msgspec.to_builtins(entry) | {"data": _encode(entry.data).decode(), "hash": row.hash.hex()}
+    return _csv(tuple(_cell(fields[column]) for column in COLUMNS))
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _csv(cells: tuple[str, ...]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+# OCSF knows remediation as a class; the outcome of an action is what it means by a status
+_REMEDIATION = {Kind.ACTION_INTENDED, Kind.ACTION_OUTCOME, Kind.ACTION_OBSERVED, Kind.ACTION_UNDONE}
+_STATUS = {"succeeded": (1, "Success"), "failed": (2, "Failure"), "unknown": (0, "Unknown")}
+_SEVERE = {Kind.STOP_SET: 3, Kind.ACTION_OUTCOME: 2, Kind.BREAKER_TRIPPED: 3, Kind.WATCHDOG_LOST: 4, Kind.RUN_FENCED: 3}
+
+
+def to_ocsf(row: SealedEntry) -> dict[str, Any]:
+    """The entry as an event of OCSF: Remediation Activity (7001) for actions, Base Event for the rest.
+
+    Every event carries the entry's number and hash, so that a finding in the lake leads back to the log.
+    """
+    entry = decode(row.canonical)
+    event = _ocsf_base(row, entry)
+    if entry.kind in _REMEDIATION:
+        event |= _ocsf_class(7, 7001, 3, "Restore")
+        event |= {"command_uid": str(entry.data.get("attempt") or entry.run or row.seq)}
+        status, name = _STATUS.get(str(entry.data.get("outcome")), (99, "Other"))
+        event |= {"status_id": status, "status": name}
+    else:
+        event |= _ocsf_class(0, 0, 99, entry.kind)
+    return event
+
+
+def _ocsf_class(category: int, number: int, activity: int, name: str) -> dict[str, Any]:
+    return {
+        "category_uid": category,
+        "class_uid": number,
+        "activity_id": activity,
+        "activity_name": name,
+        "type_uid": number * 100 + activity,
+    }
+
+
+def _ocsf_base(row: SealedEntry, entry: Entry) -> dict[str, Any]:
+    return {
+        "time": to_micros(entry.time) // 1000,
+        "severity_id": _SEVERE.get(Kind(entry.kind), 1) if entry.kind in set(Kind) else 1,
+        "message": entry.reason or entry.kind,
+        "metadata": {
+            "version": OCSF_VERSION,
+            "product": {"name": "remediator", "vendor_name": "remediator", "version": remediator.__version__},
+            "uid": row.hash.hex(),
+            "sequence": row.seq,
+            "event_code": entry.kind,
+            "correlation_uid": entry.run or entry.episode or "",
+            "original_time": entry.written,
+        },
+        "unmapped": {
+            "actor": entry.actor,
+            "episode": entry.episode,
+            "run": entry.run,
+            "playbook": entry.playbook,
+            "playbook_hash": entry.playbook_hash,
+            "plan_hash": entry.plan_hash,
+            "data": entry.data,
+        },
+    }

@@ -1,0 +1,197 @@
+"""The Merkle tree of RFC 6962 over the entries: a root that grows, and proofs.
+
+The state of a growing tree is its compact range: the roots of the perfect subtrees that make it up, largest first,
+one for every bit set in its size. Appending and the root cost O(log n) of it, whatever the log's age.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+WIDTH = 32
+
+_sha256 = hashlib.sha256
+Span = tuple[int, int]
+
+
+def leaf_hash(content: bytes) -> bytes:
+    """SHA-256 over a zero byte and the content."""
+    return _sha256(b"\x00" + content).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256 over a one byte and both children."""
+    return _sha256(b"\x01" + left + right).digest()
+
+
+class Range:
+    """A growing tree: its size and the roots of its perfect subtrees."""
+
+    __slots__ = ("nodes", "size")
+
+    def __init__(self, size: int = 0, nodes: Iterable[bytes] = ()) -> None:
+        self.size = size
+        self.nodes = list(nodes)
+
+    @classmethod
+    def load(cls, size: int, state: bytes) -> Range:
+        """The tree whose :meth:`dump` gave ``state``.
+
+        Raises:
+            ValueError: the state is not that of a tree of this size.
+        """
+        if size < 0 or len(state) != WIDTH * size.bit_count():
+            raise ValueError(f"{len(state)} bytes are not the state of a Merkle tree over {size} entries")
+        return cls(size, (state[at : at + WIDTH] for at in range(0, len(state), WIDTH)))
+
+    def dump(self) -> bytes:
+        """All that a later append or root needs: 32 bytes for every bit set in the size."""
+        return b"".join(self.nodes)
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash."""
+        self._add(leaf, 1)
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add many leaf hashes; the same as appending each, with less to do for each."""
+        at, end = 0, len(leaves)
+        while at < end:
+            # the largest perfect subtree that fits both the tree's right edge and what is left to add
+            room = (self.size & -self.size) or 1 << (end - at).bit_length()
+            width = min(room, 1 << ((end - at).bit_length() - 1))
+            self._add(_perfect(leaves[at : at + width]), width)
+            at += width
+
+    def _add(self, node: bytes, width: int) -> None:
+        carry, nodes = self.size // width, self.nodes
+        while carry & 1:
+            node = node_hash(nodes.pop(), node)
+            carry >>= 1
+        nodes.append(node)
+        self.size += width
+
+    def root(self) -> bytes:
+        """The tree's root hash; of no entries, the hash of nothing."""
+        if not self.nodes:
+            return EMPTY_ROOT
+        result = self.nodes[-1]
+        for node in reversed(self.nodes[:-1]):
+            result = node_hash(node, result)
+        return result
+
+
+def _perfect(level: Sequence[bytes]) -> bytes:
+    while len(level) > 1:
+        pairs = iter(level)
+        level = [_sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+    return level[0]
+
+
+def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:
+    """The path that proves leaf ``index`` (from 0) to be in the tree over the first ``size`` leaf hashes.
+
+    Raises:
+        ValueError: there is no such leaf, or there are fewer leaves.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"a tree over {size} entries has no leaf {index}")
+    return _roots(leaves, list(_path(index, 0, size)))
+
+
+def consistency_proof(leaves: Iterable[bytes], before: int, size: int) -> list[bytes]:
+    """The path that proves the tree over ``before`` leaves to be a beginning of the one over ``size``.
+
+    Raises:
+        ValueError: the first is larger, or there are fewer leaves.
+    """
+    if not 0 <= before <= size:
+        raise ValueError(f"a tree over {before} entries is no beginning of one over {size}")
+    return _roots(leaves, list(_subproof(before, 0, size, True)) if before else [])
+
+
+def _split(low: int, high: int) -> int:
+    return low + (1 << ((high - low - 1).bit_length() - 1))
+
+
+def _path(index: int, low: int, high: int) -> Iterator[Span]:
+    if high - low > 1:
+        middle = _split(low, high)
+        if index < middle:
+            yield from _path(index, low, middle)
+            yield middle, high
+        else:
+            yield from _path(index, middle, high)
+            yield low, middle
+
+
+def _subproof(before: int, low: int, high: int, known: bool) -> Iterator[Span]:
+    if before == high:
+        if not known:
+            yield low, high
+        return
+    middle = _split(low, high)
+    if before <= middle:
+        yield from _subproof(before, low, middle, known)
+        yield middle, high
+    else:
+        yield from _subproof(before, middle, high, False)
+        yield low, middle
+
+
+def _roots(leaves: Iterable[bytes], spans: Sequence[Span]) -> list[bytes]:
+    """Roots over disjoint spans of the leaves, in the order of the spans, reading the leaves once."""
+    stream, position = iter(leaves), 0
+    roots: dict[Span, bytes] = {}
+    for low, high in sorted(spans):
+        taken = list(islice(stream, low - position, high - position))
+        if len(taken) != high - low:
+            raise ValueError(f"the log ends before entry {high}")
+        tree = Range()
+        tree.extend(taken)
+        roots[low, high], position = tree.root(), high
+    return [roots[span] for span in spans]
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Whether the proof leads from the leaf hash to the root (RFC 9162, 2.1.3.2)."""
+    if not 0 <= index < size:
+        return False
+    node, last, result = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            result = node_hash(sibling, result)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            result = node_hash(result, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and result == root
+
+
+def verify_consistency(before: int, size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
+    """Whether the proof shows the old tree to be a beginning of the new one (RFC 9162, 2.1.4.2)."""
+    if before == 0 or before == size:
+        return not proof and old_root == (EMPTY_ROOT if before == 0 else new_root)
+    if not 0 < before < size or not proof:
+        return False
+    path = [old_root, *proof] if before & (before - 1) == 0 else list(proof)
+    node, last = before - 1, size - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    old = new = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and old == old_root and new == new_root

@@ -1,0 +1,57 @@
+"""``promql``: an expression holds, on fresh data. No data is *unknown*, never *no*."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.checks import Answer, Check, Evidence, Parameters
+from remediator.clients.endpoint import Duration
+from remediator.clock import format_duration, rfc3339
+from remediator.errors import ClientError
+from remediator.inventory import Service
+from remediator.world import World
+
+
+class PromqlParameters(Parameters):
+    """An expression that yields at least one sample, none of them zero, when all is well."""
+
+    query: str = Field(description="PromQL; a comparison such as up{job=\"x\"} == 1.")
+    max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
+
+
+class Promql(Check):
+    """Asks Prometheus."""
+
+    name = "promql"
+    Parameters = PromqlParameters
+
+    def __init__(self, world: World) -> None:
+        self._prometheus = world.prometheus
+        self._clock = world.clock
+
+    async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
+        if self._prometheus is None:
+            return Evidence(Answer.UNKNOWN, "no Prometheus is configured to ask")
+        facts: dict[str, Any] = {"query": parameters.query}
+        try:
+            vector = await self._prometheus.query(parameters.query)
+            fresh = await self._prometheus.freshness(parameters.query)
+        except ClientError as error:
+            return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
+        facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
+        oldest = [item.newest for item in fresh]
+        stale = [item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or self._old(at, parameters)]
+        facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
+        if stale:
+            age = format_duration(parameters.max_age)
+            return Evidence(Answer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
+        if vector.samples and all(item.value for item in vector.samples):
+            return Evidence(Answer.OK, f"{parameters.query} holds", facts)
+        return Evidence(Answer.FAIL, f"{parameters.query} does not hold", facts)
+
+    def _old(self, at: Any, parameters: PromqlParameters) -> bool:
+        age: timedelta = self._clock.now() - at
+        return age > parameters.max_age

@@ -1,0 +1,1 @@
+"""The command line. ``main.py`` is the list of commands; each has a file of its own."""

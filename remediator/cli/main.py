@@ -1,0 +1,60 @@
+"""The list of commands. Each is imported only when it is called, so that ``--help`` is quick.
+
+Exit status: 0 all well, 1 findings or a failed expectation, 2 wrong usage or settings, 3 could not run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from remediator import __version__
+from remediator.errors import ClientError, InputError, RemediatorError
+
+COMMANDS = {
+    "audit": "The audit log: verify, tail, search, export, prove.",
+    "migrate": "Bring the database to this version's schema.",
+    "runs": "What is being done and was done.",
+    "serve": "Run the service.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"remediator.cli.{name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="remediator")
+def cli() -> None:
+    """Alert-driven remediation that asks when it is not sure, and proves what it did."""
+
+
+def main() -> None:
+    """Run a command; what goes wrong on purpose is a sentence and an exit status, never a traceback."""
+    try:
+        cli(prog_name="remediator")
+    except InputError as error:
+        _fail(error, 2)
+    except ClientError as error:
+        _fail(error, 3)
+    except RemediatorError as error:
+        _fail(error, 3)
+
+
+def _fail(error: RemediatorError, status: int) -> None:
+    click.echo(f"remediator: {error}", err=True)
+    sys.exit(status)

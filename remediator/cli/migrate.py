@@ -1,0 +1,35 @@
+"""``remediator migrate``: the only command that changes a schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import sqlalchemy
+import sqlalchemy.exc
+
+from remediator.cli.options import config_option
+from remediator.config import Config
+from remediator.errors import StoreUnavailable
+from remediator.loader import load_config
+from remediator.service import store_url
+from remediator.stores.migrate import HEAD, migrate, revision
+
+
+@click.command("migrate")
+@config_option
+def command(config_path: Path) -> None:
+    """Bring the database to this version's schema, in one transaction; run it once, before starting replicas."""
+    config = load_config(config_path, Config)
+    if config.store == "sqlite":
+        config.state.mkdir(parents=True, exist_ok=True)
+        url = sqlalchemy.make_url(f"sqlite:///{config.state / 'remediator.db'}")
+    else:
+        url = sqlalchemy.make_url(store_url(config)).set(drivername="postgresql+psycopg")
+    try:
+        with sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+            before = revision(connection)
+            migrate(connection)
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the database cannot be used: {error.orig}") from None
+    click.echo(f"schema: {before or 'none'} -> {HEAD}")

@@ -1,0 +1,22 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+config_option: Any = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("remediator.yaml"),
+    envvar="REMEDIATOR_CONFIG",
+    show_default=True,
+    help="The settings file.",
+)
+
+format_option: Any = click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
+)

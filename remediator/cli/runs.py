@@ -1,0 +1,91 @@
+"""``remediator runs``: what is being done and was done. Reads the store directly; the service need not run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from sqlalchemy import Connection
+
+from remediator import story
+from remediator.cli.options import config_option, format_option
+from remediator.clock import format_duration
+from remediator.config import Config
+from remediator.errors import InputError
+from remediator.loader import load_config
+from remediator.records import runs
+from remediator.run import Run
+from remediator.service import read_only
+from remediator.story import Story
+
+T = TypeVar("T")
+
+
+@click.group("runs")
+def command() -> None:
+    """What is being done and was done."""
+
+
+@command.command("list")
+@config_option
+@format_option
+@click.option("--open", "open_only", is_flag=True, help="Only those that are not over.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
+    """Runs, newest first.
+
+    \b
+    Example:
+      remediator runs list --open
+    """
+    found = _read(config_path, lambda connection: runs.page(connection, limit, open_only=open_only))
+    if format_ == "json":
+        click.echo(json.dumps([story.summary(run) for run in found], indent=2))
+        return
+    if not found:
+        click.echo("no runs")
+    for run in found:
+        click.echo(_line(run))
+
+
+def _line(run: Run) -> str:
+    end = run.finished_at or run.updated_at
+    took = format_duration(end - run.created_at)
+    reason = f" ({run.reason})" if run.reason else ""
+    return f"{run.id}  {run.created_at:%Y-%m-%d %H:%M:%S}Z  {run.status.value}{reason}  {run.playbook} on {run.target}  {took}"
+
+
+@command.command("show")
+@config_option
+@format_option
+@click.argument("run_id")
+def show(config_path: Path, format_: str, run_id: str) -> None:
+    """One run: its alerts, plan, verdicts, steps and proof, in order."""
+    told = _read(config_path, lambda connection: story.tell(connection, run_id))
+    if told is None:
+        raise InputError(f"there is no run {run_id}; 'remediator runs list' lists them")
+    if format_ == "json":
+        click.echo(json.dumps(story.as_data(told), indent=2))
+        return
+    for line in _tell(told):
+        click.echo(line)
+
+
+def _tell(told: Story) -> list[str]:
+    run = told.run
+    lines = [_line(run), ""]
+    for alert in told.alerts:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
+        lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
+    lines.append("")
+    lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"  {event.text}" for event in told.events]
+    return lines
+
+
+def _read(config_path: Path, work: Callable[[Connection], T]) -> T:
+    config: Any = load_config(config_path, Config)
+    with read_only(config) as connection:
+        return work(connection)

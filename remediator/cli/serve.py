@@ -1,0 +1,77 @@
+"""``remediator serve``: the service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+import uvicorn
+
+from remediator.cli.options import config_option
+from remediator.config import Config, Log
+from remediator.errors import ConfigurationError
+from remediator.loader import load_config
+from remediator.service import running
+from remediator.web.routes import application
+
+
+@click.command("serve")
+@config_option
+def command(config_path: Path) -> None:
+    """Run the service until it is told to stop (SIGTERM, Ctrl-C).
+
+    \b
+    Example:
+      remediator serve --config /etc/remediator/remediator.yaml
+    """
+    config = load_config(config_path, Config)
+    set_up_logging(config.log)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> None:
+    host, _, port = config.listen.rpartition(":")
+    if not port.isdigit():
+        raise ConfigurationError(f"listen: {config.listen!r} is not address:port")
+    async with running(config) as service:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(service),
+                host=host.strip("[]"),
+                port=int(port),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                backlog=2048,
+            )
+        )
+        await server.serve()
+    if not server.started:
+        raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")
+
+
+def set_up_logging(settings: Log) -> None:
+    """One line an event, on standard error; ``human`` for eyes, ``json`` for machines."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")

@@ -1,0 +1,108 @@
+"""PromQL as text: putting values into it safely, and finding what it reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from remediator.errors import InputError
+
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", '"': "\\x22", "'": "\\x27", "`": "\\x60"}
+_REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_TOKEN = re.compile(
+    r"""(?P<skip>\s+|\#[^\n]*)
+    |(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
+    |(?P<number>(?:0x[0-9a-f]+|[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)[a-z0-9]*)
+    |(?P<name>[a-z_:][a-z0-9_:]*)
+    |(?P<sign>.)""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_LISTS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
+_KEYWORDS = _LISTS | {"and", "or", "unless", "atan2", "bool", "offset", "inf", "nan"}
+
+
+def escape_value(value: str) -> str:
+    """The value as it may stand between the quotes of a label matcher, whichever quotes those are.
+
+    Quotes are written as hexadecimal escapes, so that no value ends the string that it was put into.
+    """
+    return "".join(_ESCAPES.get(character, character) for character in value)
+
+
+def escape_pattern(value: str) -> str:
+    """The value as it may stand between the quotes of a ``=~`` matcher: matched literally."""
+    return escape_value(_REGEX_SPECIAL.sub(lambda found: "\\" + found.group(), value))
+
+
+def selector(metric: str, labels: Mapping[str, str]) -> str:
+    """``metric{name="value",…}`` for exactly these labels.
+
+    Raises:
+        InputError: the metric's or a label's name is none.
+    """
+    for name, kind in ((metric, _NAME), *((label, _LABEL) for label in labels)):
+        if not kind.fullmatch(name):
+            raise InputError(f"{name!r} is not a name in PromQL")
+    inside = ",".join(f'{name}="{escape_value(value)}"' for name, value in labels.items())
+    return f"{metric}{{{inside}}}" if inside else metric
+
+
+def selectors(expression: str) -> tuple[str, ...]:
+    """The vector selectors that an expression reads, each once, in order, without range and offset.
+
+    It reads tokens and not grammar, so it expects an expression that Prometheus accepts; of any other it may find
+    too much or too little.
+    """
+    tokens = list(_tokens(expression))
+    found: list[str] = []
+    at = 0
+    while at < len(tokens):
+        at = _step(tokens, at, found)
+    return tuple(dict.fromkeys(found))
+
+
+def _tokens(expression: str) -> Iterator[tuple[str, str]]:
+    for match in _TOKEN.finditer(expression):
+        if match.lastgroup != "skip":
+            yield str(match.lastgroup), match.group()
+
+
+def _step(tokens: list[tuple[str, str]], at: int, found: list[str]) -> int:
+    """Take one selector, or pass over one other thing; the place after it."""
+    kind, text = tokens[at]
+    following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
+    if text == "{":
+        end = _after(tokens, at, "}")
+        found.append(_text(tokens[at:end]))
+        return end
+    if text == "[":
+        return _after(tokens, at, "]")
+    if kind != "name":
+        return at + 1
+    if text.lower() in _LISTS and following == "(":
+        return _after(tokens, at + 1, ")")
+    if text.lower() in _KEYWORDS or following == "(":
+        return at + 1
+    end = _after(tokens, at + 1, "}") if following == "{" else at + 1
+    if following == "{" or not _is_aggregation_prefix(following):
+        found.append(_text(tokens[at:end]))
+    return end
+
+
+def _is_aggregation_prefix(following: str) -> bool:
+    """``sum by (x) (…)``: the name before ``by`` or ``without`` is an operator and not a metric."""
+    return following.lower() in ("by", "without")
+
+
+def _after(tokens: list[tuple[str, str]], opening: int, closing: str) -> int:
+    """The place after the bracket that closes here; the end if none does."""
+    for at in range(opening, len(tokens)):
+        if tokens[at] == ("sign", closing):
+            return at + 1
+    return len(tokens)
+
+
+def _text(tokens: list[tuple[str, str]]) -> str:
+    return "".join(text for _, text in tokens)

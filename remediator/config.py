@@ -1,0 +1,114 @@
+"""The settings file: where to listen, what to ask, where things are. Secrets come from files, never from here."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
+from remediator.clients.endpoint import read_secret as _read_secret
+from remediator.errors import ConfigurationError
+
+
+class Webhook(Strict):
+    """How Alertmanager has to identify itself."""
+
+    token_file: FilePath | None = Field(default=None, description="File with the bearer token that Alertmanager sends.")
+    basic: BasicAuth | None = Field(default=None, description="Or a name and password.")
+    max_body: int = Field(default=8 * 1024 * 1024, ge=1024, description="Longest body in bytes; longer ones get 413.")
+
+
+class Watchdog(Strict):
+    """The alert that always fires, so that silence means something."""
+
+    alertname: str = "Watchdog"
+    within: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
+
+
+class Log(Strict):
+    """How the service logs."""
+
+    format: Literal["human", "json"] = "human"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Channel(Strict):
+    """One way to reach people; ``kind`` names the notifier, the rest are its settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+
+
+class Timing(Strict):
+    """How long things may take."""
+
+    quiet: Duration = Field(default=timedelta(minutes=5), description="Resolved for so long, an alert is over.")
+    lease: Duration = Field(default=timedelta(seconds=60), description="A replica's claim on a run.")
+    recheck: Duration = Field(default=timedelta(seconds=15), description="How often a blocked run is judged again.")
+    deadline: Duration = Field(default=timedelta(hours=1), description="Longest time from leave to act to the end.")
+    reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
+
+
+class UrlFile(Strict):
+    """A database URL in a file, since it holds a password."""
+
+    url_file: FilePath
+
+
+class Config(Strict):
+    """The settings of one remediator process."""
+
+    apiVersion: Literal["remediator/v1"]  # noqa: N815 - the field's own spelling
+    kind: Literal["Config"]
+    listen: str = Field(default="127.0.0.1:8095", description="Address and port.")
+    public_url: str = Field(default="", description="How people reach it; goes into links.")
+    environment: str = Field(default="default", description="Selects the rung of each playbook's ladder.")
+    state: FilePath = Field(description="Folder for everything that the service writes.")
+    store: Literal["sqlite"] | UrlFile | str = Field(
+        default="sqlite", description="sqlite, a postgresql:// URL, or {url_file: …} when it holds a password."
+    )
+    playbooks: tuple[FilePath, ...] = Field(description="Files or folders.")
+    inventory: FilePath
+    webhook: Webhook = Webhook()
+    alertmanagers: tuple[Endpoint, ...] = ()
+    prometheus: Endpoint | None = None
+    watchdog: Watchdog = Watchdog()
+    identity_ignore_labels: tuple[str, ...] = Field(
+        default=("replica", "prometheus_replica"), description="Labels that do not make two alerts different."
+    )
+    channels: dict[str, Channel] = {}
+    guards: dict[str, Any] = Field(default={}, description="Settings of guards where a playbook says nothing.")
+    timing: Timing = Timing()
+    log: Log = Log()
+    replica: str = Field(default="", description="This replica's name; default: host name and process id.")
+
+    @model_validator(mode="after")
+    def _open_door(self) -> Config:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.webhook.token_file is None and self.webhook.basic is None and not _loopback(host):
+            raise ValueError("webhook: set token_file or basic; only a loopback address may listen without")
+        return self
+
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_secret(path: Path) -> str:
+    """A secret from its file, without the newline at the end.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is empty.
+    """
+    try:
+        return _read_secret(path)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: the secret cannot be read: {error}") from None

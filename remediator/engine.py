@@ -1,0 +1,120 @@
+"""What the verbs are given: the store, the time, the rules and the world, as arguments.
+
+The same verbs run in production, in ``remediator test``, in ``explain`` and in the simulation; only this differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediator.actions import Action
+from remediator.checks import Check
+from remediator.clock import Clock
+from remediator.errors import ConfigurationError
+from remediator.guards import Guard
+from remediator.ids import Ids
+from remediator.inventory import Inventory, Service
+from remediator.playbook import Playbook
+from remediator.run import Run
+from remediator.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things may take and how often they are looked at."""
+
+    lease: timedelta = timedelta(seconds=60)
+    """A claim lasts so long unless an action needs longer; a replica that died is succeeded after it."""
+    margin: timedelta = timedelta(seconds=10)
+    """An action's timeout ends this much before the lease does."""
+    recheck: timedelta = timedelta(seconds=15)
+    """How often a blocked run is judged again when its verdict names no time."""
+    look: timedelta = timedelta(milliseconds=500)
+    """How often a verification looks again."""
+    probe: timedelta = timedelta(seconds=10)
+    """Longest time for one check, one diagnosis, one planning call, one guard."""
+    deadline: timedelta = timedelta(hours=1)
+    """Longest time from first being allowed to act until the end."""
+
+
+class Book:
+    """The playbooks in force, and older versions that open runs still need. Replaced as a whole on reload."""
+
+    def __init__(self, playbooks: Sequence[Playbook], inventory: Inventory, environment: str) -> None:
+        self.inventory = inventory
+        self.environment = environment
+        self.playbooks = tuple(playbooks)
+        self._by_hash = {playbook.content_hash: playbook for playbook in playbooks}
+
+    def of(self, run: Run) -> Playbook:
+        """The very version that a run began with.
+
+        Raises:
+            ConfigurationError: not loaded here; the worker then fetches it from the store.
+        """
+        try:
+            return self._by_hash[run.playbook_hash]
+        except KeyError:
+            raise ConfigurationError(f"playbook {run.playbook} in version {run.playbook_hash[:12]} is not loaded") from None
+
+    def knows(self, content_hash: str) -> bool:
+        """Whether this version is loaded."""
+        return content_hash in self._by_hash
+
+    def keep(self, playbook: Playbook) -> None:
+        """Add an older version that an open run needs; it is not matched against."""
+        self._by_hash[playbook.content_hash] = playbook
+
+    def service(self, run: Run) -> Service:
+        """The run's target.
+
+        Raises:
+            ConfigurationError: the inventory does not have it (any more).
+        """
+        return self.inventory.service(run.target)
+
+
+@dataclass(slots=True)
+class Engine:
+    """Everything that a verb may use."""
+
+    store: Store
+    clock: Clock
+    ids: Ids
+    replica: str
+    book: Book
+    actions: Mapping[str, Action]
+    checks: Mapping[str, Check]
+    guards: Sequence[Guard]
+    guard_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of guards for this installation, by name; a playbook's own go over them."""
+    pace: Pace = field(default_factory=Pace)
+    on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
+    """Told of what happens, for logs and metrics; must not raise."""
+
+    @property
+    def actor(self) -> str:
+        """This process, as the audit log names it."""
+        return f"remediator/{self.replica}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a verb leaves: go on at once, or wait for an event or until a time."""
+
+    run: Run
+    waits: bool = False
+    until: datetime | None = None
+
+
+def onward(run: Run) -> Progress:
+    """Go on with the next verb at once."""
+    return Progress(run)
+
+
+def wait(run: Run, until: datetime | None) -> Progress:
+    """Nothing to do before ``until``, or before somebody pokes the run."""
+    return Progress(run, waits=True, until=until)

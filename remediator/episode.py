@@ -1,0 +1,94 @@
+"""How what Alertmanager says of one alert becomes an episode: pure, so that any order of messages can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from remediator.run import Episode, EpisodeStatus
+
+
+class Change(StrEnum):
+    """What one sighting did to an episode."""
+
+    OPENED = "opened"
+    REPEATED = "repeated"
+    REOPENED = "reopened"
+    RESOLVED = "resolved"
+    STALE = "stale"
+    """A message that was overtaken: it ends a stretch of firing that is over already."""
+    NOTHING = "nothing"
+    """Resolved, and we had not known that it fired: nothing to do for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One alert of one notification, or of the reconcile loop."""
+
+    identity: str
+    firing: bool
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    starts_at: datetime
+    ends_at: datetime
+
+
+def fold(current: Episode | None, seen: Sighting, now: datetime, quiet: timedelta, new_id: str) -> tuple[Change, Episode | None]:
+    """The episode after a sighting, and what changed.
+
+    Args:
+        current: the episode of this identity that is not closed, if there is one.
+        seen: what was said.
+        now: when we read it. Clocks of other hosts decide nothing but the order within one alert.
+        quiet: how long it must stay resolved before the next firing is another incident.
+        new_id: the id to use if an episode opens.
+    """
+    if seen.firing:
+        return _firing(current, seen, now, new_id)
+    if current is None or current.status is EpisodeStatus.RESOLVED:
+        return Change.NOTHING, current
+    if seen.ends_at < current.starts_at:
+        return Change.STALE, current
+    return Change.RESOLVED, replace(
+        current, status=EpisodeStatus.RESOLVED, last_seen_at=now, resolved_at=now, closes_at=now + quiet
+    )
+
+
+def _firing(current: Episode | None, seen: Sighting, now: datetime, new_id: str) -> tuple[Change, Episode]:
+    if current is None:
+        return Change.OPENED, Episode(
+            id=new_id,
+            identity=seen.identity,
+            status=EpisodeStatus.FIRING,
+            alertname=seen.labels.get("alertname", ""),
+            labels=seen.labels,
+            annotations=seen.annotations,
+            started_at=now,
+            starts_at=seen.starts_at,
+            last_seen_at=now,
+            resolved_at=None,
+            closes_at=None,
+            flaps=0,
+        )
+    starts_at = max(current.starts_at, seen.starts_at)
+    if current.status is EpisodeStatus.FIRING:
+        return Change.REPEATED, replace(current, starts_at=starts_at, last_seen_at=now, annotations=seen.annotations)
+    # Fired again within the quiet time. It may also be an old message that was overtaken by its "resolved"; then the
+    # still-firing guard finds out before anything is done. Missing a real firing would be the worse mistake.
+    return Change.REOPENED, replace(
+        current,
+        status=EpisodeStatus.FIRING,
+        starts_at=starts_at,
+        last_seen_at=now,
+        resolved_at=None,
+        closes_at=None,
+        flaps=current.flaps + 1,
+        annotations=seen.annotations,
+    )
+
+
+def close(current: Episode) -> Episode:
+    """The quiet time is over: the next firing is another incident."""
+    return replace(current, status=EpisodeStatus.CLOSED)

@@ -1,0 +1,84 @@
+"""The verb *guard*: what the guards and the ladder say of a plan, and of a blocked run when its time has come."""
+
+from __future__ import annotations
+
+from remediator.engine import Engine, Progress, onward, wait
+from remediator.guards import Answer, Question
+from remediator.judgement import Judgement, block, judge, judged, question
+from remediator.plan import Plan, from_data
+from remediator.records import approvals, episodes, evidence, runs
+from remediator.run import Run, Status
+from remediator.stores import Tx
+
+
+async def guard_plan(engine: Engine, run: Run) -> Progress:
+    """From ``planned`` to what the guards and the ladder say; for a blocked run, the same question again."""
+    playbook, service = engine.book.of(run), engine.book.service(run)
+    alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
+    asked = question(engine, run, playbook, service, alerts, None)
+    judgement = await judge(engine, asked)
+    if run.status is Status.BLOCKED:
+        return await _judged_again(engine, run, asked, judgement)
+    return await engine.store.write(lambda tx: _first_judged(tx, engine, run, asked, judgement))
+
+
+def _first_judged(tx: Tx, engine: Engine, run: Run, asked: Question, judgement: Judgement) -> Progress:
+    evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+    final = judgement.final
+    if final.answer is Answer.BLOCK:
+        return block(tx, engine, run, judgement, Status.MATCHED)
+    assert run.plan is not None
+    plan = from_data(run.plan)
+    if run.mode in ("observe", "shadow"):
+        detail = {"guard": "ladder", "text": _would_have(run.mode, plan, judgement)}
+        return wait(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, engine.actor), None)
+    if final.answer is Answer.UNKNOWN or needs_person(run, plan):
+        reason = f"unknown:{judgement.guard}" if final.answer is Answer.UNKNOWN else "approval_needed"
+        detail = judgement.detail() if final.answer is Answer.UNKNOWN else {"mode": run.mode}
+        after = approvals.request(tx, engine.ids, run, plan, None, reason, detail, engine.actor)
+        return wait(after, after.wake_at)
+    return onward(_go(tx, engine, run))
+
+
+def _go(tx: Tx, engine: Engine, run: Run) -> Run:
+    deadline = tx.now + engine.pace.deadline
+    return runs.transition(tx, run, Status.RUNNING, None, {}, engine.actor, deadline_at=deadline)
+
+
+def needs_person(run: Run, plan: Plan) -> bool:
+    """Whether the ladder, the playbook or a step of the plan asks for a person before anything is done."""
+    first = next((step for step in plan.steps if step.mutates), None)
+    return run.mode == "approve" or plan.must_ask or (first is not None and first.approval and len(plan.steps) == 1)
+
+
+def _would_have(mode: str, plan: Plan, judgement: Judgement) -> str:
+    if mode == "observe":
+        return "observing only: nothing is done in this mode"
+    if judgement.final.answer is Answer.UNKNOWN:
+        return f"shadow: would have asked a person, since {judgement.final.text}"
+    calls = "; ".join(step.call.text for step in plan.steps if step.mutates)
+    return f"shadow: would have done: {calls}"
+
+
+async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Judgement) -> Progress:
+    if run.reason in ("observe", "shadow"):
+        return wait(run, None)
+    final = judgement.final
+    if final.answer is Answer.BLOCK:
+        reason = f"{judgement.guard}:{final.reason}"
+        until = final.until or asked.now + engine.pace.recheck
+        if reason == run.reason:
+            return wait(run, until)  # nothing new to say: no entry every few seconds
+
+        def other_reason(tx: Tx) -> Run:
+            evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+            return runs.save(tx, run, reason=reason, detail=judgement.detail())
+
+        return wait(await engine.store.write(other_reason), until)
+
+    def free(tx: Tx) -> Run:
+        evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+        to = run.resume_to or Status.MATCHED
+        return runs.transition(tx, run, to, "unblocked", {"was": run.reason}, engine.actor, resume_to=None)
+
+    return onward(await engine.store.write(free))

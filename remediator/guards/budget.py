@@ -1,0 +1,87 @@
+"""``budget``: so many runs that act, in so much time; several windows at once, per target, per playbook and in all."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+from sqlalchemy import Connection
+
+from remediator.clock import format_duration, parse_duration
+from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.records import attempts
+
+_WINDOW = re.compile(r"([1-9][0-9]{0,5})/(\S+)")
+
+
+class BudgetSettings(Settings):
+    """Windows as ``count/duration``; a plain list in YAML means ``target``."""
+
+    target: tuple[str, ...] = Field(default=("3/1h", "7/1d"), description="For each target.")
+    playbook: tuple[str, ...] = Field(default=("10/1h", "30/1d"), description="For this playbook, all targets together.")
+    everything: tuple[str, ...] = Field(default=("20/1h",), description="For all playbooks and targets together.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"target": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("target", "playbook", "everything")
+    @classmethod
+    def _windows(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
+        for window in windows:
+            parse_window(window)
+        return windows
+
+
+def parse_window(window: str) -> tuple[int, timedelta]:
+    """``3/1h`` as (3, one hour).
+
+    Raises:
+        ValueError: not of that form.
+    """
+    match = _WINDOW.fullmatch(window)
+    if match is None:
+        raise ValueError(f"{window!r} is not a budget; write count/duration, like 3/1h")
+    return int(match[1]), parse_duration(match[2])
+
+
+class Budget(Guard):
+    """Blocks when a window is used up by other runs."""
+
+    name = "budget"
+    reasons = frozenset({"used_up"})
+    Settings = BudgetSettings
+
+    def decide(self, connection: Connection, question: Question) -> Verdict:
+        target, playbook = question.service.name, question.playbook.name
+        scopes: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
+            (target, question.settings.target, {"target": target}),
+            (f"playbook {playbook}", question.settings.playbook, {"playbook": playbook}),
+            ("everything", question.settings.everything, {}),
+        )
+        for scope, windows, chosen in scopes:
+            for window in windows:
+                verdict = _spent(connection, question, scope, window, chosen)
+                if verdict is not ALLOW:
+                    return verdict
+        return ALLOW
+
+
+def _spent(connection: Connection, question: Question, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
+    count, length = parse_window(window)
+    begun = attempts.begun_since(connection, question.now - length, **chosen)
+    others = [(at, run) for at, run in begun if run != question.run.id]
+    if len(others) < count:
+        return ALLOW
+    free = others[count - 1][0] + length
+    runs = [run for _, run in others[:count]]
+    return Verdict(
+        Answer.BLOCK,
+        "used_up",
+        f"budget {count}/{format_duration(length)} for {scope} used by runs {', '.join(runs)}; next free {free:%H:%M:%S}Z",
+        {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
+        free,
+    )

@@ -1,0 +1,51 @@
+"""``cooldown``: after an action on a target, leave it alone for a while."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field, model_validator
+from sqlalchemy import Connection
+
+from remediator.clients.endpoint import Duration
+from remediator.clock import format_duration
+from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.records import attempts
+
+
+class CooldownSettings(Settings):
+    """How long; a plain duration in YAML."""
+
+    period: Duration = Field(default=timedelta(minutes=5), description="Time between two runs that act on a target.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"period": value} if isinstance(value, str) else value
+
+
+class Cooldown(Guard):
+    """Blocks for ``period`` after the last action that another run began on the same target."""
+
+    name = "cooldown"
+    reasons = frozenset({"cooling_down"})
+    Settings = CooldownSettings
+
+    def decide(self, connection: Connection, question: Question) -> Verdict:
+        period: timedelta = question.settings.period
+        since = question.now - period
+        begun = attempts.begun_since(connection, since, target=question.service.name)
+        others = [(at, run) for at, run in begun if run != question.run.id]
+        if not others:
+            return ALLOW
+        last, run = others[0]
+        free = last + period
+        return Verdict(
+            Answer.BLOCK,
+            "cooling_down",
+            f"cooldown: {question.service.name} was acted on by {run} at {last:%H:%M:%S}Z; "
+            f"free after {format_duration(period)}, at {free:%H:%M:%S}Z",
+            {"period": format_duration(period), "last": last.isoformat(), "run": run, "free": free.isoformat()},
+            free,
+        )

@@ -1,0 +1,206 @@
+"""From the inbox to episodes and runs: fold what was said into episodes, match what opened, join or create runs.
+
+Each transaction takes a bounded number of alerts, so that a storm of thousands never keeps the write gate shut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from remediator import episode as episode_rules
+from remediator import parameters
+from remediator.alert import Alert, identity, instant, parse_notification
+from remediator.audit import Draft, Kind
+from remediator.engine import Engine
+from remediator.episode import Change, Sighting
+from remediator.errors import InputError, PayloadError
+from remediator.inventory import Inventory
+from remediator.match import Index
+from remediator.playbook import Playbook
+from remediator.records import episodes, facts, notifications, runs
+from remediator.records.notifications import Received
+from remediator.run import Episode, EpisodeStatus, Run
+from remediator.stores import Tx
+
+UNRESOLVED = "?"
+"""Target of a run whose target could not be resolved: it goes straight to people."""
+WATCHDOG = "watchdog"
+"""Name of the fact that says when the always-firing alert was last heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """How alerts become episodes."""
+
+    ignore_labels: frozenset[str] = frozenset()
+    """Labels that differ between Prometheus replicas and say nothing about the fault."""
+    quiet: timedelta = timedelta(minutes=5)
+    """How long an alert must stay resolved before its next firing is another incident."""
+    watchdog: str = "Watchdog"
+    """The alertname that always fires; it proves that alerts arrive and is never an incident."""
+    chunk: int = 200
+    """Most alerts in one transaction."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one chunk of alerts changes."""
+
+    opened: dict[str, Episode] = field(default_factory=dict)
+    changed: dict[str, Episode] = field(default_factory=dict)
+    drafts: list[Draft] = field(default_factory=list)
+    to_match: dict[str, Episode] = field(default_factory=dict)
+    to_poke: set[str] = field(default_factory=set)
+
+
+async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int:
+    """Fold one chunk of the oldest waiting notification; returns how many alerts that were, -1 for an empty inbox."""
+    return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
+
+
+def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:
+    waiting = notifications.next_waiting(tx, 1)
+    if not waiting:
+        return -1
+    received = waiting[0]
+    try:
+        alerts = parse_notification(received.body).alerts
+    except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
+        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data={"message": str(error)}))
+        notifications.take(tx, received, 0, whole=True)
+        return 0
+    chosen = alerts[received.taken_alerts : received.taken_alerts + settings.chunk]
+    _note(tx, engine, received, len(alerts))
+    fold_all(tx, engine, index, settings, chosen)
+    done = received.taken_alerts + len(chosen)
+    notifications.take(tx, received, done, whole=done >= len(alerts))
+    return len(chosen)
+
+
+def _note(tx: Tx, engine: Engine, received: Received, alerts: int) -> None:
+    if received.taken_alerts == 0:
+        data = {"notification": received.id, "source": received.source, "alerts": alerts, "body": received.body}
+        tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
+
+
+def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Alert]) -> None:
+    """Fold alerts in order, and give what opened its runs."""
+    seen = [sighting(alert, settings) for alert in alerts]
+    known = episodes.open_by_identity(tx.connection, sorted({item.identity for item in seen}))
+    batch = _Batch()
+    for item in seen:
+        if item.labels.get("alertname") == settings.watchdog:
+            facts.put(tx, WATCHDOG, {"firing": item.firing})
+            continue
+        _fold_one(tx, engine, settings, known, batch, item)
+    episodes.insert_all(tx, batch.opened.values())
+    episodes.update_all(tx, [item for item in batch.changed.values() if item.id not in batch.opened])
+    for draft in batch.drafts:
+        tx.audit(draft)
+    _poke(tx, batch.to_poke)
+    _match(tx, engine, index, list(batch.to_match.values()))
+
+
+def sighting(alert: Alert, settings: IntakeSettings) -> Sighting:
+    """An alert of a notification, as the rules for episodes read it."""
+    return Sighting(
+        identity=identity(alert.labels, settings.ignore_labels),
+        firing=alert.status == "firing",
+        labels=alert.labels,
+        annotations=alert.annotations,
+        starts_at=instant(alert.starts_at),
+        ends_at=instant(alert.ends_at),
+    )
+
+
+_AUDITED = {
+    Change.OPENED: Kind.EPISODE_OPENED,
+    Change.REOPENED: Kind.EPISODE_CONTINUED,
+    Change.RESOLVED: Kind.EPISODE_RESOLVED,
+}
+
+
+def _fold_one(
+    tx: Tx, engine: Engine, settings: IntakeSettings, known: dict[str, Episode], batch: _Batch, item: Sighting
+) -> None:
+    current = known.get(item.identity)
+    new_id = "" if current else engine.ids.new("episode", tx.now)
+    change, after = episode_rules.fold(current, item, tx.now, settings.quiet, new_id)
+    if after is None or change in (Change.NOTHING, Change.STALE):
+        return
+    known[item.identity] = after
+    (batch.opened if after.id == new_id or after.id in batch.opened else batch.changed)[after.id] = after
+    if change in _AUDITED:
+        data = {"alertname": after.alertname, "labels": after.labels, "flaps": after.flaps}
+        batch.drafts.append(Draft(kind=_AUDITED[change], actor="alertmanager", episode=after.id, data=data))
+    if change in (Change.OPENED, Change.REOPENED):
+        batch.to_match[after.id] = after
+    if change in (Change.REOPENED, Change.RESOLVED):
+        batch.to_poke.add(after.id)
+
+
+def _poke(tx: Tx, episode_ids: Collection[str]) -> None:
+    concerned = episodes.runs_of(tx.connection, episode_ids)
+    runs.poke(tx, {run_id for ids in concerned.values() for run_id in ids})
+
+
+def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> None:
+    """Join each episode to the run of its incident, or create that run: one for each playbook and target."""
+    wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
+    for item in opened:
+        for playbook in index.match(item.labels):
+            key = (playbook.name, _target(playbook, item, engine.book.inventory))
+            wanted.setdefault(key, (playbook, []))[1].append(item)
+    existing = runs.open_incidents(tx.connection, sorted(wanted))
+    for (name, target), (playbook, alerts) in wanted.items():
+        run = existing.get((name, target)) or _create(tx, engine, playbook, target)
+        runs.join(tx, run.id, alerts)
+        if run.id in {found.id for found in existing.values()}:
+            runs.poke(tx, [run.id])
+
+
+def _create(tx: Tx, engine: Engine, playbook: Playbook, target: str) -> Run:
+    mode = playbook.mode_in(engine.book.environment)
+    run_id = engine.ids.new("run", tx.now)
+    return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, engine.actor)
+
+
+def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
+    try:
+        values = parameters.resolve(playbook, dict(item.labels), inventory)
+        return parameters.target(playbook, values, inventory)
+    except InputError:
+        return UNRESOLVED  # planning says what is wrong with it
+
+
+async def close_due(engine: Engine) -> int:
+    """Close episodes whose quiet time is over, and the incidents that are over with them; returns how many."""
+    return await engine.store.write(lambda tx: _close_due(tx, engine))
+
+
+def _close_due(tx: Tx, engine: Engine) -> int:
+    due = episodes.due_to_close(tx.connection, tx.now)
+    if not due:
+        return 0
+    closed = [episode_rules.close(item) for item in due]
+    episodes.update_all(tx, closed)
+    for item in closed:
+        tx.audit(Draft(kind=Kind.EPISODE_CLOSED, actor=engine.actor, episode=item.id, data={"alertname": item.alertname}))
+    concerned = episodes.runs_of(tx.connection, [item.id for item in closed])
+    for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
+        _close_incident(tx, run_id)
+    return len(due)
+
+
+def _close_incident(tx: Tx, run_id: str) -> None:
+    run = runs.get(tx.connection, run_id)
+    if run is None or any(item.status is not EpisodeStatus.CLOSED for item in episodes.of_run(tx.connection, run_id)):
+        return
+    if run.finished_at is None:
+        runs.poke(tx, [run_id])
+    else:
+        runs.close_incident(tx, [run_id])
+
+

@@ -1,0 +1,24 @@
+"""Looking: one check, bounded in time, that never raises for what it cannot see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from remediator.checks import Answer, Check, Evidence
+from remediator.engine import Engine
+from remediator.errors import RemediatorError
+from remediator.inventory import Service
+
+
+async def observe(engine: Engine, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
+    """One check, bounded in time; whatever goes wrong is *unknown*, with the reason."""
+    check: Check = engine.checks[name]
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            return await check.observe(service, check.Parameters.model_validate(given))
+    except TimeoutError:
+        return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
+    except (RemediatorError, ValueError) as error:
+        return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")

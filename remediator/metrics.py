@@ -1,0 +1,43 @@
+"""What the service counts about itself. Names follow Prometheus' conventions; docs/metrics.md lists them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import generate_latest as _generate
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.notifications = Counter(
+            "remediator_notifications_total",
+            "Webhook requests by result; anything but accepted deserves a look.",
+            ("result", "status"),
+            registry=registry,
+        )
+        self.accepted = self.notifications.labels("accepted", "200")
+        self.transitions = Counter(
+            "remediator_run_transitions_total", "Runs that entered a status.", ("playbook", "status", "reason"), registry=registry
+        )
+        self.actions = Counter(
+            "remediator_actions_total", "Actions begun.", ("playbook", "target"), registry=registry
+        )
+        self.open_runs = Gauge("remediator_open_runs", "Runs that are not over.", registry=registry)
+        self.waiting = Gauge("remediator_waiting_notifications", "Notifications not yet folded.", registry=registry)
+        self.watchdog = Gauge(
+            "remediator_watchdog_last_seen_seconds", "When the always-firing alert was last heard.", registry=registry
+        )
+        self.audit_entries = Gauge("remediator_audit_entries", "Number of the audit log's last entry.", registry=registry)
+        self.first_action = Histogram(
+            "remediator_time_to_first_action_seconds",
+            "From the creation of a run to its first action.",
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return _generate(self.registry)

@@ -1,0 +1,126 @@
+"""The line: which verb moves a run on from which status. This table and :data:`remediator.run.TRANSITIONS` are all.
+
+``receive`` and ``match`` come before a run exists; see :mod:`remediator.receive` and :mod:`remediator.intake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from remediator.act import act, observe
+from remediator.approve import await_approval
+from remediator.engine import Engine, Progress, onward, wait
+from remediator.guard import guard_plan
+from remediator.planning import plan_run
+from remediator.records import approvals, attempts, episodes, messages, runs
+from remediator.run import TERMINAL, Episode, EpisodeStatus, Run, Status
+from remediator.stores import Tx
+from remediator.verify import verify
+
+Verb = Callable[[Engine, Run], Awaitable[Progress]]
+
+LINE: Mapping[Status, Verb] = {
+    Status.MATCHED: plan_run,
+    Status.PLANNED: guard_plan,
+    Status.BLOCKED: guard_plan,
+    Status.AWAITING_APPROVAL: await_approval,
+    Status.RUNNING: act,
+    Status.UNKNOWN_OUTCOME: observe,
+    Status.VERIFYING: verify,
+}
+
+_NOT_YET_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITING_APPROVAL)
+
+
+async def advance(engine: Engine, run: Run) -> Progress:
+    """Move a claimed run on by one verb, or by what happened around it: cancelled, resolved, out of time."""
+    if run.status in TERMINAL:
+        await engine.store.write(lambda tx: finish(tx, engine, run))
+        return wait(run, None)
+    if await engine.store.read(lambda connection: _is_overtaken(connection, engine, run)):
+        overtaken = await engine.store.write(lambda tx: _overtaken(tx, engine, run))
+        if overtaken is not None:
+            return overtaken
+    return await LINE[run.status](engine, run)
+
+
+def _is_overtaken(connection: Connection, engine: Engine, run: Run) -> bool:
+    """Whether it is worth a transaction to look closer."""
+    late = run.deadline_at is not None and engine.clock.now() > run.deadline_at
+    if run.cancel is not None or late or run.reason == "resolved":
+        return True
+    return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.of_run(connection, run.id))
+
+
+def _overtaken(tx: Tx, engine: Engine, run: Run) -> Progress | None:
+    if run.status is Status.UNKNOWN_OUTCOME:
+        return None  # first find out what was done; every other question waits for that
+    if run.status is Status.RUNNING and attempts.in_flight(tx.connection, run.id) is not None:
+        return None  # likewise: the verb will say so
+    if run.cancel is not None:
+        return onward(_end(tx, engine, run, Status.CANCELLED, "cancelled", run.cancel))
+    if run.deadline_at is not None and tx.now > run.deadline_at and run.status is not Status.BLOCKED:
+        return onward(_end(tx, engine, run, Status.ESCALATED, "deadline", {"deadline": run.deadline_at.isoformat()}))
+    return _resolved(tx, engine, run, episodes.of_run(tx.connection, run.id))
+
+
+def _end(tx: Tx, engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, Any]) -> Run:
+    approvals.void(tx, run, reason, engine.actor)
+    return runs.transition(tx, run, to, reason, detail, engine.actor, holds_target=False)
+
+
+def _resolved(tx: Tx, engine: Engine, run: Run, alerts: Sequence[Episode]) -> Progress | None:
+    """An alert that ended by itself: nothing is begun any more, what was begun is finished and verified."""
+    if any(alert.status is EpisodeStatus.FIRING for alert in alerts):
+        if run.status is Status.BLOCKED and run.reason == "resolved":
+            return onward(_to(tx, engine, run, Status.MATCHED, "fired_again", {}))
+        return None
+    if run.status is Status.RUNNING or (run.status is Status.BLOCKED and run.resume_to is Status.RUNNING):
+        return onward(_stop_acting(tx, engine, run))
+    if run.status not in _NOT_YET_ACTING:
+        return None
+    quiet_until = max((alert.closes_at for alert in alerts if alert.closes_at and _quiet(alert)), default=None)
+    if quiet_until is None:
+        return onward(_end(tx, engine, run, Status.CANCELLED, "resolved", {"by": "itself"}))
+    return _hold_quiet(tx, engine, run, quiet_until)
+
+
+def _quiet(alert: Episode) -> bool:
+    return alert.status is EpisodeStatus.RESOLVED
+
+
+def _hold_quiet(tx: Tx, engine: Engine, run: Run, until: datetime) -> Progress:
+    if run.status is Status.BLOCKED and run.reason == "resolved":
+        return wait(run, until)
+    if run.status is Status.BLOCKED:
+        return wait(runs.save(tx, run, reason="resolved", detail={"until": until.isoformat()}), until)
+    approvals.void(tx, run, "resolved", engine.actor)
+    detail = {"until": until.isoformat()}
+    return wait(_to(tx, engine, run, Status.BLOCKED, "resolved", detail, resume_to=Status.MATCHED), until)
+
+
+def _stop_acting(tx: Tx, engine: Engine, run: Run) -> Run:
+    done = [item for item in attempts.of_run(tx.connection, run.id) if item.mutates]
+    if not done:
+        return _end(tx, engine, run, Status.CANCELLED, "resolved", {"by": "itself"})
+    detail = {"step": done[-1].step, "since": tx.now.isoformat(), "resolved": True}
+    return _to(tx, engine, run, Status.VERIFYING, "resolved", detail)
+
+
+def _to(tx: Tx, engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, Any], **changes: Any) -> Run:
+    return runs.transition(tx, run, to, reason, detail, engine.actor, **changes)
+
+
+def finish(tx: Tx, engine: Engine, run: Run) -> None:
+    """What follows from a run's end: people are told, and the incident is closed if its alerts are over."""
+    if run.status in (Status.ESCALATED, Status.FAILED):
+        plan = run.plan or {}
+        content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
+        messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
+    if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):
+        runs.close_incident(tx, [run.id])
+    runs.release(tx, run, None, run.pokes)

@@ -1,0 +1,165 @@
+"""The verb *plan*: resolve the target and every step to exact calls, and collect evidence before anything is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from remediator import parameters, plan
+from remediator.audit import Kind
+from remediator.checks import Answer, Evidence
+from remediator.engine import Engine, Progress, onward
+from remediator.errors import RemediatorError
+from remediator.inventory import Service
+from remediator.looking import observe
+from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
+from remediator.playbook import CheckCall, Playbook, Step
+from remediator.records import episodes, evidence, runs
+from remediator.records.evidence import Seen
+from remediator.run import Episode, Run, Status
+
+
+async def plan_run(engine: Engine, run: Run) -> Progress:
+    """From ``matched`` to ``planned``; to ``escalated`` if it cannot be resolved: never to "all", never to a guess."""
+    try:
+        playbook, service = engine.book.of(run), engine.book.service(run)
+        alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
+        values = parameters.resolve(playbook, _labels(alerts), engine.book.inventory)
+        seen = await diagnose(engine, playbook, service, values)
+        made = await make_plan(engine, playbook, service, values, run.mode)
+    except RemediatorError as error:
+        detail = {"message": str(error), "error": type(error).__name__}
+        return await _give_up(engine, run, detail)
+    return onward(await engine.store.write(lambda tx: _planned(tx, engine, run, made, seen)))
+
+
+def _labels(alerts: Sequence[Episode]) -> dict[str, str]:
+    return dict(alerts[0].labels) if alerts else {}
+
+
+def _planned(tx: Any, engine: Engine, run: Run, made: Plan, seen: Sequence[Seen]) -> Run:
+    evidence.add(tx, run, seen, engine.actor)
+    data = plan.as_data(made)
+    after = runs.transition(
+        tx,
+        run,
+        Status.PLANNED,
+        None,
+        {"steps": [step.call.text for step in made.steps if step.mutates]},
+        engine.actor,
+        plan=data,
+        plan_hash=made.hash,
+        cursor=made.steps[0].id if made.steps else None,
+    )
+    tx.audit(runs.draft(Kind.RUN_PLANNED, after, engine.actor, {"plan": data}))
+    return after
+
+
+async def _give_up(engine: Engine, run: Run, detail: dict[str, Any]) -> Progress:
+    after = await engine.store.write(
+        lambda tx: runs.transition(tx, run, Status.ESCALATED, "no_plan", detail, engine.actor)
+    )
+    return onward(after)
+
+
+async def make_plan(engine: Engine, playbook: Playbook, service: Service, values: Any, mode: str) -> Plan:
+    """The plan for these parameters on this target, with every call resolved against the platform as it is now.
+
+    Raises:
+        TargetError: a target is missing or ambiguous.
+        ClientError: a platform cannot be asked.
+        InputError: a parameter does not fit its action.
+    """
+    steps = [await _step(engine, playbook, service, step, values) for step in playbook.steps]
+    return Plan(
+        playbook=playbook.name,
+        playbook_hash=playbook.content_hash,
+        target=service.name,
+        mode=mode,
+        parameters=dict(values),
+        steps=tuple(steps),
+        checks=tuple(_check(call, values) for call in playbook.verify.checks),
+        settle=playbook.verify.settle.total_seconds(),
+        within=playbook.verify.within.total_seconds(),
+        escalate_to=tuple(playbook.escalate.to),
+        escalate_message=playbook.escalate.message,
+        approval_groups=tuple(playbook.approval.groups),
+        quorum=playbook.approval.quorum,
+        approval_expires=playbook.approval.expires.total_seconds(),
+        must_ask=playbook.approval.required,
+    )
+
+
+def _check(call: CheckCall, values: Any) -> PlannedCheck:
+    return PlannedCheck(call.check, parameters.substitute_all(call.with_, values, promql=call.check == "promql"))
+
+
+async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step, values: Any) -> PlannedStep:
+    action = engine.actions[step.action]
+    given = parameters.substitute_all(step.with_, values)
+    model = action.Parameters.model_validate(given)
+    async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        call = await action.plan(service, model)
+    return PlannedStep(
+        id=step.id,
+        title=step.name or step.action,
+        action=step.action,
+        parameters=given,
+        call=call,
+        mutates=action.mutates,
+        idempotent=action.idempotent,
+        destructive=action.destructive,
+        timeout=(step.timeout or action.timeout).total_seconds(),
+        attempts=step.retry.attempts,
+        backoff=step.retry.backoff.total_seconds(),
+        when=step.when,
+        on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
+        on_failure=_arrow(step.on_failure) or "next",
+        approval=step.approval == "required",
+        undo=_undo(step, values),
+    )
+
+
+def _arrow(arrow: Any) -> str | None:
+    if arrow is None or isinstance(arrow, str):
+        return arrow
+    return f"goto {arrow.goto}"
+
+
+def _undo(step: Step, values: Any) -> dict[str, Any] | None:
+    if step.undo is None:
+        return None
+    after = step.undo.after
+    return {
+        "action": step.undo.action,
+        "with": parameters.substitute_all(step.undo.with_, values),
+        "after": None if after is None else after.total_seconds(),
+    }
+
+
+async def diagnose(engine: Engine, playbook: Playbook, service: Service, values: Any) -> list[Seen]:
+    """Collect evidence before anything is touched; what cannot be seen is recorded as such and blocks nothing."""
+    seen = []
+    for look in playbook.diagnose:
+        given = parameters.substitute_all(look.with_, values, promql=look.check == "promql")
+        if look.check is not None:
+            found = await observe(engine, look.check, service, given)
+        else:
+            found = await _read_action(engine, look.action, service, given)
+        seen.append(Seen("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now()))
+    return seen
+
+
+async def _read_action(engine: Engine, name: str, service: Service, given: Any) -> Evidence:
+    action = engine.actions[name]
+    model = action.Parameters.model_validate(given)
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            result = await action.execute(service, model, PlannedCall(text=name))
+    except TimeoutError:
+        return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
+    except RemediatorError as error:
+        return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")
+    answer = Answer.OK if result.outcome == "ok" else Answer.FAIL
+    return Evidence(answer, result.summary, result.output)

@@ -1,0 +1,89 @@
+"""The verb *receive*: authenticate, bound, parse, commit, answer. Nothing else happens inside the request.
+
+What Alertmanager does with an answer decides ours: 2xx is never sent again, 5xx is retried, 4xx is dropped. So 2xx
+comes only after the commit, 503 whenever that failed, and 4xx only for what no retry could mend.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from remediator.alert import parse_notification
+from remediator.errors import PayloadError
+from remediator.stores import Store
+
+
+class Unauthorized(PayloadError):
+    """The sender did not say who it is, or not convincingly."""
+
+    def __init__(self) -> None:
+        super().__init__("credentials are missing or wrong; see 'webhook' in the settings", 401)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a sender has to present; with neither set, everyone is let in (only on loopback, see config)."""
+
+    bearer: bytes | None = None
+    basic: tuple[bytes, bytes] | None = None
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Compare in constant time.
+
+        Raises:
+            Unauthorized: they do not fit.
+        """
+        if self.bearer is None and self.basic is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if self.bearer is not None and scheme.lower() == "bearer":
+            if hmac.compare_digest(given.strip().encode(), self.bearer):
+                return
+        if self.basic is not None and scheme.lower() == "basic":
+            if hmac.compare_digest(_decoded(given), b":".join(self.basic)):
+                return
+        raise Unauthorized
+
+
+def _decoded(given: str) -> bytes:
+    try:
+        return base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+async def bounded(stream: AsyncIterator[bytes], declared: str | None, limit: int) -> bytes:
+    """The whole body, if it is no longer than ``limit`` bytes.
+
+    Raises:
+        PayloadError: longer, with status 413. Alertmanager drops it then; its ``max_alerts`` is the cure.
+    """
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> PayloadError:
+    return PayloadError(f"longer than {limit} bytes; set max_alerts for this receiver in alertmanager.yml", 413)
+
+
+async def receive(store: Store, body: bytes) -> None:
+    """Acknowledge only what is committed.
+
+    Raises:
+        PayloadError: no notification; nothing is stored.
+        StoreUnavailable: not committed; the sender must try again.
+    """
+    parse_notification(body)
+    await store.accept("webhook", body)

@@ -1,0 +1,174 @@
+"""Approvals in the store: asked for, decided by compare-and-set, void when what they were for has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from remediator.audit import Kind
+from remediator.ids import Ids
+from remediator.plan import Plan
+from remediator.records import messages, runs
+from remediator.run import Run, Status
+from remediator.stores import Tx
+from remediator.stores.schema import approvals as table
+from remediator.stores.schema import decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One request for a decision about exactly one plan."""
+
+    id: str
+    run_id: str
+    plan_hash: str
+    step: str | None
+    status: str
+    groups: Sequence[str]
+    quorum: int
+    requested_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one person said."""
+
+    identity: str
+    verb: str
+    at: datetime
+    reason: str | None
+    how: str
+
+
+def request(
+    tx: Tx,
+    ids: Ids,
+    run: Run,
+    plan: Plan,
+    step: str | None,
+    reason: str,
+    detail: Mapping[str, Any],
+    actor: str,
+) -> Run:
+    """Put a run to people: state, request and message in one transaction."""
+    approval_id = ids.new("approval", tx.now)
+    expires = tx.now + timedelta(seconds=plan.approval_expires)
+    tx.connection.execute(
+        insert(table).values(
+            id=approval_id,
+            run_id=run.id,
+            plan_hash=plan.hash,
+            step=step,
+            status="pending",
+            groups=list(plan.approval_groups),
+            quorum=plan.quorum,
+            requested_at=tx.now,
+            expires_at=expires,
+        )
+    )
+    after = runs.transition(
+        tx, run, Status.AWAITING_APPROVAL, reason, {**detail, "approval": approval_id}, actor, wake_at=expires
+    )
+    data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
+    tx.audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
+    messages.tell(tx, ids, "approval", after, {"approval": approval_id, "reason": reason, **detail}, plan.escalate_to)
+    return after
+
+
+def pending_of(connection: Connection, run_id: str) -> Approval | None:
+    """The request that waits, if one does."""
+    row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
+    return None if row is None else _approval(row)
+
+
+def latest_of(connection: Connection, run_id: str) -> Approval | None:
+    """The last request of a run, decided or not."""
+    row = connection.execute(
+        select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
+    ).first()
+    return None if row is None else _approval(row)
+
+
+def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Approval | None:
+    """One, by its id; ``lock`` it while people's words on it are counted."""
+    statement = select(table).where(table.c.id == approval_id)
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    return None if row is None else _approval(row)
+
+
+def decisions_of(connection: Connection, approval_id: str) -> list[Decision]:
+    """What people said of it, in order."""
+    columns = (decisions.c.identity, decisions.c.verb, decisions.c.at, decisions.c.reason, decisions.c.how)
+    rows = connection.execute(
+        select(*columns).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at, decisions.c.identity)
+    )
+    return [Decision(*row) for row in rows]
+
+
+def decide(
+    tx: Tx, approval: Approval, plan_hash: str, identity: str, how: str, verb: str, reason: str | None = None
+) -> str:
+    """Count one person's word; returns the request's status afterwards.
+
+    The first rejection rejects; a quorum of distinct people approves. Deciding again, or too late, changes nothing:
+    the answer is the status that it had.
+    """
+    current = get(tx.connection, approval.id, lock=True)
+    if current is None or current.status != "pending" or tx.now >= current.expires_at or plan_hash != current.plan_hash:
+        return "gone" if current is None else ("expired" if current.status == "pending" else current.status)
+    run = runs.get(tx.connection, approval.run_id)
+    assert run is not None
+    if any(item.identity == identity for item in decisions_of(tx.connection, approval.id)):
+        return "pending"  # this person has spoken already
+    tx.connection.execute(
+        insert(decisions).values(
+            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=reason, how=how
+        )
+    )
+    said = {"approval": approval.id, "verb": verb, "how": how, "why": reason}
+    tx.audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
+    status = "rejected" if verb == "reject" else _after_approval(tx, current)
+    if status != "pending":
+        settle(tx, current, status, reason)
+        runs.poke(tx, [approval.run_id])
+    return status
+
+
+def _after_approval(tx: Tx, approval: Approval) -> str:
+    agreed = [item for item in decisions_of(tx.connection, approval.id) if item.verb == "approve"]
+    return "approved" if len(agreed) >= approval.quorum else "pending"
+
+
+def settle(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
+    """Compare-and-set from ``pending``; False if somebody else was first."""
+    return bool(
+        tx.connection.execute(
+            update(table)
+            .where(table.c.id == approval.id, table.c.status == "pending")
+            .values(status=status, decided_at=tx.now, reason=reason)
+        ).rowcount
+    )
+
+
+def void(tx: Tx, run: Run, why: str, actor: str) -> None:
+    """What the pending request was for is not so any more."""
+    approval = pending_of(tx.connection, run.id)
+    if approval is not None and settle(tx, approval, "void", why):
+        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+
+
+def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
+    """All that wait, the one that expires next first."""
+    statement = select(table).where(table.c.status == "pending").order_by(table.c.expires_at).limit(limit)
+    return [_approval(row) for row in connection.execute(statement)]
+
+
+def _approval(row: Row[Any]) -> Approval:
+    return Approval(**row._mapping)

@@ -1,0 +1,95 @@
+"""Attempts: the write-ahead intent of every action, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+
+from remediator.audit import Kind
+from remediator.records import runs
+from remediator.run import Run
+from remediator.stores import Tx
+from remediator.stores.schema import attempts as table
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one step. ``outcome`` is None while the call is in flight, or its process died."""
+
+    id: str
+    run_id: str
+    step: str
+    number: int
+    action: str
+    playbook: str
+    target: str
+    mutates: bool
+    undoing: bool
+    call: Mapping[str, Any]
+    fence: int
+    intent_at: datetime
+    outcome: str | None
+    outcome_at: datetime | None
+    result: Mapping[str, Any] | None
+
+
+def intend(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
+    """Write down what is about to be done. Commit this before doing it."""
+    columns = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
+    tx.connection.execute(insert(table), columns)
+    data = {
+        "attempt": attempt.id,
+        "step": attempt.step,
+        "number": attempt.number,
+        "action": attempt.action,
+        "target": attempt.target,
+        "undoing": attempt.undoing,
+        "call": attempt.call,
+    }
+    tx.audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
+
+
+def conclude(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
+    """Write down what came of it. A late answer of a fenced process is still worth an entry: call this unfenced then."""
+    tx.connection.execute(
+        update(table).where(table.c.id == attempt.id).values(outcome=outcome, outcome_at=tx.now, result=dict(result))
+    )
+    data = {"attempt": attempt.id, "step": attempt.step, "action": attempt.action, "outcome": outcome, **result}
+    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
+
+
+def of_run(connection: Connection, run_id: str) -> list[Attempt]:
+    """All of a run, in order."""
+    rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.intent_at, table.c.id))
+    return [_attempt(row) for row in rows]
+
+
+def in_flight(connection: Connection, run_id: str) -> Attempt | None:
+    """The one whose outcome nobody wrote, if there is one."""
+    row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.outcome.is_(None))).first()
+    return None if row is None else _attempt(row)
+
+
+def begun_since(
+    connection: Connection, since: datetime, *, target: str | None = None, playbook: str | None = None
+) -> list[tuple[datetime, str]]:
+    """(when, run) of every mutating action begun since then: what budgets and cooldowns count. Newest first.
+
+    The first of a run stands for the run: a remedy that needs three steps is one remedy.
+    """
+    conditions: list[ColumnElement[bool]] = [table.c.mutates, ~table.c.undoing, table.c.intent_at >= since]
+    if target is not None:
+        conditions.append(table.c.target == target)
+    if playbook is not None:
+        conditions.append(table.c.playbook == playbook)
+    first = func.min(table.c.intent_at).label("first")
+    rows = connection.execute(select(first, table.c.run_id).where(*conditions).group_by(table.c.run_id))
+    return sorted(((row.first, row.run_id) for row in rows), reverse=True)
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(**row._mapping)

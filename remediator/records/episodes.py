@@ -1,0 +1,103 @@
+"""Episodes in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from remediator.run import Episode, EpisodeStatus
+from remediator.stores import Tx
+from remediator.stores.schema import episodes as table
+from remediator.stores.schema import run_episodes
+
+_BATCH = 500  # host parameters in one statement
+
+
+def _episode(row: Row[Any]) -> Episode:
+    return Episode(**{**row._mapping, "status": EpisodeStatus(row.status)})
+
+
+def open_by_identity(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
+    """The episodes of these alerts that are not closed; at most one each."""
+    found: dict[str, Episode] = {}
+    for start in range(0, len(identities), _BATCH):
+        chosen = table.c.identity.in_(identities[start : start + _BATCH])
+        rows = connection.execute(select(table).where(chosen, table.c.status != EpisodeStatus.CLOSED.value))
+        found.update((row.identity, _episode(row)) for row in rows)
+    return found
+
+
+def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:
+    """Store new ones."""
+    if episodes:
+        tx.connection.execute(insert(table), [asdict(episode) for episode in episodes])
+
+
+_CHANGING = ("status", "annotations", "starts_at", "last_seen_at", "resolved_at", "closes_at", "flaps")
+_UPDATE = update(table).where(table.c.id == bindparam("key")).values({name: bindparam(name) for name in _CHANGING})
+
+
+def update_all(tx: Tx, episodes: Collection[Episode]) -> None:
+    """Store what a sighting or the sweep changed in them."""
+    if episodes:
+        rows = [{"key": item.id, **{name: getattr(item, name) for name in _CHANGING}} for item in episodes]
+        tx.connection.execute(_UPDATE, rows)
+
+
+def get(connection: Connection, episode_id: str) -> Episode | None:
+    """One, by its id."""
+    row = connection.execute(select(table).where(table.c.id == episode_id)).first()
+    return None if row is None else _episode(row)
+
+
+def list_open(connection: Connection, limit: int = 1000) -> list[Episode]:
+    """Those not closed, newest first."""
+    statement = select(table).where(table.c.status != EpisodeStatus.CLOSED.value)
+    return [_episode(row) for row in connection.execute(statement.order_by(table.c.started_at.desc()).limit(limit))]
+
+
+def of_run(connection: Connection, run_id: str) -> list[Episode]:
+    """The episodes that a run is for, first joined first."""
+    rows = connection.execute(
+        select(table)
+        .join(run_episodes, run_episodes.c.episode_id == table.c.id)
+        .where(run_episodes.c.run_id == run_id)
+        .order_by(run_episodes.c.joined_at, table.c.id)
+    )
+    return [_episode(row) for row in rows]
+
+
+def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
+    """Resolved ones whose quiet time is over."""
+    rows = connection.execute(
+        select(table)
+        .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= now)
+        .order_by(table.c.closes_at)
+        .limit(limit)
+    )
+    return [_episode(row) for row in rows]
+
+
+def next_closing(connection: Connection) -> datetime | None:
+    """When the next quiet time ends."""
+    return connection.execute(
+        select(table.c.closes_at)
+        .where(table.c.status == EpisodeStatus.RESOLVED.value)
+        .order_by(table.c.closes_at)
+        .limit(1)
+    ).scalar()
+
+
+def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Ids of the runs of each of these episodes."""
+    found: dict[str, list[str]] = {}
+    ids = list(episode_ids)
+    for start in range(0, len(ids), _BATCH):
+        chosen = run_episodes.c.episode_id.in_(ids[start : start + _BATCH])
+        for row in connection.execute(select(run_episodes.c.episode_id, run_episodes.c.run_id).where(chosen)):
+            found.setdefault(row.episode_id, []).append(row.run_id)
+    return found

@@ -1,0 +1,44 @@
+"""Small durable state by name: when the Watchdog was last heard, breakers, demotions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from remediator.stores import Tx
+from remediator.stores.schema import facts as table
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A value, and when it was set."""
+
+    value: Any
+    at: datetime
+
+
+def get(connection: Connection, name: str) -> Fact | None:
+    """The fact of this name."""
+    row = connection.execute(select(table.c.value, table.c.at).where(table.c.name == name)).first()
+    return None if row is None else Fact(row.value, row.at)
+
+
+def named(connection: Connection, prefix: str) -> dict[str, Fact]:
+    """All whose name begins so."""
+    rows = connection.execute(select(table).where(table.c.name.startswith(prefix, autoescape=True)))
+    return {row.name: Fact(row.value, row.at) for row in rows}
+
+
+def put(tx: Tx, name: str, value: Any) -> None:
+    """Set it, whatever it was."""
+    changed = tx.connection.execute(update(table).where(table.c.name == name).values(value=value, at=tx.now)).rowcount
+    if not changed:
+        tx.connection.execute(insert(table).values(name=name, value=value, at=tx.now))
+
+
+def drop(tx: Tx, name: str) -> None:
+    """Forget it."""
+    tx.connection.execute(delete(table).where(table.c.name == name))

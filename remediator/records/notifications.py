@@ -1,0 +1,51 @@
+"""The inbox: notifications as they were acknowledged, waiting to be folded into episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select, text, update
+
+from remediator.stores import Tx
+from remediator.stores.schema import notifications as table
+
+_ONE_AT_A_TIME = 7_302_517_002  # any constant: the advisory lock that keeps the order of the inbox across replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One stored webhook body."""
+
+    id: int
+    received_at: datetime
+    source: str
+    body: bytes
+    taken_alerts: int
+
+
+def next_waiting(tx: Tx, limit: int) -> list[Received]:
+    """The oldest that wait, in order; replicas take turns, since order within one alert matters."""
+    if tx.connection.dialect.name == "postgresql":
+        tx.connection.execute(text(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})"))
+    rows = tx.connection.execute(
+        select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.taken_alerts)
+        .where(table.c.taken_at.is_(None))
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return [Received(*row) for row in rows]
+
+
+def take(tx: Tx, received: Received, alerts: int, *, whole: bool) -> None:
+    """Note how many of its alerts are folded now, and whether that was all."""
+    tx.connection.execute(
+        update(table)
+        .where(table.c.id == received.id)
+        .values(taken_alerts=alerts, taken_at=tx.now if whole else None)
+    )
+
+
+def waiting_count(connection: Connection) -> int:
+    """How many wait to be taken in."""
+    return connection.execute(select(func.count()).where(table.c.taken_at.is_(None))).scalar_one()

@@ -1,0 +1,101 @@
+"""The only file that names implementations. Adding one is its file and its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from remediator.actions import Action
+from remediator.actions.service_logs import ServiceLogs
+from remediator.actions.service_restart import ServiceRestart
+from remediator.actions.service_status import ServiceStatusAction
+from remediator.checks import Check
+from remediator.checks.promql import Promql
+from remediator.checks.redis_ping import RedisPing
+from remediator.checks.redis_write_test import RedisWriteTest
+from remediator.checks.service_running import ServiceRunning
+from remediator.config import Channel
+from remediator.errors import ConfigurationError
+from remediator.guards import Guard
+from remediator.guards.budget import Budget
+from remediator.guards.concurrency import Concurrency
+from remediator.guards.cooldown import Cooldown
+from remediator.guards.still_firing import StillFiring
+from remediator.guards.stop_button import StopButton
+from remediator.notifiers import Notifier
+from remediator.notifiers.log import LogNotifier
+from remediator.platforms import Platform
+from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.world import World
+
+ACTIONS: tuple[type[Action], ...] = (ServiceLogs, ServiceRestart, ServiceStatusAction)
+
+CHECKS: tuple[type[Check], ...] = (Promql, RedisPing, RedisWriteTest, ServiceRunning)
+
+GUARDS: tuple[type[Guard], ...] = (StopButton, StillFiring, Cooldown, Budget, Concurrency)
+"""In the order in which they are asked."""
+
+NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
+
+PLATFORMS: tuple[type[Platform], ...] = (SupervisorPlatform,)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What playbooks may name, with the models of their settings."""
+
+    actions: Mapping[str, type[BaseModel]]
+    checks: Mapping[str, type[BaseModel]]
+    guards: Mapping[str, type[BaseModel]]
+
+
+def catalogue() -> Catalogue:
+    """What this installation offers to playbooks."""
+    return Catalogue(
+        actions={action.name: action.Parameters for action in ACTIONS},
+        checks={check.name: check.Parameters for check in CHECKS},
+        guards={guard.name: guard.Settings for guard in GUARDS},
+    )
+
+
+def make_platforms() -> dict[str, Platform]:
+    """One of each kind."""
+    return {platform.kind: platform() for platform in PLATFORMS}
+
+
+def make_actions(world: World) -> dict[str, Action]:
+    """One of each, by name."""
+    return {action.name: action(world) for action in ACTIONS}
+
+
+def make_checks(world: World) -> dict[str, Check]:
+    """One of each, by name."""
+    return {check.name: check(world) for check in CHECKS}
+
+
+def make_guards(world: World) -> tuple[Guard, ...]:
+    """One of each, in order."""
+    return tuple(guard(world) for guard in GUARDS)
+
+
+def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
+    """The channels that the settings name, each by its notifier.
+
+    Raises:
+        ConfigurationError: there is no such kind of notifier.
+    """
+    kinds = {notifier.kind: notifier for notifier in NOTIFIERS}
+    channels = {}
+    for name, channel in settings.items():
+        if channel.kind not in kinds:
+            known = ", ".join(sorted(kinds))
+            raise ConfigurationError(f"channels.{name}: there is no notifier {channel.kind!r}; there are: {known}")
+        channels[name] = kinds[channel.kind](channel.model_extra or {})
+    return channels
+
+
+def make_fallback() -> Notifier:
+    """Where messages go whose channel is not configured."""
+    return LogNotifier({})

@@ -1,0 +1,33 @@
+"""Where a step's arrows lead: shared by the verbs that end a step (act) and that judge it (verify)."""
+
+from __future__ import annotations
+
+from remediator.engine import Engine, Progress, onward
+from remediator.plan import Plan, PlannedStep
+from remediator.records import runs
+from remediator.run import Run, Status
+from remediator.stores import Tx
+
+
+def to_verifying(tx: Tx, engine: Engine, run: Run, step_id: str) -> Run:
+    """Look whether it helped, from now on."""
+    detail = {"step": step_id, "since": tx.now.isoformat()}
+    return runs.transition(tx, run, Status.VERIFYING, None, detail, engine.actor)
+
+
+def follow(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
+    """Go where a step's ``on_success`` or ``on_failure`` points."""
+    if arrow == "verify":
+        return onward(to_verifying(tx, engine, run, step.id))
+    if arrow == "abort":
+        return onward(runs.transition(tx, run, Status.FAILED, "step_failed", {"step": step.id}, engine.actor))
+    if arrow == "escalate":
+        return onward(runs.transition(tx, run, Status.ESCALATED, "step_escalates", {"step": step.id}, engine.actor))
+    if arrow == "next":
+        following = plan.after(step.id)
+        cursor = None if following is None else following.id
+    else:
+        cursor = arrow.removeprefix("goto ")
+    if run.status is Status.VERIFYING:
+        return onward(runs.transition(tx, run, Status.RUNNING, "next_step", {"cursor": cursor}, engine.actor, cursor=cursor))
+    return onward(runs.save(tx, run, cursor=cursor))

@@ -1,0 +1,99 @@
+"""The store: where everything durable lives, and the one gate through which it is written.
+
+A piece of work is a plain function of a transaction (:class:`Tx`). The gate runs many of them inside one database
+transaction, each in a savepoint of its own, seals what they wrote to the audit log, commits once, and only then
+answers. So "committed" is what every awaited ``write`` means, and a state never changes without its audit entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from remediator.audit import Draft
+
+T = TypeVar("T")
+
+NOTIFICATIONS = "notifications"
+"""Topic: a notification waits to be taken in."""
+RUNS = "runs"
+"""Topic: a run may be due."""
+MESSAGES = "messages"
+"""Topic: a message waits to be sent."""
+
+
+@dataclass(slots=True)
+class Tx:
+    """What a piece of work gets: a connection inside the transaction, the store's time, and the audit log's pen."""
+
+    connection: Connection
+    now: datetime
+    """The database's clock, not the host's: leases of replicas on several hosts compare against it."""
+    drafts: list[Draft] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+
+    def audit(self, draft: Draft) -> None:
+        """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""
+        self.drafts.append(draft)
+
+    def wake(self, topic: str) -> None:
+        """After the commit, wake whoever waits for ``topic``, in every replica."""
+        self.topics.add(topic)
+
+
+class Wakeups:
+    """Events by topic, for loops that otherwise poll. A wake-up may be spurious, and may be lost: poll as well."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+
+    def set(self, topics: set[str]) -> None:
+        """Wake the waiters of these topics. Only from the event loop's own thread."""
+        for topic in topics:
+            self._events.setdefault(topic, asyncio.Event()).set()
+
+    async def wait(self, topic: str, seconds: float) -> None:
+        """Return when ``topic`` was woken since the last wait, or after so many seconds."""
+        event = self._events.setdefault(topic, asyncio.Event())
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return
+        event.clear()
+
+
+class Store(ABC):
+    """The contract of a store; ``tests/stores`` runs one suite on every implementation."""
+
+    name: str
+    wakeups: Wakeups
+
+    @abstractmethod
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` in a transaction and return its result once that is committed and synced.
+
+        ``work`` must be quick, do no I/O of its own, and may be run again from the start if the database asked for
+        that. An exception that it raises undoes only its own changes and comes back to the caller.
+
+        Raises:
+            StoreUnavailable: not committed as far as can be told (locked, full, gone).
+        """
+
+    @abstractmethod
+    async def accept(self, source: str, body: bytes) -> None:
+        """Put a notification into the inbox, durably. The hot path: many go in by one statement and one sync."""
+
+    @abstractmethod
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on a connection that sees what was committed; it must not write."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was begun, then let go of the database."""

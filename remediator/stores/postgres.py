@@ -1,0 +1,142 @@
+"""PostgreSQL: any number of replicas on one database. Time is the database's, wake-ups are LISTEN/NOTIFY."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy
+import sqlalchemy.exc
+from sqlalchemy import Connection
+
+from remediator.clock import from_micros
+from remediator.errors import StoreUnavailable
+from remediator.stores import Store, Tx, Wakeups
+from remediator.stores.gate import Gate
+from remediator.stores.migrate import require_current
+
+T = TypeVar("T")
+
+CHANNEL = "remediator"
+
+
+class PostgresStore(Store):
+    """A store in a PostgreSQL database that is shared with other replicas.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``.
+
+    Raises:
+        StoreUnavailable: unreachable, or without the rights that are needed.
+        StoreCorrupt: its schema is not this version's; ``remediator migrate`` brings it forward.
+    """
+
+    name = "postgresql"
+
+    def __init__(self, url: str) -> None:
+        self.wakeups = Wakeups()
+        self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+        self._engine = sqlalchemy.create_engine(
+            self._url,
+            isolation_level="AUTOCOMMIT",  # the gate says BEGIN and COMMIT itself
+            pool_size=4,
+            max_overflow=4,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "options": "-c lock_timeout=10000 -c statement_timeout=30000"},
+        )
+        with self.connect() as connection:
+            require_current(connection)
+        self._gate = Gate(self, self.wakeups)
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
+        self._listener: _Listener | None = None
+
+    begin = "BEGIN"
+    mark = "%s"
+
+    def connect(self) -> Connection:
+        """The gate's connection; see :class:`remediator.stores.gate.Dialect`."""
+        try:
+            return self._engine.connect()
+        except sqlalchemy.exc.OperationalError as error:
+            raise StoreUnavailable(f"PostgreSQL at {self._url.host} cannot be used: {_first_line(error)}") from error
+
+    def now(self, connection: Connection) -> datetime:
+        micros = connection.exec_driver_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").scalar_one()
+        return from_micros(micros)
+
+    def announce(self, connection: Connection, topics: set[str]) -> None:
+        for topic in sorted(topics):
+            connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, topic))
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        self._listen()
+        result: T = await self._gate.write(work)
+        return result
+
+    async def accept(self, source: str, body: bytes) -> None:
+        await self._gate.accept(source, body)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                try:
+                    return work(connection)
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+        except sqlalchemy.exc.OperationalError as error:
+            raise StoreUnavailable(f"the store cannot be read now: {_first_line(error)}") from error
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = _Listener(self._url, asyncio.get_running_loop(), self.wakeups)
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.close)
+        await self._gate.close()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+
+class _Listener:
+    """A thread on a connection of its own that turns NOTIFY into wake-ups; it reconnects for as long as it lives."""
+
+    def __init__(self, url: sqlalchemy.URL, loop: asyncio.AbstractEventLoop, wakeups: Wakeups) -> None:
+        self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._loop = loop
+        self._wakeups = wakeups
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="postgres-listener", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        import psycopg  # noqa: PLC0415 - only with the extra
+
+        while not self._closed.is_set():
+            try:
+                with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    self._relay(connection)
+            except psycopg.Error:
+                self._closed.wait(1.0)  # polling goes on meanwhile; nothing is lost by missing a wake-up
+
+    def _relay(self, connection: Any) -> None:
+        while not self._closed.is_set():
+            for notice in connection.notifies(timeout=0.5):
+                self._loop.call_soon_threadsafe(self._wakeups.set, {notice.payload})
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+
+def _first_line(error: sqlalchemy.exc.DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]

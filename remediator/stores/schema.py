@@ -1,0 +1,358 @@
+"""The one schema, for SQLite and PostgreSQL. Migrations under ``migrations/`` must end at exactly this.
+
+Instants are integers: microseconds since the epoch. JSON is text in canonical form, so that a hash over it can be
+checked again. Partial unique indexes carry the promises: they hold whatever the code above them does.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from remediator.clock import from_micros, to_micros
+from remediator.run import OPEN, Status
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime, stored as microseconds since the epoch."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else to_micros(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else from_micros(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value, stored as compact text with sorted keys."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+Key = String(64)
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+def _words(statuses: frozenset[Status]) -> str:
+    return ", ".join(f"'{status}'" for status in sorted(statuses))
+
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("received_at", Instant, nullable=False),
+    Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
+    Column("body", LargeBinary, nullable=False),
+    Column("taken_at", Instant, comment="when its last alert was folded into episodes"),
+    Column("taken_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"),
+    Index("ix_notifications_waiting", "id", **_where("taken_at IS NULL")),
+    Index("ix_notifications_received_at", "received_at"),
+    sqlite_autoincrement=True,
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("identity", Key, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("alertname", String(1024), nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("annotations", Json, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("starts_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("resolved_at", Instant),
+    Column("closes_at", Instant),
+    Column("flaps", Integer, nullable=False, server_default="0"),
+    CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
+    Index("uq_episodes_open_identity", "identity", unique=True, **_where("status <> 'closed'")),
+    Index("ix_episodes_closes_at", "closes_at", **_where("status = 'resolved'")),
+    Index("ix_episodes_open", "started_at", **_where("status <> 'closed'")),
+    Index("ix_episodes_started_at", "started_at"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("status", String(24), nullable=False),
+    Column("reason", String(64)),
+    Column("detail", Json, nullable=False),
+    Column("playbook", String(200), nullable=False),
+    Column("playbook_hash", Key, nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("plan", Json),
+    Column("plan_hash", Key),
+    Column("cursor", String(200)),
+    Column("resume_to", String(24)),
+    Column("engine_version", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("pokes", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"),
+    Column("cancel", Json, comment="who asked to cancel it, when and why"),
+    Column("lease_owner", String(200)),
+    Column("lease_until", Instant),
+    Column("wake_at", Instant, comment="when it is due; NULL while only an event can move it"),
+    Column("deadline_at", Instant),
+    Column("incident_open", Boolean, nullable=False),
+    Column("holds_target", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("first_action_at", Instant),
+    Column("finished_at", Instant),
+    # one incident, one run; one hand on a target: by constraint
+    Index("uq_runs_incident", "playbook", "target", unique=True, **_where("incident_open")),
+    Index("uq_runs_hand_on_target", "target", unique=True, **_where("holds_target")),
+    Index("ix_runs_due", "wake_at", **_where("wake_at IS NOT NULL")),
+    Index("ix_runs_open", "created_at", **_where(f"status IN ({_words(OPEN)})")),
+    Index("ix_runs_created_at", "created_at"),
+    Index("ix_runs_playbook_target_created_at", "playbook", "target", "created_at"),
+    Index("ix_runs_target_created_at", "target", "created_at"),
+)
+
+run_episodes = Table(
+    "run_episodes",
+    metadata,
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("episode_id", Key, ForeignKey("episodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("joined_at", Instant, nullable=False),
+    Index("ix_run_episodes_episode_id", "episode_id"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("step", String(200), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("action", String(100), nullable=False),
+    Column("playbook", String(200), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("mutates", Boolean, nullable=False),
+    Column("undoing", Boolean, nullable=False, server_default=text("false")),
+    Column("call", Json, nullable=False, comment="the exact call and what it was planned against"),
+    Column("fence", BigInteger, nullable=False),
+    Column("intent_at", Instant, nullable=False),
+    Column("outcome", String(16), comment="ok, failed or unknown; NULL while in flight"),
+    Column("outcome_at", Instant),
+    Column("result", Json),
+    CheckConstraint("outcome IN ('ok', 'failed', 'unknown')", name="outcome"),
+    UniqueConstraint("run_id", "step", "number", "undoing"),
+    Index("ix_attempts_run_id", "run_id", "intent_at"),
+    # budgets and cooldowns count what was really begun
+    Index("ix_attempts_target", "target", "intent_at", **_where("mutates")),
+    Index("ix_attempts_playbook", "playbook", "intent_at", **_where("mutates")),
+    Index("ix_attempts_intent_at", "intent_at", **_where("mutates")),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("phase", String(24), nullable=False, comment="diagnose, before, step, verify"),
+    Column("name", String(200), nullable=False),
+    Column("status", String(16), nullable=False, comment="ok, fail or unknown"),
+    Column("summary", Text, nullable=False),
+    Column("facts", Json, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("ix_evidence_run_id", "run_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("moment", String(16), nullable=False, comment="plan or act"),
+    Column("step", String(200)),
+    Column("guard", String(64), nullable=False),
+    Column("answer", String(16), nullable=False, comment="allow, block or unknown"),
+    Column("reason", String(64)),
+    Column("inputs", Json, nullable=False),
+    Index("ix_verdicts_run_id", "run_id", "id"),
+    Index("ix_verdicts_answer_at", "answer", "at"),
+    sqlite_autoincrement=True,
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("plan_hash", Key, nullable=False),
+    Column("step", String(200), comment="the step that needs it; NULL for the whole plan"),
+    Column("status", String(16), nullable=False),
+    Column("groups", Json, nullable=False),
+    Column("quorum", Integer, nullable=False),
+    Column("requested_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("decided_at", Instant),
+    Column("reason", Text),
+    CheckConstraint("status IN ('pending','approved','rejected','expired','void')", name="status"),
+    Index("uq_approvals_pending_run", "run_id", unique=True, **_where("status = 'pending'")),
+    Index("ix_approvals_run_id", "run_id"),
+    Index("ix_approvals_pending_expires_at", "expires_at", **_where("status = 'pending'")),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("approval_id", Key, ForeignKey("approvals.id", ondelete="CASCADE"), primary_key=True),
+    Column("identity", String(320), primary_key=True),
+    Column("verb", String(16), nullable=False, comment="approve, reject or snooze"),
+    Column("at", Instant, nullable=False),
+    Column("reason", Text),
+    Column("how", String(32), nullable=False, comment="oidc, slack, proxy, link, token, break_glass"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("channel", String(100), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("content", Json, nullable=False),
+    Column("status", String(16), nullable=False, comment="waiting, sent or dead"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("next_at", Instant),
+    Column("sent_at", Instant),
+    Column("receipt", Json, comment="what the channel needs to update the message later"),
+    Column("error", Text),
+    Index("ix_messages_due", "next_at", **_where("status = 'waiting'")),
+    Index("ix_messages_run_id", "run_id"),
+    Index("ix_messages_dead", "created_at", **_where("status = 'dead'")),
+)
+
+timers = Table(
+    "timers",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("kind", String(32), nullable=False, comment="undo: put back a temporary measure"),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("target", String(200)),
+    Column("content", Json, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("done_at", Instant),
+    Index("ix_timers_due", "due_at", **_where("done_at IS NULL")),
+)
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("scope", String(16), nullable=False, comment="global, playbook or service"),
+    Column("name", String(200), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False),
+    Column("who", String(320), nullable=False),
+    Column("set_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("cleared_at", Instant),
+    Column("cleared_by", String(320)),
+    Index("ix_stops_standing", "scope", "name", **_where("cleared_at IS NULL")),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("value", Json, nullable=False),
+    Column("at", Instant, nullable=False),
+    comment="small durable state of guards and loops: last Watchdog, breakers, demotions, storms",
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("engine_version", Integer, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
+playbook_versions = Table(
+    "playbook_versions",
+    metadata,
+    Column("hash", Key, primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("content", Json, nullable=False),
+    Column("first_loaded_at", Instant, nullable=False),
+    comment="a run keeps the playbook that it started with, whatever the files say by then",
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("run_id", Key),
+    Column("episode_id", Key),
+    Column("canonical", LargeBinary, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Index("ix_audit_run_id", "run_id", "seq", **_where("run_id IS NOT NULL")),
+    Index("ix_audit_at", "at"),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, comment="always 1: the one row that is the sequencer"),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("tree", LargeBinary, nullable=False, comment="compact Merkle range over all entries"),
+    CheckConstraint("id = 1", name="one_row"),
+)

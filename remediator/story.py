@@ -1,0 +1,163 @@
+"""A run told as the straight line: what happened, in order, in plain words. The same for API, CLI, pages and demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from remediator.audit import Entry, decode
+from remediator.clock import rfc3339
+from remediator.records import attempts, audit, episodes, evidence, runs
+from remediator.records.attempts import Attempt
+from remediator.records.evidence import Judged, Seen
+from remediator.run import Episode, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    at: datetime
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything about one run."""
+
+    run: Run
+    alerts: Sequence[Episode]
+    attempts: Sequence[Attempt]
+    evidence: Sequence[Seen]
+    verdicts: Sequence[Judged]
+    events: Sequence[Event]
+
+
+def tell(connection: Connection, run_id: str) -> Story | None:
+    """The story of a run, from one snapshot of the store; None if there is no such run."""
+    run = runs.get(connection, run_id)
+    if run is None:
+        return None
+    return Story(
+        run,
+        episodes.of_run(connection, run_id),
+        attempts.of_run(connection, run_id),
+        evidence.of_run(connection, run_id),
+        evidence.verdicts_of_run(connection, run_id),
+        [event for entry in audit.of_run(connection, run_id) for event in _events(decode(entry.canonical))],
+    )
+
+
+def _events(entry: Entry) -> Iterable[Event]:
+    text = _TEXT.get(entry.kind, lambda entry: entry.kind)(entry)
+    if text:
+        yield Event(entry.time, entry.kind, text)
+
+
+def _transition(entry: Entry) -> str:
+    detail = entry.data.get("detail", {})
+    to = entry.data["to"].replace("_", " ")
+    because = detail.get("text") or detail.get("message") or _list(detail.get("proof")) or (entry.reason or "")
+    return f"{to}: {because}" if because else to
+
+
+def _list(items: Any) -> str:
+    return "; ".join(items) if isinstance(items, list) else ""
+
+
+def _verdict(entry: Entry) -> str:
+    asked = ", ".join(f"{item['guard']} {item['answer']}" for item in entry.data["verdicts"])
+    before = f"before step {entry.data['step']}" if entry.data.get("step") else "of the plan"
+    return f"guards {before}: {asked}"
+
+
+def _outcome(entry: Entry) -> str:
+    if entry.reason == "skipped":
+        return f"step {entry.data['step']} skipped: {entry.data['skipped']}"
+    return f"{entry.data['action']} {entry.data['outcome']}: {entry.data.get('summary', '')}"
+
+
+_TEXT = {
+    "run.matched": lambda entry: f"playbook {entry.playbook} matched for {entry.data['target']}",
+    "run.planned": lambda entry: "planned: " + _list([s["call"]["text"] for s in entry.data["plan"]["steps"]]),
+    "run.transition": _transition,
+    "guard.verdict": _verdict,
+    "evidence": lambda entry: f"{entry.data['phase']} {entry.data['name']}: {entry.data['summary']}",
+    "action.intended": lambda entry: f"about to: {entry.data['call']['text']}",
+    "action.outcome": _outcome,
+    "action.observed": lambda entry: f"observed: {entry.data['summary']} (happened: {entry.data['happened']})",
+    "verification": lambda entry: "healed" if entry.data["healed"] else "not healed: " + _list(entry.data["missing"]),
+    "approval.requested": lambda entry: "a person is asked",
+    "approval.decided": lambda entry: f"{entry.actor} says {entry.data['verb']}",
+    "approval.void": lambda entry: f"the request is void: {entry.reason}",
+    "message.sent": lambda entry: f"message to {entry.data['channel']} delivered",
+    "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
+}
+
+
+def as_data(story: Story) -> dict[str, Any]:
+    """As JSON, for the API and ``--format json``."""
+    return {
+        **summary(story.run),
+        "alerts": [_alert(alert) for alert in story.alerts],
+        "steps": [_attempt(attempt) for attempt in story.attempts],
+        "plan": story.run.plan,
+        "evidence": [
+            {"at": rfc3339(item.at), "phase": item.phase, "name": item.name, "status": item.status, "summary": item.summary}
+            for item in story.evidence
+        ],
+        "timeline": [{"time": rfc3339(event.at), "kind": event.kind, "text": event.text} for event in story.events],
+    }
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """One line of a list of runs, as JSON."""
+    return {
+        "id": run.id,
+        "status": run.status.value,
+        "reason": run.reason,
+        "detail": dict(run.detail),
+        "playbook": run.playbook,
+        "target": run.target,
+        "mode": run.mode,
+        "plan_hash": run.plan_hash,
+        "holds_target": run.holds_target,
+        "created_at": rfc3339(run.created_at),
+        "first_action_at": _time(run.first_action_at),
+        "finished_at": _time(run.finished_at),
+    }
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else rfc3339(instant)
+
+
+def _alert(alert: Episode) -> Mapping[str, Any]:
+    return {
+        "episode": alert.id,
+        "alertname": alert.alertname,
+        "status": alert.status.value,
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "started_at": rfc3339(alert.started_at),
+        "resolved_at": _time(alert.resolved_at),
+    }
+
+
+def _attempt(attempt: Attempt) -> Mapping[str, Any]:
+    return {
+        "id": attempt.id,
+        "step": attempt.step,
+        "number": attempt.number,
+        "action": attempt.action,
+        "call": attempt.call,
+        "outcome": attempt.outcome,
+        "intent_at": rfc3339(attempt.intent_at),
+        "outcome_at": _time(attempt.outcome_at),
+        "result": attempt.result,
+    }

@@ -1,0 +1,57 @@
+"""``/livez``, ``/readyz`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from remediator import intake
+from remediator.errors import StoreError
+from remediator.records import audit, facts, notifications, runs
+from remediator.service import Service
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def live(request: Request) -> Response:
+    """The process serves; says nothing of its store."""
+    return PlainTextResponse("ok\n")
+
+
+def ready(service: Service) -> Handler:
+    """It can acknowledge notifications: the store can be written."""
+
+    async def get(request: Request) -> Response:
+        try:
+            await service.engine.store.write(lambda tx: None)
+        except StoreError as error:
+            return JSONResponse({"ready": False, "store": str(error)}, 503)
+        return JSONResponse({"ready": True, "store": service.engine.store.name})
+
+    return get
+
+
+def metrics(service: Service) -> Handler:
+    """The exposition text, with the gauges read from the store."""
+
+    async def get(request: Request) -> Response:
+        try:
+            await service.engine.store.read(lambda connection: _gauges(connection, service))
+        except StoreError:
+            pass  # counters are worth having even then; readiness tells of the store
+        return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return get
+
+
+def _gauges(connection: Connection, service: Service) -> None:
+    gauges = service.metrics
+    gauges.open_runs.set(len(runs.page(connection, 10_000, open_only=True)))
+    gauges.waiting.set(notifications.waiting_count(connection))
+    gauges.audit_entries.set(audit.head(connection).seq)
+    heard = facts.get(connection, intake.WATCHDOG)
+    if heard is not None:
+        gauges.watchdog.set(heard.at.timestamp())

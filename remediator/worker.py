@@ -1,0 +1,152 @@
+"""The loops that keep the line moving: take in, advance runs, close episodes. Supervised: an error never ends one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from remediator.engine import Engine
+from remediator.errors import Fenced, StoreError
+from remediator.intake import IntakeSettings, close_due, take_in
+from remediator.match import Index
+from remediator.pipeline import advance
+from remediator.playbook import Playbook
+from remediator.records import episodes, playbooks, runs
+from remediator.run import Run
+from remediator.stores import NOTIFICATIONS, RUNS
+
+log: Any = structlog.get_logger("remediator.worker")
+
+
+@dataclass(slots=True)
+class Loops:
+    """The loops of one replica.
+
+    Args:
+        engine: what the verbs are given.
+        index: the playbooks in force, for matching; replaced on reload.
+        intake: how alerts become episodes.
+        concurrency: most runs worked on at once by this replica.
+        poll: seconds between looks when nothing woke us; only a safety net, or another replica's doing.
+    """
+
+    engine: Engine
+    index: Index
+    intake: IntakeSettings
+    concurrency: int = 16
+    poll: float = 1.0
+    _busy: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def take_in_forever(self) -> None:
+        """Fold notifications as they come."""
+        while True:
+            taken = await take_in(self.engine, self.index, self.intake)
+            if taken < 0:
+                await self.engine.store.wakeups.wait(NOTIFICATIONS, self.poll)
+
+    async def close_forever(self) -> None:
+        """Close episodes when their quiet time is over."""
+        while True:
+            await close_due(self.engine)
+            due = await self.engine.store.read(episodes.next_closing)
+            await self._sleep_until(due)
+
+    async def _sleep_until(self, due: Any) -> None:
+        left = self.poll if due is None else (due - self.engine.clock.now()).total_seconds()
+        await self.engine.clock.sleep(min(max(left, 0.05), self.poll))
+
+    async def advance_forever(self) -> None:
+        """Claim runs that are due and move each on until it waits."""
+        store = self.engine.store
+        try:
+            while True:
+                free = self.concurrency - len(self._busy)
+                claimed = await self._claim(free) if free > 0 else []
+                for run in claimed:
+                    self._start(run)
+                if not claimed:
+                    await store.wakeups.wait(RUNS, await self._until_next())
+        finally:
+            await self._drain()
+
+    async def _claim(self, limit: int) -> list[Run]:
+        lease = self.engine.pace.lease
+        return await self.engine.store.write(lambda tx: runs.claim_due(tx, self.engine.replica, lease, limit))
+
+    async def _until_next(self) -> float:
+        due = await self.engine.store.read(runs.next_wake)
+        if due is None:
+            return self.poll
+        return min(max((due - self.engine.clock.now()).total_seconds(), 0.005), self.poll)
+
+    def _start(self, run: Run) -> None:
+        task = asyncio.create_task(self._work(run), name=f"run {run.id}")
+        self._busy.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self.engine.store.wakeups.set({RUNS})
+
+    async def _drain(self) -> None:
+        """Stopping: let what is being done end, within its own timeouts; it is never torn apart half-way."""
+        if self._busy:
+            await asyncio.gather(*self._busy, return_exceptions=True)
+
+    async def _work(self, run: Run) -> None:
+        claimed = run
+        try:
+            await ensure_playbook(self.engine, run)
+            await self._advance_until_wait(run)
+        except Fenced as error:
+            log.warning("claim lost", run=run.id, message=str(error))
+        except StoreError as error:
+            log.warning("store unavailable; the claim lapses by itself", run=run.id, message=str(error))
+        except Exception:
+            log.exception("a defect stopped this run for now", run=run.id)
+            await self._set_aside(claimed)
+
+    async def _advance_until_wait(self, run: Run) -> None:
+        while True:
+            before, pokes = run.status, run.pokes
+            progress = await advance(self.engine, run)
+            run = progress.run
+            if run.status is not before:
+                self.engine.on_event("transition", run, {"from": before.value})
+            if progress.waits:
+                if run.finished_at is None:
+                    await self.engine.store.write(lambda tx: runs.release(tx, run, progress.until, pokes))  # noqa: B023
+                return
+
+    async def _set_aside(self, run: Run) -> None:
+        later = self.engine.clock.now() + timedelta(seconds=30)
+        current = await self.engine.store.read(lambda connection: runs.get(connection, run.id))
+        if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
+            await self.engine.store.write(lambda tx: runs.release(tx, current, later, current.pokes))
+
+
+async def ensure_playbook(engine: Engine, run: Run) -> None:
+    """Make the version that a run began with known, should the files have moved on."""
+    if not engine.book.knows(run.playbook_hash):
+        content = await engine.store.read(lambda connection: playbooks.get(connection, run.playbook_hash))
+        if content is not None:
+            engine.book.keep(Playbook.model_validate(content))
+
+
+async def supervise(name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]) -> None:
+    """Run a loop for ever; when it fails, say so and start it again, slower each time up to half a minute."""
+    pause = 0.1
+    while True:
+        try:
+            await loop()
+        except StoreError as error:
+            log.warning("loop waits for the store", loop=name, message=str(error), again_in=pause)
+        except Exception:
+            log.exception("loop failed and is started again", loop=name, again_in=pause)
+        await clock_sleep(pause)
+        pause = min(pause * 2, 30.0)

@@ -1,0 +1,21 @@
+"""The world: every client that actions, checks and guards may use, made once by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.prometheus import Prometheus
+from remediator.clock import Clock, SystemClock
+from remediator.platforms import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What can be asked and acted upon."""
+
+    platforms: Mapping[str, Platform] = field(default_factory=dict)
+    prometheus: Prometheus | None = None
+    alertmanagers: tuple[Alertmanager, ...] = ()
+    clock: Clock = field(default_factory=SystemClock)

@@ -1,0 +1,133 @@
+"""Small TCP peers that misbehave in ways that real servers do only on bad days, and throw-away certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Peer:
+    """Where a peer listens, and the raw requests that it got."""
+
+    port: int
+    requests: list[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def peer(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
+    """A server that reads one request a connection and then follows the script."""
+    requests: list[bytes] = []
+    open_: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.add(writer)
+        try:
+            requests.append(await read_request(reader))
+            await script(requests[-1], writer)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+            open_.discard(writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield Peer(server.sockets[0].getsockname()[1], requests)
+    finally:
+        server.close()
+        for writer in list(open_):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """One whole HTTP request: head, and as much body as it announces."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        (line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), b"0"
+    )
+    return head + await reader.readexactly(int(length))
+
+
+def reply(status: int, body: bytes, *headers: str) -> Script:
+    """The script of a peer that simply answers."""
+
+    async def script(_: bytes, writer: asyncio.StreamWriter) -> None:
+        lines = [f"HTTP/1.1 {status} x", f"content-length: {len(body)}", *headers]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    return script
+
+
+async def silence(_: bytes, writer: asyncio.StreamWriter) -> None:
+    """The script of a peer that took the request and hangs until the client goes away."""
+    await writer.wait_closed()
+
+
+async def hang_up(_: bytes, writer: asyncio.StreamWriter) -> None:
+    """The script of a peer that dies with the request in its hands."""
+    writer.transport.abort()
+
+
+@dataclass
+class Authority:
+    """A certificate authority of a test, and where it keeps its files."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self._certificate = self._sign(name, self._key.public_key(), authority=True)
+        self.ca_file = self._write("ca.crt", self._certificate.public_bytes(Encoding.PEM))
+
+    def issue(self, name: str, *addresses: str) -> tuple[Path, Path]:
+        """Files of a certificate for a host name and addresses, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [x509.DNSName(name), *(x509.IPAddress(ip_address(address)) for address in addresses)]
+        certificate = self._sign(subject, key.public_key(), names=names)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return self._write(f"{name}.crt", certificate.public_bytes(Encoding.PEM)), self._write(f"{name}.key", secret)
+
+    def server_context(self, certificate: Path, key: Path, *, clients: bool = False) -> ssl.SSLContext:
+        """What a server uses; with ``clients`` it demands a certificate of this authority."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca_file))
+        context.load_cert_chain(certificate, key)
+        context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
+        return context
+
+    def _sign(self, subject, public_key, names=(), authority=False) -> x509.Certificate:  # type: ignore[no-untyped-def]
+        now = datetime.now(UTC)
+        issuer = subject if authority else self._certificate.subject
+        builder = x509.CertificateBuilder(issuer, subject, public_key, x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def _write(self, name: str, content: bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path

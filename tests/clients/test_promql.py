@@ -1,0 +1,61 @@
+"""PromQL as text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.clients.promql import escape_pattern, escape_value, selector, selectors
+from remediator.errors import InputError
+
+
+@pytest.mark.promise(8)
+@given(st.text())
+def test_an_escaped_value_holds_no_quote_and_no_newline(value: str) -> None:
+    """Nothing in it can end a string of any kind, and its backslashes come in complete escapes."""
+    escaped = escape_value(value)
+    assert not set(escaped) & set("\"'`\n")
+    rest = escaped.replace("\\\\", "")
+    assert all(rest[at + 1 : at + 2] in ("n", "x") for at, character in enumerate(rest) if character == "\\")
+
+
+def test_a_pattern_matches_only_itself() -> None:
+    """Characters with a meaning in a regular expression lose it."""
+    assert escape_pattern("a.b|c") == "a\\\\.b\\\\|c"
+
+
+def test_a_selector_is_built_from_checked_names() -> None:
+    """Label values may be anything, names may not."""
+    assert selector("up", {}) == "up"
+    assert selector("up", {"job": 'x"y', "a": "b"}) == 'up{job="x\\x22y",a="b"}'
+    for metric, label in (("up{}", "a"), ("", "a"), ("up", "a-b"), ("up", "a:b"), ("up", "")):
+        with pytest.raises(InputError):
+            selector(metric, {label: "x"})
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("up", ("up",)),
+        ("up == 0", ("up",)),
+        ('redis_up{job="redis-exporter"} == 0', ('redis_up{job="redis-exporter"}',)),
+        ('{__name__=~"a}b", x!="y"}', ('{__name__=~"a}b",x!="y"}',)),
+        ("sum(rate(http_requests_total{code=~'5..'}[5m])) by (job)", ("http_requests_total{code=~'5..'}",)),
+        ("sum by (job, instance) (a) / ignoring(x) group_left(y) sum without (z) (b)", ("a", "b")),
+        ("a and on (x) b or c unless d", ("a", "b", "c", "d")),
+        ("a offset 5m > bool 1e3 + -2 @ 1609746000", ("a",)),
+        ("count_over_time(a[1d:1m] offset -1h)", ("a",)),
+        ("histogram_quantile(0.99, sum by (le) (rate(x_bucket[5m])))", ("x_bucket",)),
+        ("topk(3, job:errors:rate5m) # and not_this", ("job:errors:rate5m",)),
+        ("label_replace(a, 'b', '$1', 'c', '(.*)')", ("a",)),
+        ("a + a", ("a",)),
+        ("a @ start() + time() * Inf - NaN", ("a",)),
+        ("vector(1)", ()),
+        ("1", ()),
+        ("", ()),
+    ],
+)
+def test_the_selectors_of_an_expression_are_found(expression: str, expected: tuple[str, ...]) -> None:
+    """Metrics, and not functions, operators, label lists, durations, strings or comments."""
+    assert selectors(expression) == expected

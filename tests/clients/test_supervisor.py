@@ -1,0 +1,215 @@
+"""supervisord's client, against a real supervisord."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from remediator.clients.endpoint import Endpoint
+from remediator.clients.http import HttpRefused
+from remediator.clients.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
+from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
+from tests.servers import until
+from tests.servers.supervisord import Supervisord
+
+from .peers import peer, reply
+
+PRINT = "import sys; sys.stdout.buffer.write({!r}); sys.stdout.flush(); import time; time.sleep(60)"
+
+
+@pytest.fixture
+async def client(supervisord: Supervisord) -> AsyncIterator[Supervisor]:
+    """A client of a supervisord with a few small programs."""
+    supervisord.program("sleeper", "sleep 1000")
+    supervisord.program("broken", "/nonexistent/program")
+    supervisord.program("crasher", "false", "startsecs=1", "startretries=0")
+    supervisord.program("slow", "sleep 1000", "startsecs=30")
+    script = supervisord.folder / "noisy.py"
+    script.write_text(PRINT.format(b"caf\xc3\xa9 \x1b[31mred\x00\x1b[0m <&>\n" * 5))
+    supervisord.program("noisy", f"{sys.executable} {script}", "redirect_stderr=true")
+    script = supervisord.folder / "binary.py"
+    script.write_text(PRINT.format(b"\xff\xfe" * 50))
+    supervisord.program("binary", f"{sys.executable} {script}")
+    supervisord.start()
+    client = Supervisor(Endpoint(url=supervisord.url))
+    yield client
+    await client.aclose()
+
+
+async def test_it_tells_the_state_of_supervisord_and_of_every_process(client: Supervisor) -> None:
+    """Programs that do not run have no pid and no start."""
+    assert await client.state() == "RUNNING"
+    processes = {each.name: each for each in await client.processes()}
+    assert set(processes) == {"sleeper", "broken", "crasher", "slow", "noisy", "binary"}
+    sleeper = processes["sleeper"]
+    assert (sleeper.state, sleeper.pid, sleeper.started) == (ProcessState.STOPPED, 0, None)
+    assert sleeper.full_name == "sleeper"
+
+
+async def test_start_and_stop_change_the_process(client: Supervisor) -> None:
+    """Started, it has a pid and a start time near the server's now; stopped, it has neither pid nor life."""
+    await client.start("sleeper")
+    running = await client.process("sleeper")
+    assert running.state is ProcessState.RUNNING
+    assert running.started is not None
+    assert (running.now - running.started).total_seconds() < 5
+    assert Path(f"/proc/{running.pid}").exists()
+    await client.stop("sleeper")
+    assert (await client.process("sleeper")).state is ProcessState.STOPPED
+    assert not Path(f"/proc/{running.pid}").exists()
+
+
+async def test_a_signal_reaches_the_process(client: Supervisor) -> None:
+    """TERM by name ends it."""
+    await client.start("sleeper")
+    await client.signal("sleeper", "TERM")
+    process = await client.process("sleeper")
+    assert process.state in (ProcessState.EXITED, ProcessState.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("missing", Fault.BAD_NAME),
+        ("broken", Fault.NO_FILE),
+        ("crasher", Fault.SPAWN_ERROR),
+    ],
+)
+async def test_a_start_that_fails_says_why(client: Supervisor, name: str, fault: Fault) -> None:
+    """The fault's number becomes a name that can be compared."""
+    with pytest.raises(SupervisorRefused) as refused:
+        await client.start(name)
+    assert refused.value.fault is fault
+
+
+async def test_repeating_what_is_already_so_is_a_refusal_that_can_be_told_apart(client: Supervisor) -> None:
+    """Started twice, stopped twice, signalled when down: three refusals with their names."""
+    await client.start("sleeper")
+    with pytest.raises(SupervisorRefused) as refused:
+        await client.start("sleeper")
+    assert refused.value.fault is Fault.ALREADY_STARTED
+    with pytest.raises(SupervisorRefused) as refused:
+        await client.signal("sleeper", "NOSUCH")
+    assert refused.value.fault is Fault.BAD_SIGNAL
+    await client.stop("sleeper")
+    for again in (client.stop("sleeper"), client.signal("sleeper", "HUP")):
+        with pytest.raises(SupervisorRefused) as refused:
+            await again
+        assert refused.value.fault is Fault.NOT_RUNNING
+
+
+@pytest.mark.promise(3)
+async def test_a_process_that_was_replaced_since_the_plan_is_left_alone(client: Supervisor) -> None:
+    """Another pid than planned: neither stop nor signal is sent."""
+    await client.start("sleeper")
+    planned = (await client.process("sleeper")).pin
+    await client.stop("sleeper", expected=planned)
+    await client.start("sleeper")
+    successor = await client.process("sleeper")
+    for change in (client.stop("sleeper", expected=planned), client.signal("sleeper", "KILL", expected=planned)):
+        with pytest.raises(TargetError, match="nothing was done"):
+            await change
+    assert await client.process("sleeper") == _at(successor, await client.process("sleeper"))
+    assert ProcessPin(successor.pid, successor.started) == successor.pin
+
+
+def _at(process: Process, later: Process) -> Process:
+    """The same process as seen at a later time."""
+    return Process(**{**_fields(process), "now": later.now, "description": later.description})
+
+
+def _fields(process: Process) -> dict[str, object]:
+    return {name: getattr(process, name) for name in Process.__slots__}
+
+
+@pytest.mark.promise(3)
+async def test_a_start_that_takes_longer_than_we_wait_is_unknown_and_goes_on(client: Supervisor) -> None:
+    """We stop waiting; supervisord does not stop starting."""
+    with pytest.raises(TimedOut):
+        await client.start("slow", seconds=0.3)
+    assert (await client.process("slow")).state is ProcessState.STARTING
+
+
+@pytest.mark.promise(3)
+async def test_a_hung_supervisord_is_unknown_and_a_dead_one_is_unreachable(
+    client: Supervisor, supervisord: Supervisord
+) -> None:
+    """SIGSTOP: it may still do it later. kill -9: nothing happened."""
+    await client.start("sleeper")
+    supervisord.pause()
+    with pytest.raises(TimedOut):
+        await client.stop("sleeper", seconds=0.3)
+    supervisord.resume()
+    until(lambda: "stopped: sleeper" in supervisord.log, "the stop that was not answered, done all the same")
+    supervisord.kill()
+    with pytest.raises(Unreachable):
+        await client.start("sleeper")
+
+
+async def test_logs_come_back_whatever_is_in_them(client: Supervisor) -> None:
+    """Colours, zero bytes and a cut in the middle of a character do not stop an operator from reading the log."""
+    await client.start("noisy")
+    log = Path((await client.process("noisy")).stdout_log)
+    until(lambda: log.stat().st_size > 100, "output of the program")
+    text = await client.stdout("noisy")
+    assert text.splitlines()[0] == "café  [31mred  [0m <&>"
+    line = len(b"caf\xc3\xa9 \x1b[31mred\x00\x1b[0m <&>\n")
+    inside_a_character = line * 5 - 4  # the second byte of é
+    assert (await client.stdout("noisy", inside_a_character)).startswith("  [31mred")
+    with pytest.raises(SupervisorRefused) as refused:
+        await client.stderr("noisy")
+    assert refused.value.fault is Fault.NO_FILE
+
+
+async def test_a_log_that_is_not_text_is_refused(client: Supervisor) -> None:
+    """supervisord cannot send it by XML-RPC, and says 500."""
+    await client.start("binary")
+    log = Path((await client.process("binary")).stdout_log)
+    until(lambda: log.stat().st_size == 100, "output of the program")
+    with pytest.raises(HttpRefused):
+        await client.stdout("binary")
+
+
+async def test_over_tcp_it_wants_its_credentials(client: Supervisor, supervisord: Supervisord, tmp_path: Path) -> None:
+    """The right password is let in, a wrong or missing one is refused."""
+    (tmp_path / "right").write_text("opensesame\n")
+    (tmp_path / "wrong").write_text("guess\n")
+    url = f"http://127.0.0.1:{supervisord.port}"
+    for settings, allowed in (("right", True), ("wrong", False), (None, False)):
+        basic = {"username": "operator", "password_file": tmp_path / settings} if settings else None
+        other = Supervisor(Endpoint.model_validate({"url": url, "basic": basic}))
+        if allowed:
+            assert await other.state() == "RUNNING"
+        else:
+            with pytest.raises(HttpRefused) as refused:
+                await other.state()
+            assert refused.value.status == 401
+        await other.aclose()
+
+
+VALUE = "<methodResponse><params><param><value>{}</value></param></params></methodResponse>"
+BOMB = "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'aaaa'>]>" + VALUE.format("&a;")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"<html></html>",
+        b"<methodResponse></methodResponse>",
+        VALUE.format("<int>x</int>").encode(),
+        VALUE.format("<struct></struct>").encode(),
+        BOMB.encode(),
+    ],
+)
+async def test_garbage_is_a_bad_answer(body: bytes) -> None:
+    """Whatever answers there, it is named and not interpreted."""
+    async with peer(reply(200, body)) as server:
+        client = Supervisor(Endpoint(url=server.url))
+        with pytest.raises(BadAnswer):
+            await client.process("x")
+        await client.aclose()

@@ -1,0 +1,154 @@
+"""Real servers for tests, one module each: start on a free port, wait until ready, hang, kill, stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 20.0
+
+
+def require(*programs: str) -> str:
+    """The path of the first of these programs that is installed; skip the test without any, fail it when CI=1."""
+    for program in programs:
+        path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+        if path:
+            return path
+    message = f"needs {programs[0]}, which is not installed"
+    if os.environ.get("CI") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on; the kernel does not hand it out again at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+    """Poll until it holds.
+
+    Raises:
+        AssertionError: it did not within so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+
+
+def accepts(address: tuple[str, int] | str) -> bool:
+    """Whether somebody accepts connections there (host and port, or the path of a unix socket)."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(address) == 0
+
+
+class Server:
+    """One server process with its folder, log and port.
+
+    A subclass says how it is started (``command``) and when it is ready (``ready``).
+    """
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The argv that starts it in the foreground."""
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        """Its environment."""
+        return os.environ
+
+    def user(self) -> str | None:
+        """The user to run as, where it refuses to be root."""
+        return None
+
+    def ready(self) -> bool:
+        """Whether it answers usefully; called only while the process lives."""
+        return accepts(("127.0.0.1", self.port))
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it printed so far, over all its starts."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env=dict(self.environment()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self.user(),
+                group=self.user(),
+            )
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.launch()
+        try:
+            until(self._answers, f"{type(self).__name__} ready")
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"{error}\n{self.log}") from None
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, "it ended while starting"
+        return self.ready()
+
+    def stop(self) -> None:
+        """End it politely, killing it after the deadline; nothing to do if it does not run."""
+        if self._process is None:
+            return
+        self.resume()
+        self._process.terminate()
+        try:
+            self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing more."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
