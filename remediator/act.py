@@ -13,9 +13,9 @@ from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.judgement import Judgement, block, decide_again, judge, judged, question
 from remediator.guards import Answer, Question
 from remediator.inventory import Service
+from remediator.judgement import Judgement, block, decide_again, judge, judged, question
 from remediator.plan import Plan, PlannedCall, PlannedStep, from_data
 from remediator.records import approvals, attempts, episodes, evidence, runs
 from remediator.records.attempts import Attempt
@@ -84,7 +84,9 @@ def _variables(run: Run, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapp
             item.name: {"ok": item.status == "ok", "status": item.status, "facts": item.facts, "summary": item.summary}
             for item in seen
         },
-        "steps": {item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried},
+        "steps": {
+            item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
+        },
         "target": {"name": run.target},
     }
 

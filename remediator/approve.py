@@ -72,8 +72,6 @@ async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | N
 
 async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: dict[str, object]) -> Progress:
     after = await engine.store.write(
-        lambda tx: runs.transition(
-            tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline
-        )
+        lambda tx: runs.transition(tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline)
     )
     return onward(after)

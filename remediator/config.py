@@ -62,7 +62,7 @@ class UrlFile(Strict):
 class Config(Strict):
     """The settings of one remediator process."""
 
-    apiVersion: Literal["remediator/v1"]  # noqa: N815 - the field's own spelling
+    apiVersion: Literal["remediator/v1"]
     kind: Literal["Config"]
     listen: str = Field(default="127.0.0.1:8095", description="Address and port.")
     public_url: str = Field(default="", description="How people reach it; goes into links.")
@@ -92,7 +92,6 @@ class Config(Strict):
         if self.webhook.token_file is None and self.webhook.basic is None and not _loopback(host):
             raise ValueError("webhook: set token_file or basic; only a loopback address may listen without")
         return self
-
 
 
 def _loopback(host: str) -> bool:

@@ -58,7 +58,9 @@ class Book:
         try:
             return self._by_hash[run.playbook_hash]
         except KeyError:
-            raise ConfigurationError(f"playbook {run.playbook} in version {run.playbook_hash[:12]} is not loaded") from None
+            raise ConfigurationError(
+                f"playbook {run.playbook} in version {run.playbook_hash[:12]} is not loaded"
+            ) from None
 
     def knows(self, content_hash: str) -> bool:
         """Whether this version is loaded."""

@@ -35,7 +35,9 @@ class Sighting:
     ends_at: datetime
 
 
-def fold(current: Episode | None, seen: Sighting, now: datetime, quiet: timedelta, new_id: str) -> tuple[Change, Episode | None]:
+def fold(
+    current: Episode | None, seen: Sighting, now: datetime, quiet: timedelta, new_id: str
+) -> tuple[Change, Episode | None]:
     """The episode after a sighting, and what changed.
 
     Args:

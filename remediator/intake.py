@@ -187,7 +187,9 @@ def _close_due(tx: Tx, engine: Engine) -> int:
     closed = [episode_rules.close(item) for item in due]
     episodes.update_all(tx, closed)
     for item in closed:
-        tx.audit(Draft(kind=Kind.EPISODE_CLOSED, actor=engine.actor, episode=item.id, data={"alertname": item.alertname}))
+        tx.audit(
+            Draft(kind=Kind.EPISODE_CLOSED, actor=engine.actor, episode=item.id, data={"alertname": item.alertname})
+        )
     concerned = episodes.runs_of(tx.connection, [item.id for item in closed])
     for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
         _close_incident(tx, run_id)
@@ -202,5 +204,3 @@ def _close_incident(tx: Tx, run_id: str) -> None:
         runs.poke(tx, [run_id])
     else:
         runs.close_incident(tx, [run_id])
-
-

@@ -128,7 +128,5 @@ def block(tx: Tx, engine: Engine, run: Run, judgement: Judgement, resume_to: Sta
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
     until = judgement.final.until or tx.now + engine.pace.recheck
     reason = f"{judgement.guard}:{judgement.final.reason}"
-    after = runs.transition(
-        tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to
-    )
+    after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
     return wait(after, until)

@@ -20,17 +20,20 @@ class Metrics:
         )
         self.accepted = self.notifications.labels("accepted", "200")
         self.transitions = Counter(
-            "remediator_run_transitions_total", "Runs that entered a status.", ("playbook", "status", "reason"), registry=registry
+            "remediator_run_transitions_total",
+            "Runs that entered a status.",
+            ("playbook", "status", "reason"),
+            registry=registry,
         )
-        self.actions = Counter(
-            "remediator_actions_total", "Actions begun.", ("playbook", "target"), registry=registry
-        )
+        self.actions = Counter("remediator_actions_total", "Actions begun.", ("playbook", "target"), registry=registry)
         self.open_runs = Gauge("remediator_open_runs", "Runs that are not over.", registry=registry)
         self.waiting = Gauge("remediator_waiting_notifications", "Notifications not yet folded.", registry=registry)
         self.watchdog = Gauge(
             "remediator_watchdog_last_seen_seconds", "When the always-firing alert was last heard.", registry=registry
         )
-        self.audit_entries = Gauge("remediator_audit_entries", "Number of the audit log's last entry.", registry=registry)
+        self.audit_entries = Gauge(
+            "remediator_audit_entries", "Number of the audit log's last entry.", registry=registry
+        )
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
             "From the creation of a run to its first action.",

@@ -30,8 +30,8 @@ from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.notifiers import Notifier
-from remediator.records import playbooks, runs
 from remediator.receive import Credentials
+from remediator.records import playbooks, runs
 from remediator.run import Run
 from remediator.sender import send_forever
 from remediator.stores import Store, Tx
@@ -104,9 +104,7 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
     return World(platforms, prometheus, alertmanagers, clock)
 
 
-def _engine(
-    config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics
-) -> Engine:
+def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
     timing = config.timing
     return Engine(
         store=store,

@@ -29,5 +29,7 @@ def follow(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep, arro
     else:
         cursor = arrow.removeprefix("goto ")
     if run.status is Status.VERIFYING:
-        return onward(runs.transition(tx, run, Status.RUNNING, "next_step", {"cursor": cursor}, engine.actor, cursor=cursor))
+        return onward(
+            runs.transition(tx, run, Status.RUNNING, "next_step", {"cursor": cursor}, engine.actor, cursor=cursor)
+        )
     return onward(runs.save(tx, run, cursor=cursor))

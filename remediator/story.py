@@ -108,7 +108,13 @@ def as_data(story: Story) -> dict[str, Any]:
         "steps": [_attempt(attempt) for attempt in story.attempts],
         "plan": story.run.plan,
         "evidence": [
-            {"at": rfc3339(item.at), "phase": item.phase, "name": item.name, "status": item.status, "summary": item.summary}
+            {
+                "at": rfc3339(item.at),
+                "phase": item.phase,
+                "name": item.name,
+                "status": item.status,
+                "summary": item.summary,
+            }
             for item in story.evidence
         ],
         "timeline": [{"time": rfc3339(event.at), "kind": event.kind, "text": event.text} for event in story.events],

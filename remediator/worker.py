@@ -138,7 +138,9 @@ async def ensure_playbook(engine: Engine, run: Run) -> None:
             engine.book.keep(Playbook.model_validate(content))
 
 
-async def supervise(name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]) -> None:
+async def supervise(
+    name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]
+) -> None:
     """Run a loop for ever; when it fails, say so and start it again, slower each time up to half a minute."""
     pause = 0.1
     while True:

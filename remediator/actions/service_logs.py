@@ -16,14 +16,15 @@ _TELLING = re.compile(
     re.IGNORECASE,
 )
 _KEPT = 4000
-from remediator.world import World
 
 
 class LogsParameters(Parameters):
     """How much to read."""
 
     lines: int = Field(default=100, ge=1, le=2000, description="Last lines of each stream.")
-    previous: bool = Field(default=False, description="Of the incarnation before this one, where the platform keeps it.")
+    previous: bool = Field(
+        default=False, description="Of the incarnation before this one, where the platform keeps it."
+    )
 
 
 class ServiceLogs(Action):

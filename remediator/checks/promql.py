@@ -18,7 +18,7 @@ from remediator.world import World
 class PromqlParameters(Parameters):
     """An expression that yields at least one sample, none of them zero, when all is well."""
 
-    query: str = Field(description="PromQL; a comparison such as up{job=\"x\"} == 1.")
+    query: str = Field(description='PromQL; a comparison such as up{job="x"} == 1.')
     max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
 
 
@@ -43,7 +43,9 @@ class Promql(Check):
             return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
         facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
         oldest = [item.newest for item in fresh]
-        stale = [item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or self._old(at, parameters)]
+        stale = [
+            item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or self._old(at, parameters)
+        ]
         facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
         if stale:
             age = format_duration(parameters.max_age)

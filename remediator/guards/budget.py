@@ -20,7 +20,9 @@ class BudgetSettings(Settings):
     """Windows as ``count/duration``; a plain list in YAML means ``target``."""
 
     target: tuple[str, ...] = Field(default=("3/1h", "7/1d"), description="For each target.")
-    playbook: tuple[str, ...] = Field(default=("10/1h", "30/1d"), description="For this playbook, all targets together.")
+    playbook: tuple[str, ...] = Field(
+        default=("10/1h", "30/1d"), description="For this playbook, all targets together."
+    )
     everything: tuple[str, ...] = Field(default=("20/1h",), description="For all playbooks and targets together.")
 
     @model_validator(mode="before")

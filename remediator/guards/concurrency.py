@@ -31,7 +31,9 @@ class Concurrency(Guard):
             return Verdict(Answer.BLOCK, "target_busy", text, {"run": same_target[0]})
         same_playbook = [run.id for run in holding if run.playbook == question.playbook.name]
         if len(same_playbook) >= question.settings.playbook:
-            return _full("playbook_busy", f"playbook {question.playbook.name}", same_playbook, question.settings.playbook)
+            return _full(
+                "playbook_busy", f"playbook {question.playbook.name}", same_playbook, question.settings.playbook
+            )
         if len(holding) >= question.settings.everything:
             return _full("all_busy", "everything", [run.id for run in holding], question.settings.everything)
         return ALLOW

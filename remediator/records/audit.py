@@ -22,7 +22,9 @@ def head(connection: Connection) -> Head:
 
 def of_run(connection: Connection, run_id: str) -> list[SealedEntry]:
     """All entries of a run, in order."""
-    return [_sealed(row) for row in connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.seq))]
+    return [
+        _sealed(row) for row in connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.seq))
+    ]
 
 
 def entries(
@@ -52,6 +54,4 @@ def entries(
 
 
 def _sealed(row: Row[Any]) -> SealedEntry:
-    return SealedEntry(
-        row.seq, row.at, row.kind, row.run_id, row.episode_id, bytes(row.canonical), bytes(row.hash)
-    )
+    return SealedEntry(row.seq, row.at, row.kind, row.run_id, row.episode_id, bytes(row.canonical), bytes(row.hash))

@@ -40,9 +40,7 @@ def next_waiting(tx: Tx, limit: int) -> list[Received]:
 def take(tx: Tx, received: Received, alerts: int, *, whole: bool) -> None:
     """Note how many of its alerts are folded now, and whether that was all."""
     tx.connection.execute(
-        update(table)
-        .where(table.c.id == received.id)
-        .values(taken_alerts=alerts, taken_at=tx.now if whole else None)
+        update(table).where(table.c.id == received.id).values(taken_alerts=alerts, taken_at=tx.now if whole else None)
     )
 
 

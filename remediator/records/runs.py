@@ -166,9 +166,7 @@ def poke(tx: Tx, run_ids: Collection[str]) -> None:
     for start in range(0, len(ids), 500):
         chosen = table.c.id.in_(ids[start : start + 500])
         tx.connection.execute(
-            update(table)
-            .where(chosen, table.c.status.in_(_OPEN))
-            .values(pokes=table.c.pokes + 1, wake_at=tx.now)
+            update(table).where(chosen, table.c.status.in_(_OPEN)).values(pokes=table.c.pokes + 1, wake_at=tx.now)
         )
     if ids:
         tx.wake(RUNS)

@@ -65,7 +65,9 @@ class PostgresStore(Store):
             raise StoreUnavailable(f"PostgreSQL at {self._url.host} cannot be used: {_first_line(error)}") from error
 
     def now(self, connection: Connection) -> datetime:
-        micros = connection.exec_driver_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").scalar_one()
+        micros = connection.exec_driver_sql(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+        ).scalar_one()
         return from_micros(micros)
 
     def announce(self, connection: Connection, topics: set[str]) -> None:

@@ -24,7 +24,18 @@ from remediator.stores.migrate import require_current
 
 T = TypeVar("T")
 
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "fuse.glusterfs"}
+_NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "glusterfs",
+    "fuse.glusterfs",
+}
 
 
 class SqliteStore(Store):
@@ -144,7 +155,9 @@ def _take_lock(path: Path) -> IO[str]:
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
-        raise StoreUnavailable(f"{path}: is in use by process {holder}; stop it, or use PostgreSQL for replicas") from None
+        raise StoreUnavailable(
+            f"{path}: is in use by process {holder}; stop it, or use PostgreSQL for replicas"
+        ) from None
     handle.truncate(0)
     handle.write(str(os.getpid()))
     handle.flush()
