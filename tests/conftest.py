@@ -1,3 +1,8 @@
 """Fixtures for every test: the real servers."""
 
-pytest_plugins = ["tests.servers.alertmanager", "tests.servers.prometheus", "tests.servers.supervisord"]
+pytest_plugins = [
+    "tests.servers.alertmanager",
+    "tests.servers.prometheus",
+    "tests.servers.redis",
+    "tests.servers.supervisord",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -33,31 +34,45 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """A server that reads one request a connection and then follows the script."""
-    requests: list[bytes] = []
-    open_: set[asyncio.StreamWriter] = set()
+async def listener(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A TCP server on the port that it gives; whatever is still open at the end is cut and waited for."""
+    tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_.add(writer)
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
         try:
-            requests.append(await read_request(reader))
-            await script(requests[-1], writer)
+            await serve(reader, writer)
             await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
             writer.close()
-            open_.discard(writer)
+            with suppress(OSError):
+                await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(attend, "127.0.0.1", 0, ssl=context)
     try:
-        yield Peer(server.sockets[0].getsockname()[1], requests)
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for writer in list(open_):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def peer(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
+    """A server that reads one HTTP request a connection and then follows the script."""
+    requests: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await read_request(reader))
+        await script(requests[-1], writer)
+
+    async with listener(serve, context) as port:
+        yield Peer(port, requests)
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:

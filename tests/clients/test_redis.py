@@ -1,0 +1,431 @@
+"""Redis' client, against real Redis servers in good and bad states."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.redis import READABLE, WRITABLE, Redis
+from remediator.clients.redis_facts import Info
+from remediator.clients.redis_wire import (
+    RedisBadAnswer,
+    RedisEndpoint,
+    RedisRefused,
+    RedisState,
+    RedisTimedOut,
+    RedisUnreachable,
+)
+from remediator.errors import InputError, TargetError
+from tests.servers import free_port, until
+from tests.servers.redis import MakeRedis
+from tests.servers.redis import Redis as Server
+
+from .peers import Authority, listener
+
+
+def client_of(server: Server, **settings: Any) -> Redis:
+    """A client with the server's password and a short temper."""
+    if server.password is not None and "password_file" not in settings:
+        (server.folder / "secret").write_text(server.password + "\n")
+        settings["password_file"] = server.folder / "secret"
+    return Redis(RedisEndpoint.model_validate({"port": server.port, "timeout": "500ms", **settings}))
+
+
+async def test_a_healthy_redis_says_what_it_is(redis_server: Server) -> None:
+    """State, version, role and how long a PING took."""
+    health = await client_of(redis_server).health()
+    assert health.ok and health.state is RedisState.SERVING
+    assert health.role == "master" and health.version[0].isdigit()
+    assert health.latency is not None and timedelta(0) < health.latency < timedelta(seconds=1)
+    assert await client_of(redis_server).ping() < timedelta(seconds=1)
+
+
+async def test_a_unix_socket_will_do(redis_server: Server) -> None:
+    """The path of the socket instead of host and port."""
+    assert (await client_of(redis_server, port=1, socket=redis_server.socket).health()).ok
+
+
+async def test_tls_with_a_client_certificate(make_redis: MakeRedis, tmp_path: Path) -> None:
+    """The right CA and our certificate get in; without them nothing is sent."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server", "127.0.0.1")
+    mine, my_key = authority.issue("remediator")
+    port = free_port()
+    make_redis(
+        f"tls-port {port}",
+        f"tls-cert-file {certificate}",
+        f"tls-key-file {key}",
+        f"tls-ca-cert-file {authority.ca_file}",
+    )
+    tls = {"ca_file": authority.ca_file, "cert_file": mine, "key_file": my_key}
+
+    async def state(**tls: Any) -> RedisState:
+        endpoint = RedisEndpoint.model_validate({"port": port, "tls": tls})
+        return (await Redis(endpoint).health()).state
+
+    assert await state(**tls) is RedisState.SERVING
+    assert await state(insecure_skip_verify=True, cert_file=mine, key_file=my_key) is RedisState.SERVING
+    assert await state(cert_file=mine, key_file=my_key) is RedisState.DOWN
+    assert await state(ca_file=authority.ca_file) is RedisState.DOWN
+
+
+def filled(server: Server, keys: int) -> None:
+    server.ask("EVAL", f"for i=1,{keys} do redis.call('SET', 'key:'..i, i) end", "0")
+
+
+@pytest.mark.promise(7)
+class TestStates:
+    """Each way of not serving is told apart from the others."""
+
+    async def test_down(self, redis_server: Server) -> None:
+        """kill -9: nobody listens."""
+        client = client_of(redis_server)
+        redis_server.kill()
+        assert (await client.health()).state is RedisState.DOWN
+        with pytest.raises(RedisUnreachable):
+            await client.bgsave()
+
+    async def test_hung(self, redis_server: Server) -> None:
+        """SIGSTOP: connections are accepted by the kernel, and nothing is answered; no command was sent."""
+        client = client_of(redis_server)
+        redis_server.pause()
+        assert (await client.health()).state is RedisState.SILENT
+        with pytest.raises(RedisUnreachable):
+            await client.bgsave()
+        redis_server.resume()
+        assert (await client.health()).ok
+
+    async def test_blocked(self, make_redis: MakeRedis) -> None:
+        """One slow command keeps everybody waiting."""
+        server = make_redis("enable-debug-command local")
+        argv = ["redis-cli", "-p", str(server.port), "DEBUG", "SLEEP", "0.8"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL):
+            until(lambda: _silent(server.port), "Redis blocked")
+            assert (await client_of(server, timeout="200ms").health()).state is RedisState.SILENT
+
+    async def test_loading(self, make_redis: MakeRedis) -> None:
+        """It answers, but not with data, until its file is loaded."""
+        server = make_redis()
+        filled(server, 3000)
+        server.ask("SAVE")
+        server.kill()
+        with (server.folder / "redis.conf").open("a") as file:
+            file.write("key-load-delay 1000\nloading-process-events-interval-bytes 1024\n")
+        server.start()
+        health = await client_of(server).health()
+        assert health.state is RedisState.LOADING
+
+    @pytest.mark.parametrize(("given", "state"), [(None, RedisState.NO_PASSWORD), ("guess", RedisState.WRONG_PASSWORD)])
+    async def test_password(self, redis_server: Server, tmp_path: Path, given: str | None, state: RedisState) -> None:
+        """No password and a wrong one are two mistakes; neither is a Redis that is down."""
+        redis_server.password, settings = None, {}
+        if given:
+            (tmp_path / "given").write_text(given)
+            settings = {"password_file": tmp_path / "given"}
+        health = await client_of(redis_server, **settings).health()
+        assert health.state is state
+        assert "opensesame" not in health.detail and "guess" not in health.detail
+
+    async def test_a_password_that_it_does_not_want(self, make_redis: MakeRedis, tmp_path: Path) -> None:
+        """Restarted without its password: the configuration is wrong, and we do not carry on as if it were right."""
+        (tmp_path / "secret").write_text("opensesame")
+        server = make_redis()
+        assert (await client_of(server, password_file=tmp_path / "secret").health()).state is RedisState.WRONG_PASSWORD
+
+    async def test_no_permission(self, make_redis: MakeRedis, tmp_path: Path) -> None:
+        """An ACL user may do what it may, and no more."""
+        server = make_redis("user watcher on >opensesame +ping +info")
+        (tmp_path / "secret").write_text("opensesame")
+        client = client_of(server, username="watcher", password_file=tmp_path / "secret")
+        assert (await client.health()).ok
+        assert await client.info("server")
+        with pytest.raises(RedisRefused) as refused:
+            await client.config_set("maxmemory", "1mb")
+        assert refused.value.state is RedisState.NO_PERMISSION
+
+    async def test_read_only_replica_and_lost_master(self, make_redis: MakeRedis) -> None:
+        """A replica answers PING and refuses the write test; one that may not serve stale data says so."""
+        master = make_redis()
+        replica = make_redis(f"replicaof 127.0.0.1 {master.port}", "replica-serve-stale-data no")
+        until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync", 60)
+        client = client_of(replica)
+        await _refused_write(client, RedisState.READ_ONLY)
+        role = await client.role()
+        assert (role.name, role.master, role.link) == ("slave", ("127.0.0.1", master.port), "connected")
+        assert (await client_of(master).role()).replicas == 1
+        master.kill()
+        until(lambda: "master_link_status:down" in replica.ask("INFO", "replication"), "link down")
+        with pytest.raises(RedisRefused) as refused:
+            await client.memory_usage("x")
+        assert refused.value.state is RedisState.MASTER_DOWN
+
+    async def test_full_memory(self, make_redis: MakeRedis) -> None:
+        """maxmemory reached and nothing may be evicted."""
+        server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
+        assert (await client_of(server).health()).ok
+        await _refused_write(client_of(server), RedisState.OUT_OF_MEMORY)
+
+    async def test_snapshots_that_fail(self, make_redis: MakeRedis) -> None:
+        """The disk refuses the snapshot, so Redis refuses writes."""
+        server = make_redis("save 3600 1000000")
+        (server.folder / "dump.rdb" / "in the way").mkdir(parents=True)
+        server.ask("BGSAVE")
+        until(lambda: "rdb_last_bgsave_status:err" in server.ask("INFO", "persistence"), "failed snapshot")
+        await _refused_write(client_of(server), RedisState.CANNOT_PERSIST)
+
+    async def test_a_script_that_does_not_end(self, make_redis: MakeRedis) -> None:
+        """It lets nobody else do anything."""
+        server = make_redis("busy-reply-threshold 50")
+        argv = ["redis-cli", "-p", str(server.port), "EVAL", "while true do end", "0"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            until(lambda: "BUSY" in server.ask("GET", "x"), "busy")
+            assert (await client_of(server).health()).state is RedisState.BUSY
+            server.ask("SCRIPT", "KILL")
+
+    async def test_too_few_replicas(self, make_redis: MakeRedis) -> None:
+        """Writes need replicas that are not there."""
+        await _refused_write(client_of(make_redis("min-replicas-to-write 1")), RedisState.TOO_FEW_REPLICAS)
+
+    async def test_too_many_clients(self, make_redis: MakeRedis) -> None:
+        """Every place is taken: that is no Redis that is down."""
+        server = make_redis("maxclients 1")
+        with socket.create_connection(("127.0.0.1", server.port)) as taken:
+            taken.sendall(b"PING\r\n")
+            assert taken.recv(10) == b"+PONG\r\n"
+            assert (await client_of(server).health()).state is RedisState.TOO_MANY_CLIENTS
+
+    async def test_cluster(self, make_redis: MakeRedis) -> None:
+        """A cluster node is refused by name, whatever it is asked."""
+        server = make_redis("cluster-enabled yes")
+        with pytest.raises(RedisRefused, match="Redis Cluster, which is not supported") as refused:
+            await client_of(server).ping()
+        assert refused.value.state is RedisState.CLUSTER
+
+    @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH\r\n", b"*-7\r\n", b"$x\r\n", b":1\r\n", b"*1\r\n+a\r\n"])
+    async def test_something_else(self, greeting: bytes) -> None:
+        """Another protocol on that port, or a Redis that has lost its mind."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1000)
+            writer.write(greeting * 3)
+            await writer.drain()
+            await reader.read()
+
+        async with listener(serve) as port:
+            endpoint = RedisEndpoint(port=port, timeout=timedelta(seconds=1))
+            assert (await Redis(endpoint).health()).state is RedisState.CONFUSED
+
+
+def _silent(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port)) as probe:
+        probe.settimeout(0.05)
+        probe.sendall(b"PING\r\n")
+        try:
+            return probe.recv(10) == b""
+        except TimeoutError:
+            return True
+
+
+async def _refused_write(client: Redis, state: RedisState) -> None:
+    with pytest.raises(RedisRefused) as refused:
+        await client.write_test("t")
+    assert refused.value.state is state
+
+
+@pytest.mark.promise(7)
+async def test_a_write_test_writes_reads_and_leaves_nothing(redis_server: Server) -> None:
+    """It takes a key of its own and never one that exists."""
+    client = client_of(redis_server)
+    assert await client.write_test("run-1") > timedelta(0)
+    assert redis_server.ask("DBSIZE") == "0"
+    redis_server.ask("SET", "remediator:write-test:run-1", "mine")
+    with pytest.raises(RedisBadAnswer, match="already"):
+        await client.write_test("run-1")
+    assert redis_server.ask("GET", "remediator:write-test:run-1") == "mine"
+
+
+async def test_info_is_read_by_name_and_type(redis_server: Server) -> None:
+    """Sections, numbers, flags; a field that is missing or of another type is a bad answer."""
+    info = await client_of(redis_server).info("persistence", "memory", "server")
+    assert info.flag("loading") is False
+    assert info.integer("used_memory") > 0
+    assert info.number("mem_fragmentation_ratio") > 0
+    assert info.text("rdb_last_bgsave_status") == "ok"
+    for broken in (
+        lambda: info.text("nonsense"),
+        lambda: info.integer("redis_version"),
+        lambda: Info().flag("loading"),
+    ):
+        with pytest.raises(RedisBadAnswer):
+            broken()
+
+
+async def test_config_is_changed_with_its_old_value_kept(redis_server: Server) -> None:
+    """What it was and what it is now; a rewrite puts it into the file."""
+    client = client_of(redis_server)
+    change = await client.config_set("maxmemory-policy", "allkeys-lru")
+    assert (change.old, change.new) == ("noeviction", "allkeys-lru")
+    assert await client.config_get("maxmemory-policy") == "allkeys-lru"
+    assert "allkeys-lru" not in (redis_server.folder / "redis.conf").read_text()
+    await client.config_rewrite()
+    assert "allkeys-lru" in (redis_server.folder / "redis.conf").read_text()
+    with pytest.raises(RedisRefused):
+        await client.config_set("maxmemory-policy", "whatever")
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    "name", ["dir", "dbfilename", "requirepass", "replicaof", "MAXMEMORY", "logfile", "bind", "*", ""]
+)
+async def test_config_set_of_anything_else_is_not_even_sent(name: str) -> None:
+    """No path, password or topology, whatever the playbook says; nobody listens here, so nothing could be sent."""
+    client = Redis(RedisEndpoint(port=free_port()))
+    with pytest.raises(InputError, match="not allowed"):
+        await client.config_set(name, "x")
+
+
+@pytest.mark.promise(11)
+@pytest.mark.parametrize("name", ["requirepass", "masterauth", "tls-key-file-pass", "*", "*pass*"])
+async def test_config_get_reads_no_secrets(name: str) -> None:
+    """Patterns are not names either."""
+    with pytest.raises(InputError, match="not allowed"):
+        await Redis(RedisEndpoint(port=free_port())).config_get(name)
+
+
+async def test_every_allowed_parameter_is_one(redis_server: Server) -> None:
+    """The lists name real parameters, and each writable one can be set to what it is."""
+    client = client_of(redis_server)
+    for name in sorted(READABLE):
+        value = await client.config_get(name)
+        if name in WRITABLE - {"activedefrag"}:
+            assert (await client.config_set(name, value)).new == value
+
+
+async def test_snapshots_and_rewrites_are_begun(redis_server: Server) -> None:
+    """The reply says begun; INFO and LASTSAVE tell when it is done."""
+    client = client_of(redis_server)
+    before = await client.lastsave()
+    assert before.tzinfo is UTC
+    assert "started" in await client.bgsave()
+    until(lambda: "rdb_bgsave_in_progress:0" in redis_server.ask("INFO", "persistence"), "snapshot")
+    assert await client.lastsave() >= before
+    assert "started" in await client.bgrewriteaof()
+    until(lambda: "aof_rewrite_in_progress:0" in redis_server.ask("INFO", "persistence"), "rewrite")
+    await client.memory_purge()
+
+
+@pytest.mark.promise(3)
+async def test_a_server_that_was_restarted_since_the_plan_is_left_alone(redis_server: Server) -> None:
+    """Another run id than planned: nothing is changed, whatever was to be done."""
+    client = client_of(redis_server)
+    planned = await client.run_id()
+    await client.memory_purge(expected=planned)
+    redis_server.kill()
+    redis_server.start()
+    changes: tuple[Callable[[], Any], ...] = (
+        lambda: client.config_set("maxmemory", "1mb", expected=planned),
+        lambda: client.config_rewrite(expected=planned),
+        lambda: client.bgsave(expected=planned),
+        lambda: client.bgrewriteaof(expected=planned),
+        lambda: client.memory_purge(expected=planned),
+        lambda: client.kill_client(1, expected=planned),
+    )
+    for change in changes:
+        with pytest.raises(TargetError, match="nothing was changed"):
+            await change()
+    assert await client.config_get("maxmemory") == "0"
+
+
+async def test_big_keys_are_found_within_limits(redis_server: Server) -> None:
+    """The biggest first; it stops at the limit and says that there was more; strange names are shown, not obeyed."""
+    filled(redis_server, 1000)
+    redis_server.ask("SETRANGE", "big", "100000", "x")
+    redis_server.ask("EVAL", "redis.call('SETRANGE', '\\255\\0'..string.rep('n', 500), 200000, 'x')", "0")
+    client = client_of(redis_server)
+    found = await client.big_keys(top=2)
+    assert found.complete and found.scanned == 1002
+    assert found.keys[0].name.startswith("\\xff\x00nnn") and len(found.keys[0].name) <= 201
+    assert found.keys[1].name == "big" and found.keys[1].size > 100_000
+    part = await client.big_keys(limit=50)
+    assert not part.complete and 50 <= part.scanned < 1000
+    assert not (await client.big_keys(within=timedelta(0))).complete
+    assert await client.memory_usage("big") == found.keys[1].size
+    assert await client.memory_usage("none") is None
+
+
+@pytest.mark.promise(11)
+async def test_the_slow_log_shows_commands_and_keys_but_no_values(make_redis: MakeRedis) -> None:
+    """Values may be secrets."""
+    server = make_redis("slowlog-log-slower-than 0", "latency-monitor-threshold 1")
+    server.ask("SET", "session:1", "s3cret")
+    slow = await client_of(server).slowlog()
+    entry = next(each for each in slow if each.command.startswith("SET"))
+    assert entry.command == "SET session:1"
+    assert abs(datetime.now(UTC) - entry.at) < timedelta(minutes=1) and entry.took >= timedelta(0)
+    assert "s3cret" not in str(slow)
+
+
+async def test_the_latency_monitor_names_causes(make_redis: MakeRedis) -> None:
+    """A slow command leaves an event with its duration."""
+    server = make_redis("latency-monitor-threshold 1", "enable-debug-command local")
+    assert await client_of(server).latency() == ()
+    server.ask("DEBUG", "SLEEP", "0.05")
+    (event,) = await client_of(server).latency()
+    assert event.cause == "command" and event.worst >= timedelta(milliseconds=50)
+
+
+async def test_a_client_is_found_and_disconnected(redis_server: Server) -> None:
+    """By its id, and only that one."""
+    client = client_of(redis_server)
+    with socket.create_connection(("127.0.0.1", redis_server.port)) as hog:
+        hog.sendall(b"AUTH opensesame\r\nCLIENT SETNAME hog\r\n")
+        until(lambda: "name=hog" in redis_server.ask("CLIENT", "LIST"), "the hog's name")
+        (found,) = [each for each in await client.clients() if each.name == "hog"]
+        assert found.address == f"127.0.0.1:{hog.getsockname()[1]}"
+        assert found.user == "default" and found.memory > 0 and found.age >= timedelta(0)
+        assert await client.kill_client(found.id) is True
+        assert await client.kill_client(found.id) is False
+        hog.settimeout(5)
+        assert hog.recv(100) in (b"+OK\r\n+OK\r\n", b"+OK\r\n")
+
+
+@pytest.mark.promise(3)
+async def test_a_command_that_was_sent_and_not_answered_is_unknown() -> None:
+    """It answers the greeting and dies with the command in its hands: a change is unknown, a question is not."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"-ERR unknown command 'HELLO'\r\n")
+        await writer.drain()
+        await reader.read(1000)
+
+    async with listener(serve) as port:
+        client = Redis(RedisEndpoint(port=port))
+        with pytest.raises(RedisTimedOut):
+            await client.bgsave()
+        with pytest.raises(RedisUnreachable):
+            await client.ping()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"port": 0}, "port"),
+        ({"username": "x"}, "needs password_file"),
+        ({"tls": {"server_name": "x"}}, "not supported for Redis"),
+        ({"tls": {}, "socket": "/x"}, "no TLS"),
+        ({"password": "x"}, "Extra inputs"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(settings: dict[str, Any], message: str) -> None:
+    """A password does not belong into the file itself, either."""
+    with pytest.raises(ValidationError, match=message):
+        RedisEndpoint.model_validate(settings)

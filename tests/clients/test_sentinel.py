@@ -1,0 +1,82 @@
+"""Sentinel's client, against real Sentinels."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.clients.redis import Redis
+from remediator.clients.redis_wire import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState
+from remediator.clients.sentinel import Master, Sentinel, SentinelAddress, SentinelEndpoint
+from remediator.errors import Unreachable
+from tests.servers import until
+from tests.servers.redis import MakeRedis
+from tests.servers.redis import Redis as Server
+from tests.servers.redis import Sentinel as SentinelServer
+
+
+@pytest.fixture
+def master(make_redis: MakeRedis) -> Server:
+    return make_redis()
+
+
+@pytest.fixture
+def sentinels(make_redis: MakeRedis, master: Server) -> list[Server]:
+    return [make_redis(kind=SentinelServer, master=master) for _ in range(3)]
+
+
+def client_of(servers: list[Server], master: str = "main") -> Sentinel:
+    """A client of all of these."""
+    addresses = tuple(SentinelAddress(host="127.0.0.1", port=each.port) for each in servers)
+    return Sentinel(SentinelEndpoint.model_validate({"sentinels": addresses, "master": master, "timeout": "300ms"}))
+
+
+async def test_a_majority_names_the_master(sentinels: list[Server], master: Server) -> None:
+    """All three, and also two when one is gone; one alone is not believed."""
+    client = client_of(sentinels)
+    assert await client.master() == Master("127.0.0.1", master.port, 3, 3)
+    sentinels[0].kill()
+    assert await client.master() == Master("127.0.0.1", master.port, 2, 3)
+    sentinels[1].pause()
+    with pytest.raises(Unreachable, match="1 of 3"):
+        await client.master()
+
+
+async def test_sentinels_that_disagree_are_not_believed(make_redis: MakeRedis, sentinels: list[Server]) -> None:
+    """Two that name two masters are no majority."""
+    other = make_redis()
+    stray = make_redis(kind=SentinelServer, master=other)
+    with pytest.raises(RedisBadAnswer, match="do not agree"):
+        await client_of([sentinels[0], stray]).master()
+
+
+async def test_a_master_that_they_do_not_watch_is_refused(sentinels: list[Server]) -> None:
+    """A mistake in the settings is not taken for a failover."""
+    with pytest.raises(RedisRefused, match="does not watch other"):
+        await client_of(sentinels, "other").master()
+
+
+async def test_a_sentinel_is_not_a_redis(sentinels: list[Server]) -> None:
+    """Named as a Redis it is refused, with where it belongs."""
+    health = await Redis(RedisEndpoint(port=sentinels[0].port)).health()
+    assert health.state is RedisState.SENTINEL and "under sentinel" in health.detail
+
+
+def wait_for(sentinel: Server, question: str, redis: Server) -> None:
+    """Until its answer names that Redis."""
+    until(lambda: str(redis.port) in sentinel.ask(*question.split()), question, 60)
+
+
+@pytest.mark.slow
+async def test_after_a_failover_the_new_master_is_named(
+    make_redis: MakeRedis, master: Server, sentinels: list[Server]
+) -> None:
+    """kill -9 of the master: the replica is named once they agree."""
+    replica = make_redis(f"replicaof 127.0.0.1 {master.port}")
+    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync", 60)
+    for each in sentinels:
+        wait_for(each, "SENTINEL REPLICAS main", replica)
+    master.kill()
+    for each in sentinels[:2]:
+        wait_for(each, "SENTINEL GET-MASTER-ADDR-BY-NAME main", replica)
+    assert (await client_of(sentinels).master()).port == replica.port
+    assert (await Redis(RedisEndpoint(port=replica.port)).role()).name == "master"
