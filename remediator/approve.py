@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
 
 from remediator import parameters
 from remediator.engine import Engine, Progress, onward, wait
@@ -29,9 +31,9 @@ async def await_approval(engine: Engine, run: Run) -> Progress:
     return await engine.store.write(lambda tx: _expire(tx, engine, run, approval))
 
 
-def _state(connection: object, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
-    approval = approvals.latest_of(connection, run_id)  # type: ignore[arg-type]
-    said = approvals.decisions_of(connection, approval.id) if approval else []  # type: ignore[arg-type]
+def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
+    approval = approvals.latest_of(connection, run_id)
+    said = approvals.decisions_of(connection, approval.id) if approval else []
     return approval, said
 
 
@@ -70,7 +72,7 @@ async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | N
     return None if plan.hash == approval.plan_hash else "the plan is not the one that was approved"
 
 
-async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: dict[str, object]) -> Progress:
+async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, object]) -> Progress:
     after = await engine.store.write(
         lambda tx: runs.transition(tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline)
     )

@@ -12,12 +12,13 @@ from remediator.errors import InputError
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> Any:
-    import celpy  # noqa: PLC0415 - 130 ms that only conditions need
+    from celpy import Environment  # noqa: PLC0415 - 130 ms that only conditions need
+    from celpy.celparser import CELParseError  # noqa: PLC0415
 
-    environment = celpy.Environment()
+    environment = Environment()
     try:
         return environment.program(environment.compile(text))
-    except celpy.CELParseError as error:
+    except CELParseError as error:
         place = f" at column {error.column}" if error.column else ""
         raise InputError(f"{text!r} is not a CEL expression{place}") from None
 
@@ -33,14 +34,14 @@ def check(text: str) -> None:
 
 def evaluate(text: str, variables: Mapping[str, Any]) -> bool | None:
     """Whether a condition holds; None if that cannot be told: something it names is not there, or no boolean."""
-    import celpy  # noqa: PLC0415
+    from celpy.adapter import json_to_cel  # noqa: PLC0415
+    from celpy.celtypes import BoolType  # noqa: PLC0415
+    from celpy.evaluation import CELEvalError  # noqa: PLC0415
 
     program = _compiled(text)
     try:
-        given = {
-            name: celpy.json_to_cel(json.loads(json.dumps(value, default=str))) for name, value in variables.items()
-        }
+        given = {name: json_to_cel(json.loads(json.dumps(value, default=str))) for name, value in variables.items()}
         result = program.evaluate(given)
-    except (celpy.CELEvalError, ValueError, KeyError, TypeError):
+    except (CELEvalError, ValueError, KeyError, TypeError):
         return None
-    return bool(result) if isinstance(result, celpy.celtypes.BoolType | bool) else None
+    return bool(result) if isinstance(result, BoolType | bool) else None

@@ -1,4 +1,4 @@
-"""The verb *plan*: resolve the target and every step to exact calls, and collect evidence before anything is touched."""
+"""The verb *plan*: resolve target and steps to exact calls, and collect evidence before anything is touched."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
     return seen
 
 
-async def _read_action(engine: Engine, name: str, service: Service, given: Any) -> Evidence:
+async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:
+    assert name is not None, "a look is a check or an action"
     action = engine.actions[name]
     model = action.Parameters.model_validate(given)
     try:

@@ -41,12 +41,13 @@ class Credentials:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if self.bearer is not None and scheme.lower() == "bearer":
-            if hmac.compare_digest(given.strip().encode(), self.bearer):
-                return
-        if self.basic is not None and scheme.lower() == "basic":
-            if hmac.compare_digest(_decoded(given), b":".join(self.basic)):
-                return
-        raise Unauthorized
+            fits = hmac.compare_digest(given.strip().encode(), self.bearer)
+        elif self.basic is not None and scheme.lower() == "basic":
+            fits = hmac.compare_digest(_decoded(given), b":".join(self.basic))
+        else:
+            fits = False
+        if not fits:
+            raise Unauthorized
 
 
 def _decoded(given: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,7 +54,8 @@ def tell(connection: Connection, run_id: str) -> Story | None:
 
 
 def _events(entry: Entry) -> Iterable[Event]:
-    text = _TEXT.get(entry.kind, lambda entry: entry.kind)(entry)
+    telling = _TEXT.get(entry.kind)
+    text = entry.kind if telling is None else telling(entry)
     if text:
         yield Event(entry.time, entry.kind, text)
 
@@ -82,7 +83,7 @@ def _outcome(entry: Entry) -> str:
     return f"{entry.data['action']} {entry.data['outcome']}: {entry.data.get('summary', '')}"
 
 
-_TEXT = {
+_TEXT: Mapping[str, Callable[[Entry], str]] = {
     "run.matched": lambda entry: f"playbook {entry.playbook} matched for {entry.data['target']}",
     "run.planned": lambda entry: "planned: " + _list([s["call"]["text"] for s in entry.data["plan"]["steps"]]),
     "run.transition": _transition,

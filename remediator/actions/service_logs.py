@@ -10,6 +10,7 @@ from pydantic import Field
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
+from remediator.world import World
 
 _TELLING = re.compile(
     r"error|fail|fatal|panic|traceback|exception|denied|refused|full|out of memory|oom|corrupt|bad file|can't|cannot",

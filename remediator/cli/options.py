@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-config_option: Any = click.option(
+F = TypeVar("F", bound=Callable[..., Any])
+
+config_option: Callable[[F], F] = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -17,6 +20,6 @@ config_option: Any = click.option(
     help="The settings file.",
 )
 
-format_option: Any = click.option(
+format_option: Callable[[F], F] = click.option(
     "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
 )

@@ -55,7 +55,8 @@ def _line(run: Run) -> str:
     end = run.finished_at or run.updated_at
     took = format_duration(end - run.created_at)
     reason = f" ({run.reason})" if run.reason else ""
-    return f"{run.id}  {run.created_at:%Y-%m-%d %H:%M:%S}Z  {run.status.value}{reason}  {run.playbook} on {run.target}  {took}"
+    what = f"{run.status.value}{reason}  {run.playbook} on {run.target}"
+    return f"{run.id}  {run.created_at:%Y-%m-%d %H:%M:%S}Z  {what}  {took}"
 
 
 @command.command("show")

@@ -83,7 +83,8 @@ def _spent(connection: Connection, question: Question, scope: str, window: str, 
     return Verdict(
         Answer.BLOCK,
         "used_up",
-        f"budget {count}/{format_duration(length)} for {scope} used by runs {', '.join(runs)}; next free {free:%H:%M:%S}Z",
+        f"budget {count}/{format_duration(length)} for {scope} used by runs {', '.join(runs)}; "
+        f"next free {free:%H:%M:%S}Z",
         {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
         free,
     )

@@ -54,7 +54,7 @@ def intend(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
 
 
 def conclude(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
-    """Write down what came of it. A late answer of a fenced process is still worth an entry: call this unfenced then."""
+    """Write down what came of it."""
     tx.connection.execute(
         update(table).where(table.c.id == attempt.id).values(outcome=outcome, outcome_at=tx.now, result=dict(result))
     )

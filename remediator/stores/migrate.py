@@ -69,7 +69,7 @@ def migrate(connection: Connection) -> None:
         with EnvironmentContext(config, script) as environment:
             environment.configure(
                 connection=connection,
-                fn=lambda current, context: script._upgrade_revs("head", current),  # type: ignore[arg-type]
+                fn=lambda current, context: script._upgrade_revs("head", current),
                 transactional_ddl=False,  # ours is already open
             )
             environment.run_migrations()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -38,10 +39,8 @@ def metrics(service: Service) -> Handler:
     """The exposition text, with the gauges read from the store."""
 
     async def get(request: Request) -> Response:
-        try:
+        with suppress(StoreError):  # counters are worth having even then; readiness tells of the store
             await service.engine.store.read(lambda connection: _gauges(connection, service))
-        except StoreError:
-            pass  # counters are worth having even then; readiness tells of the store
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return get

@@ -23,9 +23,15 @@ def listing(service: Service) -> Handler:
         if not limit.isdigit() or not 1 <= int(limit) <= 500:
             return JSONResponse({"error": "limit must be a number from 1 to 500"}, 400)
         open_only = asked.get("open", "").lower() in ("1", "true")
-        chosen = {name: asked[name] for name in ("playbook", "target", "status") if asked.get(name)}
         found = await service.engine.store.read(
-            lambda connection: runs.page(connection, int(limit), open_only=open_only, **chosen)
+            lambda connection: runs.page(
+                connection,
+                int(limit),
+                open_only=open_only,
+                playbook=asked.get("playbook"),
+                target=asked.get("target"),
+                status=asked.get("status"),
+            )
         )
         return JSONResponse([story.summary(run) for run in found])
 
