@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.servers.prometheus",
     "tests.servers.redis",
     "tests.servers.supervisord",
+    "tests.servers.remediator",  # last: it is made of the others
 ]

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, case, insert, literal, select, tuple_, update
 
 from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
 from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
-from remediator.stores.schema import run_episodes
+from remediator.stores.schema import Instant, run_episodes
 from remediator.stores.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -157,7 +157,13 @@ def release(tx: Tx, run: Run, wake_at: datetime | None, pokes: int) -> None:
     """
     due = None if run.status in TERMINAL else wake_at
     poked = (table.c.pokes != pokes) & table.c.status.in_(_OPEN)
-    save(tx, run, lease_owner=None, lease_until=None, wake_at=case((poked, tx.now), else_=due))
+    save(
+        tx,
+        run,
+        lease_owner=None,
+        lease_until=None,
+        wake_at=case((poked, literal(tx.now, Instant)), else_=literal(due, Instant)),
+    )
 
 
 def poke(tx: Tx, run_ids: Collection[str]) -> None:
