@@ -1,0 +1,1 @@
+"""How the whole runs: on this machine (``local``), by Compose, on Kubernetes."""

@@ -1,0 +1,79 @@
+"""The programs of the stack that are Debian packages: found, installed when root, or named in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local.settings import StackError
+
+PACKAGES = {
+    "redis-server": "redis-server",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+    "prometheus-redis-exporter": "prometheus-redis-exporter",
+    "prometheus-node-exporter": "prometheus-node-exporter",
+    "nginx": "nginx-light",
+}
+"""Program → Debian package."""
+
+
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """Packages of programs that are not there."""
+    return sorted({package for program, package in programs.items() if find(program) is None})
+
+
+def find(program: str) -> str | None:
+    """Its path; servers are in sbin, which not every PATH has."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def ensure(programs: Mapping[str, str] = PACKAGES) -> None:
+    """Install what is missing.
+
+    Raises:
+        StackError: something is missing and we are not root, or the installation failed.
+    """
+    packages = missing(programs)
+    if not packages:
+        return
+    if os.geteuid() != 0:
+        raise StackError(
+            f"Missing Debian packages: as root, run 'apt-get install {' '.join(packages)}', then try again."
+        )
+    print(f"installing Debian packages: {' '.join(packages)}", flush=True)
+    _install(packages)
+    still = missing(programs)
+    if still:
+        raise StackError(f"apt-get did not bring {' '.join(still)}; install them by hand, then try again.")
+
+
+def _install(packages: Sequence[str]) -> None:
+    """Without starting Debian's own services, which would take the ports: a start-stop policy says no for all."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        with tempfile.TemporaryFile("w+") as output:
+            for argv in (
+                ["apt-get", "update", "-q"],
+                ["apt-get", "install", "-qy", "--no-install-recommends", *packages],
+            ):
+                if subprocess.run(
+                    argv, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+                ).returncode:
+                    output.seek(0)
+                    last = output.read().strip().splitlines()[-1:]
+                    raise StackError(f"'{' '.join(argv[:2])}' failed: {''.join(last)}")
+    finally:
+        if ours:
+            policy.unlink(missing_ok=True)
