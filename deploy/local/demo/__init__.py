@@ -1,0 +1,1 @@
+"""``make demo``: the whole stack, real faults, and what becomes of them, told as it happens."""

@@ -1,0 +1,29 @@
+"""The faults of the demonstration: one file each, and its line in :data:`FAULTS`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from deploy.local.demo.faults import redis_hung, redis_killed
+from deploy.local.demo.probe import Probe
+
+
+class Fault(Protocol):
+    """A fault that is injected for real, and looked at independently of the remediator."""
+
+    NAME: str
+    """In the table."""
+    ALERT: str
+    """The alert that it has to raise."""
+    TELLS: str
+    """What is done to the stack, in plain words."""
+
+    def inject(self, probe: Probe) -> None:
+        """Do it."""
+
+    def healed(self, probe: Probe) -> str | None:
+        """The proof that it is over, found by our own means; None while it is not."""
+
+
+FAULTS: tuple[Fault, ...] = (redis_killed, redis_hung)
+"""In the order in which they are shown."""
