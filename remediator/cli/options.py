@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-config_option: Any = click.option(
+config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -17,6 +16,6 @@ config_option: Any = click.option(
     help="The settings file.",
 )
 
-format_option: Any = click.option(
+format_option = click.option(
     "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
 )
