@@ -6,14 +6,13 @@ The entry's bytes go along as the format's extra data, which is there for what a
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from remediator.audit import checkpoint, merkle
 from remediator.audit.checkpoint import Checkpoint
-from remediator.audit.note import BadNote, Verifier, split
+from remediator.audit.note import BadNote, Verifier, split, unbase64
 from remediator.errors import AuditError
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
@@ -53,10 +52,9 @@ class Proof:
         index = _INDEX.fullmatch(lines[2]) if len(lines) > 2 else None
         if not separator or lines[0] != FIRST_LINE or not lines[1].startswith("extra ") or index is None:
             raise BadProof(f"this is not a {FIRST_LINE} with its entry")
-        try:
-            canonical, *path = (base64.b64decode(line, validate=True) for line in (lines[1][6:], *lines[3:]))
-        except binascii.Error as error:
-            raise BadProof(f"this proof is damaged: {error}") from error
+        canonical, *path = (unbase64(line) for line in (lines[1][6:], *lines[3:]))
+        if not canonical or not all(path):
+            raise BadProof("this proof is damaged: a line of it is not base64")
         return cls(canonical, int(index[1]), tuple(path), note)
 
     def verify(self, keys: Sequence[Verifier]) -> Checkpoint:
