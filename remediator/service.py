@@ -132,7 +132,8 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
         reason = run.reason or ""
         metrics.transitions.labels(run.playbook, run.status.value, reason.partition(":")[0]).inc()
         text = run.detail.get("text") or ", ".join(run.detail.get("proof", ())) or reason
-        log.info(f"{run.playbook} on {run.target}: {run.status.value}", run=run.id, was=data["from"], because=text)
+        because = {"because": text} if text else {}
+        log.info(f"{run.playbook} on {run.target}: {run.status.value}", run=run.id, was=data["from"], **because)
 
     return report
 

@@ -62,6 +62,8 @@ def _events(entry: Entry) -> Iterable[Event]:
 
 def _transition(entry: Entry) -> str:
     detail = entry.data.get("detail", {})
+    if entry.data["to"] == "planned":
+        return ""  # the plan itself is the next entry
     to = entry.data["to"].replace("_", " ")
     because = detail.get("text") or detail.get("message") or _list(detail.get("proof")) or (entry.reason or "")
     return f"{to}: {because}" if because else to

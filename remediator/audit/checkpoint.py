@@ -8,7 +8,6 @@ last leaf; the time is in the entry ``checkpoint.signed`` that follows.)
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,10 +49,7 @@ class Checkpoint:
         lines = text.split("\n")
         if len(lines) < 4 or lines[-1] or not all(lines[:-1]) or not _SIZE.fullmatch(lines[1]):
             raise BadNote("this note is not a checkpoint: an origin, a size, and a root hash")
-        try:
-            root = base64.b64decode(lines[2], validate=True)
-        except binascii.Error:
-            root = b""
+        root = notes.unbase64(lines[2])
         if len(root) != WIDTH:
             raise BadNote("this checkpoint's root is not a SHA-256 hash in base64")
         return cls(lines[0], int(lines[1]), root, tuple(lines[3:-1]))

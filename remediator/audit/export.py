@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 import remediator
 from remediator.audit.canonical import NotCanonical, decode
+from remediator.audit.chain import GENESIS, Head
 from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry
 from remediator.clock import to_micros
 
@@ -41,6 +43,16 @@ class _Line(Struct, forbid_unknown_fields=True):
     entry: msgspec.Raw
 
 
+class _Begin(Struct):
+    seq: int
+    hash: str
+    tree: str
+
+
+class _Start(Struct):
+    start: _Begin
+
+
 _decode_line = msgspec.json.Decoder(_Line, strict=True).decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -50,9 +62,34 @@ def to_jsonl(row: SealedEntry) -> bytes:
     return b'{"seq":%d,"hash":"%s","entry":%s}\n' % (row.seq, row.hash.hex().encode(), row.canonical)
 
 
-def from_jsonl(lines: Iterable[bytes]) -> Iterator[SealedEntry]:
+def start_line(start: Head) -> bytes:
+    """The first line of an export that does not begin with the log's first entry: what it goes on from."""
+    return b'{"start":{"seq":%d,"hash":"%s","tree":"%s"}}\n' % (
+        start.seq,
+        start.hash.hex().encode(),
+        start.tree.hex().encode(),
+    )
+
+
+def read(lines: Iterable[bytes]) -> tuple[Head, Iterator[SealedEntry]]:
+    """An export: where it begins, and its entries."""
+    stream = iter(lines)
+    first = next(stream, None)
+    if first is None:
+        return GENESIS, iter(())
+    if not first.startswith(b'{"start":'):
+        return GENESIS, from_jsonl(chain((first,), stream))
+    try:
+        begin = msgspec.json.decode(first, type=_Start).start
+        head = Head(begin.seq, bytes.fromhex(begin.hash), bytes.fromhex(begin.tree))
+        head.root()
+    except ValueError as error:
+        raise NotCanonical(f"the export's first line does not say where it begins: {error}") from error
+    return head, from_jsonl(stream, head.seq)
+
+
+def from_jsonl(lines: Iterable[bytes], last: int = 0) -> Iterator[SealedEntry]:
     """The entries of an export. A line that is not one becomes an entry that cannot verify, in its place."""
-    last = 0
     for line in lines:
         row = _from_line(line, last + 1)
         last = row.seq

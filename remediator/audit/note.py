@@ -39,6 +39,15 @@ class UnknownKey(AuditError):
     """No signature is by a key that is known, so nothing can be said of the text."""
 
 
+def unbase64(text: str) -> bytes:
+    """The bytes that the one base64 spelling stands for; nothing for any other spelling, so that none can differ."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return raw if base64.b64encode(raw).decode() == text else b""
+
+
 def _key_id(name: str, public: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + ED25519 + public).digest()[:4]
 
@@ -141,10 +150,10 @@ def _parts(text: str) -> tuple[str, bytes, bytes]:
     name, _, rest = text.partition("+")
     key_id, _, key = rest.partition("+")
     try:
-        raw = base64.b64decode(key, validate=True)
         number = bytes.fromhex(key_id)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise BadNote("this is not a key for notes (name+id+key)") from None
+    raw = unbase64(key)
     if len(raw) != 33 or raw[:1] != ED25519 or len(number) != 4:
         raise BadNote("this key is not an Ed25519 key for notes")
     return name, number, raw[1:]
@@ -178,10 +187,7 @@ def split(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
 
 def _signature(line: str) -> tuple[str, bytes, bytes]:
     match = _LINE.fullmatch(line)
-    try:
-        raw = base64.b64decode(match[2], validate=True) if match else b""
-    except binascii.Error:
-        raw = b""
+    raw = unbase64(match[2]) if match else b""
     if match is None or len(raw) < 5:
         raise BadNote("this note has a signature line that is not one")
     return match[1], raw[:4], raw[4:]

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -153,13 +153,14 @@ def _inside_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _spellings(value: str) -> Iterator[str]:
-    """The value, and how it looks inside JSON, inside an URL, and in base64."""
+def _spellings(value: str) -> set[str]:
+    """The value, and how it looks inside JSON (and JSON inside JSON), a traceback or an URL, and in base64."""
     raw = value.encode("utf-8", "replace")
-    yield raw.decode()
-    yield _inside_json(raw.decode())
-    yield from (quote(raw), quote(raw, safe=""), quote_plus(raw))
-    yield base64.b64encode(raw).decode().rstrip("=")
+    text = raw.decode()
+    escaped = {_inside_json(text), json.dumps(text)[1:-1], repr(text)[1:-1], ascii(text)[1:-1]}
+    twice = {_inside_json(form) for form in escaped}
+    quoted = {quote(raw), quote(raw, safe=""), quote_plus(raw)}
+    return {text, base64.b64encode(raw).decode().rstrip("=")} | escaped | twice | quoted
 
 
 def _cut(text: str, limit: int) -> str:

@@ -238,31 +238,30 @@ class _Walk:
                 self.remarks.append(f"{len(self._due)} checkpoints of more entries could not be compared.")
             return
         if self._due:
-            wanted = self._due[-1].size
+            signed = self._due[-1].size
             self._fail(
-                Finding(
-                    Problem.TRUNCATED,
-                    self._seq + 1,
-                    f"the log ends at entry {self._seq}, but a checkpoint was signed for {wanted} entries: "
-                    f"its end was cut off, or this is an old copy of the database.",
+                self._cut_off(
+                    signed,
+                    f"a checkpoint was signed for {signed}, so its end was cut off, "
+                    "or this is an old copy of the database",
                 )
             )
         elif head is not None:
             self._check_head(head)
         self._say_what_is_not_covered()
 
+    def _cut_off(self, wanted: int, why: str) -> Finding:
+        gone = f"entry {wanted} is" if wanted == self._seq + 1 else f"entries {self._seq + 1} to {wanted} are"
+        return Finding(
+            Problem.TRUNCATED, self._seq + 1, f"{gone} missing: the log ends at entry {self._seq}, but {why}."
+        )
+
     def _check_head(self, head: Head) -> None:
         here = Head(self._seq, self._last, self._tree.dump())
         if here == head:
             return
         if head.seq > self._seq:
-            self._fail(
-                Finding(
-                    Problem.TRUNCATED,
-                    self._seq + 1,
-                    f"the log ends at entry {self._seq}, but its head is at entry {head.seq}: its end was cut off.",
-                )
-            )
+            self._fail(self._cut_off(head.seq, f"its head is at entry {head.seq}, so its end was cut off"))
         else:
             self._fail(
                 Finding(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-config_option: Callable[[F], F] = click.option(
+config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -20,6 +16,6 @@ config_option: Callable[[F], F] = click.option(
     help="The settings file.",
 )
 
-format_option: Callable[[F], F] = click.option(
+format_option = click.option(
     "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
 )

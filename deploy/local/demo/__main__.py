@@ -1,4 +1,4 @@
-"""``python -m deploy.local.demo``: FAULT=<alert> for one, KEEP=1 to leave it running, CRASH_REMEDIATOR=1 to be cruel."""
+"""``python -m deploy.local.demo``: FAULT=<alert> for one, KEEP=1 keeps it up, CRASH_REMEDIATOR=1 is cruel."""
 
 from __future__ import annotations
 

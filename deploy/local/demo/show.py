@@ -60,6 +60,9 @@ class Follower:
             self._look(known)
             time.sleep(LOOK)
         outcome.status = self._status()
+        run = self._probe.run(outcome.run_id) if outcome.run_id else None
+        if run is not None:
+            self._tell(run)
         return outcome
 
     def _finished(self) -> bool:

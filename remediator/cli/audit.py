@@ -1,0 +1,329 @@
+"""``remediator audit``: verify, read and hand out the audit log. Works on the files alone; the service need not run.
+
+Exit status: 0 the log verifies, 1 it does not, 2 wrong usage, 3 it could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import chain, takewhile
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+
+from remediator import archive, keyfile
+from remediator.audit import (
+    GENESIS,
+    BadSignature,
+    Checkpoint,
+    Entry,
+    Head,
+    Kind,
+    SealedEntry,
+    UnknownKey,
+    Verification,
+    Verifier,
+    checkpoint,
+    decode,
+    export,
+    verify,
+)
+from remediator.audit.merkle import Range
+from remediator.audit.proof import BadProof, Proof, prove
+from remediator.audit.reader import AuditReader, verify_live
+from remediator.cli.options import format_option
+from remediator.cli.source import audit_log
+from remediator.clock import SystemClock, parse_duration
+from remediator.errors import AuditError, InputError
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_ANY = click.Path(path_type=Path, exists=True)
+
+_database = click.option(
+    "--db", "database", type=_FILE, envvar="REMEDIATOR_DB", help="The service's SQLite file; it is only read."
+)
+_export = click.option("--export", "exported", type=click.File("rb"), help="An export instead ('-': from a pipe).")
+_archive = click.option(
+    "--archive", "archived", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Sealed segments."
+)
+_checkpoints = click.option(
+    "--checkpoints", "points", type=_ANY, multiple=True, help="A file or folder of signed checkpoints; several may be."
+)
+_keys = click.option("--key", "keys", type=_FILE, multiple=True, help="Public keys whose checkpoints count.")
+_kind = click.option("--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only these.")
+_run = click.option("--run", help="Only of this run.")
+
+
+class _Since(click.ParamType[datetime]):
+    name = "TIME|AGE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            instant = datetime.fromisoformat(value)
+            return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+        except ValueError:
+            try:
+                return SystemClock().now() - parse_duration(value)
+            except (InputError, OverflowError):
+                self.fail(f"{value!r} is neither a time (2026-01-31T12:00:00Z) nor an age (24h)", param, ctx)
+
+
+_since = click.option("--since", type=_Since(), help="A time (RFC 3339) or an age (30d): only from then on.")
+
+
+@click.group("audit")
+def command() -> None:
+    """The audit log: verify, tail, search, export, prove."""
+
+
+@command.command("verify")
+@_database
+@_export
+@_archive
+@_checkpoints
+@_keys
+@click.option("--origin", help="Of which log the checkpoints must be.")
+@format_option
+def verify_(
+    database: Path | None,
+    exported: IO[bytes] | None,
+    archived: Path | None,
+    points: tuple[Path, ...],
+    keys: tuple[Path, ...],
+    origin: str | None,
+    format_: str,
+) -> None:
+    """Say whether the log is as it was written, or name the first entry that is not, and what is wrong.
+
+    \b
+    Examples:
+      remediator audit verify --db state/remediator.db --checkpoints /mnt/other/checkpoints --key audit.key.pub
+      remediator audit export --db state/remediator.db | remediator audit verify --export -
+    """
+    notes, known = _notes(points), _verifiers(keys)
+    if notes and not known:
+        raise click.UsageError("--checkpoints needs --key: a checkpoint is only worth its signature")
+    now = SystemClock().now()
+    if exported is not None:
+        start, rows = export.read(exported)
+        result = verify(rows, notes, known, start=start, now=now, origin=origin)
+    else:
+        segments = archive.segments(archived) if archived else []
+        start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
+        old = chain.from_iterable(segment.entries() for segment in segments)
+        with audit_log(database) as reader:
+            result = verify_live(
+                reader, notes, known, start=start, archived=old, archived_to=end.seq, now=now, origin=origin
+            )
+    _report(result, format_)
+    if not result.ok:
+        raise SystemExit(1)
+
+
+def _report(result: Verification, format_: str) -> None:
+    if format_ == "json":
+        click.echo(msgspec.json.encode({"ok": result.ok} | msgspec.to_builtins(result)).decode())
+        return
+    click.echo(result.sentence())
+    for finding in result.findings[1:]:
+        click.echo(f"Also: {finding.message}")
+    for remark in result.remarks:
+        click.echo(f"Note: {remark}")
+    if result.first:
+        click.echo(f"Head: entry {result.last}, hash {result.hash}, root {result.root}")
+
+
+@command.command("tail")
+@_database
+@click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
+@format_option
+def tail(database: Path | None, lines: int, format_: str) -> None:
+    """The newest entries."""
+    with audit_log(database) as reader:
+        after = max(0, reader.head().seq - lines)
+        for row in reader.entries(after_seq=after):
+            _show(row, format_)
+
+
+@command.command("search")
+@_database
+@_run
+@_kind
+@_since
+@click.option("--actor", help="Only by this one.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
+@click.argument("text", required=False)
+@format_option
+def search(
+    database: Path | None,
+    run: str | None,
+    kind: str | None,
+    since: datetime | None,
+    actor: str | None,
+    limit: int,
+    text: str | None,
+    format_: str,
+) -> None:
+    """Entries that match every condition; TEXT anywhere in them, whatever its case.
+
+    \b
+    Example:
+      remediator audit search --since 24h --kind guard.verdict cooldown
+    """
+    wanted = text.lower() if text else None
+    found = 0
+    with audit_log(database) as reader:
+        for row in reader.entries(run=run, kind=kind, since=since):
+            if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
+                continue
+            if actor and _read(row).actor != actor:
+                continue
+            _show(row, format_)
+            found += 1
+            if found == limit:
+                return
+
+
+def _read(row: SealedEntry) -> Entry:
+    try:
+        return decode(row.canonical)
+    except AuditError as error:
+        raise AuditError(f"entry {row.seq} cannot be read ({error}); run 'remediator audit verify'") from error
+
+
+def _show(row: SealedEntry, format_: str) -> None:
+    if format_ == "json":
+        click.echo(export.to_jsonl(row), nl=False)
+        return
+    entry = _read(row)
+    about = " ".join(part for part in (entry.run or entry.episode, entry.playbook, entry.reason) if part)
+    data = msgspec.json.encode(entry.data).decode()
+    line = f"{entry.seq:>8}  {entry.written[:19]}Z  {entry.kind:<22} {entry.actor}  {about}  {data}"
+    # what others wrote must not steer the terminal
+    click.echo("".join(character if character.isprintable() else "�" for character in line))
+
+
+@command.command("export")
+@_database
+@_since
+@click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
+@click.option("--output", type=click.File("wb", atomic=True), default="-", help="A file; otherwise standard output.")
+def export_(database: Path | None, since: datetime | None, format_: str, output: IO[bytes]) -> None:
+    """The log for others. Lines of JSON verify by themselves, also when they begin later (--since)."""
+    with audit_log(database) as reader:
+        start, rows = _from(reader, since)
+        if format_ == "jsonl" and start.seq:
+            output.write(export.start_line(start))
+        if format_ == "csv":
+            output.write(export.csv_header().encode())
+        for row in rows:
+            output.write(_FORMATS[format_](row))
+
+
+_FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
+    "jsonl": export.to_jsonl,
+    "csv": lambda row: export.to_csv(row).encode(),
+    "ocsf": lambda row: msgspec.json.encode(export.to_ocsf(row)) + b"\n",
+}
+
+
+def _from(reader: AuditReader, since: datetime | None) -> tuple[Head, Iterator[SealedEntry]]:
+    """All entries from the first one of that time on, and where the log stood before it."""
+    end = reader.head().seq
+    rows = takewhile(lambda row: row.seq <= end, reader.entries())
+    if since is None:
+        return GENESIS, rows
+    tree, last = Range(), GENESIS.hash
+    for row in rows:
+        if row.time >= since:
+            return Head(tree.size, last, tree.dump()), chain((row,), rows)
+        tree.append(row.hash)
+        last = row.hash
+    return Head(tree.size, last, tree.dump()), iter(())
+
+
+@command.command("prove")
+@_database
+@_archive
+@_checkpoints
+@_keys
+@click.argument("entry", type=click.IntRange(1))
+def prove_(
+    database: Path | None, archived: Path | None, points: tuple[Path, ...], keys: tuple[Path, ...], entry: int
+) -> None:
+    """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
+    note = _covering(_notes(points), _verifiers(keys), entry)
+    segments = archive.segments(archived) if archived else []
+    if segments and segments[0].start.seq:
+        raise InputError("a proof needs the log from its first entry on; the archive begins later")
+    _, old = archive.whole(segments, ())
+    hashes, canonical = [], b""
+    with audit_log(database) as reader:
+        for row in chain(old, reader.entries(after_seq=segments[-1].end.seq if segments else 0)):
+            hashes.append(row.hash)
+            canonical = row.canonical if row.seq == entry else canonical
+    try:
+        click.echo(prove(canonical, entry, hashes, note).text(), nl=False)
+    except BadProof as error:
+        click.echo(f"The audit log does not verify: {error}.", err=True)
+        raise SystemExit(1) from error
+
+
+def _covering(notes: list[str], keys: list[Verifier], entry: int) -> str:
+    best: tuple[int, str] | None = None
+    for note in notes:
+        try:
+            point = checkpoint.verify(note, keys)
+        except AuditError:
+            continue  # "audit verify" is the place that names what is wrong with checkpoints
+        if point.size >= entry and (best is None or point.size > best[0]):
+            best = point.size, note
+    if best is None:
+        raise InputError(f"no checkpoint that can be believed covers entry {entry}; give --checkpoints and --key")
+    return best[1]
+
+
+@command.command("check")
+@_keys
+@click.argument("proof", type=click.File("r", encoding="utf-8"))
+@format_option
+def check(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
+    """Check a proof that 'prove' made; needs nothing but the public key."""
+    known = _verifiers(keys)
+    if not known:
+        raise click.UsageError("a proof is checked against a public key: --key")
+    parsed = Proof.parse(proof.read())
+    try:
+        point = parsed.verify(known)
+    except (BadProof, BadSignature, UnknownKey) as error:
+        click.echo(f"The proof does not hold: {error}.", err=True)
+        raise SystemExit(1) from error
+    _show_checked(parsed, point, format_)
+
+
+def _show_checked(proof: Proof, point: Checkpoint, format_: str) -> None:
+    if format_ == "json":
+        said = {"ok": True, "seq": proof.index + 1, "origin": point.origin, "size": point.size}
+        click.echo(msgspec.json.encode(said | {"entry": msgspec.Raw(proof.canonical)}).decode())
+        return
+    click.echo(f"The proof holds: this is entry {proof.index + 1} of the log {point.origin}.")
+    click.echo(proof.canonical.decode("utf-8", "backslashreplace"))
+
+
+def _verifiers(paths: tuple[Path, ...]) -> list[Verifier]:
+    return [key for path in paths for key in keyfile.load_verifiers(path)]
+
+
+def _notes(paths: tuple[Path, ...]) -> list[str]:
+    files = chain.from_iterable(sorted(path.iterdir()) if path.is_dir() else (path,) for path in paths)
+    return [note for file in files for note in checkpoint.find(_text(file))]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error

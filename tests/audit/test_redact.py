@@ -1,0 +1,168 @@
+"""Secrets do not get into the log."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret, decode, seal
+from remediator.audit.canonical import Plain
+from remediator.audit.redact import SHAPES_ONLY
+from tests.audit.logs import START, anything
+
+pytestmark = pytest.mark.promise(11)
+
+PASSWORD = 'p@"ss\\w/ö rd'
+LINES = [
+    "redis://:{}@redis:6379/0",
+    "postgresql://user:{}@host/db?x=1",
+    "Authorization: Bearer {}",
+    "authorization: Basic {}",
+    "Proxy-Authorization: {}",
+    "Cookie: a=1; session={}",
+    "X-Api-Key: {}",
+    "retry with password={} failed",
+    "PASSWORD: '{}'",
+    '{{"token": "{}"}}',
+    "REDIS_PASSWORD={}",
+    "requirepass {}",
+    "AUTH {}",
+    "--api-token {}",
+    "aws_secret_access_key = {}",
+    "https://hooks.slack.com/services/T0/B0/{}",
+]
+SHAPES = [
+    "AKIAIOSFODNN7EXAMPLE",
+    "xoxb-123456789012-abcdefghijkl",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "glpat-abcdefghijklmnopqrst",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabcdef==\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk",
+]
+
+
+def _bytes(data: dict[str, Any], redactor: Redactor = SHAPES_ONLY, **more: Any) -> bytes:
+    [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data=data, **more)], START, redactor)
+    return row.canonical
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: [s], lambda s: {"deep": [{"er": (s,)}]}, lambda s: {s.reveal(): s}]
+)
+def test_a_secret_never_becomes_text(wrap: Any) -> None:
+    """A value of the type Secret is a mark, wherever in the data it sits."""
+    secret = Secret("correct-horse")
+
+    assert b"correct-horse" not in _bytes({"value": wrap(secret)}, Redactor(["correct-horse"]))
+    assert "correct-horse" not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == "correct-horse"
+    assert secret == Secret("correct-horse") and secret != Secret("x") and secret != "correct-horse"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_credentials_in_text_are_cut_out(line: str) -> None:
+    """Text that others wrote loses what looks like a credential, also when nobody told its value."""
+    said = line.format("Zx81kQ9-hunter2")
+
+    assert b"hunter2" not in _bytes({"log": f"before {said} after"})
+    assert b"hunter2" not in _bytes({}, reason=said)
+    assert b"hunter2" not in _bytes({said: 1})
+    assert b"hunter2" not in _bytes({"log": f"one\n{said}\ntwo"})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_well_known_shapes_are_cut_out(shape: str) -> None:
+    """Keys and tokens of well-known forms are recognised by their form alone."""
+    written = decode(_bytes({"log": f"before {shape} after"})).data["log"]
+
+    assert shape not in written and "[redacted]" in written and written.startswith("before ")
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "redis_password", "client-secret", "apiKey", "X-Auth-Token", "Authorization"]
+)
+def test_a_field_named_like_a_secret_is_one(name: str) -> None:
+    """A string under a telling name is redacted even if it looks like nothing."""
+    assert decode(_bytes({"outer": {name: "abc"}})).data == {"outer": {name: "[redacted]"}}
+    assert decode(_bytes({name: 5, "passwords_tried": "two"})).data[name] == 5
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        PASSWORD,
+        json.dumps(PASSWORD),
+        json.dumps(PASSWORD, ensure_ascii=False),
+        json.dumps(json.dumps({"log": PASSWORD})),
+        repr(PASSWORD),
+        ascii(PASSWORD),
+        quote(PASSWORD, safe=""),
+        f"x{PASSWORD}y",
+        f"a\n{PASSWORD}\tb",
+    ],
+)
+def test_a_known_secret_is_cut_out_in_every_spelling(form: str) -> None:
+    """A secret from the settings is found as it is, inside JSON and inside an URL, in values and in keys."""
+    redactor = Redactor([PASSWORD])
+
+    for data in ({"log": form}, {form: 1}, {"log": ["x" * 4090 + form]}, {"log": f"{form} {form}"}):
+        text = json.dumps(decode(_bytes(data, redactor)).data, ensure_ascii=False)
+        assert not any(part in text for part in ("ss\\\\w", "ss%5Cw", "w/ö", "w%2F%C3%B6", "u00f6 rd", "xf6 rd"))
+
+
+def test_a_cut_does_not_halve_a_secret() -> None:
+    """A secret that straddles the place where a long string is cut leaves neither half."""
+    written = _bytes({"log": "x" * 4090 + "correct-horse-battery"}, Redactor(["correct-horse-battery"]))
+
+    assert b"correc" not in written
+
+
+def test_a_mark_tells_equal_secrets_only_with_a_key() -> None:
+    """Without an installation key a mark says nothing; with one, it tells whether two secrets are the same."""
+    keyed = Redactor(key=b"installation")
+    first, again, other = (keyed.mark(value) for value in ("hunter2", b"hunter2", "hunter3"))
+
+    assert SHAPES_ONLY.mark("hunter2") == SHAPES_ONLY.mark("hunter3") == "[redacted]"
+    assert first == again != other
+    assert first != Redactor(key=b"another").mark("hunter2")
+
+
+def test_ordinary_text_stays() -> None:
+    """What operators need to read is not damaged."""
+    lines = [
+        "GET http://prometheus:9090/api/v1/query?query=up returned 200",
+        "basic authentication works, digest too",
+        "MISCONF Redis is configured to save RDB snapshots",
+        "run run-01 of redis-down on redis",
+        "task-key 5",
+    ]
+
+    assert [SHAPES_ONLY.text(line) for line in lines] == lines
+
+
+@given(anything, st.sampled_from([*LINES, *SHAPES]), st.text(max_size=8))
+def test_the_quick_way_writes_what_the_thorough_way_would(value: Any, line: str, text: str) -> None:
+    """Looking at the encoded entry first never overlooks what going through every string would have cut out."""
+    redactor = Redactor(["hunter2"])
+    data = {"value": value, "line": text + line.replace("{}", "hunter2 Zx81kQ9abc"), text: text}
+    thorough = Plain(redactor, redactor.text, redactor.named).mapping(data)
+
+    assert decode(_bytes(data, redactor)).data == thorough
+
+
+@given(
+    st.sampled_from(LINES),
+    st.from_regex(r"[A-Za-z0-9]{8,20}", fullmatch=True),
+    st.sampled_from(["", " ", "\n", '"', "x "]),
+)
+def test_no_random_password_survives_a_known_place(line: str, password: str, before: str) -> None:
+    """Whatever the value, a credential in a place for credentials is gone."""
+    password = "9Z" + password + "Qq7"
+
+    assert password.encode() not in _bytes({"log": before + line.format(password)})

@@ -1,0 +1,358 @@
+"""Attacks on the log. Each is detected, and the first bad entry and what is wrong with it are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from remediator.audit import (
+    GENESIS,
+    Finding,
+    Head,
+    Problem,
+    SealedEntry,
+    Signer,
+    Verification,
+    checkpoint,
+    seal,
+    verify,
+)
+from remediator.audit.export import seal_again
+from remediator.audit.merkle import leaf_hash
+from tests.audit.logs import KEYS, ORIGIN, START, check, draft, heads, make, note, rechain
+
+pytestmark = pytest.mark.promise(9)
+
+SIZE = 12
+ROWS, HEAD = make(SIZE)
+HEADS = heads(ROWS)
+NOTES = [note(HEADS[size]) for size in (4, 8, SIZE)]
+
+
+def _first(result: Verification) -> tuple[Problem, int | None]:
+    """What is wrong, and where; and it is said in a sentence that has the number in it."""
+    assert result.findings and not result.ok
+    finding: Finding = result.findings[0]
+    assert finding.message.endswith(".") and finding.message in result.sentence()
+    assert finding.seq is None or str(finding.seq) in finding.message
+    return finding.problem, finding.seq
+
+
+def test_an_honest_log_verifies() -> None:
+    """Nothing is found, every checkpoint agrees, and the result says up to where."""
+    result = check(ROWS, *NOTES, head=HEAD)
+
+    assert result.ok and not result.findings and not result.remarks
+    assert (result.first, result.last, result.checkpoints) == (1, SIZE, (4, 8, SIZE))
+    assert (result.hash, result.root) == (HEAD.hash.hex(), HEAD.root().hex())
+    assert (
+        result.sentence()
+        == "The audit log verifies: entries 1 to 12 are as they were written, and 3 checkpoints agree."
+    )
+
+
+def test_an_empty_log_verifies() -> None:
+    """No entries is a log too, until a checkpoint says otherwise."""
+    assert check([], head=GENESIS).sentence() == "The audit log verifies: it is empty."
+    assert check([], note(GENESIS)).ok
+    assert _first(check([], NOTES[0])) == (Problem.TRUNCATED, 1)
+
+
+def test_every_flipped_byte_is_found_in_its_entry() -> None:
+    """Every byte of every entry's content, with every bit flipped: found, by number."""
+    for row in ROWS:
+        raw = bytearray(row.canonical)
+        for at in range(len(raw)):
+            raw[at] ^= 1 << (at % 8)
+            bad = structs.replace(row, canonical=bytes(raw))
+            raw[at] ^= 1 << (at % 8)
+            assert _first(check([*ROWS[: row.seq - 1], bad, *ROWS[row.seq :]])) == (Problem.CHANGED, row.seq)
+
+
+def test_every_flipped_bit_of_one_entry_is_found() -> None:
+    """All eight bits of all bytes of one entry, content and hash."""
+    row = ROWS[4]
+    for part in ("canonical", "hash"):
+        raw = bytearray(getattr(row, part))
+        for bit in range(8 * len(raw)):
+            raw[bit // 8] ^= 1 << (bit % 8)
+            bad = structs.replace(row, **{part: bytes(raw)})
+            raw[bit // 8] ^= 1 << (bit % 8)
+            assert _first(check([*ROWS[:4], bad, *ROWS[5:]])) == (Problem.CHANGED, 5)
+
+
+@given(st.integers(1, SIZE), st.data())
+def test_a_byte_changed_together_with_its_hash_is_found(seq: int, data: st.DataObject) -> None:
+    """Whoever mends the entry's own hash as well is found at that entry or at the next one."""
+    row = ROWS[seq - 1]
+    at, value = data.draw(st.integers(0, len(row.canonical) - 1)), data.draw(st.integers(0, 255))
+    raw = row.canonical[:at] + bytes([value]) + row.canonical[at + 1 :]
+    if raw == row.canonical:
+        return
+    bad = structs.replace(row, canonical=raw, hash=leaf_hash(raw))
+    _, found = _first(check([*ROWS[: seq - 1], bad, *ROWS[seq:]], NOTES[-1], head=HEAD))
+
+    assert found in (seq, seq + 1) or (seq == SIZE and found == 1)
+
+
+@pytest.mark.parametrize("seq", range(1, SIZE + 1))
+def test_a_dropped_entry_is_named(seq: int) -> None:
+    """A gap names the number that is missing; at the end, the checkpoint or the head tells."""
+    rest = [row for row in ROWS if row.seq != seq]
+    problem = Problem.TRUNCATED if seq == SIZE else Problem.MISSING
+
+    assert _first(check(rest, *NOTES)) == (problem, seq)
+    assert _first(check(rest, head=HEAD)) == (problem, seq)
+
+
+@pytest.mark.parametrize("seq", range(1, SIZE))
+def test_a_dropped_entry_is_found_after_renumbering(seq: int) -> None:
+    """Whoever closes the gap by numbering the rest anew breaks the chain there."""
+    rest = []
+    for row in ROWS:
+        if row.seq > seq:
+            raw = row.canonical.replace(b'"seq":%d,' % row.seq, b'"seq":%d,' % (row.seq - 1))
+            row = structs.replace(row, seq=row.seq - 1, canonical=raw, hash=leaf_hash(raw))
+        if row.seq != seq or row is not ROWS[seq - 1]:
+            rest.append(row)
+
+    assert _first(check(rest)) == (Problem.UNCHAINED, seq)
+
+
+@pytest.mark.parametrize("at", range(SIZE + 1))
+def test_an_inserted_entry_is_named(at: int) -> None:
+    """Another entry with a number in between: as a number that is there twice, or by the chain."""
+    [strange], _ = seal(HEADS[at], [draft(99)], START)
+
+    problem, found = _first(check([*ROWS[:at], strange, *ROWS[at:]], head=HEAD))
+
+    assert found in (at, at + 1)
+    assert problem in ((Problem.REPEATED,) if at < SIZE else (Problem.REWRITTEN,))
+
+
+@pytest.mark.parametrize("at", range(SIZE))
+def test_an_entry_that_stands_twice_is_named(at: int) -> None:
+    """The same entry again."""
+    assert _first(check([*ROWS[: at + 1], ROWS[at], *ROWS[at + 1 :]])) == (Problem.REPEATED, at + 1)
+
+
+@given(st.integers(0, SIZE - 2), st.data())
+def test_swapped_entries_are_named(first: int, data: st.DataObject) -> None:
+    """Two entries in each other's place, with or without their numbers."""
+    second = data.draw(st.integers(first + 1, SIZE - 1))
+    moved, filed = list(ROWS), list(ROWS)
+    moved[first], moved[second] = moved[second], moved[first]
+    filed[first] = structs.replace(ROWS[second], seq=first + 1)
+    filed[second] = structs.replace(ROWS[first], seq=second + 1)
+
+    assert _first(check(moved)) == (Problem.OUT_OF_ORDER, second + 1)
+    assert _first(check(filed)) == (Problem.OUT_OF_ORDER, first + 1)
+
+
+@pytest.mark.parametrize("size", range(SIZE))
+def test_a_log_that_was_cut_off_is_found_by_its_checkpoint(size: int) -> None:
+    """Truncation, or an old copy of the database with its old head: shorter than what was signed."""
+    result = check(ROWS[:size], *NOTES, head=HEADS[size])
+
+    assert _first(result) == (Problem.TRUNCATED, size + 1)
+    assert "old copy of the database" in result.findings[0].message
+    assert _first(check(ROWS[:size], head=HEAD)) == (Problem.TRUNCATED, size + 1)
+
+
+def test_what_only_a_checkpoint_can_show_is_said() -> None:
+    """Without checkpoints a cut or rewritten log looks good, and the result says so."""
+    assert "rewritten as a whole, or cut off, would look good" in check(ROWS[:5], head=HEADS[5]).remarks[0]
+    assert check(ROWS, NOTES[0]).remarks == ("Entries 5 to 12 are after the newest checkpoint.",)
+
+
+@pytest.mark.parametrize("seq", range(1, SIZE + 1))
+def test_a_rewritten_log_is_found_by_its_checkpoint(seq: int) -> None:
+    """One entry changed and all after it chained anew: found between the checkpoints around it."""
+    lie = ROWS[seq - 1].canonical.replace(b"remediator/a", b"remediator/b")
+    rows = rechain(ROWS, {seq: lie})
+    around = (seq - 1) // 4 * 4
+
+    assert check(rows).ok
+    assert _first(check(rows, *NOTES)) == (Problem.REWRITTEN, around + 1)
+    assert _first(check(rows, head=HEAD))[0] is Problem.REWRITTEN
+
+
+def test_another_log_altogether_is_found() -> None:
+    """A log made from scratch, well chained, does not have the signed roots."""
+    others, head = make(20, tag="forged")
+
+    assert check(others, head=head).ok
+    assert _first(check(others, *NOTES, head=head)) == (Problem.REWRITTEN, 1)
+
+
+def test_a_forged_checkpoint_is_named() -> None:
+    """A checkpoint for the forger's own log, with a signature that is none."""
+    forged = NOTES[-1].replace("\n12\n", "\n11\n")
+
+    assert _first(check(ROWS, forged)) == (Problem.FORGED, None)
+
+
+def test_checkpoints_of_strangers_do_not_count() -> None:
+    """A key that is not known, no key at all, torn notes: passed over, and alone they prove nothing."""
+    stranger = note(HEADS[4], Signer.generate(ORIGIN))
+
+    assert check(ROWS, stranger, "torn", *NOTES).ok
+    assert [remark[:24] for remark in check(ROWS, stranger, "torn", *NOTES).remarks] == [
+        "Checkpoint 1 was passed ",
+        "Checkpoint 2 was passed ",
+    ]
+    assert _first(check(ROWS, stranger, "torn")) == (Problem.UNTRUSTED, None)
+    assert _first(verify(ROWS, NOTES, [])) == (Problem.UNTRUSTED, None)
+
+
+def test_two_histories_under_one_key_are_named() -> None:
+    """The key signed two roots for one size: whichever log is shown, this is known."""
+    _, other = make(8, tag="other")
+
+    assert _first(check(ROWS, *NOTES, note(other))) == (Problem.SPLIT, None)
+
+
+def test_checkpoints_of_several_logs_need_a_choice() -> None:
+    """Two logs are not mixed up; saying which is meant settles it."""
+    elsewhere = Signer.generate("elsewhere.example")
+    from_elsewhere = checkpoint.sign("elsewhere.example", HEADS[4], [elsewhere])
+    keys = [*KEYS, elsewhere.verifier]
+    assert _first(verify(ROWS, [*NOTES, from_elsewhere], keys)) == (Problem.UNTRUSTED, None)
+    assert verify(ROWS, [*NOTES, from_elsewhere], keys, origin=ORIGIN).ok
+
+
+def test_an_index_that_disagrees_with_its_entry_is_named() -> None:
+    """An entry filed under another run, kind, episode or time would be hidden from searches."""
+    row = ROWS[5]
+    for change in (
+        {"run": "run-99"},
+        {"kind": "evidence"},
+        {"episode": None},
+        {"time": row.time + timedelta(microseconds=1)},
+    ):
+        bad = structs.replace(row, **change)
+        assert _first(check([*ROWS[:5], bad, *ROWS[6:]])) == (Problem.MISLABELLED, 6)
+
+
+def test_an_entry_from_the_future_is_named() -> None:
+    """A time that has not come yet is refused; a clock that is a little ahead is not."""
+    rows, head = seal(GENESIS, [draft(1)], START)
+    more, _ = seal(head, [draft(2)], START + timedelta(days=1, minutes=6))
+
+    assert _first(check([*rows, *more])) == (Problem.FUTURE, 2)
+    assert verify([*rows, *more]).ok
+
+
+def test_time_that_goes_back_is_remarked() -> None:
+    """Clocks are set back and replicas differ: worth a remark, not an alarm."""
+    rows, head = seal(GENESIS, [draft(1)], START)
+    more, _ = seal(head, [draft(2)], START - timedelta(seconds=1))
+
+    result = check([*rows, *more])
+
+    assert result.ok and any("At entry 2 the time goes back" in remark for remark in result.remarks)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.replace(b'"v":1}', b'"v":1 }'),
+        lambda raw: raw.replace(b'"v":1}', b'"v":2}'),
+        lambda raw: raw.replace(b'"v":1}', b'"v":1,"v":1}'),
+        lambda raw: raw.replace(b'"number":4', b'"number":4.0'),
+        lambda raw: raw.replace("ü".encode(), b"\\u00fc"),
+        lambda raw: b"null",
+        lambda raw: b"",
+    ],
+)
+def test_bytes_that_are_not_canonical_are_named(change: Callable[[bytes], bytes]) -> None:
+    """Even well hashed and well chained, an entry in another spelling is not what this log writes."""
+    raw = change(ROWS[4].canonical)
+    assert raw != ROWS[4].canonical
+
+    assert _first(check(rechain(ROWS, {5: raw}))) == (Problem.UNREADABLE, 5)
+
+
+def test_the_first_of_several_wrongs_is_named() -> None:
+    """Verification stops where the log is first wrong; what was found of checkpoints comes before."""
+    rows = list(ROWS)
+    for at in (3, 7):
+        rows[at] = structs.replace(rows[at], canonical=rows[at].canonical + b" ")
+
+    result = check(rows, *NOTES)
+
+    assert _first(result) == (Problem.CHANGED, 4)
+    assert result.last == 3 and result.remarks == ("3 checkpoints of more entries could not be compared.",)
+
+
+@pytest.mark.parametrize("start", range(SIZE))
+def test_a_log_verifies_from_where_it_is_known(start: int) -> None:
+    """Given where the log stood, the rest verifies, and later checkpoints prove that it stood there."""
+    result = verify(ROWS[start:], NOTES, KEYS, start=HEADS[start], head=HEAD)
+    lie = Head(HEADS[start].seq, HEADS[start].hash, bytes(len(HEADS[start].tree)))
+
+    assert result.ok and result.checkpoints == tuple(size for size in (4, 8, SIZE) if size >= start)
+    if start:
+        assert _first(verify(ROWS[start:], NOTES, KEYS, start=lie))[0] is Problem.REWRITTEN
+
+
+def test_an_entry_added_past_the_sequencer_is_found() -> None:
+    """A well-made entry in the table, but not in the head."""
+    [more], _ = seal(HEAD, [draft(50)], START)
+
+    assert _first(check([*ROWS, more], head=HEAD)) == (Problem.REWRITTEN, 13)
+
+
+def test_long_logs_verify_across_blocks_and_checkpoints() -> None:
+    """Checkpoints at, before and after the verifier's own block boundaries, and damage right there."""
+    rows, head = make(2100, group=100)
+    stood = heads(rows)
+    notes = [note(stood[size]) for size in (1, 1023, 1024, 1025, 2048, 2100)]
+    assert check(rows, *notes, head=head).checkpoints == (1, 1023, 1024, 1025, 2048, 2100)
+    for at in (0, 1022, 1023, 1024, 2047, 2099):
+        bad = structs.replace(rows[at], canonical=rows[at].canonical.replace(b"redis", b"sider"))
+        assert _first(check([*rows[:at], bad, *rows[at + 1 :]], *notes)) == (Problem.CHANGED, at + 1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["drop", "repeat", "swap", "byte"]), st.integers(0, 200)), min_size=1, max_size=4
+    )
+)
+def test_no_combination_of_changes_passes(changes: list[tuple[str, int]]) -> None:
+    """Whatever is done to the rows, the log verifies only if it is the same log."""
+    rows = list(ROWS)
+    for what, where in changes:
+        if not rows:
+            break
+        at = where % len(rows)
+        if what == "drop":
+            del rows[at]
+        elif what == "repeat":
+            rows.insert(where % 7 % len(rows), rows[at])
+        elif what == "swap":
+            rows[at - 1], rows[at] = rows[at], rows[at - 1]
+        else:
+            raw = bytearray(rows[at].canonical)
+            raw[where % len(raw)] ^= 1
+            rows[at] = seal_again(rows[at].seq, bytes(raw), rows[at].hash)
+
+    assert check(rows, *NOTES, head=HEAD).ok == (rows == ROWS)
+
+
+def test_entries_are_read_once() -> None:
+    """A log of any length verifies from a stream."""
+
+    def stream() -> Iterator[SealedEntry]:
+        head = GENESIS
+        for number in range(5000):
+            rows, head = seal(head, [draft(number)], START)
+            yield rows[0]
+
+    result = verify(stream())
+    assert result.ok and result.last == 5000
