@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.servers.alertmanager",
+    "tests.servers.docker",
     "tests.servers.postgres",
     "tests.servers.prometheus",
     "tests.servers.redis",
