@@ -2,6 +2,8 @@
 
 pytest_plugins = [
     "tests.servers.alertmanager",
+    "tests.servers.docker",
+    "tests.servers.postgres",
     "tests.servers.prometheus",
     "tests.servers.redis",
     "tests.servers.supervisord",

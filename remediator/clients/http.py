@@ -232,7 +232,7 @@ def _refusal(call: _Call, answer: Answer) -> ClientError:
     text = answer.body[:_KEPT_TEXT].decode("utf-8", "replace").strip()
     if answer.status in _GATEWAY and not call.reads:
         return TimedOut(f"{call.name}: a gateway answered {answer.status}; whether it was done is unknown")
-    if 300 <= answer.status < 400:
+    if 300 <= answer.status < 400 and answer.status != 304:
         return HttpRefused(f"{call.name} answered {answer.status}: redirects are not followed", answer.status, text)
     return HttpRefused(f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}", answer.status, text)
 

@@ -47,6 +47,9 @@ async def listener(serve: Serve, context: ssl.SSLContext | None = None) -> Async
             await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
             with suppress(OSError):

@@ -1,0 +1,239 @@
+"""What a Docker Engine tells, typed and without the environment variables, where secrets are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from remediator.clients.http import Part
+
+Document = Mapping[str, Any]
+"""A container or image as the Engine describes it, whole, secrets included: for recreating it and nothing else."""
+
+
+class Listed(Part, frozen=True, kw_only=True, rename="pascal"):
+    """A container in a list. ``state`` is created, running, paused, restarting, removing, exited or dead."""
+
+    id: str
+    names: tuple[str, ...] = ()
+    image: str
+    labels: dict[str, str] | None = None
+    state: str
+    status: str
+    created: int
+
+    @property
+    def name(self) -> str:
+        """Its own name, without the names that links gave it."""
+        return next((name[1:] for name in self.names if name.count("/") == 1), self.id[:12])
+
+
+class Health(Part, frozen=True, kw_only=True, rename="pascal"):
+    """What its health check says: starting, healthy, unhealthy, or none."""
+
+    status: str
+    failing_streak: int = 0
+
+
+class ContainerState(Part, frozen=True, kw_only=True, rename="pascal"):
+    """Of one container. ``started_at`` and ``finished_at`` are in year 1 if that never happened."""
+
+    status: str
+    running: bool
+    restarting: bool
+    oom_killed: bool = msgspec.field(name="OOMKilled")
+    pid: int
+    exit_code: int
+    error: str
+    started_at: datetime
+    finished_at: datetime
+    health: Health | None = None
+
+
+class Settings(Part, frozen=True, kw_only=True, rename="pascal"):
+    """The part of a container's configuration that may be shown."""
+
+    image: str
+    labels: dict[str, str] | None = None
+    tty: bool = False
+
+
+class Mount(Part, frozen=True, kw_only=True, rename="pascal"):
+    """A volume or folder of the host inside a container."""
+
+    type: str
+    name: str = ""
+    source: str = ""
+    destination: str
+
+
+class ContainerPin(msgspec.Struct, frozen=True):
+    """Which start of which container was looked at."""
+
+    id: str
+    started: datetime
+
+
+class Container(Part, frozen=True, kw_only=True, rename="pascal"):
+    """One container. ``image`` is the id of the image it was made from, ``config.image`` what that was called."""
+
+    id: str
+    name: str
+    created: datetime
+    image: str
+    restart_count: int
+    state: ContainerState
+    config: Settings
+    mounts: tuple[Mount, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels; those of its image are among them."""
+        return self.config.labels or {}
+
+    @property
+    def pin(self) -> ContainerPin:
+        """What to hand to a later call so that it refuses when the container was restarted by then."""
+        return ContainerPin(self.id, self.state.started_at)
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """The end of what a container wrote: as it came, and by stream. With a terminal everything is in ``stdout``."""
+
+    text: str
+    stdout: str
+    stderr: str
+    cut: bool
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Use of resources at one instant. Two of them tell how busy it is: ``cpu_seconds`` only grows.
+
+    ``memory`` leaves out file cache that the kernel can drop; ``memory_limit`` is the host's memory if there is none.
+    """
+
+    at: datetime
+    cpu_seconds: float
+    cpus: int
+    memory: int
+    memory_limit: int
+    processes: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to an object of the Engine, such as ``container die`` with its exit code."""
+
+    at: datetime
+    type: str
+    action: str
+    id: str
+    attributes: dict[str, str]
+
+
+class Image(Part, frozen=True, kw_only=True, rename="pascal"):
+    """An image on the host. ``created`` is when it was built."""
+
+    id: str
+    repo_tags: tuple[str, ...] | None = None
+    repo_digests: tuple[str, ...] | None = None
+    created: datetime
+    size: int
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What it is called."""
+        return self.repo_tags or ()
+
+
+class ListedImage(Part, frozen=True, kw_only=True, rename="pascal"):
+    """An image in a list; ``created`` in seconds since 1970."""
+
+    id: str
+    repo_tags: tuple[str, ...] | None = None
+    repo_digests: tuple[str, ...] | None = None
+    labels: dict[str, str] | None = None
+    created: int
+    size: int
+
+
+class Engine(Part, frozen=True, kw_only=True, rename="pascal"):
+    """The Engine itself."""
+
+    version: str
+    api_version: str
+    os: str
+
+
+class _CpuUsage(msgspec.Struct):
+    total_usage: int
+
+
+class _Cpu(msgspec.Struct):
+    cpu_usage: _CpuUsage
+    online_cpus: int = 1
+
+
+class _Memory(msgspec.Struct):
+    usage: int = 0
+    limit: int = 0
+    stats: dict[str, int] = {}
+
+
+class _Processes(msgspec.Struct, frozen=True):
+    current: int = 0
+
+
+class RawStats(msgspec.Struct):
+    """The Engine's own form of `Stats`."""
+
+    read: datetime
+    cpu_stats: _Cpu
+    memory_stats: _Memory
+    pids_stats: _Processes = _Processes()
+
+    def plain(self) -> Stats:
+        """What matters in it. Which file cache can be dropped is called differently by the two versions of cgroups."""
+        detail = self.memory_stats.stats
+        cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+        return Stats(
+            at=self.read,
+            cpu_seconds=self.cpu_stats.cpu_usage.total_usage / 1e9,
+            cpus=self.cpu_stats.online_cpus,
+            memory=max(self.memory_stats.usage - cache, 0),
+            memory_limit=self.memory_stats.limit,
+            processes=self.pids_stats.current,
+        )
+
+
+class _Actor(Part, frozen=True, kw_only=True, rename="pascal"):
+    id: str = msgspec.field(name="ID")
+    attributes: dict[str, str] | None = None
+
+
+class RawEvent(msgspec.Struct):
+    """The Engine's own form of `Event`."""
+
+    type: str = msgspec.field(name="Type")
+    action: str = msgspec.field(name="Action")
+    actor: _Actor = msgspec.field(name="Actor")
+    time_nano: int = msgspec.field(name="timeNano")
+
+
+StreamName = Literal["stdout", "stderr"]
+
+
+def demultiplex(body: bytes) -> list[tuple[StreamName, bytes]]:
+    """The pieces of an attached stream: each has a header of its stream's number and its length.
+
+    A last piece that was cut off is given as far as it came.
+    """
+    pieces: list[tuple[StreamName, bytes]] = []
+    at = 0
+    while at + 8 <= len(body):
+        length = int.from_bytes(body[at + 4 : at + 8], "big")
+        pieces.append(("stderr" if body[at] == 2 else "stdout", body[at + 8 : at + 8 + length]))
+        at += 8 + length
+    return pieces
