@@ -119,6 +119,33 @@ async def test_reader_who_goes_away_does_not_fail_the_others(local_app: LocalApp
     assert slow.times == 1
 
 
+async def test_no_reader_sees_the_past(two_workers: tuple[LocalApp, LocalApp]) -> None:
+    """Under a storm of reads and writes at two workers, no read shows a version older than one acknowledged before."""
+    item_id = await two_workers[0].new_item()
+    acknowledged = 1
+
+    async def write() -> None:
+        nonlocal acknowledged
+        for turn in range(150):
+            item = await two_workers[turn % 2].parts.catalogue.update(item_id, DRAFT)
+            assert item is not None
+            acknowledged = item.version
+
+    async def read(worker: LocalApp) -> set[str]:
+        results: set[str] = set()
+        while not writing.done():
+            known = acknowledged
+            item, result = await worker.parts.catalogue.get(item_id)
+            assert item is not None and item.version >= known
+            results.add(result)
+        return results
+
+    writing = asyncio.create_task(write())
+    seen = await asyncio.gather(*(read(worker) for worker in two_workers for _ in range(4)))
+    await writing
+    assert set().union(*seen) == {"hit", "miss"}
+
+
 async def test_readers_of_one_worker_wait_for_its_load(
     local_app: LocalApp, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

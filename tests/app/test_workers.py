@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import AppServer, wait_until
+from tests.servers import AppServer, RedisServer, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,21 @@ def test_ttin_ttou_hup(running: AppServer) -> None:
     wait_until(lambda: not worker_pids(running) & before, "HUP replaces the workers")
     wait_until(lambda: figure(running, "app_workers") == 2, "HUP keeps the number of workers")
     assert hit_all(running, "/items", 5) == {200}
+
+
+def test_same_workers_survive_an_outage(running: AppServer, redis_server: RedisServer) -> None:
+    """Redis is killed, then hung, then well again: each request gets its 200, from the same processes throughout."""
+    item = httpx.post(f"{running.url}/items", json={"name": "lamp", "price_cents": 1}).headers["location"]
+    before = worker_pids(running)
+    for away, back in ((redis_server.kill, redis_server.start), (redis_server.hang, redis_server.resume)):
+        wait_until(lambda: httpx.get(running.url + item).headers["x-cache"] == "hit", "hits")
+        away()
+        answers = [httpx.get(running.url + item) for _ in range(20)]
+        assert {(answer.status_code, answer.headers["x-degraded"]) for answer in answers} == {(200, "redis")}
+        assert max(answer.elapsed.total_seconds() for answer in answers) < 1.5
+        back()
+    wait_until(lambda: figure(running, "app_redis_up") == 1, "every worker reaches Redis")
+    assert worker_pids(running) == before
 
 
 def test_release_and_start_time_are_shown(app_server: AppServer) -> None:
