@@ -69,6 +69,12 @@ def test_metrics_survive_a_killed_worker(running: App) -> None:
     assert figure(running, "http_request_duration_seconds_count", route="/items/{item_id}") == 20
 
 
+def test_metrics_survive_a_worker_killed_at_birth(running: App) -> None:
+    """A worker that is killed between making its file of figures and filling it does not take /metrics with it."""
+    (running.folder / "state" / "metrics" / str(running.pid) / "counter_1.db").touch()
+    assert hit_all(running, "/metrics", 5) == {200}
+
+
 def test_ttin_ttou_hup(running: App) -> None:
     """The pid file names the master; TTIN and TTOU change the number of workers; HUP replaces them all."""
     assert int((running.folder / "state" / "app.pid").read_text()) == running.pid
