@@ -137,7 +137,7 @@ def test_release_that_misses_a_module_does_not_start(app_server: App) -> None:
     """A bad release: the app ends at start, and its log has the traceback that the runbook looks for."""
     (app_server.folder / "release.toml").write_text('modules = ["prices_client"]\n')
     app_server.launch()
-    assert app_server.wait() == 3
+    assert app_server.wait() in (1, 3)  # gunicorn's: 3, or 1 when a second worker fails while it stops for the first
     assert "Traceback" in app_server.log
     assert "ModuleNotFoundError: No module named 'prices_client'" in app_server.log
 
