@@ -1,10 +1,13 @@
 """What the app measures. Under gunicorn the figures of all workers, living and dead, are summed by each answer."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 import app
 
@@ -79,5 +82,24 @@ class Metrics:
         if MULTIPROCESS_DIR not in os.environ:
             return generate_latest(self.registry)
         whole = CollectorRegistry()
-        MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
+        whole.register(_Workers(Path(os.environ[MULTIPROCESS_DIR])))
         return generate_latest(whole)
+
+
+class _Workers(Collector):
+    """All workers' files but the empty ones: a worker makes its files before it sizes them, and the library takes an
+    empty one for a broken one (prometheus/client_python issue 1199), for ever if the worker was killed right then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in self._folder.glob("*.db") if _size(file)]
+        return cast(Iterable[Metric], MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # a dead worker's gauges, removed meanwhile
+        return 0

@@ -7,5 +7,6 @@ pytest_plugins = [
     "tests.servers.prometheus",
     "tests.servers.redis",
     "tests.servers.supervisord",
+    "tests.servers.app",  # after redis, which it imports: pytest rewrites a module only before its first import
     "tests.servers.remediator",  # last: it is made of the others
 ]

@@ -1,19 +1,19 @@
 """The app, in this process or as real gunicorn workers, against a real Redis."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from fastapi import FastAPI
 
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
-from tests.servers import AppServer, RedisServer, redis_server
-
-__all__ = ["redis_server"]
+from tests.servers.app import App, MakeApp
+from tests.servers.redis import MakeRedis, Redis
 
 
 class LocalApp:
@@ -38,7 +38,18 @@ class LocalApp:
         return self.parts.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-def settings_for(server: RedisServer, folder: Path, **changes: object) -> Settings:
+@pytest.fixture
+def redis_server(make_redis: MakeRedis) -> Redis:
+    """A Redis that remembers: what is in it when it is killed is there when it comes back."""
+    return make_redis("appendonly yes", password="opensesame")
+
+
+def connect(server: Redis) -> redis.Redis:
+    """A client, to be used in a `with`."""
+    return redis.Redis(port=server.port, password=server.password, socket_timeout=5)
+
+
+def settings_for(server: Redis, folder: Path, **changes: object) -> Settings:
     """Settings for a local app; Redis gets a long timeout, so that a slow machine is not taken for an outage."""
     values: dict[str, object] = {
         "app_env": "test",
@@ -63,20 +74,12 @@ async def running_app(settings: Settings) -> AsyncIterator[LocalApp]:
 
 
 @pytest.fixture
-async def local_app(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[LocalApp]:
+async def local_app(redis_server: Redis, tmp_path: Path) -> AsyncIterator[LocalApp]:
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         yield app
 
 
 @pytest.fixture
-def app_server(redis_server: RedisServer, tmp_path: Path) -> Iterator[AppServer]:
-    """The app as two gunicorn workers, not yet started; the test may still set `variables`."""
-    variables = {
-        "REDIS_PORT": str(redis_server.port),
-        "REDIS_PASSWORD": redis_server.password,
-        "WEB_CONCURRENCY": "2",
-        "FAULTS_ENABLED": "true",
-    }
-    server = AppServer(tmp_path / "app", variables)
-    yield server
-    server.stop()
+def app_server(make_app: MakeApp, redis_server: Redis) -> App:
+    """The app as two gunicorn workers with faults enabled, not yet started; the test may still set `variables`."""
+    return make_app(redis_server, start=False, WEB_CONCURRENCY="2", FAULTS_ENABLED="true")

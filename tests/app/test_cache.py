@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from app.items import Item, ItemDraft
-from tests.app.conftest import LocalApp, running_app, settings_for
-from tests.servers import RedisServer
+from tests.app.conftest import LocalApp, connect, running_app, settings_for
+from tests.servers.redis import Redis
 
 DRAFT = ItemDraft(name="new", price_cents=2)
 
 
 @pytest.fixture
-async def two_workers(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
+async def two_workers(redis_server: Redis, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
     settings = settings_for(redis_server, tmp_path)
     async with running_app(settings) as first, running_app(settings) as second:
         yield first, second
@@ -119,15 +119,42 @@ async def test_reader_who_goes_away_does_not_fail_the_others(local_app: LocalApp
     assert slow.times == 1
 
 
+async def test_no_reader_sees_the_past(two_workers: tuple[LocalApp, LocalApp]) -> None:
+    """Under a storm of reads and writes at two workers, no read shows a version older than one acknowledged before."""
+    item_id = await two_workers[0].new_item()
+    acknowledged = 1
+
+    async def write() -> None:
+        nonlocal acknowledged
+        for turn in range(150):
+            item = await two_workers[turn % 2].parts.catalogue.update(item_id, DRAFT)
+            assert item is not None
+            acknowledged = item.version
+
+    async def read(worker: LocalApp) -> set[str]:
+        results: set[str] = set()
+        while not writing.done():
+            known = acknowledged
+            item, result = await worker.parts.catalogue.get(item_id)
+            assert item is not None and item.version >= known
+            results.add(result)
+        return results
+
+    writing = asyncio.create_task(write())
+    seen = await asyncio.gather(*(read(worker) for worker in two_workers for _ in range(4)))
+    await writing
+    assert set().union(*seen) == {"hit", "miss"}
+
+
 async def test_readers_of_one_worker_wait_for_its_load(
-    local_app: LocalApp, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    local_app: LocalApp, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long a load takes, the readers of the same worker wait for it and start none of their own."""
     monkeypatch.setattr("app.cache.PAUSES", (0.001,))
     item_id = await local_app.new_item()
     slow = SlowLoad(local_app, item_id)
     reads = [asyncio.create_task(local_app.parts.cache.read(item_id, slow)) for _ in range(20)]
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         async with asyncio.timeout(5):
             while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < len(reads):
                 await asyncio.sleep(0.01)
@@ -136,16 +163,16 @@ async def test_readers_of_one_worker_wait_for_its_load(
     assert slow.times == 1
 
 
-async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_holder_that_died_is_not_waited_for(local_app: LocalApp, redis_server: Redis) -> None:
     """A lease whose holder died costs a reader a bounded wait, not an error."""
     item_id = await local_app.new_item()
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         client.set(f"lease:item:{item_id}", "of a worker that died", px=60_000)
     async with asyncio.timeout(5):
         assert (await local_app.client.get(f"/items/{item_id}")).json()["id"] == item_id
 
 
-async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_server: Redis) -> None:
     """When the record fails, the error reaches the reader, and the next reader need not wait for the lease to end."""
     item_id = await local_app.new_item()
 
@@ -154,15 +181,15 @@ async def test_failed_load_gives_its_lease_back(local_app: LocalApp, redis_serve
 
     with pytest.raises(OSError, match="disk"):
         await local_app.parts.cache.read(item_id, fail)
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         assert not client.exists(f"lease:item:{item_id}")
 
 
-async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: Redis) -> None:
     """A copy lives at most CACHE_TTL, and a little less, so that copies made together do not end together."""
     item_id = await local_app.new_item()
     await local_app.cached(item_id)
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         left = client.pttl(f"item:{item_id}")
     assert 0.85 * 60_000 < left <= 60_000
 
@@ -174,9 +201,9 @@ async def test_absence_is_cached_until_the_item_is_made(local_app: LocalApp) -> 
     assert (await local_app.client.get("/items/1")).status_code == 200
 
 
-async def test_rubbish_in_the_cache_is_thrown_away(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_rubbish_in_the_cache_is_thrown_away(local_app: LocalApp, redis_server: Redis) -> None:
     """A copy that cannot be read is as good as none: the record answers, and the copy goes."""
     item_id = await local_app.new_item()
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         client.set(f"item:{item_id}", b"\xff{")
     assert [await local_app.cached(item_id) for _ in range(3)] == ["bypass", "miss", "hit"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import LocalApp, running_app, settings_for
-from tests.servers import RedisServer
+from tests.servers.redis import Redis
 
 
 @pytest.fixture
-async def faulty(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
+async def faulty(redis_server: Redis, tmp_path: Path) -> AsyncIterator[tuple[LocalApp, LocalApp]]:
     """Two workers on one state folder, faults enabled."""
     settings = settings_for(redis_server, tmp_path, faults_enabled=True)
     async with running_app(settings) as first, running_app(settings) as second:
@@ -70,7 +70,7 @@ async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp])
     assert first.figure("app_resident_memory_bytes") - before > 48 * 2**20
 
 
-async def test_faults_of_a_release_stay(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_faults_of_a_release_stay(redis_server: Redis, tmp_path: Path) -> None:
     """DELETE takes back what PUT did, not what the release brought: only another release heals that."""
     (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 1.0\n")
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True)) as app:
@@ -90,7 +90,7 @@ async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], b
     assert not first.parts.faults.current().any()
 
 
-async def test_full_worker_refuses(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
     """A worker with MAX_IN_FLIGHT requests in hand says 503 at once; health still answers; it recovers by itself."""
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
         await app.client.put("/faults", json={"latency_ms": 500})

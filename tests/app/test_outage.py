@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import LocalApp, running_app, settings_for
-from tests.servers import RedisServer
+from tests.app.conftest import LocalApp, connect, running_app, settings_for
+from tests.servers.redis import Redis
 
 TIMEOUT = 0.25
 SLACK = 1.0  # for a machine that is busy with other things
@@ -19,7 +19,7 @@ async def wait_for_header(app: LocalApp, item_id: int, value: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_killed_redis_is_survived(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_killed_redis_is_survived(redis_server: Redis, tmp_path: Path) -> None:
     """kill -9: items come from the record at once, marked as degraded, and hits come back without a restart."""
     async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
         item_id = await app.new_item()
@@ -38,12 +38,12 @@ async def test_killed_redis_is_survived(redis_server: RedisServer, tmp_path: Pat
         assert app.figure("app_redis_up") == 1
 
 
-async def test_hung_redis_costs_one_timeout(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_hung_redis_costs_one_timeout(redis_server: Redis, tmp_path: Path) -> None:
     """SIGSTOP: the readers in flight wait for one timeout together, and nobody after them waits at all."""
     async with running_app(settings_for(redis_server, tmp_path, redis_timeout=TIMEOUT)) as app:
         item_id = await app.new_item()
         await wait_for_header(app, item_id, "hit")
-        redis_server.hang()
+        redis_server.pause()
         begin = time.monotonic()
         first = await asyncio.gather(*(app.client.get(f"/items/{item_id}") for _ in range(30)))
         assert time.monotonic() - begin < TIMEOUT + SLACK
@@ -55,7 +55,7 @@ async def test_hung_redis_costs_one_timeout(redis_server: RedisServer, tmp_path:
         await wait_for_header(app, item_id, "hit")
 
 
-async def test_write_during_an_outage_is_seen_after_it(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_path: Path) -> None:
     """Redis comes back with its old copies; what was written meanwhile is told to it before it is used again."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
@@ -71,7 +71,7 @@ async def test_write_during_an_outage_is_seen_after_it(redis_server: RedisServer
         assert await app.parts.records.stale(1) == []
 
 
-async def test_change_whose_writer_died_is_told_by_another(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_change_whose_writer_died_is_told_by_another(redis_server: Redis, tmp_path: Path) -> None:
     """A worker that dies between the commit and the telling leaves a row; any worker then tells the cache."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
@@ -84,7 +84,7 @@ async def test_change_whose_writer_died_is_told_by_another(redis_server: RedisSe
                 await asyncio.sleep(0.05)
 
 
-async def test_app_starts_without_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_app_starts_without_redis(redis_server: Redis, tmp_path: Path) -> None:
     """Redis need not be there first: the app starts degraded, and uses it when it comes."""
     redis_server.stop()
     async with running_app(settings_for(redis_server, tmp_path)) as app:
@@ -94,7 +94,7 @@ async def test_app_starts_without_redis(redis_server: RedisServer, tmp_path: Pat
         await wait_for_header(app, item_id, "hit")
 
 
-async def test_sessions_say_503_without_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_sessions_say_503_without_redis(redis_server: Redis, tmp_path: Path) -> None:
     """Login, logout and /me cannot do their work without Redis: 503, a reason in JSON, and a time to try again."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         await app.client.post("/login", json={"username": "ada"})
@@ -115,7 +115,7 @@ async def test_sessions_say_503_without_redis(redis_server: RedisServer, tmp_pat
                 await asyncio.sleep(0.02)
 
 
-async def test_wrong_password_is_named(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_wrong_password_is_named(redis_server: Redis, tmp_path: Path) -> None:
     """A password mismatch is neither a crash nor "not reachable": readiness and the error count say what it is."""
     async with running_app(settings_for(redis_server, tmp_path, redis_password="wrong")) as app:
         ready = await app.client.get("/readyz")
@@ -126,10 +126,10 @@ async def test_wrong_password_is_named(redis_server: RedisServer, tmp_path: Path
         assert await app.cached(item_id) == "bypass"
 
 
-async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis_server: Redis) -> None:
     """A Redis that is full still answers PING: items are served all the same, and readiness says what is wrong."""
     item_id = await local_app.new_item()
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         client.config_set("maxmemory", 1)
         assert await local_app.cached(item_id) == "bypass"
         ready = await local_app.client.get("/readyz")
@@ -139,7 +139,7 @@ async def test_redis_that_refuses_writes_is_not_ready(local_app: LocalApp, redis
     assert await local_app.cached(item_id) == "miss"
 
 
-async def test_readiness_names_redis(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_readiness_names_redis(local_app: LocalApp, redis_server: Redis) -> None:
     """/readyz is 200 with everything there, and without Redis 503 that names it; /livez does not care."""
     assert (await local_app.client.get("/readyz")).json()["ready"] is True
     redis_server.kill()
@@ -150,7 +150,7 @@ async def test_readiness_names_redis(local_app: LocalApp, redis_server: RedisSer
 
 
 async def test_log_tells_once_what_happened(
-    local_app: LocalApp, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    local_app: LocalApp, redis_server: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log has the words that the runbook looks for, once and not once per request."""
     item_id = await local_app.new_item()

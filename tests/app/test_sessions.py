@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.conftest import LocalApp, running_app, settings_for
-from tests.servers import RedisServer
+from tests.app.conftest import LocalApp, connect, running_app, settings_for
+from tests.servers.redis import Redis
 
 
 def morsel_of(answer: httpx.Response) -> "Morsel[str]":
@@ -25,14 +25,14 @@ async def log_in(app: LocalApp, username: str = "ada") -> str:
     ("changes", "secure"), [({}, ""), ({"session_cookie_secure": True}, True), ({"app_env": "production"}, True)]
 )
 async def test_cookie_attributes(
-    redis_server: RedisServer, tmp_path: Path, changes: dict[str, object], secure: object
+    redis_server: Redis, tmp_path: Path, changes: dict[str, object], secure: object
 ) -> None:
     """The cookie is httponly, lax, for the whole site, lives as long as the session, and is secure where set so."""
     async with running_app(settings_for(redis_server, tmp_path, session_ttl=120, **changes)) as app:
         cookie = morsel_of(await app.client.post("/login", json={"username": "ada"}))
         assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "lax", "/")
         assert (cookie["max-age"], cookie["secure"]) == ("120", secure)
-        with redis_server.client() as client:
+        with connect(redis_server) as client:
             assert 118 <= client.ttl(f"session:{cookie.value}") <= 120
 
 
@@ -43,31 +43,31 @@ async def test_login_then_me(local_app: LocalApp) -> None:
     assert (await local_app.client.get("/me")).json()["username"] == "grace"
 
 
-async def test_logout_deletes(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_logout_deletes(local_app: LocalApp, redis_server: Redis) -> None:
     """Logout deletes the key in Redis and the cookie, so that the id is worth nothing to whoever copied it."""
     session_id = await log_in(local_app)
     answer = await local_app.client.post("/logout")
     assert (answer.status_code, morsel_of(answer)["max-age"]) == (204, "0")
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         assert not client.exists(f"session:{session_id}")
     copied = await local_app.client.get("/me", headers={"cookie": f"session_id={session_id}"})
     assert copied.status_code == 401
     assert (await local_app.client.post("/logout")).status_code == 204
 
 
-async def test_login_changes_the_id(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_login_changes_the_id(local_app: LocalApp, redis_server: Redis) -> None:
     """A second login makes a new id and ends the old session: a planted id gains nothing."""
     old = await log_in(local_app)
     new = await log_in(local_app)
     assert re.fullmatch(r"[\w-]{43}", new) and new != old
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         assert (client.exists(f"session:{old}"), client.exists(f"session:{new}")) == (0, 1)
 
 
-async def test_lost_session_is_counted(local_app: LocalApp, redis_server: RedisServer) -> None:
+async def test_lost_session_is_counted(local_app: LocalApp, redis_server: Redis) -> None:
     """A cookie whose session is not in Redis is 401 and counted: many of them at once mean that sessions were lost."""
     await log_in(local_app)
-    with redis_server.client() as client:
+    with connect(redis_server) as client:
         client.flushall()
     assert (await local_app.client.get("/me")).status_code == 401
     assert local_app.figure("sessions_total", event="unknown") == 1

@@ -4,46 +4,50 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import AppServer, wait_until
+from tests.servers import until
+from tests.servers.app import App
+from tests.servers.redis import Redis
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def running(app_server: AppServer) -> Iterator[AppServer]:
+def running(app_server: App) -> Iterator[App]:
     app_server.start()
-    wait_until(lambda: figure(app_server, "app_workers") == 2, "both workers are there")
+    until(lambda: figure(app_server, "app_workers") == 2, "both workers are there")
     yield app_server
 
 
-def figure(server: AppServer, name: str, **labels: str) -> float:
+def ask(server: App, path: str) -> httpx.Response:
+    """GET, once more if need be: a worker that ends closes connections that it has not read a request from."""
+    try:
+        return httpx.get(server.url + path)
+    except httpx.RemoteProtocolError:
+        return httpx.get(server.url + path)
+
+
+def figure(server: App, name: str, **labels: str) -> float:
     """The sum of all samples of one name that have these labels."""
-    text = httpx.get(f"{server.url}/metrics").text
+    text = ask(server, "/metrics").text
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
     return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
 
-def worker_pids(server: AppServer) -> set[int]:
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
-    return {int(pid) for pid in children.read_text().split()}
-
-
-def hit_all(server: AppServer, path: str, times: int) -> set[int]:
+def hit_all(server: App, path: str, times: int) -> set[int]:
     """Requests on connections of their own, so that every worker gets some; the status codes."""
     return {httpx.get(server.url + path).status_code for _ in range(times)}
 
 
-def served_by(server: AppServer) -> set[str]:
+def served_by(server: App) -> set[str]:
     return set(re.findall(r"app\.access pid=(\d+) GET /items", server.log))
 
 
-def test_metrics_are_of_all_workers(running: AppServer) -> None:
+def test_metrics_are_of_all_workers(running: App) -> None:
     """Whichever worker is asked, /metrics has the sum over all; the route is a template, never a path."""
     rounds = 0
     while len(served_by(running)) < 2:
@@ -62,43 +66,65 @@ def test_metrics_are_of_all_workers(running: AppServer) -> None:
     assert figure(running, "http_request_duration_seconds_count", route="unmatched") == 1
 
 
-def test_metrics_survive_a_killed_worker(running: AppServer) -> None:
+def test_metrics_survive_a_killed_worker(running: App) -> None:
     """kill -9 of a worker: its counts stay, its gauges go, and a new worker takes its place."""
     hit_all(running, "/items/1", 20)
-    before = worker_pids(running)
+    before = running.workers()
     os.kill(min(before), signal.SIGKILL)
-    wait_until(lambda: len(worker_pids(running) - before) == 1, "a new worker")
-    wait_until(lambda: figure(running, "app_worker_starts_total") == 3, "three workers were started in all")
-    wait_until(lambda: figure(running, "app_workers") == 2, "two of them live")
+    until(lambda: len(running.workers() - before) == 1, "a new worker")
+    until(lambda: figure(running, "app_worker_starts_total") == 3, "three workers were started in all")
+    until(lambda: figure(running, "app_workers") == 2, "two of them live")
     assert figure(running, "http_request_duration_seconds_count", route="/items/{item_id}") == 20
 
 
-def test_ttin_ttou_hup(running: AppServer) -> None:
+def test_metrics_survive_a_worker_killed_at_birth(running: App) -> None:
+    """A worker that is killed between making its file of figures and filling it does not take /metrics with it."""
+    (running.folder / "state" / "metrics" / str(running.pid) / "counter_1.db").touch()
+    assert hit_all(running, "/metrics", 5) == {200}
+
+
+def test_ttin_ttou_hup(running: App) -> None:
     """The pid file names the master; TTIN and TTOU change the number of workers; HUP replaces them all."""
     assert int((running.folder / "state" / "app.pid").read_text()) == running.pid
     running.signal(signal.SIGTTIN)
-    wait_until(lambda: figure(running, "app_workers") == 3, "TTIN adds a worker")
+    until(lambda: figure(running, "app_workers") == 3, "TTIN adds a worker")
     running.signal(signal.SIGTTOU)
-    wait_until(lambda: figure(running, "app_workers") == 2, "TTOU takes one away")
-    before = worker_pids(running)
+    until(lambda: figure(running, "app_workers") == 2, "TTOU takes one away")
+    before = running.workers()
     running.signal(signal.SIGHUP)
-    wait_until(lambda: not worker_pids(running) & before, "HUP replaces the workers")
-    wait_until(lambda: figure(running, "app_workers") == 2, "HUP keeps the number of workers")
+    until(lambda: not running.workers() & before, "HUP replaces the workers")
+    until(lambda: figure(running, "app_workers") == 2, "HUP keeps the number of workers")
     assert hit_all(running, "/items", 5) == {200}
 
 
-def test_release_and_start_time_are_shown(app_server: AppServer) -> None:
+def test_same_workers_survive_an_outage(running: App, redis_server: Redis) -> None:
+    """Redis is killed, then hung, then well again: each request gets its 200, from the same processes throughout."""
+    item = httpx.post(f"{running.url}/items", json={"name": "lamp", "price_cents": 1}).headers["location"]
+    before = running.workers()
+    for away, back in ((redis_server.kill, redis_server.start), (redis_server.pause, redis_server.resume)):
+        until(lambda: httpx.get(running.url + item).headers["x-cache"] == "hit", "hits")
+        away()
+        answers = [httpx.get(running.url + item) for _ in range(20)]
+        assert {(answer.status_code, answer.headers["x-degraded"]) for answer in answers} == {(200, "redis")}
+        assert max(answer.elapsed.total_seconds() for answer in answers) < 1.5
+        back()
+    until(lambda: figure(running, "app_redis_up") == 1, "every worker reaches Redis")
+    assert running.workers() == before
+
+
+def test_release_and_start_time_are_shown(app_server: App) -> None:
     """app_build_info says which release runs, and the start time is the master's: a new worker does not change it."""
     (app_server.folder / "RELEASE").write_text("1.4.2\n")
     app_server.start()
+    until(lambda: figure(app_server, "app_workers") == 2, "both workers are there")
     assert figure(app_server, "app_build_info", release="1.4.2") == 1
     started = figure(app_server, "app_start_time_seconds")
-    os.kill(min(worker_pids(app_server)), signal.SIGKILL)
-    wait_until(lambda: figure(app_server, "app_worker_starts_total") == 3, "a new worker")
+    os.kill(min(app_server.workers()), signal.SIGKILL)
+    until(lambda: figure(app_server, "app_worker_starts_total") == 3, "a new worker")
     assert figure(app_server, "app_start_time_seconds") == started
 
 
-def test_service_crash_ends_everything(running: AppServer) -> None:
+def test_service_crash_ends_everything(running: App) -> None:
     """The fault `crash: service` ends master and workers with a status that a supervisor calls unexpected."""
     httpx.put(f"{running.url}/faults", json={"crash": "service"})
     with pytest.raises(httpx.TransportError):
@@ -106,26 +132,26 @@ def test_service_crash_ends_everything(running: AppServer) -> None:
     assert running.wait() == 3
 
 
-def test_worker_crash_is_replaced(running: AppServer) -> None:
+def test_worker_crash_is_replaced(running: App) -> None:
     """The fault `crash: worker` ends one worker for each request; the service goes on."""
     httpx.put(f"{running.url}/faults", json={"crash": "worker"})
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{running.url}/items")
-    wait_until(lambda: figure(running, "app_worker_starts_total") == 3, "a new worker")
+    until(lambda: figure(running, "app_worker_starts_total") == 3, "a new worker")
     httpx.delete(f"{running.url}/faults")
-    wait_until(lambda: hit_all(running, "/items", 1) == {200}, "the service answers again")
+    until(lambda: hit_all(running, "/items", 1) == {200}, "the service answers again")
 
 
-def test_release_that_misses_a_module_does_not_start(app_server: AppServer) -> None:
+def test_release_that_misses_a_module_does_not_start(app_server: App) -> None:
     """A bad release: the app ends at start, and its log has the traceback that the runbook looks for."""
     (app_server.folder / "release.toml").write_text('modules = ["prices_client"]\n')
     app_server.launch()
-    assert app_server.wait() == 3
+    assert app_server.wait() in (1, 3)  # gunicorn's: 3, or 1 when a second worker fails while it stops for the first
     assert "Traceback" in app_server.log
     assert "ModuleNotFoundError: No module named 'prices_client'" in app_server.log
 
 
-def test_release_that_misses_a_variable_does_not_start(app_server: AppServer) -> None:
+def test_release_that_misses_a_variable_does_not_start(app_server: App) -> None:
     """A release that requires a variable ends at start with one line that names it; with the variable it starts."""
     (app_server.folder / "RELEASE").write_text("1.5.0\n")
     (app_server.folder / "release.toml").write_text('requires = ["PRICES_URL"]\n')
@@ -136,7 +162,7 @@ def test_release_that_misses_a_variable_does_not_start(app_server: AppServer) ->
     app_server.start()
 
 
-def test_faults_in_production_do_not_start(app_server: AppServer) -> None:
+def test_faults_in_production_do_not_start(app_server: App) -> None:
     """FAULTS_ENABLED with APP_ENV=production ends at start, in one line."""
     app_server.variables["APP_ENV"] = "production"
     app_server.launch()
@@ -144,10 +170,10 @@ def test_faults_in_production_do_not_start(app_server: AppServer) -> None:
     assert app_server.log == "ERROR app.settings FAULTS_ENABLED must be false when APP_ENV is production\n"
 
 
-def test_orderly_end(running: AppServer) -> None:
+def test_orderly_end(running: App) -> None:
     """SIGTERM ends with status 0, no traceback, and no folder of metrics left."""
     hit_all(running, "/items", 5)
-    running.stop()
+    running.signal(signal.SIGTERM)
     assert running.wait() == 0
     assert "Traceback" not in running.log
     assert list((running.folder / "state" / "metrics").iterdir()) == []
