@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,7 +45,8 @@ def add(tx: Tx, run: Run, seen: Iterable[Seen], actor: str) -> None:
             )
         )
         data = {"phase": item.phase, "name": item.name, "status": item.status, "summary": item.summary}
-        tx.audit(runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": item.facts}))
+        facts = json.dumps(item.facts, sort_keys=True, default=str).encode()
+        tx.audit(runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts}))  # their digest; the row has them
 
 
 def of_run(connection: Connection, run_id: str) -> list[Seen]:

@@ -87,10 +87,11 @@ def _record(console: Console, settings: Settings, outcome: Outcome) -> None:
     if not outcome.run_id:
         return
     console.print("[bold]audit log of this run[/bold]")
-    argv = [sys.executable, "-m", "remediator", "audit", "tail", "--run", outcome.run_id]
-    argv += ["--config", str(settings.remediator_yaml)]
+    argv = [sys.executable, "-m", "remediator", "audit", "search", "--run", outcome.run_id]
+    argv += ["--db", str(settings.remediator_yaml.with_name("remediator.db"))]
     told = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
-    console.print(escape((told.stdout or told.stderr).rstrip()), highlight=False, style="dim")
+    for line in (told.stdout or told.stderr).splitlines():
+        console.print(escape(line[:200]), highlight=False, style="dim", overflow="ellipsis", no_wrap=True)
     console.print()
 
 
@@ -111,7 +112,7 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, ke
     console.print(table)
     config = settings.remediator_yaml
     console.print(f"look at a run:     remediator runs show RUN --config {config}", highlight=False, soft_wrap=True)
-    console.print(f"check the record:  remediator audit verify --config {config}", highlight=False, soft_wrap=True)
+    console.print(f"check the record:  remediator audit verify --db {config.with_name('remediator.db')}", highlight=False, soft_wrap=True)
     console.print(f"database and logs: {settings.state}", highlight=False, soft_wrap=True)
     if keep:
         console.print("\nstill running ('make down' stops it):\n" + urls(settings), highlight=False, soft_wrap=True)
