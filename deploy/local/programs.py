@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ def missing(programs: Mapping[str, str]) -> list[str]:
 
 def find(program: str) -> str | None:
     """Its path; servers are in sbin, which not every PATH has."""
-    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    postgres = ":".join(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:{postgres}")
 
 
 def ensure(programs: Mapping[str, str] = PACKAGES) -> None:
@@ -77,3 +79,19 @@ def _install(packages: Sequence[str]) -> None:
     finally:
         if ours:
             policy.unlink(missing_ok=True)
+
+
+FOR_TESTS = PACKAGES | {
+    "webhook": "webhook",
+    "strace": "strace",
+    "git": "git",
+    "pg_ctl": "postgresql",
+}
+"""What the tests and benches start besides."""
+
+
+if __name__ == "__main__":
+    try:
+        ensure(FOR_TESTS)
+    except StackError as error:
+        print(f"{error} Tests that need them are skipped.", file=sys.stderr)

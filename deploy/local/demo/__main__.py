@@ -112,7 +112,11 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, ke
     console.print(table)
     config = settings.remediator_yaml
     console.print(f"look at a run:     remediator runs show RUN --config {config}", highlight=False, soft_wrap=True)
-    console.print(f"check the record:  remediator audit verify --db {config.with_name('remediator.db')}", highlight=False, soft_wrap=True)
+    console.print(
+        f"check the record:  remediator audit verify --db {config.with_name('remediator.db')}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"database and logs: {settings.state}", highlight=False, soft_wrap=True)
     if keep:
         console.print("\nstill running ('make down' stops it):\n" + urls(settings), highlight=False, soft_wrap=True)

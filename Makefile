@@ -1,0 +1,63 @@
+# What a person types. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+SEEDS ?= 1..2000
+
+.PHONY: help setup setup-dev demo up down status test lint format lock bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Make the virtual environment, for running
+setup-dev: $(STAMP)-dev ## The same, for testing too
+
+$(STAMP): requirements.lock pyproject.toml deploy/setup.sh
+	@bash deploy/setup.sh $(VENV) app,stack
+	@touch $(STAMP)
+
+$(STAMP)-dev: requirements.lock pyproject.toml deploy/setup.sh
+	@bash deploy/setup.sh $(VENV) app,stack,postgres,s3,dev
+	@touch $(STAMP) $(STAMP)-dev
+
+demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=RedisDown, KEEP=1, CRASH_REMEDIATOR=1)
+	@$(PYTHON) -m deploy.local.demo
+
+up: setup ## Start the local stack and leave it running (STATE=folder, REDIS_PORT=… and the other ports)
+	@$(PYTHON) -m deploy.local up
+
+down: setup ## Stop the local stack
+	@$(PYTHON) -m deploy.local down
+
+status: setup ## What runs of the local stack
+	@$(PYTHON) -m deploy.local status
+
+lint: setup-dev ## Style, types, layers
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache | tail -n 5
+
+test: setup-dev lint ## All tests that need neither privilege nor hours
+	@$(PYTHON) -m deploy.local.programs
+	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile
+
+format: setup-dev ## Put the code into its format
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: setup-dev ## Speed and size, as ratios measured side by side
+	@$(PYTHON) -m bench.ingest
+	@$(PYTHON) -m bench.footprint
+	@$(PYTHON) -m bench.audit
+
+lock: setup-dev ## Resolve the dependencies anew
+	@$(VENV)/bin/pip install -q pip-tools
+	@$(VENV)/bin/pip-compile -q --all-extras --strip-extras --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --allow-unsafe --upgrade -o requirements.lock pyproject.toml
+
+clean: ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

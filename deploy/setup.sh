@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes the virtual environment $1 with the extras $2, in the versions of requirements.lock.
+# Says in one sentence what is missing.
+set -euo pipefail
+venv=$1
+extras=$2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+python=""
+for each in python3.13 python3.12 python3.11 python3; do
+  if command -v "$each" >/dev/null && "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    python=$each
+    break
+  fi
+done
+if [ -z "$python" ]; then
+  echo "Python 3.11 or newer is missing: install it (Debian 12: apt-get install python3 python3-venv), then try again." >&2
+  exit 1
+fi
+
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "Python's venv module is missing: as root, run 'apt-get install python3-venv', then try again." >&2
+    exit 1
+  fi
+  echo "installing Debian package: python3-venv"
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy python3-venv; } >"$log" 2>&1 \
+    || { tail -n 1 "$log" >&2; exit 1; }
+fi
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "installing Python packages into $venv (once)"
+if ! "$venv/bin/python" -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[$extras]" >"$log" 2>&1; then
+  echo "Python packages could not be installed (is PyPI reached?). pip's last words:" >&2
+  grep -v '^WARNING' "$log" | tail -n 3 >&2
+  exit 1
+fi
