@@ -40,8 +40,8 @@ class IntakeSettings:
     """How long an alert must stay resolved before its next firing is another incident."""
     watchdog: str = "Watchdog"
     """The alertname that always fires; it proves that alerts arrive and is never an incident."""
-    chunk: int = 200
-    """Most alerts in one transaction."""
+    chunk: int = 256
+    """Most notifications, and most alerts, in one transaction."""
 
 
 @dataclass(slots=True)
@@ -56,33 +56,53 @@ class _Batch:
 
 
 async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int:
-    """Fold one chunk of the oldest waiting notification; returns how many alerts that were, -1 for an empty inbox."""
+    """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
     return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
 
 
 def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:
-    waiting = notifications.next_waiting(tx, 1)
+    waiting = notifications.next_waiting(tx, settings.chunk)
     if not waiting:
         return -1
-    received = waiting[0]
-    try:
-        alerts = parse_notification(received.body).alerts
-    except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
-        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data={"message": str(error)}))
-        notifications.take(tx, received, 0, whole=True)
-        return 0
-    chosen = alerts[received.taken_alerts : received.taken_alerts + settings.chunk]
-    _note(tx, engine, received, len(alerts))
+    chosen: list[Alert] = []
+    whole: list[Received] = []
+    for received in waiting:
+        alerts = _alerts(tx, engine, received)
+        room = settings.chunk - len(chosen)
+        rest = alerts[received.taken_alerts :]
+        chosen += rest[:room]
+        if len(rest) > room:
+            notifications.take_part(tx, received, received.taken_alerts + room)
+            break
+        whole.append(received)
+    notifications.take(tx, whole)
+    _note(tx, whole, len(chosen))
     fold_all(tx, engine, index, settings, chosen)
-    done = received.taken_alerts + len(chosen)
-    notifications.take(tx, received, done, whole=done >= len(alerts))
     return len(chosen)
 
 
-def _note(tx: Tx, engine: Engine, received: Received, alerts: int) -> None:
-    if received.taken_alerts == 0:
-        data = {"notification": received.id, "source": received.source, "alerts": alerts, "body": received.body}
-        tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
+def _alerts(tx: Tx, engine: Engine, received: Received) -> Sequence[Alert]:
+    try:
+        return parse_notification(received.body).alerts
+    except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
+        data = {"notification": received.id, "message": str(error)}
+        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
+        return ()
+
+
+def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
+    """One entry for all that was folded together: in a storm, the log must not grow faster than the news."""
+    if not whole:
+        return
+    data = {
+        "first": whole[0].id,
+        "last": whole[-1].id,
+        "notifications": len(whole),
+        "sources": sorted({item.source for item in whole}),
+        "alerts": alerts,
+        "bodies": b"".join(item.body for item in whole),
+    }
+    tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
 
 
 def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Alert]) -> None:

@@ -83,6 +83,7 @@ def _install(packages: Sequence[str]) -> None:
 
 FOR_TESTS = PACKAGES | {
     "webhook": "webhook",
+    "wrk": "wrk",
     "strace": "strace",
     "git": "git",
     "pg_ctl": "postgresql",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,11 +38,15 @@ def next_waiting(tx: Tx, limit: int) -> list[Received]:
     return [Received(*row) for row in rows]
 
 
-def take(tx: Tx, received: Received, alerts: int, *, whole: bool) -> None:
-    """Note how many of its alerts are folded now, and whether that was all."""
-    tx.connection.execute(
-        update(table).where(table.c.id == received.id).values(taken_alerts=alerts, taken_at=tx.now if whole else None)
-    )
+def take(tx: Tx, received: Sequence[Received]) -> None:
+    """All alerts of these are folded now."""
+    ids = [item.id for item in received]
+    tx.connection.execute(update(table).where(table.c.id.in_(ids)).values(taken_at=tx.now))
+
+
+def take_part(tx: Tx, received: Received, alerts: int) -> None:
+    """So many alerts of a long one are folded now; the rest waits for its turn."""
+    tx.connection.execute(update(table).where(table.c.id == received.id).values(taken_alerts=alerts))
 
 
 def waiting_count(connection: Connection) -> int:

@@ -110,10 +110,10 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, ke
             outcome.run_id or "none",
         )
     console.print(table)
-    config = settings.remediator_yaml
+    config, database = settings.remediator_yaml, settings.remediator_yaml.with_name("remediator.db")
     console.print(f"look at a run:     remediator runs show RUN --config {config}", highlight=False, soft_wrap=True)
     console.print(
-        f"check the record:  remediator audit verify --db {config.with_name('remediator.db')}",
+        f"check the record:  remediator audit verify --db {database}",
         highlight=False,
         soft_wrap=True,
     )

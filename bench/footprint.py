@@ -1,0 +1,94 @@
+"""Memory at rest, idle processor time, start-up until ready, and the command line's own start.
+``python -m bench.footprint [--json]``
+
+Budget (docs/architecture.md): RSS at most 90 MB, idle CPU about 0, ready within 1 s, ``--help`` within 150 ms; each is
+also given as a ratio to the bare interpreter or a bare Starlette, since machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench import ingest
+from bench.measure import median
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    result = {**_command_line(asked.rounds), **_service(asked.rounds)}
+    print(
+        json.dumps(result, indent=2) if asked.json else "\n".join(f"{key:28} {value}" for key, value in result.items())
+    )
+
+
+def _command_line(rounds: int) -> dict[str, Any]:
+    bare, help_ = [], []
+    for _ in range(rounds + 1):
+        bare.append(_timed([sys.executable, "-c", "pass"]))
+        help_.append(_timed([sys.executable, "-m", "remediator", "--help"]))
+    return {
+        "help_ms": round(median(help_[1:]) * 1000),
+        "help_to_bare_python": round(median([a / b for a, b in zip(help_[1:], bare[1:], strict=True)]), 1),
+    }
+
+
+def _timed(argv: list[str]) -> float:
+    begun = time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def _service(rounds: int) -> dict[str, Any]:
+    ready, memory, idle = [], [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+            folder = Path(name)
+            with ExitStack() as stack:
+                ingest._remediator(folder, stack)  # the first start makes the schema
+            begun = time.perf_counter()
+            with ExitStack() as stack:
+                argv = [sys.executable, "-m", "remediator", "serve", "--config", str(folder / "remediator.yaml")]
+                process = stack.enter_context(ingest.server(argv, _ready_url(folder), folder))
+                ready.append(time.perf_counter() - begun)
+                before = _cpu(process.pid)
+                time.sleep(3)
+                spent = (_cpu(process.pid) - before) / 3
+                memory.append(_rss(process.pid))
+            idle.append(spent)
+    return {
+        "ready_s": round(median(ready), 2),
+        "rss_mb": round(median(memory), 1),
+        "idle_cpu_percent": round(median(idle) * 100, 2),
+    }
+
+
+def _ready_url(folder: Path) -> str:
+    line = next(line for line in (folder / "remediator.yaml").read_text().splitlines() if line.startswith("listen"))
+    return f"http://{line.partition(': ')[2]}/readyz"
+
+
+def _rss(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

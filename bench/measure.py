@@ -1,0 +1,103 @@
+"""What the benches share: starting servers, loading them with wrk, and telling medians."""
+
+from __future__ import annotations
+
+import re
+import socket
+import statistics
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.programs import find
+
+ROOT = Path(__file__).resolve().parents[1]
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """One round of wrk."""
+
+    per_second: float
+    p50: float
+    """Seconds."""
+    p99: float
+    """Seconds."""
+    failed: int
+    """Answers that were not 2xx, and connections that broke."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(argv: Sequence[str], url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process that answers at ``url`` (anything but a refused connection), stopped at the end."""
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait(process, url)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise RuntimeError(f"{url} does not answer")
+
+
+def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
+    """Load one URL for so long."""
+    program = find("wrk")
+    if program is None:
+        raise SystemExit("wrk is missing: as root, run 'apt-get install wrk', then try again.")
+    argv = [program, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), url]
+    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    return Load(
+        per_second=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
+        p50=_time(_found(r"50%\s+(\S+)", text)),
+        p99=_time(_found(r"99%\s+(\S+)", text)),
+        failed=int(failed[1] if failed else 0) + (sum(map(int, broken.groups())) if broken else 0),
+    )
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"wrk said something else:\n{text}")
+    return match[1]
+
+
+def _time(text: str) -> float:
+    match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
+    assert match is not None, text
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)
