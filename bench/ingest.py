@@ -70,11 +70,14 @@ def main() -> None:
 
 
 def _script(folder: Path) -> Path:
+    """A thousand different alerts in turn, so that nothing can be remembered from the request before."""
     path = folder / "post.lua"
-    body = json.dumps(BODY).replace("\\", "\\\\").replace("'", "\\'")
+    body = json.dumps(BODY).replace("redis:6379", "redis-%03d:6379").replace("%3D", "%%3D")
     path.write_text(
-        f"wrk.method = 'POST'\nwrk.body = '{body}'\n"
-        "wrk.headers['Content-Type'] = 'application/json'\nwrk.headers['Authorization'] = 'Bearer bench'\n"
+        f"local body = [==[{body}]==]\nlocal n = 0\n"
+        "local headers = {['Content-Type'] = 'application/json', ['Authorization'] = 'Bearer bench'}\n"
+        "request = function()\n  n = (n + 1) % 1000\n"
+        "  return wrk.format('POST', nil, headers, string.format(body, n))\nend\n"
     )
     return path
 

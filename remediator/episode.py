@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from remediator.alert import instant
 from remediator.run import Episode, EpisodeStatus
 
 
@@ -31,8 +32,29 @@ class Sighting:
     firing: bool
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
-    starts_at: datetime
-    ends_at: datetime
+    starts: str
+    ends: str
+    """As sent: read only where they matter, which for a repetition they do not."""
+
+    @property
+    def starts_at(self) -> datetime:
+        """When it says that it began."""
+        return instant(self.starts)
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it says that it ended; year 1 while it fires."""
+        return instant(self.ends)
+
+
+def says_nothing_new(current: Episode, seen: Sighting, now: datetime) -> bool:
+    """Whether it repeats what this very transaction has already written: the common case in a flood."""
+    return (
+        seen.firing
+        and current.status is EpisodeStatus.FIRING
+        and current.last_seen_at == now
+        and current.annotations == seen.annotations
+    )
 
 
 def fold(
@@ -74,9 +96,9 @@ def _firing(current: Episode | None, seen: Sighting, now: datetime, new_id: str)
             closes_at=None,
             flaps=0,
         )
-    starts_at = max(current.starts_at, seen.starts_at)
     if current.status is EpisodeStatus.FIRING:
-        return Change.REPEATED, replace(current, starts_at=starts_at, last_seen_at=now, annotations=seen.annotations)
+        return Change.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)
+    starts_at = max(current.starts_at, seen.starts_at)
     # Fired again within the quiet time. It may also be an old message that was overtaken by its "resolved"; then the
     # still-firing guard finds out before anything is done. Missing a real firing would be the worse mistake.
     return Change.REOPENED, replace(

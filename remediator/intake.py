@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from remediator import episode as episode_rules
 from remediator import parameters
-from remediator.alert import Alert, identity, instant, parse_notification
+from remediator.alert import Alert, identity, stored_notification
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.episode import Change, Sighting
@@ -83,7 +83,7 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
 
 def _alerts(tx: Tx, engine: Engine, received: Received) -> Sequence[Alert]:
     try:
-        return parse_notification(received.body).alerts
+        return stored_notification(received.body).alerts
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
         tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
@@ -130,8 +130,8 @@ def sighting(alert: Alert, settings: IntakeSettings) -> Sighting:
         firing=alert.status == "firing",
         labels=alert.labels,
         annotations=alert.annotations,
-        starts_at=instant(alert.starts_at),
-        ends_at=instant(alert.ends_at),
+        starts=alert.starts_at,
+        ends=alert.ends_at,
     )
 
 
@@ -146,6 +146,8 @@ def _fold_one(
     tx: Tx, engine: Engine, settings: IntakeSettings, known: dict[str, Episode], batch: _Batch, item: Sighting
 ) -> None:
     current = known.get(item.identity)
+    if current is not None and episode_rules.says_nothing_new(current, item, tx.now):
+        return
     new_id = "" if current else engine.ids.new("episode", tx.now)
     change, after = episode_rules.fold(current, item, tx.now, settings.quiet, new_id)
     if after is None or change in (Change.NOTHING, Change.STALE):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from remediator.alert import parse_notification
@@ -31,18 +31,19 @@ class Credentials:
     bearer: bytes | None = None
     basic: tuple[bytes, bytes] | None = None
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Compare in constant time.
+    def check(self, authorization: bytes) -> None:
+        """Compare an ``Authorization`` header in constant time.
 
         Raises:
-            Unauthorized: they do not fit.
+            Unauthorized: it does not fit.
         """
         if self.bearer is None and self.basic is None:
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if self.bearer is not None and scheme.lower() == "bearer":
-            fits = hmac.compare_digest(given.strip().encode(), self.bearer)
-        elif self.basic is not None and scheme.lower() == "basic":
+        scheme, _, given = authorization.partition(b" ")
+        kind = scheme.lower()
+        if self.bearer is not None and kind == b"bearer":
+            fits = hmac.compare_digest(given.strip(), self.bearer)
+        elif self.basic is not None and kind == b"basic":
             fits = hmac.compare_digest(_decoded(given), b":".join(self.basic))
         else:
             fits = False
@@ -50,14 +51,14 @@ class Credentials:
             raise Unauthorized
 
 
-def _decoded(given: str) -> bytes:
+def _decoded(given: bytes) -> bytes:
     try:
         return base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         return b""
 
 
-async def bounded(stream: AsyncIterator[bytes], declared: str | None, limit: int) -> bytes:
+async def bounded(stream: AsyncIterator[bytes], declared: bytes | None, limit: int) -> bytes:
     """The whole body, if it is no longer than ``limit`` bytes.
 
     Raises:

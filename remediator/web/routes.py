@@ -11,7 +11,7 @@ from remediator.web import health, runs, webhook
 
 def application(service: Service) -> Starlette:
     """The ASGI application of a running service."""
-    alerts = webhook.endpoint(
+    alerts = webhook.Webhook(
         service.engine.store, service.credentials, service.config.webhook.max_body, service.metrics
     )
     app = Starlette(
