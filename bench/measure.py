@@ -79,8 +79,8 @@ def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     return Load(
         per_second=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
-        p50=_time(_found(r"50%\s+(\S+)", text)),
-        p99=_time(_found(r"99%\s+(\S+)", text)),
+        p50=_time(_found(r"\n\s+50%\s+(\S+)", text)),
+        p99=_time(_found(r"\n\s+99%\s+(\S+)", text)),
         failed=int(failed[1] if failed else 0) + (sum(map(int, broken.groups())) if broken else 0),
     )
 

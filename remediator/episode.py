@@ -10,6 +10,9 @@ from enum import StrEnum
 from remediator.alert import instant
 from remediator.run import Episode, EpisodeStatus
 
+MOMENT = timedelta(seconds=10)
+"""How exactly ``last_seen_at`` is kept."""
+
 
 class Change(StrEnum):
     """What one sighting did to an episode."""
@@ -48,11 +51,11 @@ class Sighting:
 
 
 def says_nothing_new(current: Episode, seen: Sighting, now: datetime) -> bool:
-    """Whether it repeats what this very transaction has already written: the common case in a flood."""
+    """Whether it repeats what was written a moment ago: the common case in a flood, and not worth a write."""
     return (
         seen.firing
         and current.status is EpisodeStatus.FIRING
-        and current.last_seen_at == now
+        and now - current.last_seen_at < MOMENT
         and current.annotations == seen.annotations
     )
 

@@ -40,7 +40,7 @@ class IntakeSettings:
     """How long an alert must stay resolved before its next firing is another incident."""
     watchdog: str = "Watchdog"
     """The alertname that always fires; it proves that alerts arrive and is never an incident."""
-    chunk: int = 256
+    chunk: int = 128
     """Most notifications, and most alerts, in one transaction."""
 
 

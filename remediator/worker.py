@@ -43,11 +43,15 @@ class Loops:
     _busy: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def take_in_forever(self) -> None:
-        """Fold notifications as they come."""
+        """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
+        clock = self.engine.clock
         while True:
+            begun = clock.now()
             taken = await take_in(self.engine, self.index, self.intake)
             if taken < 0:
                 await self.engine.store.wakeups.wait(NOTIFICATIONS, self.poll)
+            elif taken >= self.intake.chunk:
+                await clock.sleep(max(0.0, 2 * (clock.now() - begun).total_seconds()))
 
     async def close_forever(self) -> None:
         """Close episodes when their quiet time is over."""
