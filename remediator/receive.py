@@ -58,21 +58,29 @@ def _decoded(given: bytes) -> bytes:
         return b""
 
 
-async def bounded(stream: AsyncIterator[bytes], declared: bytes | None, limit: int) -> bytes:
-    """The whole body, if it is no longer than ``limit`` bytes.
+DRAIN = 128 * 1024 * 1024
+"""How much of a refused body is still read and thrown away: a sender that is cut off while it sends sees a broken
+connection instead of the answer, and would try again for ever."""
+
+
+async def bounded(stream: AsyncIterator[bytes], limit: int) -> bytes:
+    """The whole body, if it is no longer than ``limit`` bytes; a longer one is read past, not kept.
 
     Raises:
         PayloadError: longer, with status 413. Alertmanager drops it then; its ``max_alerts`` is the cure.
     """
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in stream:
         size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if size > DRAIN:
+            break
+    if size > limit:
+        raise _too_large(limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

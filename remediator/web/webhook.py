@@ -1,7 +1,7 @@
 """``POST /api/v1/alerts``: Alertmanager's door.
 
 Plain ASGI, without Starlette's request and response objects: this is the one path whose speed matters, and all that it
-needs of a request are two headers and the body.
+needs of a request are one header and the body.
 """
 
 from __future__ import annotations
@@ -47,15 +47,13 @@ class Webhook:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
-        authorization, length = b"", None
+        authorization = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorization = value
-            elif name == b"content-length":
-                length = value
         try:
             self._credentials.check(authorization)
-            await receive(self._store, await bounded(_body(receive_), length, self._limit))
+            await receive(self._store, await bounded(_body(receive_), self._limit))
         except PayloadError as error:
             self._metrics.notifications.labels("rejected", str(error.status)).inc()
             await _refuse(send, error.status, str(error), isinstance(error, Unauthorized))

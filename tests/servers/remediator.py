@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from xmlrpc.client import ServerProxy
 import pytest
 import yaml
 
-from . import Server, free_port, until
+from . import Server, free_port, require, until
 from .alertmanager import Alertmanager
 from .supervisord import Supervisord
 
@@ -41,6 +42,8 @@ class Remediator(Server):
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, port)
+        self.file_limit: int | None = None
+        """Longest file in bytes that it may write: a full disk, made cheaply."""
         self.playbooks: list[dict[str, Any]] = [PLAYBOOK]
         self.inventory: dict[str, Any] = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {}}
         self.settings: dict[str, Any] = {
@@ -78,7 +81,8 @@ class Remediator(Server):
 
     def command(self) -> list[str]:
         self.write()
-        return [sys.executable, "-m", "remediator", "serve", "--config", str(self.config)]
+        argv = [sys.executable, "-m", "remediator", "serve", "--config", str(self.config)]
+        return argv if self.file_limit is None else [require("prlimit"), f"--fsize={self.file_limit}", *argv]
 
     def ready(self) -> bool:
         try:
@@ -100,6 +104,22 @@ class Remediator(Server):
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def metrics(self) -> str:
+        """Its exposition text."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    def audit_has(self, text: str) -> bool:
+        """Whether some entry of the audit log holds this text."""
+        argv = [sys.executable, "-m", "remediator", "audit", "search", text]
+        argv += ["--db", str(self.folder / "state/remediator.db")]
+        found = subprocess.run(argv, env=dict(self.environment()), capture_output=True, text=True, check=True)
+        return text in found.stdout
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, newest first."""
