@@ -46,7 +46,7 @@ async def act(engine: Engine, run: Run) -> Progress:
     mine = [attempt for attempt in tried if attempt.step == step.id]
     if mine and mine[-1].outcome == Outcome.OK.value:
         return await _follow(engine, run, plan, step, step.on_success)
-    if len(mine) >= step.attempts:
+    if _used_up(step, mine):
         return await _follow(engine, run, plan, step, step.on_failure)
     if mine and (due := _backoff(step, mine)) > engine.clock.now():
         return wait(run, due)
@@ -54,6 +54,15 @@ async def act(engine: Engine, run: Run) -> Progress:
     if not applies:
         return await _skip(engine, run, plan, step, why)
     return await _attempt(engine, run, plan, step, tried)
+
+
+UNTRIED = 3
+"""How many attempts that turned out not to have happened (a process died before the call) are not counted."""
+
+
+def _used_up(step: PlannedStep, mine: Sequence[Attempt]) -> bool:
+    never = sum(1 for attempt in mine if (attempt.result or {}).get("happened") == Happened.NO.value)
+    return len(mine) - min(never, UNTRIED) >= step.attempts
 
 
 def _plan(run: Run) -> Plan:

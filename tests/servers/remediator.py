@@ -105,6 +105,16 @@ class Remediator(Server):
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def notification(self, status: str, **labels: str) -> bytes:
+        """A body of version 4 with one alert."""
+        alert = {
+            "status": status,
+            "labels": labels,
+            "startsAt": "2026-01-01T00:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+        }
+        return json.dumps({"version": "4", "receiver": "remediator", "alerts": [alert]}).encode()
+
     def memory(self) -> int:
         """Resident bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
