@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.servers.alertmanager",
     "tests.servers.docker",
+    "tests.servers.kubernetes",
     "tests.servers.postgres",
     "tests.servers.prometheus",
     "tests.servers.redis",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -105,16 +106,26 @@ class HttpClient:
     Args:
         endpoint: where it is and how to authenticate.
         max_bytes: no answer may be longer.
+        context: TLS as it is wanted, for servers that are not described by files.
+        credentials: gives the headers that prove who asks, anew for every call, instead of the endpoint's.
 
     Raises:
         ConfigurationError: a TLS file cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint, *, max_bytes: int = 16 * MEBIBYTE) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        max_bytes: int = 16 * MEBIBYTE,
+        context: ssl.SSLContext | None = None,
+        credentials: Callable[[], Mapping[str, str]] | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self._max_bytes = max_bytes
+        self._credentials = credentials or partial(_credentials, endpoint)
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(verify=_tls(endpoint), uds=endpoint.socket, trust_env=False),
+            transport=httpx.AsyncHTTPTransport(verify=context or _tls(endpoint), uds=endpoint.socket, trust_env=False),
             trust_env=False,
             follow_redirects=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "remediator", **endpoint.headers},
@@ -182,7 +193,7 @@ class HttpClient:
     def _headers(self, method: str, path: str, is_json: bool, more: Mapping[str, str] | None) -> dict[str, str]:
         headers = {"Content-Type": "application/json"} if is_json else {}
         try:
-            headers.update(_credentials(self.endpoint))
+            headers.update(self._credentials())
         except (OSError, ValueError) as error:
             raise Unreachable(f"{method} {self.endpoint.url}{path} was not sent: {error}") from None
         headers.update(more or {})

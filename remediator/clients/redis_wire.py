@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,13 +20,17 @@ from remediator.clients.endpoint import Duration, FilePath, Strict, TlsSettings,
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
 
 Word = bytes | str | int
+_REFUSED = f"[Errno {errno.ECONNREFUSED}]"  # of a name with several addresses, asyncio gives only the text
 
 
 class RedisState(StrEnum):
     """How a Redis serves, as far as one question tells."""
 
     SERVING = "serving"
-    DOWN = "down"  # nobody accepts connections
+    DOWN = "down"  # the host is there and nobody accepts connections
+    UNREACHABLE = "out of reach"  # no route, no name, cut off, swallowed: whether it runs is unknown
+    UNTRUSTED = "not trusted"  # TLS failed: somebody is there who is not who we look for, or does not know us
+    UNASKED = "not asked"  # our own credentials cannot be read
     SILENT = "silent"  # accepts connections and does not answer: hung, stopped, or blocked by one slow command
     LOADING = "loading"
     NO_PASSWORD = "no password given"  # noqa: S105 - a state, not a secret
@@ -157,7 +163,7 @@ class Link:
             return RedisBadAnswer(f"{self.name} answered {command} with garbage: {error}")
         if changes:
             return RedisTimedOut(f"{self.name} closed the connection before it answered {command}")
-        return RedisUnreachable(f"{self.name} closed the connection: {error}", RedisState.DOWN)
+        return RedisUnreachable(f"{self.name} closed the connection: {error}", _state_of_failed_connection(error))
 
 
 @asynccontextmanager
@@ -194,16 +200,17 @@ async def open_link(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
 
 
 async def _shake_hands(link: Link, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
+    credentials = _credentials(endpoint)
     try:
-        credentials = _credentials(endpoint)
         await connection.connect()  # type: ignore[no-untyped-call]
         if credentials:
             await link.ask("AUTH", *credentials)
         link.greeting = _greeting(await link.ask("HELLO"))
         if endpoint.db:
             await link.ask("SELECT", endpoint.db)
-    except (OSError, ValueError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
-        raise RedisUnreachable(f"no connection to {link.name}: {error}", RedisState.DOWN) from error
+    except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        state = _state_of_failed_connection(error)
+        raise RedisUnreachable(f"no connection to {link.name}: {state}: {error}", state) from error
     except RedisTimedOut as error:
         raise RedisUnreachable(f"{link.name} accepts connections but does not answer", RedisState.SILENT) from error
     except RedisRefused as error:
@@ -211,10 +218,28 @@ async def _shake_hands(link: Link, endpoint: RedisEndpoint, connection: Abstract
             raise
 
 
+def _state_of_failed_connection(error: BaseException) -> RedisState:
+    """Only a refused connection proves that nobody listens; redis-py hides the reason behind its own error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    if isinstance(cause, ssl.SSLError):
+        return RedisState.UNTRUSTED
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError) or _REFUSED in str(cause):
+        return RedisState.DOWN
+    return RedisState.UNREACHABLE
+
+
 def _credentials(endpoint: RedisEndpoint) -> tuple[str, ...]:
+    for file in (endpoint.tls.ca_file, endpoint.tls.cert_file, endpoint.tls.key_file) if endpoint.tls else ():
+        if file is not None and not file.is_file():
+            raise RedisUnreachable(f"{endpoint.name} was not asked: {file} is missing", RedisState.UNASKED)
     if endpoint.password_file is None:
         return ()
-    password = read_secret(endpoint.password_file)
+    try:
+        password = read_secret(endpoint.password_file)
+    except (OSError, ValueError) as error:
+        raise RedisUnreachable(f"{endpoint.name} was not asked: {error}", RedisState.UNASKED) from None
     return (password,) if endpoint.username is None else (endpoint.username, password)
 
 

@@ -73,8 +73,11 @@ async def test_tls_with_a_client_certificate(make_redis: MakeRedis, tmp_path: Pa
 
     assert await state(**tls) is RedisState.SERVING
     assert await state(insecure_skip_verify=True, cert_file=mine, key_file=my_key) is RedisState.SERVING
-    assert await state(cert_file=mine, key_file=my_key) is RedisState.DOWN
-    assert await state(ca_file=authority.ca_file) is RedisState.DOWN
+    assert await state(cert_file=mine, key_file=my_key) is RedisState.UNTRUSTED
+    assert await state(ca_file=authority.ca_file) in (RedisState.UNTRUSTED, RedisState.UNREACHABLE)
+    assert await state(ca_file=tmp_path / "missing") is RedisState.UNASKED
+    (tmp_path / "no certificate").write_text("x")
+    assert await state(ca_file=tmp_path / "no certificate") is RedisState.UNTRUSTED
 
 
 def filled(server: Server, keys: int) -> None:
@@ -92,6 +95,31 @@ class TestStates:
         assert (await client.health()).state is RedisState.DOWN
         with pytest.raises(RedisUnreachable):
             await client.bgsave()
+
+    async def test_socket_that_is_gone(self, tmp_path: Path) -> None:
+        """No socket is nobody who listens, too."""
+        assert (await Redis(RedisEndpoint(socket=tmp_path / "none")).health()).state is RedisState.DOWN
+
+    async def test_down_at_every_address(self) -> None:
+        """A name with several addresses, and nobody at any of them."""
+        assert (await Redis(RedisEndpoint(host="localhost", port=free_port())).health()).state is RedisState.DOWN
+
+    async def test_out_of_reach(self) -> None:
+        """A name that nobody knows, and a host that swallows the connection: that is no proof that Redis is down."""
+        assert (await Redis(RedisEndpoint(host="256.0.0.1")).health()).state is RedisState.UNREACHABLE
+        with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for each in (first, second):
+                each.setblocking(False)
+                each.connect_ex(full.getsockname())
+            endpoint = RedisEndpoint(port=full.getsockname()[1], timeout=timedelta(milliseconds=200))
+            assert (await Redis(endpoint).health()).state is RedisState.UNREACHABLE
+
+    async def test_not_asked(self, redis_server: Server, tmp_path: Path) -> None:
+        """Our own password file is missing: that says nothing about Redis."""
+        client = client_of(redis_server, password_file=tmp_path / "none")
+        assert (await client.health()).state is RedisState.UNASKED
 
     async def test_hung(self, redis_server: Server) -> None:
         """SIGSTOP: connections are accepted by the kernel, and nothing is answered; no command was sent."""

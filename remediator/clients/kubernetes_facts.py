@@ -1,0 +1,289 @@
+"""What a Kubernetes API server tells, typed; without environment variables and other places where secrets are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from remediator.clients.http import Part
+from remediator.errors import InputError
+
+Document = Mapping[str, Any]
+"""An object as the server describes it, whole, secrets included: to be sent back and nothing else."""
+
+
+class Owner(Part, frozen=True, kw_only=True, rename="camel"):
+    """What an object belongs to."""
+
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class Meta(Part, frozen=True, kw_only=True, rename="camel"):
+    """An object's names, and the version that it was read at."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    owner_references: tuple[Owner, ...] = ()
+
+    @property
+    def controller(self) -> Owner | None:
+        """What made it and looks after it."""
+        return next((owner for owner in self.owner_references if owner.controller), None)
+
+
+class Waiting(Part, frozen=True, kw_only=True, rename="camel"):
+    """A container that does not run yet or again, such as for CrashLoopBackOff."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Running(Part, frozen=True, kw_only=True, rename="camel"):
+    """A container that runs."""
+
+    started_at: datetime | None = None
+
+
+class Terminated(Part, frozen=True, kw_only=True, rename="camel"):
+    """How a container ended; ``reason`` is such as Error, OOMKilled, Completed."""
+
+    exit_code: int
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class ContainerState(Part, frozen=True, kw_only=True, rename="camel"):
+    """One of the three."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    """A container of a pod: how it is, and how the one before it ended."""
+
+    name: str
+    ready: bool
+    restart_count: int
+    image: str
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class Condition(Part, frozen=True, kw_only=True, rename="camel"):
+    """A named fact about an object; ``status`` is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class Container(Part, frozen=True, kw_only=True, rename="camel"):
+    """A container as it is wanted."""
+
+    name: str
+    image: str = ""
+
+
+class _PodSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    containers: tuple[Container, ...] = ()
+    node_name: str = ""
+
+
+class _PodStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    start_time: datetime | None = None
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Pod(Part, frozen=True, kw_only=True, rename="camel"):
+    """One pod. ``status.phase`` is Pending, Running, Succeeded, Failed or Unknown."""
+
+    metadata: Meta
+    spec: _PodSpec = _PodSpec()
+    status: _PodStatus = _PodStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is counted upon to serve."""
+        return any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
+
+
+class Requirement(Part, frozen=True, kw_only=True, rename="camel"):
+    """``key In (values)`` and the like."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        forms = {"Exists": "{key}", "DoesNotExist": "!{key}", "In": "{key} in ({values})"}
+        form = forms.get(self.operator, "{key} notin ({values})")
+        return form.format(key=self.key, values=",".join(self.values))
+
+
+class Selector(Part, frozen=True, kw_only=True, rename="camel"):
+    """Which pods belong to a workload."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[Requirement, ...] = ()
+
+    def __str__(self) -> str:
+        """As the API wants it in a question."""
+        labels = (f"{name}={value}" for name, value in self.match_labels.items())
+        return ",".join((*labels, *map(str, self.match_expressions)))
+
+
+class _TemplateMeta(Part, frozen=True, kw_only=True, rename="camel"):
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Template(Part, frozen=True, kw_only=True, rename="camel"):
+    """The pods that a workload makes, as far as it may be shown."""
+
+    metadata: _TemplateMeta = _TemplateMeta()
+    spec: _PodSpec = _PodSpec()
+
+
+class _WorkloadSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    selector: Selector
+    replicas: int = 1
+    paused: bool = False
+    template: Template = Template()
+
+
+class _WorkloadStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    available_replicas: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class Workload(Part, frozen=True, kw_only=True, rename="camel"):
+    """A Deployment, StatefulSet or ReplicaSet."""
+
+    metadata: Meta
+    spec: _WorkloadSpec
+    status: _WorkloadStatus = _WorkloadStatus()
+
+    @property
+    def revision(self) -> int | None:
+        """Of a Deployment, or of the ReplicaSet of one of its rollouts; None if it has none."""
+        text = self.metadata.annotations.get("deployment.kubernetes.io/revision", "")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def observed(self) -> bool:
+        """Whether its status is about what is wanted now, and not about what was wanted before."""
+        return self.status.observed_generation >= self.metadata.generation
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type."""
+        return next((each for each in self.status.conditions if each.type == type_), None)
+
+
+class _ScaleSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    replicas: int = 0
+
+
+class _ScaleStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    replicas: int = 0
+
+
+class Scale(Part, frozen=True, kw_only=True, rename="camel"):
+    """How many replicas are wanted and how many there are."""
+
+    metadata: Meta
+    spec: _ScaleSpec = _ScaleSpec()
+    status: _ScaleStatus = _ScaleStatus()
+
+
+class Reference(Part, frozen=True, kw_only=True, rename="camel"):
+    """Another object."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    field_path: str = ""
+
+
+class _AutoscalerSpec(Part, frozen=True, kw_only=True, rename="camel"):
+    scale_target_ref: Reference
+    min_replicas: int = 1
+    max_replicas: int
+
+
+class _AutoscalerStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    current_replicas: int = 0
+    desired_replicas: int = 0
+
+
+class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
+    """A HorizontalPodAutoscaler: who scales what, between which bounds."""
+
+    metadata: Meta
+    spec: _AutoscalerSpec
+    status: _AutoscalerStatus = _AutoscalerStatus()
+
+
+class Event(Part, frozen=True, kw_only=True, rename="camel"):
+    """Something that a controller noted about an object. ``type`` is Normal or Warning."""
+
+    metadata: Meta
+    involved_object: Reference
+    type: str = ""
+    reason: str = ""
+    message: str = ""
+    count: int | None = None
+    first_timestamp: datetime | None = None
+    last_timestamp: datetime | None = None
+    event_time: datetime | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was noted last."""
+        return self.last_timestamp or self.event_time or self.metadata.creation_timestamp
+
+
+class ListMeta(Part, frozen=True, kw_only=True, rename="camel"):
+    """Of a list: how to ask for the rest of it."""
+
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+def selector_text(selector: Selector | Mapping[str, str]) -> str:
+    """A selector as the API wants it.
+
+    Raises:
+        InputError: it is empty, which would select everything.
+    """
+    text = str(selector) if isinstance(selector, Selector) else str(Selector(match_labels=dict(selector)))
+    if not text:
+        raise InputError("an empty selector would select every pod of the namespace")
+    return text

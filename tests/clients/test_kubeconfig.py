@@ -1,0 +1,157 @@
+"""Kubeconfig files and service accounts."""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from remediator.clients.endpoint import Endpoint
+from remediator.clients.http import HttpClient
+from remediator.clients.kubeconfig import Access, KubernetesEndpoint, access, from_kubeconfig, from_service_account
+from remediator.errors import ConfigurationError, TimedOut, Unreachable
+
+from .peers import Authority, peer, reply
+
+
+def write(folder: Path, its_cluster: Any = None, its_user: Any = None, /, **context: Any) -> Path:
+    """A kubeconfig with one of each."""
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443", **(its_cluster or {})}}],
+        "users": [{"name": "u", "user": its_user or {}}],
+        "contexts": [{"name": "main", "context": {"cluster": "c", "user": "u", **context}}],
+        "current-context": "main",
+    }
+    path = folder / "config"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_the_current_context_is_used(tmp_path: Path) -> None:
+    """Server, namespace, token; another context by its name."""
+    found = from_kubeconfig(write(tmp_path, None, {"token": "t"}, namespace="apps"))
+    assert (found.endpoint.url, found.namespace) == ("https://127.0.0.1:6443", "apps")
+    assert found.credentials() == {"Authorization": "Bearer t"}
+    assert from_kubeconfig(write(tmp_path)).namespace == "default"
+    assert from_kubeconfig(write(tmp_path)).credentials() == {}
+    with pytest.raises(ConfigurationError, match="no context 'other'"):
+        from_kubeconfig(write(tmp_path), "other")
+
+
+def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
+    """It is beside the kubeconfig, and is rotated."""
+    found = from_kubeconfig(write(tmp_path, None, {"tokenFile": "token"}))
+    for token in ("one", "two"):
+        (tmp_path / "token").write_text(token + "\n")
+        assert found.credentials() == {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_certificates_are_taken_from_files_or_from_the_config(tmp_path: Path, inline: bool) -> None:
+    """A server that demands our certificate and shows its own; the name it is checked for may be another."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("kubernetes.default.svc")
+    mine, my_key = authority.issue("remediator")
+
+    def entry(name: str, path: Path) -> dict[str, str]:
+        return {f"{name}-data": b64encode(path.read_bytes()).decode()} if inline else {name: path.name}
+
+    async with peer(reply(200, b"ok"), authority.server_context(certificate, key, clients=True)) as server:
+        cluster = {
+            "server": f"https://127.0.0.1:{server.port}",
+            "tls-server-name": "kubernetes.default.svc",
+            **entry("certificate-authority", authority.ca_file),
+        }
+        user = {**entry("client-certificate", mine), **entry("client-key", my_key)}
+        assert await ask(from_kubeconfig(write(tmp_path, cluster, user))) == b"ok"
+        with pytest.raises((Unreachable, TimedOut)):
+            await ask(from_kubeconfig(write(tmp_path, cluster)))
+        del cluster["tls-server-name"]
+        with pytest.raises(Unreachable, match="certificate"):
+            await ask(from_kubeconfig(write(tmp_path, cluster, user)))
+        cluster["insecure-skip-tls-verify"] = True  # type: ignore[assignment]
+        assert await ask(from_kubeconfig(write(tmp_path, cluster, user))) == b"ok"
+
+
+async def ask(way: Access) -> bytes:
+    client = HttpClient(way.endpoint, context=way.context, credentials=way.credentials)
+    try:
+        return (await client.get("/version")).body
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "message"),
+    [
+        ({}, {"exec": {"command": "aws"}}, "exec runs a program"),
+        ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider is a login"),
+        ({}, {"username": "a", "password": "b"}, "username is a login"),
+        ({}, {"as": "root"}, "another's name"),
+        ({"proxy-url": "http://p"}, {}, "proxy-url"),
+        ({"server": ""}, {}, "must be http"),
+        ({"certificate-authority": "missing"}, {}, "certificate-authority"),
+        ({"certificate-authority-data": "%%%"}, {}, "certificate-authority"),
+        ({"certificate-authority-data": b64encode(b"x").decode()}, {}, "cannot be used"),
+        ({}, {"client-certificate-data": "eA==", "client-key-data": "eA=="}, "cannot be used"),
+    ],
+)
+def test_logins_that_are_not_supported_are_named(cluster: Any, user: Any, message: str, tmp_path: Path) -> None:
+    """Nothing is run, nothing is ignored."""
+    with pytest.raises(ConfigurationError, match=message):
+        from_kubeconfig(write(tmp_path, cluster, user))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"a: [", b"\xff", b"contexts: []"])
+def test_a_file_that_is_no_kubeconfig_is_named(content: bytes | None, tmp_path: Path) -> None:
+    """With its path."""
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="config"):
+        from_kubeconfig(path)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "user"])
+def test_a_context_that_leads_nowhere_is_named(kind: str, tmp_path: Path) -> None:
+    """Its cluster or user is not in the file."""
+    with pytest.raises(ConfigurationError, match=f"no {kind} 'x'"):
+        from_kubeconfig(write(tmp_path, **{kind: "x"}))
+
+
+def test_a_service_account_is_the_pods_own(tmp_path: Path) -> None:
+    """Address from the environment, the rest from its folder; outside of a pod that is said."""
+    authority = Authority(tmp_path)
+    authority.ca_file.rename(tmp_path / "ca.crt")
+    (tmp_path / "namespace").write_text("apps")
+    (tmp_path / "token").write_text("t")
+    here = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    found = from_service_account(tmp_path, here)
+    assert (found.endpoint.url, found.namespace) == ("https://10.0.0.1:443", "apps")
+    assert found.credentials() == {"Authorization": "Bearer t"}
+    assert found.context.verify_mode is ssl.CERT_REQUIRED
+    assert from_service_account(tmp_path, {**here, "KUBERNETES_SERVICE_HOST": "fd00::1"}).endpoint == Endpoint(
+        url="https://[fd00::1]:443", timeout=found.endpoint.timeout
+    )
+    with pytest.raises(ConfigurationError, match="not a pod"):
+        from_service_account(tmp_path, {})
+    (tmp_path / "namespace").unlink()
+    with pytest.raises(ConfigurationError, match="service account"):
+        from_service_account(tmp_path, here)
+
+
+def test_settings_choose_one_way_in(tmp_path: Path) -> None:
+    """A kubeconfig or the pod's own account; the namespace may be another."""
+    path = write(tmp_path, namespace="apps")
+    assert access(KubernetesEndpoint(kubeconfig=path)).namespace == "apps"
+    assert access(KubernetesEndpoint(kubeconfig=path, namespace="other")).namespace == "other"
+    for wrong in ({}, {"kubeconfig": path, "in_cluster": True}, {"in_cluster": True, "context": "x"}):
+        with pytest.raises(ValidationError):
+            KubernetesEndpoint.model_validate(wrong)
+    with pytest.raises(ConfigurationError):
+        access(KubernetesEndpoint(in_cluster=True))
