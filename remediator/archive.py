@@ -40,7 +40,9 @@ class _End(Struct):
         return cls(head.seq, head.hash.hex(), head.tree.hex())
 
     def head(self) -> Head:
-        return Head(self.seq, bytes.fromhex(self.hash), bytes.fromhex(self.tree))
+        head = Head(self.seq, bytes.fromhex(self.hash), bytes.fromhex(self.tree))
+        head.root()  # refuses a state that is none
+        return head
 
 
 class _Header(Struct):
