@@ -139,7 +139,7 @@ def _after(live: Iterable[SealedEntry], end: Head) -> Iterator[SealedEntry]:
 
 
 def _check(segment: Segment, rows: Iterable[SealedEntry]) -> None:
-    result = verify(rows, start=segment.start, head=segment.end)
+    result = verify(rows, start=segment.start, head=segment.end, strict=True)
     if not result.ok:
         raise ArchiveError(f"the segment {segment.path.name} does not verify: {result.findings[0].message}")
 

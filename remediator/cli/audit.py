@@ -85,6 +85,7 @@ def command() -> None:
 @_checkpoints
 @_keys
 @click.option("--origin", help="Of which log the checkpoints must be.")
+@click.option("--strict", is_flag=True, help="Also check the spelling inside the entries' data (slower).")
 @format_option
 def verify_(
     config_path: Path,
@@ -94,6 +95,7 @@ def verify_(
     points: tuple[Path, ...],
     keys: tuple[Path, ...],
     origin: str | None,
+    strict: bool,
     format_: str,
 ) -> None:
     """Say whether the log is as it was written, or name the first entry that is not, and what is wrong.
@@ -109,14 +111,22 @@ def verify_(
     now = SystemClock().now()
     if exported is not None:
         start, rows = export.read(exported)
-        result = verify(rows, notes, known, start=start, now=now, origin=origin)
+        result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
         segments = archive.segments(archived) if archived else []
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
         with audit_log(database, config_path) as reader:
             result = verify_live(
-                reader, notes, known, start=start, archived=old, archived_to=end.seq, now=now, origin=origin
+                reader,
+                notes,
+                known,
+                start=start,
+                archived=old,
+                archived_to=end.seq,
+                now=now,
+                origin=origin,
+                strict=strict,
             )
     _report(result, format_)
     if not result.ok:

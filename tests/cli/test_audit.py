@@ -111,7 +111,7 @@ def test_an_attack_on_the_database_is_named(
 ) -> None:
     """Whoever edits the tables is found, without any checkpoint: status 1, the entry, and what is wrong."""
     _change(database, statement, *values)
-    text, said = run("verify", "--db", database), run("verify", "--db", database, "--format", "json")
+    text, said = run("verify", "--db", database, "--strict"), run("verify", "--db", database, "--format", "json")
     found = json.loads(said.stdout)
 
     assert (text.exit_code, said.exit_code) == (1, 1)
