@@ -40,7 +40,9 @@ class _End(Struct):
         return cls(head.seq, head.hash.hex(), head.tree.hex())
 
     def head(self) -> Head:
-        return Head(self.seq, bytes.fromhex(self.hash), bytes.fromhex(self.tree))
+        head = Head(self.seq, bytes.fromhex(self.hash), bytes.fromhex(self.tree))
+        head.root()  # refuses a state that is none
+        return head
 
 
 class _Header(Struct):
@@ -137,7 +139,7 @@ def _after(live: Iterable[SealedEntry], end: Head) -> Iterator[SealedEntry]:
 
 
 def _check(segment: Segment, rows: Iterable[SealedEntry]) -> None:
-    result = verify(rows, start=segment.start, head=segment.end)
+    result = verify(rows, start=segment.start, head=segment.end, strict=True)
     if not result.ok:
         raise ArchiveError(f"the segment {segment.path.name} does not verify: {result.findings[0].message}")
 

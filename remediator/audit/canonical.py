@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import rfc8785
 
-from remediator.audit.entry import Entry
+from remediator.audit.entry import Entry, Frame
 from remediator.audit.redact import Redactor, Secret
 from remediator.clock import format_duration, rfc3339
 from remediator.errors import AuditError
@@ -47,8 +47,9 @@ def _no_fraction(text: str) -> float:
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 encode_ascii_into = _ENCODER.encode_into
 """An entry's canonical bytes into a buffer, if they turn out to be ASCII. For the verifier's inner loop only."""
-decode_loosely = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
-"""An entry from bytes that need not be canonical. For the verifier's inner loop only."""
+_decode = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+decode_frame = msgspec.json.Decoder(Frame).decode
+"""An entry from bytes that need not be canonical, its data passed over. For the verifier's inner loop only."""
 
 
 def encode(entry: Entry) -> bytes:
@@ -66,7 +67,7 @@ def decode(canonical: bytes) -> Entry:
         NotCanonical: not an entry, or not spelled in the one way.
     """
     try:
-        entry = decode_loosely(canonical)
+        entry = _decode(canonical)
         if encode(entry) == canonical:
             return entry
     except (ValueError, RecursionError) as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 VERSION: Literal[1] = 1
 """Of the entry's form; written into every entry as ``v``."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+D = TypeVar("D")
 
 
 class Kind(StrEnum):
@@ -74,11 +76,11 @@ class Draft(Struct, frozen=True, gc=False):
     """Verdicts with their inputs, exact calls, outcomes, digests of evidence."""
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Written(Struct, Generic[D], frozen=True, forbid_unknown_fields=True, gc=False):
     """An entry as it is written. The fields stand in RFC 8785's order, so that encoding need not sort them."""
 
     actor: str
-    data: dict[str, Any]
+    data: D
     episode: str | None
     kind: str
     plan_hash: str | None
@@ -97,6 +99,12 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     def time(self) -> datetime:
         """When it was written, by the store's clock."""
         return datetime.fromisoformat(self.written)
+
+
+Entry = Written[dict[str, Any]]
+"""An entry with all that it says."""
+Frame = Written[Raw]
+"""An entry whose data is only passed over."""
 
 
 class SealedEntry(Struct, frozen=True, gc=False):

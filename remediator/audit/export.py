@@ -136,7 +136,7 @@ def _cell(value: Any) -> str:
 
 def _csv(cells: tuple[str, ...]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # RFC 4180; so that either half of it is quoted in a cell
     return buffer.getvalue()
 
 

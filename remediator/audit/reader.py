@@ -45,18 +45,20 @@ def verify_live(
     archived_to: int = 0,
     now: datetime | None = None,
     origin: str | None = None,
+    strict: bool = False,
 ) -> Verification:
     """Verify a log that may grow meanwhile: up to where its head is now, and nothing may stand beyond its head.
 
     Args:
         reader: the live log.
-        checkpoints, keys, start, now, origin: see :func:`remediator.audit.verification.verify`.
+        checkpoints, keys, start, now, origin, strict: see :func:`remediator.audit.verification.verify`.
         archived: entries that come before the live ones.
         archived_to: number of the last of these; live entries up to it are not read again.
     """
     head = reader.head()
     live = takewhile(lambda row: row.seq <= head.seq, reader.entries(after_seq=max(archived_to, start.seq)))
-    result = verify(chain(archived, live), checkpoints, keys, start=start, head=head, now=now, origin=origin)
+    rows = chain(archived, live)
+    result = verify(rows, checkpoints, keys, start=start, head=head, now=now, origin=origin, strict=strict)
     beyond = next(iter(reader.entries(after_seq=head.seq, limit=1)), None)
     if result.ok and beyond is not None and reader.head().seq < beyond.seq:
         message = f"entry {beyond.seq} stands beyond the log's head (entry {head.seq}): added past the sequencer."

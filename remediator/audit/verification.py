@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
-from remediator.audit.canonical import NotCanonical, decode, decode_loosely, encode_ascii_into
+from remediator.audit.canonical import NotCanonical, decode, decode_frame, encode_ascii_into
 from remediator.audit.chain import GENESIS, Head
-from remediator.audit.entry import EPOCH, Entry, SealedEntry
+from remediator.audit.entry import EPOCH, Entry, SealedEntry, Written
 from remediator.audit.merkle import Range, leaf_hash
 from remediator.audit.note import Verifier
 from remediator.audit.trust import Finding, Problem, Trusted, trust
@@ -69,6 +70,7 @@ def verify(
     head: Head | None = None,
     now: datetime | None = None,
     origin: str | None = None,
+    strict: bool = False,
 ) -> Verification:
     """Read the log once, in constant memory, and stop at the first entry that is not right.
 
@@ -80,16 +82,18 @@ def verify(
         head: where the database says that the log ends.
         now: when given, entries from later than this (and :data:`TOLERANCE`) are refused.
         origin: of which log the checkpoints must be.
+        strict: also look whether what stands inside an entry's data is spelled canonically. No change to an entry
+            needs this to be found; only who wrote the whole log could have written, say, a key twice.
     """
     latest = rfc3339(now + TOLERANCE) if now else "~"
-    walk = _Walk(trust(checkpoints, keys, origin), start, latest)
+    walk = _Walk(trust(checkpoints, keys, origin), start, latest, strict)
     walk.read(iter(entries))
     walk.end(head)
     return walk.result()
 
 
 class _Walk:
-    def __init__(self, trusted: Trusted, start: Head, latest: str) -> None:
+    def __init__(self, trusted: Trusted, start: Head, latest: str, strict: bool) -> None:
         self.findings, self.remarks = list(trusted.findings), list(trusted.remarks)
         self._due = [point for point in trusted.checkpoints if point.size >= start.seq]
         if len(self._due) < len(trusted.checkpoints):
@@ -100,6 +104,7 @@ class _Walk:
         self._tree = Range.load(start.seq, start.tree)
         self._leaves: list[bytes] = []
         self._latest = latest
+        self._strict = strict
         self._written, self._time = "", EPOCH
         self._backwards = 0
         self._broken = False
@@ -124,13 +129,14 @@ class _Walk:
         """The loop over all entries, written for speed: it only tells which row is not right, not why."""
         seq, leaf, link = self._seq, self._last, self._last.hex()
         written, time, latest, leaves = self._written, self._time, self._latest, self._leaves
-        buffer, instant = bytearray(), datetime.fromisoformat
+        entry: Written[Any]
+        buffer, instant, quick = bytearray(), datetime.fromisoformat, not self._strict
         try:
             for row in rows:
                 canonical = row.canonical
                 digest = sha256(b"\x00" + canonical).digest()
-                if canonical.isascii():
-                    entry = decode_loosely(canonical)
+                if quick and canonical.isascii():
+                    entry = decode_frame(canonical)
                     encode_ascii_into(entry, buffer)
                     if buffer != canonical:
                         return row

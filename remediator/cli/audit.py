@@ -34,7 +34,7 @@ from remediator.audit import (
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
-from remediator.cli.options import format_option
+from remediator.cli.options import config_option, format_option
 from remediator.cli.source import audit_log
 from remediator.clock import SystemClock, parse_duration
 from remediator.errors import AuditError, InputError
@@ -42,9 +42,7 @@ from remediator.errors import AuditError, InputError
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _ANY = click.Path(path_type=Path, exists=True)
 
-_database = click.option(
-    "--db", "database", type=_FILE, envvar="REMEDIATOR_DB", help="The service's SQLite file; it is only read."
-)
+_database = click.option("--db", "database", type=_FILE, help="A SQLite file, without any settings; it is only read.")
 _export = click.option("--export", "exported", type=click.File("rb"), help="An export instead ('-': from a pipe).")
 _archive = click.option(
     "--archive", "archived", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Sealed segments."
@@ -80,28 +78,32 @@ def command() -> None:
 
 
 @command.command("verify")
+@config_option
 @_database
 @_export
 @_archive
 @_checkpoints
 @_keys
 @click.option("--origin", help="Of which log the checkpoints must be.")
+@click.option("--strict", is_flag=True, help="Also check the spelling inside the entries' data (slower).")
 @format_option
 def verify_(
+    config_path: Path,
     database: Path | None,
     exported: IO[bytes] | None,
     archived: Path | None,
     points: tuple[Path, ...],
     keys: tuple[Path, ...],
     origin: str | None,
+    strict: bool,
     format_: str,
 ) -> None:
     """Say whether the log is as it was written, or name the first entry that is not, and what is wrong.
 
     \b
     Examples:
-      remediator audit verify --db state/remediator.db --checkpoints /mnt/other/checkpoints --key audit.key.pub
-      remediator audit export --db state/remediator.db | remediator audit verify --export -
+      remediator audit verify --checkpoints /mnt/other/checkpoints --key audit.key.pub
+      remediator audit export | remediator audit verify --export -
     """
     notes, known = _notes(points), _verifiers(keys)
     if notes and not known:
@@ -109,14 +111,22 @@ def verify_(
     now = SystemClock().now()
     if exported is not None:
         start, rows = export.read(exported)
-        result = verify(rows, notes, known, start=start, now=now, origin=origin)
+        result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
         segments = archive.segments(archived) if archived else []
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
-        with audit_log(database) as reader:
+        with audit_log(database, config_path) as reader:
             result = verify_live(
-                reader, notes, known, start=start, archived=old, archived_to=end.seq, now=now, origin=origin
+                reader,
+                notes,
+                known,
+                start=start,
+                archived=old,
+                archived_to=end.seq,
+                now=now,
+                origin=origin,
+                strict=strict,
             )
     _report(result, format_)
     if not result.ok:
@@ -137,18 +147,20 @@ def _report(result: Verification, format_: str) -> None:
 
 
 @command.command("tail")
+@config_option
 @_database
 @click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
 @format_option
-def tail(database: Path | None, lines: int, format_: str) -> None:
+def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> None:
     """The newest entries."""
-    with audit_log(database) as reader:
+    with audit_log(database, config_path) as reader:
         after = max(0, reader.head().seq - lines)
         for row in reader.entries(after_seq=after):
             _show(row, format_)
 
 
 @command.command("search")
+@config_option
 @_database
 @_run
 @_kind
@@ -158,6 +170,7 @@ def tail(database: Path | None, lines: int, format_: str) -> None:
 @click.argument("text", required=False)
 @format_option
 def search(
+    config_path: Path,
     database: Path | None,
     run: str | None,
     kind: str | None,
@@ -175,7 +188,7 @@ def search(
     """
     wanted = text.lower() if text else None
     found = 0
-    with audit_log(database) as reader:
+    with audit_log(database, config_path) as reader:
         for row in reader.entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
@@ -207,13 +220,14 @@ def _show(row: SealedEntry, format_: str) -> None:
 
 
 @command.command("export")
+@config_option
 @_database
 @_since
 @click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
 @click.option("--output", type=click.File("wb", atomic=True), default="-", help="A file; otherwise standard output.")
-def export_(database: Path | None, since: datetime | None, format_: str, output: IO[bytes]) -> None:
+def export_(config_path: Path, database: Path | None, since: datetime | None, format_: str, output: IO[bytes]) -> None:
     """The log for others. Lines of JSON verify by themselves, also when they begin later (--since)."""
-    with audit_log(database) as reader:
+    with audit_log(database, config_path) as reader:
         start, rows = _from(reader, since)
         if format_ == "jsonl" and start.seq:
             output.write(export.start_line(start))
@@ -246,13 +260,19 @@ def _from(reader: AuditReader, since: datetime | None) -> tuple[Head, Iterator[S
 
 
 @command.command("prove")
+@config_option
 @_database
 @_archive
 @_checkpoints
 @_keys
 @click.argument("entry", type=click.IntRange(1))
 def prove_(
-    database: Path | None, archived: Path | None, points: tuple[Path, ...], keys: tuple[Path, ...], entry: int
+    config_path: Path,
+    database: Path | None,
+    archived: Path | None,
+    points: tuple[Path, ...],
+    keys: tuple[Path, ...],
+    entry: int,
 ) -> None:
     """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
     note = _covering(_notes(points), _verifiers(keys), entry)
@@ -261,7 +281,7 @@ def prove_(
         raise InputError("a proof needs the log from its first entry on; the archive begins later")
     _, old = archive.whole(segments, ())
     hashes, canonical = [], b""
-    with audit_log(database) as reader:
+    with audit_log(database, config_path) as reader:
         for row in chain(old, reader.entries(after_seq=segments[-1].end.seq if segments else 0)):
             hashes.append(row.hash)
             canonical = row.canonical if row.seq == entry else canonical

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,12 +11,15 @@ from urllib.parse import quote
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool
 
 from remediator.audit import Head, SealedEntry
 from remediator.audit.reader import AuditReader
-from remediator.errors import InputError, StoreUnavailable
+from remediator.config import Config
+from remediator.errors import StoreUnavailable
+from remediator.loader import load_config
 from remediator.records import audit as records
+from remediator.service import read_only
 
 
 class DatabaseLog:
@@ -41,16 +45,18 @@ class DatabaseLog:
 
 
 @contextmanager
-def audit_log(database: Path | None) -> Iterator[AuditReader]:
-    """The log in a SQLite file, whether or not a service has it open.
+def audit_log(database: Path | None, config_path: Path) -> Iterator[AuditReader]:
+    """The log in a SQLite file, or else in the database that the settings name; a service may have it open.
 
     Raises:
-        InputError: no file was named.
+        ConfigurationError: no file was named, and the settings cannot be used.
         StoreUnavailable: it cannot be read, or is no remediator's database.
     """
     if database is None:
-        raise InputError("say which database: --db FILE, or the variable REMEDIATOR_DB")
-    engine = sqlalchemy.create_engine(f"sqlite:///file:{quote(str(database.resolve()))}?mode=ro&uri=true")
+        with read_only(load_config(config_path, Config)) as connection:
+            yield DatabaseLog(connection)
+        return
+    engine = sqlalchemy.create_engine("sqlite://", creator=lambda: _open(database), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             yield DatabaseLog(connection)
@@ -58,3 +64,8 @@ def audit_log(database: Path | None) -> Iterator[AuditReader]:
         raise StoreUnavailable(f"{database} cannot be read: {error.orig}") from None
     finally:
         engine.dispose()
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    # not by way of an URL of SQLAlchemy's, which would lose what is special in a file's name
+    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=ro", uri=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import boto3
@@ -18,6 +20,7 @@ from remediator.clock import Clock, SystemClock
 from remediator.notaries import Notary, NotaryError, agree, parse
 
 _HELD = "PreconditionFailed"
+_LAST = 10**20 - 1
 
 
 class S3Notary(Notary):
@@ -53,7 +56,7 @@ class S3Notary(Notary):
         """See :meth:`Notary.publish`. The key depends on the note alone, so a repeated note finds itself there."""
         point = parse(note)
         try:
-            if not agree(await asyncio.to_thread(self._against, point.size), note):
+            if not agree(await asyncio.to_thread(self._newest), note):
                 await asyncio.to_thread(self._put, self._key(point, note), note)
         except (ClientError, BotoCoreError) as error:
             raise NotaryError(f"the bucket {self._bucket} did not take the checkpoint: {error}") from error
@@ -67,8 +70,9 @@ class S3Notary(Notary):
             raise NotaryError(f"the bucket {self._bucket} could not be read: {error}") from error
 
     def _key(self, point: Checkpoint, note: str) -> str:
+        # S3 lists keys in their order only: counting down, the newest comes first and is found without the others
         digest = hashlib.sha256(note.encode()).hexdigest()[:16]
-        return f"{self._prefix}{point.size:020d}-{digest}"
+        return f"{self._prefix}{_LAST - point.size:020d}-{point.size}-{digest}"
 
     def _put(self, key: str, note: str) -> None:
         try:
@@ -86,21 +90,17 @@ class S3Notary(Notary):
             if error.response.get("Error", {}).get("Code") != _HELD:
                 raise
 
-    def _versions(self, after: str = "") -> list[tuple[str, str]]:
-        pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket, Prefix=self._prefix, KeyMarker=after
-        )
-        return sorted((item["Key"], item["VersionId"]) for page in pages for item in page.get("Versions", ()))
+    def _versions(self) -> Iterator[tuple[str, str]]:
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        return ((item["Key"], item["VersionId"]) for page in pages for item in page.get("Versions", ()))
 
     def _read(self, key: str, version: str) -> str:
         answer: dict[str, Any] = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version)
         content: bytes = answer["Body"].read()
         return content.decode("utf-8", "replace")
 
-    def _against(self, size: int) -> list[str]:
-        """The newest note of so many entries or more; keys sort by size, so older ones need not be listed."""
-        found = self._versions(after=f"{self._prefix}{size:020d}")
-        return [self._read(*found[-1])] if found else []
+    def _newest(self) -> list[str]:
+        return [self._read(*found) for found in islice(self._versions(), 1)]
 
     def _all(self) -> list[str]:
-        return [self._read(key, version) for key, version in self._versions()]
+        return [self._read(*found) for found in sorted(self._versions(), reverse=True)]

@@ -264,8 +264,9 @@ def test_time_that_goes_back_is_remarked() -> None:
         lambda raw: raw.replace(b'"v":1}', b'"v":1 }'),
         lambda raw: raw.replace(b'"v":1}', b'"v":2}'),
         lambda raw: raw.replace(b'"v":1}', b'"v":1,"v":1}'),
-        lambda raw: raw.replace(b'"number":4', b'"number":4.0'),
-        lambda raw: raw.replace("ü".encode(), b"\\u00fc"),
+        lambda raw: raw.replace(b'"data":', b'"data":{},"data":'),
+        lambda raw: raw.replace(b"remediator", b"\\u0072emediator"),
+        lambda raw: raw.replace(b'"number":4', b'"number":04'),
         lambda raw: b"null",
         lambda raw: b"",
     ],
@@ -276,6 +277,24 @@ def test_bytes_that_are_not_canonical_are_named(change: Callable[[bytes], bytes]
     assert raw != ROWS[4].canonical
 
     assert _first(check(rechain(ROWS, {5: raw}))) == (Problem.UNREADABLE, 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.replace(b'"number":4', b'"number":4.0'),
+        lambda raw: raw.replace(b'"number":4', b'"number": 4'),
+        lambda raw: raw.replace(b'"number":4', b'"number":5,"number":4'),
+        lambda raw: raw.replace("ü".encode(), b"\\u00fc"),
+        lambda raw: raw.replace("ü".encode(), b"u").replace(b'"tag":""', b'"tag":"\\u0061"'),
+    ],
+)
+def test_spelling_inside_the_data_is_named_when_asked_for(change: Callable[[bytes], bytes]) -> None:
+    """The strict way also refuses data that says the same in other bytes, or says a thing twice."""
+    raw = change(ROWS[4].canonical)
+    assert raw != ROWS[4].canonical
+
+    assert _first(verify(rechain(ROWS, {5: raw}), strict=True)) == (Problem.UNREADABLE, 5)
 
 
 def test_the_first_of_several_wrongs_is_named() -> None:

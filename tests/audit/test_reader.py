@@ -1,0 +1,72 @@
+"""Verifying a log that is being written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+
+import pytest
+
+from remediator.audit import GENESIS, Head, Problem, SealedEntry, seal
+from remediator.audit.reader import verify_live
+from tests.audit.logs import KEYS, START, draft, make, note
+
+pytestmark = pytest.mark.promise(9)
+
+
+class Growing:
+    """A log in memory that grows by an entry whenever it is asked for anything."""
+
+    def __init__(self, rows: list[SealedEntry], head: Head, *, grow: bool = True) -> None:
+        self.rows, self._head, self._grow = rows, head, grow
+
+    def _write(self) -> None:
+        if self._grow:
+            more, self._head = seal(self._head, [draft(self._head.seq)], START)
+            self.rows += more
+
+    def entries(
+        self,
+        after_seq: int = 0,
+        limit: int | None = None,
+        run: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+    ) -> Iterator[SealedEntry]:
+        """See AuditReader."""
+        self._write()
+        return islice((row for row in self.rows if row.seq > after_seq), limit)
+
+    def head(self) -> Head:
+        """See AuditReader."""
+        before = self._head
+        self._write()
+        return before
+
+
+def test_a_log_that_grows_meanwhile_verifies() -> None:
+    """Entries that arrive during the verification are neither missed nor taken for an attack."""
+    rows, head = make(30)
+    result = verify_live(Growing(rows, head), [note(head)], KEYS)
+
+    assert result.ok and result.last == 30
+
+
+def test_entries_beyond_the_head_are_an_attack() -> None:
+    """A row in the table that the sequencer's head does not know, and does not get to know."""
+    rows, head = make(6)
+    [more], _ = seal(head, [draft(50)], START)
+    result = verify_live(Growing([*rows, more], head, grow=False))
+
+    assert (result.findings[0].problem, result.findings[0].seq) == (Problem.REWRITTEN, 7)
+
+
+def test_an_archive_and_the_live_log_are_one() -> None:
+    """Archived entries first, then the live ones that follow them."""
+    rows, head = make(12)
+    live = Growing(rows[6:], head, grow=False)
+
+    assert verify_live(live, [note(head)], KEYS, archived=rows[:6], archived_to=6).ok
+    assert verify_live(Growing([], GENESIS, grow=False)).ok
+    assert not verify_live(live, archived=rows[:5], archived_to=5).ok

@@ -1,0 +1,278 @@
+"""``remediator audit`` as a person or a script meets it: on a database, on an export, with checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from click.testing import CliRunner, Result
+
+from remediator import archive, keyfile
+from remediator.audit import GENESIS, Draft, Kind, Secret
+from remediator.cli.audit import command
+from remediator.stores.migrate import migrate
+from remediator.stores.sequencer import append
+from tests.audit.logs import ORIGIN, SIGNER, START, draft, heads, make, note
+
+pytestmark = pytest.mark.promise(9)
+
+SIZE = 12
+ROWS, HEAD = make(SIZE)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A database as the store writes it, with a log of twelve entries."""
+    path = tmp_path / "remediator's #1.db"
+    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(path)))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        migrate(connection)
+    with engine.connect() as connection:
+        for at in range(0, SIZE, 3):
+            drafts = [draft(number, tag="") for number in range(at, at + 3)]
+            append(connection, drafts, START + timedelta(seconds=at))
+        connection.commit()
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """The public key that checkpoints are signed with."""
+    path = tmp_path / "audit.key.pub"
+    path.write_text(f"# of {ORIGIN}\n{SIGNER.verifier.encode()}\n")
+    return path
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Path:
+    """Checkpoints as a notary keeps them."""
+    path = tmp_path / "checkpoints"
+    path.write_text("\n".join(note(heads(ROWS)[size]) for size in (4, 8, SIZE)))
+    return path
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run a command; errors of ours come back, they are main()'s to print."""
+
+    def invoke(*words: object, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(command, [str(word) for word in words], input=stdin)
+
+    return invoke
+
+
+def _change(database: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        assert connection.execute(statement, values).rowcount > 0
+
+
+def test_a_good_log_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """Status 0, one sentence, and where the log ends."""
+    done = run("verify", "--db", database, "--checkpoints", checkpoints, "--key", key)
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "The audit log verifies: entries 1 to 12 are as they were written, and 3 checkpoints agree.",
+        f"Head: entry 12, hash {HEAD.hash.hex()}, root {HEAD.root().hex()}",
+    ]
+
+
+def _attacks() -> Iterator[tuple[str, str, tuple[object, ...], str, int | None]]:
+    changed = ROWS[4].canonical.replace(b"redis-down", b"redis-pown")
+    yield "content", "UPDATE audit SET canonical = ? WHERE seq = 5", (changed,), "changed", 5
+    yield "hash", "UPDATE audit SET hash = ? WHERE seq = 5", (bytes(32),), "changed", 5
+    yield "drop", "DELETE FROM audit WHERE seq = 5", (), "missing", 5
+    yield "truncate", "DELETE FROM audit WHERE seq > 9", (), "truncated", 10
+    yield "hide", "UPDATE audit SET run_id = 'run-x' WHERE seq = 5", (), "mislabelled", 5
+    yield "time", "UPDATE audit SET at = at + 1 WHERE seq = 5", (), "mislabelled", 5
+    yield "head", "UPDATE audit_head SET seq = 11, tree = ?", (heads(ROWS)[11].tree,), "rewritten", 11
+    back = heads(ROWS)[11]
+    yield "beyond", "UPDATE audit_head SET seq = 11, hash = ?, tree = ?", (back.hash, back.tree), "rewritten", 12
+    yield "everything", "DELETE FROM audit", (), "truncated", 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "problem", "seq"), [a[1:] for a in _attacks()], ids=[a[0] for a in _attacks()]
+)
+def test_an_attack_on_the_database_is_named(
+    run: Run, database: Path, statement: str, values: tuple[object, ...], problem: str, seq: int
+) -> None:
+    """Whoever edits the tables is found, without any checkpoint: status 1, the entry, and what is wrong."""
+    _change(database, statement, *values)
+    text, said = run("verify", "--db", database, "--strict"), run("verify", "--db", database, "--format", "json")
+    found = json.loads(said.stdout)
+
+    assert (text.exit_code, said.exit_code) == (1, 1)
+    assert text.stdout.startswith("The audit log does not verify: ")
+    assert found["ok"] is False
+    assert (found["findings"][0]["problem"], found["findings"][0]["seq"]) == (problem, seq)
+
+
+def test_an_old_copy_of_the_database_is_found_by_checkpoints(
+    run: Run, database: Path, checkpoints: Path, key: Path
+) -> None:
+    """Tables and head set back together: only what is kept elsewhere shows it."""
+    old = heads(ROWS)[6]
+    _change(database, "DELETE FROM audit WHERE seq > 6")
+    _change(database, "UPDATE audit_head SET seq = 6, hash = ?, tree = ?", old.hash, old.tree)
+    done = run("verify", "--db", database, "--checkpoints", checkpoints, "--key", key)
+
+    assert run("verify", "--db", database).exit_code == 0
+    assert done.exit_code == 1 and "entries 7 to 12 are missing" in done.stdout and "old copy" in done.stdout
+
+
+def test_an_export_is_verified_without_the_database(
+    run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
+) -> None:
+    """What export wrote, verify takes, from a file or a pipe; a changed byte is found."""
+    run("export", "--db", database, "--output", tmp_path / "log.jsonl")
+    content = (tmp_path / "log.jsonl").read_bytes()
+    database.unlink()
+
+    assert run("verify", "--export", tmp_path / "log.jsonl", "--checkpoints", checkpoints, "--key", key).exit_code == 0
+    assert run("verify", "--export", "-", stdin=content).exit_code == 0
+    done = run("verify", "--export", "-", stdin=content.replace(b"reason 4", b"reason 5"))
+    assert done.exit_code == 1 and "entry 5 was changed" in done.stdout
+
+
+def test_an_export_that_begins_later_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """--since keeps what is needed to go on from there, and later checkpoints agree."""
+    part = run("export", "--db", database, "--since", "2026-03-01T03:00:06Z").stdout_bytes
+    done = run("verify", "--export", "-", "--checkpoints", checkpoints, "--key", key, "--format", "json", stdin=part)
+
+    assert (json.loads(done.stdout)["first"], json.loads(done.stdout)["checkpoints"]) == (7, [8, 12])
+    assert run("export", "--db", database, "--since", "1s").stdout_bytes.startswith(b'{"start":{"seq":12,')
+
+
+def test_archive_and_database_verify_together(
+    run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
+) -> None:
+    """After entries moved to the archive, the live log alone does not verify; with the archive it does."""
+    archive.write(tmp_path / "archive", GENESIS, ROWS[:6], heads(ROWS)[6])
+    _change(database, "DELETE FROM audit WHERE seq <= 6")
+    both = ("verify", "--db", database, "--archive", tmp_path / "archive", "--checkpoints", checkpoints, "--key", key)
+
+    assert run("verify", "--db", database).exit_code == 1
+    assert run(*both).exit_code == 0
+    _change(database, "DELETE FROM audit WHERE seq = 7")
+    assert "entry 7 is missing" in run(*both).stdout
+
+
+def test_a_proof_convinces_without_the_log(
+    run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
+) -> None:
+    """prove writes what check believes; another key, or a changed file, it does not."""
+    proof = tmp_path / "entry.tlog-proof"
+    made = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
+    proof.write_text(made.stdout)
+    stranger = tmp_path / "stranger.pub"
+    keyfile.create(tmp_path / "stranger", ORIGIN)
+    checked = run("check", "--key", key, proof)
+
+    assert (made.exit_code, checked.exit_code) == (0, 0)
+    assert checked.stdout.startswith(f"The proof holds: this is entry 7 of the log {ORIGIN}.\n")
+    assert ROWS[6].canonical.decode() in checked.stdout
+    assert json.loads(run("check", "--key", key, "--format", "json", proof).stdout)["entry"]["seq"] == 7
+    assert run("check", "--key", stranger, proof).exit_code == 1
+    proof.write_text(made.stdout.replace("index 6", "index 5"))
+    assert run("check", "--key", key, proof).exit_code == 1
+
+
+def test_no_proof_is_made_of_a_log_that_was_changed(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """Status 1, and nothing on standard output that somebody could take for a proof."""
+    _change(database, "UPDATE audit SET hash = ? WHERE seq = 3", bytes(32))
+    done = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
+
+    assert done.exit_code == 1 and done.stdout == "" and "does not verify" in done.stderr
+
+
+def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
+    """The newest, or those that match all conditions; as lines of text, or of JSON that verify."""
+    lines = run("tail", "--db", database, "-n", "3").stdout.splitlines()
+    found = run("search", "--db", database, "--run", "run-2", "--format", "json", "REASON 8").stdout.splitlines()
+
+    assert [line.split()[0] for line in lines] == ["10", "11", "12"]
+    assert "2026-03-01T03:00:09Z" in lines[0] and "redis-down" in lines[0]
+    assert [json.loads(line)["seq"] for line in found] == [9]
+    assert run("search", "--db", database, "--kind", ROWS[4].kind).stdout.split()[0] == "5"
+    assert run("search", "--db", database, "--since", "2026-03-01T03:00:09Z").stdout.count("\n") == 3
+    assert run("search", "--db", database, "--actor", "nobody").stdout == ""
+    assert run("search", "--db", database, "--limit", "2").stdout.count("\n") == 2
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(run: Run, database: Path) -> None:
+    """Escape sequences and line breaks in labels are shown as what they are not."""
+    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(database)))
+    with engine.connect() as connection:
+        evil = Draft(Kind.EVIDENCE, "alertmanager", reason="\x1b[2J\nok\u202e", data={"x": Secret("hunter2")})
+        append(connection, [evil], START)
+        connection.commit()
+    engine.dispose()
+    [line] = run("tail", "--db", database, "-n", "1").stdout.splitlines()
+
+    assert line.isprintable() and "hunter2" not in line and "[redacted]" in line
+
+
+def test_csv_and_ocsf_are_for_other_tools(run: Run, database: Path) -> None:
+    """A table with a header, and one event a line."""
+    table = list(csv.DictReader(io.StringIO(run("export", "--db", database, "--format", "csv").stdout, newline="")))
+    events = [json.loads(line) for line in run("export", "--db", database, "--format", "ocsf").stdout.splitlines()]
+
+    assert [row["hash"] for row in table] == [row.hash.hex() for row in ROWS]
+    assert [event["metadata"]["uid"] for event in events] == [row.hash.hex() for row in ROWS]
+
+
+def test_it_is_only_read(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """No command changes a byte of the database."""
+    before = database.read_bytes()
+    for words in (
+        ["verify"],
+        ["tail"],
+        ["search"],
+        ["export"],
+        ["prove", "--checkpoints", checkpoints, "--key", key, "3"],
+    ):
+        assert run(words[0], "--db", database, *words[1:]).exit_code == 0
+
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--db", "nothing.db"],
+        ["verify", "--db", "{db}", "--checkpoints", "{points}"],
+        ["verify", "--db", "{db}", "--checkpoints", "nowhere"],
+        ["search", "--db", "{db}", "--since", "yesterday"],
+        ["search", "--db", "{db}", "--kind", "no.such"],
+        ["check", "{points}"],
+        ["prove", "--db", "{db}", "zero"],
+    ],
+)
+def test_wrong_usage_has_status_2(run: Run, database: Path, checkpoints: Path, words: list[str]) -> None:
+    """Files that are not there, keys that are missing, words that mean nothing."""
+    done = run(*(word.format(db=database, points=checkpoints) for word in words))
+
+    assert done.exit_code == 2, done.output
+
+
+def test_what_cannot_be_read_is_told(run: Run, tmp_path: Path, database: Path) -> None:
+    """A file that is no database, a damaged one, none at all: an error of ours, which main() says with status 3."""
+    (tmp_path / "plain").write_text("plain text, and long enough to be looked at" * 100)
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "plain", tmp_path / "empty"):
+        error = run("verify", "--db", path).exception
+        assert type(error).__name__ == "StoreUnavailable" and str(path) in str(error)
+    assert type(run("verify", "--config", tmp_path / "missing.yaml").exception).__name__ == "ConfigurationError"
