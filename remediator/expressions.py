@@ -1,7 +1,7 @@
 """Conditions in playbooks: CEL, the Common Expression Language. No I/O, no loops without end; not Jinja, not Python.
 
-A condition speaks of four things: ``evidence.<id>``, ``steps.<id>``, ``params.<name>`` and ``target``. It is true, false
-or *unknown*: what it names was not seen, or cannot be compared. Unknown is never taken for false.
+A condition speaks of four things: ``evidence.<id>``, ``steps.<id>``, ``params.<name>`` and ``target``. It is true,
+false or *unknown*: what it names was not seen, or cannot be compared. Unknown is never taken for false.
 
 The library (the CEL project's own, in C++) is loaded when the first condition is compiled, and only :func:`_program`
 and :func:`_result` know it.

@@ -377,7 +377,7 @@ class Include(Strict):
 
 
 class Fragment(Strict):
-    """Parts that several playbooks share: deep-merged under a playbook by ``use``, put into its lists by ``include``."""
+    """Parts that playbooks share: deep-merged under a playbook by ``use``, put into its lists by ``include``."""
 
     apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
     kind: Literal["Fragment"]
