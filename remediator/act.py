@@ -79,25 +79,29 @@ async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[
     if step.when is None:
         return True, ""
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
-    answer = expressions.evaluate(step.when, _variables(run, seen, tried))
-    if answer is None:
-        return False, f"whether {step.when!r} holds cannot be told from the evidence"
+    platform = engine.book.service(run).platform.kind
+    answer = expressions.compile(step.when).evaluate(_variables(run, platform, seen, tried))
+    if isinstance(answer, expressions.Unknown):
+        return False, f"whether {step.when!r} holds cannot be told: {answer.reason}"
     return answer, f"{step.when!r} does not hold"
 
 
-def _variables(run: Run, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapping[str, Any]:
+def _variables(run: Run, platform: str, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapping[str, Any]:
     """What a condition can speak of; later evidence of the same name replaces earlier."""
     return {
         "params": _plan(run).parameters,
-        "evidence": {
-            item.name: {"ok": item.status == "ok", "status": item.status, "facts": item.facts, "summary": item.summary}
-            for item in seen
-        },
+        "evidence": {item.name: _evidence(item) for item in seen},
         "steps": {
             item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
         },
-        "target": {"name": run.target},
+        "target": {"name": run.target, "platform": platform},
     }
+
+
+def _evidence(item: Seen) -> Mapping[str, Any]:
+    """What could not be seen has no ``ok``, so that a condition on it is unknown and not false."""
+    known = {"status": item.status, "facts": item.facts, "summary": item.summary}
+    return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}
 
 
 async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:

@@ -3,6 +3,7 @@
 RemediatorError
 ├── InputError                what a person or a peer gave us is wrong; carries findings with places
 │   ├── PayloadError          a webhook body that is not Alertmanager's version 4
+│   ├── SyntaxMistake         a matcher, pattern or condition that cannot be read; says at which column
 │   └── ConfigurationError    a playbook, inventory or settings file that cannot be used
 ├── ClientError               a server that we asked did not give a usable answer
 │   ├── Unreachable           no connection: nothing was asked, nothing happened
@@ -39,6 +40,22 @@ class PayloadError(InputError):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class SyntaxMistake(InputError):
+    """A matcher, pattern or condition that cannot be read.
+
+    Args:
+        message: what is wrong, without the place.
+        column: where, counted from 1 within the text.
+        hint: how to mend it; may be empty.
+    """
+
+    def __init__(self, message: str, column: int, hint: str = "") -> None:
+        super().__init__(f"{message} (column {column})" + (f"; {hint}" if hint else ""))
+        self.message = message
+        self.column = column
+        self.hint = hint
 
 
 class ConfigurationError(InputError):

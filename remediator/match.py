@@ -2,56 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from remediator.matchers import Operator
 from remediator.playbook import Playbook
+
+_ALERTNAME = "alertname"
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A condition of a playbook that an alert does not fulfil."""
+
+    label: str
+    wanted: str
+    """The condition, as the playbook writes it."""
+    found: str | None
+    """The alert's label; None if it has none."""
+
+    def __str__(self) -> str:
+        found = f"is {self.found!r}" if self.found is not None else "is not there"
+        return f"{self.wanted}, but {self.label} {found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a playbook is for an alert, or is not."""
+
+    playbook: Playbook
+    unmet: tuple[Unmet, ...]
+    note: str = ""
+    """What keeps it from matching although every condition holds."""
+
+    @property
+    def matches(self) -> bool:
+        """Whether the playbook is for the alert."""
+        return not self.unmet and not self.note
 
 
 class Index:
-    """Playbooks by the label equalities that they ask for; only those whose equality holds are looked at."""
+    """Playbooks by a label that they ask for, so that only those are looked at whose label an alert has.
 
-    def __init__(self, playbooks: Iterable[Playbook]) -> None:
-        self._by_label: dict[str, dict[str, list[Playbook]]] = {}
+    Each playbook stands under the rarest of its conditions that can be listed (``=`` and plain alternatives in
+    ``=~``), else under the beginning of a regular expression, else among the few that are tried for every alert.
+
+    Args:
+        playbooks: those in force.
+        watchdog: the alertname that proves that alerts arrive; it is never matched, whatever a playbook says.
+    """
+
+    def __init__(self, playbooks: Iterable[Playbook], watchdog: str = "Watchdog") -> None:
+        self.playbooks = tuple(playbooks)
+        self.watchdog = watchdog
+        self._by_value: dict[str, dict[str, list[Playbook]]] = {}
+        self._by_prefix: dict[str, dict[str, list[Playbook]]] = {}
+        self._lengths: dict[str, tuple[int, ...]] = {}
         self._others: list[Playbook] = []
-        for playbook in playbooks:
-            self._place(playbook)
+        common = Counter(pair for playbook in self.playbooks for pair in _pairs(playbook))
+        for playbook in self.playbooks:
+            self._place(playbook, common)
+        for label, prefixes in self._by_prefix.items():
+            self._lengths[label] = tuple(sorted({len(prefix) for prefix in prefixes}))
 
-    def _place(self, playbook: Playbook) -> None:
-        if playbook.match.alertname:
-            for name in playbook.match.alertname:
-                self._by_label.setdefault("alertname", {}).setdefault(name, []).append(playbook)
+    def _place(self, playbook: Playbook, common: Counter[tuple[str, str]]) -> None:
+        choices = dict(_choices(playbook))
+        if choices:
+            label = min(choices, key=lambda name: max(common[name, value] for value in choices[name]))
+            for value in choices[label]:
+                self._by_value.setdefault(label, {}).setdefault(value, []).append(playbook)
             return
-        for matcher in playbook.match.parsed:
-            if matcher.operator is Operator.EQUAL and matcher.value:
-                self._by_label.setdefault(matcher.name, {}).setdefault(matcher.value, []).append(playbook)
-                return
+        prefixes = {matcher.name: matcher.prefix for matcher in playbook.match.parsed if matcher.prefix}
+        if prefixes:
+            label = max(prefixes, key=lambda name: len(prefixes[name]))
+            self._by_prefix.setdefault(label, {}).setdefault(prefixes[label], []).append(playbook)
+            return
         self._others.append(playbook)
 
     def match(self, labels: Mapping[str, str]) -> list[Playbook]:
         """Those whose every condition holds, in the order of their names."""
-        found = [
-            playbook
-            for label, values in self._by_label.items()
-            for playbook in values.get(labels.get(label, ""), ())
-            if _holds(playbook, labels)
-        ]
-        found += [playbook for playbook in self._others if _holds(playbook, labels)]
-        return sorted(found, key=lambda playbook: playbook.name)
+        if labels.get(_ALERTNAME) == self.watchdog:
+            return []
+        found = [playbook for playbook in self._candidates(labels) if _holds(playbook, labels)]
+        if len(found) > 1:
+            found.sort(key=lambda playbook: playbook.name)
+        return found
+
+    def _candidates(self, labels: Mapping[str, str]) -> Iterator[Playbook]:
+        for label, value in labels.items():
+            if (values := self._by_value.get(label)) is not None:
+                yield from values.get(value, ())
+            if (prefixes := self._by_prefix.get(label)) is not None:
+                for length in self._lengths[label]:
+                    yield from prefixes.get(value[:length], ()) if length <= len(value) else ()
+        yield from self._others
+
+    def explain(self, labels: Mapping[str, str]) -> list[Explanation]:
+        """For every playbook, each condition that the alert does not fulfil; in the order of their names."""
+        note = f"{self.watchdog} only proves that alerts arrive" if labels.get(_ALERTNAME) == self.watchdog else ""
+        return explain(self.playbooks, labels, note)
+
+
+def explain(playbooks: Sequence[Playbook], labels: Mapping[str, str], note: str = "") -> list[Explanation]:
+    """Why each playbook is for an alert with these labels, or is not; in the order of their names."""
+    ordered = sorted(playbooks, key=lambda playbook: playbook.name)
+    return [Explanation(playbook, tuple(_unmet(playbook, labels)), note) for playbook in ordered]
+
+
+def _unmet(playbook: Playbook, labels: Mapping[str, str]) -> Iterator[Unmet]:
+    names = playbook.match.alertname
+    if len(names) > 1 and labels.get(_ALERTNAME) not in names:
+        yield Unmet(_ALERTNAME, f"{_ALERTNAME} is one of {', '.join(names)}", labels.get(_ALERTNAME))
+    for matcher in playbook.match.parsed:
+        if not matcher.matches(labels):
+            yield Unmet(matcher.name, str(matcher), labels.get(matcher.name))
 
 
 def _holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
+    names = playbook.match.alertname
+    if len(names) > 1 and labels.get(_ALERTNAME) not in names:
+        return False
     return all(matcher.matches(labels) for matcher in playbook.match.parsed)
 
 
-def explain(playbooks: Sequence[Playbook], labels: Mapping[str, str]) -> dict[str, list[str]]:
-    """For each playbook, the conditions that do not hold; empty for those that match."""
-    return {playbook.name: _missing(playbook, labels) for playbook in playbooks}
+def _choices(playbook: Playbook) -> Iterator[tuple[str, frozenset[str]]]:
+    """Labels of which one of these values is needed; the empty value would mean "not there" and is no help."""
+    if playbook.match.alertname:
+        yield _ALERTNAME, frozenset(playbook.match.alertname)
+    for matcher in playbook.match.parsed:
+        if matcher.literals and "" not in matcher.literals:
+            yield matcher.name, matcher.literals
 
 
-def _missing(playbook: Playbook, labels: Mapping[str, str]) -> list[str]:
-    missing = [str(matcher) for matcher in playbook.match.parsed if not matcher.matches(labels)]
-    names = playbook.match.alertname
-    if len(names) > 1 and labels.get("alertname") not in names:
-        missing.insert(0, f"alertname is one of {', '.join(names)}")
-    return missing
+def _pairs(playbook: Playbook) -> Iterator[tuple[str, str]]:
+    for label, values in _choices(playbook):
+        for value in values:
+            yield label, value

@@ -1,4 +1,10 @@
-"""Alertmanager's label matchers: ``=``, ``!=``, ``=~``, ``!~``; regular expressions are RE2 and fully anchored."""
+"""Alertmanager's label matchers: ``=``, ``!=``, ``=~``, ``!~``; regular expressions are RE2 and fully anchored.
+
+They are read as Alertmanager reads them since 0.27 (its *fallback* mode): a plain label name takes the classic
+escapes in its value (``\\\\``, ``\\"`` and ``\\n``; any other backslash stands for itself, so that ``=~"web\\d+"``
+works), a quoted name or one in UTF-8 takes those of Go. Only what its two parsers could read differently is refused:
+a value without quotes that holds quotes, braces, commas, operators or backslashes.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import re2
 
-from remediator.errors import InputError
+from remediator.errors import SyntaxMistake
 
 
 class Operator(StrEnum):
@@ -22,7 +29,7 @@ class Operator(StrEnum):
     NOT_MATCHES = "!~"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Matcher:
     """One comparison. A label that an alert does not have counts as empty, as everywhere in Prometheus."""
 
@@ -37,58 +44,209 @@ class Matcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels is meant."""
-        found = labels.get(self.name, "")
+        return self.accepts(labels.get(self.name, ""))
+
+    def accepts(self, value: str) -> bool:
+        """Whether the label may have this value; the empty one stands for "is not there"."""
         match self.operator:
             case Operator.EQUAL:
-                return found == self.value
+                return value == self.value
             case Operator.NOT_EQUAL:
-                return found != self.value
+                return value != self.value
             case Operator.MATCHES:
-                return self._pattern.fullmatch(found) is not None
+                return self._pattern.fullmatch(value) is not None
             case Operator.NOT_MATCHES:
-                return self._pattern.fullmatch(found) is None
+                return self._pattern.fullmatch(value) is None
+
+    @cached_property
+    def literals(self) -> frozenset[str] | None:
+        """The only values that it accepts, if they can be listed: of ``=``, and of ``=~`` with plain alternatives."""
+        if self.operator is Operator.EQUAL:
+            return frozenset({self.value})
+        if self.operator is Operator.MATCHES and _PLAIN.fullmatch(self.value):
+            return frozenset(_ESCAPED.sub(r"\1", option) for option in self.value.split("|"))
+        return None
+
+    @cached_property
+    def prefix(self) -> str:
+        """What every value that it accepts begins with; empty if that cannot be told."""
+        if self.operator is Operator.EQUAL:
+            return self.value
+        if self.operator is not Operator.MATCHES:
+            return ""
+        try:
+            low, high = self._pattern.possiblematchrange(64)
+        except re2.error:  # anything may match
+            return ""
+        return _common(low.decode("utf-8", "ignore"), high.decode("utf-8", "ignore"))
 
     def __str__(self) -> str:
-        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'{self.name}{self.operator}"{escaped}"'
-
-
-_SYNTAX = re.compile(
-    r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<name>[^\s!=~"{},]+))\s*(?P<operator>=~|!~|!=|=)\s*'
-    r'(?:"(?P<value>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"{},]*))\s*'
-)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+        name = self.name if _CLASSIC_NAME.fullmatch(self.name) else f'"{_quoted(self.name)}"'
+        return f'{name}{self.operator}"{_quoted(self.value)}"'
 
 
 def parse_matcher(text: str) -> Matcher:
     """``severity=~"critical|warning"`` as a matcher.
 
     Raises:
-        InputError: not a matcher; the message shows how one is written.
+        SyntaxMistake: not a matcher; says at which column, and how to write it.
     """
-    match = _SYNTAX.fullmatch(text)
-    if match is None:
-        raise InputError(f'{text!r} is not a matcher; write it like severity="critical" or env=~"prod|demo"')
-    quoted, value = match["quoted"], match["value"]
-    name = match["name"] if quoted is None else _unescape(quoted)
-    return Matcher(name, Operator(match["operator"]), match["bare"] if value is None else _unescape(value))
+    return _Reader(text).matcher()
 
 
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], text)
+def compile_pattern(pattern: str, column: int = 1) -> Any:
+    """An RE2 pattern: linear time and bounded memory, whatever the input.
 
-
-_QUIET = re2.Options()
-_QUIET.log_errors = False
-
-
-def compile_pattern(pattern: str) -> Any:
-    """An RE2 pattern: linear time, whatever the input.
+    Args:
+        pattern: the regular expression.
+        column: of the text that it stands in, for the error.
 
     Raises:
-        InputError: RE2 does not take it.
+        SyntaxMistake: RE2 does not take it.
     """
     try:
-        return re2.compile(pattern, options=_QUIET)
+        return re2.compile(pattern, options=_OPTIONS)
     except re2.error as error:
-        raise InputError(f"{pattern!r} is not a regular expression that RE2 takes: {error}") from None
+        raised = error.args[0] if error.args else b""
+        reason = raised.decode("utf-8", "replace") if isinstance(raised, bytes) else str(raised)
+    except UnicodeEncodeError:
+        reason = "it is not valid Unicode"
+    hint = "RE2 has no look-ahead, no look-behind and no back-references" if _NOT_RE2.search(pattern) else ""
+    raise SyntaxMistake(f"{pattern!r} is not a regular expression that RE2 takes: {reason}", column, hint)
+
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")
+_PLAIN = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^\w\s]|\|)*")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_RESERVED = "{}!=~,\\\"'`"
+_CLASSIC_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
+_GO_ESCAPES = {**_CLASSIC_ESCAPES, "a": "\a", "b": "\b", "f": "\f", "r": "\r", "t": "\t", "v": "\v"}
+_GO_NUMBERS = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})")
+_SURPRISES = {"==": "=", "~=": "=~", "=!": "!=", "~!": "!~", "<>": "!="}
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _common(low: str, high: str) -> str:
+    length = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return low[:length]
+
+
+class _Reader:
+    """Reads one matcher from left to right; ``at`` is the place of the next character, counted from 0."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def matcher(self) -> Matcher:
+        name, classic = self._name()
+        operator = self._operator()
+        self._space()
+        place = self.at
+        value = self._value(classic)
+        self._end()
+        if operator in (Operator.MATCHES, Operator.NOT_MATCHES):
+            compile_pattern(value, place + 1)
+        return Matcher(name, operator, value)
+
+    def _name(self) -> tuple[str, bool]:
+        self._space()
+        if self._next() == '"':
+            name = self._string(_GO_ESCAPES, numbers=True)
+            classic = False
+        else:
+            name = self._word()
+            classic = _CLASSIC_NAME.fullmatch(name) is not None
+        if not name:
+            raise self._mistake("a label's name is missing" if self.text.strip() else "the matcher is empty")
+        return name, classic
+
+    def _operator(self) -> Operator:
+        self._space()
+        run = re.match(r"[=!~<>]*", self.text[self.at :])
+        found = run.group() if run else ""
+        if found not in tuple(Operator):
+            better = _SURPRISES.get(found, "=, !=, =~ or !~")
+            said = f"{found!r} is no operator" if found else "an operator is missing"
+            raise self._mistake(said, f"write {better}" if found else f"write one of {better}")
+        self.at += len(found)
+        return Operator(found)
+
+    def _value(self, classic: bool) -> str:
+        if self._next() == '"':
+            return self._string(_CLASSIC_ESCAPES if classic else _GO_ESCAPES, numbers=not classic, lax=classic)
+        value = self._word()
+        if not value:
+            hint = 'an absent label is written name=""' if not self._next() else ""
+            raise self._mistake("a value is missing", hint or self._quote_hint())
+        if self._next() and self._next() in _RESERVED and self._next() != ",":
+            raise self._mistake(f"{self._next()!r} in a value without quotes", "put the value into double quotes")
+        return value
+
+    def _string(self, escapes: Mapping[str, str], numbers: bool, lax: bool = False) -> str:
+        start, out = self.at, []
+        self.at += 1
+        while (character := self._next()) != '"':
+            if not character:
+                self.at = start
+                raise self._mistake("this quote is never closed")
+            self.at += 1
+            out.append(character if character != "\\" else self._escape(escapes, numbers, lax))
+        self.at += 1
+        return "".join(out)
+
+    def _escape(self, escapes: Mapping[str, str], numbers: bool, lax: bool) -> str:
+        character = self._next()
+        number = _GO_NUMBERS.match(self.text, self.at) if numbers else None
+        if number is not None:
+            return self._numbered(number)
+        if character in escapes:
+            self.at += 1
+            return escapes[character]
+        if lax:
+            return "\\"  # and the character after it is read as any other
+        raise self._mistake(f"'\\{character}' is no escape", "write a backslash as \\\\")
+
+    def _numbered(self, number: re.Match[str]) -> str:
+        wide = number[2] or number[3]
+        code = int(wide or number[1], 16) if wide or number[1] else int(number[4], 8)
+        if code > (0x10FFFF if wide else 0x7F) or 0xD800 <= code <= 0xDFFF:
+            raise self._mistake(f"'\\{number.group()}' is no character", "write the character itself")
+        self.at = number.end()
+        return chr(code)
+
+    def _word(self) -> str:
+        start = self.at
+        while (character := self._next()) and not character.isspace() and character not in _RESERVED:
+            self.at += 1
+        return self.text[start : self.at]
+
+    def _end(self) -> None:
+        self._space()
+        if self._next() == ",":
+            raise self._mistake("a second matcher after a comma", "write one matcher to an entry of the list")
+        if self._next():
+            raise self._mistake(f"unexpected {self.text[self.at :]!r} after the matcher", self._quote_hint())
+
+    def _quote_hint(self) -> str:
+        if self._next() in ("'", "`"):
+            return "values are quoted with double quotes"
+        return "a value with spaces or signs stands in double quotes"
+
+    def _space(self) -> None:
+        while self._next() and self._next().isspace():
+            self.at += 1
+
+    def _next(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def _mistake(self, message: str, hint: str = "") -> SyntaxMistake:
+        if self._next() == "{":
+            hint = "write each matcher as an entry of the list, without braces"
+        return SyntaxMistake(message, self.at + 1, hint or 'write it like severity="critical" or env=~"prod|demo"')

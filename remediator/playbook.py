@@ -1,57 +1,66 @@
-"""Playbooks as authors write them: match → guards → approval → diagnose → steps → verify → escalate."""
+"""Playbooks as authors write them: match → guards → approval → diagnose → steps → verify → escalate.
+
+The descriptions of the fields are the reference: the JSON Schema and the documentation are made from them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from remediator import expressions
-from remediator.clients.endpoint import Duration
-from remediator.errors import InputError
+from remediator.clock import parse_duration
+from remediator.errors import InputError, SyntaxMistake
+from remediator.fields import Duration, Mistake, PositiveDuration, Strict, raise_all
 from remediator.matchers import Matcher, Operator, compile_pattern, parse_matcher
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+ParameterType = Literal["string", "integer", "number", "boolean", "duration", "service"]
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+def _checked(read: Callable[[str], Any], rule: str) -> Any:
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except SyntaxMistake as error:
+            raise Mistake(error.message, column=error.column, hint=error.hint, rule=rule) from None
+        return text
 
-
-def _said(check: Any, value: str) -> str:
-    try:
-        check(value)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    return value
+    return AfterValidator(check)
 
 
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class Match(_Block):
-    """Which alerts are meant; everything given must hold."""
+MatcherText = Annotated[str, _checked(parse_matcher, "bad-matcher")]
+Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
+ConditionText = Annotated[str, _checked(expressions.compile, "bad-condition")]
+
+
+class Match(Strict):
+    """Which alerts are meant. Everything that is given must hold."""
 
     alertname: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Shorthand: one alertname, or several of which one must be the alert's."
+        default=(), description="Shorthand: one alertname, or a list of which one must be the alert's."
     )
-    matchers: tuple[str, ...] = Field(default=(), description="Alertmanager matchers, all of which must hold.")
-
-    @field_validator("matchers")
-    @classmethod
-    def _parse(cls, matchers: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_said(parse_matcher, matcher) for matcher in matchers)
+    matchers: tuple[MatcherText, ...] = Field(
+        default=(),
+        description='Alertmanager matchers, such as severity="critical" or env=~"prod|demo"; all must hold. '
+        "Regular expressions are RE2 and match the whole value; a label that is not there counts as empty.",
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Match:
         if not self.alertname and not self.matchers:
-            raise ValueError("match: give alertname or matchers; nothing would match everything")
+            raise Mistake("match says nothing, so it would take every alert", hint="give alertname or matchers")
         return self
 
     @cached_property
@@ -61,43 +70,103 @@ class Match(_Block):
         return named + tuple(parse_matcher(matcher) for matcher in self.matchers)
 
 
-class Parameter(_Block):
+_OPTIONS: dict[str, frozenset[str]] = {
+    "pattern": frozenset({"string"}),
+    "max_length": frozenset({"string"}),
+    "minimum": frozenset({"integer", "number"}),
+    "maximum": frozenset({"integer", "number"}),
+    "enum": frozenset({"string", "integer", "number"}),
+}
+
+
+class Parameter(Strict):
     """A declared, validated value: the only door through which a label comes in."""
 
-    label: str | None = Field(default=None, description="The label that it is taken from.")
-    value: Any = Field(default=None, description="Or a constant.")
-    type: Literal["string", "integer", "number", "boolean", "duration", "service"] = "string"
-    pattern: str | None = Field(default=None, description="RE2; the whole value must match.")
-    enum: tuple[Any, ...] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    max_length: int = Field(default=200, ge=1, le=10_000)
-    default: Any = Field(default=None, description="Used when the label is absent; without it the label is required.")
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        return pattern if pattern is None else _said(compile_pattern, pattern)
+    label: str | None = Field(default=None, min_length=1, description="The alert's label that it is taken from.")
+    value: Any = Field(default=None, description="Or a constant, instead of a label.")
+    type: ParameterType = Field(
+        default="string",
+        description="What the label must hold. A service must be one of the inventory; a string has no control "
+        "characters and does not begin with '-'.",
+    )
+    pattern: Pattern | None = Field(default=None, description="RE2; the whole of a string must match it.")
+    enum: tuple[str | int | float, ...] | None = Field(default=None, min_length=1, description="The allowed values.")
+    minimum: float | None = Field(default=None, description="The least number allowed.")
+    maximum: float | None = Field(default=None, description="The greatest number allowed.")
+    max_length: int = Field(default=200, ge=1, le=10_000, description="Most characters of a string.")
+    default: Any = Field(
+        default=None,
+        description="Used where the alert has no such label; without a default the label is required, and an alert "
+        "without it goes to people.",
+    )
+    description: str = Field(default="", description="What it is, for people.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Parameter:
-        if (self.label is None) == (self.value is None):
-            raise ValueError("give either label or value")
+    def _consistent(self) -> Parameter:
+        raise_all(tuple(self._mistakes()))
         return self
 
+    def _mistakes(self) -> Iterator[Mistake]:
+        if (self.label is None) == (self.value is None):
+            both = "both label and value are given" if self.label else "neither label nor value is given"
+            yield Mistake(both, hint="take it from a label, or give a constant value")
+        if self.value is not None and self.default is not None:
+            yield Mistake("a constant needs no default", ("default",))
+        for option, types in _OPTIONS.items():
+            if option in self.model_fields_set and getattr(self, option) is not None and self.type not in types:
+                hint = f"it goes with {' and '.join(sorted(types))}"
+                yield Mistake(f"{option} does not go with type {self.type}", (option,), hint=hint)
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            yield Mistake(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}", ("minimum",))
+        yield from self._untyped()
 
-class Off(_Block):
+    def _untyped(self) -> Iterator[Mistake]:
+        for option, value in (("value", self.value), ("default", self.default)):
+            if value is not None and not is_a(self.type, value):
+                yield Mistake(f"{_shown(value)} is not a {self.type}", (option,), rule="bad-default")
+        for at, value in enumerate(self.enum or ()):
+            if not is_a(self.type, value):
+                yield Mistake(f"{_shown(value)} is not a {self.type}", ("enum", at), rule="bad-default")
+
+
+def is_a(kind: ParameterType, value: Any) -> bool:
+    """Whether an author's own value, a default or a constant, is of a parameter type."""
+    match kind:
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "boolean":
+            return isinstance(value, bool)
+        case "duration":
+            return isinstance(value, str) and _is_duration(value)
+    return isinstance(value, str)
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except InputError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:60]
+
+
+class Off(Strict):
     """A guard that is switched off, and why."""
 
-    guard: str
-    reason: str = Field(min_length=5)
+    guard: str = Field(description="The guard's id.")
+    reason: str = Field(min_length=5, description="Why this is safe, for whoever reads the audit log.")
 
 
-class Guards(_Block):
-    """Settings of guards by name; all guards are on, and ``off`` needs a reason."""
+class Guards(Strict):
+    """Settings by guard id. All guards are on; ``off`` needs a reason, and lint warns of it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    off: tuple[Off, ...] = ()
+    off: tuple[Off, ...] = Field(default=(), description="Guards that are switched off for this playbook.")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,111 +174,175 @@ class Guards(_Block):
         return dict(self.model_extra or {})
 
 
-class Approval(_Block):
-    """Who has to agree, and until when."""
+class Approval(Strict):
+    """Who has to agree before anything is done, and until when."""
 
     required: bool = Field(default=False, description="Ask even in auto mode.")
     groups: tuple[str, ...] = Field(default=(), description="Groups whose members may approve; empty: any approver.")
-    quorum: int = Field(default=1, ge=1, le=10, description="Distinct people who must agree.")
-    expires: Duration = timedelta(minutes=15)
+    quorum: int = Field(default=1, ge=1, le=10, description="How many different people must agree.")
+    expires: PositiveDuration = Field(
+        default=timedelta(minutes=15), description="After this long the question is void and the run goes to people."
+    )
 
 
-class CheckCall(_Block):
+With = Annotated[
+    dict[str, Any],
+    Field(default={}, alias="with", description="Its parameters; ${name} stands for a declared parameter's value."),
+]
+
+
+class CheckCall(Strict):
     """A check with its parameters."""
 
-    check: str
-    with_: dict[str, Any] = Field(default={}, alias="with")
+    check: str = Field(description="The check's name.")
+    with_: With
 
 
-class Look(_Block):
-    """A diagnosis: a check or an action that only reads. It never blocks."""
+class Look(Strict):
+    """One diagnosis: a check, or an action that only reads. Its failure never blocks anything."""
 
-    id: Name
-    check: str | None = None
-    action: str | None = None
-    with_: dict[str, Any] = Field(default={}, alias="with")
+    id: Name = Field(description="Its name in conditions: evidence.<id>.")
+    check: str | None = Field(default=None, description="A check's name; or action instead.")
+    action: str | None = Field(default=None, description="The name of an action that only reads; or check instead.")
+    with_: With
 
     @model_validator(mode="after")
     def _one(self) -> Look:
         if (self.check is None) == (self.action is None):
-            raise ValueError("give either check or action")
+            both = "both check and action are given" if self.check else "neither check nor action is given"
+            raise Mistake(both, hint="give one of the two")
         return self
 
 
-class Retry(_Block):
-    """How often to try, for idempotent actions."""
+class Retry(Strict):
+    """How often to try. More than once only for actions that are the same done twice as done once."""
 
-    attempts: int = Field(default=1, ge=1, le=10)
-    backoff: Duration = timedelta(seconds=5)
-
-
-class Goto(_Block):
-    """Go on at another step."""
-
-    goto: str
+    attempts: int = Field(default=1, ge=1, le=10, description="Tries in all.")
+    backoff: Duration = Field(
+        default=timedelta(seconds=5), description="Pause before the second try; doubled for each further one."
+    )
 
 
-class Undo(_Block):
+class Goto(Strict):
+    """Go on at a later step."""
+
+    goto: str = Field(description="The id of a step further down.")
+
+
+class Undo(Strict):
     """How a step is put back."""
 
-    action: str
-    with_: dict[str, Any] = Field(default={}, alias="with")
-    after: Duration | None = Field(default=None, description="Put it back by itself after so long.")
+    action: str = Field(description="The action that puts it back.")
+    with_: With
+    after: PositiveDuration | None = Field(
+        default=None, description="Put it back by itself after this long; without it only on failure or by a person."
+    )
 
 
-class Step(_Block):
-    """One thing to do."""
+class Step(Strict):
+    """One thing to do. A step that changed something and succeeded goes to verify; one that only read, to the next."""
 
-    id: Name
-    name: str = ""
-    action: str
-    with_: dict[str, Any] = Field(default={}, alias="with")
-    timeout: Duration | None = None
-    retry: Retry = Retry()
-    when: str | None = Field(default=None, description="A CEL condition; without it the step always applies.")
-    approval: Literal["inherit", "required"] = "inherit"
-    on_success: Literal["verify", "next", "escalate"] | Goto | None = None
-    on_failure: Literal["next", "abort", "escalate"] | Goto | None = None
-    undo: Undo | None = None
+    id: Name = Field(description="Its name in conditions (steps.<id>), in goto, and in the audit log.")
+    name: str = Field(default="", description="A title for people.")
+    action: str = Field(description="The action's name.")
+    with_: With
+    timeout: PositiveDuration | None = Field(default=None, description="For one try; default: the action's own.")
+    retry: Retry = Field(default=Retry(), description="How often to try; only for idempotent actions.")
+    when: ConditionText | None = Field(
+        default=None,
+        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, steps.<id>.{status,output}, "
+        "params.<name> and target.{name,platform}. Without it the step always applies.",
+    )
+    approval: Literal["inherit", "required"] = Field(
+        default="inherit", description="required: this step needs a person, even in auto mode."
+    )
+    on_success: Literal["verify", "next", "escalate"] | Goto | None = Field(
+        default=None, description="Where to go from here; default: verify, or next for an action that only reads."
+    )
+    on_failure: Literal["next", "abort", "escalate"] | Goto | None = Field(
+        default=None, description="Where to go when it fails, or when verify after it does; default: next."
+    )
+    undo: Undo | None = Field(default=None, description="How it is put back.")
 
-    @field_validator("when")
-    @classmethod
-    def _condition(cls, when: str | None) -> str | None:
-        return when if when is None else _said(expressions.check, when)
-
-
-class Verify(_Block):
-    """What proves success: all checks at once, after a while, within a time."""
-
-    settle: Duration = timedelta(seconds=5)
-    within: Duration = timedelta(minutes=2)
-    checks: tuple[CheckCall, ...] = ()
-
-
-class Escalate(_Block):
-    """Whom to tell when it did not work."""
-
-    to: tuple[str, ...] = ()
-    message: str = ""
+    @property
+    def gotos(self) -> Iterator[tuple[str, str]]:
+        """Field and id of each step that this one may jump to."""
+        for arrow in ("on_success", "on_failure"):
+            target = getattr(self, arrow)
+            if isinstance(target, Goto):
+                yield arrow, target.goto
 
 
-class Playbook(_Block):
+class Verify(Strict):
+    """What proves success: all checks at once, after a while, within a time. Nothing else does."""
+
+    settle: Duration = Field(default=timedelta(seconds=5), description="Wait before the first look.")
+    within: PositiveDuration = Field(
+        default=timedelta(minutes=2), description="How long all checks may take to hold, counted after settling."
+    )
+    checks: tuple[CheckCall, ...] = Field(
+        default=(), description="All must be ok at once; without any, nothing can be proved and no run succeeds."
+    )
+
+
+class Escalate(Strict):
+    """Whom to tell when it did not work; the evidence goes along."""
+
+    to: tuple[str, ...] = Field(default=(), description="Channels of the settings file.")
+    message: str = Field(default="", description="What to say; nothing is replaced in it.")
+
+
+class Playbook(Strict):
     """A known remedy for a known fault."""
 
-    apiVersion: Literal["remediator/v1"]
+    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
     kind: Literal["Playbook"]
-    name: Name
-    summary: str = ""
-    match: Match
-    mode: Mode | dict[str, Mode] = "approve"
-    target: str
-    parameters: dict[str, Parameter] = {}
-    guards: Guards = Guards()
-    approval: Approval = Approval()
-    diagnose: tuple[Look, ...] = ()
-    steps: tuple[Step, ...] = ()
-    verify: Verify = Verify()
-    escalate: Escalate = Escalate()
+    name: Name = Field(description="Its name, the same as the file's.")
+    summary: str = Field(default="", description="What it heals and how, in a sentence.")
+    match: Match = Field(description="Which alerts are meant.")
+    mode: Mode | dict[str, Mode] = Field(
+        default="approve",
+        description="observe: record only; shadow: plan and say what it would do; approve: ask first; auto: act within "
+        "the guards. Or a mapping from environment to one of them, with default for the others.",
+    )
+    target: str = Field(description="A service of the inventory, or ${name} of a parameter of type service.")
+    parameters: dict[Name, Parameter] = Field(default={}, description="Values from the alert's labels, and constants.")
+    guards: Guards = Field(default=Guards(), description="Settings of guards; all are on by default.")
+    approval: Approval = Field(default=Approval(), description="Who has to agree, and until when.")
+    diagnose: tuple[Look, ...] = Field(
+        default=(), description="Collected before anything is touched; later conditions and people see it."
+    )
+    steps: tuple[Step, ...] = Field(default=(), description="Tried in order until verify holds.")
+    verify: Verify = Field(default=Verify(), description="What proves success.")
+    escalate: Escalate = Field(default=Escalate(), description="Whom to tell when it did not work.")
+
+    _source: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Playbook:
+        raise_all((*self._doubles(), *self._jumps()))
+        return self
+
+    def _doubles(self) -> Iterator[Mistake]:
+        seen: dict[str, str] = {}
+        for section in ("diagnose", "steps"):
+            for at, item in enumerate(getattr(self, section)):
+                if item.id in seen:
+                    message = f"{item.id!r} is already the id of {seen[item.id]}"
+                    yield Mistake(message, (section, at, "id"), rule="duplicate-id")
+                seen.setdefault(item.id, "a diagnosis" if section == "diagnose" else "a step")
+
+    def _jumps(self) -> Iterator[Mistake]:
+        order = [step.id for step in self.steps]
+        for at, step in enumerate(self.steps):
+            for arrow, goto in step.gotos:
+                place = ("steps", at, arrow, "goto")
+                if goto not in order:
+                    hint = f"there are {', '.join(order)}"
+                    yield Mistake(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
+                elif order.index(goto) <= at:
+                    message = f"goto {goto!r} leads back, and a run only goes forward"
+                    yield Mistake(message, place, hint="put the step further down", rule="backward-goto")
 
     def mode_in(self, environment: str) -> Mode:
         """The rung of the ladder in an environment; where nothing is said, people are asked."""
@@ -217,8 +350,44 @@ class Playbook(_Block):
             return self.mode
         return self.mode.get(environment, self.mode.get("default", "approve"))
 
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """Every rung that it may stand on in some environment."""
+        if isinstance(self.mode, str):
+            return frozenset({self.mode})
+        return frozenset({*self.mode.values(), self.mode.get("default", "approve")})
+
+    @property
+    def source(self) -> str:
+        """The file that it was read from; empty for one from the store. No part of its content."""
+        return self._source
+
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over what it says, not how it is written: comments and order of keys do not count."""
+        """SHA-256 over what it says, with fragments and defaults put in: comments and order of keys do not count."""
         content = self.model_dump(mode="json", by_alias=True)
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Include(Strict):
+    """The diagnoses or steps of a fragment, put in at this place."""
+
+    include: str = Field(description="The fragment's name.")
+
+
+class Fragment(Strict):
+    """Parts that playbooks share: deep-merged under a playbook by ``use``, put into its lists by ``include``."""
+
+    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
+    kind: Literal["Fragment"]
+    name: Name = Field(description="The name by which playbooks ask for it.")
+    summary: str = Field(default="", description="What it is for.")
+    mode: Mode | dict[str, Mode] | None = Field(default=None, description="See Playbook.")
+    parameters: dict[Name, Parameter] = Field(default={}, description="See Playbook.")
+    guards: Guards = Field(default=Guards(), description="See Playbook.")
+    approval: Approval = Field(default=Approval(), description="See Playbook.")
+    diagnose: tuple[Look, ...] = Field(default=(), description="Put in where a playbook includes it.")
+    steps: tuple[Step, ...] = Field(default=(), description="Put in where a playbook includes it.")
+    verify: Verify = Field(default=Verify(), description="See Playbook.")
+    escalate: Escalate = Field(default=Escalate(), description="See Playbook.")

@@ -8,15 +8,14 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, model_validator
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
-from remediator.clients.endpoint import Duration, FilePath, Strict, TlsSettings, read_secret
+from remediator.endpoints import RedisEndpoint as RedisEndpoint
+from remediator.endpoints import TlsSettings, read_secret
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
 
 Word = bytes | str | int
@@ -76,37 +75,6 @@ class RedisBadAnswer(BadAnswer):
     """Whatever answers there, it is not what a Redis answers."""
 
     state = RedisState.CONFUSED
-
-
-class RedisEndpoint(Strict):
-    """One Redis: host and port, or the path of its unix socket; who we are; how long to wait for each command.
-
-    The name in its certificate has to be ``host``; ``server_name`` is not supported here.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=6379, ge=1, le=65535)
-    socket: FilePath | None = None
-    username: str | None = None
-    password_file: FilePath | None = None
-    tls: TlsSettings | None = None
-    db: int = Field(default=0, ge=0)
-    timeout: Duration = timedelta(seconds=2)
-
-    @model_validator(mode="after")
-    def _possible(self) -> RedisEndpoint:
-        if self.username is not None and self.password_file is None:
-            raise ValueError("username needs password_file")
-        if self.tls is not None and self.tls.server_name is not None:
-            raise ValueError("tls.server_name is not supported for Redis; use the name in the certificate as host")
-        if self.tls is not None and self.socket is not None:
-            raise ValueError("a unix socket has no TLS")
-        return self
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"Redis at {self.socket or f'{self.host}:{self.port}'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,106 @@
+"""Kinds of values that playbooks, inventory and settings are made of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from remediator.clock import format_duration, parse_duration
+from remediator.errors import InputError
+
+
+def _to_duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit; write {value:g}s, or 5m, 1h30m")
+    if not isinstance(value, str):
+        raise ValueError("a duration is expected, like 30s, 5m or 1h30m")
+    try:
+        return parse_duration(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base")
+    return Path(base, path) if base is not None else path
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$|^0$", "examples": ["5s", "1m30s", "250ms"]}),
+]
+"""A length of time, written the way Prometheus writes it."""
+
+FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A file; a relative one is beside the file it is named in (validate with ``context={"base": folder}``)."""
+
+
+class Strict(BaseModel):
+    """A frozen model in which an unknown key is an error, not a shrug."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _longer_than_nothing(length: timedelta) -> timedelta:
+    if length <= timedelta(0):
+        raise ValueError("must be longer than nothing")
+    return length
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_longer_than_nothing)]
+"""A duration of more than nothing."""
+
+
+class Mistake(ValueError):
+    """What a validator says about a value, with the place below that value.
+
+    Args:
+        message: what is wrong.
+        at: keys and positions that lead from the validated value to the culprit.
+        column: within the culprit's text, counted from 1; 0 where the whole of it is meant.
+        hint: how to mend it.
+        rule: id of the finding; empty for a plain wrong value.
+    """
+
+    def __init__(
+        self, message: str, at: tuple[str | int, ...] = (), column: int = 0, hint: str = "", rule: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.column = column
+        self.hint = hint
+        self.rule = rule
+
+
+class Mistakes(ValueError):
+    """Several at once."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("; ".join(mistake.message for mistake in mistakes))
+        self.mistakes = mistakes
+
+
+def raise_all(mistakes: tuple[Mistake, ...]) -> None:
+    """Raise them together, if there are any.
+
+    Raises:
+        Mistakes: there are.
+    """
+    if mistakes:
+        raise Mistakes(mistakes)
