@@ -15,7 +15,7 @@ from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
 from remediator.guards import Answer, Question
 from remediator.inventory import Service
-from remediator.judgement import Judgement, block, decide_again, judge, judged, question
+from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.plan import Plan, PlannedCall, PlannedStep, from_data
 from remediator.records import approvals, attempts, episodes, evidence, runs
 from remediator.records.attempts import Attempt
@@ -189,8 +189,8 @@ async def _do(
 ) -> Progress:
     number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
 
-    def intend(tx: Tx) -> tuple[Run, Attempt]:
-        again = decide_again(engine, tx.connection, replace(asked, now=tx.now))
+    def write_intent(tx: Tx) -> tuple[Run, Attempt]:
+        again = decide_again(engine, tx.connection, replace(asked, now=tx.now), _overridden(run))
         if again.final.answer is not Answer.ALLOW:
             raise _Held(again)
         attempt = _intent(engine, run, step, call, number, tx)
@@ -207,7 +207,7 @@ async def _do(
         return held, attempt
 
     try:
-        run, attempt = await engine.store.write(intend)
+        run, attempt = await intend(engine, write_intent)
     except _Held as held:
         judgement = held.judgement
         return await engine.store.write(lambda tx: _held(tx, engine, run, _plan(run), asked, judgement))

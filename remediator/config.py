@@ -27,6 +27,9 @@ class Watchdog(Strict):
 
     alertname: str = "Watchdog"
     within: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
+    notify: tuple[str, ...] = Field(
+        default=("watchdog",), description="Channels that are told when it is lost and back; not through Alertmanager."
+    )
 
 
 class Log(Strict):
@@ -81,7 +84,12 @@ class Config(Strict):
         default=("replica", "prometheus_replica"), description="Labels that do not make two alerts different."
     )
     channels: dict[str, Channel] = {}
-    guards: dict[str, Any] = Field(default={}, description="Settings of guards where a playbook says nothing.")
+    guards: dict[str, Any] = Field(
+        default={}, description="Settings of guards where a playbook says nothing; off: guards that are off everywhere."
+    )
+    folder: FilePath = Field(
+        default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."
+    )
     timing: Timing = Timing()
     log: Log = Log()
     replica: str = Field(default="", description="This replica's name; default: host name and process id.")

@@ -13,10 +13,11 @@ from typing import Any
 from remediator.actions import Action
 from remediator.checks import Check
 from remediator.clock import Clock
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, TargetError
 from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.inventory import Inventory, Service
+from remediator.platforms import Platform, ServiceStatus
 from remediator.playbook import Playbook
 from remediator.run import Run
 from remediator.stores import Store
@@ -93,6 +94,7 @@ class Engine:
     guards: Sequence[Guard]
     guard_defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings of guards for this installation, by name; a playbook's own go over them."""
+    platforms: Mapping[str, Platform] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Told of what happens, for logs and metrics; must not raise."""
@@ -101,6 +103,18 @@ class Engine:
     def actor(self) -> str:
         """This process, as the audit log names it."""
         return f"remediator/{self.replica}"
+
+    async def look_at(self, service: Service) -> ServiceStatus:
+        """What the platform says of a service.
+
+        Raises:
+            TargetError: it is missing or ambiguous there, or there is no such platform here.
+            ClientError: the platform cannot be asked.
+        """
+        platform = self.platforms.get(service.platform.kind)
+        if platform is None:
+            raise TargetError(f"{service.name}: there is no platform {service.platform.kind!r} to ask")
+        return await platform.status(service)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,14 @@ from remediator.errors import InputError, PayloadError
 from remediator.inventory import Inventory
 from remediator.match import Index
 from remediator.playbook import Playbook
-from remediator.records import episodes, facts, notifications, runs
+from remediator.records import episodes, facts, ladder, notifications, runs
 from remediator.records.notifications import Received
 from remediator.run import Episode, EpisodeStatus, Run
 from remediator.stores import Tx
 
 UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
-WATCHDOG = "watchdog"
-"""Name of the fact that says when the always-firing alert was last heard."""
+WATCHDOG = facts.WATCHDOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> N
 
 
 def _create(tx: Tx, engine: Engine, playbook: Playbook, target: str) -> Run:
-    mode = playbook.mode_in(engine.book.environment)
+    mode = ladder.effective(tx.connection, playbook.name, playbook.mode_in(engine.book.environment))
     run_id = engine.ids.new("run", tx.now)
     return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, engine.actor)
 

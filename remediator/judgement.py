@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from remediator import looking
+from remediator.checks import Evidence
 from remediator.engine import Engine, Progress, wait
-from remediator.errors import RemediatorError
-from remediator.guards import ALLOW, Answer, Guard, Moment, Question, Settings, Verdict
+from remediator.errors import RemediatorError, StoreUnavailable
+from remediator.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
 from remediator.inventory import Service
 from remediator.plan import PlannedStep
+from remediator.platforms import ServiceStatus
 from remediator.playbook import Playbook
-from remediator.records import runs
+from remediator.records import runs, turns, waiting
 from remediator.records.evidence import Judged
 from remediator.run import Episode, Run, Status
 from remediator.stores import Tx
 
+T = TypeVar("T")
+
 NO_ANSWER = "guard_error"
 """Reason of a guard that raised or did not answer in time."""
+_TURN = timedelta(seconds=5)
+"""How long an intent waits for the intents of other replicas to be committed; they take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,17 @@ class Judgement:
     @property
     def guard(self) -> str:
         """The guard that decided, or an empty string."""
-        return self.verdicts[-1][0] if self.verdicts and self.final.answer is not Answer.ALLOW else ""
+        return self._decisive[0] if self.final.answer is not Answer.ALLOW else ""
 
     @property
     def final(self) -> Verdict:
         """The verdict that counts."""
-        return self.verdicts[-1][1] if self.verdicts else ALLOW
+        return self._decisive[1]
+
+    @property
+    def _decisive(self) -> tuple[str, Verdict]:
+        against = (item for item in self.verdicts if item[1].answer is not Answer.ALLOW)
+        return next(against, self.verdicts[-1] if self.verdicts else ("", ALLOW))
 
     def detail(self) -> dict[str, Any]:
         """What people are shown, and what the run's row holds."""
@@ -50,12 +63,30 @@ class Judgement:
         }
 
 
+@dataclass(slots=True)
+class _Sight:
+    """What guards may look at, each thing once in a judgement."""
+
+    engine: Engine
+    service: Service
+    _status: ServiceStatus | None = field(default=None)
+
+    async def status(self) -> ServiceStatus:
+        if self._status is None:
+            self._status = await self.engine.look_at(self.service)
+        return self._status
+
+    async def check(self, name: str, parameters: Mapping[str, Any]) -> Evidence:
+        return await looking.observe(self.engine, name, self.service, parameters)
+
+
 def question(
     engine: Engine, run: Run, playbook: Playbook, service: Service, alerts: Sequence[Episode], step: PlannedStep | None
 ) -> Question:
     """What the guards are asked, before each guard's own settings are put in."""
     moment = Moment.PLAN if step is None else Moment.ACT
-    return Question(moment, engine.clock.now(), run, playbook, service, alerts, None, step)
+    now, sight, inventory = engine.clock.now(), _Sight(engine, service), engine.book.inventory
+    return Question(moment, now, run, playbook, service, inventory, alerts, None, sight, step)
 
 
 def standing(engine: Engine, playbook: Playbook) -> list[tuple[Guard, Any]]:
@@ -72,47 +103,142 @@ def _settings(engine: Engine, guard: Guard, playbook: Playbook) -> Settings:
     return guard.Settings.model_validate(own or common)
 
 
-async def judge(engine: Engine, asked: Question, overridden: frozenset[str] = frozenset()) -> Judgement:
+async def judge(
+    engine: Engine, asked: Question, overridden: frozenset[str] = frozenset(), *, all_of_them: bool = False
+) -> Judgement:
     """Ask the world and the store, guard by guard.
+
+    The store is read once for all guards; the world is not asked beyond the guard at which the store says no.
 
     Args:
         asked: about what.
         overridden: guards whose "cannot tell" a person has answered by approving.
+        all_of_them: do not end at the first that does not allow: people want to see everything that is in the way.
+    """
+    guards = [(guard, replace(asked, settings=settings)) for guard, settings in standing(engine, asked.playbook)]
+    local = await _read(engine, guards)
+    verdicts: list[tuple[str, Verdict]] = []
+    for (guard, own), stored in zip(guards, local, strict=True):
+        verdict = _heard(await _bounded(engine, guard, guard.ask(own)), stored)
+        verdicts.append((guard.name, _overridden(guard, verdict, overridden)))
+        if verdicts[-1][1].answer is not Answer.ALLOW and not all_of_them:
+            break
+    return Judgement(tuple(verdicts))
+
+
+def _heard(world: Verdict, stored: Verdict) -> Verdict:
+    if world.answer is not Answer.ALLOW or (stored.answer is Answer.ALLOW and not stored.inputs):
+        return world
+    return stored
+
+
+def _overridden(guard: Guard, verdict: Verdict, overridden: frozenset[str]) -> Verdict:
+    if verdict.answer is Answer.UNKNOWN and guard.name in overridden:
+        return replace(verdict, answer=Answer.ALLOW, text=f"{verdict.text} (a person approved all the same)")
+    return verdict
+
+
+async def _read(engine: Engine, guards: Sequence[tuple[Guard, Question]]) -> list[Verdict]:
+    try:
+        return await engine.store.read(lambda connection: [_decide(guard, connection, own) for guard, own in guards])
+    except StoreUnavailable as error:
+        return [_no_answer(guard, error) if _decides(guard) else ALLOW for guard, _ in guards]
+
+
+def _decides(guard: Guard) -> bool:
+    return type(guard).decide is not Guard.decide
+
+
+def _decide(guard: Guard, connection: Connection, asked: Question) -> Verdict:
+    try:
+        return guard.decide(connection, asked)
+    except (RemediatorError, ValueError) as error:
+        return _no_answer(guard, error)
+
+
+def _no_answer(guard: Guard, error: Exception) -> Verdict:
+    return Verdict(Answer.UNKNOWN, NO_ANSWER, f"{guard.name} could not look: {error}")
+
+
+def decide_again(
+    engine: Engine, connection: Connection, asked: Question, overridden: frozenset[str] = frozenset()
+) -> Judgement:
+    """Only what the store answers, inside the transaction that commits an intent: here budgets cannot be overdrawn.
+
+    Call it only in a transaction that :func:`intend` runs.
     """
     verdicts: list[tuple[str, Verdict]] = []
     for guard, settings in standing(engine, asked.playbook):
-        verdict = await _one(engine, guard, replace(asked, settings=settings))
-        if verdict.answer is Answer.UNKNOWN and guard.name in overridden:
-            verdict = replace(verdict, answer=Answer.ALLOW, text=f"{verdict.text} (a person approved all the same)")
+        verdict = _overridden(guard, _decide(guard, connection, replace(asked, settings=settings)), overridden)
         verdicts.append((guard.name, verdict))
         if verdict.answer is not Answer.ALLOW:
             break
     return Judgement(tuple(verdicts))
 
 
-async def _one(engine: Engine, guard: Guard, asked: Question) -> Verdict:
+async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
+    """Write an intent while no other replica does: what one counts, the next must see.
+
+    The turn is never waited for inside the transaction, where others may wait for rows that it holds; it is tried
+    again instead.
+
+    Raises:
+        StoreUnavailable: other replicas kept it for seconds.
+    """
+
+    def in_turn(tx: Tx) -> T:
+        turns.take(tx.connection, turns.INTENTS)
+        return work(tx)
+
+    end = engine.clock.now() + _TURN
+    pause = 0.002
+    while True:
+        try:
+            return await engine.store.write(in_turn)
+        except turns.Taken:
+            if engine.clock.now() >= end:
+                raise StoreUnavailable("other replicas write their intents; it is not this one's turn") from None
+        await engine.clock.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+async def harmed(engine: Engine, asked: Question, before: Sequence[Judged]) -> Judgement:
+    """After a step: whether any guard sees that things are worse than before it.
+
+    Args:
+        asked: with the step that was done.
+        before: the run's verdicts so far.
+    """
+    verdicts = []
+    for guard, settings in standing(engine, asked.playbook):
+        if type(guard).harm is Guard.harm:
+            continue
+        seen = next((item.inputs for item in before if item.guard == guard.name and item.moment == Moment.ACT), {})
+        own = replace(asked, settings=settings, moment=Moment.VERIFY)
+        verdicts.append((guard.name, await _bounded(engine, guard, guard.harm(own, seen))))
+    return Judgement(tuple(verdicts))
+
+
+async def _bounded(engine: Engine, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
-            verdict = await guard.ask(asked)
-            if verdict.answer is Answer.ALLOW:
-                local = await engine.store.read(lambda connection: guard.decide(connection, asked))
-                verdict = local if local.answer is not Answer.ALLOW or not verdict.inputs else verdict
-            return verdict
+            return await answer
     except TimeoutError:
-        return Verdict(Answer.UNKNOWN, NO_ANSWER, f"guard {guard.name} gave no answer in time")
+        text = f"{guard.name} gave no answer within {engine.pace.probe.total_seconds():g} s"
+        return Verdict(Answer.UNKNOWN, NO_ANSWER, text)
     except (RemediatorError, ValueError) as error:
-        return Verdict(Answer.UNKNOWN, NO_ANSWER, f"guard {guard.name} could not tell: {error}")
+        return _no_answer(guard, error)
 
 
-def decide_again(engine: Engine, connection: Connection, asked: Question) -> Judgement:
-    """Only what the store answers, inside the transaction that commits an intent: here budgets cannot be overdrawn."""
-    verdicts: list[tuple[str, Verdict]] = []
-    for guard, settings in standing(engine, asked.playbook):
-        verdict = guard.decide(connection, replace(asked, settings=settings))
-        verdicts.append((guard.name, verdict))
-        if verdict.answer is not Answer.ALLOW:
-            break
-    return Judgement(tuple(verdicts))
+def learn(tx: Tx, engine: Engine, run: Run) -> None:
+    """A run has ended: wake the runs that waited for that, and let guards write down what they learn from it."""
+    waiting.wake(tx, [guard.name for guard in engine.guards if guard.waits_for_runs])
+    if run.first_action_at is None:
+        return
+    playbook = engine.book.of(run)
+    written = playbook.mode_in(engine.book.environment)
+    for guard, settings in standing(engine, playbook):
+        guard.learn(tx, Lesson(run, playbook, written, settings, engine.ids, engine.actor))
 
 
 def judged(asked: Question, judgement: Judgement) -> Iterable[Judged]:

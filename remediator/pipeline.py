@@ -15,6 +15,7 @@ from remediator.act import act, observe
 from remediator.approve import await_approval
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guard import guard_plan
+from remediator.judgement import intend, learn
 from remediator.planning import plan_run
 from remediator.records import approvals, attempts, episodes, messages, runs
 from remediator.run import TERMINAL, Episode, EpisodeStatus, Run, Status
@@ -39,7 +40,7 @@ _NOT_YET_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITI
 async def advance(engine: Engine, run: Run) -> Progress:
     """Move a claimed run on by one verb, or by what happened around it: cancelled, resolved, out of time."""
     if run.status in TERMINAL:
-        await engine.store.write(lambda tx: finish(tx, engine, run))
+        await intend(engine, lambda tx: finish(tx, engine, run))
         return wait(run, None)
     if await engine.store.read(lambda connection: _is_overtaken(connection, engine, run)):
         overtaken = await engine.store.write(lambda tx: _overtaken(tx, engine, run))
@@ -121,6 +122,7 @@ def finish(tx: Tx, engine: Engine, run: Run) -> None:
         plan = run.plan or {}
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
         messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
+    learn(tx, engine, run)
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
     runs.release(tx, run, None, run.pokes)

@@ -19,11 +19,22 @@ from remediator.checks.service_running import ServiceRunning
 from remediator.config import Channel
 from remediator.errors import ConfigurationError
 from remediator.guards import Guard
+from remediator.guards.breaker import Breaker
 from remediator.guards.budget import Budget
 from remediator.guards.concurrency import Concurrency
 from remediator.guards.cooldown import Cooldown
+from remediator.guards.dependency import Dependency
+from remediator.guards.freeze import Freeze
+from remediator.guards.got_worse import GotWorse
+from remediator.guards.ladder import Ladder
+from remediator.guards.min_healthy import MinHealthy
+from remediator.guards.owner import Owner
+from remediator.guards.preconditions import Preconditions
+from remediator.guards.ramp import Ramp
 from remediator.guards.still_firing import StillFiring
 from remediator.guards.stop_button import StopButton
+from remediator.guards.storm import Storm
+from remediator.guards.watchdog import Watchdog
 from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
@@ -34,7 +45,24 @@ ACTIONS: tuple[type[Action], ...] = (ServiceLogs, ServiceRestart, ServiceStatusA
 
 CHECKS: tuple[type[Check], ...] = (Promql, RedisPing, RedisWriteTest, ServiceRunning)
 
-GUARDS: tuple[type[Guard], ...] = (StopButton, StillFiring, Cooldown, Budget, Concurrency)
+GUARDS: tuple[type[Guard], ...] = (
+    StopButton,
+    Freeze,
+    Watchdog,
+    StillFiring,
+    Dependency,
+    Cooldown,
+    Budget,
+    Concurrency,
+    Ramp,
+    MinHealthy,
+    Storm,
+    Breaker,
+    Preconditions,
+    Owner,
+    GotWorse,
+    Ladder,
+)
 """In the order in which they are asked."""
 
 NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)

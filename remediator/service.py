@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy
 import sqlalchemy.exc
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from remediator import __version__, registry
@@ -23,19 +24,22 @@ from remediator.clients.prometheus import Prometheus
 from remediator.clock import Clock, SystemClock
 from remediator.config import Config, UrlFile, read_secret
 from remediator.engine import Book, Engine, Pace
-from remediator.errors import StoreUnavailable
+from remediator.errors import ConfigurationError, StoreUnavailable
+from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.notifiers import Notifier
+from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.records import playbooks, runs
 from remediator.run import Run
 from remediator.sender import send_forever
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
+from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World
 
@@ -101,7 +105,7 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(platforms, prometheus, alertmanagers, clock)
+    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state)
 
 
 def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
@@ -114,11 +118,58 @@ def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Lo
         book=Book(loaded.playbooks, loaded.inventory, config.environment),
         actions=registry.make_actions(world),
         checks=registry.make_checks(world),
-        guards=registry.make_guards(world),
-        guard_defaults=config.guards,
+        guards=guards_on(config, registry.make_guards(world)),
+        guard_defaults=guard_defaults(config),
+        platforms=world.platforms,
         pace=Pace(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline),
         on_event=_reporter(metrics),
     )
+
+
+def guards_off(config: Config) -> tuple[Off, ...]:
+    """The guards that are off in this whole installation, each with its written reason.
+
+    Raises:
+        ConfigurationError: one is unknown, or has no reason.
+    """
+    known = registry.catalogue().guards
+    try:
+        found = tuple(Off.model_validate(item) for item in config.guards.get("off", ()))
+    except ValidationError as error:
+        raise ConfigurationError(f"guards.off: {error.errors()[0]['msg']}") from None
+    for item in found:
+        if item.guard not in known:
+            raise ConfigurationError(f"guards.off: there is no guard {item.guard!r}; there are: {', '.join(known)}")
+    return found
+
+
+def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
+    """The guards without those that are off in this whole installation."""
+    off = {item.guard for item in guards_off(config)}
+    return tuple(guard for guard in guards if guard.name not in off)
+
+
+def guard_defaults(config: Config) -> dict[str, Any]:
+    """What the settings say for guards.
+
+    Raises:
+        ConfigurationError: settings for a guard that there is not, or that do not fit it.
+    """
+    common = {name: value for name, value in config.guards.items() if name != "off"}
+    watchdog = common.get("watchdog", {})
+    if isinstance(watchdog, dict):
+        common["watchdog"] = {"within": config.watchdog.within, **watchdog}
+    models = registry.catalogue().guards
+    for name, value in common.items():
+        if name not in models:
+            raise ConfigurationError(f"guards: there is no guard {name!r}; there are: {', '.join(models)}")
+        try:
+            models[name].model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, (name, *first["loc"])))
+            raise ConfigurationError(f"guards.{place}: {first['msg']}") from None
+    return common
 
 
 def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]:
@@ -167,7 +218,8 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
         )
     )
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
-    tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions}))
+    off = {item.guard: item.reason for item in guards_off(config)}
+    tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
 def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
@@ -178,8 +230,21 @@ def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
+        "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
     }
+
+
+def _watching(config: Config) -> Watching:
+    settings = guard_defaults(config)
+    off = {item.guard for item in guards_off(config)}
+    storm: Any = registry.catalogue().guards["storm"].model_validate(settings.get("storm", {}))
+    return Watching(
+        state=config.state,
+        within=None if "watchdog" in off else config.watchdog.within,
+        channels=config.watchdog.notify,
+        storm=None if "storm" in off else Flood(storm.alerts, storm.within, storm.cooldown),
+    )
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

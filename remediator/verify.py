@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from remediator.audit import Kind
 from remediator.checks import Answer
 from remediator.engine import Engine, Progress, onward, wait
+from remediator.guards import Answer as GuardAnswer
+from remediator.judgement import Judgement, harmed, question
 from remediator.looking import observe
 from remediator.plan import Plan, from_data
-from remediator.records import evidence, runs
+from remediator.records import episodes, evidence, runs
 from remediator.records.evidence import Seen
 from remediator.run import Run, Status
 from remediator.steps import follow
 from remediator.stores import Tx
+from remediator.undo import put_back
 
 
 async def verify(engine: Engine, run: Run) -> Progress:
@@ -28,6 +32,10 @@ async def verify(engine: Engine, run: Run) -> Progress:
     seen = await _look(engine, run, plan)
     if seen and all(item.status == Answer.OK.value for item in seen):
         return onward(await engine.store.write(lambda tx: _succeed(tx, engine, run, seen)))
+    harm = await _harm(engine, run, plan)
+    if harm is not None:
+        undone = await put_back(engine, run, plan)
+        return onward(await engine.store.write(lambda tx: _worse(tx, engine, run, seen, harm, undone)))
     if engine.clock.now() < settled + timedelta(seconds=plan.within):
         return wait(run, engine.clock.now() + engine.pace.look)
     return await engine.store.write(lambda tx: _fail(tx, engine, run, plan, seen))
@@ -42,6 +50,33 @@ async def _look(engine: Engine, run: Run, plan: Plan) -> list[Seen]:
         if found.answer is not Answer.OK:
             break  # all must hold at once: the rest cannot change that
     return seen
+
+
+async def _harm(engine: Engine, run: Run, plan: Plan) -> Judgement | None:
+    """What a guard sees that is worse than before the step; None if nothing, or if there was no step."""
+    if run.detail.get("resolved"):
+        return None
+    alerts, before = await engine.store.read(
+        lambda connection: (
+            episodes.of_run(connection, run.id),
+            evidence.verdicts_of_run(connection, run.id),
+        )
+    )
+    step = plan.step(run.detail["step"])
+    asked = question(engine, run, engine.book.of(run), engine.book.service(run), alerts, step)
+    judgement = await harmed(engine, asked, before)
+    return judgement if judgement.final.answer is GuardAnswer.BLOCK else None
+
+
+def _worse(
+    tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen], harm: Judgement, undone: Sequence[Mapping[str, Any]]
+) -> Run:
+    """Stop here: no further step; what is declared reversible is put back, and people are told."""
+    evidence.add(tx, run, seen, engine.actor)
+    tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, {"healed": False, "missing": [harm.final.text]}))
+    unsure = any(item["outcome"] == "unknown" for item in undone)  # then the call may still land
+    detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
+    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, engine.actor, holds_target=unsure)
 
 
 def _succeed(tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen]) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.prometheus import Prometheus
@@ -19,3 +20,7 @@ class World:
     prometheus: Prometheus | None = None
     alertmanagers: tuple[Alertmanager, ...] = ()
     clock: Clock = field(default_factory=SystemClock)
+    folder: Path = Path()
+    """What relative paths in the settings of guards start from: where the settings file is."""
+    state: Path | None = None
+    """The folder that the service writes to, where a person may put a file that says stop."""

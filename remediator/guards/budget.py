@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
-from remediator.clock import format_duration, parse_duration
-from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.clock import format_duration
+from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
+from remediator.rates import parse_rate
 from remediator.records import attempts
-
-_WINDOW = re.compile(r"([1-9][0-9]{0,5})/(\S+)")
 
 
 class BudgetSettings(Settings):
@@ -34,20 +31,8 @@ class BudgetSettings(Settings):
     @classmethod
     def _windows(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
         for window in windows:
-            parse_window(window)
+            parse_rate(window)
         return windows
-
-
-def parse_window(window: str) -> tuple[int, timedelta]:
-    """``3/1h`` as (3, one hour).
-
-    Raises:
-        ValueError: not of that form.
-    """
-    match = _WINDOW.fullmatch(window)
-    if match is None:
-        raise ValueError(f"{window!r} is not a budget; write count/duration, like 3/1h")
-    return int(match[1]), parse_duration(match[2])
 
 
 class Budget(Guard):
@@ -73,7 +58,7 @@ class Budget(Guard):
 
 
 def _spent(connection: Connection, question: Question, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
-    count, length = parse_window(window)
+    count, length = parse_rate(window)
     begun = attempts.begun_since(connection, question.now - length, **chosen)
     others = [(at, run) for at, run in begun if run != question.run.id]
     if len(others) < count:
@@ -83,8 +68,8 @@ def _spent(connection: Connection, question: Question, scope: str, window: str, 
     return Verdict(
         Answer.BLOCK,
         "used_up",
-        f"budget {count}/{format_duration(length)} for {scope} used by runs {', '.join(runs)}; "
-        f"next free {free:%H:%M:%S}Z",
+        f"budget {count}/{format_duration(length)} for {scope} used by runs {listed(runs)}; "
+        f"next free {clock_time(free, question.now)}",
         {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
         free,
     )

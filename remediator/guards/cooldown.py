@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.clients.endpoint import Duration
 from remediator.clock import format_duration
-from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
 from remediator.records import attempts
 
 
@@ -44,8 +44,8 @@ class Cooldown(Guard):
         return Verdict(
             Answer.BLOCK,
             "cooling_down",
-            f"cooldown: {question.service.name} was acted on by {run} at {last:%H:%M:%S}Z; "
-            f"free after {format_duration(period)}, at {free:%H:%M:%S}Z",
+            f"cooldown {format_duration(period)} for {question.service.name} since run {run} at "
+            f"{clock_time(last, question.now)}; next free {clock_time(free, question.now)}",
             {"period": format_duration(period), "last": last.isoformat(), "run": run, "free": free.isoformat()},
             free,
         )

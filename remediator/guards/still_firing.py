@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
-from remediator.clients.alertmanager import Alertmanager, FiringAlert
+from pydantic import Field
+
+from remediator.clients.alertmanager import Alertmanager, FiringAlert, matcher
+from remediator.clients.endpoint import Duration
 from remediator.errors import ClientError
-from remediator.guards import Answer, Guard, Question, Verdict
+from remediator.guards import Answer, Guard, Question, Settings, Verdict, listed
 from remediator.run import Episode, EpisodeStatus
 from remediator.world import World
+
+_ONE_BY_ONE = 20
+"""More alerts than this are asked for by alertname, all at once."""
+
+
+class StillFiringSettings(Settings):
+    """How long a peer may take."""
+
+    within: Duration = Field(default=timedelta(seconds=3), description="A peer that takes longer counts as silent.")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What the peers said."""
+
+    peers: int
+    firing: list[str] = field(default_factory=list)
+    suppressed: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
 
 
 class StillFiring(Guard):
@@ -20,6 +44,7 @@ class StillFiring(Guard):
 
     name = "still_firing"
     reasons = frozenset({"not_firing", "suppressed", "no_alertmanager"})
+    Settings = StillFiringSettings
 
     def __init__(self, world: World) -> None:
         self._alertmanagers = world.alertmanagers
@@ -27,28 +52,44 @@ class StillFiring(Guard):
     async def ask(self, question: Question) -> Verdict:
         if not self._alertmanagers:
             return Verdict(Answer.UNKNOWN, "no_alertmanager", "still firing? no Alertmanager is configured to ask")
-        alerts = [alert for alert in question.episodes if alert.status is EpisodeStatus.FIRING][:20]
-        suppressed: list[str] = []
-        firing: list[str] = []
-        silent: list[str] = []
-        for peer in self._alertmanagers:
-            try:
-                found = await asyncio.gather(*(peer.alert(alert.labels) for alert in alerts))
-            except ClientError as error:
-                silent.append(f"{peer.url}: {error}")
-                continue
-            _sort(peer, alerts, found, firing, suppressed)
-        return _verdict(len(self._alertmanagers), firing, suppressed, silent)
+        alerts = [alert for alert in question.episodes if alert.status is EpisodeStatus.FIRING]
+        heard = _Heard(len(self._alertmanagers))
+        within = question.settings.within.total_seconds()
+        answers = await asyncio.gather(*(_ask(peer, alerts, within) for peer in self._alertmanagers))
+        for peer, answer in zip(self._alertmanagers, answers, strict=True):
+            if isinstance(answer, str):
+                heard.silent.append(f"{peer.url}: {answer}")
+            else:
+                _sort(peer, alerts, answer, heard)
+        return _verdict(heard)
 
 
-def _sort(
-    peer: Alertmanager,
-    alerts: Sequence[Episode],
-    found: Sequence[FiringAlert | None],
-    firing: list[str],
-    suppressed: list[str],
-) -> None:
-    for alert, answer in zip(alerts, found, strict=True):
+async def _ask(peer: Alertmanager, alerts: Sequence[Episode], within: float) -> list[FiringAlert | None] | str:
+    """What one peer has for each alert, or why it has not said."""
+    try:
+        async with asyncio.timeout(within):
+            if len(alerts) <= _ONE_BY_ONE:
+                return list(await asyncio.gather(*(peer.alert(alert.labels) for alert in alerts)))
+            return await _by_name(peer, alerts)
+    except TimeoutError:
+        return f"no answer within {within:g} s"
+    except ClientError as error:
+        return str(error)
+
+
+async def _by_name(peer: Alertmanager, alerts: Sequence[Episode]) -> list[FiringAlert | None]:
+    names = sorted({alert.alertname for alert in alerts})
+    found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
+    known = {_key(each.labels): each for group in found for each in group}
+    return [known.get(_key(alert.labels)) for alert in alerts]
+
+
+def _key(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(labels.items())
+
+
+def _sort(peer: Alertmanager, alerts: Sequence[Episode], answers: Sequence[FiringAlert | None], heard: _Heard) -> None:
+    for alert, answer in zip(alerts, answers, strict=True):
         if answer is None:
             continue
         if answer.status.suppressed:
@@ -57,17 +98,25 @@ def _sort(
                 *(f"inhibited by {each}" for each in answer.status.inhibited_by),
                 *(f"muted by {each}" for each in answer.status.muted_by),
             ]
-            suppressed.append(f"{alert.alertname} on {peer.url}: {', '.join(by) or 'suppressed'}")
+            heard.suppressed.append(f"{alert.alertname} on {peer.url}: {', '.join(by) or 'suppressed'}")
         else:
-            firing.append(f"{alert.alertname} on {peer.url}")
+            heard.firing.append(f"{alert.alertname} on {peer.url}")
 
 
-def _verdict(peers: int, firing: Sequence[str], suppressed: Sequence[str], silent: Sequence[str]) -> Verdict:
-    inputs = {"peers": peers, "firing": list(firing), "suppressed": list(suppressed), "silent": list(silent)}
-    if suppressed:
-        return Verdict(Answer.BLOCK, "suppressed", f"still firing: held back: {'; '.join(suppressed)}", inputs)
-    if len(silent) == peers:
-        return Verdict(Answer.UNKNOWN, "no_alertmanager", f"still firing? nobody answers: {'; '.join(silent)}", inputs)
-    if not firing:
-        return Verdict(Answer.BLOCK, "not_firing", f"still firing: no, on {peers - len(silent)} Alertmanagers", inputs)
+def _verdict(heard: _Heard) -> Verdict:
+    inputs = {
+        "peers": heard.peers,
+        "firing": heard.firing[:20],
+        "suppressed": heard.suppressed[:20],
+        "silent": heard.silent,
+    }
+    if heard.suppressed:
+        return Verdict(Answer.BLOCK, "suppressed", f"held back: {'; '.join(heard.suppressed[:3])}", inputs)
+    if len(heard.silent) == heard.peers:
+        return Verdict(
+            Answer.UNKNOWN, "no_alertmanager", f"still firing? nobody answers: {listed(heard.silent)}", inputs
+        )
+    if not heard.firing:
+        asked = heard.peers - len(heard.silent)
+        return Verdict(Answer.BLOCK, "not_firing", f"not firing any more on {asked} of {heard.peers} peers", inputs)
     return Verdict(Answer.ALLOW, inputs=inputs)

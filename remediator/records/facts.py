@@ -11,6 +11,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 from remediator.stores import Tx
 from remediator.stores.schema import facts as table
 
+WATCHDOG = "watchdog"
+"""Name of the fact that says when the always-firing alert was last heard, and whether it fired then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, or_, select, update
 
 from remediator.audit import Draft, Kind
+from remediator.records import waiting
 from remediator.stores import RUNS, Tx
 from remediator.stores.schema import stops as table
 
@@ -27,6 +28,15 @@ class Stop:
     expires_at: datetime | None
     cleared_at: datetime | None
     cleared_by: str | None
+
+    @property
+    def what(self) -> str:
+        """What it stops, for people."""
+        return "everything" if self.scope == "global" else f"{self.scope} {self.name}"
+
+    def covers(self, playbook: str, service: str) -> bool:
+        """Whether it stops this playbook on this service."""
+        return self.scope == "global" or {"playbook": playbook, "service": service}.get(self.scope) == self.name
 
 
 def press(
@@ -49,8 +59,14 @@ def release(tx: Tx, stop_id: str, who: str) -> bool:
     ).rowcount
     if changed:
         tx.audit(Draft(kind=Kind.STOP_CLEARED, actor=who, data={"stop": stop_id}))
-        tx.wake(RUNS)
+        waiting.wake(tx, ["stop_button"])
     return bool(changed)
+
+
+def get(connection: Connection, stop_id: str) -> Stop | None:
+    """One, by its id, whether it stands or not."""
+    row = connection.execute(select(table).where(table.c.id == stop_id)).first()
+    return None if row is None else Stop(**row._mapping)
 
 
 def standing(connection: Connection, now: datetime) -> list[Stop]:

@@ -55,7 +55,14 @@ class Remediator(Server):
             "inventory": "inventory.yaml",
             "webhook": {"token_file": "token"},
             "timing": {"quiet": "2s", "recheck": "500ms"},
-            "guards": {"cooldown": "1s", "budget": {"target": ["50/1h"]}},
+            "guards": {
+                "cooldown": "1s",
+                "budget": {"target": ["50/1h"], "playbook": ["500/1h"], "everything": ["500/1h"]},
+                "ramp": [50],
+                "breaker": {"ineffective": "50/1h", "failures": 50},
+                "storm": {"alerts": 100_000},
+                "off": [{"guard": "watchdog", "reason": "these tests send no Watchdog"}],
+            },
         }
 
     @property

@@ -1,0 +1,65 @@
+"""iCalendar files: which events are on at an instant. Recurrences are left to the library that is kept for them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from remediator.errors import ConfigurationError
+from remediator.windows import Span, earliest, latest
+
+_DAY = timedelta(days=1)
+
+
+def covering(path: Path, now: datetime, zone: ZoneInfo) -> Span | None:
+    """The event of a calendar that an instant is in; of several the one that ends last.
+
+    Whole days and times without a zone are in ``zone``. Cancelled events do not count.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is no calendar, or the ``calendar`` extra is not installed.
+    """
+    try:
+        stamp = path.stat()
+        events = _parsed(path, stamp.st_mtime_ns, stamp.st_size).between(now - _DAY, now + _DAY)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    spans = [_span(event, zone) for event in events if str(event.get("STATUS", "")).upper() != "CANCELLED"]
+    return max((span for span in spans if span.covers(now)), key=lambda span: span.end, default=None)
+
+
+@lru_cache(maxsize=32)
+def _parsed(path: Path, changed: int, size: int) -> Any:
+    """The calendar, read again only when the file has changed."""
+    try:
+        import icalendar  # noqa: PLC0415 - an extra: only who imports calendars needs it
+        import recurring_ical_events  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{path}: {error.name} is not installed; install remediator[calendar]") from None
+    try:
+        calendar = icalendar.Calendar.from_ical(path.read_bytes())
+        return recurring_ical_events.of(calendar)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: is no iCalendar file: {error}") from None
+
+
+def _span(event: Any, zone: ZoneInfo) -> Span:
+    begin, end = event["DTSTART"].dt, event["DTEND"].dt if "DTEND" in event else None
+    if end is None:
+        length = event["DURATION"].dt if "DURATION" in event else (timedelta() if _timed(begin) else _DAY)
+        end = begin + length
+    return Span(_instant(begin, zone, last=False), _instant(end, zone, last=True), str(event.get("SUMMARY", "")))
+
+
+def _timed(value: date) -> bool:
+    return isinstance(value, datetime)
+
+
+def _instant(value: date, zone: ZoneInfo, *, last: bool) -> datetime:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    local = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
+    return latest(local, zone) if last else earliest(local, zone)

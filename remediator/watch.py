@@ -1,0 +1,142 @@
+"""Watching what no run sees: the stop file, the Watchdog's silence, storms. People are told once, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from remediator.audit import Draft, Kind
+from remediator.clock import format_duration, rfc3339
+from remediator.engine import Engine
+from remediator.records import facts, messages, stops, storms, turns, waiting
+from remediator.stop_file import StopFile, read_stop_file
+from remediator.stores import Tx
+
+_FILE = "stop file"
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """What the storm guard takes for a storm in this installation."""
+
+    alerts: int
+    within: timedelta
+    cooldown: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is watched, and who is told."""
+
+    state: Path
+    within: timedelta | None
+    """The Watchdog has to be heard within this; None: nobody watches it."""
+    channels: tuple[str, ...]
+    storm: Flood | None
+
+
+async def watch_forever(engine: Engine, watching: Watching, poll: float) -> None:
+    """Look again every ``poll`` seconds."""
+    while True:
+        await watch(engine, watching)
+        await engine.clock.sleep(poll)
+
+
+async def watch(engine: Engine, watching: Watching) -> None:
+    """Look once. On several replicas one tells, whichever is first."""
+    said = read_stop_file(watching.state)
+
+    def look(tx: Tx) -> None:
+        turns.take(tx.connection, turns.WATCH)
+        if said is not None:
+            _press(tx, engine, said)
+        if watching.within is not None:
+            _watchdog(tx, engine, watching, watching.within)
+        if watching.storm is not None:
+            _storm(tx, engine, watching, watching.storm)
+
+    if said is None and not await engine.store.read(lambda connection: _differs(connection, engine, watching)):
+        return  # no transaction every half second where there is nothing to write
+    try:
+        await engine.store.write(look)
+    except turns.Taken:
+        return  # another replica looks right now
+
+
+def _press(tx: Tx, engine: Engine, said: StopFile) -> None:
+    """Into the store, so that every replica stops, and goes on stopping when the file is gone: a person resumes."""
+    who = f"{_FILE} of {engine.replica}"
+    if any(stop.who == who and stop.scope == "global" for stop in stops.standing(tx.connection, tx.now)):
+        return
+    stops.press(tx, engine.ids.new("stop", tx.now), "global", "", said.reason, who)
+
+
+def _differs(connection: Any, engine: Engine, watching: Watching) -> bool:
+    """Whether what is so is not what people were told."""
+    now = engine.clock.now()
+    lost = watching.within is not None and _lost(connection, now, watching.within)
+    storm = watching.storm is not None and _stormy(connection, now, watching.storm)
+    return lost != _told(connection, "watchdog") or storm != _told(connection, "storm")
+
+
+def _told(connection: Any, what: str) -> bool:
+    fact = facts.get(connection, f"told:{what}")
+    return fact is not None and bool(fact.value["is"])
+
+
+def _lost(connection: Any, now: Any, within: timedelta) -> bool:
+    """Never heard is not lost: a new installation has nothing to lose yet, and the guard asks anyway."""
+    heard = facts.get(connection, facts.WATCHDOG)
+    if heard is None:
+        return False
+    return now - heard.at > within or not heard.value.get("firing", True)
+
+
+def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> None:
+    lost = _lost(tx.connection, tx.now, within)
+    if lost == _told(tx.connection, "watchdog"):
+        return
+    heard = facts.get(tx.connection, facts.WATCHDOG)
+    at = None if heard is None else rfc3339(heard.at)
+    if lost:
+        text = (
+            f"Watchdog lost: last heard at {at}, not within {format_duration(within)}; observing only until it is back"
+        )
+    else:
+        text = "Watchdog is back: alerts arrive again"
+        waiting.wake(tx, ["watchdog"])
+    tx.audit(
+        Draft(
+            kind=Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED,
+            actor=engine.actor,
+            data={"heard": at, "within": format_duration(within)},
+        )
+    )
+    _tell(tx, engine, watching.channels, "watchdog", lost, {"text": text, "heard": at})
+
+
+def _stormy(connection: Any, now: Any, flood: Flood) -> bool:
+    return storms.last_flooded(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
+
+
+def _storm(tx: Tx, engine: Engine, watching: Watching, flood: Flood) -> None:
+    storm = _stormy(tx.connection, tx.now, flood)
+    if storm == _told(tx.connection, "storm"):
+        return
+    if storm:
+        text = (
+            f"Storm: {flood.alerts} or more new alerts within {format_duration(flood.within)}; nothing is done until "
+            f"{format_duration(flood.cooldown)} after it; a person should look"
+        )
+    else:
+        text = "The storm is over: remedies are possible again"
+        waiting.wake(tx, ["storm"])
+    _tell(tx, engine, watching.channels, "storm", storm, {"text": text})
+
+
+def _tell(tx: Tx, engine: Engine, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]) -> None:
+    facts.put(tx, f"told:{what}", {"is": state})
+    messages.tell(tx, engine.ids, "notice", None, {"about": what, **content}, channels)
