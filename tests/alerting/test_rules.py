@@ -1,0 +1,91 @@
+"""The alert rules and Alertmanager's routing, by Prometheus' and Alertmanager's own tools."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.servers import require
+from tests.servers.remediator import ROOT
+
+RULES = ROOT / "alerting/rules.yml"
+
+
+def rules() -> list[dict[str, Any]]:
+    """All rules."""
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A tool, and what it said."""
+    return subprocess.run([require(argv[0]), *argv[1:]], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_prometheus_takes_the_rules() -> None:
+    """``promtool check rules`` finds nothing."""
+    checked = run("promtool", "check", "rules", "--lint-fatal", str(RULES))
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_rule_fires_when_it_should_and_only_then() -> None:
+    """The promtool unit tests: each rule fires, does not fire, and at the boundary."""
+    tested = run("promtool", "test", "rules", "rules_test.yml", cwd=RULES.parent)
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_each_rule_is_tested() -> None:
+    """No rule without a unit test that expects it to fire."""
+    tests = yaml.safe_load((RULES.parent / "rules_test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+
+    assert {rule["alert"] for rule in rules()} == fired
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_each_rule_says_what_a_person_needs(rule: dict[str, Any]) -> None:
+    """Severity, service (from the rule or its series), summary, description and a runbook that exists."""
+    assert rule["labels"]["severity"] in ("none", "warning", "high", "critical")
+    assert "service" in rule["labels"] or rule["alert"] == "TargetDown"
+    assert {"summary", "description", "runbook_url"} <= rule["annotations"].keys()
+    page, _, heading = rule["annotations"]["runbook_url"].partition("#")
+    assert heading in headings(ROOT / page), f"{page} has no heading for #{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a Markdown page, as GitHub makes them."""
+    titles = [line.lstrip("#").strip() for line in page.read_text().splitlines() if line.startswith("#")]
+    kept = ["".join(c for c in title.lower() if c.isalnum() or c in " -") for title in titles]
+    return {title.replace(" ", "-") for title in kept}
+
+
+def test_alertmanager_takes_its_settings() -> None:
+    """``amtool check-config`` finds nothing."""
+    checked = run("amtool", "check-config", "alertmanager.yml")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_each_alert_is_routed_to_the_remediator(rule: dict[str, Any]) -> None:
+    """``amtool config routes test`` sends each alert, the Watchdog included, to the webhook."""
+    labels = [f"alertname={rule['alert']}", *(f"{name}={value}" for name, value in rule["labels"].items())]
+    checked = run(
+        "amtool", "config", "routes", "test", "--config.file=alertmanager.yml", "--verify.receivers=remediator", *labels
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
+    """``promtool check config`` finds nothing, and the jobs have the names that the runbook uses."""
+    checked = run("promtool", "check", "config", "prometheus.yml")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    jobs = {job["job_name"] for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
+    assert {"fastapi-app", "redis-exporter"} <= jobs
