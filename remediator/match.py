@@ -41,11 +41,21 @@ class Explanation:
         return not self.unmet and not self.note
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One way to find a playbook: by whole values of a label, or by what its value begins with."""
+
+    label: str
+    texts: frozenset[str]
+    whole: bool
+
+
 class Index:
     """Playbooks by a label that they ask for, so that only those are looked at whose label an alert has.
 
-    Each playbook stands under the rarest of its conditions that can be listed (``=`` and plain alternatives in
-    ``=~``), else under the beginning of a regular expression, else among the few that are tried for every alert.
+    Each playbook stands under the rarest of its conditions that can be looked up: values that can be listed (``=``,
+    and plain alternatives in ``=~``) or the beginning of a regular expression. The few that have none are tried for
+    every alert.
 
     Args:
         playbooks: those in force.
@@ -57,27 +67,23 @@ class Index:
         self.watchdog = watchdog
         self._by_value: dict[str, dict[str, list[Playbook]]] = {}
         self._by_prefix: dict[str, dict[str, list[Playbook]]] = {}
-        self._lengths: dict[str, tuple[int, ...]] = {}
         self._others: list[Playbook] = []
-        common = Counter(pair for playbook in self.playbooks for pair in _pairs(playbook))
-        for playbook in self.playbooks:
-            self._place(playbook, common)
-        for label, prefixes in self._by_prefix.items():
-            self._lengths[label] = tuple(sorted({len(prefix) for prefix in prefixes}))
+        keys = [tuple(_keys(playbook)) for playbook in self.playbooks]
+        common = Counter((key.label, text, key.whole) for each in keys for key in each for text in key.texts)
+        for playbook, each in zip(self.playbooks, keys, strict=True):
+            self._place(playbook, each, common)
+        self._lengths = {
+            label: tuple(sorted({len(prefix) for prefix in prefixes})) for label, prefixes in self._by_prefix.items()
+        }
 
-    def _place(self, playbook: Playbook, common: Counter[tuple[str, str]]) -> None:
-        choices = dict(_choices(playbook))
-        if choices:
-            label = min(choices, key=lambda name: max(common[name, value] for value in choices[name]))
-            for value in choices[label]:
-                self._by_value.setdefault(label, {}).setdefault(value, []).append(playbook)
+    def _place(self, playbook: Playbook, keys: Sequence[_Key], common: Counter[tuple[str, str, bool]]) -> None:
+        if not keys:
+            self._others.append(playbook)
             return
-        prefixes = {matcher.name: matcher.prefix for matcher in playbook.match.parsed if matcher.prefix}
-        if prefixes:
-            label = max(prefixes, key=lambda name: len(prefixes[name]))
-            self._by_prefix.setdefault(label, {}).setdefault(prefixes[label], []).append(playbook)
-            return
-        self._others.append(playbook)
+        rarest = min(keys, key=lambda key: max(common[key.label, text, key.whole] for text in key.texts))
+        table = self._by_value if rarest.whole else self._by_prefix
+        for text in rarest.texts:
+            table.setdefault(rarest.label, {}).setdefault(text, []).append(playbook)
 
     def match(self, labels: Mapping[str, str]) -> list[Playbook]:
         """Those whose every condition holds, in the order of their names."""
@@ -125,16 +131,13 @@ def _holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in playbook.match.parsed)
 
 
-def _choices(playbook: Playbook) -> Iterator[tuple[str, frozenset[str]]]:
-    """Labels of which one of these values is needed; the empty value would mean "not there" and is no help."""
+def _keys(playbook: Playbook) -> Iterator[_Key]:
+    """The empty value would mean "not there", and an empty beginning anything: neither is a key."""
     if playbook.match.alertname:
-        yield _ALERTNAME, frozenset(playbook.match.alertname)
+        yield _Key(_ALERTNAME, frozenset(playbook.match.alertname), whole=True)
     for matcher in playbook.match.parsed:
-        if matcher.literals and "" not in matcher.literals:
-            yield matcher.name, matcher.literals
-
-
-def _pairs(playbook: Playbook) -> Iterator[tuple[str, str]]:
-    for label, values in _choices(playbook):
-        for value in values:
-            yield label, value
+        if matcher.literals is not None:
+            if "" not in matcher.literals:
+                yield _Key(matcher.name, matcher.literals, whole=True)
+        elif matcher.prefix:
+            yield _Key(matcher.name, frozenset({matcher.prefix}), whole=False)

@@ -78,7 +78,7 @@ class Matcher:
             low, high = self._pattern.possiblematchrange(64)
         except re2.error:  # anything may match
             return ""
-        return _common(low.decode("utf-8", "ignore"), high.decode("utf-8", "ignore"))
+        return _common(low, high).decode("utf-8", "ignore")
 
     def __str__(self) -> str:
         name = self.name if _CLASSIC_NAME.fullmatch(self.name) else f'"{_quoted(self.name)}"'
@@ -132,7 +132,8 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _common(low: str, high: str) -> str:
+def _common(low: bytes, high: bytes) -> bytes:
+    """What everything between two byte strings begins with."""
     length = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return low[:length]
 

@@ -92,7 +92,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         metrics = Metrics()
         engine = _engine(config, clock, store, world, loaded, metrics)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
-        loops = Loops(engine, Index(loaded.playbooks), _intake(config))
+        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
         service = Service(config, engine, loops, metrics, _credentials(config))
         for name, loop in _loops(service).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
