@@ -112,14 +112,15 @@ def test_times_that_the_clocks_repeat_are_in_the_window_twice() -> None:
 @given(
     start=st.integers(0, 24 * 60 - 1),
     length=st.integers(1, 24 * 60 - 1),
-    now=st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),
+    hours=st.floats(0, 2 * 365 * 24),
     zone=st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),
 )
-def test_a_wall_clock_inside_the_window_is_always_frozen(start: int, length: int, now: datetime, zone: str) -> None:
+def test_a_wall_clock_inside_the_window_is_always_frozen(start: int, length: int, hours: float, zone: str) -> None:
     """Whatever clocks do: if the wall clock shows a time of the window, it is frozen."""
     end = (start + length) % (24 * 60)
     text = [f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (start, end)]
     window = {"days": "mon-sun", "from": text[0], "to": text[1]}
+    now = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
     local = now.astimezone(ZoneInfo(zone))
     wall = local.hour * 60 + local.minute
     inside = start <= wall < end if start < end else wall >= start or wall < end
