@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 from remediator.clock import parse_duration
+from remediator.errors import InputError
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(\S+)")
 
@@ -19,7 +20,10 @@ def parse_rate(rate: str) -> tuple[int, timedelta]:
     match = _RATE.fullmatch(rate)
     if match is None:
         raise ValueError(f"{rate!r} is not so many in so much time; write count/duration, like 3/1h")
-    length = parse_duration(match[2])
+    try:
+        length = parse_duration(match[2])
+    except InputError as error:
+        raise ValueError(str(error)) from None
     if length <= timedelta(0):
         raise ValueError(f"{rate!r} counts in no time at all")
     return int(match[1]), length

@@ -77,11 +77,11 @@ def in_flight(connection: Connection, run_id: str) -> Attempt | None:
 def begun_since(
     connection: Connection, since: datetime, *, target: str | None = None, playbook: str | None = None
 ) -> list[tuple[datetime, str]]:
-    """(when, run) of every mutating action begun since then: what budgets and cooldowns count. Newest first.
+    """(when, run) of every mutating action begun after then: what budgets and cooldowns count. Newest first.
 
     The first of a run stands for the run: a remedy that needs three steps is one remedy.
     """
-    conditions: list[ColumnElement[bool]] = [table.c.mutates, ~table.c.undoing, table.c.intent_at >= since]
+    conditions: list[ColumnElement[bool]] = [table.c.mutates, ~table.c.undoing, table.c.intent_at > since]
     if target is not None:
         conditions.append(table.c.target == target)
     if playbook is not None:

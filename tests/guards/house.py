@@ -1,0 +1,287 @@
+"""A store with a past, and the guards that judge by it: real records in a real database, with a clock that is set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import insert
+
+from remediator import registry
+from remediator.clock import SystemClock
+from remediator.engine import Book, Engine, Pace
+from remediator.guards import Answer, Verdict
+from remediator.ids import Ids
+from remediator.inventory import Inventory, Service
+from remediator.judgement import Judgement, judge, question
+from remediator.plan import PlannedCall, PlannedStep
+from remediator.platforms import Platform, ServiceStatus, State
+from remediator.playbook import Playbook
+from remediator.records import facts
+from remediator.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
+from remediator.stores import Store, Tx
+from remediator.stores.schema import attempts, episodes, run_episodes
+from remediator.stores.schema import runs as runs_table
+from remediator.world import World
+
+NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+INVENTORY = Inventory.model_validate(
+    {
+        "apiVersion": "remediator/v1",
+        "kind": "Inventory",
+        "services": {
+            "redis": {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "redis"}},
+            "app": {
+                "platform": {"kind": "supervisor", "url": "unix:///none", "program": "app"},
+                "depends_on": ["redis"],
+            },
+            "shop": {"platform": {"kind": "kubernetes", "namespace": "shop", "deployment": "shop"}},
+            **{
+                f"web-{number}": {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "web"}}
+                for number in range(10)
+            },
+        },
+    }
+)
+
+STEP = PlannedStep(
+    id="restart",
+    title="Restart",
+    action="service.restart",
+    parameters={},
+    call=PlannedCall("restart it"),
+    mutates=True,
+    idempotent=False,
+    destructive=False,
+    timeout=30.0,
+    attempts=1,
+    backoff=0.0,
+    when=None,
+    on_success="verify",
+    on_failure="next",
+    approval=False,
+)
+
+
+class SetClock(SystemClock):
+    """A clock that stands where it is put."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.time = now
+
+    def now(self) -> datetime:
+        return self.time
+
+
+class TownPlatform(Platform):
+    """A platform whose services are as a test says; without a word about one, it does not answer."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind  # type: ignore[misc]
+        self.services: dict[str, ServiceStatus | Exception] = {}
+
+    async def status(self, service: Service) -> ServiceStatus:
+        found = self.services[service.name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
+        return ""
+
+    def describe_restart(self, service: Service, stop_timeout: float) -> str:
+        return f"restart {service.name}"
+
+    async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
+        return None
+
+
+def status(healthy: int, instances: int, state: State = State.RUNNING, **facts_: Any) -> ServiceStatus:
+    """A look at a service."""
+    return ServiceStatus(state, f"{healthy} of {instances} run", instances, healthy, {}, None, facts_)
+
+
+def playbook(name: str = "redis-down", target: str = "redis", **more: Any) -> Playbook:
+    """A playbook; ``more`` are further keys, such as ``guards``."""
+    data = {
+        "apiVersion": "remediator/v1",
+        "kind": "Playbook",
+        "name": name,
+        "match": {"alertname": "RedisDown"},
+        "mode": "auto",
+        "target": target,
+        "escalate": {"to": ["oncall"]},
+        "steps": [{"id": "restart", "action": "service.restart"}],
+    }
+    return Playbook.model_validate({**data, **more})
+
+
+def alert(number: int = 0, status_: str = "firing", at: datetime = NOON, **labels: str) -> Episode:
+    """An alert that began then."""
+    labels = {"alertname": "RedisDown", **labels}
+    return Episode(
+        id=f"episode-{number}",
+        identity=f"identity-{number}",
+        status=EpisodeStatus(status_),
+        alertname=labels["alertname"],
+        labels=labels,
+        annotations={},
+        started_at=at,
+        starts_at=at,
+        last_seen_at=at,
+        resolved_at=None,
+        closes_at=None,
+        flaps=0,
+    )
+
+
+def row(run_id: str, playbook_: str, target: str, status_: str, created: datetime, **more: Any) -> dict[str, Any]:
+    """The columns of a run."""
+    return {
+        "id": run_id,
+        "status": status_,
+        "reason": None,
+        "detail": {},
+        "playbook": playbook_,
+        "playbook_hash": "0" * 64,
+        "target": target,
+        "mode": "auto",
+        "engine_version": ENGINE_VERSION,
+        "fence": 0,
+        "pokes": 0,
+        "incident_open": False,
+        "holds_target": False,
+        "created_at": created,
+        "updated_at": created,
+        **more,
+    }
+
+
+@dataclass
+class House:
+    """An engine on a store, with hands to write its past and to ask its guards."""
+
+    store: Store
+    clock: SetClock
+    world: World = field(default_factory=World)
+    platform: TownPlatform = field(default_factory=lambda: TownPlatform("supervisor"))
+    engine: Engine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(
+            store=self.store,
+            clock=self.clock,
+            ids=Ids(),
+            replica="house",
+            book=Book([], INVENTORY, "test"),
+            actions={},
+            checks=registry.make_checks(self.world),
+            guards=registry.make_guards(self.world),
+            platforms={"supervisor": self.platform, "kubernetes": self.platform},
+            pace=Pace(probe=timedelta(seconds=2)),
+        )
+
+    async def write(self, work: Any) -> Any:
+        """Work in a transaction."""
+        return await self.store.write(work)
+
+    async def past(self, *rows: dict[str, Any]) -> None:
+        """Runs that there were."""
+        for values in rows:
+            await self.write(lambda tx, values=values: tx.connection.execute(insert(runs_table), values))
+
+    async def acted(
+        self,
+        run_id: str,
+        at: datetime,
+        *,
+        playbook_: str = "redis-down",
+        target: str = "redis",
+        status_: str = "succeeded",
+        ended: datetime | None = None,
+        holds: bool = False,
+    ) -> None:
+        """A run that began an action then."""
+        over = status_ in ("succeeded", "failed", "escalated", "cancelled")
+        finished = (ended or at + MINUTE) if over else None
+        values = row(run_id, playbook_, target, status_, at, first_action_at=at, finished_at=finished)
+        await self.past({**values, "holds_target": holds})
+        await self.write(lambda tx: tx.connection.execute(insert(attempts), attempt(run_id, at, playbook_, target)))
+
+    async def fires(self, *alerts: Episode, run: str | None = None) -> None:
+        """Alerts that there are, and the run that they are of."""
+
+        def work(tx: Tx) -> None:
+            for item in alerts:
+                values = {name: getattr(item, name) for name in Episode.__dataclass_fields__}
+                tx.connection.execute(insert(episodes), values)
+                if run is not None:
+                    values = {"run_id": run, "episode_id": item.id, "joined_at": tx.now}
+                    tx.connection.execute(insert(run_episodes), values)
+
+        await self.write(work)
+
+    async def hear_watchdog(self, at: datetime, *, firing: bool = True) -> None:
+        """The Watchdog was heard then."""
+        now, self.clock.time = self.clock.time, at
+        await self.write(lambda tx: facts.put(tx, facts.WATCHDOG, {"firing": firing}))
+        self.clock.time = now
+
+    async def broken(self, table: str) -> None:
+        """The database loses a table: it cannot be read any more."""
+        await self.write(lambda tx: tx.connection.execute(sqlalchemy.text(f"DROP TABLE {table}")))
+
+    async def verdict(
+        self,
+        guard: str,
+        settings: Any = None,
+        *,
+        target: str = "redis",
+        name: str = "redis-down",
+        mode: str = "auto",
+        alerts: Sequence[Episode] = (),
+        step: PlannedStep | None = STEP,
+        plan: Mapping[str, Any] | None = None,
+        run_id: str = "run-now",
+    ) -> Verdict:
+        """What one guard says of a run for this target, with these settings in its playbook."""
+        guards = {} if settings is None else {guard: settings}
+        chosen = playbook(name, target, guards=guards)
+        run = self.run(run_id, chosen, mode, plan)
+        asked = question(self.engine, run, chosen, INVENTORY.service(target), alerts, step)
+        alone = replace(self.engine, guards=[item for item in self.engine.guards if item.name == guard])
+        judgement: Judgement = await judge(alone, asked)
+        assert len(judgement.verdicts) == 1
+        verdict = judgement.final
+        standing = next(item for item in self.engine.guards if item.name == guard)
+        assert verdict.answer is Answer.ALLOW or verdict.reason in {*standing.reasons, "guard_error"}
+        return verdict
+
+    def run(self, run_id: str, chosen: Playbook, mode: str, plan: Mapping[str, Any] | None) -> Run:
+        """A run that is not in the store."""
+        values = row(run_id, chosen.name, chosen.target, "running", self.clock.now(), mode=mode, plan=plan)
+        names = [name for name in Run.__dataclass_fields__ if name not in values]
+        return Run(**{**dict.fromkeys(names), **values})
+
+
+def attempt(run_id: str, at: datetime, playbook_: str, target: str, number: int = 1) -> dict[str, Any]:
+    """The columns of an attempt."""
+    return {
+        "id": f"attempt-{run_id}-{number}",
+        "run_id": run_id,
+        "step": "restart",
+        "number": number,
+        "action": "service.restart",
+        "playbook": playbook_,
+        "target": target,
+        "mutates": True,
+        "undoing": False,
+        "call": {},
+        "fence": 1,
+        "intent_at": at,
+    }
