@@ -176,6 +176,7 @@ def remediator(settings: Settings) -> dict[str, Any]:
         "guards": {
             "cooldown": "1s",
             "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},
+            "breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
         },
     }
 
@@ -304,7 +305,9 @@ def _programs(settings: Settings) -> dict[str, dict[str, str]]:
         "prometheus": {
             "command": f"{find('prometheus')} --config.file={state}/prometheus/prometheus.yml"
             f" --storage.tsdb.path={state}/prometheus/data --storage.tsdb.retention.time=1d"
-            f" --web.listen-address=127.0.0.1:{ports.prometheus} --web.enable-lifecycle --log.level=warn",
+            f" --web.listen-address=127.0.0.1:{ports.prometheus} --web.enable-lifecycle --log.level=warn"
+            # an alert sent before Alertmanager listened is sent again after this, not after a minute
+            " --rules.alert.resend-delay=2s",
         },
         "alertmanager": {
             "command": f"{find('prometheus-alertmanager')} --config.file={state}/alertmanager/alertmanager.yml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,18 @@ class Supervisor:
         found = self.call("getProcessInfo", name)
         assert isinstance(found, dict)
         return found
+
+
+def forget(settings: Settings) -> None:
+    """Begin anew: remove what an earlier stack in this folder wrote. Only where there was one, and it is stopped.
+
+    Raises:
+        StackError: it runs, or the folder is not a stack's.
+    """
+    if running(settings):
+        raise StackError("the stack runs; 'make down' stops it")
+    if settings.supervisord_conf.exists():
+        shutil.rmtree(settings.state)
 
 
 def running(settings: Settings) -> bool:

@@ -57,6 +57,8 @@ def _chosen(name: str) -> list[Fault]:
 def _run(settings: Settings, console: Console, faults: list[Fault]) -> list[Outcome]:
     probe = Probe(settings)
     console.print("[bold]starting[/bold] redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator …")
+    if not stack.running(settings):
+        stack.forget(settings)  # yesterday's budgets and breakers would, rightly, have their say
     stack.up(settings)
     stack.wait(probe.targets_up, "all of Prometheus' targets", 60)
     stack.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
