@@ -1,6 +1,6 @@
 """Alerts as Alertmanager's webhook (version 4) delivers them: parsed and bounded, never interpreted.
 
-What the format guarantees, and what it does not, is in docs/alertmanager.md. The two facts that shape this
+What the format guarantees, and what it does not, is in docs/operations.md. The two facts that shape this
 module: every notification repeats all alerts of its group, and neither ``startsAt`` nor ``groupKey`` is stable;
 so the only thing that identifies an alert is its labels.
 """

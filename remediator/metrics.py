@@ -1,4 +1,4 @@
-"""What the service counts about itself. Names follow Prometheus' conventions; docs/metrics.md lists them."""
+"""What the service counts about itself. Names follow Prometheus' conventions; each has its help text."""
 
 from __future__ import annotations
 
