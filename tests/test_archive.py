@@ -93,6 +93,16 @@ def test_what_does_not_verify_is_not_sealed(tmp_path: Path) -> None:
         archive.write(tmp_path, GENESIS, ROWS[:10], HEADS[10])
 
 
+def test_a_file_with_the_right_name_and_header_is_not_enough(tmp_path: Path) -> None:
+    """What is in the place already is read back and verified before it counts as written."""
+    [segment] = _archive(tmp_path, 10)
+    lines = gzip.decompress(segment.path.read_bytes()).replace(b"reason 4", b"reason 5")
+    segment.path.write_bytes(gzip.compress(lines))
+
+    with pytest.raises(ArchiveError, match="entry 5 was changed"):
+        archive.write(tmp_path, GENESIS, ROWS[:10], HEADS[10])
+
+
 def test_every_damage_to_a_file_is_found(tmp_path: Path) -> None:
     """Flip a bit in every byte of the file, or cut it anywhere: an error or a finding, never a silent pass."""
     [segment] = _archive(tmp_path, 10)

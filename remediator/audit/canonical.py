@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -81,15 +81,13 @@ class Plain:
     Args:
         redactor: leaves the marks.
         text: what becomes of every string.
-        named: what becomes of every value, given its key.
+        thorough: whether to look at what a value is named by, too: its key, or the option before it in a list.
     """
 
-    def __init__(
-        self, redactor: Redactor, text: Callable[[str], str], named: Callable[[str, Any], Any] | None = None
-    ) -> None:
+    def __init__(self, redactor: Redactor, text: Callable[[str], str], *, thorough: bool = False) -> None:
         self._redactor = redactor
         self._text = text
-        self._named = named
+        self._thorough = thorough
 
     def value(self, value: Any, depth: int = DEPTH) -> Any:
         """Takes ``None``, booleans, numbers, strings, bytes (as their length and digest), enums, instants,
@@ -108,7 +106,7 @@ class Plain:
         if kind is dict:
             return self.mapping(value, depth)
         if kind is list or kind is tuple:
-            return [self.value(item, depth - 1) for item in value] if depth else _TOO_DEEP
+            return self._list(value, depth)
         return self._rare(value, depth)
 
     def mapping(self, value: Mapping[Any, Any], depth: int = DEPTH) -> Any:
@@ -120,8 +118,16 @@ class Plain:
             if not isinstance(key, str):
                 raise NotRecordable(f"a key of the type {type(key).__name__} cannot be recorded")
             plain = self.value(item, depth - 1)
-            result[self._text(str(key))] = plain if self._named is None else self._named(key, plain)
+            result[self._text(str(key))] = self._redactor.named(key, plain) if self._thorough else plain
         return result
+
+    def _list(self, value: Sequence[Any], depth: int) -> Any:
+        if not depth:
+            return _TOO_DEEP
+        items = [self.value(item, depth - 1) for item in value]
+        if not self._thorough:
+            return items
+        return [self._redactor.following(before, item) for before, item in zip([None, *items], items, strict=False)]
 
     def _rare(self, value: Any, depth: int) -> Any:
         if isinstance(value, Secret):

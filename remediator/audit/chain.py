@@ -80,8 +80,8 @@ class _Pen:
         self._written = written
         self._redactor = redactor
         self._quick = Plain(redactor, self._if_long)
-        self._thorough = Plain(redactor, redactor.text, redactor.named)
-        self._short = Plain(redactor, partial(redactor.text, limit=SHORT), redactor.named)
+        self._thorough = Plain(redactor, redactor.text, thorough=True)
+        self._short = Plain(redactor, partial(redactor.text, limit=SHORT), thorough=True)
 
     def _if_long(self, text: str) -> str:
         # a secret must be found before a cut can halve it

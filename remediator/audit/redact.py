@@ -72,7 +72,7 @@ _SHAPES = (
         rf"\1\2{REDACTED}",
     ),
     (r"(?i)\b(requirepass|masterauth|auth)\s+[^\s\[]\S*", rf"\1 {REDACTED}"),
-    (r"(?i)(^|\s)(--?[\w-]*(?:password|passwd|secret|token|[_-]key)\s)\s*[^\s\[]\S*", rf"\1\2{REDACTED}"),
+    (r"(?i)(^|[^\w-])(--?[\w-]*(?:password|passwd|secret|token|[_-]key)\s)\s*[^\s\[]\S*", rf"\1\2{REDACTED}"),
     (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", REDACTED),
     (r"\b(?:xox[a-z]|xapp)-[A-Za-z0-9-]{8,}", REDACTED),
     (r"(hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9/_-]+", rf"\1{REDACTED}"),
@@ -106,6 +106,7 @@ class Redactor:
         self._hints = re2.compile(_HINTS)
         self._shapes = [(re2.compile(pattern), replacement) for pattern, replacement in _SHAPES]
         self._names = re2.compile(rf"(?i){_NAME}$")
+        self._options = re2.compile(rf"(?i)^--?[\w-]*{_NAME}$")
         self._net = _net([_HINTS, *(re2.escape(_inside_json(form)) for form in longest_first)])
 
     def suspects(self, encoded: bytes) -> bool:
@@ -120,6 +121,12 @@ class Redactor:
     def named(self, name: str, value: Any) -> Any:
         """The value of a field of this name: a string under a name like ``password`` is a secret."""
         if type(value) is str and not value.startswith(REDACTED[:-1]) and self._names.search(name):
+            return self.mark(value)
+        return value
+
+    def following(self, before: Any, value: Any) -> Any:
+        """The item of a list after ``before``: a word after an option like ``--password`` is a secret."""
+        if type(value) is str and type(before) is str and self._options.search(before):
             return self.mark(value)
         return value
 

@@ -93,6 +93,21 @@ def test_a_field_named_like_a_secret_is_one(name: str) -> None:
     assert decode(_bytes({name: 5, "passwords_tried": "two"})).data[name] == 5
 
 
+def test_a_word_after_an_option_for_secrets_is_one() -> None:
+    """In an exact call, argument by argument, what follows --password is redacted, and the rest is not."""
+    argv = ["redis-cli", "--password", "abc", "PING", "--token=abc", "--host", "redis"]
+
+    assert decode(_bytes({"argv": argv})).data["argv"] == [
+        "redis-cli",
+        "--password",
+        "[redacted]",
+        "PING",
+        "--token=[redacted]",
+        "--host",
+        "redis",
+    ]
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -151,7 +166,7 @@ def test_the_quick_way_writes_what_the_thorough_way_would(value: Any, line: str,
     """Looking at the encoded entry first never overlooks what going through every string would have cut out."""
     redactor = Redactor(["hunter2"])
     data = {"value": value, "line": text + line.replace("{}", "hunter2 Zx81kQ9abc"), text: text}
-    thorough = Plain(redactor, redactor.text, redactor.named).mapping(data)
+    thorough = Plain(redactor, redactor.text, thorough=True).mapping(data)
 
     assert decode(_bytes(data, redactor)).data == thorough
 
@@ -159,7 +174,7 @@ def test_the_quick_way_writes_what_the_thorough_way_would(value: Any, line: str,
 @given(
     st.sampled_from(LINES),
     st.from_regex(r"[A-Za-z0-9]{8,20}", fullmatch=True),
-    st.sampled_from(["", " ", "\n", '"', "x "]),
+    st.sampled_from(["", " ", "\n", '"', "x ", "'", "(", "=", "[", ",", ";"]),
 )
 def test_no_random_password_survives_a_known_place(line: str, password: str, before: str) -> None:
     """Whatever the value, a credential in a place for credentials is gone."""

@@ -258,43 +258,55 @@ def test_time_that_goes_back_is_remarked() -> None:
     assert result.ok and any("At entry 2 the time goes back" in remark for remark in result.remarks)
 
 
+@pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
 @pytest.mark.parametrize(
     "change",
     [
         lambda raw: raw.replace(b'"v":1}', b'"v":1 }'),
         lambda raw: raw.replace(b'"v":1}', b'"v":2}'),
         lambda raw: raw.replace(b'"v":1}', b'"v":1,"v":1}'),
+        lambda raw: raw.replace(b'"v":1}', b'"v":1,"w":1}'),
         lambda raw: raw.replace(b'"data":', b'"data":{},"data":'),
         lambda raw: raw.replace(b"remediator", b"\\u0072emediator"),
-        lambda raw: raw.replace(b'"number":4', b'"number":04'),
+        lambda raw: raw.replace(b'"number":', b'"number":0'),
         lambda raw: b"null",
         lambda raw: b"",
     ],
 )
-def test_bytes_that_are_not_canonical_are_named(change: Callable[[bytes], bytes]) -> None:
+def test_bytes_that_are_not_canonical_are_named(seq: int, change: Callable[[bytes], bytes]) -> None:
     """Even well hashed and well chained, an entry in another spelling is not what this log writes."""
-    raw = change(ROWS[4].canonical)
-    assert raw != ROWS[4].canonical
+    raw = change(ROWS[seq - 1].canonical)
+    assert raw != ROWS[seq - 1].canonical
 
-    assert _first(check(rechain(ROWS, {5: raw}))) == (Problem.UNREADABLE, 5)
+    assert _first(check(rechain(ROWS, {seq: raw}))) == (Problem.UNREADABLE, seq)
 
 
+@pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
 @pytest.mark.parametrize(
     "change",
     [
-        lambda raw: raw.replace(b'"number":4', b'"number":4.0'),
-        lambda raw: raw.replace(b'"number":4', b'"number": 4'),
-        lambda raw: raw.replace(b'"number":4', b'"number":5,"number":4'),
-        lambda raw: raw.replace("ü".encode(), b"\\u00fc"),
-        lambda raw: raw.replace("ü".encode(), b"u").replace(b'"tag":""', b'"tag":"\\u0061"'),
+        lambda raw: raw.replace(b'"tag":""', b'"tag":4.0'),
+        lambda raw: raw.replace(b'"tag":""', b'"tag": ""'),
+        lambda raw: raw.replace(b'"tag":""', b'"tag":"a","tag":""'),
+        lambda raw: raw.replace(b'"tag":""', b'"tag":"","sag":""'),
+        lambda raw: raw.replace(b'"tag":""', b'"tag":"\\u0061"'),
+        lambda raw: raw[: raw.index(b"{", 1)] + b'"data"' + raw[raw.index(b',"episode"') :],
     ],
 )
-def test_spelling_inside_the_data_is_named_when_asked_for(change: Callable[[bytes], bytes]) -> None:
+def test_spelling_inside_the_data_is_named_when_asked_for(seq: int, change: Callable[[bytes], bytes]) -> None:
     """The strict way also refuses data that says the same in other bytes, or says a thing twice."""
-    raw = change(ROWS[4].canonical)
-    assert raw != ROWS[4].canonical
+    raw = change(ROWS[seq - 1].canonical)
+    assert raw != ROWS[seq - 1].canonical
 
-    assert _first(verify(rechain(ROWS, {5: raw}), strict=True)) == (Problem.UNREADABLE, 5)
+    assert _first(verify(rechain(ROWS, {seq: raw}), strict=True)) == (Problem.UNREADABLE, seq)
+
+
+@pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
+def test_an_entry_that_calls_itself_by_another_number_is_named(seq: int) -> None:
+    """Well chained and in its place, but its own number is not the one that it is filed under."""
+    lie = ROWS[seq - 1].canonical.replace(b'"seq":%d,' % seq, b'"seq":50,')
+
+    assert _first(check(rechain(ROWS, {seq: lie}))) == (Problem.OUT_OF_ORDER, seq)
 
 
 def test_the_first_of_several_wrongs_is_named() -> None:
