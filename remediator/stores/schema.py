@@ -1,7 +1,7 @@
 """The one schema, for SQLite and PostgreSQL. Migrations under ``migrations/`` must end at exactly this.
 
 Instants are integers: microseconds since the epoch. JSON is text in canonical form, so that a hash over it can be
-checked again. Partial unique indexes carry the promises: they hold whatever the code above them does.
+checked again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -30,7 +29,6 @@ from sqlalchemy import (
 )
 
 from remediator.clock import from_micros, to_micros
-from remediator.run import OPEN, Status
 
 
 class Instant(TypeDecorator[datetime]):
@@ -73,14 +71,6 @@ metadata = MetaData(
 )
 
 
-def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
-
-def _words(statuses: frozenset[Status]) -> str:
-    return ", ".join(f"'{status}'" for status in sorted(statuses))
-
-
 notifications = Table(
     "notifications",
     metadata,
@@ -90,8 +80,6 @@ notifications = Table(
     Column("body", LargeBinary, nullable=False),
     Column("taken_at", Instant, comment="when its last alert was folded into episodes"),
     Column("taken_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"),
-    Index("ix_notifications_waiting", "id", **_where("taken_at IS NULL")),
-    Index("ix_notifications_received_at", "received_at"),
     sqlite_autoincrement=True,
 )
 
@@ -111,10 +99,6 @@ episodes = Table(
     Column("closes_at", Instant),
     Column("flaps", Integer, nullable=False, server_default="0"),
     CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
-    Index("uq_episodes_open_identity", "identity", unique=True, **_where("status <> 'closed'")),
-    Index("ix_episodes_closes_at", "closes_at", **_where("status = 'resolved'")),
-    Index("ix_episodes_open", "started_at", **_where("status <> 'closed'")),
-    Index("ix_episodes_started_at", "started_at"),
 )
 
 runs = Table(
@@ -146,14 +130,6 @@ runs = Table(
     Column("updated_at", Instant, nullable=False),
     Column("first_action_at", Instant),
     Column("finished_at", Instant),
-    # one incident, one run; one hand on a target: by constraint
-    Index("uq_runs_incident", "playbook", "target", unique=True, **_where("incident_open")),
-    Index("uq_runs_hand_on_target", "target", unique=True, **_where("holds_target")),
-    Index("ix_runs_due", "wake_at", **_where("wake_at IS NOT NULL")),
-    Index("ix_runs_open", "created_at", **_where(f"status IN ({_words(OPEN)})")),
-    Index("ix_runs_created_at", "created_at"),
-    Index("ix_runs_playbook_target_created_at", "playbook", "target", "created_at"),
-    Index("ix_runs_target_created_at", "target", "created_at"),
 )
 
 run_episodes = Table(
@@ -162,7 +138,6 @@ run_episodes = Table(
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("episode_id", Key, ForeignKey("episodes.id", ondelete="CASCADE"), primary_key=True),
     Column("joined_at", Instant, nullable=False),
-    Index("ix_run_episodes_episode_id", "episode_id"),
 )
 
 attempts = Table(
@@ -185,11 +160,6 @@ attempts = Table(
     Column("result", Json),
     CheckConstraint("outcome IN ('ok', 'failed', 'unknown')", name="outcome"),
     UniqueConstraint("run_id", "step", "number", "undoing"),
-    Index("ix_attempts_run_id", "run_id", "intent_at"),
-    # budgets and cooldowns count what was really begun
-    Index("ix_attempts_target", "target", "intent_at", **_where("mutates")),
-    Index("ix_attempts_playbook", "playbook", "intent_at", **_where("mutates")),
-    Index("ix_attempts_intent_at", "intent_at", **_where("mutates")),
 )
 
 evidence = Table(
@@ -203,7 +173,6 @@ evidence = Table(
     Column("summary", Text, nullable=False),
     Column("facts", Json, nullable=False),
     Column("at", Instant, nullable=False),
-    Index("ix_evidence_run_id", "run_id", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -219,8 +188,6 @@ verdicts = Table(
     Column("answer", String(16), nullable=False, comment="allow, block or unknown"),
     Column("reason", String(64)),
     Column("inputs", Json, nullable=False),
-    Index("ix_verdicts_run_id", "run_id", "id"),
-    Index("ix_verdicts_answer_at", "answer", "at"),
     sqlite_autoincrement=True,
 )
 
@@ -239,9 +206,6 @@ approvals = Table(
     Column("decided_at", Instant),
     Column("reason", Text),
     CheckConstraint("status IN ('pending','approved','rejected','expired','void')", name="status"),
-    Index("uq_approvals_pending_run", "run_id", unique=True, **_where("status = 'pending'")),
-    Index("ix_approvals_run_id", "run_id"),
-    Index("ix_approvals_pending_expires_at", "expires_at", **_where("status = 'pending'")),
 )
 
 decisions = Table(
@@ -270,9 +234,6 @@ messages = Table(
     Column("sent_at", Instant),
     Column("receipt", Json, comment="what the channel needs to update the message later"),
     Column("error", Text),
-    Index("ix_messages_due", "next_at", **_where("status = 'waiting'")),
-    Index("ix_messages_run_id", "run_id"),
-    Index("ix_messages_dead", "created_at", **_where("status = 'dead'")),
 )
 
 timers = Table(
@@ -285,7 +246,6 @@ timers = Table(
     Column("content", Json, nullable=False),
     Column("due_at", Instant, nullable=False),
     Column("done_at", Instant),
-    Index("ix_timers_due", "due_at", **_where("done_at IS NULL")),
 )
 
 stops = Table(
@@ -300,7 +260,6 @@ stops = Table(
     Column("expires_at", Instant),
     Column("cleared_at", Instant),
     Column("cleared_by", String(320)),
-    Index("ix_stops_standing", "scope", "name", **_where("cleared_at IS NULL")),
 )
 
 facts = Table(
@@ -343,8 +302,6 @@ audit = Table(
     Column("episode_id", Key),
     Column("canonical", LargeBinary, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
-    Index("ix_audit_run_id", "run_id", "seq", **_where("run_id IS NOT NULL")),
-    Index("ix_audit_at", "at"),
 )
 
 audit_head = Table(

@@ -6,6 +6,7 @@ Frozen: it creates what ``schema.py`` said at this revision. Later revisions alt
 from alembic import op
 
 from remediator.audit import GENESIS
+from remediator.stores import indexes  # noqa: F401 - hangs them on the tables
 from remediator.stores.schema import audit_head, metadata
 
 revision = "0001"
