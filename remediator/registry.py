@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from pydantic import BaseModel
 
 from remediator.actions import Action
 from remediator.actions.service_logs import ServiceLogs
 from remediator.actions.service_restart import ServiceRestart
 from remediator.actions.service_status import ServiceStatusAction
+from remediator.catalogue import Catalogue, Traits
 from remediator.checks import Check
 from remediator.checks.promql import Promql
 from remediator.checks.redis_ping import RedisPing
@@ -70,22 +68,26 @@ NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
 PLATFORMS: tuple[type[Platform], ...] = (SupervisorPlatform,)
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What playbooks may name, with the models of their settings."""
-
-    actions: Mapping[str, type[BaseModel]]
-    checks: Mapping[str, type[BaseModel]]
-    guards: Mapping[str, type[BaseModel]]
-
-
 def catalogue() -> Catalogue:
     """What this installation offers to playbooks."""
     return Catalogue(
         actions={action.name: action.Parameters for action in ACTIONS},
         checks={check.name: check.Parameters for check in CHECKS},
         guards={guard.name: guard.Settings for guard in GUARDS},
+        traits={action.name: _traits(action) for action in ACTIONS},
+        summaries={
+            **{check.name: _first_line(check) for check in CHECKS},
+            **{guard.name: _first_line(guard) for guard in GUARDS},
+        },
     )
+
+
+def _traits(action: type[Action]) -> Traits:
+    return Traits(action.mutates, action.idempotent, action.reversible, action.destructive, _first_line(action))
+
+
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
 def make_platforms() -> dict[str, Platform]:
