@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from remediator.actions import Action
 from remediator.actions.service_logs import ServiceLogs
@@ -33,6 +35,10 @@ from remediator.guards.still_firing import StillFiring
 from remediator.guards.stop_button import StopButton
 from remediator.guards.storm import Storm
 from remediator.guards.watchdog import Watchdog
+from remediator.notaries import Notary, NotaryError
+from remediator.notaries.file import FileNotary
+from remediator.notaries.git import GitNotary
+from remediator.notaries.syslog import SyslogNotary
 from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
@@ -64,6 +70,20 @@ GUARDS: tuple[type[Guard], ...] = (
 """In the order in which they are asked."""
 
 NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
+
+NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
+    "file": lambda settings: FileNotary(Path(settings["path"])),
+    "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
+    "s3": lambda settings: _s3(settings),
+    "syslog": lambda settings: SyslogNotary(settings["address"]),
+}
+
+
+def _s3(settings: Mapping[str, Any]) -> Notary:
+    from remediator.notaries.s3 import S3Notary  # noqa: PLC0415 - boto3 comes with the extra only
+
+    return S3Notary(**settings)
+
 
 PLATFORMS: tuple[type[Platform], ...] = (SupervisorPlatform,)
 
@@ -124,6 +144,24 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
             raise ConfigurationError(f"channels.{name}: there is no notifier {channel.kind!r}; there are: {known}")
         channels[name] = kinds[channel.kind](channel.model_extra or {})
     return channels
+
+
+def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
+    """The places that keep signed checkpoints, by kind and number.
+
+    Raises:
+        ConfigurationError: there is no such kind, or its settings do not fit.
+    """
+    made: dict[str, Notary] = {}
+    for number, place in enumerate(settings, start=1):
+        if place.kind not in NOTARIES:
+            known = ", ".join(sorted(NOTARIES))
+            raise ConfigurationError(f"audit.checkpoints: there is no kind {place.kind!r}; there are: {known}")
+        try:
+            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](place.model_extra or {})
+        except (TypeError, KeyError, ImportError, NotaryError) as error:
+            raise ConfigurationError(f"audit.checkpoints: {place.kind}: {error}") from None
+    return made
 
 
 def make_fallback() -> Notifier:

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from remediator.audit import Draft
+from remediator.audit import Draft, Redactor, scrub
 
 T = TypeVar("T")
 
@@ -37,6 +37,11 @@ class Tx:
     """The database's clock, not the host's: leases of replicas on several hosts compare against it."""
     drafts: list[Draft] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def clean(self, value: Any) -> Any:
+        """A JSON value without secrets; every free text goes through this before it is stored."""
+        return scrub(value, self.redactor)
 
     def audit(self, draft: Draft) -> None:
         """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""

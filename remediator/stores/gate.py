@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from remediator.audit import Draft
+from remediator.audit import Draft, Redactor
 from remediator.clock import to_micros
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.stores import NOTIFICATIONS, Tx, Wakeups
@@ -59,12 +59,14 @@ class Gate:
     Args:
         dialect: the database.
         wakeups: woken after each commit.
+        redactor: cuts secrets out of what goes into the audit log.
         group: most jobs in one transaction; bounds how long a reader of the answer can be held up by others.
     """
 
-    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512) -> None:
+    def __init__(self, dialect: Dialect, wakeups: Wakeups, redactor: Redactor, group: int = 512) -> None:
         self._dialect = dialect
         self._wakeups = wakeups
+        self._redactor = redactor
         self._group = group
         self._insert = _INSERT_NOTIFICATION.format(dialect.mark)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -145,7 +147,7 @@ class Gate:
             if job.work is not None:
                 self._work(connection, job, now, drafts, topics)
         if drafts:
-            append(connection, drafts, now)
+            append(connection, drafts, now, self._redactor)
         if topics:
             self._dialect.announce(connection, topics)
         connection.exec_driver_sql("COMMIT")
@@ -153,7 +155,7 @@ class Gate:
 
     def _work(self, connection: Connection, job: _Job, now: datetime, drafts: list[Draft], topics: set[str]) -> None:
         assert job.work is not None
-        tx = Tx(connection, now)
+        tx = Tx(connection, now, redactor=self._redactor)
         connection.exec_driver_sql("SAVEPOINT work")
         try:
             job.result = job.work(tx)

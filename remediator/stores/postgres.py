@@ -13,6 +13,7 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
+from remediator.audit import Redactor
 from remediator.clock import from_micros
 from remediator.errors import StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
@@ -37,7 +38,7 @@ class PostgresStore(Store):
 
     name = "postgresql"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, redactor: Redactor | None = None) -> None:
         self.wakeups = Wakeups()
         self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
         self._engine = sqlalchemy.create_engine(
@@ -50,7 +51,7 @@ class PostgresStore(Store):
         )
         with self.connect() as connection:
             require_current(connection)
-        self._gate = Gate(self, self.wakeups)
+        self._gate = Gate(self, self.wakeups, redactor or Redactor())
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
 

@@ -16,6 +16,7 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, event
 
+from remediator.audit import Redactor
 from remediator.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
@@ -44,6 +45,7 @@ class SqliteStore(Store):
     Args:
         path: the database file; its folder must exist and be on a local file system.
         clock: the time of leases and entries; one process, so its own clock is the database's.
+        redactor: knows the installation's secrets; without one, only their usual shapes are cut out.
 
     Raises:
         StoreUnavailable: another process has it, the disk is read-only or full, the path is wrong.
@@ -52,7 +54,7 @@ class SqliteStore(Store):
 
     name = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, redactor: Redactor | None = None) -> None:
         self.path = path
         self._clock = clock
         self.wakeups = Wakeups()
@@ -62,7 +64,7 @@ class SqliteStore(Store):
             with _explained(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
-            self._gate = Gate(self, self.wakeups)
+            self._gate = Gate(self, self.wakeups, redactor or Redactor())
         except BaseException:
             self._lock.close()
             raise
