@@ -103,6 +103,15 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         yield service
 
 
+@asynccontextmanager
+async def looking_only(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[Engine]:
+    """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        loaded = load(config.playbooks, config.inventory, registry.catalogue())
+        yield _engine(config, clock, store, _world(config, clock, stack), loaded, Metrics())
+
+
 def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
     platforms = registry.make_platforms()
     alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
