@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -28,8 +28,6 @@ class Fault:
     """The key is meant and not its value."""
     expected: str = ""
     """For a wrong kind of value: what kind was expected."""
-    culprit: bool = True
-    """The value at ``path`` is wrong, rather than something missing in it."""
 
     def finding(self, root: Node) -> Finding:
         """With its place."""
@@ -38,12 +36,8 @@ class Fault:
         return (key or node).finding(self.rule, self.message, self.hint, offset=0 if left else self.column)
 
 
-def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterable[Fault]:
-    """Every error of a validation, in words and with its path; one for each place."""
-    return _unite(list(_each(error, model, root)), root)
-
-
-def _each(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[Fault]:
+def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[Fault]:
+    """Every error of a validation, in words and with its path; of unions, one for each branch."""
     for item in error.errors(include_url=False, include_input=False):
         path = _path(root, item["loc"])
         node, _ = find(root, path)
@@ -71,7 +65,7 @@ def _path(root: Node, loc: Sequence[str | int]) -> Path:
 def subject(path: Path) -> str:
     """What a path is about, in words."""
     if not path:
-        return "the file"
+        return "this"
     if isinstance(path[-1], str):
         return repr(path[-1])
     named = next((step for step in reversed(path) if isinstance(step, str)), None)
@@ -95,6 +89,9 @@ _KINDS: Mapping[str, str] = {
     "tuple_type": "a list",
     "none_required": "nothing",
 }
+
+
+SCALARS = frozenset({"text", "a whole number", "a number", "true or false"})
 
 
 def _wrong_kind_or_word(item: Any, path: Path, node: Node) -> Fault:
@@ -161,7 +158,7 @@ Say = Callable[[Any, Path, Node, type[BaseModel]], Iterator[Fault]]
 def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
     name = str(item["loc"][-1])
     described = next((info.description for key, info in _fields(model, path) if key == name), None)
-    yield Fault(path, "missing-key", f"{name!r} is missing", described or "", culprit=False)
+    yield Fault(path, "missing-key", f"{name!r} is missing", described or "")
 
 
 def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -179,7 +176,8 @@ def _value(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterato
             continue
         below = (*path, *mistake.at)
         rule = mistake.rule or "wrong-value"
-        yield Fault(below, rule, mistake.message, mistake.hint, mistake.column, culprit=bool(mistake.at) or bool(path))
+        hint = mistake.hint or surprise_hint(find(node, mistake.at)[0])
+        yield Fault(below, rule, mistake.message, hint, mistake.column)
 
 
 def _pattern(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -214,7 +212,7 @@ def _length(words: str, key: str, unit: str) -> Say:
 
 def _no_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
     name = item["ctx"]["discriminator"].strip("'")
-    yield Fault(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is", culprit=False)
+    yield Fault(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is")
 
 
 def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -248,7 +246,7 @@ _SAY: Mapping[str, Say] = {
 }
 
 
-def _unite(found: list[Fault], root: Node) -> list[Fault]:
+def united(found: Sequence[Fault], root: Node) -> list[Fault]:
     """One fault for each place: of the branches of a union, those that meant this kind of value."""
     united: dict[tuple[Path, str], Fault] = {}
     for fault in found:
