@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
 from remediator.clock import parse_duration
@@ -45,10 +45,13 @@ Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
 ConditionText = Annotated[str, _checked(expressions.compile, "bad-condition")]
 
 
+_NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+
+
 class Match(Strict):
     """Which alerts are meant. Everything that is given must hold."""
 
-    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed), _NAMES] = Field(
         default=(), description="Shorthand: one alertname, or a list of which one must be the alert's."
     )
     matchers: tuple[MatcherText, ...] = Field(

@@ -16,6 +16,8 @@ from remediator.errors import ClientError, InputError, RemediatorError
 COMMANDS = {
     "audit": "The audit log: verify, tail, search, export, prove.",
     "migrate": "Bring the database to this version's schema.",
+    "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
+    "schema": "JSON Schema of playbooks, inventory and settings, for editors.",
     "runs": "What is being done and was done.",
     "serve": "Run the service.",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -116,10 +116,14 @@ def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> Fault:
     return Fault(path, "wrong-value", message, hint if hint.startswith("did") else surprise_hint(node))
 
 
+def nothing(path: Path) -> Fault:
+    """A key or an item without a value: whoever left it open meant something, and not the default."""
+    return Fault(path, "no-value", f"{subject(path)} has no value", "give it one, or remove it")
+
+
 def _wrong_kind(path: Path, node: Node, expected: str) -> Fault:
     if isinstance(node, Scalar) and node.value is None:
-        message = f"{subject(path)} has no value; {expected} is expected"
-        return Fault(path, "wrong-type", message, "remove the key if nothing is meant", expected=expected)
+        return replace(nothing(path), expected=expected)
     shown = _shown(node) if isinstance(node, Scalar) else kind(node)
     message = f"{subject(path)} must be {expected}, not {shown}"
     return Fault(path, "wrong-type", message, _kind_hint(node, expected), expected=expected)

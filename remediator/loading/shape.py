@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.loading.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find
-from remediator.loading.sentences import SCALARS, Fault, translated, united
+from remediator.loading.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
+from remediator.loading.sentences import SCALARS, Fault, nothing, translated, united
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,7 +23,9 @@ def faults(model: type[BaseModel], root: Node, base: Any = None, values: Any = N
         base: folder that relative files are in.
         values: the data to check in place of the nodes' own; of the same shape.
     """
-    return _faults(model, root, data(root) if values is None else values, base)
+    found = _faults(model, root, data(root) if values is None else values, base)
+    said = {fault.path for fault in found}
+    return found + [nothing(path) for path, scalar in walk(root) if scalar.value is None and path not in said]
 
 
 def build(model: type[M], root: Node, base: Any = None) -> M | None:
