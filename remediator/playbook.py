@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
 from remediator.clock import parse_duration
@@ -45,10 +45,13 @@ Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
 ConditionText = Annotated[str, _checked(expressions.compile, "bad-condition")]
 
 
+_NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+
+
 class Match(Strict):
     """Which alerts are meant. Everything that is given must hold."""
 
-    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed), _NAMES] = Field(
         default=(), description="Shorthand: one alertname, or a list of which one must be the alert's."
     )
     matchers: tuple[MatcherText, ...] = Field(
@@ -121,12 +124,12 @@ class Parameter(Strict):
         yield from self._untyped()
 
     def _untyped(self) -> Iterator[Mistake]:
-        for option, value in (("value", self.value), ("default", self.default)):
+        given: list[tuple[tuple[str | int, ...], Any]] = [(("value",), self.value), (("default",), self.default)]
+        given += [(("enum", at), value) for at, value in enumerate(self.enum or ())]
+        article = "an" if self.type == "integer" else "a"
+        for place, value in given:
             if value is not None and not is_a(self.type, value):
-                yield Mistake(f"{_shown(value)} is not a {self.type}", (option,), rule="bad-default")
-        for at, value in enumerate(self.enum or ()):
-            if not is_a(self.type, value):
-                yield Mistake(f"{_shown(value)} is not a {self.type}", ("enum", at), rule="bad-default")
+                yield Mistake(f"{_shown(value)} is not {article} {self.type}", place, rule="bad-default")
 
 
 def is_a(kind: ParameterType, value: Any) -> bool:
@@ -338,7 +341,7 @@ class Playbook(Strict):
             for arrow, goto in step.gotos:
                 place = ("steps", at, arrow, "goto")
                 if goto not in order:
-                    hint = f"there are {', '.join(order)}"
+                    hint = f"there are {', '.join(dict.fromkeys(order))}"
                     yield Mistake(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
                 elif order.index(goto) <= at:
                     message = f"goto {goto!r} leads back, and a run only goes forward"

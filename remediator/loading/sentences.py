@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -28,8 +28,6 @@ class Fault:
     """The key is meant and not its value."""
     expected: str = ""
     """For a wrong kind of value: what kind was expected."""
-    culprit: bool = True
-    """The value at ``path`` is wrong, rather than something missing in it."""
 
     def finding(self, root: Node) -> Finding:
         """With its place."""
@@ -38,12 +36,8 @@ class Fault:
         return (key or node).finding(self.rule, self.message, self.hint, offset=0 if left else self.column)
 
 
-def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterable[Fault]:
-    """Every error of a validation, in words and with its path; one for each place."""
-    return _unite(list(_each(error, model, root)), root)
-
-
-def _each(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[Fault]:
+def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[Fault]:
+    """Every error of a validation, in words and with its path; of unions, one for each branch."""
     for item in error.errors(include_url=False, include_input=False):
         path = _path(root, item["loc"])
         node, _ = find(root, path)
@@ -71,7 +65,7 @@ def _path(root: Node, loc: Sequence[str | int]) -> Path:
 def subject(path: Path) -> str:
     """What a path is about, in words."""
     if not path:
-        return "the file"
+        return "this"
     if isinstance(path[-1], str):
         return repr(path[-1])
     named = next((step for step in reversed(path) if isinstance(step, str)), None)
@@ -97,6 +91,9 @@ _KINDS: Mapping[str, str] = {
 }
 
 
+SCALARS = frozenset({"text", "a whole number", "a number", "true or false"})
+
+
 def _wrong_kind_or_word(item: Any, path: Path, node: Node) -> Fault:
     if item["type"] in ("literal_error", "enum"):
         words = _words(item["ctx"]["expected"])
@@ -119,10 +116,14 @@ def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> Fault:
     return Fault(path, "wrong-value", message, hint if hint.startswith("did") else surprise_hint(node))
 
 
+def nothing(path: Path) -> Fault:
+    """A key or an item without a value: whoever left it open meant something, and not the default."""
+    return Fault(path, "no-value", f"{subject(path)} has no value", "give it one, or remove it")
+
+
 def _wrong_kind(path: Path, node: Node, expected: str) -> Fault:
     if isinstance(node, Scalar) and node.value is None:
-        message = f"{subject(path)} has no value; {expected} is expected"
-        return Fault(path, "wrong-type", message, "remove the key if nothing is meant", expected=expected)
+        return replace(nothing(path), expected=expected)
     shown = _shown(node) if isinstance(node, Scalar) else kind(node)
     message = f"{subject(path)} must be {expected}, not {shown}"
     return Fault(path, "wrong-type", message, _kind_hint(node, expected), expected=expected)
@@ -161,7 +162,7 @@ Say = Callable[[Any, Path, Node, type[BaseModel]], Iterator[Fault]]
 def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
     name = str(item["loc"][-1])
     described = next((info.description for key, info in _fields(model, path) if key == name), None)
-    yield Fault(path, "missing-key", f"{name!r} is missing", described or "", culprit=False)
+    yield Fault(path, "missing-key", f"{name!r} is missing", described or "")
 
 
 def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -179,7 +180,8 @@ def _value(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterato
             continue
         below = (*path, *mistake.at)
         rule = mistake.rule or "wrong-value"
-        yield Fault(below, rule, mistake.message, mistake.hint, mistake.column, culprit=bool(mistake.at) or bool(path))
+        hint = mistake.hint or surprise_hint(find(node, mistake.at)[0])
+        yield Fault(below, rule, mistake.message, hint, mistake.column)
 
 
 def _pattern(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -214,7 +216,7 @@ def _length(words: str, key: str, unit: str) -> Say:
 
 def _no_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
     name = item["ctx"]["discriminator"].strip("'")
-    yield Fault(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is", culprit=False)
+    yield Fault(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is")
 
 
 def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
@@ -248,7 +250,7 @@ _SAY: Mapping[str, Say] = {
 }
 
 
-def _unite(found: list[Fault], root: Node) -> list[Fault]:
+def united(found: Sequence[Fault], root: Node) -> list[Fault]:
     """One fault for each place: of the branches of a union, those that meant this kind of value."""
     united: dict[tuple[Path, str], Fault] = {}
     for fault in found:

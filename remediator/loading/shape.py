@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.loading.nodes import Entry, Items, Node, Path, Table, data, find
-from remediator.loading.sentences import Fault, translated
+from remediator.loading.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
+from remediator.loading.sentences import SCALARS, Fault, nothing, translated, united
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,8 +23,9 @@ def faults(model: type[BaseModel], root: Node, base: Any = None, values: Any = N
         base: folder that relative files are in.
         values: the data to check in place of the nodes' own; of the same shape.
     """
-    found = _validated(model, data(root) if values is None else values, base)
-    return list(translated(found, model, root)) if isinstance(found, ValidationError) else []
+    found = _faults(model, root, data(root) if values is None else values, base)
+    said = {fault.path for fault in found}
+    return found + [nothing(path) for path, scalar in walk(root) if scalar.value is None and path not in said]
 
 
 def build(model: type[M], root: Node, base: Any = None) -> M | None:
@@ -34,8 +34,18 @@ def build(model: type[M], root: Node, base: Any = None) -> M | None:
     return found if isinstance(found, model) else None
 
 
-def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = None) -> tuple[M | None, Node]:
-    """What is left of a broken file when all that is wrong is taken out, so that the rest can be checked too.
+@dataclass(frozen=True, slots=True)
+class Rest(Generic[M]):
+    """What is left of a broken file when all that is wrong is taken out."""
+
+    model: M | None
+    root: Node
+    faults: tuple[Fault, ...]
+    """All that was found on the way: what is wrong between parts shows only once each part is right by itself."""
+
+
+def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = None) -> Rest[M]:
+    """Take out what is wrong until a model is left, so that the rest of a file can be checked too.
 
     Args:
         model: what it should be.
@@ -43,29 +53,51 @@ def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = N
         needed: stand-ins for required keys.
         base: folder that relative files are in.
     """
-    pruned = _copied(root)
-    if not isinstance(pruned, Table):
-        return None, root
-    stand_ins = {name: value for name, value in needed.items() if name not in pruned.entries}
+    pruned, seen = _copied(root), list(faults(model, root, base))
     for _ in range(30):
-        values = {**data(pruned), **stand_ins}
-        found = _validated(model, values, base)
-        if isinstance(found, model):
-            return found, pruned
-        assert isinstance(found, ValidationError), "a model or what is wrong"
-        paths = {fault.path for fault in translated(found, model, pruned) if fault.path}
+        stand_ins = {name: value for name, value in needed.items() if child(pruned, name) is None}
+        values = data(pruned)
+        wrong = _faults(model, pruned, {**values, **stand_ins} if isinstance(values, dict) else values, base)
+        seen += [fault for fault in wrong if fault.rule in _BETWEEN and fault not in seen]
+        paths = {fault.path for fault in wrong if fault.path}
+        if not wrong:
+            found = _validated(model, {**values, **stand_ins}, base)
+            return Rest(found if isinstance(found, model) else None, pruned, tuple(seen))
         if not paths:
-            return None, root
+            break
         for path in sorted(paths, key=_last_first, reverse=True):
             _remove(pruned, path)
-        stand_ins = {name: value for name, value in needed.items() if name not in pruned.entries}
-    return None, root
+    return Rest(None, root, tuple(seen))
 
 
-def _validated(model: type[M], values: Any, base: Any) -> M | ValidationError:
+_BETWEEN = frozenset({"duplicate-id", "unknown-step", "backward-goto"})
+"""What is wrong between parts, and not a consequence of taking some of them out."""
+
+
+def _faults(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[Fault]:
+    lax, strict = _validated(model, values, base), _validated(model, _fixed(values), base, strict=True)
+    found = list(translated(lax, model, root)) if isinstance(lax, ValidationError) else []
+    if isinstance(strict, ValidationError):
+        found += [fault for fault in translated(strict, model, root) if _coerced(fault, root)]
+    return united(found, root)
+
+
+def _coerced(fault: Fault, root: Node) -> bool:
+    """Whether pydantic, left to itself, would quietly make one kind of scalar into another: "no" into false."""
+    node, left = find(root, fault.path)
+    return bool(fault.expected) and fault.expected in SCALARS and not left and isinstance(node, Scalar)
+
+
+def _fixed(value: Any) -> Any:
+    """Lists as tuples, which is what strict validation wants for the fields of frozen models."""
+    if isinstance(value, dict):
+        return {key: _fixed(item) for key, item in value.items()}
+    return tuple(_fixed(item) for item in value) if isinstance(value, list) else value
+
+
+def _validated(model: type[M], values: Any, base: Any, strict: bool = False) -> M | ValidationError:
     try:
-        text = json.dumps(values)
-        return model.model_validate_json(text, strict=True, context={"base": base}, by_alias=True, by_name=False)
+        return model.model_validate(values, strict=strict, context={"base": base}, by_alias=True, by_name=False)
     except ValidationError as error:
         return error
 
