@@ -73,7 +73,7 @@ def _transact(connection: Connection, work: Callable[[Tx], T]) -> T:
         tx = Tx(connection, _now(connection))
         result = work(tx)
         if tx.drafts:
-            append(connection, tx.drafts, tx.now)
+            append(connection, tx.drafts, tx.now, tx.redactor)
         for topic in sorted(tx.topics) if postgres else ():
             connection.exec_driver_sql("SELECT pg_notify('remediator', %s)", (topic,))
     except BaseException:
