@@ -17,8 +17,12 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
+from remediator.audit import Redactor
 from remediator.config import Config, UrlFile, read_secret
-from remediator.errors import StoreUnavailable
+from remediator.errors import ConfigurationError, StoreUnavailable
+from remediator.inventory import Inventory
+from remediator.loader import read
+from remediator.secrecy import redactor_for
 from remediator.stores import Tx
 from remediator.stores.migrate import require_current
 from remediator.stores.sequencer import append
@@ -46,7 +50,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
     try:
         with engine.connect() as connection:
             require_current(connection)
-            return _transact(connection, work)
+            return _transact(connection, _redactor(config), work)
     except sqlalchemy.exc.DBAPIError as error:
         raise StoreUnavailable(f"the database cannot be written: {str(error.orig).strip()}") from None
     finally:
@@ -63,17 +67,24 @@ def _url(config: Config) -> sqlalchemy.URL:
     return sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
 
 
-def _transact(connection: Connection, work: Callable[[Tx], T]) -> T:
+def _redactor(config: Config) -> Redactor:
+    try:
+        return redactor_for(config, read(config.inventory, Inventory))
+    except ConfigurationError:
+        return redactor_for(config)  # stopping must not depend on an inventory that can be read
+
+
+def _transact(connection: Connection, redactor: Redactor, work: Callable[[Tx], T]) -> T:
     postgres = connection.dialect.name == "postgresql"
     if not postgres:
         connection.exec_driver_sql("PRAGMA busy_timeout=5000")
         connection.exec_driver_sql("PRAGMA synchronous=FULL")
     connection.exec_driver_sql("BEGIN" if postgres else "BEGIN IMMEDIATE")
     try:
-        tx = Tx(connection, _now(connection))
+        tx = Tx(connection, _now(connection), redactor=redactor)
         result = work(tx)
         if tx.drafts:
-            append(connection, tx.drafts, tx.now, tx.redactor)
+            append(connection, tx.drafts, tx.now, redactor)
         for topic in sorted(tx.topics) if postgres else ():
             connection.exec_driver_sql("SELECT pg_notify('remediator', %s)", (topic,))
     except BaseException:

@@ -36,7 +36,7 @@ from remediator.metrics import Metrics
 from remediator.notifiers import Notifier
 from remediator.playbook import Off
 from remediator.receive import Credentials
-from remediator.records import playbooks, runs
+from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
@@ -230,6 +230,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
             data={"version": __version__, "store": engine.store.name, "environment": config.environment},
         )
     )
+    waiting.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))

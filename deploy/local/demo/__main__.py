@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deploy.local import stack
 from deploy.local.__main__ import urls
+from deploy.local.demo import refusals
 from deploy.local.demo.faults import FAULTS, Fault
 from deploy.local.demo.probe import Probe
 from deploy.local.demo.show import Follower, Outcome
@@ -36,6 +37,7 @@ def main() -> int:
     ours = not stack.running(settings)
     try:
         outcomes = _run(settings, console, faults)
+        refused = [] if os.environ.get("FAULT") else refusals.show(Probe(settings), console)
     except (StackError, KeyboardInterrupt) as error:
         console.print(escape(str(error)) or "interrupted", style="red", highlight=False)
         return 1
@@ -43,7 +45,9 @@ def main() -> int:
         if ours and not keep:
             stack.down(settings)
     _report(console, settings, outcomes, keep=keep or not ours)
-    return 0 if outcomes and all(outcome.well for outcome in outcomes) else 1
+    if refused:
+        console.print(refusals.table(refused))
+    return 0 if outcomes and all(item.well for item in (*outcomes, *refused)) else 1
 
 
 def _chosen(name: str) -> list[Fault]:
