@@ -55,6 +55,8 @@ class Playbooks:
     """Nodes of each usable playbook by its name, fragments put in."""
     texts: Mapping[str, Text] = field(default_factory=dict)
     """Every file that could be read, by its name in findings."""
+    roots: tuple[Node, ...] = ()
+    """Every file that could be read, as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,7 @@ class _Loading:
             tuple(sorted(set(self._findings))),
             self._documents,
             self._texts,
+            (*self._fragments.values(), *(root for _, root in self._roots)),
         )
 
     def _playbook(self, file: str, root: Table) -> None:

@@ -54,6 +54,8 @@ class Matcher:
             case Operator.NOT_EQUAL:
                 return value != self.value
             case Operator.MATCHES:
+                if self.literals is not None:
+                    return value in self.literals
                 return self._pattern.fullmatch(value) is not None
             case Operator.NOT_MATCHES:
                 return self._pattern.fullmatch(value) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
@@ -68,9 +69,15 @@ class Match(Strict):
 
     @cached_property
     def parsed(self) -> tuple[Matcher, ...]:
-        """All conditions as matchers, except a choice of several alertnames."""
-        named = (Matcher("alertname", Operator.EQUAL, self.alertname[0]),) if len(self.alertname) == 1 else ()
-        return named + tuple(parse_matcher(matcher) for matcher in self.matchers)
+        """All conditions as matchers; a choice of alertnames is one of plain alternatives."""
+        return (*self._named, *(parse_matcher(matcher) for matcher in self.matchers))
+
+    @property
+    def _named(self) -> tuple[Matcher, ...]:
+        if len(self.alertname) == 1:
+            return (Matcher("alertname", Operator.EQUAL, self.alertname[0]),)
+        names = "|".join(re.sub(r"([^\w\s])", r"\\\1", name) for name in self.alertname)
+        return (Matcher("alertname", Operator.MATCHES, names),) if names else ()
 
 
 _OPTIONS: dict[str, frozenset[str]] = {
