@@ -79,6 +79,8 @@ async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Ju
     def free(tx: Tx) -> Run:
         evidence.judge(tx, run, judged(asked, judgement), engine.actor)
         to = run.resume_to or Status.MATCHED
-        return runs.transition(tx, run, to, "unblocked", {"was": run.reason}, engine.actor, resume_to=None)
+        deadline = run.deadline_at if run.first_action_at else tx.now + engine.pace.deadline
+        was = {"was": run.reason}
+        return runs.transition(tx, run, to, "unblocked", was, engine.actor, resume_to=None, deadline_at=deadline)
 
     return onward(await engine.store.write(free))

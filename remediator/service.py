@@ -73,7 +73,7 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
         return SqliteStore(config.state / "remediator.db", clock, redactor)
     from remediator.stores.postgres import PostgresStore  # noqa: PLC0415
 
-    return PostgresStore(store_url(config), redactor)
+    return PostgresStore(store_url(config), clock, redactor)
 
 
 def store_url(config: Config) -> str:

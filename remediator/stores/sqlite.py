@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -21,6 +22,7 @@ from remediator.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
 from remediator.stores.gate import Gate
+from remediator.stores.group import told
 from remediator.stores.migrate import require_current
 
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class SqliteStore(Store):
     def __init__(self, path: Path, clock: Clock, redactor: Redactor | None = None) -> None:
         self.path = path
         self._clock = clock
+        self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._lock = _take_lock(path)
         try:
@@ -64,7 +67,7 @@ class SqliteStore(Store):
             with _explained(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
-            self._gate = Gate(self, self.wakeups, redactor or Redactor())
+            self._gate = Gate(self, self.wakeups)
         except BaseException:
             self._lock.close()
             raise
@@ -74,12 +77,15 @@ class SqliteStore(Store):
     mark = "?"
 
     def connect(self) -> Connection:
-        """The gate's connection; see :class:`remediator.stores.gate.Dialect`."""
+        """The gate's connection; see :class:`remediator.stores.group.Dialect`."""
         with _explained(self.path):
             return self._engine.connect()
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
+
+    def ticks(self) -> float:
+        return time.monotonic()
 
     def announce(self, connection: Connection, topics: set[str]) -> None:
         """One process: its own wake-ups are enough."""
@@ -102,8 +108,8 @@ class SqliteStore(Store):
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except sqlalchemy.exc.OperationalError as error:
-            raise StoreUnavailable(f"the store cannot be read now: {error.orig}") from error
+        except sqlalchemy.exc.DBAPIError as error:
+            raise told(error) from error
 
     async def close(self) -> None:
         await self._gate.close()
