@@ -38,6 +38,7 @@ from remediator.guards.watchdog import Watchdog
 from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
+from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.world import World
 
@@ -67,7 +68,7 @@ GUARDS: tuple[type[Guard], ...] = (
 
 NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
 
-PLATFORMS: tuple[type[Platform], ...] = (SupervisorPlatform,)
+PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, SupervisorPlatform)
 
 
 @dataclass(frozen=True, slots=True)
