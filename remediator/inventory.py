@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from remediator.endpoints import RedisEndpoint, checked_url
+from remediator.endpoints import RedisEndpoint, TlsSettings, checked_url
 from remediator.errors import ConfigurationError
 from remediator.fields import Duration, FilePath, Mistake, Strict, raise_all
 
@@ -37,13 +37,23 @@ class SupervisorBinding(Strict):
 
 
 class DockerBinding(Strict):
-    """A container, found by its Compose labels or by labels of your own: exactly one, or an error."""
+    """The containers of a Compose service, or those with labels of your own: as many as ``instances`` says."""
 
     kind: Literal["docker"]
-    url: str = Field(default="unix:///var/run/docker.sock", description="The Engine's API, or a proxy before it.")
-    project: str | None = Field(default=None, description="Compose project.")
-    service: str | None = Field(default=None, description="Compose service; default: this service's name.")
-    labels: dict[str, str] = Field(default={}, description="Or labels that the container carries.")
+    url: Url = Field(default="unix:///var/run/docker.sock", description="The Engine's API, or a proxy before it.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="For https: who is believed, and who we are.")
+    project: str | None = Field(default=None, min_length=1, description="Compose project.")
+    service: str | None = Field(default=None, min_length=1, description="Compose service; default: this one's name.")
+    labels: dict[str, str] = Field(default={}, description="Labels that its containers carry.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="For one call, beside the time to stop.")
+
+    @model_validator(mode="after")
+    def _some(self) -> DockerBinding:
+        if self.project is None and not self.labels:
+            raise Mistake("neither project nor labels", hint="nothing would mean every container of the host")
+        if self.project is None and self.service is not None:
+            raise Mistake("service needs project", ("service",))
+        return self
 
 
 class KubernetesBinding(Strict):

@@ -42,6 +42,7 @@ from remediator.notaries.syslog import SyslogNotary
 from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
+from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.world import World
 
@@ -85,7 +86,7 @@ def _s3(settings: Mapping[str, Any]) -> Notary:
     return S3Notary(**settings)
 
 
-PLATFORMS: tuple[type[Platform], ...] = (SupervisorPlatform,)
+PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, SupervisorPlatform)
 
 
 def catalogue() -> Catalogue:

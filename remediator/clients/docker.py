@@ -130,18 +130,21 @@ class Docker:
         await self._check(container, expected)
         await self._call("POST", f"/containers/{_container(container)}/kill", params={"signal": f"SIG{signal}"})
 
-    async def logs(self, container: str, lines: int = 100, *, max_bytes: int = _MAX_LOGS) -> Logs:
-        """The last lines that it wrote, as many of them as fit; also of one that has ended."""
+    async def logs(
+        self, container: str, lines: int = 100, *, until: datetime | None = None, max_bytes: int = _MAX_LOGS
+    ) -> Logs:
+        """The last lines that it wrote (before ``until``), as many of them as fit; also of one that has ended."""
         tty = (await self.container(container)).config.tty
         while True:
-            answer = await self._logs(container, lines, max_bytes)
+            answer = await self._logs(container, lines, until, max_bytes)
             if not answer.cut or lines <= 1:
                 return _logs(answer, tty)
             lines = max(lines // 4, 1)
 
-    async def _logs(self, container: str, lines: int, max_bytes: int) -> Answer:
+    async def _logs(self, container: str, lines: int, until: datetime | None, max_bytes: int) -> Answer:
         path = f"/containers/{_container(container)}/logs"
-        return await self._get(path, {"stdout": 1, "stderr": 1, "tail": lines}, max_bytes=max_bytes, cut=True)
+        parameters = {"stdout": 1, "stderr": 1, "tail": lines, **({"until": _seconds(until)} if until else {})}
+        return await self._get(path, parameters, max_bytes=max_bytes, cut=True)
 
     async def stats(self, container: str) -> Stats:
         """Its use of resources now."""

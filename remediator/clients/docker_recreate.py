@@ -56,6 +56,30 @@ def successor(container: Document, its_image: Document, new_image: str) -> Succe
     return Successor(body, more)
 
 
+def twin(container: Document, its_image: Document) -> Successor:
+    """One more container like this one, to run beside it: its own anonymous volumes, its own addresses.
+
+    Raises:
+        BadAnswer: as `successor` does.
+        InputError: there can be only one: it has a port or an address of its own, or privileges.
+    """
+    made = successor(container, its_image, str(_section(container, "Config")["Image"]))
+    host, networks = _section(container, "HostConfig"), _section(_section(container, "NetworkSettings"), "Networks")
+    if any(binding.get("HostPort") for bindings in (host.get("PortBindings") or {}).values() for binding in bindings):
+        raise InputError("it publishes a port of the host, which a second container cannot have too")
+    if any((network.get("IPAMConfig") or {}) for network in networks.values()):
+        raise InputError("it has an address of its own, which a second container cannot have too")
+    storage = {"Binds": host.get("Binds"), "Mounts": host.get("Mounts")}
+    return Successor({**made.body, "HostConfig": {**host, **storage}}, made.more_networks)
+
+
+def labelled(made: Successor, labels: Mapping[str, str | None]) -> Successor:
+    """The same with these labels besides; None takes one away."""
+    both = {**made.body["Labels"], **labels}
+    kept = {name: value for name, value in both.items() if value is not None}
+    return Successor({**made.body, "Labels": kept}, made.more_networks)
+
+
 def refuse_privileges(body: Document) -> None:
     """Return if a container with this body would have no power over its host.
 

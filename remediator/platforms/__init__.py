@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from remediator.errors import TargetError
 from remediator.inventory import Service
 
 
@@ -43,6 +44,18 @@ class ServiceStatus:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One state of a service's software that the platform has on record and can put back."""
+
+    id: str
+    """What ``rollback`` takes: an image's id, the name of a recorded ReplicaSet, a folder's name."""
+    created_at: datetime | None
+    current: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """``same``: it would change nothing but a restart; ``redo``: going there would repeat what was undone."""
+
+
 class Platform(ABC):
     """A kind of platform. Methods take the service, whose ``platform`` binding is of this kind.
 
@@ -67,3 +80,23 @@ class Platform(ABC):
     @abstractmethod
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         """Restart exactly the incarnation that ``pin`` names, or refuse."""
+
+    def describe_scale(self, service: Service, replicas: int) -> str:
+        """The exact calls of a scaling, as one sentence."""
+        raise TargetError(f"{service.name} cannot be scaled on {self.kind}")
+
+    async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
+        """Have so many instances, or refuse."""
+        raise TargetError(f"{service.name} cannot be scaled on {self.kind}")
+
+    async def releases(self, service: Service) -> tuple[Release, ...]:
+        """What is on record, the newest first. Reads only."""
+        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
+
+    def describe_rollback(self, service: Service, to: str) -> str:
+        """The exact calls of a rollback, as one sentence."""
+        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
+
+    async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
+        """Put back the release with this id, or refuse."""
+        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
