@@ -20,6 +20,9 @@ from remediator.stores import NOTIFICATIONS, Tx, Wakeups
 from remediator.stores.sequencer import append
 
 _INSERT_NOTIFICATION = "INSERT INTO notifications (received_at, source, body) VALUES ({0}, {0}, {0})"
+_VICTIM = ("40P01", "40001")
+"""PostgreSQL's words for: nothing of it was done, do it again (deadlock, serialization failure)."""
+_AGAIN = 5
 
 
 class Dialect(Protocol):
@@ -118,7 +121,7 @@ class Gate:
     def _serve_group(self, jobs: Sequence[_Job]) -> None:
         topics: set[str] = set()
         try:
-            topics = self._transact(jobs)
+            topics = self._until_not_victim(jobs)
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.InvalidRequestError, StoreError) as error:
             self._abandon(jobs, error)
         except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
@@ -130,6 +133,19 @@ class Gate:
                 loop.call_soon_threadsafe(self._answer, mine, topics)
             except RuntimeError:
                 continue  # that loop is closed: nobody is left to answer
+
+    def _until_not_victim(self, jobs: Sequence[_Job]) -> set[str]:
+        """Replicas touch rows in different orders; whom the database chose as a deadlock's victim begins again."""
+        for _ in range(_AGAIN):
+            try:
+                return self._transact(jobs)
+            except sqlalchemy.exc.DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _VICTIM or self._connection is None:
+                    raise
+                self._connection.exec_driver_sql("ROLLBACK")
+                for job in jobs:
+                    job.result, job.error = None, None
+        return self._transact(jobs)
 
     def _transact(self, jobs: Sequence[_Job]) -> set[str]:
         if self._connection is None:
