@@ -50,7 +50,7 @@ def write(config: Config, work: Callable[[Tx], T]) -> T:
     try:
         with engine.connect() as connection:
             require_current(connection)
-            return _transact(connection, _redactor(config), work)
+            return _again(connection, _redactor(config), work)
     except sqlalchemy.exc.DBAPIError as error:
         raise StoreUnavailable(f"the database cannot be written: {str(error.orig).strip()}") from None
     finally:
@@ -72,6 +72,17 @@ def _redactor(config: Config) -> Redactor:
         return redactor_for(config, read(config.inventory, Inventory))
     except ConfigurationError:
         return redactor_for(config)  # stopping must not depend on an inventory that can be read
+
+
+def _again(connection: Connection, redactor: Redactor, work: Callable[[Tx], T]) -> T:
+    """As the service's own gate does: a deadlock's victim begins again, a few times."""
+    for _ in range(5):
+        try:
+            return _transact(connection, redactor, work)
+        except sqlalchemy.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in ("40P01", "40001"):
+                raise
+    return _transact(connection, redactor, work)
 
 
 def _transact(connection: Connection, redactor: Redactor, work: Callable[[Tx], T]) -> T:
