@@ -66,7 +66,7 @@ class Matcher:
         if self.operator is Operator.EQUAL:
             return frozenset({self.value})
         if self.operator is Operator.MATCHES and _PLAIN.fullmatch(self.value):
-            return frozenset(_ESCAPED.sub(r"\1", option) for option in self.value.split("|"))
+            return frozenset(_ESCAPED.sub(r"\1", option) for option in _ALTERNATIVE.findall(self.value))
         return None
 
     @cached_property
@@ -121,6 +121,7 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")
 _PLAIN = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^\w\s]|\|)*")
+_ALTERNATIVE = re.compile(r"(?:^|(?<=\|))(?:[^\\|]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _RESERVED = "{}!=~,\\\"'`"

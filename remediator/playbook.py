@@ -123,7 +123,8 @@ class Parameter(Strict):
         if self.value is not None and self.default is not None:
             yield Mistake("a constant needs no default", ("default",))
         for option, types in _OPTIONS.items():
-            if option in self.model_fields_set and getattr(self, option) is not None and self.type not in types:
+            given = getattr(self, option) != type(self).model_fields[option].default
+            if given and self.type not in types:
                 hint = f"it goes with {' and '.join(sorted(types))}"
                 yield Mistake(f"{option} does not go with type {self.type}", (option,), hint=hint)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
