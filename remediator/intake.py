@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from remediator import episode as episode_rules
 from remediator import parameters
-from remediator.alert import Alert, identity, stored_notification
+from remediator.alert import Alert, Notification, identity, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.episode import Change, Sighting
@@ -22,11 +22,12 @@ from remediator.playbook import Playbook
 from remediator.records import episodes, facts, ladder, notifications, runs, turns
 from remediator.records.notifications import Received
 from remediator.run import Episode, EpisodeStatus, Run
-from remediator.stores import Tx
+from remediator.stores import RECONCILE, Tx
 
 UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
 WATCHDOG = facts.WATCHDOG
+_RECEIVERS = 50  # names that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,25 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
 
 def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings) -> Sequence[Alert]:
     try:
-        return _once_each(stored_notification(received.body).alerts, settings)
+        notification = stored_notification(received.body)
+        _learn(tx, notification)
+        return _once_each(notification.alerts, settings)
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
         tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
         return ()
+
+
+def _learn(tx: Tx, notification: Notification) -> None:
+    """Who posts here, and that something was left out: what the comparison with Alertmanager needs to know."""
+    if notification.truncated_alerts:
+        facts.drop(tx, facts.RECONCILED)
+        tx.wake(RECONCILE)
+    name = receiver_name(notification.receiver)
+    fact = facts.get(tx.connection, facts.RECEIVERS)
+    known = [] if fact is None else fact.value
+    if name and name not in known:
+        facts.put(tx, facts.RECEIVERS, [*known[-_RECEIVERS:], name])
 
 
 def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:

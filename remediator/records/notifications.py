@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from remediator.records import turns
-from remediator.stores import Tx
+from remediator.stores import NOTIFICATIONS, Tx
 from remediator.stores.schema import notifications as table
 
 
@@ -38,6 +38,12 @@ def next_waiting(tx: Tx, limit: int) -> list[Received]:
         .limit(limit)
     )
     return [Received(*row) for row in rows]
+
+
+def put(tx: Tx, source: str, body: bytes) -> None:
+    """One of our own making, in the caller's transaction."""
+    tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body))
+    tx.wake(NOTIFICATIONS)
 
 
 def take(tx: Tx, received: Sequence[Received]) -> None:

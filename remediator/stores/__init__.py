@@ -25,6 +25,8 @@ NOTIFICATIONS = "notifications"
 """Topic: a notification waits to be taken in."""
 RUNS = "runs"
 """Topic: a run may be due."""
+RECONCILE = "reconcile"
+"""Topic: a notification was shortened; what it left out has to be fetched."""
 MESSAGES = "messages"
 """Topic: a message waits to be sent."""
 
