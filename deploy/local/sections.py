@@ -93,6 +93,7 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
         RELEASE_DIR=f"{state}/app/current",
         WEB_CONCURRENCY="2",
     )
+    nginx = (find("nginx"), "-p", f"{state}/nginx", "-c", f"{state}/nginx/nginx.conf", "-e", "stderr")
     return {
         "app": {
             "command": _command(sys.executable, "-m", "app"),
@@ -102,9 +103,7 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
             "startretries": "3",
             "stopwaitsecs": "12",
         },
-        "nginx": {
-            "command": _command(find("nginx"), "-p", f"{state}/nginx", "-c", f"{state}/nginx/nginx.conf", "-e", "stderr")
-        },
+        "nginx": {"command": _command(*nginx)},
         "traffic": {
             "command": _command(sys.executable, "-m", "deploy.local.traffic", f"http://127.0.0.1:{ports.nginx}"),
             "directory": str(ROOT),

@@ -50,7 +50,7 @@ class Ports:
         owner: dict[int, str] = {}
         for name, port in asdict(self).items():
             if port in owner:
-                raise StackError(f"{variable(owner[port])} and {variable(name)} are both {port}; choose another for one")
+                raise StackError(f"{variable(owner[port])} and {variable(name)} are both {port}; change one")
             owner[port] = name
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 import httpx
 
@@ -16,10 +17,8 @@ def main(url: str) -> None:
     with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
         number = 0
         while True:
-            try:
+            with suppress(httpx.HTTPError):  # the app or nginx is away: that is what the alerts are for
                 one(client, number)
-            except httpx.HTTPError:
-                pass  # the app or nginx is away: that is what the alerts are for
             time.sleep(PAUSE)
             number += 1
 

@@ -95,7 +95,7 @@ class Probe:
         return [run for run in told if run and alertname in {alert["alertname"] for alert in run["alerts"]}]
 
     def at_rest(self, alertname: str) -> bool:
-        """Whether the alert is over, and so are its runs and the quiet time after it: the next one is a new incident."""
+        """Whether the alert, its runs and the quiet time after it are over: the next one is a new incident."""
         if self.firing(alertname):
             return False
         return all(

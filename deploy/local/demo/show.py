@@ -87,7 +87,8 @@ class Follower:
 
     def _finished(self) -> bool:
         outcome = self._outcome
-        return outcome.status in OVER and outcome.ended is not None and (outcome.healed is not None or not outcome.steps)
+        proved = outcome.healed is not None or not outcome.steps
+        return proved and outcome.status in OVER and outcome.ended is not None
 
     def _look(self, known: set[str]) -> None:
         outcome, alert = self._outcome, self._outcome.fault.ALERT
