@@ -122,7 +122,7 @@ def _held(probe: Probe, console: Console, reason: str) -> tuple[str, str, bool]:
 
 
 def _blocked(probe: Probe, reason: str) -> dict[str, Any] | None:
-    found = (run for run in probe.runs() if run["status"] == "blocked" and run["reason"] == reason)
+    found = (run for run in probe.runs(ALERT) if run["status"] == "blocked" and run["reason"] == reason)
     return next(found, None)
 
 
@@ -142,9 +142,7 @@ def _heals(probe: Probe, console: Console) -> bool:
 
 
 def _rest(probe: Probe) -> None:
-    """The alert is over, and so is the quiet time after it: the next one is another incident."""
-    _wait(lambda: not probe.firing(ALERT) and all(run["finished_at"] for run in probe.runs()), "rest")
-    time.sleep(5)
+    _wait(lambda: probe.at_rest(ALERT), "rest")
 
 
 def _kill(probe: Probe, console: Console) -> None:
@@ -224,7 +222,7 @@ def main() -> int:
     """On a stack that runs already ('make up'): 0 if all was refused and healed as it should."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
-        probe = Probe(from_environment())
+        probe = Probe(from_environment(os.environ))
         if not stack.running(probe.settings):
             raise StackError("the stack does not run; 'make up' starts it")
         stack.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
