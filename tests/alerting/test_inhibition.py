@@ -16,7 +16,11 @@ CASES = [
     ({"alertname": "RedisDown", "service": "redis"}, {"alertname": "AppHighErrorRate", "service": "app"}, True),
     ({"alertname": "RedisDown", "service": "redis"}, {"alertname": "SessionLoss", "service": "app"}, True),
     ({"alertname": "RedisDown", "service": "redis"}, {"alertname": "RedisDiskFull", "service": "redis"}, False),
-    ({"alertname": "AppDown", "service": "app"}, {"alertname": "TargetDown", "service": "app"}, True),
+    (
+        {"alertname": "AppDown", "service": "app"},
+        {"alertname": "TargetDown", "service": "app", "job": "fastapi-app"},
+        True,
+    ),
     ({"alertname": "AppDown", "service": "app"}, {"alertname": "TargetDown", "service": "redis"}, False),
     (
         {"alertname": "RedisDown", "service": "redis", "environment": "a"},
