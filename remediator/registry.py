@@ -39,6 +39,7 @@ from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
 from remediator.platforms.docker import DockerPlatform
+from remediator.platforms.kubernetes import KubernetesPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.world import World
 
@@ -68,7 +69,7 @@ GUARDS: tuple[type[Guard], ...] = (
 
 NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
 
-PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, SupervisorPlatform)
+PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform)
 
 
 @dataclass(frozen=True, slots=True)
