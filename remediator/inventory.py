@@ -65,6 +65,7 @@ class KubernetesBinding(Strict):
     selector: dict[str, str] = Field(default={}, description="Or the labels of its pods, all of which must hold.")
     kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
     context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="For one call.")
 
     @model_validator(mode="after")
     def _one(self) -> KubernetesBinding:

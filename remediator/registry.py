@@ -43,6 +43,7 @@ from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
 from remediator.platforms.docker import DockerPlatform
+from remediator.platforms.kubernetes import KubernetesPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.world import World
 
@@ -86,7 +87,7 @@ def _s3(settings: Mapping[str, Any]) -> Notary:
     return S3Notary(**settings)
 
 
-PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, SupervisorPlatform)
+PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform)
 
 
 def catalogue() -> Catalogue:

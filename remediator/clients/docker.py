@@ -84,15 +84,15 @@ class Docker:
         """Its version."""
         return (await self._get("/version", None)).json(Engine)
 
-    async def containers(self, labels: Mapping[str, str], *, all_: bool = True) -> tuple[Listed, ...]:
-        """The containers with all of these labels, stopped ones too unless told otherwise.
+    async def containers(self, labels: Mapping[str, str | None], *, all_: bool = True) -> tuple[Listed, ...]:
+        """The containers with all of these labels (None: whatever it says), stopped ones too unless told otherwise.
 
         Raises:
             InputError: no label at all, which would mean every container of the host.
         """
         if not labels:
             raise InputError("containers are found by labels; none were given")
-        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        filters = {"label": [name if value is None else f"{name}={value}" for name, value in labels.items()]}
         answer = await self._get("/containers/json", {"all": int(all_), "filters": _json(filters)})
         return answer.json(tuple[Listed, ...])
 

@@ -51,6 +51,10 @@ class KubernetesRefused(Refused):
         self.reason = reason
 
 
+class Moved(TargetError):
+    """The object has another version by now than the one that was to be changed; nothing was done."""
+
+
 class _Status(msgspec.Struct):
     reason: str = ""
     message: str = ""
@@ -260,8 +264,8 @@ def _explained(error: HttpRefused, call: str, reads: bool) -> ClientError:
     return KubernetesRefused(message, error.status, status.reason)
 
 
-def _changed(path: str) -> TargetError:
-    return TargetError(f"{path} was changed by somebody else since the plan was made; nothing was done")
+def _changed(path: str) -> Moved:
+    return Moved(f"{path} was changed by somebody else since the plan was made; nothing was done")
 
 
 def _checked(name: str) -> str:

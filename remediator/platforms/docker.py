@@ -142,7 +142,7 @@ def _binding(service: Service) -> DockerBinding:
     return service.platform
 
 
-def _labels(service: Service) -> dict[str, str]:
+def _labels(service: Service) -> dict[str, str | None]:
     binding = _binding(service)
     if binding.project is None:
         return dict(binding.labels)
