@@ -27,7 +27,7 @@ def _ours(process: Path, settings: Settings) -> bool:
             return True
         if _has(process, "environ", f"SUPERVISOR_SERVER_URL={settings.supervisor_url}"):
             return True
-        name = process.joinpath("exe").readlink().name
+        name = process.joinpath("comm").read_text().strip()
         return name in _REWRITE_ENVIRONMENT and process.joinpath("cwd").readlink().is_relative_to(settings.state)
     except OSError:  # it ended meanwhile, or is another user's
         return False
