@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remediator.engine import Engine
@@ -171,6 +171,11 @@ def _assert_allowed(new: Begun, others: Sequence[Begun]) -> None:
     assert count(20, lambda item: True) < 3, f"{new} overdraws 3/20m of everything"
 
 
+HEAL: list[Event] = [("all", 0), ("wait", 2), ("all", 0), ("wait", 1), ("all", 0)]
+ONE_AFTER_THE_OTHER: list[Event] = [event for target in range(5) for event in (("alert", target), *HEAL)]
+
+
+@example(history=ONE_AFTER_THE_OTHER, heals=[True])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=events, heals=st.lists(st.booleans(), min_size=1, max_size=5))
 def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:
