@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,18 @@ class Catalogue:
     def traits_of(self, action: str) -> Traits:
         """What is known of an action."""
         return self.traits.get(action, Traits(destructive=True))
+
+
+_PROBES: tuple[Any, ...] = ("5m", [], 1)
+
+
+def plain_field(model: type[BaseModel]) -> str | None:
+    """The field of a guard's settings that a plain value stands for, found by giving the model one; None if none."""
+    for probe in _PROBES:
+        try:
+            made = model.model_validate(probe)
+        except ValidationError:
+            continue
+        if len(made.model_fields_set) == 1:
+            return next(iter(made.model_fields_set))
+    return None

@@ -5,7 +5,7 @@ text → nodes with places → fragments put in → model → meaning; the steps
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -74,7 +74,7 @@ def read_model(path: Path, model: type[M]) -> Reading[M]:
         return Reading(None, None, tuple(findings))
     base = path.parent.resolve()
     found = [fault.finding(root) for fault in faults(model, root, base)]
-    findings = sorted((*findings, *found))
+    findings = _first_causes((*findings, *found))
     return Reading(None if findings else build(model, root, base), root, tuple(findings))
 
 
@@ -116,6 +116,14 @@ def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> Loaded
     if errors or known.model is None:
         raise refused("playbooks cannot be used", errors)
     return Loaded(found.playbooks, known.model)
+
+
+def _first_causes(findings: Iterable[Finding]) -> list[Finding]:
+    """Without what only follows from something that YAML would have put in at the same place."""
+    found = set(findings)
+    places = {(item.file, item.line, item.column) for item in found if item.rule in ("alias", "tag")}
+    follows = [item for item in found if (item.file, item.line, item.column) in places]
+    return sorted(found.difference(item for item in follows if item.rule not in ("alias", "tag")))
 
 
 def refused(what: str, findings: Sequence[Finding]) -> ConfigurationError:
@@ -200,7 +208,7 @@ class _Loading:
         return Playbooks(
             tuple(self._playbooks[name] for name in sorted(self._playbooks)),
             self._fragments,
-            tuple(sorted(set(self._findings))),
+            tuple(_first_causes(self._findings)),
             self._documents,
             self._texts,
             (*self._fragments.values(), *(root for _, root in self._roots)),
@@ -212,7 +220,7 @@ class _Loading:
         findings += [fault.finding(resolved) for fault in rest.faults]
         if rest.model is not None:
             rest.model._source = file
-            findings += meaning.check(Subject(rest.model, rest.root, self._catalogue, self._inventory))
+            findings += meaning.check(Subject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
         name = _said(root, "name")
         if name in self._documents:
             findings.append(_double(root, self._documents[name], "playbook"))

@@ -111,6 +111,7 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
     except re2.error as error:
         raised = error.args[0] if error.args else b""
         reason = raised.decode("utf-8", "replace") if isinstance(raised, bytes) else str(raised)
+        reason = reason.removesuffix(f": {pattern}")
     except UnicodeEncodeError:
         reason = "it is not valid Unicode"
     hint = "RE2 has no look-ahead, no look-behind and no back-references" if _NOT_RE2.search(pattern) else ""
@@ -252,5 +253,5 @@ class _Reader:
 
     def _mistake(self, message: str, hint: str = "") -> SyntaxMistake:
         if self._next() == "{":
-            hint = "write each matcher as an entry of the list, without braces"
+            message, hint = "a brace does not belong here", "write each matcher as an entry of the list, without braces"
         return SyntaxMistake(message, self.at + 1, hint or 'write it like severity="critical" or env=~"prod|demo"')

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
-from remediator.catalogue import Catalogue
+from remediator.catalogue import Catalogue, plain_field
 from remediator.clock import format_duration
 from remediator.fields import DURATION
 from remediator.inventory import Inventory
@@ -155,25 +155,10 @@ def _guard(model: type[BaseModel], summary: str, definitions: Schema) -> Schema:
     """A guard's settings: a mapping, or the plain value that stands for one of its fields."""
     made = _hoisted(_of(model), definitions)
     made["description"] = summary
-    plain = _plain_field(model)
+    plain = plain_field(model)
     if plain is None:
         return made
     return {"description": summary, "anyOf": [made["properties"][plain], made]}
-
-
-_PROBES: tuple[Any, ...] = ("5m", [], 1)
-
-
-def _plain_field(model: type[BaseModel]) -> str | None:
-    """The field that a plain value stands for, found by giving the model one."""
-    for probe in _PROBES:
-        try:
-            made = model.model_validate(probe)
-        except ValidationError:
-            continue
-        if len(made.model_fields_set) == 1:
-            return next(iter(made.model_fields_set))
-    return None
 
 
 def _hoisted(made: Schema, definitions: Schema) -> Schema:

@@ -100,6 +100,8 @@ class Rule(ABC):
         """
         root: Node = context.read.documents[playbook.name]
         node = find(root, path)[0]
-        if key:
+        if node is root:  # nothing of it is written: the playbook as a whole is meant
+            node = find(root, ("name",))[0]
+        elif key:
             node = key_of(root, path) or node
         return node.finding(self.id, message, hint or self.mend, self.severity)

@@ -76,7 +76,7 @@ def _fitting(about: Subject, call: Call, model: type[BaseModel]) -> Iterator[Fin
             if (fault.path, fault.rule) in seen:
                 continue
             seen.add((fault.path, fault.rule))
-            judged = _judged(about, block, fault)
+            judged = _judged(about, block, fault, values)
             if judged is not None:
                 yield judged.finding(block)
 
@@ -126,7 +126,7 @@ def _filled(value: Any, values: Mapping[str, Any]) -> Any:
     return REFERENCE.sub(lambda found: "x" if found[1] else str(values.get(found[2], "x")), value)
 
 
-def _judged(about: Subject, block: Node, fault: Fault) -> Fault | None:
+def _judged(about: Subject, block: Node, fault: Fault, values: Any) -> Fault | None:
     """A fault in a value that comes from a parameter is one only if every value of the parameter has it."""
     node, left = find(block, fault.path)
     names = list(references(data(node))) if isinstance(node, Scalar) and not left else []
@@ -141,12 +141,20 @@ def _judged(about: Subject, block: Node, fault: Fault) -> Fault | None:
         message = f"{subject(fault.path)} must be {fault.expected}, and {shown}"
         return replace(fault, rule="wrong-type", message=message, hint=hint, column=0)
     if declared.value is not None or declared.enum:
-        return replace(fault, message=f"{fault.message} (from ${{{names[0]}}})", column=0)
+        rule, _, _ = fault.message.partition(", not ")
+        message = f"{rule}, and ${{{names[0]}}} {'is' if declared.value is not None else 'may be'}"
+        return replace(fault, message=f"{message} {_at(values, fault.path)!r}", column=0)
     if " must be one of " in fault.message:
         hint = f"give the parameter {names[0]} an enum"
         message = f"{fault.message.partition(', not ')[0]}, and {shown} of any value"
         return replace(fault, message=message, hint=hint, column=0)
     return None  # a bound or a form: told when the plan is made
+
+
+def _at(values: Any, path: Path) -> Any:
+    for step in path:
+        values = values[step]
+    return values
 
 
 def check_references(about: Subject, path: Path) -> Iterator[Finding]:
@@ -164,7 +172,7 @@ def check_references(about: Subject, path: Path) -> Iterator[Finding]:
 def _strangers(about: Subject, scalar: Scalar) -> Iterator[Finding]:
     for found in REFERENCE.finditer(str(scalar.value)):
         name = found[2]
-        if found[1] is None and name not in about.playbook.parameters:
+        if found[1] is None and name not in about.written_names("parameters"):
             hint = did_you_mean(name, about.playbook.parameters) or "declare it under parameters"
             message = f"${{{name}}} is not a declared parameter"
             yield scalar.finding("unknown-parameter", message, hint, offset=found.start() + 1)

@@ -100,11 +100,13 @@ def _precheck(text: Text) -> None:
             raise _Refused(place.finding("tab", "a tab indents this line", "YAML is indented with spaces"))
 
 
+_BRACKET = "a ',', the bracket, or the end of a quote is missing"
 _PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("mapping values are not allowed", "a ':' where no key can be", ""),
     ("block sequence entries are not allowed", "a list cannot begin beside its key", "begin it in the next line"),
     ("did not find expected <document start>", "the document has ended, and here is more", "is a bracket too many?"),
     ("did not find expected node content", "there is nothing here", "give a mapping"),
+    ("did not find expected '-' indicator", "this does not fit to the lines above", "is its indentation right?"),
     ("did not find expected key", "this does not fit to the lines above", "are its indentation and quotes right?"),
     ("expected <block end>", "this does not fit to the lines above", "are its indentation and quotes right?"),
     ("found character '\\t'", "a tab is not allowed here", "YAML is indented with spaces"),
@@ -116,8 +118,8 @@ _PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("found unknown escape character", "this backslash is no escape", "double it, or use single quotes"),
     ("control characters are not allowed", "a control character is in the file", "remove it"),
     ("special characters are not allowed", "a control character is in the file", "remove it"),
-    ("did not find expected ',' or", "a list or mapping in brackets is not closed", "a ',' or the bracket is missing"),
-    ("expected ',' or", "a list or mapping in brackets is not closed", "a ',' or the bracket is missing"),
+    ("did not find expected ',' or", "a list or mapping in brackets is not closed", _BRACKET),
+    ("expected ',' or", "a list or mapping in brackets is not closed", _BRACKET),
     ("did not find expected alphabetic", "no text can begin with this character", "put the text into quotes"),
     ("expected alphabetic or numeric", "no text can begin with this character", "put the text into quotes"),
 )
@@ -139,7 +141,7 @@ def _syntax(text: Text, error: yaml.YAMLError) -> Finding:
     return Scalar(text, line, column, 1, None, "", None).finding("yaml-syntax", said, hint)
 
 
-_OPENED = ("a quote is never closed", "a list or mapping in brackets is not closed")
+_OPENED = ("a quote is never closed", "a list or mapping in brackets is not closed", "this line has no ':'")
 
 
 def _stray_colon(before: str) -> str:

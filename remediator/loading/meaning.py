@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from remediator import expressions
+from remediator.catalogue import plain_field
 from remediator.findings import Finding, did_you_mean
 from remediator.loading import calls
-from remediator.loading.nodes import Path, find
+from remediator.loading.nodes import Items, Path, Table, data, find
 from remediator.loading.shape import faults
 from remediator.loading.subject import Subject
 from remediator.parameters import REFERENCE
@@ -50,6 +51,8 @@ def _target(about: Subject) -> Iterator[Finding]:
 
 def _target_parameter(about: Subject, name: str) -> Iterator[Finding]:
     declared = about.playbook.parameters.get(name)
+    if declared is None and name in about.written_names("parameters"):
+        return  # what is wrong with it is said where it is declared
     if declared is None:
         hint = did_you_mean(name, about.playbook.parameters) or "declare it under parameters with type: service"
         yield about.finding(("target",), "unknown-parameter", f"${{{name}}} is not a declared parameter", hint)
@@ -103,8 +106,9 @@ def _guards(about: Subject) -> Iterator[Finding]:
             yield about.key_finding(path, "unknown-guard", f"there is no guard {name!r}", hint)
             continue
         node, _ = find(about.root, path)
-        for fault in faults(offered[name], node):
-            message = re.sub("^this ", f"{name!r} ", fault.message)
+        plain = None if isinstance(node, Table | Items) else plain_field(offered[name])
+        for fault in faults(offered[name], node, values=None if plain is None else {plain: data(node)}):
+            message = re.sub("^this( |:)", rf"{name!r}\1", fault.message)
             yield replace(fault, message=message).finding(node)
         yield from calls.check_references(about, path)
         yield from calls.promql_below(about, path)
@@ -131,15 +135,13 @@ def _referred(about: Subject, at: int, reference: expressions.Reference) -> tupl
     if reference.name is None:
         return None
     known, fields = _scope(about, at)[reference.root]
-    name = f"{reference.root}.{reference.name}"
+    name, rule = f"{reference.root}.{reference.name}", f"unknown-{_RULES[reference.root]}"
     if reference.name not in known:
-        return f"unknown-{_RULES[reference.root]}", f"there is no {name}", did_you_mean(reference.name, known)
+        if reference.root == "steps" and reference.name in about.written_names("steps"):
+            return rule, f"nothing is known of {name} yet", "a condition can ask only for earlier steps"
+        return rule, f"there is no {name}", did_you_mean(reference.name, known)
     if fields and reference.field is not None and reference.field not in fields:
-        return (
-            f"unknown-{_RULES[reference.root]}",
-            f"{name} has no {reference.field!r}",
-            _either(reference.field, fields),
-        )
+        return rule, f"{name} has no {reference.field!r}", _either(reference.field, fields)
     return None
 
 
@@ -154,12 +156,12 @@ _RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "targe
 def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
     earlier = about.playbook.steps[:at]
-    looks = tuple(look.id for look in about.playbook.diagnose)
+    looks = tuple(sorted(about.written_names("diagnose")))
     reads = tuple(step.id for step in earlier if not about.catalogue.traits_of(step.action).mutates)
     return {
         "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
         "steps": (tuple(step.id for step in earlier), STEP_FIELDS),
-        "params": (tuple(about.playbook.parameters), ()),
+        "params": (tuple(sorted(about.written_names("parameters"))), ()),
         "target": (TARGET_FIELDS, ()),
     }
 

@@ -27,7 +27,7 @@ class Flaw:
     """Something wrong in an expression."""
 
     column: int
-    """Counted from 1."""
+    """Counted from 1; 0 where the whole of it is meant."""
     rule: str
     message: str
     hint: str = ""
@@ -36,7 +36,7 @@ class Flaw:
 def flaws(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
     """What is wrong with an expression that a playbook holds."""
     if not query.strip():
-        yield Flaw(1, "bad-promql", "the expression is empty")
+        yield Flaw(0, "bad-promql", "the expression is empty")
     open_: list[tuple[str, int]] = []
     for token in _TOKEN.finditer(query):
         place, text = token.start() + 1, token.group()

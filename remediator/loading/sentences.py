@@ -108,12 +108,12 @@ def _words(expected: str) -> list[str]:
 
 
 def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> Fault:
-    shown = _shown(node)
-    if len(words) == 1:
-        return Fault(path, "wrong-value", f"{subject(path)} must be {words[0]}, not {shown}")
     hint = did_you_mean(str(node.value), words)
-    message = f"{subject(path)} must be one of {', '.join(words)}, not {shown}"
-    return Fault(path, "wrong-value", message, hint if hint.startswith("did") else surprise_hint(node))
+    hint = hint if hint.startswith("did") else ""
+    if str(node.value).startswith("goto "):
+        hint = f"write {{goto: {str(node.value)[5:].strip()}}}"
+    one_of = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    return Fault(path, "wrong-value", f"{subject(path)} must be {one_of}, not {_shown(node)}", hint)
 
 
 def nothing(path: Path) -> Fault:
@@ -167,7 +167,8 @@ def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Itera
 
 def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
     name = str(path[-1])
-    hint = did_you_mean(name, (key for key, _ in _fields(model, path[:-1])))
+    known = _fields(model, item["loc"][:-1]) or _fields(model, path[:-1])
+    hint = did_you_mean(name, (key for key, _ in known))
     yield Fault(path, "unknown-key", f"there is no key {name!r} here", hint, at_key=True)
 
 

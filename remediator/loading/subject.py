@@ -9,7 +9,7 @@ from typing import Any
 from remediator.catalogue import Catalogue
 from remediator.findings import Finding, Severity
 from remediator.inventory import Inventory
-from remediator.loading.nodes import Node, Path, find, key_of
+from remediator.loading.nodes import Items, Node, Path, Scalar, Table, child, find, key_of
 from remediator.playbook import Playbook
 
 
@@ -36,6 +36,18 @@ class Subject:
     catalogue: Catalogue
     inventory: Inventory | None
     """None where it could not be read; what depends on it is not checked then."""
+    written: Node | None = None
+    """Its nodes with all that is wrong with them, where some of it was taken out."""
+
+    def written_names(self, section: str) -> frozenset[str]:
+        """Parameters, or ids of diagnoses or steps, as they are written, right or wrong: so that one mistake in a
+        declaration is not said again at every use."""
+        listed = child(self.written or self.root, section)
+        if isinstance(listed, Table):
+            return frozenset(listed.entries)
+        items = listed.items if isinstance(listed, Items) else []
+        named = [child(item, "id") for item in items]
+        return frozenset(str(name.value) for name in named if isinstance(name, Scalar))
 
     def knows(self, path: Path) -> bool:
         """Whether there is something written at a path."""
