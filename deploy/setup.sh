@@ -20,7 +20,7 @@ if [ -z "$python" ]; then
 fi
 
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  if [ "$(id -u)" != 0 ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "Python's venv module is missing: as root, run 'apt-get install python3-venv', then try again." >&2
     exit 1
   fi
@@ -29,7 +29,8 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     || { tail -n 1 "$log" >&2; exit 1; }
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+# one that was interrupted half-way has no pip: made anew
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 echo "installing Python packages into $venv (once)"
 if ! "$venv/bin/python" -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[$extras]" >"$log" 2>&1; then
   echo "Python packages could not be installed (is PyPI reached?). pip's last words:" >&2

@@ -8,15 +8,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import expressions
+from remediator import crashpoints, expressions
 from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine, Progress, onward, wait
-from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.guards import Answer, Question
+from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
+from remediator.guards import Answer, Question, Verdict
 from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
-from remediator.plan import Plan, PlannedCall, PlannedStep, from_data
+from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
+from remediator.planning import make_plan
 from remediator.records import approvals, attempts, episodes, evidence, runs
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
@@ -31,6 +32,11 @@ class _Held(RemediatorError):
     def __init__(self, judgement: Judgement) -> None:
         super().__init__(judgement.final.text)
         self.judgement = judgement
+
+
+def _busy(target: str, other: str) -> Judgement:
+    text = f"run {other} has its hand on {target}"
+    return Judgement((("concurrency", Verdict(Answer.BLOCK, "target_busy", text, {"run": other})),))
 
 
 async def act(engine: Engine, run: Run) -> Progress:
@@ -120,21 +126,29 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     action = engine.actions[step.action]
     if not step.mutates:
         return await _look(engine, run, plan, step, action, service)
+    begun_before = any(item.mutates for item in tried)
     if step.approval and not await _approved_step(engine, run, step):
-        return await engine.store.write(lambda tx: _ask(tx, engine, run, plan, step))
+        return await _ask_for_step(engine, run, plan, step, begun_before)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
     asked = question(engine, run, playbook, service, alerts, step)
     judgement = await judge(engine, asked, _overridden(run))
     if judgement.final.answer is not Answer.ALLOW:
         return await engine.store.write(lambda tx: _held(tx, engine, run, plan, asked, judgement))
-    call = step.call if not any(item.mutates for item in tried) else await _replan(engine, step, service)
+    # our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing
+    call = await _replan(engine, step, service) if begun_before and not step.approval else step.call
+    if call is None:
+        return wait(run, engine.clock.now() + engine.pace.recheck)
     return await _do(engine, run, step, call, asked, judgement, action, service, tried)
 
 
-async def _replan(engine: Engine, step: PlannedStep, service: Service) -> PlannedCall:
-    """Our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing."""
+async def _replan(engine: Engine, step: PlannedStep, service: Service) -> PlannedCall | None:
+    """The same call on the target as it is now; None if that cannot be seen at the moment."""
     action = engine.actions[step.action]
-    return await action.plan(service, action.Parameters.model_validate(step.parameters))
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            return await action.plan(service, action.Parameters.model_validate(step.parameters))
+    except (TimeoutError, RemediatorError):
+        return None
 
 
 def _overridden(run: Run) -> frozenset[str]:
@@ -144,10 +158,27 @@ def _overridden(run: Run) -> frozenset[str]:
 
 async def _approved_step(engine: Engine, run: Run, step: PlannedStep) -> bool:
     approval = await engine.store.read(lambda connection: approvals.latest_of(connection, run.id))
-    return approval is not None and approval.status == "approved" and approval.step in (None, step.id)
+    return (
+        approval is not None
+        and approval.status == "approved"
+        and approval.plan_hash == run.plan_hash
+        and approval.step in (None, step.id)
+    )
+
+
+async def _ask_for_step(engine: Engine, run: Run, plan: Plan, step: PlannedStep, begun_before: bool) -> Progress:
+    """People are asked for the step as it would be done now: after a step of our own, the plan is made afresh."""
+    if begun_before:
+        playbook, service = engine.book.of(run), engine.book.service(run)
+        try:
+            plan = await make_plan(engine, playbook, service, plan.parameters, run.mode)
+        except (TimeoutError, RemediatorError):
+            return wait(run, engine.clock.now() + engine.pace.recheck)
+    return await engine.store.write(lambda tx: _ask(tx, engine, run, plan, plan.step(step.id)))
 
 
 def _ask(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep) -> Progress:
+    run = runs.save(tx, run, plan=as_data(plan), plan_hash=plan.hash)
     detail = {"step": step.id, "call": step.call.text, "risk": step.call.risk}
     after = approvals.request(tx, engine.ids, run, plan, step.id, "step_needs_approval", detail, engine.actor)
     return wait(after, after.wake_at)
@@ -189,7 +220,9 @@ async def _do(
 ) -> Progress:
     number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
 
-    def write_intent(tx: Tx) -> tuple[Run, Attempt]:
+    def write_intent(tx: Tx) -> tuple[Run, Attempt, float]:
+        if (other := runs.holder(tx.connection, run.target, run.id)) is not None:
+            raise _Held(_busy(run.target, other))  # whether or not the guard that says so is on
         again = decide_again(engine, tx.connection, replace(asked, now=tx.now), _overridden(run))
         if again.final.answer is not Answer.ALLOW:
             raise _Held(again)
@@ -204,16 +237,35 @@ async def _do(
             first_action_at=run.first_action_at or tx.now,
         )
         attempts.intend(tx, held, attempt, engine.actor)
-        return held, attempt
+        return held, attempt, tx.begun
 
     try:
-        run, attempt = await intend(engine, write_intent)
+        run, attempt, begun = await intend(engine, write_intent)
     except _Held as held:
         judgement = held.judgement
         return await engine.store.write(lambda tx: _held(tx, engine, run, _plan(run), asked, judgement))
-    engine.on_event("action", run, {"step": step.id, "call": call.text})
-    result = await _call(engine, step, action, service, call)
-    return await engine.store.write(lambda tx: _conclude(tx, engine, run, step, attempt, result))
+    if engine.lapsing(begun):
+        result = Result(Outcome.FAILED, _NOT_BEGUN)
+    else:
+        engine.on_event("action", run, {"step": step.id, "call": call.text})
+        crashpoints.reach("before", lambda: ("call",))
+        result = await _call(engine, step, action, service, call)
+        crashpoints.reach("after", lambda: ("call",))
+    return await _concluded(engine, run, step, attempt, result)
+
+
+_NOT_BEGUN = "not begun: too long passed between intent and call, the lease may not last"
+
+
+async def _concluded(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, result: Result) -> Progress:
+    try:
+        return await engine.store.write(lambda tx: _conclude(tx, engine, run, step, attempt, result))
+    except Fenced:
+        # another process decides what becomes of the run; what this one saw is worth knowing all the same
+        said = {"attempt": attempt.id, "step": step.id, "outcome": result.outcome.value, "summary": result.summary}
+        late = runs.draft(Kind.RUN_FENCED, run, engine.actor, said, "late_outcome")
+        await engine.store.write(lambda tx: tx.audit(late))
+        raise
 
 
 def _intent(engine: Engine, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
@@ -255,7 +307,9 @@ def _conclude(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Atte
     after = runs.save(tx, run)
     if result.outcome is Outcome.UNKNOWN:
         return onward(_to_unknown(tx, engine, after, attempt, result.summary))
-    written = {"summary": result.summary, "output": dict(result.output)}
+    written: dict[str, Any] = {"summary": result.summary, "output": dict(result.output)}
+    if result.summary is _NOT_BEGUN:
+        written["happened"] = Happened.NO.value
     attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
     if result.outcome is Outcome.OK and step.on_success == "verify":
         return onward(to_verifying(tx, engine, after, step.id))

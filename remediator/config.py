@@ -62,6 +62,18 @@ class UrlFile(Strict):
     url_file: FilePath
 
 
+class Audit(Strict):
+    """How the audit log is signed for, and where the signed checkpoints are kept."""
+
+    origin: str = Field(default="", description="The log's name in checkpoints; default remediator/<environment>.")
+    key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
+    every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
+    within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
+    checkpoints: tuple[Channel, ...] = Field(
+        default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
+    )
+
+
 class Config(Strict):
     """The settings of one remediator process."""
 
@@ -91,6 +103,7 @@ class Config(Strict):
         default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."
     )
     timing: Timing = Timing()
+    audit: Audit = Audit()
     log: Log = Log()
     replica: str = Field(default="", description="This replica's name; default: host name and process id.")
 

@@ -5,6 +5,7 @@ The same verbs run in production, in ``remediator test``, in ``explain`` and in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -103,6 +104,14 @@ class Engine:
     def actor(self) -> str:
         """This process, as the audit log names it."""
         return f"remediator/{self.replica}"
+
+    def lapsing(self, begun: float) -> bool:
+        """Whether too much of the lease is gone to begin a call: this process was paused, or the store was slow.
+
+        Args:
+            begun: ``tx.begun`` of the transaction that granted the lease.
+        """
+        return asyncio.get_running_loop().time() - begun > self.pace.margin.total_seconds() / 2
 
     async def look_at(self, service: Service) -> ServiceStatus:
         """What the platform says of a service.

@@ -165,46 +165,53 @@ def _mistake(text: str, said: str) -> SyntaxMistake:
         return SyntaxMistake("it is nested too deeply" if limit else "it is not a condition in CEL", 1)
     before = text.split("\n")[: int(found[1]) - 1]
     column = sum(len(line) + 1 for line in before) + int(found[2])
-    message, hint = _explained(text, found[3])
-    return SyntaxMistake(message, column, hint)
+    message, hint, name = _explained(text, found[3])
+    return SyntaxMistake(message, _begin(text, name, column), hint)
+
+
+def _begin(text: str, name: str, column: int) -> int:
+    """Where a name begins; the library says where what follows it does."""
+    starts = [found.start() + 1 for found in re.finditer(rf"\b{re.escape(name)}\b", text)] if name else []
+    return max((start for start in starts if start <= column), default=column)
 
 
 _PYTHON = {"and": "&&", "or": "||", "not": "!", "True": "true", "False": "false", "None": "null", "is": "=="}
 
 
-def _explained(text: str, said: str) -> tuple[str, str]:
+def _explained(text: str, said: str) -> tuple[str, str, str]:
+    """The message, the hint, and the name that both are about, if it is one."""
     if name := _UNDECLARED.search(said):
         return _undeclared(text, name[1])
     if unexpected := _UNEXPECTED.search(said):
         found = unexpected[1] or unexpected[2]
         word = next((word for word in ("not", "and", "or", "is") if re.search(rf"\b{word}\b", text)), found)
         hint = f"{word} is written {_PYTHON[word]} in CEL" if word in _PYTHON else ""
-        return ("the condition ends too early" if found == "<EOF>" else f"unexpected {found!r}"), hint
+        return ("the condition ends too early" if found == "<EOF>" else f"unexpected {found!r}"), hint, ""
     if overload := _OVERLOAD.search(said):
-        return f"{overload[1]!r} cannot be applied to ({overload[2]})", "compare values of one type"
+        return f"{overload[1]!r} cannot be applied to ({overload[2]})", "compare values of one type", ""
     if "token recognition error" in said:
-        return _unreadable(text, said.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip())
-    return said.removeprefix("Syntax error: "), ""
+        return _unreadable(said.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip())
+    return said.removeprefix("Syntax error: "), "", ""
 
 
-def _undeclared(text: str, name: str) -> tuple[str, str]:
+def _undeclared(text: str, name: str) -> tuple[str, str, str]:
     if name in _PYTHON:
-        return f"there is no {name!r} in CEL", f"write {_PYTHON[name]}"
+        return f"there is no {name!r} in CEL", f"write {_PYTHON[name]}", name
     if hyphen := _HYPHEN.search(text):
-        return f"'-' in {hyphen[1]} means minus", f'write ["{hyphen[1]}"] in brackets'
+        return f"'-' in {hyphen[1]} means minus", f'write ["{hyphen[1]}"] in brackets', hyphen[1]
     if re.search(rf"\b{name}\s*\(", text):
-        return f"there is no function {name!r} in CEL", ""
-    return f"there is no {name!r} here", f"a condition speaks of {', '.join(ROOTS)}"
+        return f"there is no function {name!r} in CEL", "", name
+    return f"there is no {name!r} here", f"a condition speaks of {', '.join(ROOTS)}", name
 
 
-def _unreadable(text: str, found: str) -> tuple[str, str]:
+def _unreadable(found: str) -> tuple[str, str, str]:
     if found.startswith(("'", '"')):
-        return "this quote is never closed", ""
+        return "this quote is never closed", "", ""
     if found == "=":
-        return "unexpected '='", "compare with =="
+        return "unexpected '='", "compare with ==", ""
     if found == "$":
-        return "unexpected '$'", "nothing is replaced in conditions; write params.<name>"
-    return f"unexpected {found!r}", ""
+        return "unexpected '$'", "nothing is replaced in conditions; write params.<name>", ""
+    return f"unexpected {found!r}", "", ""
 
 
 _MISSING = re.compile(r'Key not found in map : "(.*)"')

@@ -38,11 +38,14 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     return Path(base, path) if base is not None else path
 
 
+DURATION = "^([0-9]+(ms|[smhdwy]))+$|^0$"
+"""What a duration looks like, for editors."""
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(_to_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$|^0$", "examples": ["5s", "1m30s", "250ms"]}),
+    WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s", "1m30s", "250ms"]}),
 ]
 """A length of time, written the way Prometheus writes it."""
 

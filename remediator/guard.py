@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer, Question
-from remediator.judgement import Judgement, block, judge, judged, question
+from remediator.judgement import Judgement, again_at, block, judge, judged, question
 from remediator.plan import Plan, from_data
 from remediator.records import approvals, episodes, evidence, runs
 from remediator.run import Run, Status
@@ -66,7 +66,7 @@ async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Ju
     final = judgement.final
     if final.answer is Answer.BLOCK:
         reason = f"{judgement.guard}:{final.reason}"
-        until = final.until or asked.now + engine.pace.recheck
+        until = again_at(engine, final, asked.now)
         if reason == run.reason:
             return wait(run, until)  # nothing new to say: no entry every few seconds
 
@@ -79,6 +79,8 @@ async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Ju
     def free(tx: Tx) -> Run:
         evidence.judge(tx, run, judged(asked, judgement), engine.actor)
         to = run.resume_to or Status.MATCHED
-        return runs.transition(tx, run, to, "unblocked", {"was": run.reason}, engine.actor, resume_to=None)
+        deadline = run.deadline_at if run.first_action_at else tx.now + engine.pace.deadline
+        was = {"was": run.reason}
+        return runs.transition(tx, run, to, "unblocked", was, engine.actor, resume_to=None, deadline_at=deadline)
 
     return onward(await engine.store.write(free))

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from remediator import episode as episode_rules
 from remediator import parameters
-from remediator.alert import Alert, identity, stored_notification
+from remediator.alert import Alert, Notification, identity, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.episode import Change, Sighting
@@ -19,14 +19,15 @@ from remediator.errors import InputError, PayloadError
 from remediator.inventory import Inventory
 from remediator.match import Index
 from remediator.playbook import Playbook
-from remediator.records import episodes, facts, ladder, notifications, runs
+from remediator.records import episodes, facts, ladder, notifications, runs, turns
 from remediator.records.notifications import Received
 from remediator.run import Episode, EpisodeStatus, Run
-from remediator.stores import Tx
+from remediator.stores import RECONCILE, Tx
 
 UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
 WATCHDOG = facts.WATCHDOG
+_RECEIVERS = 50  # names that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class _Batch:
 
 async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int:
     """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
-    return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
+    try:
+        return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
+    except turns.Taken:
+        return -1  # another replica is at it, and goes on until the inbox is empty
 
 
 def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:
@@ -66,7 +70,7 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     chosen: list[Alert] = []
     whole: list[Received] = []
     for received in waiting:
-        alerts = _alerts(tx, engine, received)
+        alerts = _alerts(tx, engine, received, settings)
         room = settings.chunk - len(chosen)
         rest = alerts[received.taken_alerts :]
         chosen += rest[:room]
@@ -80,13 +84,39 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     return len(chosen)
 
 
-def _alerts(tx: Tx, engine: Engine, received: Received) -> Sequence[Alert]:
+def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings) -> Sequence[Alert]:
     try:
-        return stored_notification(received.body).alerts
+        notification = stored_notification(received.body)
+        _learn(tx, notification)
+        return _once_each(notification.alerts, settings)
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
         tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
         return ()
+
+
+def _learn(tx: Tx, notification: Notification) -> None:
+    """Who posts here, and that something was left out: what the comparison with Alertmanager needs to know."""
+    if notification.truncated_alerts:
+        facts.drop(tx, facts.RECONCILED)
+        tx.wake(RECONCILE)
+    name = receiver_name(notification.receiver)
+    fact = facts.get(tx.connection, facts.RECEIVERS)
+    known = [] if fact is None else fact.value
+    if name and name not in known:
+        facts.put(tx, facts.RECEIVERS, [*known[-_RECEIVERS:], name])
+
+
+def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:
+    """Of alerts alike but for ignored labels (a Prometheus pair), one that ended says nothing while one fires."""
+    if not settings.ignore_labels or len({alert.status for alert in alerts}) < 2:
+        return alerts
+    firing = {identity(alert.labels, settings.ignore_labels) for alert in alerts if alert.status == "firing"}
+    return [
+        alert
+        for alert in alerts
+        if alert.status == "firing" or identity(alert.labels, settings.ignore_labels) not in firing
+    ]
 
 
 def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
@@ -218,7 +248,7 @@ def _close_due(tx: Tx, engine: Engine) -> int:
 
 
 def _close_incident(tx: Tx, run_id: str) -> None:
-    run = runs.get(tx.connection, run_id)
+    run = runs.get(tx.connection, run_id, lock=True)
     if run is None or any(item.status is not EpisodeStatus.CLOSED for item in episodes.of_run(tx.connection, run_id)):
         return
     if run.finished_at is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 NO_ANSWER = "guard_error"
 """Reason of a guard that raised or did not answer in time."""
+_AT_LEAST = timedelta(minutes=1)
+"""A run that is held is judged again at least so often: a calendar, a file or a setting may have changed."""
 _TURN = timedelta(seconds=5)
 """How long an intent waits for the intents of other replicas to be committed; they take milliseconds."""
 
@@ -250,9 +252,14 @@ def judged(asked: Question, judgement: Judgement) -> Iterable[Judged]:
         yield Judged(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
 
 
+def again_at(engine: Engine, verdict: Verdict, now: datetime) -> datetime:
+    """When a held run is judged again: when its verdict says so, but not in hours, since people change their minds."""
+    return min(verdict.until or now + engine.pace.recheck, now + _AT_LEAST)
+
+
 def block(tx: Tx, engine: Engine, run: Run, judgement: Judgement, resume_to: Status) -> Progress:
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
-    until = judgement.final.until or tx.now + engine.pace.recheck
+    until = again_at(engine, judgement.final, tx.now)
     reason = f"{judgement.guard}:{judgement.final.reason}"
     after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
     return wait(after, until)

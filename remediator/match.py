@@ -89,7 +89,7 @@ class Index:
         """Those whose every condition holds, in the order of their names."""
         if labels.get(_ALERTNAME) == self.watchdog:
             return []
-        found = [playbook for playbook in self._candidates(labels) if _holds(playbook, labels)]
+        found = [playbook for playbook in self._candidates(labels) if holds(playbook, labels)]
         if len(found) > 1:
             found.sort(key=lambda playbook: playbook.name)
         return found
@@ -116,25 +116,23 @@ def explain(playbooks: Sequence[Playbook], labels: Mapping[str, str], note: str 
 
 
 def _unmet(playbook: Playbook, labels: Mapping[str, str]) -> Iterator[Unmet]:
-    names = playbook.match.alertname
-    if len(names) > 1 and labels.get(_ALERTNAME) not in names:
-        yield Unmet(_ALERTNAME, f"{_ALERTNAME} is one of {', '.join(names)}", labels.get(_ALERTNAME))
     for matcher in playbook.match.parsed:
         if not matcher.matches(labels):
             yield Unmet(matcher.name, str(matcher), labels.get(matcher.name))
 
 
-def _holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
-    names = playbook.match.alertname
-    if len(names) > 1 and labels.get(_ALERTNAME) not in names:
-        return False
+def holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
+    """Whether every condition of a playbook holds for an alert with these labels."""
     return all(matcher.matches(labels) for matcher in playbook.match.parsed)
+
+
+def possible(playbook: Playbook, label: str, value: str) -> bool:
+    """Whether a playbook may take an alert whose label has this value, for all that it asks of this label."""
+    return all(matcher.accepts(value) for matcher in playbook.match.parsed if matcher.name == label)
 
 
 def _keys(playbook: Playbook) -> Iterator[_Key]:
     """The empty value would mean "not there", and an empty beginning anything: neither is a key."""
-    if playbook.match.alertname:
-        yield _Key(_ALERTNAME, frozenset(playbook.match.alertname), whole=True)
     for matcher in playbook.match.parsed:
         if matcher.literals is not None:
             if "" not in matcher.literals:

@@ -54,6 +54,8 @@ class Matcher:
             case Operator.NOT_EQUAL:
                 return value != self.value
             case Operator.MATCHES:
+                if self.literals is not None:
+                    return value in self.literals
                 return self._pattern.fullmatch(value) is not None
             case Operator.NOT_MATCHES:
                 return self._pattern.fullmatch(value) is None
@@ -64,7 +66,7 @@ class Matcher:
         if self.operator is Operator.EQUAL:
             return frozenset({self.value})
         if self.operator is Operator.MATCHES and _PLAIN.fullmatch(self.value):
-            return frozenset(_ESCAPED.sub(r"\1", option) for option in self.value.split("|"))
+            return frozenset(_ESCAPED.sub(r"\1", option) for option in _ALTERNATIVE.findall(self.value))
         return None
 
     @cached_property
@@ -109,6 +111,7 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
     except re2.error as error:
         raised = error.args[0] if error.args else b""
         reason = raised.decode("utf-8", "replace") if isinstance(raised, bytes) else str(raised)
+        reason = reason.removesuffix(f": {pattern}")
     except UnicodeEncodeError:
         reason = "it is not valid Unicode"
     hint = "RE2 has no look-ahead, no look-behind and no back-references" if _NOT_RE2.search(pattern) else ""
@@ -119,6 +122,7 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _NOT_RE2 = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]")
 _PLAIN = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^\w\s]|\|)*")
+_ALTERNATIVE = re.compile(r"(?:^|(?<=\|))(?:[^\\|]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _CLASSIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _RESERVED = "{}!=~,\\\"'`"
@@ -249,5 +253,5 @@ class _Reader:
 
     def _mistake(self, message: str, hint: str = "") -> SyntaxMistake:
         if self._next() == "{":
-            hint = "write each matcher as an entry of the list, without braces"
+            message, hint = "a brace does not belong here", "write each matcher as an entry of the list, without braces"
         return SyntaxMistake(message, self.at + 1, hint or 'write it like severity="critical" or env=~"prod|demo"')

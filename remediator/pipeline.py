@@ -51,7 +51,7 @@ async def advance(engine: Engine, run: Run) -> Progress:
 
 def _is_overtaken(connection: Connection, engine: Engine, run: Run) -> bool:
     """Whether it is worth a transaction to look closer."""
-    late = run.deadline_at is not None and engine.clock.now() > run.deadline_at
+    late = run.due_by is not None and engine.clock.now() >= run.due_by
     if run.cancel is not None or late or run.reason == "resolved":
         return True
     return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.of_run(connection, run.id))
@@ -64,14 +64,14 @@ def _overtaken(tx: Tx, engine: Engine, run: Run) -> Progress | None:
         return None  # likewise: the verb will say so
     if run.cancel is not None:
         return onward(_end(tx, engine, run, Status.CANCELLED, "cancelled", run.cancel))
-    if run.deadline_at is not None and tx.now > run.deadline_at and run.status is not Status.BLOCKED:
-        return onward(_end(tx, engine, run, Status.ESCALATED, "deadline", {"deadline": run.deadline_at.isoformat()}))
+    if run.due_by is not None and tx.now >= run.due_by:
+        return onward(_end(tx, engine, run, Status.ESCALATED, "deadline", {"deadline": run.due_by.isoformat()}))
     return _resolved(tx, engine, run, episodes.of_run(tx.connection, run.id))
 
 
 def _end(tx: Tx, engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, Any]) -> Run:
     approvals.void(tx, run, reason, engine.actor)
-    return runs.transition(tx, run, to, reason, detail, engine.actor, holds_target=False)
+    return runs.transition(tx, run, to, reason, detail, engine.actor)
 
 
 def _resolved(tx: Tx, engine: Engine, run: Run, alerts: Sequence[Episode]) -> Progress | None:
@@ -123,6 +123,7 @@ def finish(tx: Tx, engine: Engine, run: Run) -> None:
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
         messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
     learn(tx, engine, run)
+    runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
     runs.release(tx, run, None, run.pokes)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
 from remediator.clock import parse_duration
@@ -45,10 +46,13 @@ Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
 ConditionText = Annotated[str, _checked(expressions.compile, "bad-condition")]
 
 
+_NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+
+
 class Match(Strict):
     """Which alerts are meant. Everything that is given must hold."""
 
-    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed), _NAMES] = Field(
         default=(), description="Shorthand: one alertname, or a list of which one must be the alert's."
     )
     matchers: tuple[MatcherText, ...] = Field(
@@ -65,9 +69,15 @@ class Match(Strict):
 
     @cached_property
     def parsed(self) -> tuple[Matcher, ...]:
-        """All conditions as matchers, except a choice of several alertnames."""
-        named = (Matcher("alertname", Operator.EQUAL, self.alertname[0]),) if len(self.alertname) == 1 else ()
-        return named + tuple(parse_matcher(matcher) for matcher in self.matchers)
+        """All conditions as matchers; a choice of alertnames is one of plain alternatives."""
+        return (*self._named, *(parse_matcher(matcher) for matcher in self.matchers))
+
+    @property
+    def _named(self) -> tuple[Matcher, ...]:
+        if len(self.alertname) == 1:
+            return (Matcher("alertname", Operator.EQUAL, self.alertname[0]),)
+        names = "|".join(re.sub(r"([^\w\s])", r"\\\1", name) for name in self.alertname)
+        return (Matcher("alertname", Operator.MATCHES, names),) if names else ()
 
 
 _OPTIONS: dict[str, frozenset[str]] = {
@@ -113,7 +123,8 @@ class Parameter(Strict):
         if self.value is not None and self.default is not None:
             yield Mistake("a constant needs no default", ("default",))
         for option, types in _OPTIONS.items():
-            if option in self.model_fields_set and getattr(self, option) is not None and self.type not in types:
+            given = getattr(self, option) != type(self).model_fields[option].default
+            if given and self.type not in types:
                 hint = f"it goes with {' and '.join(sorted(types))}"
                 yield Mistake(f"{option} does not go with type {self.type}", (option,), hint=hint)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
@@ -121,12 +132,12 @@ class Parameter(Strict):
         yield from self._untyped()
 
     def _untyped(self) -> Iterator[Mistake]:
-        for option, value in (("value", self.value), ("default", self.default)):
+        given: list[tuple[tuple[str | int, ...], Any]] = [(("value",), self.value), (("default",), self.default)]
+        given += [(("enum", at), value) for at, value in enumerate(self.enum or ())]
+        article = "an" if self.type == "integer" else "a"
+        for place, value in given:
             if value is not None and not is_a(self.type, value):
-                yield Mistake(f"{_shown(value)} is not a {self.type}", (option,), rule="bad-default")
-        for at, value in enumerate(self.enum or ()):
-            if not is_a(self.type, value):
-                yield Mistake(f"{_shown(value)} is not a {self.type}", ("enum", at), rule="bad-default")
+                yield Mistake(f"{_shown(value)} is not {article} {self.type}", place, rule="bad-default")
 
 
 def is_a(kind: ParameterType, value: Any) -> bool:
@@ -338,7 +349,7 @@ class Playbook(Strict):
             for arrow, goto in step.gotos:
                 place = ("steps", at, arrow, "goto")
                 if goto not in order:
-                    hint = f"there are {', '.join(order)}"
+                    hint = f"there are {', '.join(dict.fromkeys(order))}"
                     yield Mistake(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
                 elif order.index(goto) <= at:
                     message = f"goto {goto!r} leads back, and a run only goes forward"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from pydantic import BaseModel
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from remediator.actions import Action
 from remediator.actions.service_logs import ServiceLogs
 from remediator.actions.service_restart import ServiceRestart
 from remediator.actions.service_status import ServiceStatusAction
+from remediator.catalogue import Catalogue, Traits
 from remediator.checks import Check
 from remediator.checks.promql import Promql
 from remediator.checks.redis_ping import RedisPing
@@ -35,6 +35,10 @@ from remediator.guards.still_firing import StillFiring
 from remediator.guards.stop_button import StopButton
 from remediator.guards.storm import Storm
 from remediator.guards.watchdog import Watchdog
+from remediator.notaries import Notary, NotaryError
+from remediator.notaries.file import FileNotary
+from remediator.notaries.git import GitNotary
+from remediator.notaries.syslog import SyslogNotary
 from remediator.notifiers import Notifier
 from remediator.notifiers.log import LogNotifier
 from remediator.platforms import Platform
@@ -69,16 +73,21 @@ GUARDS: tuple[type[Guard], ...] = (
 
 NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
 
+NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
+    "file": lambda settings: FileNotary(Path(settings["path"])),
+    "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
+    "s3": lambda settings: _s3(settings),
+    "syslog": lambda settings: SyslogNotary(settings["address"]),
+}
+
+
+def _s3(settings: Mapping[str, Any]) -> Notary:
+    from remediator.notaries.s3 import S3Notary  # noqa: PLC0415 - boto3 comes with the extra only
+
+    return S3Notary(**settings)
+
+
 PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform)
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What playbooks may name, with the models of their settings."""
-
-    actions: Mapping[str, type[BaseModel]]
-    checks: Mapping[str, type[BaseModel]]
-    guards: Mapping[str, type[BaseModel]]
 
 
 def catalogue() -> Catalogue:
@@ -87,7 +96,20 @@ def catalogue() -> Catalogue:
         actions={action.name: action.Parameters for action in ACTIONS},
         checks={check.name: check.Parameters for check in CHECKS},
         guards={guard.name: guard.Settings for guard in GUARDS},
+        traits={action.name: _traits(action) for action in ACTIONS},
+        summaries={
+            **{check.name: _first_line(check) for check in CHECKS},
+            **{guard.name: _first_line(guard) for guard in GUARDS},
+        },
     )
+
+
+def _traits(action: type[Action]) -> Traits:
+    return Traits(action.mutates, action.idempotent, action.reversible, action.destructive, _first_line(action))
+
+
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
 def make_platforms() -> dict[str, Platform]:
@@ -124,6 +146,24 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
             raise ConfigurationError(f"channels.{name}: there is no notifier {channel.kind!r}; there are: {known}")
         channels[name] = kinds[channel.kind](channel.model_extra or {})
     return channels
+
+
+def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
+    """The places that keep signed checkpoints, by kind and number.
+
+    Raises:
+        ConfigurationError: there is no such kind, or its settings do not fit.
+    """
+    made: dict[str, Notary] = {}
+    for number, place in enumerate(settings, start=1):
+        if place.kind not in NOTARIES:
+            known = ", ".join(sorted(NOTARIES))
+            raise ConfigurationError(f"audit.checkpoints: there is no kind {place.kind!r}; there are: {known}")
+        try:
+            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](place.model_extra or {})
+        except (TypeError, KeyError, ImportError, NotaryError) as error:
+            raise ConfigurationError(f"audit.checkpoints: {place.kind}: {error}") from None
+    return made
 
 
 def make_fallback() -> Notifier:

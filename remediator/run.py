@@ -32,6 +32,13 @@ class Status(StrEnum):
     ESCALATED = "escalated"
     CANCELLED = "cancelled"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Status:
+        """A word of a newer version: kept as it is and shown to people; no verb moves such a run."""
+        foreign = str.__new__(cls, value)
+        foreign._name_, foreign._value_ = "FOREIGN", str(value)
+        return foreign
+
 
 _S = Status
 
@@ -63,7 +70,7 @@ class IllegalTransition(RemediatorError):
 
 def check_transition(before: Status, after: Status) -> None:
     """Refuse what :data:`TRANSITIONS` does not list; staying in place is not a transition either."""
-    if after not in TRANSITIONS[before]:
+    if after not in TRANSITIONS.get(before, frozenset()):
         raise IllegalTransition(f"a run cannot go from {before} to {after}")
 
 
@@ -130,6 +137,12 @@ class Run:
     updated_at: datetime
     first_action_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def due_by(self) -> datetime | None:
+        """When it is out of time. A run that is held before its first action has all the time there is."""
+        held_back = self.status is Status.BLOCKED and self.first_action_at is None
+        return None if held_back or self.status in TERMINAL else self.deadline_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 import sqlalchemy.exc
@@ -17,8 +18,9 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from remediator import __version__, registry
-from remediator.audit import Draft, Kind
+from remediator import __version__, keyfile, registry
+from remediator.audit import Draft, Kind, Redactor
+from remediator.checkpointing import Checkpointing, checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.prometheus import Prometheus
 from remediator.clock import Clock, SystemClock
@@ -34,8 +36,9 @@ from remediator.metrics import Metrics
 from remediator.notifiers import Notifier
 from remediator.playbook import Off
 from remediator.receive import Credentials
-from remediator.records import playbooks, runs
+from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
+from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
@@ -57,7 +60,7 @@ class Service:
     credentials: Credentials
 
 
-def open_store(config: Config, clock: Clock) -> Store:
+def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     """The store that the settings name.
 
     Raises:
@@ -67,10 +70,10 @@ def open_store(config: Config, clock: Clock) -> Store:
         from remediator.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
 
         config.state.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(config.state / "remediator.db", clock)
+        return SqliteStore(config.state / "remediator.db", clock, redactor)
     from remediator.stores.postgres import PostgresStore  # noqa: PLC0415
 
-    return PostgresStore(store_url(config))
+    return PostgresStore(store_url(config), clock, redactor)
 
 
 def store_url(config: Config) -> str:
@@ -86,7 +89,8 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        store = open_store(config, clock)
+        redactor = redactor_for(config, loaded.inventory)
+        store = open_store(config, clock, redactor)
         stack.push_async_callback(store.close)
         world = _world(config, clock, stack)
         metrics = Metrics()
@@ -97,6 +101,15 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         for name, loop in _loops(service).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
         yield service
+
+
+@asynccontextmanager
+async def looking_only(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[Engine]:
+    """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        loaded = load(config.playbooks, config.inventory, registry.catalogue())
+        yield _engine(config, clock, store, _world(config, clock, stack), loaded, Metrics())
 
 
 def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
@@ -217,13 +230,14 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
             data={"version": __version__, "store": engine.store.name, "environment": config.environment},
         )
     )
+    waiting.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
 def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    loops, engine = service.loops, service.engine
+    loops, engine, config = service.loops, service.engine, service.config
     channels = registry.make_channels(service.config.channels)
     fallback: Notifier = registry.make_fallback()
     return {
@@ -232,7 +246,15 @@ def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]
         "close episodes": loops.close_forever,
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
+        "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
+
+
+def _checkpointing(config: Config) -> Checkpointing:
+    settings = config.audit
+    origin = settings.origin or f"remediator/{config.environment}"
+    signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
+    return Checkpointing(origin, signer, registry.make_notaries(settings.checkpoints), settings.every, settings.within)
 
 
 def _watching(config: Config) -> Watching:
@@ -263,7 +285,7 @@ def read_only(config: Config) -> Iterator[Connection]:
         path = config.state / "remediator.db"
         if not path.is_file():
             raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
-        url = sqlalchemy.make_url(f"sqlite:///file:{path}?mode=ro&uri=true")
+        url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
     else:
         url = sqlalchemy.make_url(store_url(config)).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(url)

@@ -46,8 +46,10 @@ async def _undo(engine: Engine, run: Run, step: PlannedStep) -> dict[str, Any]:
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError) as error:
         return {"step": step.id, "outcome": "not_tried", "summary": f"it cannot be planned: {error or 'no answer'}"}
-    attempt = await engine.store.write(lambda tx: _intend(tx, engine, run, step, call))
+    attempt, begun = await engine.store.write(lambda tx: (_intend(tx, engine, run, step, call), tx.begun))
     try:
+        if engine.lapsing(begun):
+            raise Unreachable("not begun: too long passed between intent and call, the lease may not last")
         async with asyncio.timeout(step.timeout):
             result = await action.execute(service, parameters, call)
     except (Unreachable, TargetError, Refused) as error:

@@ -74,9 +74,8 @@ def _worse(
     """Stop here: no further step; what is declared reversible is put back, and people are told."""
     evidence.add(tx, run, seen, engine.actor)
     tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, {"healed": False, "missing": [harm.final.text]}))
-    unsure = any(item["outcome"] == "unknown" for item in undone)  # then the call may still land
     detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
-    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, engine.actor, holds_target=unsure)
+    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, engine.actor)
 
 
 def _succeed(tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen]) -> Run:
@@ -84,7 +83,7 @@ def _succeed(tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen]) -> Run:
     proof = [item.summary for item in seen]
     detail = {"step": run.detail["step"], "proof": proof}
     tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, {**detail, "healed": True}))
-    return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, engine.actor, holds_target=False)
+    return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, engine.actor)
 
 
 def _fail(tx: Tx, engine: Engine, run: Run, plan: Plan, seen: Sequence[Seen]) -> Progress:

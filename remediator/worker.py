@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -18,8 +18,9 @@ from remediator.pipeline import advance
 from remediator.playbook import Playbook
 from remediator.records import episodes, playbooks, runs
 from remediator.run import Run
-from remediator.stores import NOTIFICATIONS, RUNS
+from remediator.stores import NOTIFICATIONS, RUNS, Tx
 
+_LONG = 30.0
 log: Any = structlog.get_logger("remediator.worker")
 
 
@@ -40,7 +41,8 @@ class Loops:
     intake: IntakeSettings
     concurrency: int = 16
     poll: float = 1.0
-    _busy: set[asyncio.Task[None]] = field(default_factory=set)
+    _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """The runs that are worked on here, by id."""
 
     async def take_in_forever(self) -> None:
         """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
@@ -79,8 +81,8 @@ class Loops:
             await self._drain()
 
     async def _claim(self, limit: int) -> list[Run]:
-        lease = self.engine.pace.lease
-        return await self.engine.store.write(lambda tx: runs.claim_due(tx, self.engine.replica, lease, limit))
+        lease, busy = self.engine.pace.lease, tuple(self._busy)
+        return await self.engine.store.write(lambda tx: runs.claim_due(tx, self.engine.replica, lease, limit, busy))
 
     async def _until_next(self) -> float:
         due = await self.engine.store.read(runs.next_wake)
@@ -90,20 +92,21 @@ class Loops:
 
     def _start(self, run: Run) -> None:
         task = asyncio.create_task(self._work(run), name=f"run {run.id}")
-        self._busy.add(task)
-        task.add_done_callback(self._done)
+        self._busy[run.id] = task
+        task.add_done_callback(lambda _: self._done(run.id))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._busy.discard(task)
+    def _done(self, run_id: str) -> None:
+        del self._busy[run_id]
         self.engine.store.wakeups.set({RUNS})
 
     async def _drain(self) -> None:
         """Stopping: let what is being done end, within its own timeouts; it is never torn apart half-way."""
         if self._busy:
-            await asyncio.gather(*self._busy, return_exceptions=True)
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
     async def _work(self, run: Run) -> None:
         claimed = run
+        keeper = asyncio.create_task(self._keep(run), name=f"lease of {run.id}")
         try:
             await ensure_playbook(self.engine, run)
             await self._advance_until_wait(run)
@@ -114,6 +117,21 @@ class Loops:
         except Exception:
             log.exception("a defect stopped this run for now", run=run.id)
             await self._set_aside(claimed)
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, run: Run) -> None:
+        """Prolong the claim while a verb works: planning and looking may take longer than a lease. A process that is
+        paused or cut off does not prolong, and is succeeded."""
+        lease = self.engine.pace.lease
+        while True:
+            await self.engine.clock.sleep(lease.total_seconds() / 3)
+            try:
+                await self.engine.store.write(lambda tx: runs.extend(tx, run, lease))
+            except Fenced:
+                return  # the verb finds out by its next write
+            except StoreError:
+                continue
 
     async def _advance_until_wait(self, run: Run) -> None:
         while True:
@@ -129,9 +147,16 @@ class Loops:
 
     async def _set_aside(self, run: Run) -> None:
         later = self.engine.clock.now() + timedelta(seconds=30)
-        current = await self.engine.store.read(lambda connection: runs.get(connection, run.id))
-        if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
-            await self.engine.store.write(lambda tx: runs.release(tx, current, later, current.pokes))
+        try:
+            await self.engine.store.write(lambda tx: _release(tx, run, later))
+        except StoreError as error:
+            log.warning("the claim lapses by itself", run=run.id, message=str(error))
+
+
+def _release(tx: Tx, run: Run, later: datetime) -> None:
+    current = runs.get(tx.connection, run.id, lock=True)
+    if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
+        runs.release(tx, current, later, current.pokes)
 
 
 async def ensure_playbook(engine: Engine, run: Run) -> None:
@@ -147,12 +172,16 @@ async def supervise(
 ) -> None:
     """Run a loop for ever; when it fails, say so and start it again, slower each time up to half a minute."""
     pause = 0.1
+    time = asyncio.get_running_loop().time
     while True:
+        begun = time()
         try:
             await loop()
         except StoreError as error:
             log.warning("loop waits for the store", loop=name, message=str(error), again_in=pause)
         except Exception:
             log.exception("loop failed and is started again", loop=name, again_in=pause)
+        if time() - begun > _LONG:
+            pause = 0.1  # it worked for a while: this is another trouble than the last
         await clock_sleep(pause)
         pause = min(pause * 2, 30.0)

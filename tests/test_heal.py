@@ -96,3 +96,17 @@ def test_repeats_never_start_a_second_run(stack: Stack) -> None:
 
     assert len(stack.remediator.runs()) == 1
     assert len(run["steps"]) == 1
+
+
+def test_a_stop_finishes_the_step_that_is_under_way(stack: Stack) -> None:
+    """SIGTERM in the middle of a call: the process ends only once the outcome is written; the next one goes on."""
+    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    stack.remediator.wait_for("running")
+    until(lambda: stack.redis()["statename"] == "STOPPING", "the call is under way")
+
+    stack.remediator.stop()
+    stack.remediator.start()
+
+    run = stack.remediator.wait_for("succeeded")
+    assert [step["outcome"] for step in run["steps"]] == ["ok"]

@@ -1,23 +1,21 @@
-"""``python -m deploy.local up|down|status``."""
+"""``python -m deploy.local up|down|status|logs|restart-remediator``."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from deploy.local import stack
 from deploy.local.settings import Settings, StackError, from_environment
 
-USAGE = "usage: python -m deploy.local up|down|status"
-
 
 def main(arguments: list[str]) -> int:
     """Do what is asked; 0 all well, 1 not, 2 wrong usage."""
-    verbs = {"up": _up, "down": _down, "status": _status}
-    if len(arguments) != 1 or arguments[0] not in verbs:
-        print(USAGE, file=sys.stderr)
+    if not arguments or arguments[0] not in VERBS or (len(arguments) > 1 and arguments[0] != "logs"):
+        print(f"usage: python -m deploy.local {'|'.join(VERBS)}   (logs takes a program's name)", file=sys.stderr)
         return 2
     try:
-        return verbs[arguments[0]](from_environment())
+        return VERBS[arguments[0]](from_environment(os.environ), *arguments[1:2])
     except StackError as error:
         print(error, file=sys.stderr)
         return 1
@@ -36,12 +34,31 @@ def _down(settings: Settings) -> int:
 
 
 def _status(settings: Settings) -> int:
-    if not stack.running(settings):
-        print("the stack does not run; 'make up' starts it")
-        return 1
+    _demand(settings)
     for process in stack.processes(settings):
         print(f"{process['name']:16} {process['statename']:9} {process['description']}")
     return 0
+
+
+def _logs(settings: Settings, name: str = "") -> int:
+    known = sorted(path.stem for path in (settings.state / "logs").glob("*.log"))
+    if name and name not in known:
+        raise StackError(f"there is no log of {name!r}; there are: {', '.join(known) or 'none'}")
+    for each in [name] if name else known:
+        print(stack.tail(settings, each, 200 if name else 10), end="\n\n")
+    return 0
+
+
+def _restart_remediator(settings: Settings) -> int:
+    _demand(settings)
+    stack.restart(settings, "remediator")
+    print("the remediator was restarted and is ready")
+    return 0
+
+
+def _demand(settings: Settings) -> None:
+    if not stack.running(settings):
+        raise StackError("the stack does not run; 'make up' starts it")
 
 
 def urls(settings: Settings) -> str:
@@ -57,6 +74,9 @@ def urls(settings: Settings) -> str:
             f"logs          {settings.state}/logs",
         )
     )
+
+
+VERBS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "restart-remediator": _restart_remediator}
 
 
 if __name__ == "__main__":

@@ -1,42 +1,48 @@
-"""Everything that the stack's programs read, written under the state folder from the repository's own files.
+"""Everything that the stack's programs read, written under the state folder.
 
-``prometheus.yml``, ``alertmanager.yml`` and ``alerting/rules.yml`` at the root stay the one source: here only
-addresses, files and intervals are changed, and a test says which.
+``prometheus.yml``, ``alertmanager.yml`` and ``alerting/rules.yml`` are made of the repository's own files by
+:mod:`deploy.local.hurry`.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import secrets
-import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deploy.local.programs import find
+from deploy.local import hurry
+from deploy.local.sections import supervisord_conf
 from deploy.local.settings import ROOT, Settings
 
+FOLDERS = ("redis", "prometheus", "alertmanager", "nginx", "remediator", "app", "logs")
+SECRETS = ("redis.password", "webhook.token")
 FIRST_RELEASE = "1.0.0"
-SHORT = {"group_wait": "1s", "group_interval": "2s", "repeat_interval": "1h"}
 
 
 def write_all(settings: Settings) -> None:
-    """Write every file; secrets only once, so that a second start keeps them."""
-    for folder in ("redis", "prometheus", "alertmanager", "nginx/remediator", "remediator", "app", "logs"):
-        (settings.state / folder).mkdir(parents=True, exist_ok=True)
-    settings.state.chmod(0o700)
-    for name in ("redis.password", "webhook.token", "supervisor.password"):
-        _secret(settings.state / name)
-    _write(settings.state / "redis/redis.conf", redis_conf(settings), secret=True)
-    _write(settings.state / "prometheus/rules.yml", dump(rules(read("alerting/rules.yml"))))
-    _write(settings.state / "prometheus/prometheus.yml", dump(prometheus(read("prometheus.yml"), settings)))
-    _write(settings.state / "alertmanager/alertmanager.yml", dump(alertmanager(read("alertmanager.yml"), settings)))
-    _write(settings.state / "nginx/nginx.conf", nginx_conf(settings))
+    """Write every file; secrets and releases only once, so that a second start keeps them."""
+    state = settings.state
+    state.mkdir(parents=True, exist_ok=True)
+    state.chmod(0o700)
+    for folder in (*FOLDERS, "nginx/remediator"):
+        (state / folder).mkdir(exist_ok=True)
+    for name in SECRETS:
+        _secret(state / name)
+    _write(settings.ports_file, json.dumps(asdict(settings.ports)))
+    _write(state / "redis/redis.conf", redis_conf(settings), mode=0o600)
+    _write(state / "prometheus/rules.yml", dump(hurry.rules(read("alerting/rules.yml"))))
+    _write(state / "prometheus/prometheus.yml", dump(prometheus(settings)))
+    _write(state / "alertmanager/alertmanager.yml", dump(alertmanager(settings)))
+    _write(state / "nginx/nginx.conf", nginx_conf(settings))
     _write(settings.remediator_yaml, dump(remediator(settings)))
-    _write(settings.state / "remediator/inventory.yaml", dump(inventory(settings)))
+    _write(state / "remediator/inventory.yaml", dump(inventory(settings)))
+    _write(settings.supervisord_conf, supervisord_conf(settings), mode=0o600)
     release(settings, FIRST_RELEASE)
-    _write(settings.supervisord_conf, supervisord_conf(settings), secret=True)
 
 
 def read(name: str) -> Any:
@@ -49,35 +55,21 @@ def dump(data: Any) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=200)
 
 
-def _write(path: Path, text: str, *, secret: bool = False) -> None:
-    path.touch(mode=0o600 if secret else 0o644)
+def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    path.touch(mode=mode)
+    path.chmod(mode)
     path.write_text(text, encoding="utf-8")
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path) -> None:
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24))
-    return path.read_text()
+        _write(path, secrets.token_urlsafe(24), mode=0o600)
 
 
-def rules(source: Any) -> Any:
-    """The same rules with waits for a demonstration: every ``for`` at most 2 s, every range at most 15 s."""
-    for group in source["groups"]:
-        for rule in group["rules"]:
-            if "for" in rule:
-                rule["for"] = "2s"
-            for longer in ("[1m]", "[2m]", "[10m]"):
-                rule["expr"] = rule["expr"].replace(longer, "[15s]")
-            if rule["alert"] == "AppCrashLoopBackOff":
-                rule["expr"] = rule["expr"].replace("[5m]", "[1m]")
-    return source
-
-
-def prometheus(source: Any, settings: Settings) -> Any:
-    """prometheus.yml with loopback addresses and short intervals."""
+def prometheus(settings: Settings) -> Any:
+    """prometheus.yml with this stack's addresses."""
     ports = settings.ports
-    addresses = {
+    chosen = {
         "app:8000": ports.app,
         "redis_exporter:9121": ports.redis_exporter,
         "node_exporter:9100": ports.node_exporter,
@@ -85,22 +77,14 @@ def prometheus(source: Any, settings: Settings) -> Any:
         "alertmanager:9093": ports.alertmanager,
         "remediator:8095": ports.remediator,
     }
-    source["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"}
-    source["rule_files"] = ["rules.yml"]
-    for block in (*source["alerting"]["alertmanagers"], *source["scrape_configs"]):
-        for static in block["static_configs"]:
-            static["targets"] = [f"127.0.0.1:{addresses[target]}" for target in static["targets"]]
-    return source
+    addresses = {name: f"127.0.0.1:{port}" for name, port in chosen.items()}
+    return hurry.prometheus(read("prometheus.yml"), addresses, "rules.yml")
 
 
-def alertmanager(source: Any, settings: Settings) -> Any:
-    """alertmanager.yml with loopback addresses, this stack's token and short intervals."""
-    source["route"].update(SHORT)
-    source["route"]["routes"][0].update(group_interval="5s", repeat_interval="5s")
-    for webhook in source["receivers"][0]["webhook_configs"]:
-        webhook["url"] = f"http://127.0.0.1:{settings.ports.remediator}/api/v1/alerts"
-        webhook["http_config"]["authorization"]["credentials_file"] = str(settings.state / "webhook.token")
-    return source
+def alertmanager(settings: Settings) -> Any:
+    """alertmanager.yml with this stack's address and token."""
+    url = f"http://127.0.0.1:{settings.ports.remediator}/api/v1/alerts"
+    return hurry.alertmanager(read("alertmanager.yml"), url, str(settings.state / "webhook.token"))
 
 
 def redis_conf(settings: Settings) -> str:
@@ -109,48 +93,55 @@ def redis_conf(settings: Settings) -> str:
 port {settings.ports.redis}
 bind 127.0.0.1
 protected-mode yes
-requirepass {_secret(settings.state / "redis.password")}
-dir {settings.state / "redis"}
+requirepass {settings.secret("redis.password")}
+dir "{settings.state / "redis"}"
 appendonly yes
 appendfsync everysec
-save 300 10
-save 60 1000
+save 300 10 60 1000
 logfile ""
 """
 
 
 def nginx_conf(settings: Settings) -> str:
-    """In front of the app: a rate limit zone, and a folder of rules that the remediator may put there."""
-    nginx = settings.state / "nginx"
+    """In front of the app, with limits on how often one address may ask, and room for rules that the remediator puts
+    there: ``nginx/remediator/*.conf`` is part of every request's location but those for health. A rule may be
+    ``limit_req zone=tight burst=20 nodelay;`` or, for maintenance, ``return 503;``. HUP makes nginx read it."""
+    nginx, app = settings.state / "nginx", settings.ports.app
+    temporary = "".join(
+        f'  {kind}_temp_path "{nginx}/{kind.partition("_")[0]}";\n'
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     return f"""\
 daemon off;
 worker_processes 1;
-pid {nginx}/nginx.pid;
+pid "{nginx}/nginx.pid";
 error_log stderr warn;
 events {{ worker_connections 512; }}
 http {{
   access_log off;
-  client_body_temp_path {nginx}/body;
-  proxy_temp_path {nginx}/proxy;
-  fastcgi_temp_path {nginx}/fastcgi;
-  uwsgi_temp_path {nginx}/uwsgi;
-  scgi_temp_path {nginx}/scgi;
+{temporary}\
+  client_max_body_size 1m;
+  client_body_buffer_size 1m;
+  proxy_max_temp_file_size 0;
   limit_req_zone $binary_remote_addr zone=perip:1m rate=200r/s;
+  limit_req_zone $binary_remote_addr zone=tight:1m rate=20r/s;
   limit_req_status 429;
-  upstream app {{ server 127.0.0.1:{settings.ports.app} max_fails=0; keepalive 8; }}
+  upstream app {{ server 127.0.0.1:{app} max_fails=0; keepalive 8; }}
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header Host $host;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_connect_timeout 2s;
+  proxy_read_timeout 15s;
   server {{
     listen 127.0.0.1:{settings.ports.nginx};
-    include {nginx}/remediator/*.conf;
     location / {{
       limit_req zone=perip burst=400 nodelay;
+      include "{nginx}/remediator/*.conf";
       proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_connect_timeout 2s;
-      proxy_read_timeout 15s;
     }}
+    location = /livez {{ proxy_pass http://app; }}
+    location = /readyz {{ proxy_pass http://app; }}
   }}
 }}
 """
@@ -183,31 +174,18 @@ def remediator(settings: Settings) -> dict[str, Any]:
 
 def inventory(settings: Settings) -> dict[str, Any]:
     """The services of this stack that actions may touch."""
-
-    def program(name: str) -> dict[str, Any]:
-        return {
-            "kind": "supervisor",
-            "url": f"unix://{settings.supervisor_socket}",
-            "program": name,
-            "username": "remediator",
-            "password_file": "../supervisor.password",
-        }
-
-    return {
-        "apiVersion": "remediator/v1",
-        "kind": "Inventory",
-        "services": {
-            "redis": {
-                "platform": program("redis"),
-                "redis": {"host": "127.0.0.1", "port": settings.ports.redis, "password_file": "../redis.password"},
-            },
-            "app": {
-                "platform": program("app"),
-                "depends_on": ["redis"],
-                "http": {"url": f"http://127.0.0.1:{settings.ports.app}", "ready": "/readyz", "live": "/livez"},
-            },
-        },
+    ports = settings.ports
+    redis = {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"}
+    http = {"url": f"http://127.0.0.1:{ports.app}", "ready": "/readyz", "live": "/livez"}
+    services: Mapping[str, Any] = {
+        "redis": {"platform": _program(settings, "redis"), "redis": redis},
+        "app": {"platform": _program(settings, "app"), "depends_on": ["redis"], "http": http},
     }
+    return {"apiVersion": "remediator/v1", "kind": "Inventory", "services": dict(services)}
+
+
+def _program(settings: Settings, name: str) -> dict[str, str]:
+    return {"kind": "supervisor", "url": settings.supervisor_url, "program": name}
 
 
 def release(settings: Settings, version: str) -> None:
@@ -217,114 +195,4 @@ def release(settings: Settings, version: str) -> None:
     (folder / "RELEASE").write_text(f"{version}\n")
     current = settings.state / "app/current"
     if not current.is_symlink():
-        current.symlink_to(folder)
-
-
-def supervisord_conf(settings: Settings) -> str:
-    """All programs. Redis is not restarted by supervisord: that is what the remediator is here to do."""
-    password = _secret(settings.state / "supervisor.password")
-    head = f"""\
-[supervisord]
-logfile={settings.state}/logs/supervisord.log
-pidfile={settings.state}/supervisord.pid
-childlogdir={settings.state}/logs
-{"user=root" if _root() else ""}
-[unix_http_server]
-file={settings.supervisor_socket}
-chmod=0700
-username=remediator
-password={password}
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-[supervisorctl]
-serverurl=unix://{settings.supervisor_socket}
-username=remediator
-password={password}
-"""
-    return head + "\n".join(_section(settings, name, **program) for name, program in _programs(settings).items())
-
-
-def _root() -> bool:
-    return os.geteuid() == 0
-
-
-def _section(settings: Settings, name: str, command: str, **lines: str) -> str:
-    chosen = {
-        "autorestart": "true",
-        "startsecs": "1",
-        "startretries": "5",
-        "stopasgroup": "true",
-        "killasgroup": "true",
-        "redirect_stderr": "true",
-        "stdout_logfile": f"{settings.state}/logs/{name}.log",
-        "stdout_logfile_maxbytes": "5MB",
-        "stdout_logfile_backups": "1",
-    } | lines
-    return f"[program:{name}]\ncommand={command}\n" + "".join(f"{key}={value}\n" for key, value in chosen.items())
-
-
-def _programs(settings: Settings) -> dict[str, dict[str, str]]:
-    ports, state = settings.ports, settings.state
-    redis_password = _secret(state / "redis.password")
-    supervisor = f"unix://{settings.supervisor_socket}"
-    return {
-        "redis": {
-            "command": f"{find('redis-server')} {state}/redis/redis.conf",
-            "autorestart": "false",
-            "stopwaitsecs": "3",
-            "priority": "10",
-        },
-        "redis-exporter": {
-            "command": f"{find('prometheus-redis-exporter')} -web.listen-address 127.0.0.1:{ports.redis_exporter}"
-            f" -redis.addr redis://127.0.0.1:{ports.redis} -connection-timeout 800ms",
-            "environment": f'REDIS_PASSWORD="{redis_password}"',
-        },
-        "node-exporter": {
-            "command": f"{find('prometheus-node-exporter')} --web.listen-address=127.0.0.1:{ports.node_exporter}"
-            f" --collector.disable-defaults --collector.cpu --collector.filesystem --collector.meminfo"
-            f" --collector.loadavg --collector.supervisord --collector.supervisord.url={supervisor}",
-        },
-        "app": {
-            "command": f"{sys.executable} -m app",
-            "directory": str(ROOT),
-            "environment": _environment(
-                APP_ENV="development",
-                APP_PORT=str(ports.app),
-                APP_STATE_DIR=f"{state}/app",
-                RELEASE_DIR=f"{state}/app/current",
-                REDIS_HOST="127.0.0.1",
-                REDIS_PORT=str(ports.redis),
-                REDIS_PASSWORD=redis_password,
-                FAULTS_ENABLED="true",
-            ),
-            "startsecs": "2",
-            "startretries": "3",
-            "stopwaitsecs": "12",
-        },
-        "nginx": {"command": f"{find('nginx')} -p {state}/nginx -c {state}/nginx/nginx.conf -e stderr"},
-        "prometheus": {
-            "command": f"{find('prometheus')} --config.file={state}/prometheus/prometheus.yml"
-            f" --storage.tsdb.path={state}/prometheus/data --storage.tsdb.retention.time=1d"
-            f" --web.listen-address=127.0.0.1:{ports.prometheus} --web.enable-lifecycle --log.level=warn"
-            # an alert sent before Alertmanager listened is sent again after this, not after a minute
-            " --rules.alert.resend-delay=2s",
-        },
-        "alertmanager": {
-            "command": f"{find('prometheus-alertmanager')} --config.file={state}/alertmanager/alertmanager.yml"
-            f" --storage.path={state}/alertmanager/data --web.listen-address=127.0.0.1:{ports.alertmanager}"
-            " --cluster.listen-address= --log.level=warn",
-        },
-        "remediator": {
-            "command": f"{sys.executable} -m remediator serve --config {settings.remediator_yaml}",
-            "directory": str(ROOT),
-            "stopwaitsecs": "30",
-        },
-        "traffic": {
-            "command": f"{sys.executable} -m deploy.local.traffic http://127.0.0.1:{ports.nginx}",
-            "directory": str(ROOT),
-        },
-    }
-
-
-def _environment(**variables: str) -> str:
-    return ",".join(f'{name}="{value}"' for name, value in variables.items())
+        current.symlink_to(Path("releases", version))

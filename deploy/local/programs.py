@@ -49,6 +49,9 @@ def ensure(programs: Mapping[str, str] = PACKAGES) -> None:
         raise StackError(
             f"Missing Debian packages: as root, run 'apt-get install {' '.join(packages)}', then try again."
         )
+    if find("apt-get") is None:
+        names = ", ".join(program for program in programs if find(program) is None)
+        raise StackError(f"Missing: {names}. There is no apt-get here to install them; bring them yourself.")
     print(f"installing Debian packages: {' '.join(packages)}", flush=True)
     _install(packages)
     still = missing(programs)
@@ -62,7 +65,7 @@ def _install(packages: Sequence[str]) -> None:
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.write_text("#!/bin/sh\n# of deploy/local/programs.py, for the time of one apt-get\nexit 101\n")
         policy.chmod(0o755)
     try:
         with tempfile.TemporaryFile("w+") as output:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import socket
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_PLAIN = re.compile(r"[\w /.+@,=~-]+")
+"""Paths that mean the same to supervisord, nginx, Redis and every exporter."""
 
 
 class StackError(Exception):
@@ -33,19 +38,30 @@ class Ports:
         """The defaults, with what the environment says instead."""
         chosen = {}
         for field in fields(cls):
-            text = environment.get(f"{field.name.upper()}_PORT")
+            text = environment.get(variable(field.name))
             if text is None:
                 continue
-            if not text.isdigit() or not 1 <= int(text) <= 65535:
-                raise StackError(f"{field.name.upper()}_PORT={text!r} is not a port; use a number from 1 to 65535")
+            if not text.isdecimal() or not 1 <= int(text) <= 65535:
+                raise StackError(f"{variable(field.name)}={text!r} is not a port; use a number from 1 to 65535")
             chosen[field.name] = int(text)
-        return cls(**chosen)
+        return cls(**chosen)._distinct()
+
+    def _distinct(self) -> Ports:
+        owner: dict[int, str] = {}
+        for name, port in asdict(self).items():
+            if port in owner:
+                raise StackError(f"{variable(owner[port])} and {variable(name)} are both {port}; change one")
+            owner[port] = name
+        return self
 
     def busy(self) -> list[str]:
         """The variables whose port is taken by somebody else."""
-        return [
-            f"{field.name.upper()}_PORT={port}" for field in fields(self) if _taken(port := getattr(self, field.name))
-        ]
+        return [f"{variable(name)}={port}" for name, port in asdict(self).items() if _taken(port)]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a port."""
+    return f"{name.upper()}_PORT"
 
 
 def _taken(port: int) -> bool:
@@ -72,18 +88,67 @@ class Settings:
 
     @property
     def supervisor_socket(self) -> Path:
-        """In a folder of its own, since a socket's path may be no longer than 107 bytes."""
+        """supervisord's only door, open to this user alone."""
         return self.state / "supervisor.sock"
+
+    @property
+    def supervisor_url(self) -> str:
+        """The same, as its clients want it."""
+        return f"unix://{self.supervisor_socket}"
 
     @property
     def remediator_yaml(self) -> Path:
         """The remediator's settings file."""
         return self.state / "remediator" / "remediator.yaml"
 
+    @property
+    def database(self) -> Path:
+        """The remediator's database, which holds the audit log."""
+        return self.remediator_yaml.with_name("remediator.db")
 
-def from_environment() -> Settings:
-    """What the environment says: ``STATE`` and the ports."""
-    state = Path(os.environ.get("STATE") or ROOT / "state").resolve()
-    if len(str(state / "supervisor.sock")) > 100:
+    @property
+    def ports_file(self) -> Path:
+        """The ports that this stack was started with; also the mark of a folder that is ours."""
+        return self.state / "ports.json"
+
+    def secret(self, name: str) -> str:
+        """One of the generated secrets."""
+        return (self.state / name).read_text(encoding="utf-8")
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """What the environment says: ``STATE`` and the ports. A stack that runs is met at the ports that it runs with.
+
+    Raises:
+        StackError: a variable is wrong, or contradicts the stack that runs.
+    """
+    state = Path(environment.get("STATE") or ROOT / "state").resolve()
+    for path, what in ((state, "STATE"), (ROOT, "the folder of this repository"), (Path(sys.executable), "Python")):
+        if not _PLAIN.fullmatch(str(path)):
+            raise StackError(f"{what} is {str(path)!r}: use a path of letters, digits, spaces and /.+@,=~_- only")
+    asked = Settings(state, Ports.from_environment(environment))
+    if len(bytes(asked.supervisor_socket)) > 100:  # the kernel allows 107 bytes for a socket
         raise StackError(f"STATE={state} is too long for a socket beneath it; choose a shorter folder")
-    return Settings(state, Ports.from_environment(os.environ))
+    if not listens(asked.supervisor_socket) or not asked.ports_file.exists():
+        return asked
+    return _as_it_runs(asked, environment)
+
+
+def _as_it_runs(asked: Settings, environment: Mapping[str, str]) -> Settings:
+    runs = Ports(**json.loads(asked.ports_file.read_text()))
+    for name, port in asdict(runs).items():
+        if variable(name) in environment and getattr(asked.ports, name) != port:
+            raise StackError(
+                f"The stack in {asked.state} runs with {variable(name)}={port}: stop it first with 'make down'."
+            )
+    return Settings(asked.state, runs)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody accepts connections at this socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -10,41 +10,61 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from deploy.local import files, programs
-from deploy.local.settings import Settings, StackError
+from deploy.local import files, leftovers, programs
+from deploy.local.settings import Settings, StackError, listens
+
+PATIENCE = 60.0
+"""Seconds in which each program has to answer, on a slow and busy machine."""
+
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
+"""What of our environment the programs get: nobody's REDIS_PASSWORD_FILE or proxy may change the stack."""
 
 
 def up(settings: Settings) -> None:
-    """Start all of it and wait until it serves; nothing to do where it runs already.
+    """Start all of it and wait until it serves; where it runs already, only wait. Nothing is left where it fails.
 
     Raises:
         StackError: a program or port is missing, or something does not come up; the message says which.
     """
     if running(settings):
+        _wait_until_it_serves(settings)
         return
     programs.ensure()
+    _stop_leftovers(settings)
     busy = settings.ports.busy()
     if busy:
+        name, _, port = busy[0].partition("=")
         raise StackError(
-            f"These ports are taken: {', '.join(busy)}. Choose others, for example: {_example(busy[0])} make up"
+            f"These ports are taken: {', '.join(busy)}. Choose others, for example: make up {name}={int(port) + 1000}"
         )
     files.write_all(settings)
+    try:
+        _start(settings)
+        _wait_until_it_serves(settings)
+    except BaseException:
+        down(settings)
+        raise
+
+
+def _start(settings: Settings) -> None:
     # supervisor 4 still imports pkg_resources, which warns about itself
     argv = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(settings.supervisord_conf)]
-    subprocess.run(argv, check=True, cwd=settings.state)
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    started = subprocess.run(argv, check=False, cwd=settings.state, env=environment, capture_output=True, text=True)
+    if started.returncode:
+        raise StackError(f"supervisord does not start: {(started.stderr or started.stdout).strip()}")
     wait(lambda: running(settings), "supervisord", 10)
+
+
+def _wait_until_it_serves(settings: Settings) -> None:
     for name, url in health_urls(settings).items():
-        wait(lambda url=url: _answers(url), name, 60, lambda name=name: _tail(settings, name))
-
-
-def _example(busy: str) -> str:
-    name, _, port = busy.partition("=")
-    return f"{name}={int(port) + 1000}"
+        wait(lambda url=url: _answers(url), name, PATIENCE, lambda name=name: tail(settings, name))
 
 
 def health_urls(settings: Settings) -> dict[str, str]:
@@ -70,7 +90,7 @@ def wait(condition: Callable[[], bool], what: str, seconds: float, excuse: Calla
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise StackError(f"{what} did not come up within {seconds:.0f} s. {excuse()}".strip())
+            raise StackError(f"{what}: waited {seconds:.0f} s for it in vain. {excuse()}".strip())
         time.sleep(0.1)
 
 
@@ -82,49 +102,36 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _tail(settings: Settings, name: str) -> str:
+def tail(settings: Settings, name: str, lines: int = 5) -> str:
+    """The end of a program's log, with its path."""
     log = settings.state / "logs" / f"{name}.log"
-    lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
-    return f"The end of {log}:\n" + "\n".join(lines)
+    end = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return f"The end of {log}:\n" + "\n".join(end)
 
 
 class Supervisor:
     """supervisord's XML-RPC interface, closed after each call."""
 
     def __init__(self, settings: Settings) -> None:
-        self._socket = settings.supervisor_socket
-        self._password = settings.state / "supervisor.password"
+        self._url = settings.supervisor_url
 
-    def call(self, method: str, *arguments: object) -> object:
+    def call(self, method: str, *arguments: object) -> Any:
         """One call, such as ``getProcessInfo``."""
-        transport = SupervisorTransport("remediator", self._password.read_text(), f"unix://{self._socket}")
+        transport = SupervisorTransport(None, None, self._url)
         try:
             return getattr(ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(*arguments)
         finally:
             transport.close()
 
-    def info(self, name: str) -> dict[str, object]:
+    def info(self, name: str) -> dict[str, Any]:
         """What it says of a program."""
-        found = self.call("getProcessInfo", name)
-        assert isinstance(found, dict)
+        found: dict[str, Any] = self.call("getProcessInfo", name)
         return found
-
-
-def forget(settings: Settings) -> None:
-    """Begin anew: remove what an earlier stack in this folder wrote. Only where there was one, and it is stopped.
-
-    Raises:
-        StackError: it runs, or the folder is not a stack's.
-    """
-    if running(settings):
-        raise StackError("the stack runs; 'make down' stops it")
-    if settings.supervisord_conf.exists():
-        shutil.rmtree(settings.state)
 
 
 def running(settings: Settings) -> bool:
     """Whether this stack's supervisord answers."""
-    if not settings.supervisor_socket.exists():
+    if not listens(settings.supervisor_socket):
         return False
     try:
         Supervisor(settings).call("getState")
@@ -133,40 +140,60 @@ def running(settings: Settings) -> bool:
     return True
 
 
-def down(settings: Settings) -> None:
-    """Stop all of it, and see that nothing is left."""
-    if not running(settings):
-        return
-    pid = int((settings.state / "supervisord.pid").read_text())
-    pids = [int(str(process["pid"])) for process in processes(settings) if process["pid"]]
-    for stopped in pids:
-        _signal(stopped, signal.SIGCONT)  # a fault may have left one stopped
-    Supervisor(settings).call("shutdown")
-    deadline = time.monotonic() + 60
-    while _alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = [each for each in (pid, *pids) if _alive(each)]
-    for each in left:
-        _signal(each, signal.SIGKILL)
-
-
-def processes(settings: Settings) -> list[dict[str, object]]:
+def processes(settings: Settings) -> list[dict[str, Any]]:
     """What supervisord says of each program."""
-    found = Supervisor(settings).call("getAllProcessInfo")
-    assert isinstance(found, list)
+    found: list[dict[str, Any]] = Supervisor(settings).call("getAllProcessInfo")
     return found
 
 
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def restart(settings: Settings, name: str) -> None:
+    """Stop a program and start it, and wait until it serves."""
+    supervisor = Supervisor(settings)
+    if supervisor.info(name)["pid"]:
+        supervisor.call("stopProcess", name)
+    supervisor.call("startProcess", name)
+    _wait_until_it_serves(settings)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+def down(settings: Settings) -> None:
+    """Stop all of it, in order where supervisord answers, and see that nothing is left.
+
+    Raises:
+        StackError: something cannot even be killed.
+    """
+    leftovers.send(leftovers.find(settings), signal.SIGCONT)  # a fault may have left one stopped
+    if running(settings):
+        Supervisor(settings).call("shutdown")
+        for _ in _until(PATIENCE):
+            if not leftovers.find(settings):
+                return
+    _stop_leftovers(settings)
+
+
+def _stop_leftovers(settings: Settings) -> None:
+    for _ in _until(10):
+        left = leftovers.find(settings)
+        if not left:
+            return
+        leftovers.send(left, signal.SIGKILL)
+    raise StackError(f"These processes of the stack cannot be stopped: {', '.join(map(str, left))}.")
+
+
+def _until(seconds: float) -> Iterator[None]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.1)
+
+
+def forget(settings: Settings) -> None:
+    """Begin anew: remove what an earlier stack in this folder wrote. Only where there was one; secrets stay.
+
+    Raises:
+        StackError: it runs.
+    """
+    if running(settings):
+        raise StackError("the stack runs; 'make down' stops it")
+    if settings.ports_file.exists():
+        for folder in files.FOLDERS:
+            shutil.rmtree(settings.state / folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from remediator.audit.chain import GENESIS, Head, seal
 from remediator.audit.checkpoint import Checkpoint
 from remediator.audit.entry import Draft, Entry, Kind, SealedEntry
 from remediator.audit.note import BadNote, BadSignature, Signer, UnknownKey, Verifier
-from remediator.audit.redact import Redactor, Secret
+from remediator.audit.redact import Redactor, Secret, scrub
 from remediator.audit.trust import Finding, Problem
 from remediator.audit.verification import Verification, verify
 
@@ -30,6 +30,7 @@ __all__ = [
     "Verification",
     "Verifier",
     "decode",
+    "scrub",
     "seal",
     "verify",
 ]

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -177,3 +177,14 @@ def _cut(text: str, limit: int) -> str:
 
 SHAPES_ONLY = Redactor()
 """Knows no values; cuts out what looks like a credential."""
+
+
+def scrub(value: Any, redactor: Redactor) -> Any:
+    """A JSON value without secrets, numbers and shapes as they were: for what is stored to be shown, not chained."""
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, Mapping):
+        return {redactor.text(str(key)): redactor.named(str(key), scrub(item, redactor)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(item, redactor) for item in value]
+    return value

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,25 @@ def command(config_path: Path) -> None:
     asyncio.run(_serve(config))
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server without its own handling of signals: that ends with raising them again, which would end the
+    process before steps under way are finished and the store is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Take no new requests, finish those under way, and return."""
+        self.should_exit = True
+
+
 async def _serve(config: Config) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
         raise ConfigurationError(f"listen: {config.listen!r} is not address:port")
     async with running(config) as service:
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 application(service),
                 host=host.strip("[]"),
@@ -51,6 +67,8 @@ async def _serve(config: Config) -> None:
                 backlog=2048,
             )
         )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.stop)
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")

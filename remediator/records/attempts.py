@@ -55,9 +55,8 @@ def intend(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
 
 def conclude(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
     """Write down what came of it."""
-    tx.connection.execute(
-        update(table).where(table.c.id == attempt.id).values(outcome=outcome, outcome_at=tx.now, result=dict(result))
-    )
+    values = {"outcome": outcome, "outcome_at": tx.now, "result": tx.clean(dict(result))}
+    tx.connection.execute(update(table).where(table.c.id == attempt.id).values(**values))
     data = {"attempt": attempt.id, "step": attempt.step, "action": attempt.action, "outcome": outcome, **result}
     tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
 

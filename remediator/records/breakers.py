@@ -44,6 +44,7 @@ def trip(tx: Tx, playbook: str, opened: Open) -> list[datetime]:
 
 def reset(tx: Tx, playbook: str, who: str, reason: str) -> None:
     """A person lets it try again: what was before does not count any more."""
+    reason = tx.clean(reason)
     facts.put(tx, _name(playbook), {"reset": rfc3339(tx.now), "who": who, "reason": reason})
     tx.audit(Draft(kind=Kind.BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
     waiting.wake(tx, ["breaker"])

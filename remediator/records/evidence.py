@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,8 @@ class Seen:
 
 def add(tx: Tx, run: Run, seen: Iterable[Seen], actor: str) -> None:
     """Store observations, each with its audit entry."""
-    for item in seen:
+    for found in seen:
+        item = replace(found, summary=tx.clean(found.summary), facts=tx.clean(found.facts))
         tx.connection.execute(
             insert(table).values(
                 run_id=run.id,

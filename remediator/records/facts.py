@@ -13,6 +13,10 @@ from remediator.stores.schema import facts as table
 
 WATCHDOG = "watchdog"
 """Name of the fact that says when the always-firing alert was last heard, and whether it fired then."""
+RECEIVERS = "receivers"
+"""Name of the fact that lists the receivers that have posted here."""
+RECONCILED = "reconciled"
+"""Name of the fact that says when Alertmanager was last compared with, and for how many looks which alert was gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def effective(connection: Connection, playbook: str, written: str) -> str:
 
 def put(tx: Tx, playbook: str, mode: str, written: str, who: str, reason: str) -> None:
     """Put a playbook on a rung, on record."""
+    reason = tx.clean(reason)
     before = effective(tx.connection, playbook, written)
     facts.put(tx, _name(playbook), {"mode": mode, "who": who, "reason": reason, "written": written})
     data = {"command": "promote" if RUNGS.index(mode) > RUNGS.index(before) else "demote", "from": before, "to": mode}

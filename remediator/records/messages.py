@@ -42,7 +42,7 @@ def tell(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any
                 run_id=None if run is None else run.id,
                 channel=channel,
                 kind=kind,
-                content=dict(content),
+                content=tx.clean(dict(content)),
                 status="waiting",
                 created_at=tx.now,
                 next_at=tx.now,

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from remediator.stores import Tx
+from remediator.records import turns
+from remediator.stores import NOTIFICATIONS, Tx
 from remediator.stores.schema import notifications as table
-
-_ONE_AT_A_TIME = 7_302_517_002  # any constant: the advisory lock that keeps the order of the inbox across replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,12 @@ class Received:
 
 
 def next_waiting(tx: Tx, limit: int) -> list[Received]:
-    """The oldest that wait, in order; replicas take turns, since order within one alert matters."""
-    if tx.connection.dialect.name == "postgresql":
-        tx.connection.execute(text(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})"))
+    """The oldest that wait, in order; replicas take turns, since order within one alert matters.
+
+    Raises:
+        Taken: it is another replica's turn.
+    """
+    turns.take(tx.connection, turns.INTAKE)
     rows = tx.connection.execute(
         select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.taken_alerts)
         .where(table.c.taken_at.is_(None))
@@ -36,6 +38,12 @@ def next_waiting(tx: Tx, limit: int) -> list[Received]:
         .limit(limit)
     )
     return [Received(*row) for row in rows]
+
+
+def put(tx: Tx, source: str, body: bytes) -> None:
+    """One of our own making, in the caller's transaction."""
+    tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body))
+    tx.wake(NOTIFICATIONS)
 
 
 def take(tx: Tx, received: Sequence[Received]) -> None:

@@ -12,7 +12,7 @@ from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
 from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
-from remediator.stores.schema import Instant, run_episodes
+from remediator.stores.schema import Instant, attempts, run_episodes
 from remediator.stores.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -72,22 +72,39 @@ def open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> d
     return found
 
 
-def claim_due(tx: Tx, owner: str, lease: timedelta, limit: int, engine_version: int = ENGINE_VERSION) -> list[Run]:
-    """Take up to ``limit`` runs that are due and that nobody works on; each gets the next fencing token."""
+def claim_due(
+    tx: Tx,
+    owner: str,
+    lease: timedelta,
+    limit: int,
+    busy: Collection[str] = (),
+    engine_version: int = ENGINE_VERSION,
+) -> list[Run]:
+    """Take up to ``limit`` runs that are due and that nobody works on; each gets the next fencing token.
+
+    Args:
+        busy: runs that this process still works on, whatever became of their leases: when its clock jumps, it must not
+            take them from itself.
+    """
     due = (
         select(table.c.id)
         .where(
             table.c.wake_at <= tx.now,
             (table.c.lease_until.is_(None)) | (table.c.lease_until < tx.now),
             table.c.engine_version <= engine_version,
+            table.c.id.not_in(busy),
         )
         .order_by(table.c.wake_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    if tx.connection.dialect.name == "sqlite":
+        chosen = due.scalar_subquery()
+    else:  # evaluated once: a subquery with LIMIT and locks may be run again for each row
+        chosen = select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id).scalar_subquery()
     rows = tx.connection.execute(
         update(table)
-        .where(table.c.id.in_(due.scalar_subquery() if tx.connection.dialect.name == "sqlite" else due))
+        .where(table.c.id.in_(chosen))
         .values(lease_owner=owner, lease_until=tx.now + lease, fence=table.c.fence + 1)
         .returning(table)
     ).all()
@@ -123,8 +140,10 @@ def _plain(value: Any) -> Any:
 
 
 def extend(tx: Tx, run: Run, lease: timedelta) -> Run:
-    """Prolong a claim: an action may last no longer than what is left of it."""
-    return save(tx, run, lease_until=tx.now + lease)
+    """Prolong a claim to so long from now, if it does not last longer anyway."""
+    until = tx.now + lease
+    longer = case((table.c.lease_until < until, literal(until, Instant)), else_=table.c.lease_until)
+    return save(tx, run, lease_until=longer)
 
 
 def transition(
@@ -140,10 +159,17 @@ def transition(
     values: dict[str, Any] = {"status": to, "reason": reason, "detail": dict(detail), **changes}
     if to in TERMINAL:
         values.update(finished_at=tx.now)  # still due: its end has to be seen to, by this process or the next
+        values.setdefault("holds_target", run.holds_target and _unclear(tx.connection, run.id))
     after = save(tx, run, **values)
     data = {"from": run.status.value, "to": to.value, "detail": dict(detail)}
     tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
     return after
+
+
+def _unclear(connection: Connection, run_id: str) -> bool:
+    """Whether some call of it may still land: only a person can rule that out, so its target stays held."""
+    unclear = attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
+    return connection.execute(select(attempts.c.id).where(attempts.c.run_id == run_id, unclear)).first() is not None
 
 
 def release(tx: Tx, run: Run, wake_at: datetime | None, pokes: int) -> None:
@@ -155,7 +181,7 @@ def release(tx: Tx, run: Run, wake_at: datetime | None, pokes: int) -> None:
     Raises:
         Fenced: the claim is gone.
     """
-    due = None if run.status in TERMINAL else wake_at
+    due = None if run.status in TERMINAL else _earlier(wake_at, run.due_by)
     poked = (table.c.pokes != pokes) & table.c.status.in_(_OPEN)
     save(
         tx,
@@ -164,6 +190,10 @@ def release(tx: Tx, run: Run, wake_at: datetime | None, pokes: int) -> None:
         lease_until=None,
         wake_at=case((poked, literal(tx.now, Instant)), else_=literal(due, Instant)),
     )
+
+
+def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min((at for at in (first, second) if at is not None), default=None)
 
 
 def poke(tx: Tx, run_ids: Collection[str]) -> None:
@@ -215,9 +245,10 @@ def holder(connection: Connection, target: str, other_than: str) -> str | None:
     return connection.execute(statement).scalar()
 
 
-def get(connection: Connection, run_id: str) -> Run | None:
-    """One, by its id."""
-    row = connection.execute(select(table).where(table.c.id == run_id)).first()
+def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
+    """One, by its id; ``lock`` it against other transactions' changes."""
+    statement = select(table).where(table.c.id == run_id)
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
     return None if row is None else _run(row)
 
 

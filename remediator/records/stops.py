@@ -43,6 +43,7 @@ def press(
     tx: Tx, stop_id: str, scope: str, name: str, reason: str, who: str, expires_at: datetime | None = None
 ) -> None:
     """Start no action any more for everything, a playbook or a service."""
+    reason = tx.clean(reason)
     values = {"id": stop_id, "scope": scope, "name": name, "reason": reason, "who": who, "expires_at": expires_at}
     tx.connection.execute(insert(table).values(set_at=tx.now, **values))
     data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": _text(expires_at)}

@@ -8,6 +8,10 @@ from remediator.errors import RemediatorError
 
 INTENTS = 7_302_517_002
 """The turn to judge and write an action's intent. Any constant, one for each kind of turn."""
+RECONCILE = 7_302_517_005
+"""The turn to compare our episodes with what Alertmanager holds."""
+INTAKE = 7_302_517_004
+"""The turn to take notifications in, since their order matters."""
 WATCH = 7_302_517_003
 """The turn to compare the state of the world with what people were told of it."""
 

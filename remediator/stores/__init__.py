@@ -11,12 +11,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from remediator.audit import Draft
+from remediator.audit import Draft, Redactor, scrub
+from remediator.clock import Clock
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ NOTIFICATIONS = "notifications"
 """Topic: a notification waits to be taken in."""
 RUNS = "runs"
 """Topic: a run may be due."""
+RECONCILE = "reconcile"
+"""Topic: a notification was shortened; what it left out has to be fetched."""
 MESSAGES = "messages"
 """Topic: a message waits to be sent."""
 
@@ -35,8 +38,15 @@ class Tx:
     connection: Connection
     now: datetime
     """The database's clock, not the host's: leases of replicas on several hosts compare against it."""
+    begun: float = 0.0
+    """The event loop's clock just before ``now`` was asked for: so much of any lease granted here has passed since."""
     drafts: list[Draft] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def clean(self, value: Any) -> Any:
+        """A JSON value without secrets; every free text goes through this before it is stored."""
+        return scrub(value, self.redactor)
 
     def audit(self, draft: Draft) -> None:
         """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""
@@ -74,6 +84,8 @@ class Store(ABC):
 
     name: str
     wakeups: Wakeups
+    ahead: timedelta = timedelta(0)
+    """How far the database's clock was ahead of this host's when it was last asked."""
 
     @abstractmethod
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -97,3 +109,22 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish what was begun, then let go of the database."""
+
+
+class StoreClock:
+    """The store's time, told by this host's clock: what leases, timers and deadlines of all replicas agree on.
+
+    Args:
+        store: asked for the time with every transaction.
+        host: runs between them.
+    """
+
+    def __init__(self, store: Store, host: Clock) -> None:
+        self._store = store
+        self._host = host
+
+    def now(self) -> datetime:
+        return self._host.now() + self._store.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await self._host.sleep(seconds)

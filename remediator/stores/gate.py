@@ -7,50 +7,23 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from remediator.audit import Draft
-from remediator.clock import to_micros
-from remediator.errors import StoreError, StoreUnavailable
-from remediator.stores import NOTIFICATIONS, Tx, Wakeups
-from remediator.stores.sequencer import append
-
-_INSERT_NOTIFICATION = "INSERT INTO notifications (received_at, source, body) VALUES ({0}, {0}, {0})"
-
-
-class Dialect(Protocol):
-    """What differs between databases, as far as the gate is concerned."""
-
-    begin: str
-    mark: str
-    """Placeholder of the driver: ``?`` or ``%s``."""
-
-    def connect(self) -> Connection:
-        """A fresh connection for the gate alone, in autocommit, ready to write; or StoreError."""
-        ...
-
-    def now(self, connection: Connection) -> datetime:
-        """The database's idea of the time."""
-        ...
-
-    def announce(self, connection: Connection, topics: set[str]) -> None:
-        """Tell other replicas, within the transaction, what to wake up for."""
-        ...
+from remediator.errors import StoreUnavailable
+from remediator.stores import Tx, Wakeups
+from remediator.stores.group import Dialect, Job, NotBegun, serve, told
 
 
 @dataclass(slots=True)
-class _Job:
+class _Waiting:
+    """A job, and who waits for it."""
+
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
-    work: Callable[[Tx], Any] | None = None
-    source: str = ""
-    body: bytes = b""
-    result: Any = None
-    error: BaseException | None = None
+    job: Job
 
 
 class Gate:
@@ -66,8 +39,7 @@ class Gate:
         self._dialect = dialect
         self._wakeups = wakeups
         self._group = group
-        self._insert = _INSERT_NOTIFICATION.format(dialect.mark)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._connection: Connection | None = dialect.connect()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="write-gate", daemon=True)
@@ -75,18 +47,18 @@ class Gate:
 
     async def write(self, work: Callable[[Tx], Any]) -> Any:
         """See :meth:`remediator.stores.Store.write`."""
-        return await self._submit(work=work)
+        return await self._submit(Job(work))
 
     async def accept(self, source: str, body: bytes) -> None:
         """See :meth:`remediator.stores.Store.accept`."""
-        await self._submit(source=source, body=body)
+        await self._submit(Job(source=source, body=body))
 
-    def _submit(self, **what: Any) -> asyncio.Future[Any]:
+    def _submit(self, job: Job) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._jobs.put(_Job(loop, future, **what))
+        self._jobs.put(_Waiting(loop, future, job))
         return future
 
     async def close(self) -> None:
@@ -102,78 +74,37 @@ class Gate:
             first = self._jobs.get()
             if first is None:
                 break
-            jobs = [first]
-            while len(jobs) < self._group and not self._jobs.empty():
-                job = self._jobs.get()
-                if job is None:
+            waiting = [first]
+            while len(waiting) < self._group and not self._jobs.empty():
+                one = self._jobs.get()
+                if one is None:
                     stopping = True
                     break
-                jobs.append(job)
-            self._serve_group(jobs)
+                waiting.append(one)
+            self._answer_all(waiting, self._transact([one.job for one in waiting]))
         if self._connection is not None:
             self._connection.close()
 
-    def _serve_group(self, jobs: Sequence[_Job]) -> None:
-        topics: set[str] = set()
+    def _transact(self, jobs: Sequence[Job]) -> set[str]:
         try:
-            topics = self._transact(jobs)
-        except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.InvalidRequestError, StoreError) as error:
-            self._abandon(jobs, error)
-        except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
-            self._abandon(jobs, error)
-        loops = {job.loop for job in jobs}
-        for loop in loops:
-            mine = [job for job in jobs if job.loop is loop]
             try:
-                loop.call_soon_threadsafe(self._answer, mine, topics)
-            except RuntimeError:
-                continue  # that loop is closed: nobody is left to answer
+                return serve(self._dialect, self._connected(), jobs)
+            except NotBegun:  # a connection that was cut while it was idle: nothing was begun, so it is safe to repeat
+                self._disconnect()
+                return serve(self._dialect, self._connected(), jobs)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
+            cause = error.__cause__ if isinstance(error, NotBegun) else error
+            for job in jobs:  # nothing of this group is known to be durable
+                job.result, job.error = None, told(cause)
+            self._disconnect()
+            return set()
 
-    def _transact(self, jobs: Sequence[_Job]) -> set[str]:
+    def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._dialect.connect()
-        connection = self._connection
-        connection.exec_driver_sql(self._dialect.begin)
-        now = self._dialect.now(connection)
-        drafts: list[Draft] = []
-        topics: set[str] = set()
-        rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
-        if rows:
-            connection.exec_driver_sql(self._insert, rows)
-            topics.add(NOTIFICATIONS)
-        for job in jobs:
-            if job.work is not None:
-                self._work(connection, job, now, drafts, topics)
-        if drafts:
-            append(connection, drafts, now)
-        if topics:
-            self._dialect.announce(connection, topics)
-        connection.exec_driver_sql("COMMIT")
-        return topics
+        return self._connection
 
-    def _work(self, connection: Connection, job: _Job, now: datetime, drafts: list[Draft], topics: set[str]) -> None:
-        assert job.work is not None
-        tx = Tx(connection, now)
-        connection.exec_driver_sql("SAVEPOINT work")
-        try:
-            job.result = job.work(tx)
-        except sqlalchemy.exc.OperationalError:
-            raise  # the database itself is in trouble: the whole group is
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who alone knows what it means
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
-            job.error = error
-        else:
-            drafts += tx.drafts
-            topics |= tx.topics
-        connection.exec_driver_sql("RELEASE SAVEPOINT work")
-
-    def _abandon(self, jobs: Sequence[_Job], error: Exception) -> None:
-        """Nothing of this group is known to be durable: say so to every caller, and start from a new connection."""
-        told: Exception = error
-        if isinstance(error, sqlalchemy.exc.DBAPIError | sqlalchemy.exc.InvalidRequestError):
-            told = StoreUnavailable(f"the store cannot write now: {getattr(error, 'orig', None) or error}")
-        for job in jobs:
-            job.result, job.error = None, told
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -184,12 +115,20 @@ class Gate:
         finally:
             connection.close()
 
-    def _answer(self, jobs: Sequence[_Job], topics: set[str]) -> None:
-        for job in jobs:
-            if job.future.done():
+    def _answer_all(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:
+        for loop in {one.loop for one in waiting}:
+            mine = [one for one in waiting if one.loop is loop]
+            try:
+                loop.call_soon_threadsafe(self._answer, mine, topics)
+            except RuntimeError:
+                continue  # that loop is closed: nobody is left to answer
+
+    def _answer(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:
+        for one in waiting:
+            if one.future.done():
                 continue  # the caller was cancelled; its work stands all the same
-            if job.error is not None:
-                job.future.set_exception(job.error)
+            if one.job.error is not None:
+                one.future.set_exception(one.job.error)
             else:
-                job.future.set_result(job.result)
+                one.future.set_result(one.job.result)
         self._wakeups.set(topics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -13,15 +14,23 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from remediator.clock import from_micros
+from remediator.audit import Redactor
+from remediator.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
 from remediator.stores.gate import Gate
+from remediator.stores.group import told
 from remediator.stores.migrate import require_current
+from remediator.stores.schema import metadata
 
 T = TypeVar("T")
 
 CHANNEL = "remediator"
+# a replica that is paused in the middle of a transaction must not keep its locks from the others
+_OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
+# what is committed is on disk, whatever the server or the role has for a default
+_SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 class PostgresStore(Store):
@@ -29,6 +38,7 @@ class PostgresStore(Store):
 
     Args:
         url: ``postgresql://user:password@host:port/database``.
+        clock: this host's, compared with the database's.
 
     Raises:
         StoreUnavailable: unreachable, or without the rights that are needed.
@@ -37,7 +47,9 @@ class PostgresStore(Store):
 
     name = "postgresql"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Clock | None = None, redactor: Redactor | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
         self._engine = sqlalchemy.create_engine(
@@ -46,10 +58,10 @@ class PostgresStore(Store):
             pool_size=4,
             max_overflow=4,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": "-c lock_timeout=10000 -c statement_timeout=30000"},
+            connect_args={"connect_timeout": 5, "options": _OPTIONS},
         )
         with self.connect() as connection:
-            require_current(connection)
+            self._ask(connection)
         self._gate = Gate(self, self.wakeups)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
@@ -58,17 +70,42 @@ class PostgresStore(Store):
     mark = "%s"
 
     def connect(self) -> Connection:
-        """The gate's connection; see :class:`remediator.stores.gate.Dialect`."""
+        """The gate's connection; see :class:`remediator.stores.group.Dialect`."""
         try:
-            return self._engine.connect()
-        except sqlalchemy.exc.OperationalError as error:
+            connection = self._engine.connect()
+            connection.exec_driver_sql(_SYNCED)
+            return connection
+        except sqlalchemy.exc.DBAPIError as error:
             raise StoreUnavailable(f"PostgreSQL at {self._url.host} cannot be used: {_first_line(error)}") from error
+
+    def _ask(self, connection: Connection) -> None:
+        """Whether everything can be done here that has to be."""
+        try:
+            require_current(connection)
+            if connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
+                raise StoreUnavailable("PostgreSQL is read only: a standby? give the URL of the primary")
+            missing = [name for name in metadata.tables if not self._may(connection, name)]
+            self.now(connection)
+        except sqlalchemy.exc.DBAPIError as error:
+            raise StoreUnavailable(f"PostgreSQL does not let us: {_first_line(error)}; GRANT the rights") from error
+        if missing:
+            who, rights = self._url.username or "this user", ", ".join(_RIGHTS)
+            raise StoreUnavailable(f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES to it")
+
+    def _may(self, connection: Connection, table: str) -> bool:
+        asked = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{right}')" for right in _RIGHTS)
+        return bool(connection.exec_driver_sql(asked, (table,) * len(_RIGHTS)).scalar())
 
     def now(self, connection: Connection) -> datetime:
         micros = connection.exec_driver_sql(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
         ).scalar_one()
-        return from_micros(micros)
+        now = from_micros(micros)
+        self.ahead = now - self._clock.now()
+        return now
+
+    def ticks(self) -> float:
+        return time.monotonic()
 
     def announce(self, connection: Connection, topics: set[str]) -> None:
         for topic in sorted(topics):
@@ -93,8 +130,8 @@ class PostgresStore(Store):
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except sqlalchemy.exc.OperationalError as error:
-            raise StoreUnavailable(f"the store cannot be read now: {_first_line(error)}") from error
+        except sqlalchemy.exc.DBAPIError as error:
+            raise told(error) from error
 
     def _listen(self) -> None:
         if self._listener is None:

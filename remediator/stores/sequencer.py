@@ -7,19 +7,19 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
-from remediator.audit import Draft, Head, seal
+from remediator.audit import Draft, Head, Redactor, seal
 from remediator.errors import StoreCorrupt
 from remediator.stores.schema import audit, audit_head
 
 
-def append(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
+def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redactor: Redactor) -> None:
     """Number, chain and store entries inside the caller's transaction.
 
     The head is locked last, after every other row that the transaction touches, so that two replicas cannot wait
     for each other; and held only until the commit.
     """
     head = read_head(connection, lock=True)
-    entries, after = seal(head, drafts, now)
+    entries, after = seal(head, drafts, now, redactor)
     connection.execute(
         insert(audit),
         [

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,10 +17,12 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, event
 
+from remediator.audit import Redactor
 from remediator.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
 from remediator.stores.gate import Gate
+from remediator.stores.group import told
 from remediator.stores.migrate import require_current
 
 T = TypeVar("T")
@@ -44,6 +47,7 @@ class SqliteStore(Store):
     Args:
         path: the database file; its folder must exist and be on a local file system.
         clock: the time of leases and entries; one process, so its own clock is the database's.
+        redactor: knows the installation's secrets; without one, only their usual shapes are cut out.
 
     Raises:
         StoreUnavailable: another process has it, the disk is read-only or full, the path is wrong.
@@ -52,9 +56,10 @@ class SqliteStore(Store):
 
     name = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, redactor: Redactor | None = None) -> None:
         self.path = path
         self._clock = clock
+        self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._lock = _take_lock(path)
         try:
@@ -72,12 +77,15 @@ class SqliteStore(Store):
     mark = "?"
 
     def connect(self) -> Connection:
-        """The gate's connection; see :class:`remediator.stores.gate.Dialect`."""
+        """The gate's connection; see :class:`remediator.stores.group.Dialect`."""
         with _explained(self.path):
             return self._engine.connect()
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
+
+    def ticks(self) -> float:
+        return time.monotonic()
 
     def announce(self, connection: Connection, topics: set[str]) -> None:
         """One process: its own wake-ups are enough."""
@@ -100,8 +108,8 @@ class SqliteStore(Store):
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except sqlalchemy.exc.OperationalError as error:
-            raise StoreUnavailable(f"the store cannot be read now: {error.orig}") from error
+        except sqlalchemy.exc.DBAPIError as error:
+            raise told(error) from error
 
     async def close(self) -> None:
         await self._gate.close()

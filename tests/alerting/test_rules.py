@@ -40,11 +40,21 @@ def test_each_rule_fires_when_it_should_and_only_then() -> None:
 
 
 def test_each_rule_is_tested() -> None:
-    """No rule without a unit test that expects it to fire."""
+    """No rule without a unit test that expects it to fire, and one that expects it not to; the Watchdog always does."""
     tests = yaml.safe_load((RULES.parent / "rules_test.yml").read_text())["tests"]
-    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+    cases = [(case["alertname"], bool(case["exp_alerts"])) for test in tests for case in test["alert_rule_test"]]
 
-    assert {rule["alert"] for rule in rules()} == fired
+    assert {rule["alert"] for rule in rules()} == {name for name, fires in cases if fires}
+    assert {rule["alert"] for rule in rules()} - {"Watchdog"} == {name for name, fires in cases if not fires}
+
+
+def test_playbooks_are_for_alerts_that_exist() -> None:
+    """What a shipped playbook waits for can come."""
+    known = {rule["alert"] for rule in rules()}
+    for path in (ROOT / "playbooks").glob("*.yaml"):
+        wanted = yaml.safe_load(path.read_text()).get("match", {}).get("alertname", [])
+
+        assert ({wanted} if isinstance(wanted, str) else set(wanted)) <= known, path.name
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -87,5 +97,7 @@ def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
     checked = run("promtool", "check", "config", "prometheus.yml")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    jobs = {job["job_name"] for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
-    assert {"fastapi-app", "redis-exporter"} <= jobs
+    jobs = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
+    assert {"fastapi-app", "redis-exporter"} <= {job["job_name"] for job in jobs}
+    # TargetDown has the label service because each target has it
+    assert all(static["labels"]["service"] for job in jobs for static in job["static_configs"])

@@ -177,3 +177,20 @@ def test_orderly_end(running: App) -> None:
     assert running.wait() == 0
     assert "Traceback" not in running.log
     assert list((running.folder / "state" / "metrics").iterdir()) == []
+
+
+def test_killed_master_takes_its_workers_along(running: App) -> None:
+    """After kill -9 of the master nobody holds the port any more, so that it can be started again."""
+    workers = running.workers()
+    running.kill()
+    until(lambda: not any(alive(pid) for pid in workers), "no worker outlives its master")
+    running.start()
+    assert httpx.get(running.url + "/livez").status_code == 200
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -16,7 +16,7 @@ import sqlalchemy
 from click.testing import CliRunner, Result
 
 from remediator import archive, keyfile
-from remediator.audit import GENESIS, Draft, Kind, Secret
+from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret
 from remediator.cli.audit import command
 from remediator.stores.migrate import migrate
 from remediator.stores.sequencer import append
@@ -38,7 +38,7 @@ def database(tmp_path: Path) -> Path:
     with engine.connect() as connection:
         for at in range(0, SIZE, 3):
             drafts = [draft(number, tag="") for number in range(at, at + 3)]
-            append(connection, drafts, START + timedelta(seconds=at))
+            append(connection, drafts, START + timedelta(seconds=at), Redactor())
         connection.commit()
     engine.dispose()
     return path
@@ -217,7 +217,7 @@ def test_what_others_wrote_does_not_steer_the_terminal(run: Run, database: Path)
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(database)))
     with engine.connect() as connection:
         evil = Draft(Kind.EVIDENCE, "alertmanager", reason="\x1b[2J\nok\u202e", data={"x": Secret("hunter2")})
-        append(connection, [evil], START)
+        append(connection, [evil], START, Redactor())
         connection.commit()
     engine.dispose()
     [line] = run("tail", "--db", database, "-n", "1").stdout.splitlines()

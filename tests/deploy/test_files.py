@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,57 +12,16 @@ from deploy.local.settings import Ports, Settings, StackError
 from remediator.config import Config
 from remediator.inventory import Inventory
 from remediator.loader import load_config, read
+from tests.alerting.test_rules import run
+from tests.servers import require
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A stack that is not started."""
-    return Settings(tmp_path / "state", Ports())
-
-
-def test_prometheus_differs_in_addresses_and_intervals_only(settings: Settings) -> None:
-    """Jobs, labels, paths and the order of things are those of prometheus.yml."""
-    shipped = files.read("prometheus.yml")
-    made = files.prometheus(copy.deepcopy(shipped), settings)
-
-    assert _without(made, "targets", "global", "rule_files") == _without(shipped, "targets", "global", "rule_files")
-    targets = [t for job in made["scrape_configs"] for static in job["static_configs"] for t in static["targets"]]
-    assert all(target.startswith("127.0.0.1:") for target in targets)
-
-
-def test_alertmanager_differs_in_addresses_files_and_intervals_only(settings: Settings) -> None:
-    """Routes, inhibition and receiver are those of alertmanager.yml."""
-    shipped = files.read("alertmanager.yml")
-    made = files.alertmanager(copy.deepcopy(shipped), settings)
-
-    changed = ("url", "credentials_file", "group_wait", "group_interval", "repeat_interval")
-    assert _without(made, *changed) == _without(shipped, *changed)
-
-
-def test_rules_differ_in_waits_and_ranges_only() -> None:
-    """Every rule is there, with its labels, annotations and threshold."""
-    shipped = files.read("alerting/rules.yml")
-    made = files.rules(copy.deepcopy(shipped))
-
-    assert _without(made, "for", "expr") == _without(shipped, "for", "expr")
-    for before, after in zip(_rules(shipped), _rules(made), strict=True):
-        assert _unranged(after["expr"]) == _unranged(before["expr"])
-
-
-def _rules(source: Any) -> list[dict[str, Any]]:
-    return [rule for group in source["groups"] for rule in group["rules"]]
-
-
-def _unranged(expression: str) -> str:
-    for length in ("[15s]", "[1m]", "[2m]", "[5m]", "[10m]"):
-        expression = expression.replace(length, "[…]")
-    return expression
-
-
-def _without(data: Any, *names: str) -> Any:
-    if isinstance(data, dict):
-        return {key: _without(value, *names) for key, value in data.items() if key not in names}
-    return [_without(item, *names) for item in data] if isinstance(data, list) else data
+    """A stack that is not started, in a folder with a space, whose programs are there."""
+    for program in programs.PACKAGES:
+        require(program)
+    return Settings(tmp_path / "my state", Ports())
 
 
 def test_the_remediator_takes_what_is_written_for_it(settings: Settings) -> None:
@@ -75,7 +32,7 @@ def test_the_remediator_takes_what_is_written_for_it(settings: Settings) -> None
     inventory = read(settings.remediator_yaml.with_name("inventory.yaml"), Inventory)
     assert config.environment == "demo"
     assert {"redis", "app"} <= inventory.services.keys()
-    for secret in ("redis.password", "webhook.token", "supervisor.password", "supervisord.conf", "redis/redis.conf"):
+    for secret in ("redis.password", "webhook.token", "supervisord.conf", "redis/redis.conf"):
         assert (settings.state / secret).stat().st_mode & 0o077 == 0
 
 
@@ -89,22 +46,29 @@ def test_a_second_start_keeps_the_secrets(settings: Settings) -> None:
 
 
 def test_the_written_settings_are_taken_by_their_programs(settings: Settings) -> None:
-    """promtool and amtool check what was generated."""
-    from tests.alerting.test_rules import run  # noqa: PLC0415
-
+    """promtool, amtool and nginx check what was generated, rules included."""
     files.write_all(settings)
+    (settings.state / "nginx/remediator/slower.conf").write_text("limit_req zone=tight burst=20 nodelay;\n")
     for argv in (
         ("promtool", "check", "config", str(settings.state / "prometheus/prometheus.yml")),
         ("amtool", "check-config", str(settings.state / "alertmanager/alertmanager.yml")),
+        ("nginx", "-t", "-p", str(settings.state), "-c", str(settings.state / "nginx/nginx.conf"), "-e", "stderr"),
     ):
         checked = run(*argv)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_port_that_is_none_is_named() -> None:
-    """A wrong variable is a sentence with its name."""
-    with pytest.raises(StackError, match="REDIS_PORT='many' is not a port"):
-        Ports.from_environment({"REDIS_PORT": "many"})
+def test_the_app_starts_in_a_release_folder(settings: Settings) -> None:
+    """The first release is current; another one that was made current stays so."""
+    files.write_all(settings)
+    current = settings.state / "app/current"
+    assert (current / "RELEASE").read_text().strip() == files.FIRST_RELEASE
+
+    files.release(settings, "1.0.1")
+    current.unlink()
+    current.symlink_to("releases/1.0.1")
+    files.write_all(settings)
+    assert (current / "RELEASE").read_text().strip() == "1.0.1"
 
 
 def test_missing_programs_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +76,15 @@ def test_missing_programs_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     with pytest.raises(StackError, match=r"run 'apt-get install no-such-package', then try again\.$"):
+        programs.ensure({"no-such-program": "no-such-package"})
+
+
+def test_without_apt_the_packages_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root on another distribution reads what to bring."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(StackError, match=r"^Missing: no-such-program\. There is no apt-get here"):
         programs.ensure({"no-such-program": "no-such-package"})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remediator.engine import Engine
@@ -31,7 +31,7 @@ FREEZE = {"name": "lunch", "days": "mon-sun", "from": "12:30", "to": "12:45"}
 GUARDS: dict[str, Any] = {
     "freeze": {"windows": [FREEZE]},
     "cooldown": "4m",
-    "budget": {"target": ["2/20m", "3/1h"], "playbook": ["3/15m"], "everything": ["4/15m"]},
+    "budget": {"target": ["1/8m", "2/1h"], "playbook": ["2/20m"], "everything": ["3/20m"]},
     "concurrency": {"everything": 2, "playbook": 1},
     "ramp": [1, 2],
     "breaker": {"failures": 50, "ineffective": "50/1h"},
@@ -48,8 +48,10 @@ events = st.lists(
         st.tuples(st.just("claim"), st.integers(1, 4)),
         st.tuples(st.just("advance"), st.integers(0, 7)),
         st.tuples(st.just("advance"), st.integers(0, 7)),
+        st.tuples(st.just("rush"), st.integers(1, 2**10 - 1)),
         st.tuples(st.just("all"), st.just(0)),
-        st.tuples(st.just("wait"), st.sampled_from([1, 3, 30, 120, 300, 900])),
+        st.tuples(st.just("all"), st.just(0)),
+        st.tuples(st.just("wait"), st.sampled_from([1, 2, 3, 5, 30, 60, 240, 300, 600])),
         st.tuples(st.just("jump"), st.sampled_from([-3600, -60, 600])),
         st.tuples(st.just("stop"), st.integers(0, 1)),
         st.tuples(st.just("over"), st.integers(0, 9)),
@@ -82,6 +84,14 @@ class Town:
         self.health.well.discard(target)
         self.number += 1
         await breaks(self.engine, PLAYBOOKS[value // len(TARGETS)], target, self.number)
+
+    async def _rush(self, which: int) -> None:
+        """Many incidents at once, each at its beginning, and the ones before are over."""
+        for number in range(len(PLAYBOOKS) * len(TARGETS)):
+            if which >> number & 1:
+                await self._over(number)
+                await self._alert(number)
+        await self._claim(10)
 
     async def _claim(self, limit: int) -> None:
         lease = self.engine.pace.lease
@@ -155,12 +165,17 @@ def _assert_allowed(new: Begun, others: Sequence[Begun]) -> None:
 
     assert Window.model_validate(FREEZE).covering(new.at, _UTC) is None, f"{new} was begun during a freeze"
     assert count(4, lambda item: item.target == new.target) == 0, f"{new} was begun during a cooldown"
-    assert count(20, lambda item: item.target == new.target) < 2, f"{new} overdraws 2/20m"
-    assert count(60, lambda item: item.target == new.target) < 3, f"{new} overdraws 3/1h"
-    assert count(15, lambda item: item.playbook == new.playbook) < 3, f"{new} overdraws 3/15m of its playbook"
-    assert count(15, lambda item: True) < 4, f"{new} overdraws 4/15m of everything"
+    assert count(8, lambda item: item.target == new.target) < 1, f"{new} overdraws 1/8m"
+    assert count(60, lambda item: item.target == new.target) < 2, f"{new} overdraws 2/1h"
+    assert count(20, lambda item: item.playbook == new.playbook) < 2, f"{new} overdraws 2/20m of its playbook"
+    assert count(20, lambda item: True) < 3, f"{new} overdraws 3/20m of everything"
 
 
+HEAL: list[Event] = [("all", 0), ("wait", 2), ("all", 0), ("wait", 1), ("all", 0)]
+ONE_AFTER_THE_OTHER: list[Event] = [event for target in range(5) for event in (("alert", target), *HEAL)]
+
+
+@example(history=ONE_AFTER_THE_OTHER, heals=[True])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=events, heals=st.lists(st.booleans(), min_size=1, max_size=5))
 def test_no_history_gets_round_a_guard(history: list[Event], heals: list[bool]) -> None:

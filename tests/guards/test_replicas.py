@@ -195,3 +195,31 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
         await asyncio.gather(first, second)
 
     assert order == ["no intent", "first", "second"]
+
+
+async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str) -> None:
+    """Two replicas change the same two runs in opposite orders: the database breaks the knot, both are written."""
+    first_has, second_has = threading.Event(), threading.Event()
+
+    def crossing(mine: str, other: str, have: threading.Event, wait_for: threading.Event) -> Any:
+        def work(tx: Any) -> None:
+            runs.poke(tx, [mine])
+            have.set()
+            wait_for.wait(5)
+            runs.poke(tx, [other])
+
+        return work
+
+    async with three_on_postgres(postgres_url) as stores:
+        engines = [engine(store, SystemClock(), REMEDIES, Health(), "any") for store in stores]
+        for number in (0, 1):
+            await breaks(engines[0], REMEDIES[0], f"web-{number}", number)
+        await asyncio.gather(
+            stores[0].write(crossing("run-0", "run-1", first_has, second_has)),
+            stores[1].write(crossing("run-1", "run-0", second_has, first_has)),
+        )
+        found = [
+            await stores[2].read(lambda connection, key=key: runs.get(connection, key)) for key in ("run-0", "run-1")
+        ]
+
+    assert [run.pokes for run in found] == [2, 2]

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -15,9 +16,10 @@ from remediator import registry
 from remediator.actions import Action, Outcome, Result
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clock import Clock
-from remediator.engine import Book, Engine, Pace
+from remediator.engine import Book, Engine, Pace, Progress
 from remediator.ids import Ids
 from remediator.inventory import Inventory, Service
+from remediator.pipeline import advance
 from remediator.plan import PlannedCall
 from remediator.playbook import Playbook
 from remediator.rates import parse_rate
@@ -75,12 +77,13 @@ class Well(Check):
 
 def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
     """A playbook that mends the service that the alert names."""
+    steps = more.pop("steps", [{"id": "mend", "action": "test.mend", "on_failure": "escalate"}])
     verify = {"settle": "1s", "within": "2s", "checks": [{"check": "test.well"}]}
     return playbook(
         name,
         "${service}",
         parameters={"service": {"label": "service", "type": "service"}},
-        steps=[{"id": "mend", "action": "test.mend", "on_failure": "escalate"}],
+        steps=steps,
         verify={**verify, **more.pop("verify", {})},
         guards=dict(guards),
         **more,
@@ -172,3 +175,43 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.05)
+
+
+class GaugeParameters(Parameters):
+    """What a PromQL check takes."""
+
+    query: str
+    max_age: str = "1m"
+
+
+class Gauge(Check):
+    """Stands where Prometheus is asked: a series of numbers, one for each look; the last one stays."""
+
+    name = "promql"
+    Parameters = GaugeParameters
+
+    def __init__(self, *values: float) -> None:
+        self._values = list(values)
+
+    async def observe(self, service: Service, parameters: GaugeParameters) -> Evidence:
+        value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
+        return Evidence(Answer.OK, f"{value}", {"samples": [{"labels": {}, "value": value}]})
+
+
+async def advance_until(engine_: Engine, statuses: Sequence[str], clock: Any = None, seconds: float = 20) -> Run:
+    """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
+    async with asyncio.timeout(seconds):
+        while True:
+            claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.pace.lease, 1))
+            for run in claimed:
+                pokes, progress = run.pokes, Progress(run)
+                while not progress.waits:
+                    pokes, progress = progress.run.pokes, await advance(engine_, progress.run)
+                if progress.run.finished_at is None:
+                    until, last = progress.until, progress.run
+                    await engine_.store.write(partial(runs.release, run=last, wake_at=until, pokes=pokes))
+            found = await engine_.store.read(lambda connection: runs.page(connection, 1))
+            if found and found[0].status.value in statuses:
+                return found[0]
+            if clock is not None:
+                clock.time += timedelta(milliseconds=500)

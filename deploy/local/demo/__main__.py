@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,76 +17,120 @@ from rich.table import Table
 
 from deploy.local import stack
 from deploy.local.__main__ import urls
+from deploy.local.demo import refusals
 from deploy.local.demo.faults import FAULTS, Fault
 from deploy.local.demo.probe import Probe
+from deploy.local.demo.refusals import Refusal
 from deploy.local.demo.show import Follower, Outcome
 from deploy.local.settings import ROOT, Settings, StackError, from_environment
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Wish:
+    """What is to be shown."""
+
+    faults: list[Fault]
+    refusals: bool
+    keep: bool
+    crash: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Wish:
+        """FAULT, KEEP and CRASH_REMEDIATOR.
+
+        Raises:
+            StackError: there is no such fault.
+        """
+        name = environment.get("FAULT", "")
+        keep, crash = (environment.get(flag, "") not in ("", "0") for flag in ("KEEP", "CRASH_REMEDIATOR"))
+        return cls(chosen(name), refusals=not name and not crash, keep=keep, crash=crash)
+
+
+def main(environment: Mapping[str, str]) -> int:
     """0 if every fault was healed, 1 if not or the stack cannot run, 2 for wrong usage."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    keep = os.environ.get("KEEP", "") not in ("", "0")
     try:
-        faults = _chosen(os.environ.get("FAULT", ""))
+        wish = Wish.from_environment(environment)
     except StackError as error:
-        console.print(str(error), style="red", highlight=False)
+        _complain(console, error)
         return 2
     try:
-        settings = from_environment()
+        return _demonstrate(from_environment(environment), console, wish)
     except StackError as error:
-        console.print(str(error), style="red", highlight=False)
-        return 1
-    ours = not stack.running(settings)
-    try:
-        outcomes = _run(settings, console, faults)
-    except (StackError, KeyboardInterrupt) as error:
-        console.print(escape(str(error)) or "interrupted", style="red", highlight=False)
-        return 1
-    finally:
-        if ours and not keep:
-            stack.down(settings)
-    _report(console, settings, outcomes, keep=keep or not ours)
-    return 0 if outcomes and all(outcome.well for outcome in outcomes) else 1
+        _complain(console, error)
+    except KeyboardInterrupt:
+        console.print("interrupted", style="red")
+    return 1
 
 
-def _chosen(name: str) -> list[Fault]:
-    chosen = [fault for fault in FAULTS if name in ("", fault.ALERT, fault.NAME)]
-    if not chosen:
+def _complain(console: Console, error: StackError) -> None:
+    console.print(escape(str(error)), style="red", highlight=False, soft_wrap=True)
+
+
+def chosen(name: str) -> list[Fault]:
+    """The faults of this name or alert; all without one.
+
+    Raises:
+        StackError: there is none.
+    """
+    found = [fault for fault in FAULTS if name in ("", fault.ALERT, fault.NAME)]
+    if not found:
         known = ", ".join(sorted({fault.ALERT for fault in FAULTS} | {fault.NAME for fault in FAULTS}))
         raise StackError(f"there is no fault {name!r}; there are: {known}")
-    return chosen
+    return found
 
 
-def _run(settings: Settings, console: Console, faults: list[Fault]) -> list[Outcome]:
+def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
+    ours = not stack.running(settings)
+    keep = wish.keep or not ours
+    begun = time.monotonic()
+    outcomes: list[Outcome] = []
+    refused: list[Refusal] = []
+    try:
+        probe = _begin(settings, console)
+        for fault in wish.faults:
+            outcomes.append(_one(probe, console, fault, crash=wish.crash))
+            _record(console, settings, outcomes[-1])
+        if wish.refusals:
+            refused = refusals.show(probe, console)
+    finally:
+        if outcomes:
+            _report(console, settings, outcomes, seconds=time.monotonic() - begun)
+        if not keep:
+            stack.down(settings)
+            console.print("stopped; nothing of it runs any more", highlight=False)
+    if refused:
+        console.print(refusals.table(refused))
+    if keep:
+        _tell_how_to_go_on(console, settings)
+    return 0 if all(item.well for item in (*outcomes, *refused)) else 1
+
+
+def _begin(settings: Settings, console: Console) -> Probe:
     probe = Probe(settings)
-    console.print("[bold]starting[/bold] redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator …")
     if not stack.running(settings):
         stack.forget(settings)  # yesterday's budgets and breakers would, rightly, have their say
-    stack.up(settings)
-    stack.wait(probe.targets_up, "all of Prometheus' targets", 60)
-    stack.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
-    console.print("all up: Prometheus scrapes every target, and the Watchdog alert has come through\n", highlight=False)
-    crash = os.environ.get("CRASH_REMEDIATOR", "") not in ("", "0")
-    outcomes = []
-    for fault in faults:
-        _quiet(probe, fault)
-        console.rule(f"{fault.NAME}", align="left")
-        outcomes.append(Follower(probe, console, fault, crash=crash).follow())
-        console.print()
-        _record(console, settings, outcomes[-1])
-    return outcomes
+    text = "redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator"
+    console.print(f"[bold]starting[/bold] {text} …", highlight=False)
+    with console.status("starting") as status:
+        stack.up(settings)
+        for ready, what in (
+            (probe.targets_up, "all targets of Prometheus to be up"),
+            (probe.watchdog_heard, "the Watchdog alert to reach the remediator"),
+            (probe.traffic_flows, "traffic through nginx to be counted"),
+        ):
+            status.update(f"waiting for {what}")
+            stack.wait(ready, what, 60)
+    console.print("all up: every target is scraped, traffic flows, the Watchdog alert reaches the remediator\n")
+    return probe
 
 
-def _quiet(probe: Probe, fault: Fault) -> None:
-    """Begin from rest: the alert is over, and so is the quiet time after the last incident."""
-
-    def rest() -> bool:
-        return not probe.firing(fault.ALERT) and all(run["finished_at"] for run in probe.runs())
-
-    stack.wait(rest, f"rest before {fault.NAME}", 120)
-    if probe.runs():
-        time.sleep(5)  # quiet time of the demonstration's settings, and a little more
+def _one(probe: Probe, console: Console, fault: Fault, *, crash: bool) -> Outcome:
+    stack.wait(lambda: probe.at_rest(fault.ALERT), f"rest before {fault.NAME}", 120)
+    console.rule(fault.NAME, align="left")
+    outcome = Follower(probe, console, fault, crash=crash).follow()
+    console.print()
+    return outcome
 
 
 def _record(console: Console, settings: Settings, outcome: Outcome) -> None:
@@ -90,38 +138,42 @@ def _record(console: Console, settings: Settings, outcome: Outcome) -> None:
         return
     console.print("[bold]audit log of this run[/bold]")
     argv = [sys.executable, "-m", "remediator", "audit", "search", "--run", outcome.run_id]
-    argv += ["--db", str(settings.remediator_yaml.with_name("remediator.db"))]
+    argv += ["--db", str(settings.database)]
     told = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
     for line in (told.stdout or told.stderr).splitlines():
-        console.print(escape(line[:200]), highlight=False, style="dim", overflow="ellipsis", no_wrap=True)
+        console.print(escape(line), highlight=False, style="dim", overflow="ellipsis", no_wrap=True)
     console.print()
 
 
-def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, keep: bool) -> None:
-    table = Table(title="What was broken, and what became of it", title_justify="left")
+def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, seconds: float) -> None:
+    table = Table(title=f"What was broken, and what became of it ({seconds:.0f} s in all)", title_justify="left")
     for column in ("fault", "alert", "detected after", "healed after", "steps", "proof", "run"):
         table.add_column(column, overflow="fold")
     for outcome in outcomes:
+        problem = outcome.problem()
         table.add_row(
             outcome.fault.NAME,
             outcome.fault.ALERT,
             _seconds(outcome.detected),
-            _seconds(outcome.healed) if outcome.well else f"NOT HEALED ({outcome.status or 'no run'})",
+            f"[red]NOT HEALED: {escape(problem)}[/red]" if problem else _seconds(outcome.healed),
             "\n".join(outcome.steps) or "none",
             outcome.proof or "none",
             outcome.run_id or "none",
         )
     console.print(table)
-    config, database = settings.remediator_yaml, settings.remediator_yaml.with_name("remediator.db")
-    console.print(f"look at a run:     remediator runs show RUN --config {config}", highlight=False, soft_wrap=True)
-    console.print(
-        f"check the record:  remediator audit verify --db {database}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"database and logs: {settings.state}", highlight=False, soft_wrap=True)
-    if keep:
-        console.print("\nstill running ('make down' stops it):\n" + urls(settings), highlight=False, soft_wrap=True)
+    command = shutil.which("remediator", path=os.path.dirname(sys.executable)) or "remediator"
+    for label, text in (
+        ("look at a run", shlex.join((command, "runs", "show", "RUN", "--config", str(settings.remediator_yaml)))),
+        ("check the record", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
+        ("logs", f"{settings.state}/logs"),
+    ):
+        console.print(f"{label + ':':18} {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _tell_how_to_go_on(console: Console, settings: Settings) -> None:
+    state = "" if settings.state == ROOT / "state" else f" STATE={shlex.quote(str(settings.state))}"
+    text = f"\nstill running; 'make down{state}' stops it\n{urls(settings)}"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _seconds(length: float | None) -> str:
@@ -129,4 +181,4 @@ def _seconds(length: float | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(os.environ))

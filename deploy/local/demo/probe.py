@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -22,45 +24,84 @@ class Probe:
 
     def pid(self, program: str) -> int:
         """Of a program under supervisord; 0 if it does not run."""
-        return int(str(self._supervisor.info(program)["pid"]))
+        return int(self._supervisor.info(program)["pid"])
+
+    def starts(self, program: str) -> int:
+        """How often supervisord has started a program, by its own log."""
+        log = (self.settings.state / "logs/supervisord.log").read_text(errors="replace")
+        return len(re.findall(rf"spawned: '{re.escape(program)}' with pid", log))
 
     def redis_serves(self) -> str | None:
         """A sentence if Redis takes a write and gives it back and the app finds nothing missing; else None."""
-        password = (self.settings.state / "redis.password").read_text()
-        client = redis.Redis(
-            port=self.settings.ports.redis, password=password, socket_timeout=1, socket_connect_timeout=1, retry=None
-        )
         try:
-            client.set("demo:probe", "1", ex=10)
-            if client.get("demo:probe") != b"1":
-                return None
+            with self._redis() as client:
+                client.ping()
+                client.set("demo:probe", "1", ex=10)
+                if client.get("demo:probe") != b"1":
+                    return None
         except redis.RedisError:
             return None
-        finally:
-            client.close()
-        return "SET and GET answered, app ready" if self.get(self.settings.ports.app, "/readyz") is not None else None
+        return "PING, SET and GET answered, app ready" if self.app_ready() else None
+
+    def redis_run_id(self) -> str:
+        """Redis' own name for this stretch of its running; another start has another. Empty while it is away."""
+        try:
+            with self._redis() as client:
+                return str(client.info("server")["run_id"])
+        except redis.RedisError:
+            return ""
+
+    def _redis(self) -> redis.Redis:
+        return redis.Redis(
+            port=self.settings.ports.redis,
+            password=self.settings.secret("redis.password"),
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            retry=None,
+        )
+
+    def app_ready(self) -> bool:
+        """Whether the app says that nothing is missing."""
+        return self.get(self.settings.ports.app, "/readyz") is not None
 
     def firing(self, alertname: str) -> bool:
-        """Whether Alertmanager holds this alert as not ended."""
-        found = self.get(self.settings.ports.alertmanager, f"/api/v2/alerts?filter=alertname%3D%22{alertname}%22")
-        return bool(found)
+        """Whether Alertmanager holds this alert as not ended; when it cannot be asked, it may be."""
+        query = urllib.parse.urlencode({"filter": f'alertname="{alertname}"'})
+        found = self.get(self.settings.ports.alertmanager, f"/api/v2/alerts?{query}")
+        return found is None or bool(found)
 
     def targets_up(self) -> bool:
         """Whether Prometheus scrapes all of its targets."""
         found = self.get(self.settings.ports.prometheus, "/api/v1/targets?state=active")
-        return found is not None and all(target["health"] == "up" for target in found["data"]["activeTargets"])
+        targets = found["data"]["activeTargets"] if found is not None else []
+        return bool(targets) and all(target["health"] == "up" for target in targets)
 
     def watchdog_heard(self) -> bool:
         """Whether an alert has come all the way: Prometheus, Alertmanager, remediator."""
         text = self.text(self.settings.ports.remediator, "/metrics") or ""
-        line = next(
-            (line for line in text.splitlines() if line.startswith("remediator_watchdog_last_seen_seconds ")), "0"
-        )
-        return float(line.split()[-1]) > 0
+        found = re.search(r"^remediator_watchdog_last_seen_seconds (\S+)$", text, re.MULTILINE)
+        return found is not None and float(found[1]) > 0
 
-    def runs(self) -> list[dict[str, Any]]:
-        """The remediator's runs, newest first; empty while it does not answer."""
-        return self.get(self.settings.ports.remediator, "/api/v1/runs?limit=50") or []
+    def traffic_flows(self) -> bool:
+        """Whether requests are counted, so that rates of them exist."""
+        query = urllib.parse.urlencode({"query": "sum(rate(http_request_duration_seconds_count[10s])) > 0"})
+        found = self.get(self.settings.ports.prometheus, f"/api/v1/query?{query}")
+        return found is not None and bool(found["data"]["result"])
+
+    def runs(self, alertname: str) -> list[dict[str, Any]]:
+        """The remediator's runs for an alert, newest first; empty while it does not answer."""
+        newest = self.get(self.settings.ports.remediator, "/api/v1/runs?limit=20") or []
+        told = (self.run(run["id"]) for run in newest)
+        return [run for run in told if run and alertname in {alert["alertname"] for alert in run["alerts"]}]
+
+    def at_rest(self, alertname: str) -> bool:
+        """Whether the alert, its runs and the quiet time after it are over: the next one is a new incident."""
+        if self.firing(alertname):
+            return False
+        return all(
+            run["finished_at"] and all(alert["status"] == "closed" for alert in run["alerts"])
+            for run in self.runs(alertname)
+        )
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """One run with its timeline; None while it does not answer."""

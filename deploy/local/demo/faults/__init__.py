@@ -17,6 +17,8 @@ class Fault(Protocol):
     """The alert that it has to raise."""
     TELLS: str
     """What is done to the stack, in plain words."""
+    STARTED_ONCE: str | None
+    """The program that healing has to start exactly once, by supervisord's own record; None if that says nothing."""
 
     def inject(self, probe: Probe) -> None:
         """Do it."""

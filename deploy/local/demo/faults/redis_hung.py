@@ -10,6 +10,7 @@ from deploy.local.demo.probe import Probe
 NAME = "Redis hung"
 ALERT = "RedisDown"
 TELLS = "SIGSTOP of redis-server: it keeps its connections and answers nothing"
+STARTED_ONCE = "redis"
 
 
 def inject(probe: Probe) -> None:

@@ -10,6 +10,7 @@ from deploy.local.demo.probe import Probe
 NAME = "Redis killed"
 ALERT = "RedisDown"
 TELLS = "kill -9 of redis-server"
+STARTED_ONCE = "redis"
 
 
 def inject(probe: Probe) -> None:

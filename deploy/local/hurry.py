@@ -1,0 +1,81 @@
+"""The repository's alert rules and settings in a hurry: the same, but for durations and addresses.
+
+``alerting/rules.yml``, ``prometheus.yml`` and ``alertmanager.yml`` are the one source. What is made of them here is for
+a stack on one machine in which somebody waits for the outcome; tests say what may differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from remediator.clock import format_duration, parse_duration
+
+FOR, RANGE = 60, 5
+"""How many times shorter an alert waits, and looks back."""
+LEAST_FOR, LEAST_RANGE = timedelta(seconds=2), timedelta(seconds=10)
+"""No shorter than this: with a scrape each second, a rate still has its samples."""
+
+_RANGE = re.compile(r"\[(\d\w*)\]")
+
+
+def rules(source: Any) -> Any:
+    """A rule file whose alerts wait and look back for less; nothing else is changed."""
+    return {"groups": [_group(group) for group in source["groups"]]}
+
+
+def _group(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {**group, "rules": [_rule(rule) for rule in group["rules"]]}
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    made = {**rule, "expr": _RANGE.sub(lambda found: f"[{_shorter(found[1], RANGE, LEAST_RANGE)}]", rule["expr"])}
+    if "for" in rule:
+        made["for"] = _shorter(rule["for"], FOR, LEAST_FOR)
+    return made
+
+
+def _shorter(duration: str, factor: int, least: timedelta) -> str:
+    whole = parse_duration(duration)
+    return format_duration(min(whole, max(least, whole / factor)))
+
+
+def prometheus(source: Any, addresses: Mapping[str, str], rule_file: str) -> Any:
+    """prometheus.yml that looks each second, at ``addresses`` (those of the source → those to use)."""
+    made = {**source, "rule_files": [rule_file]}
+    made["global"] = {
+        **source["global"],
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "evaluation_interval": "1s",
+        "external_labels": {**source["global"]["external_labels"], "environment": "demo"},
+    }
+    peers = source["alerting"]["alertmanagers"]
+    made["alerting"] = {"alertmanagers": [_moved(peer, addresses) for peer in peers]}
+    made["scrape_configs"] = [_moved(job, addresses) for job in source["scrape_configs"]]
+    return made
+
+
+def _moved(block: Mapping[str, Any], addresses: Mapping[str, str]) -> dict[str, Any]:
+    static = [
+        {**config, "targets": [addresses[target] for target in config["targets"]]} for config in block["static_configs"]
+    ]
+    return {**block, "static_configs": static}
+
+
+def alertmanager(source: Any, url: str, token_file: str) -> Any:
+    """alertmanager.yml that tells at once, to the webhook at ``url`` with the token in ``token_file``."""
+    watchdog, *others = source["route"]["routes"]
+    route = {**source["route"], "group_wait": "1s", "group_interval": "2s", "repeat_interval": "1h"}
+    route["routes"] = [{**watchdog, "group_interval": "5s", "repeat_interval": "3s"}, *others]
+    return {**source, "route": route, "receivers": [_told(each, url, token_file) for each in source["receivers"]]}
+
+
+def _told(receiver: Mapping[str, Any], url: str, token_file: str) -> dict[str, Any]:
+    hooks = []
+    for hook in receiver["webhook_configs"]:
+        authorization = {**hook["http_config"]["authorization"], "credentials_file": token_file}
+        hooks.append({**hook, "url": url, "http_config": {**hook["http_config"], "authorization": authorization}})
+    return {**receiver, "webhook_configs": hooks}

@@ -1,0 +1,84 @@
+"""Signing the log's size and root every so often, and having it kept where the remediator cannot rewrite it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from remediator.audit import Draft, Head, Kind
+from remediator.audit import checkpoint as checkpoints
+from remediator.audit.note import Signer
+from remediator.clock import rfc3339
+from remediator.engine import Engine
+from remediator.errors import AuditError
+from remediator.notaries import Notary, NotaryError
+from remediator.records import audit, facts
+from remediator.stores import Tx
+
+log: Any = structlog.get_logger("remediator.checkpointing")
+
+LATEST = "checkpoint"
+"""Name of the fact that holds the newest signed checkpoint."""
+LOOK = 2.0
+"""Seconds between looks at how far the log has grown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointing:
+    """When to sign, as whom, and who keeps it."""
+
+    origin: str
+    signer: Signer
+    notaries: Mapping[str, Notary]
+    every: int
+    within: timedelta
+
+
+async def checkpoint_forever(engine: Engine, settings: Checkpointing) -> None:
+    """Sign when the log has grown by ``every`` entries, or at all within ``within``; never for nothing new."""
+    while True:
+        head, signed_to, at = await engine.store.read(_standing)
+        grown = head.seq - signed_to
+        if grown >= settings.every or (grown > _OWN and engine.clock.now() - at >= settings.within):
+            await checkpoint_now(engine, settings, head)
+        await engine.clock.sleep(LOOK)
+
+
+_OWN = 8
+"""A checkpoint writes entries about itself; so few new ones are no news."""
+
+
+def _standing(connection: Any) -> tuple[Head, int, datetime]:
+    head = audit.head(connection)
+    fact = facts.get(connection, LATEST)
+    if fact is None:
+        return head, 0, datetime.min.replace(tzinfo=UTC)
+    return head, int(fact.value["size"]), fact.at
+
+
+async def checkpoint_now(engine: Engine, settings: Checkpointing, head: Head) -> None:
+    """Sign the log as it ends at ``head``, remember it, and hand it to every notary; what fails is in the log too."""
+    note = checkpoints.sign(settings.origin, head, [settings.signer])
+    await engine.store.write(lambda tx: _signed(tx, engine, head, note))
+    for name, notary in settings.notaries.items():
+        try:
+            where = await notary.publish(note)
+        except (NotaryError, AuditError) as error:
+            log.warning("a checkpoint was not kept", notary=name, message=str(error))
+            await _tell(engine, Kind.CHECKPOINT_FAILED, {"notary": name, "size": head.seq, "message": str(error)})
+        else:
+            await _tell(engine, Kind.CHECKPOINT_PUBLISHED, {"notary": name, "size": head.seq, "where": where})
+
+
+def _signed(tx: Tx, engine: Engine, head: Head, note: str) -> None:
+    facts.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
+    data = {"size": head.seq, "root": head.root().hex()}
+    tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=engine.actor, data=data))
+
+
+async def _tell(engine: Engine, kind: Kind, data: Mapping[str, Any]) -> None:
+    await engine.store.write(lambda tx: tx.audit(Draft(kind=kind, actor=engine.actor, data=data)))

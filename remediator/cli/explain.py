@@ -1,0 +1,66 @@
+"""``remediator explain``: the straight line for one alert."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import click
+
+from remediator import explain
+from remediator.cli.options import config_option, format_option
+from remediator.config import Config
+from remediator.explain import Line
+from remediator.loader import load_config
+
+
+@click.command("explain")
+@config_option
+@format_option
+@click.argument("alert", type=click.File(encoding="utf-8"))
+def command(config_path: Path, format_: str, alert: IO[str]) -> None:
+    """What would be done right now for an alert in a JSON file (- for standard input). Changes nothing.
+
+    The file holds labels, an alert with labels, or a webhook notification. Every guard is asked, also beyond the
+    first that says no. Exit status 1 if no playbook matches.
+
+    \b
+    Examples:
+      echo '{"alertname": "RedisDown"}' | remediator explain -
+      remediator explain alert.json --format json
+    """
+    config = load_config(config_path, Config)
+    told = [(labels, asyncio.run(explain.explain(config, labels))) for labels in explain.read_alert(alert.read())]
+    if format_ == "json":
+        data = [{"labels": labels, "playbooks": [explain.as_json(line) for line in lines]} for labels, lines in told]
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo("\n\n".join("\n".join(_lines(labels, lines)) for labels, lines in told))
+    if not any(not line.missing for _, lines in told for line in lines):
+        raise SystemExit(1)
+
+
+def _lines(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:
+    shown = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    matching = [line for line in lines if not line.missing]
+    told = [f"receive  {{{shown}}}"]
+    told += [f"match    not {line.playbook}: {'; '.join(line.missing)}" for line in lines if line.missing]
+    if not matching:
+        told.append("match    no playbook is for this alert")
+    for line in matching:
+        told += _line(line)
+    return told
+
+
+def _line(line: Line) -> list[str]:
+    told = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
+    if line.plan is None:
+        return [*told, f"plan     {line.error}", f"would    {line.would}"]
+    told += [f"plan     {step.id}: {step.call.text}" for step in line.plan.steps]
+    assert line.judgement is not None
+    told += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.judgement.verdicts]
+    told += [f"verify   {check.check}" for check in line.plan.checks]
+    return [*told, f"would    {line.would}"]

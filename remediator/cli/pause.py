@@ -1,0 +1,55 @@
+"""``remediator pause``: the stop button."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from remediator import desk
+from remediator.cli.options import config_option
+from remediator.clock import parse_duration, rfc3339
+from remediator.config import Config
+from remediator.errors import InputError
+from remediator.ids import Ids
+from remediator.loader import load_config
+from remediator.records import stops
+from remediator.stores import Tx
+
+
+@click.command("pause")
+@config_option
+@click.option("--playbook", help="Only this playbook.")
+@click.option("--service", help="Only this service of the inventory.")
+@click.option("--reason", required=True, help="Why; everybody who meets the stop reads it.")
+@click.option("--for", "length", metavar="DURATION", help="Until then; without it, until somebody resumes.")
+@click.option("--as", "who", help="Who says so; default: the user at this terminal.")
+def command(
+    config_path: Path, playbook: str | None, service: str | None, reason: str, length: str | None, who: str | None
+) -> None:
+    """Start no action any more, on every replica; running steps finish. Only a person resumes.
+
+    \b
+    Examples:
+      remediator pause --reason "database move"
+      remediator pause --playbook redis-down --reason "new version" --for 2h
+    """
+    if playbook and service:
+        raise InputError("give --playbook or --service, not both; two stops can stand at once")
+    scope, name = ("playbook", playbook) if playbook else ("service", service) if service else ("global", "")
+    lasts = None if length is None else parse_duration(length)
+    if not reason.strip() or (lasts is not None and lasts <= timedelta(0)):
+        raise InputError("a reason is needed, and --for has to be longer than nothing")
+    config = load_config(config_path, Config)
+
+    def press(tx: Tx) -> stops.Stop | None:
+        stop_id = Ids().new("stop", tx.now)
+        until = None if lasts is None else tx.now + lasts
+        stops.press(tx, stop_id, scope, name or "", reason.strip(), who or desk.person(), until)
+        return stops.get(tx.connection, stop_id)
+
+    stop = desk.write(config, press)
+    assert stop is not None
+    until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
+    click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")

@@ -1,0 +1,94 @@
+"""``remediator status``: what holds the remediator back right now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from remediator.cli.options import config_option, format_option
+from remediator.clock import SystemClock, rfc3339
+from remediator.config import Config
+from remediator.loader import load_config
+from remediator.records import breakers, facts, ladder, runs, stops
+from remediator.service import read_only
+from remediator.stop_file import read_stop_file
+
+
+@click.command("status")
+@config_option
+@format_option
+def command(config_path: Path, format_: str) -> None:
+    """Stops, demotions, tripped breakers, the Watchdog, and how many runs wait for what.
+
+    Exit status 1 if a stop stands.
+    """
+    config = load_config(config_path, Config)
+    with read_only(config) as connection:
+        found = state(connection, config)
+    if format_ == "json":
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n".join(_lines(found)))
+    if found["stops"] or found["stop_file"]:
+        raise SystemExit(1)
+
+
+def state(connection: Connection, config: Config) -> dict[str, Any]:
+    """What is so, as JSON."""
+    now = SystemClock().now()
+    heard = facts.get(connection, facts.WATCHDOG)
+    said = read_stop_file(config.state)
+    open_runs = runs.page(connection, 10_000, open_only=True)
+    waiting: dict[str, int] = {}
+    for run in open_runs:
+        key = run.status.value if run.reason is None else f"{run.status.value} ({run.reason})"
+        waiting[key] = waiting.get(key, 0) + 1
+    return {
+        "stop_file": None if said is None else {"path": str(said.path), "reason": said.reason},
+        "stops": [
+            {
+                "id": stop.id,
+                "stops": stop.what,
+                "reason": stop.reason,
+                "who": stop.who,
+                "since": rfc3339(stop.set_at),
+                "until": None if stop.expires_at is None else rfc3339(stop.expires_at),
+            }
+            for stop in stops.standing(connection, now)
+        ],
+        "ladder": {
+            name: {"mode": place.mode, "who": place.who, "reason": place.reason, "since": rfc3339(place.at)}
+            for name, place in sorted(ladder.places(connection).items())
+        },
+        "breakers": {
+            name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
+            for name, (why, scope, at) in sorted(breakers.tripped(connection).items())
+        },
+        "watchdog": {"heard": None if heard is None else rfc3339(heard.at)},
+        "runs": waiting,
+    }
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    if found["stop_file"]:
+        lines.append(f"STOPPED by file {found['stop_file']['path']}: {found['stop_file']['reason']}")
+    for stop in found["stops"]:
+        until = f" until {stop['until']}" if stop["until"] else ""
+        lines.append(f"STOPPED {stop['stops']} by {stop['who']} since {stop['since']}{until}: {stop['reason']}")
+        lines.append(f"        resume with: remediator resume {stop['id']}")
+    lines += [
+        f"ladder   {name}: {place['mode']}, by {place['who']}: {place['reason']}"
+        for name, place in found["ladder"].items()
+    ]
+    lines += [
+        f"breaker  {name}: tripped {item['tripped']} ({item['why']}, {item['scope']})"
+        for name, item in found["breakers"].items()
+    ]
+    lines.append(f"watchdog {found['watchdog']['heard'] or 'never heard'}")
+    lines += [f"runs     {count} {what}" for what, count in sorted(found["runs"].items())]
+    return lines if found["stops"] or found["stop_file"] else ["nothing is stopped", *lines]

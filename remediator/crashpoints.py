@@ -1,0 +1,32 @@
+"""Places where a test may end or pause this process: nothing happens unless ``REMEDIATOR_CRASH_AT`` is set.
+
+``REMEDIATOR_CRASH_AT=kill@before:run.transition/running`` ends the process (SIGKILL) before the first commit that moves
+a run to *running*; ``stop@after:action.intended#2`` pauses it (SIGSTOP) after the second commit of an intent. The names
+are ``before:`` and ``after:`` with what is committed, or with ``call`` for an action's call and ``answer`` for a 2xx.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+
+_WANTED = os.environ.get("REMEDIATOR_CRASH_AT", "")
+_HOW = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+_passed = 0
+
+
+def reach(moment: str, names: Callable[[], Iterable[str]]) -> None:
+    """Pass a place; ``names`` says what it is called, and is asked only in a process that is to end somewhere."""
+    if _WANTED:
+        _pass(moment, names())
+
+
+def _pass(moment: str, names: Iterable[str]) -> None:
+    global _passed  # the one counter of the one place that a process may be ended at
+    how, _, place = _WANTED.partition("@")
+    place, _, number = place.partition("#")
+    if place in {f"{moment}:{name}" for name in names}:
+        _passed += 1
+        if _passed == int(number or 1):
+            os.kill(os.getpid(), _HOW[how])

@@ -1,0 +1,1 @@
+"""The steps of reading a file: text → nodes with places → fragments put in → model → meaning. One module each."""

@@ -1,0 +1,179 @@
+"""What a playbook means: do the things exist that it names, and can what it says be done?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+
+from remediator import expressions
+from remediator.catalogue import plain_field
+from remediator.findings import Finding, did_you_mean
+from remediator.loading import calls
+from remediator.loading.nodes import Items, Path, Table, data, find
+from remediator.loading.shape import faults
+from remediator.loading.subject import Subject
+from remediator.parameters import REFERENCE
+
+EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
+STEP_FIELDS = ("status", "output")
+TARGET_FIELDS = ("name", "platform")
+
+
+def check(about: Subject) -> Iterator[Finding]:
+    """Everything that is wrong with what a playbook means."""
+    for part in _PARTS:
+        yield from part(about)
+
+
+def _file_name(about: Subject) -> Iterator[Finding]:
+    stem = PurePath(about.playbook.source).name.partition(".")[0]
+    if stem and about.knows(("name",)) and stem != about.playbook.name:
+        message = f"the file is called {PurePath(about.playbook.source).name}, and its playbook {about.playbook.name!r}"
+        yield about.finding(("name",), "file-name", message, f"name the file {about.playbook.name}.yaml")
+
+
+def _target(about: Subject) -> Iterator[Finding]:
+    if not about.knows(("target",)):
+        return
+    target = about.playbook.target
+    whole = REFERENCE.fullmatch(target)
+    if whole is not None and whole[1] is None:
+        yield from _target_parameter(about, whole[2])
+    elif "${" in target:
+        hint = "a label may choose a service only as a whole, by a parameter of type service"
+        yield about.finding(("target",), "bad-reference", "the target is put together from parts", hint)
+    elif about.inventory is not None and target not in about.inventory:
+        hint = did_you_mean(target, about.inventory.services)
+        yield about.finding(("target",), "unknown-service", f"there is no service {target!r} in the inventory", hint)
+
+
+def _target_parameter(about: Subject, name: str) -> Iterator[Finding]:
+    declared = about.playbook.parameters.get(name)
+    if declared is None and name in about.written_names("parameters"):
+        return  # what is wrong with it is said where it is declared
+    if declared is None:
+        hint = did_you_mean(name, about.playbook.parameters) or "declare it under parameters with type: service"
+        yield about.finding(("target",), "unknown-parameter", f"${{{name}}} is not a declared parameter", hint)
+    elif declared.type != "service":
+        message = f"the target comes from {name!r}, which is a {declared.type}"
+        yield about.finding(("target",), "wrong-type", message, f"declare {name} with type: service")
+
+
+def _services(about: Subject) -> Iterator[Finding]:
+    """Services that parameters name as constants and defaults."""
+    for name, declared in about.playbook.parameters.items():
+        for option in ("value", "default"):
+            given = getattr(declared, option)
+            stranger = isinstance(given, str) and about.inventory is not None and given not in about.inventory
+            if declared.type == "service" and stranger and about.inventory is not None:
+                hint = did_you_mean(given, about.inventory.services)
+                message = f"there is no service {given!r} in the inventory"
+                yield about.finding(("parameters", name, option), "unknown-service", message, hint)
+
+
+def _reading(about: Subject) -> Iterator[Finding]:
+    for at, look in enumerate(about.playbook.diagnose):
+        if look.action in about.catalogue.actions and about.catalogue.traits_of(str(look.action)).mutates:
+            message = f"{look.action} changes something, and a diagnosis only reads"
+            yield about.finding(("diagnose", at, "action"), "not-read-only", message, "make it a step")
+
+
+def _repeating(about: Subject) -> Iterator[Finding]:
+    for at, step in enumerate(about.playbook.steps):
+        traits = about.catalogue.traits_of(step.action)
+        if step.retry.attempts > 1 and step.action in about.catalogue.actions and not traits.idempotent:
+            message = f"{step.action} is not idempotent, so it is never tried twice"
+            hint = "leave out retry; an unclear outcome is looked at, not repeated"
+            yield about.finding(("steps", at, "retry", "attempts"), "not-idempotent", message, hint)
+
+
+def _undoing(about: Subject) -> Iterator[Finding]:
+    for at, step in enumerate(about.playbook.steps):
+        traits = about.catalogue.traits_of(step.action)
+        if step.undo is not None and step.action in about.catalogue.actions and not traits.mutates:
+            message = f"{step.action} only reads, so there is nothing to undo"
+            yield about.key_finding(("steps", at, "undo"), "nothing-to-undo", message, "leave out undo")
+
+
+def _guards(about: Subject) -> Iterator[Finding]:
+    offered = about.catalogue.guards
+    for name in about.playbook.guards.settings:
+        path: Path = ("guards", name)
+        if name not in offered:
+            hint = did_you_mean(name, offered)
+            yield about.key_finding(path, "unknown-guard", f"there is no guard {name!r}", hint)
+            continue
+        node, _ = find(about.root, path)
+        plain = None if isinstance(node, Table | Items) else plain_field(offered[name])
+        for fault in faults(offered[name], node, values=None if plain is None else {plain: data(node)}):
+            message = re.sub("^this( |:)", rf"{name!r}\1", fault.message)
+            yield replace(fault, message=message).finding(node)
+        yield from calls.check_references(about, path)
+        yield from calls.promql_below(about, path)
+        yield from calls.check_below(about, path)
+    for at, off in enumerate(about.playbook.guards.off):
+        if off.guard not in offered:
+            hint = did_you_mean(off.guard, offered)
+            path = ("guards", "off", at, "guard")
+            yield about.finding(path, "unknown-guard", f"there is no guard {off.guard!r}", hint)
+
+
+def _conditions(about: Subject) -> Iterator[Finding]:
+    for at, step in enumerate(about.playbook.steps):
+        if step.when is None:
+            continue
+        for reference in expressions.compile(step.when).references:
+            wrong = _referred(about, at, reference)
+            if wrong is not None:
+                rule, message, hint = wrong
+                yield about.finding(("steps", at, "when"), rule, message, hint, offset=reference.column)
+
+
+def _referred(about: Subject, at: int, reference: expressions.Reference) -> tuple[str, str, str] | None:
+    if reference.name is None:
+        return None
+    known, fields = _scope(about, at)[reference.root]
+    name, rule = f"{reference.root}.{reference.name}", f"unknown-{_RULES[reference.root]}"
+    if reference.name not in known:
+        if reference.root == "steps" and reference.name in about.written_names("steps"):
+            return rule, f"nothing is known of {name} yet", "a condition can ask only for earlier steps"
+        return rule, f"there is no {name}", did_you_mean(reference.name, known)
+    if fields and reference.field is not None and reference.field not in fields:
+        return rule, f"{name} has no {reference.field!r}", _either(reference.field, fields)
+    return None
+
+
+def _either(given: str, fields: tuple[str, ...]) -> str:
+    hint = did_you_mean(given, fields)
+    return hint if hint.startswith("did") else f"it has {', '.join(fields)}; what was seen is under facts or output"
+
+
+_RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "target": "field"}
+
+
+def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
+    earlier = about.playbook.steps[:at]
+    looks = tuple(sorted(about.written_names("diagnose")))
+    reads = tuple(step.id for step in earlier if not about.catalogue.traits_of(step.action).mutates)
+    return {
+        "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
+        "steps": (tuple(step.id for step in earlier), STEP_FIELDS),
+        "params": (tuple(sorted(about.written_names("parameters"))), ()),
+        "target": (TARGET_FIELDS, ()),
+    }
+
+
+_PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _file_name,
+    _target,
+    _services,
+    calls.check,
+    _reading,
+    _repeating,
+    _undoing,
+    _guards,
+    _conditions,
+)

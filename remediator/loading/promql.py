@@ -1,0 +1,81 @@
+"""PromQL in playbooks, as far as it can be told without Prometheus: is it closed, and where may a parameter stand?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from remediator.parameters import REFERENCE
+from remediator.playbook import Parameter
+
+_BARE = frozenset({"integer", "number", "duration"})
+_CLOSES = {")": "(", "]": "[", "}": "{"}
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)
+    |(?P<reference>\$\$?\{[^{}]*\})
+    |(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`)
+    |(?P<quote>["'`])
+    |(?P<bracket>[()\[\]{}])
+    |(?P<other>[^()\[\]{}"'`\#$]+|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something wrong in an expression."""
+
+    column: int
+    """Counted from 1; 0 where the whole of it is meant."""
+    rule: str
+    message: str
+    hint: str = ""
+
+
+def flaws(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
+    """What is wrong with an expression that a playbook holds."""
+    if not query.strip():
+        yield Flaw(0, "bad-promql", "the expression is empty")
+    open_: list[tuple[str, int]] = []
+    for token in _TOKEN.finditer(query):
+        place, text = token.start() + 1, token.group()
+        match token.lastgroup:
+            case "quote":
+                yield Flaw(place, "bad-promql", "this quote is never closed")
+                return
+            case "bracket":
+                yield from _bracket(text, place, open_)
+            case "string" if text.startswith("`"):
+                yield from _in_backticks(text, place)
+            case "reference":
+                yield from _outside(text, place, parameters)
+    yield from (Flaw(place, "bad-promql", f"this {text} is never closed") for text, place in open_)
+
+
+def _bracket(text: str, place: int, open_: list[tuple[str, int]]) -> Iterator[Flaw]:
+    if text not in _CLOSES:
+        open_.append((text, place))
+    elif not open_:
+        yield Flaw(place, "bad-promql", f"this {text} closes nothing")
+    elif open_[-1][0] != _CLOSES[text]:
+        yield Flaw(place, "bad-promql", f"this {text} does not close the {open_.pop()[0]} before it")
+    else:
+        open_.pop()
+
+
+def _in_backticks(text: str, place: int) -> Iterator[Flaw]:
+    for found in REFERENCE.finditer(text):
+        if found[1] is None:
+            hint = "put the value into double quotes"
+            yield Flaw(place + found.start(), "bad-reference", f"{found.group()} between backticks", hint)
+
+
+def _outside(text: str, place: int, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
+    found = REFERENCE.fullmatch(text)
+    if found is None or found[1] is not None or found[2] not in parameters:
+        return
+    kind = parameters[found[2]].type
+    if kind not in _BARE:
+        hint = f'write "{text}" in quotes; only {", ".join(sorted(_BARE))} may stand without'
+        yield Flaw(place, "bad-reference", f"{text} is a {kind} and stands in PromQL without quotes", hint)

@@ -1,0 +1,139 @@
+"""Comparing our episodes with what Alertmanager holds: what a lost or shortened notification left out is put in.
+
+A look goes through the inbox like everything that is said about alerts, so that it is on record and folded in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import Connection
+
+from remediator.alert import Alert, Notification, identity
+from remediator.clients.alertmanager import AlertmanagerStatus, FiringAlert
+from remediator.clock import rfc3339
+from remediator.engine import Engine
+from remediator.errors import ClientError
+from remediator.intake import IntakeSettings
+from remediator.records import episodes, facts, notifications, turns
+from remediator.run import Episode, EpisodeStatus
+from remediator.stores import RECONCILE, Tx
+
+_IN_ONE = 500  # alerts in one notification of ours
+
+
+class Peer(Protocol):
+    """As much of an Alertmanager as is needed here."""
+
+    url: str
+
+    async def alerts(self) -> Sequence[FiringAlert]:
+        """What it holds and has not ended."""
+        ...
+
+    async def status(self) -> AlertmanagerStatus:
+        """Since when it runs, above all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciling:
+    """How Alertmanager is compared with."""
+
+    peers: Sequence[Peer]
+    every: timedelta = timedelta(minutes=1)
+    looks: int = 3
+    """An alert has ended if it was absent at every peer that answered, so many looks in a row."""
+    young: timedelta = timedelta(minutes=5)
+    """An Alertmanager that runs for less than this may not have heard of everything yet: it proves no absence."""
+    receiver: str | None = None
+    """The receiver that posts here; None: those that were seen to."""
+
+
+async def reconcile_forever(engine: Engine, intake: IntakeSettings, settings: Reconciling) -> None:
+    """Look every so often, and at once when a notification said that it was shortened."""
+    while True:
+        await reconcile(engine, intake, settings)
+        await engine.store.wakeups.wait(RECONCILE, settings.every.total_seconds())
+
+
+async def reconcile(engine: Engine, intake: IntakeSettings, settings: Reconciling) -> int:
+    """Look once, unless another replica has just done so; returns how many alerts were put in."""
+    if not settings.peers or not await engine.store.read(lambda connection: _is_due(connection, engine, settings)):
+        return 0
+    answers = await asyncio.gather(*(_ask(engine, peer, settings) for peer in settings.peers))
+    heard = [answer for answer in answers if answer is not None]
+    if not heard:
+        return 0
+    try:
+        return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard))
+    except turns.Taken:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    alerts: Sequence[FiringAlert]
+    young: bool
+
+
+def _is_due(connection: Connection, engine: Engine, settings: Reconciling) -> bool:
+    last = facts.get(connection, facts.RECONCILED)
+    return last is None or engine.clock.now() - last.at >= settings.every * 0.9
+
+
+async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | None:
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            status, alerts = await asyncio.gather(peer.status(), peer.alerts())
+    except (TimeoutError, ClientError):
+        return None
+    return _Heard(alerts, engine.clock.now() - status.started < settings.young)
+
+
+def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard]) -> int:
+    turns.take(tx.connection, turns.RECONCILE)
+    last = facts.get(tx.connection, facts.RECONCILED)
+    held = {_identity(alert.labels, intake): alert for one in heard for alert in one.alerts}
+    ours = {one.identity: one for one in episodes.list_open(tx.connection) if one.status is EpisodeStatus.FIRING}
+    missed = [alert for key, alert in held.items() if key not in ours and _concerns_us(tx, alert, intake, settings)]
+    absent = {} if last is None else dict(last.value)
+    if all(not one.young for one in heard):
+        absent = {key: absent.get(key, 0) + 1 for key in ours if key not in held}
+    gone = [ours[key] for key, looks in absent.items() if looks >= settings.looks and key in ours]
+    put = [*map(_firing, missed), *(_ended(one, rfc3339(tx.now)) for one in gone)]
+    for start in range(0, len(put), _IN_ONE):
+        body = msgspec.json.encode(Notification("4", put[start : start + _IN_ONE]))
+        notifications.put(tx, "reconcile", body)
+    facts.put(tx, facts.RECONCILED, absent)
+    return len(put)
+
+
+def _identity(labels: Mapping[str, str], intake: IntakeSettings) -> str:
+    return identity(labels, intake.ignore_labels)
+
+
+def _concerns_us(tx: Tx, alert: FiringAlert, intake: IntakeSettings, settings: Reconciling) -> bool:
+    """It notifies, and one that posts here is told. The Watchdog has to come by the way that it watches."""
+    if alert.status.suppressed or alert.labels.get("alertname") == intake.watchdog:
+        return False
+    known = {settings.receiver} if settings.receiver else _receivers(tx)
+    return any(receiver.name in known for receiver in alert.receivers)
+
+
+def _receivers(tx: Tx) -> Iterable[Any]:
+    fact = facts.get(tx.connection, facts.RECEIVERS)
+    return () if fact is None else set(fact.value)
+
+
+def _firing(alert: FiringAlert) -> Alert:
+    return Alert("firing", alert.labels, alert.annotations, rfc3339(alert.starts_at))
+
+
+def _ended(one: Episode, now: str) -> Alert:
+    return Alert("resolved", dict(one.labels), dict(one.annotations), rfc3339(one.starts_at), now)

@@ -1,0 +1,1 @@
+"""Reports: what the records show, as data; commands and pages render them."""

@@ -1,0 +1,55 @@
+"""``make demo``, as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from deploy.local import leftovers
+from deploy.local.settings import ROOT, Settings
+from tests.deploy.test_stack import environment
+
+
+def demo(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "deploy.local.demo"]
+    return subprocess.run(argv, env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.promise(3)
+def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Settings) -> None:
+    """kill -9 of Redis, then of the remediator while it heals: Redis serves again and was started once."""
+    shown = demo(environment(local_stack) | {"FAULT": "Redis killed", "CRASH_REMEDIATOR": "1"})
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    story = [
+        "kill -9 of redis-server",
+        "RedisDown fires in Alertmanager",
+        "about to: supervisord",
+        "kill -9 of the remediator, in the middle of it",
+        "remediator: succeeded",
+        "audit log of this run",
+        "action.intended",
+        "action.outcome",
+        "What was broken, and what became of it",
+        "stopped; nothing of it runs any more",
+    ]
+    places = [shown.stdout.find(text) for text in story]
+    assert -1 not in places and places == sorted(places), shown.stdout
+    assert "healed, seen by ourselves: PING, SET and GET answered, app ready" in shown.stdout
+    assert re.search(r"redis was\W+started once", shown.stdout), shown.stdout
+    assert leftovers.find(local_stack) == []
+
+
+def test_a_fault_that_is_none_is_refused() -> None:
+    """Wrong usage starts nothing and says what there is."""
+    shown = demo({"FAULT": "RedisUp"})
+
+    assert shown.returncode == 2
+    assert "there is no fault 'RedisUp'; there are: " in shown.stdout
+    assert "RedisDown" in shown.stdout

@@ -1,0 +1,85 @@
+"""The local stack, for real: it comes up, is seen by Prometheus, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+import pytest
+
+from deploy.local import leftovers, stack
+from deploy.local.__main__ import main
+from deploy.local.demo.probe import Probe
+from deploy.local.settings import Settings, StackError, variable
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    ports = {variable(name): str(port) for name, port in vars(settings.ports).items()}
+    return {"STATE": str(settings.state), **ports}
+
+
+def test_all_of_it_comes_up_and_goes_down(
+    local_stack: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Up, seen by Prometheus, one program restarted, a hung one stopped, and nothing is left; twice changes nothing."""
+    for name, value in environment(local_stack).items():
+        monkeypatch.setenv(name, value)
+    assert main(["up"]) == 0, capsys.readouterr().err
+    assert main(["up"]) == 0
+    probe = Probe(local_stack)
+
+    stack.wait(probe.targets_up, "all targets are scraped", 30)
+    stack.wait(probe.watchdog_heard, "the Watchdog reaches the remediator", 30)
+    stack.wait(probe.traffic_flows, "requests are counted", 30)
+    _prometheus_knows_what_supervisord_knows(probe, local_stack)
+
+    before = probe.pid("remediator")
+    assert main(["restart-remediator"]) == 0
+    assert probe.pid("remediator") not in (0, before)
+    assert main(["logs", "remediator"]) == 0
+    assert main(["status"]) == 0
+    assert "RUNNING" in capsys.readouterr().out
+
+    os.kill(probe.pid("redis"), signal.SIGSTOP)
+    assert main(["down"]) == 0
+    assert main(["down"]) == 0
+    assert leftovers.find(local_stack) == []
+    assert local_stack.ports.busy() == []
+    assert main(["status"]) == 1
+
+
+def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -> None:
+    """What AppCrashLoopBackOff is made of: Debian's node exporter reads supervisord's socket."""
+    programs = {process["name"] for process in stack.processes(settings)}
+
+    def seen() -> bool:
+        found = probe.get(settings.ports.prometheus, "/api/v1/query?query=node_supervisord_up%3D%3D1")
+        return {item["metric"]["name"] for item in found["data"]["result"]} == programs
+
+    stack.wait(seen, "node_supervisord_up of every program", 30)
+
+
+def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
+    """Its programs live on without it; ``down`` finds them, and ``up`` starts anew."""
+    stack.up(local_stack)
+    os.kill(int((local_stack.state / "supervisord.pid").read_text()), signal.SIGKILL)
+    stack.wait(lambda: not stack.running(local_stack), "supervisord is gone", 10)
+    assert len(leftovers.find(local_stack)) >= 9
+
+    stack.down(local_stack)
+
+    assert leftovers.find(local_stack) == []
+    assert local_stack.ports.busy() == []
+
+
+def test_a_taken_port_stops_nothing_of_its_owner(local_stack: Settings) -> None:
+    """The variable is named, with an example that works, and nothing is started."""
+    with (
+        socket.create_server(("127.0.0.1", local_stack.ports.redis)),
+        pytest.raises(StackError, match=f"REDIS_PORT={local_stack.ports.redis}.* for example: make up REDIS_PORT="),
+    ):
+        stack.up(local_stack)
+    assert leftovers.find(local_stack) == []

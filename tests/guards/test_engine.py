@@ -1,0 +1,132 @@
+"""The guards inside the engine: what people override, what a step that did harm leads to, whom an end wakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from remediator.judgement import learn
+from remediator.records import approvals, attempts, evidence, ladder, messages, runs, stops
+from tests.guards.house import NOON, House, row
+from tests.guards.town import Gauge, Health, advance_until, breaks, engine, remedy
+
+
+async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
+    def work(tx: Any) -> str:
+        asked = approvals.pending_of(tx.connection, run_id)
+        assert asked is not None
+        return approvals.decide(tx, asked, asked.plan_hash, who, "token", "approve")
+
+    assert await house.write(work) == "approved"
+
+
+@pytest.mark.promise(5)
+async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house: House) -> None:
+    """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
+    chosen = remedy("mend", {"ramp": [9]})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await breaks(town, chosen, "web-1", 1)
+
+    asked = await advance_until(town, ["awaiting_approval"])
+    assert asked.reason == "unknown:ladder"
+    await approve(house, asked.id)
+    done = await advance_until(town, ["succeeded"], house.clock)
+
+    tried = await house.store.read(lambda connection: attempts.of_run(connection, done.id))
+    assert [item.outcome for item in tried] == ["ok"]
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_beats_an_approval(house: House) -> None:
+    """Approved while everything is stopped: nothing is begun, and the run says why."""
+    chosen = remedy("mend", {})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
+    await breaks(town, chosen, "web-1", 1)
+    asked = await advance_until(town, ["awaiting_approval"])
+    await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+    await approve(house, asked.id)
+
+    held = await advance_until(town, ["blocked"])
+
+    assert held.reason == "stop_button:stopped"
+    assert await house.store.read(lambda connection: attempts.of_run(connection, held.id)) == []
+
+
+def harmful(undo: dict[str, Any] | None) -> Any:
+    step = {"id": "mend", "action": "test.mend", "on_failure": "escalate", **({"undo": undo} if undo else {})}
+    return remedy("mend", {"ramp": [9], "got_worse": [{"promql": "errors"}]}, steps=[step])
+
+
+@pytest.mark.promise(12)
+@pytest.mark.parametrize("reversible", [True, False])
+async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House, reversible: bool) -> None:
+    """Errors double after the step: the run ends there, undoes what says how, and escalates with both values."""
+    chosen = harmful({"action": "test.mend"} if reversible else None)
+    town = engine(house.store, house.clock, [chosen], Health(heals=lambda name: False), "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["escalated"], house.clock)
+
+    assert run.reason == "got_worse"
+    assert run.detail["text"] == "got worse: errors is 10, it was 5 before the step"
+    assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
+    tried = await house.store.read(lambda connection: attempts.of_run(connection, run.id))
+    assert [(item.step, item.undoing) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
+    told = await house.store.read(lambda connection: messages.of_run(connection, run.id))
+    assert "escalation" in {item.kind for item in told}
+    assert not run.holds_target
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_holds_the_undoing_too(house: House) -> None:
+    """Stopped while a step is verified: its harm is told, but nothing more is done, not even putting it back."""
+    chosen = harmful({"action": "test.mend"})
+    health = Health(heals=lambda name: False)
+
+    async def stop() -> None:
+        await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+
+    health.before = stop
+    town = engine(house.store, house.clock, [chosen], health, "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["escalated"], house.clock)
+
+    assert [(item["outcome"], item["summary"]) for item in run.detail["undone"]] == [
+        ("not_tried", "everything stopped by user:bob")
+    ]
+
+
+async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
+    """The value before is noted with the step's verdicts, and the run succeeds on its own evidence."""
+    chosen = harmful({"action": "test.mend"})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["succeeded"], house.clock)
+
+    judged = await house.store.read(lambda connection: evidence.verdicts_of_run(connection, run.id))
+    noted = next(item for item in judged if item.guard == "got_worse" and item.moment == "act")
+    assert noted.inputs == {"before": {"errors": 5.0}}
+
+
+async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
+    """When a run ends, those that a guard holds because of other runs are due at once; others are not."""
+    later = NOON.replace(hour=23)
+    waits = [guard.name for guard in house.engine.guards if guard.waits_for_runs]
+    assert waits == ["dependency", "concurrency", "ramp", "breaker"]
+    for name in (*waits, "freeze"):
+        held = row(f"held-{name}", name, "redis", "blocked", NOON, reason=f"{name}:any", wake_at=later)
+        await house.past(held)
+    over = house.run("run-1", remedy("mend", {}), "auto", None)
+
+    await house.write(lambda tx: learn(tx, house.engine, over))
+
+    found = await house.store.read(lambda connection: runs.page(connection, 50))
+    assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}

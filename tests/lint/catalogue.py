@@ -1,0 +1,99 @@
+"""A small offer of actions, checks and guards for the fixtures: theirs must not change when the product's grows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from remediator.catalogue import Catalogue, Traits
+from remediator.fields import Duration, Strict
+
+
+class Nothing(Strict):
+    """No parameters."""
+
+
+class Logs(Strict):
+    """Of service.logs."""
+
+    lines: int = Field(default=100, ge=1, le=2000, description="Last lines.")
+    previous: bool = Field(default=False, description="Of the incarnation before.")
+
+
+class Restart(Strict):
+    """Of service.restart."""
+
+    stop_timeout: Duration = Field(default=timedelta(seconds=30), description="How long it may take to stop.")
+
+
+class Prune(Strict):
+    """Of files.prune."""
+
+    keep: int = Field(ge=1, description="Leave so many.")
+    policy: Literal["oldest", "largest"] = Field(default="oldest", description="Which go first.")
+    note: str = Field(default="", max_length=20, description="For the log.")
+
+
+class Query(Strict):
+    """Of promql."""
+
+    query: str = Field(description="PromQL.")
+    max_age: Duration = Field(default=timedelta(minutes=1), description="Older data cannot tell.")
+
+
+class Cooldown(Strict):
+    """Of cooldown."""
+
+    period: Duration = Field(default=timedelta(minutes=5), description="Time between two runs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"period": value} if isinstance(value, str) else value
+
+
+class Budget(Strict):
+    """Of budget."""
+
+    target: tuple[str, ...] = Field(default=("3/1h",), description="For each target.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"target": value} if isinstance(value, list | tuple) else value
+
+
+class Precondition(Strict):
+    """One of preconditions."""
+
+    promql: str | None = Field(default=None, description="PromQL.")
+    check: str | None = Field(default=None, description="Or a check.")
+    max_age: Duration = Field(default=timedelta(minutes=1), description="Older data cannot tell.")
+
+
+class Preconditions(Strict):
+    """Of preconditions."""
+
+    all_of: tuple[Precondition, ...] = Field(default=(), description="The conditions.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"all_of": value} if isinstance(value, list | tuple) else value
+
+
+ACTIONS: dict[str, tuple[type[BaseModel], Traits]] = {
+    "service.logs": (Logs, Traits(mutates=False, idempotent=True, summary="Read a service's logs.")),
+    "service.restart": (Restart, Traits(summary="Restart a service.")),
+    "files.prune": (Prune, Traits(idempotent=True, destructive=True, summary="Delete old files.")),
+}
+
+CATALOGUE = Catalogue(
+    actions={name: model for name, (model, _) in ACTIONS.items()},
+    checks={"redis.ping": Nothing, "service.running": Nothing, "promql": Query},
+    guards={"cooldown": Cooldown, "budget": Budget, "preconditions": Preconditions, "storm": Nothing},
+    traits={name: traits for name, (_, traits) in ACTIONS.items()},
+    summaries={"redis.ping": "Redis answers.", "promql": "An expression holds.", "cooldown": "Leave it alone."},
+)

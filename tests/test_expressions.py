@@ -1,0 +1,184 @@
+"""Conditions: true, false or unknown; mistakes point at their column; nothing that a condition says costs much."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator import expressions
+from remediator.errors import SyntaxMistake
+from remediator.expressions import Unknown
+
+SEEN: dict[str, Any] = {
+    "evidence": {
+        "ping": {"ok": False, "status": "fail", "summary": "no answer", "facts": {"used": 4.0, "tags": ["a"]}},
+        "disk": {"status": "unknown", "summary": "not seen", "facts": {}},
+    },
+    "steps": {"restart": {"status": "ok", "output": {"count": 2}}},
+    "params": {"instance": "web1", "lines": 100, "big": 2**80},
+    "target": {"name": "redis", "platform": "supervisor"},
+}
+
+
+SPEAKS = "a condition speaks of evidence, params, steps, target"
+COMPARE = "compare it with something, like steps.restart.output.count > 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("evidence.ping.ok == false", True),
+        ("!evidence.ping.ok", True),
+        ('evidence["ping"].status == "fail"', True),
+        ("evidence.ping.facts.used == 4", True),
+        ("evidence.ping.facts.used > 3.5 && steps.restart.output.count == 2", True),
+        ('target.name == "redis" && target.platform != "docker"', True),
+        ('params.instance.startsWith("web")', True),
+        ('params.instance.matches("^web[0-9]$")', True),
+        ("has(evidence.logs)", False),
+        ("has(evidence.logs) && evidence.logs.ok", False),
+        ("evidence.logs.ok || true", True),
+        ("evidence.ping.facts.tags.exists(tag, tag == 'a')", True),
+        ("params.big > 1", True),
+        ("params.lines in [100, 200]", True),
+    ],
+)
+def test_conditions_that_can_be_told(text: str, answer: bool) -> None:
+    """What CEL says is what it says here."""
+    assert expressions.compile(text).evaluate(SEEN) is answer
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("evidence.logs.ok", "there is no 'logs'"),
+        ("!evidence.logs.ok", "there is no 'logs'"),
+        ("evidence.disk.ok", "there is no 'ok'"),
+        ("!evidence.disk.ok", "there is no 'ok'"),
+        ("evidence.disk.ok && true", "there is no 'ok'"),
+        ("evidence.ping.facts.used > 'a'", "values of these types do not go together"),
+        ("!evidence.ping.summary", "values of these types do not go together"),
+        ("evidence.ping.summary", "it is text and not true or false"),
+        ("evidence.ping.facts", "it is a mapping and not true or false"),
+        ("1 / (params.lines - 100) == 1", "divide by zero"),
+    ],
+)
+@pytest.mark.promise(5)
+def test_what_cannot_be_told_is_unknown_and_not_false(text: str, reason: str) -> None:
+    """Missing evidence, values that do not compare and answers that are none: unknown, with the reason."""
+    answer = expressions.compile(text).evaluate(SEEN)
+    assert isinstance(answer, Unknown)
+    assert reason in answer.reason
+
+
+def test_unknown_cannot_be_taken_for_a_boolean_by_accident() -> None:
+    """`if answer:` on an unknown is a defect that shows at once."""
+    with pytest.raises(TypeError):
+        bool(Unknown("not seen"))
+
+
+def test_missing_variables_count_as_empty() -> None:
+    """A condition can be asked before anything was seen."""
+    assert isinstance(expressions.compile("evidence.ping.ok").evaluate({}), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message", "hint"),
+    [
+        ("", 1, "the condition ends too early", ""),
+        ("evidence.ping.ok &&", 20, "the condition ends too early", ""),
+        ("evidence.ping.ok and true", 18, "unexpected 'and'", "and is written && in CEL"),
+        ("not evidence.ping.ok", 5, "unexpected 'evidence'", "not is written ! in CEL"),
+        ("evidence.ping.ok = true", 18, "unexpected '='", "compare with =="),
+        ("evidence.ping.ok == False", 21, "there is no 'False' in CEL", "write false"),
+        ("${instance} == 'a'", 1, "unexpected '$'", "nothing is replaced in conditions; write params.<name>"),
+        ("'abc", 1, "this quote is never closed", ""),
+        ("labels.severity == 'x'", 1, "there is no 'labels' here", SPEAKS),
+        ("evidence.my-check.ok", 10, "'-' in my-check means minus", 'write ["my-check"] in brackets'),
+        ("open('/etc/passwd')", 1, "there is no function 'open' in CEL", ""),
+        ("'a' + 'b'", 1, "this is text and not true or false", COMPARE),
+        ("target.name == 1", 13, "'==' cannot be applied to (string, int)", "compare values of one type"),
+        ("true ||\n  nope", 11, "there is no 'nope' here", SPEAKS),
+    ],
+)
+def test_a_mistake_points_at_its_column(text: str, column: int, message: str, hint: str) -> None:
+    """What is no condition is refused when it is read, long before an alert comes."""
+    with pytest.raises(SyntaxMistake) as refused:
+        expressions.compile(text)
+    assert (refused.value.column, refused.value.message, refused.value.hint) == (column, message, hint)
+
+
+def test_references_are_every_name_that_is_used() -> None:
+    """Lint holds them against what is collected and declared; strings and comments are not looked into."""
+    text = """evidence.ping.ok && evidence["my-check"].facts.x == params . lines // evidence.no
+        || steps.restart.status == "params.no" || size(evidence) > 0 || x.evidence.no"""
+    condition = expressions.compile(text.replace(" || x.evidence.no", ""))
+    found = [(each.root, each.name, each.field) for each in condition.references]
+    assert found == [
+        ("evidence", "ping", "ok"),
+        ("evidence", "my-check", "facts"),
+        ("params", "lines", None),
+        ("steps", "restart", "status"),
+        ("evidence", None, None),
+    ]
+    assert condition.references[2].column == text.index("params . lines") + 1
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 500 + "true" + ")" * 500,
+        "[" * 400 + "]" * 400 + " == []",
+        "!" * 999 + "true",
+        "true" + " && true" * 120,
+        "x" * 5000,
+        "{}[]!({" * 18,
+    ],
+)
+def test_no_condition_takes_the_process_with_it(text: str) -> None:
+    """Deep, dense and long expressions are answered or refused within moments."""
+    began = time.perf_counter()
+    with contextlib.suppress(SyntaxMistake):
+        expressions.compile(text)
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.promise(8)
+def test_work_is_bounded() -> None:
+    """Loops within loops end unknown, not late."""
+    nine = "[1,2,3,4,5,6,7,8,9]"
+    text = f"{nine}.all(a,{nine}.all(b,{nine}.all(c,{nine}.all(d,{nine}.all(e,{nine}.all(f,a+b+c+d+e+f>0))))))"
+    began = time.perf_counter()
+    answer = expressions.compile(text).evaluate({})
+    assert isinstance(answer, Unknown)
+    assert time.perf_counter() - began < 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["ping", "disk"]), JSON, max_size=2))
+def test_no_evidence_breaks_an_evaluation(evidence: dict[str, Any]) -> None:
+    """Whatever was seen, the answer is true, false or unknown."""
+    answer = expressions.compile("evidence.ping.ok == true").evaluate({"evidence": evidence})
+    assert isinstance(answer, bool | Unknown)
+
+
+def test_the_library_is_loaded_only_for_a_condition() -> None:
+    """Reading words must not cost the engine's memory where no playbook has a condition."""
+    code = "import sys, remediator.playbook; print('cel_expr_python' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(said.strip().lower()) is False

@@ -1,0 +1,202 @@
+"""Parameters: labels come in through declared, validated values, and stay data whatever they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.errors import InputError
+from remediator.inventory import Inventory
+from remediator.parameters import references, resolve, substitute, substitute_all, target
+from remediator.playbook import Playbook
+
+INVENTORY = Inventory.model_validate(
+    {
+        "apiVersion": "remediator/v1",
+        "kind": "Inventory",
+        "services": {
+            name: {"platform": {"kind": "supervisor", "url": "unix:///s.sock", "program": name}}
+            for name in ("redis", "app")
+        },
+    }
+)
+
+
+def playbook(target: str = "redis", **parameters: Any) -> Playbook:
+    """A playbook of which only target and parameters matter."""
+    return Playbook.model_validate(
+        {
+            "apiVersion": "remediator/v1",
+            "kind": "Playbook",
+            "name": "p",
+            "match": {"alertname": "A"},
+            "target": target,
+            "parameters": parameters,
+        }
+    )
+
+
+def value(declared: dict[str, Any], **labels: str) -> Any:
+    """The value of one parameter for these labels."""
+    return resolve(playbook(p=declared), labels, INVENTORY)["p"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "given_", "expected"),
+    [
+        ({"type": "string"}, "web-1:9100", "web-1:9100"),
+        ({"type": "string", "pattern": "[a-z]+"}, "abc", "abc"),
+        ({"type": "integer"}, "-7", -7),
+        ({"type": "integer", "minimum": 1, "maximum": 3}, "3", 3),
+        ({"type": "number"}, "2.50", 2.5),
+        ({"type": "boolean"}, "true", True),
+        ({"type": "duration"}, "1h30m", "1h30m"),
+        ({"type": "service"}, "app", "app"),
+        ({"type": "string", "enum": ["a", "b"]}, "b", "b"),
+        ({"type": "integer", "enum": [1, 2]}, "2", 2),
+    ],
+)
+def test_a_label_becomes_a_typed_value(declared: dict[str, Any], given_: str, expected: Any) -> None:
+    """Each type reads what it says."""
+    found = value({"label": "l", **declared}, l=given_)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    ("declared", "given_", "rule"),
+    [
+        ({"type": "string"}, "a\nb", "has control characters"),
+        ({"type": "string"}, "a\x00b", "has control characters"),
+        ({"type": "string"}, "a\u202eb", "has control characters"),
+        ({"type": "string"}, "--config=/etc/shadow", "begins with '-'"),
+        ({"type": "string"}, "-rf", "begins with '-'"),
+        ({"type": "string"}, "x" * 201, "has 201 characters; 200 are the most"),
+        ({"type": "string", "pattern": "[a-z]+"}, "abc; rm -rf /", "does not match [a-z]+"),
+        ({"type": "string", "pattern": "[a-z]+"}, "abc\n", "has control characters"),
+        ({"type": "string", "enum": ["a"]}, "A", "is none of a"),
+        ({"type": "integer"}, "1e3", "is not an integer"),
+        ({"type": "integer"}, " 1", "is not an integer"),
+        ({"type": "integer"}, "1_000", "is not an integer"),
+        ({"type": "integer"}, "٣", "is not an integer"),
+        ({"type": "integer"}, "010", "is not an integer"),
+        ({"type": "integer"}, "9" * 30, "is not an integer"),
+        ({"type": "integer", "minimum": 1}, "0", "is less than 1"),
+        ({"type": "number"}, "nan", "is not a number"),
+        ({"type": "number"}, "inf", "is not a number"),
+        ({"type": "number", "maximum": 1}, "1.1", "is more than 1"),
+        ({"type": "boolean"}, "yes", "is neither true nor false"),
+        ({"type": "duration"}, "5 minutes", "is not a duration"),
+        ({"type": "duration"}, "9" * 30 + "y", "is not a duration"),
+        ({"type": "service"}, "database", "is not a service of the inventory"),
+        ({"type": "service"}, "../redis", "is not a service of the inventory"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_rule(declared: dict[str, Any], given_: str, rule: str) -> None:
+    """The error names parameter, label, value and rule, in one line."""
+    with pytest.raises(InputError) as refused:
+        value({"label": "l", **declared}, l=given_)
+    assert str(refused.value).startswith("parameter p: label l='")
+    assert rule in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_long_value_is_cut_in_the_error() -> None:
+    """A label of ten thousand characters does not fill the log."""
+    with pytest.raises(InputError) as refused:
+        value({"label": "l"}, l="x" * 10_000)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("labels", [{}, {"l": ""}])
+def test_an_absent_label_takes_the_default_or_is_an_error(labels: dict[str, str]) -> None:
+    """Empty is absent, as everywhere in Prometheus; nothing is made up."""
+    assert value({"label": "l", "default": "d"}, **labels) == "d"
+    with pytest.raises(InputError, match="the alert has no label 'l', and there is no default"):
+        value({"label": "l"}, **labels)
+
+
+def test_a_constant_is_itself() -> None:
+    """Constants are the author's, and no label changes them."""
+    assert value({"value": 5, "type": "integer"}, p="7", value="8") == 5
+
+
+@pytest.mark.promise(8)
+def test_the_target_is_a_service_of_the_inventory_or_nothing() -> None:
+    """A label chooses among services only through a parameter of that type, and never one that is not there."""
+    chosen = playbook("${s}", s={"label": "service", "type": "service"})
+    assert target(chosen, resolve(chosen, {"service": "app"}, INVENTORY), INVENTORY) == "app"
+    with pytest.raises(InputError):
+        resolve(chosen, {"service": "evil"}, INVENTORY)
+
+
+def test_references_are_replaced_at_any_depth() -> None:
+    """Strings, lists and mappings; a string that is one reference takes the parameter's own type."""
+    given_ = {"lines": "${n}", "names": ["a-${s}", {"x": "$${s} ${s}"}], "flag": True}
+    assert substitute(given_, {"n": 5, "s": "web"}) == {
+        "lines": 5,
+        "names": ["a-web", {"x": "${s} web"}],
+        "flag": True,
+    }
+    assert sorted(references(given_)) == ["n", "s", "s"]
+
+
+def test_an_undeclared_reference_is_an_error() -> None:
+    """Nothing is left standing that was meant to be replaced."""
+    with pytest.raises(InputError, match=r"\$\{b\} is not a declared parameter"):
+        substitute("${a}${b}", {"a": 1})
+
+
+@pytest.mark.promise(8)
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_what_was_put_in_is_never_read_again(first: str, second: str) -> None:
+    """A value that looks like a reference, a template or a shell is text."""
+    values = {"a": f"{first}${{b}}{{{{ 7*7 }}}}$(id)`id`", "b": second}
+    assert substitute("x ${a} y", values) == f"x {values['a']} y"
+    assert substitute("${a}", values) == values["a"]
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ('up{instance="${v}"}', 'up{instance="a\\x22} or vector(1) #"}'),
+        ("up{instance='${v}'}", "up{instance='a\\x22} or vector(1) #'}"),
+        ('up{instance=~"${v}"}', 'up{instance=~"a\\x22\\\\} or vector\\\\(1\\\\) #"}'),
+        ('up{instance!~"x${v}"}', 'up{instance!~"xa\\x22\\\\} or vector\\\\(1\\\\) #"}'),
+    ],
+)
+def test_a_value_cannot_leave_its_string_in_promql(query: str, expected: str) -> None:
+    """Quotes and backslashes are escaped, and a pattern takes the value literally."""
+    assert substitute(query, {"v": 'a"} or vector(1) #'}, promql=True) == expected
+
+
+@pytest.mark.promise(8)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=20))
+def test_no_value_changes_the_shape_of_promql(text: str) -> None:
+    """Whatever a label holds, the query has the same strings at the same places."""
+    query = substitute('a{x="${v}",y="b"} > 1', {"v": text}, promql=True)
+    inside = query.removeprefix('a{x="').removesuffix('",y="b"} > 1')
+    assert '"' not in inside
+    assert "\n" not in inside
+    assert not (len(inside) - len(inside.rstrip("\\"))) % 2
+
+
+@pytest.mark.promise(8)
+def test_only_numbers_and_durations_stand_bare_in_promql() -> None:
+    """Outside of quotes there is no room for text."""
+    assert substitute("rate(a[${w}]) > ${n}", {"w": "5m", "n": 3}, promql=True) == "rate(a[5m]) > 3"
+    for evil in ("a or b", "5m]) or vector(1", True):
+        with pytest.raises(InputError, match="only inside quotes"):
+            substitute("rate(a[${w}])", {"w": evil}, promql=True)
+    with pytest.raises(InputError, match="backticks"):
+        substitute("a{x=`${w}`}", {"w": "v"}, promql=True)
+
+
+def test_only_the_query_of_a_check_is_promql() -> None:
+    """Other parameters of the same check are put in as they are."""
+    found = substitute_all({"query": 'a{x="${v}"}', "note": '"${v}"'}, {"v": '"'}, promql=True)
+    assert found == {"query": 'a{x="\\x22"}', "note": '"""'}
