@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     web_concurrency: int = Field(default=2, ge=1, le=64)
     app_state_dir: Path = Path("state")
     app_pid_file: Path | None = None
+    app_record_file: Path | None = None
     app_graceful_timeout: int = Field(default=10, ge=1, le=300)
     release_dir: Path = Path()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -70,7 +71,8 @@ class Settings(BaseSettings):
 
     @property
     def record_file(self) -> Path:
-        return self.state_dir / "app.sqlite3"
+        """The SQLite file; where several instances run, one that they share, on a file system of one machine."""
+        return self.app_record_file.resolve() if self.app_record_file else self.state_dir / "app.sqlite3"
 
     @property
     def cookie_secure(self) -> bool:

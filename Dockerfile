@@ -1,0 +1,26 @@
+# The remediator. Build: docker build -t remediator:0.1.0 .
+ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ARG PIP_INDEX_URL
+WORKDIR /src
+RUN python3 -m venv /opt/venv
+COPY requirements.lock pyproject.toml README.md ./
+COPY remediator remediator
+COPY app app
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[postgres]" \
+ && rm -rf /opt/venv/lib/python3.*/site-packages/app /opt/venv/lib/python3.*/site-packages/pip* \
+ && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
+
+FROM ${PYTHON_IMAGE}
+RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
+COPY --from=build /opt/venv /opt/venv
+COPY playbooks /srv/playbooks
+COPY deploy/__init__.py /srv/deploy/
+COPY deploy/compose/__init__.py deploy/compose/socket_proxy.py deploy/compose/container_metrics.py /srv/deploy/compose/
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /srv
+USER 10001:10001
+EXPOSE 8095
+ENTRYPOINT ["remediator"]
+CMD ["serve", "--config", "/etc/remediator/remediator.yaml"]
