@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
-from remediator.clock import parse_duration
-from remediator.errors import InputError, SyntaxMistake
+from remediator.clock import is_duration
+from remediator.errors import SyntaxMistake
 from remediator.fields import Duration, Mistake, PositiveDuration, Strict, raise_all
 from remediator.matchers import Matcher, Operator, compile_pattern, parse_matcher
 
@@ -150,16 +150,8 @@ def is_a(kind: ParameterType, value: Any) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "duration":
-            return isinstance(value, str) and _is_duration(value)
+            return isinstance(value, str) and is_duration(value)
     return isinstance(value, str)
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        parse_duration(text)
-    except InputError:
-        return False
-    return True
 
 
 def _shown(value: Any) -> str:
