@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from xmlrpc.client import ServerProxy
 
@@ -64,7 +65,7 @@ def _start(settings: Settings) -> None:
 
 def _wait_until_it_serves(settings: Settings) -> None:
     for name, url in health_urls(settings).items():
-        wait(lambda url=url: _answers(url), name, PATIENCE, lambda name=name: tail(settings, name))
+        wait(partial(_answers, url), name, PATIENCE, partial(tail, settings, name))
 
 
 def health_urls(settings: Settings) -> dict[str, str]:

@@ -103,7 +103,8 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
         console.print(refusals.table(refused))
     if keep:
         _tell_how_to_go_on(console, settings)
-    return 0 if all(item.well for item in (*outcomes, *refused)) else 1
+    well = all(outcome.well for outcome in outcomes) and all(refusal.well for refusal in refused)
+    return 0 if well else 1
 
 
 def _begin(settings: Settings, console: Console) -> Probe:

@@ -10,6 +10,8 @@ import urllib.request
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.local.settings import Settings
 from deploy.local.stack import Supervisor
@@ -57,7 +59,7 @@ class Probe:
             password=self.settings.secret("redis.password"),
             socket_timeout=1,
             socket_connect_timeout=1,
-            retry=None,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def app_ready(self) -> bool:
