@@ -16,7 +16,7 @@ from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from deploy.local import files, leftovers, programs
+from deploy.local import files, leftovers, programs, volume
 from deploy.local.settings import Settings, StackError, listens
 
 PATIENCE = 60.0
@@ -43,6 +43,7 @@ def up(settings: Settings) -> None:
         raise StackError(
             f"These ports are taken: {', '.join(busy)}. Choose others, for example: make up {name}={int(port) + 1000}"
         )
+    volume.mount(settings)
     files.write_all(settings)
     try:
         _start(settings)
@@ -166,8 +167,9 @@ def down(settings: Settings) -> None:
         Supervisor(settings).call("shutdown")
         for _ in _until(PATIENCE):
             if not leftovers.find(settings):
-                return
+                break
     _stop_leftovers(settings)
+    volume.unmount(settings)
 
 
 def _stop_leftovers(settings: Settings) -> None:
@@ -195,5 +197,6 @@ def forget(settings: Settings) -> None:
     if running(settings):
         raise StackError("the stack runs; 'make down' stops it")
     if settings.ports_file.exists():
+        volume.forget(settings)
         for folder in files.FOLDERS:
             shutil.rmtree(settings.state / folder, ignore_errors=True)
