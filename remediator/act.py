@@ -17,7 +17,7 @@ from remediator.guards import Answer, Question, Verdict
 from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
-from remediator.planning import make_plan
+from remediator.planning import make_plan, resolve
 from remediator.records import approvals, attempts, episodes, evidence, runs
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
@@ -127,6 +127,11 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     if not step.mutates:
         return await _look(engine, run, plan, step, action, service)
     begun_before = any(item.mutates for item in tried)
+    if step.call.impossible:
+        call = await _replan(engine, step, service)
+        if call is not None and call.impossible:
+            return await _not_possible(engine, run, plan, step, call.impossible)
+        begun_before = True  # what was planned is not what can be done now
     if step.approval and not await _approved_step(engine, run, step):
         return await _ask_for_step(engine, run, plan, step, begun_before)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
@@ -138,6 +143,8 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     call = await _replan(engine, step, service) if begun_before and not step.approval else step.call
     if call is None:
         return wait(run, engine.clock.now() + engine.pace.recheck)
+    if call.impossible:
+        return await _not_possible(engine, run, plan, step, call.impossible)
     return await _do(engine, run, step, call, asked, judgement, action, service, tried)
 
 
@@ -145,10 +152,20 @@ async def _replan(engine: Engine, step: PlannedStep, service: Service) -> Planne
     """The same call on the target as it is now; None if that cannot be seen at the moment."""
     action = engine.actions[step.action]
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
-            return await action.plan(service, action.Parameters.model_validate(step.parameters))
+        return await resolve(engine, action, service, action.Parameters.model_validate(step.parameters))
     except (TimeoutError, RemediatorError):
         return None
+
+
+async def _not_possible(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+    """A step that cannot even be begun has failed, and needs no intent."""
+
+    def write(tx: Tx) -> Run:
+        data = {"step": step.id, "skipped": why}
+        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
+        return runs.save(tx, run)
+
+    return await _follow(engine, await engine.store.write(write), plan, step, step.on_failure)
 
 
 def _overridden(run: Run) -> frozenset[str]:

@@ -235,7 +235,10 @@ class Goto(Strict):
 class Undo(Strict):
     """How a step is put back."""
 
-    action: str = Field(description="The action that puts it back.")
+    action: str | None = Field(
+        default=None,
+        description="The action that puts it back; default: the step's own way back, with the values that it recorded.",
+    )
     with_: With
     after: PositiveDuration | None = Field(
         default=None, description="Put it back by itself after this long; without it only on failure or by a person."

@@ -30,6 +30,7 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
+from remediator.inventory import Inventory
 from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
@@ -92,7 +93,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
         stack.push_async_callback(store.close)
-        world = _world(config, clock, stack)
+        world = _world(config, clock, stack, lambda: engine.book.inventory)
         metrics = Metrics()
         engine = _engine(config, clock, store, world, loaded, metrics)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
@@ -109,16 +110,17 @@ async def looking_only(config: Config, store: Store, clock: Clock | None = None)
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        yield _engine(config, clock, store, _world(config, clock, stack), loaded, Metrics())
+        world = _world(config, clock, stack, lambda: loaded.inventory)
+        yield _engine(config, clock, store, world, loaded, Metrics())
 
 
-def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
+def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> World:
     platforms = registry.make_platforms()
     alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state)
+    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state, inventory)
 
 
 def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:

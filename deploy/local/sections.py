@@ -119,6 +119,7 @@ def _monitoring(settings: Settings) -> dict[str, dict[str, str]]:
         "--collector.disable-defaults",
         *(f"--collector.{name}" for name in ("cpu", "filesystem", "meminfo", "loadavg", "supervisord")),
         f"--collector.supervisord.url={settings.supervisor_url}",
+        "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys)($|/)",  # wherever the state folder may be
     )
     prometheus = _command(
         find("prometheus"),

@@ -89,6 +89,9 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
     try:
         probe = _begin(settings, console)
         for fault in wish.faults:
+            if (why := fault.needs(probe)) is not None:
+                console.print(f"{fault.NAME} is not shown: {why}\n", style="yellow", highlight=False)
+                continue
             outcomes.append(_one(probe, console, fault, crash=wish.crash))
             _record(console, settings, outcomes[-1])
         if wish.refusals:

@@ -36,7 +36,7 @@ class Probe:
     def redis_serves(self) -> str | None:
         """A sentence if Redis takes a write and gives it back and the app finds nothing missing; else None."""
         try:
-            with self._redis() as client:
+            with self.redis() as client:
                 client.ping()
                 client.set("demo:probe", "1", ex=10)
                 if client.get("demo:probe") != b"1":
@@ -48,12 +48,13 @@ class Probe:
     def redis_run_id(self) -> str:
         """Redis' own name for this stretch of its running; another start has another. Empty while it is away."""
         try:
-            with self._redis() as client:
+            with self.redis() as client:
                 return str(client.info("server")["run_id"])
         except redis.RedisError:
             return ""
 
-    def _redis(self) -> redis.Redis:
+    def redis(self) -> redis.Redis:
+        """A client of the stack's Redis, with little patience."""
         return redis.Redis(
             port=self.settings.ports.redis,
             password=self.settings.secret("redis.password"),

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from deploy.local.demo.faults import redis_hung, redis_killed
+from deploy.local.demo.faults import (
+    app_bad_code,
+    app_bad_release,
+    disk_aof,
+    disk_backups,
+    redis_hung,
+    redis_killed,
+)
 from deploy.local.demo.probe import Probe
 
 
@@ -20,6 +27,9 @@ class Fault(Protocol):
     STARTED_ONCE: str | None
     """The program that healing has to start exactly once, by supervisord's own record; None if that says nothing."""
 
+    def needs(self, probe: Probe) -> str | None:
+        """Why it cannot be shown here, as a sentence's second half; None if it can."""
+
     def inject(self, probe: Probe) -> None:
         """Do it."""
 
@@ -32,5 +42,5 @@ def _all(*faults: Fault) -> tuple[Fault, ...]:
     return faults
 
 
-FAULTS = _all(redis_killed, redis_hung)
+FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, disk_backups, disk_aof)
 """In the order in which they are shown."""

@@ -13,6 +13,11 @@ TELLS = "SIGSTOP of redis-server: it keeps its connections and answers nothing"
 STARTED_ONCE: str | None = "redis"
 
 
+def needs(probe: Probe) -> str | None:
+    """Nothing that is not everywhere."""
+    return None
+
+
 def inject(probe: Probe) -> None:
     """SIGSTOP."""
     os.kill(probe.pid("redis"), signal.SIGSTOP)

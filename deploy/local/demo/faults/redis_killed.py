@@ -13,6 +13,11 @@ TELLS = "kill -9 of redis-server"
 STARTED_ONCE: str | None = "redis"
 
 
+def needs(probe: Probe) -> str | None:
+    """Nothing that is not everywhere."""
+    return None
+
+
 def inject(probe: Probe) -> None:
     """kill -9."""
     os.kill(probe.pid("redis"), signal.SIGKILL)
