@@ -8,7 +8,7 @@ from deploy.local.demo.probe import Probe
 NAME = "Bad release: errors"
 ALERT = "AppHighErrorRate"
 TELLS = "release 1.2.0 is deployed; every second request ends in an error"
-STARTED_ONCE = None
+STARTED_ONCE: str | None = None
 VERSION = "1.2.0"
 
 

@@ -8,7 +8,7 @@ from deploy.local.demo.probe import Probe
 NAME = "Bad release: it does not start"
 ALERT = "AppCrashLoopBackOff"
 TELLS = "release 1.1.0 is deployed; it imports a module that is not there"
-STARTED_ONCE = None
+STARTED_ONCE: str | None = None
 VERSION = "1.1.0"
 
 

@@ -12,7 +12,7 @@ from deploy.local.demo.probe import Probe
 NAME = "Disk full: old backups"
 ALERT = "RedisDiskFull"
 TELLS = "backups of Redis are copied to Redis' own disk until it is nearly full"
-STARTED_ONCE = None
+STARTED_ONCE: str | None = None
 FULL, WELL = 92.0, 80.0
 """Percent of the disk: to be filled to, and to be emptied to."""
 _BALLAST = "demo:ballast"
