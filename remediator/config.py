@@ -90,6 +90,9 @@ class Config(Strict):
     inventory: FilePath
     webhook: Webhook = Webhook()
     alertmanagers: tuple[Endpoint, ...] = ()
+    receiver: str | None = Field(
+        default=None, description="Alertmanager's receiver that posts here; default: those that were seen to."
+    )
     prometheus: Endpoint | None = None
     watchdog: Watchdog = Watchdog()
     identity_ignore_labels: tuple[str, ...] = Field(

@@ -98,7 +98,7 @@ def _quiet(alert: Episode) -> bool:
 
 def _hold_quiet(tx: Tx, engine: Engine, run: Run, until: datetime) -> Progress:
     if run.status is Status.BLOCKED and run.reason == "resolved":
-        return wait(run, until)
+        return wait(run, max(until, tx.now + engine.pace.recheck))  # over, and not swept up yet: that pokes it
     if run.status is Status.BLOCKED:
         return wait(runs.save(tx, run, reason="resolved", detail={"until": until.isoformat()}), until)
     approvals.void(tx, run, "resolved", engine.actor)

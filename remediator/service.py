@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -96,13 +97,26 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         stack.push_async_callback(store.close)
         world = _world(config, clock, stack, lambda: engine.book.inventory)
         metrics = Metrics()
-        engine = _engine(config, clock, store, world, loaded, metrics)
+        engine = _engine(config, StoreClock(store, clock), store, world, loaded, metrics)
+        _require_same_time(store)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
         service = Service(config, engine, loops, metrics, _credentials(config))
-        for name, loop in _loops(service).items():
+        for name, loop in _loops(service, world).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
         yield service
+
+
+CLOCKS_APART = timedelta(seconds=30)
+"""Host and database may differ by so much. Leases and timers follow the database; people read the host's logs."""
+
+
+def _require_same_time(store: Store) -> None:
+    apart = abs(store.ahead.total_seconds())
+    if apart > CLOCKS_APART.total_seconds():
+        raise StoreUnavailable(
+            f"this host's clock and the database's are {apart:.0f} s apart; set both by NTP, then start again"
+        )
 
 
 @asynccontextmanager
@@ -239,7 +253,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
-def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
     channels = registry.make_channels(service.config.channels)
     fallback: Notifier = registry.make_fallback()
@@ -249,9 +263,13 @@ def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]
         "close episodes": loops.close_forever,
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
-        "step down": lambda: step_down_forever(engine, loops.poll),
+        "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
+
+
+def _reconciling(config: Config, world: World) -> Reconciling:
+    return Reconciling(world.alertmanagers, config.timing.reconcile, receiver=config.receiver)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

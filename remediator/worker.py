@@ -21,6 +21,7 @@ from remediator.run import Run
 from remediator.stores import NOTIFICATIONS, RUNS, Tx
 
 _LONG = 30.0
+_BREATH = timedelta(milliseconds=50)
 log: Any = structlog.get_logger("remediator.worker")
 
 
@@ -76,7 +77,7 @@ class Loops:
                 for run in claimed:
                     self._start(run)
                 if not claimed:
-                    await store.wakeups.wait(RUNS, await self._until_next())
+                    await store.wakeups.wait(RUNS, await self._until_next() if free > 0 else self.poll)
         finally:
             await self._drain()
 
@@ -85,7 +86,8 @@ class Loops:
         return await self.engine.store.write(lambda tx: runs.claim_due(tx, self.engine.replica, lease, limit, busy))
 
     async def _until_next(self) -> float:
-        due = await self.engine.store.read(runs.next_wake)
+        busy = tuple(self._busy)
+        due = await self.engine.store.read(lambda connection: runs.next_wake(connection, busy))
         if due is None:
             return self.poll
         return min(max((due - self.engine.clock.now()).total_seconds(), 0.005), self.poll)
@@ -142,8 +144,13 @@ class Loops:
                 self.engine.on_event("transition", run, {"from": before.value})
             if progress.waits:
                 if run.finished_at is None:
-                    await self.engine.store.write(lambda tx: runs.release(tx, run, progress.until, pokes))  # noqa: B023
+                    until = self._not_at_once(progress.until)
+                    await self.engine.store.write(lambda tx: runs.release(tx, run, until, pokes))  # noqa: B023
                 return
+
+    def _not_at_once(self, until: datetime | None) -> datetime | None:
+        """A verb that waits for what should be over already (a clock, another loop) must not turn in circles."""
+        return None if until is None else max(until, self.engine.clock.now() + _BREATH)
 
     async def _set_aside(self, run: Run) -> None:
         later = self.engine.clock.now() + timedelta(seconds=30)

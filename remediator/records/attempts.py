@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 
 from remediator.audit import Kind
 from remediator.records import runs
@@ -63,8 +63,11 @@ def conclude(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[s
 
 def of_run(connection: Connection, run_id: str) -> list[Attempt]:
     """All of a run, in order."""
-    rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.intent_at, table.c.id))
+    rows = connection.execute(_OF_RUN, {"run": run_id})
     return [_attempt(row) for row in rows]
+
+
+_OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table.c.intent_at, table.c.id)
 
 
 def in_flight(connection: Connection, run_id: str) -> Attempt | None:

@@ -62,13 +62,15 @@ def list_open(connection: Connection, limit: int = 1000) -> list[Episode]:
 
 def of_run(connection: Connection, run_id: str) -> list[Episode]:
     """The episodes that a run is for, first joined first."""
-    rows = connection.execute(
-        select(table)
-        .join(run_episodes, run_episodes.c.episode_id == table.c.id)
-        .where(run_episodes.c.run_id == run_id)
-        .order_by(run_episodes.c.joined_at, table.c.id)
-    )
-    return [_episode(row) for row in rows]
+    return [_episode(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
+
+
+_OF_RUN = (
+    select(table)
+    .join(run_episodes, run_episodes.c.episode_id == table.c.id)
+    .where(run_episodes.c.run_id == bindparam("run"))
+    .order_by(run_episodes.c.joined_at, table.c.id)
+)
 
 
 def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
@@ -84,12 +86,12 @@ def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> lis
 
 def next_closing(connection: Connection) -> datetime | None:
     """When the next quiet time ends."""
-    return connection.execute(
-        select(table.c.closes_at)
-        .where(table.c.status == EpisodeStatus.RESOLVED.value)
-        .order_by(table.c.closes_at)
-        .limit(1)
-    ).scalar()
+    return connection.execute(_NEXT_CLOSING).scalar()
+
+
+_NEXT_CLOSING = (
+    select(table.c.closes_at).where(table.c.status == EpisodeStatus.RESOLVED.value).order_by(table.c.closes_at).limit(1)
+)
 
 
 def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:

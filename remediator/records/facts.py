@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from remediator.stores import Tx
 from remediator.stores.schema import facts as table
@@ -29,8 +29,11 @@ class Fact:
 
 def get(connection: Connection, name: str) -> Fact | None:
     """The fact of this name."""
-    row = connection.execute(select(table.c.value, table.c.at).where(table.c.name == name)).first()
+    row = connection.execute(_GET, {"name": name}).first()
     return None if row is None else Fact(row.value, row.at)
+
+
+_GET = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
 
 
 def named(connection: Connection, prefix: str) -> dict[str, Fact]:

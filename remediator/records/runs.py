@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, Integer, Row, bindparam, case, insert, literal, select, tuple_, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
@@ -86,29 +88,37 @@ def claim_due(
         busy: runs that this process still works on, whatever became of their leases: when its clock jumps, it must not
             take them from itself.
     """
+    values = {"now": tx.now, "until": tx.now + lease, "owner": owner, "most": limit, "known": engine_version}
+    rows = tx.connection.execute(_claim(tx.connection.dialect.name), {**values, "busy": list(busy)})
+    return [_run(row) for row in rows]
+
+
+@cache
+def _claim(dialect: str) -> ReturningUpdate[Any]:
+    """The statement, built once: it is run at least every second."""
+    now = bindparam("now", type_=Instant)
     due = (
         select(table.c.id)
         .where(
-            table.c.wake_at <= tx.now,
-            (table.c.lease_until.is_(None)) | (table.c.lease_until < tx.now),
-            table.c.engine_version <= engine_version,
-            table.c.id.not_in(busy),
+            table.c.wake_at <= now,
+            (table.c.lease_until.is_(None)) | (table.c.lease_until < now),
+            table.c.engine_version <= bindparam("known"),
+            table.c.id.not_in(bindparam("busy", expanding=True)),
         )
         .order_by(table.c.wake_at)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .with_for_update(skip_locked=True)
     )
-    if tx.connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         chosen = due.scalar_subquery()
     else:  # evaluated once: a subquery with LIMIT and locks may be run again for each row
         chosen = select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id).scalar_subquery()
-    rows = tx.connection.execute(
+    return (
         update(table)
         .where(table.c.id.in_(chosen))
-        .values(lease_owner=owner, lease_until=tx.now + lease, fence=table.c.fence + 1)
+        .values(lease_owner=bindparam("owner"), lease_until=bindparam("until", type_=Instant), fence=table.c.fence + 1)
         .returning(table)
-    ).all()
-    return [_run(row) for row in rows]
+    )
 
 
 def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
@@ -297,10 +307,22 @@ def page(
     return [_run(row) for row in connection.execute(statement)]
 
 
-def next_wake(connection: Connection) -> datetime | None:
-    """When the next run is due that nobody works on."""
-    statement = select(table.c.wake_at).where(table.c.wake_at.is_not(None), table.c.lease_until.is_(None))
-    return connection.execute(statement.order_by(table.c.wake_at).limit(1)).scalar()
+def next_wake(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
+    """When the next run is due that nobody works on, and that this version may; without those of ``busy``."""
+    return connection.execute(_NEXT_WAKE, {"busy": list(busy)}).scalar()
+
+
+_NEXT_WAKE = (
+    select(table.c.wake_at)
+    .where(
+        table.c.wake_at.is_not(None),
+        table.c.lease_until.is_(None),
+        table.c.engine_version <= ENGINE_VERSION,
+        table.c.id.not_in(bindparam("busy", expanding=True)),
+    )
+    .order_by(table.c.wake_at)
+    .limit(1)
+)
 
 
 def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str | None = None) -> Draft:
@@ -319,4 +341,7 @@ def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str
 
 def holding(connection: Connection) -> list[Run]:
     """The runs that have their hand on a target."""
-    return [_run(row) for row in connection.execute(select(table).where(table.c.holds_target))]
+    return [_run(row) for row in connection.execute(_HOLDING)]
+
+
+_HOLDING = select(table).where(table.c.holds_target)
