@@ -42,7 +42,6 @@ from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
-from remediator.stepdown import step_down_forever
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
 from remediator.watch import Flood, Watching, watch_forever

@@ -171,7 +171,7 @@ def remediator(settings: Settings) -> dict[str, Any]:
             "cooldown": "1s",
             "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},
             "breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
-            "dependency": {"settle": "3s"},  # faults of Redis and of the app are shown one after the other
+            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
         },
     }
 
