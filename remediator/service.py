@@ -38,11 +38,12 @@ from remediator.metrics import Metrics
 from remediator.notifiers import Notifier
 from remediator.playbook import Off
 from remediator.receive import Credentials
+from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
-from remediator.stores import Store, Tx
+from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise

@@ -1,0 +1,124 @@
+"""Does the proof prove anything? Each promise is broken on purpose in a copy, and has to be found out.
+
+``python -m tests.mutants`` prints which mutant was caught by what, and fails if one was not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.remediator import ROOT
+
+SIMULATION = ("-m", "remediator.simulate", "1..150")
+CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_contract.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect: a text in a file, and what it becomes."""
+
+    promise: int
+    name: str
+    file: str
+    text: str
+    becomes: str
+    by: tuple[str, ...] = SIMULATION
+
+
+MUTANTS = (
+    Mutant(1, "answer before the commit", "receive.py", "await store.accept(", "_ = store.accept("),
+    Mutant(
+        1, "the gate answers before the commit", "stores/gate.py",
+        "        await self._submit(Job(source=source, body=body))", "        self._submit(Job(source=source, body=body))",
+        CONTRACT,
+    ),
+    Mutant(
+        1, "a long notification is taken as a whole, folded in part", "intake.py",
+        "            notifications.take_part(tx, received, received.taken_alerts + room)\n            break\n",
+        "            pass\n",
+    ),
+    Mutant(
+        1, "one entry that cannot be recorded takes its neighbours along", "stores/group.py",
+        "        raise Spoiled from error", "        raise", CONTRACT,
+    ),
+    Mutant(2, "no unique index on incidents", "stores/indexes.py",
+           '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
+    Mutant(2, "every firing makes a run", "intake.py", "existing.get((name, target)) or _create(", "_create("),
+    Mutant(2, "an incident ends with its run", "pipeline.py",
+           "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
+    Mutant(2, "an incident never ends", "records/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
+    Mutant(3, "no intent is written", "act.py", "        attempts.intend(tx, held, attempt, engine.actor)\n", ""),
+    Mutant(3, "an attempt of unknown outcome is passed over", "act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
+    Mutant(3, "what cannot be told counts as not done", "act.py", "if seen.happened is Happened.CANNOT_TELL and not step.idempotent:", "if False:"),
+    Mutant(3, "no answer counts as failed", "act.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
+    Mutant(4, "no fence", "records/runs.py",
+           "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
+           "held = (table.c.id == run.id,)"),
+    Mutant(4, "the fence does not rise", "records/runs.py", "fence=table.c.fence + 1", "fence=table.c.fence"),
+    Mutant(4, "leases are not looked at", "records/runs.py",
+           "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
+    Mutant(4, "a call begins however long the process was paused", "engine.py",
+           "return asyncio.get_running_loop().time() - begun >", "return False and asyncio.get_running_loop().time() - begun >"),
+    Mutant(4, "no unique index on hands", "stores/indexes.py",
+           '"uq_runs_hand_on_target", runs.c.target, unique=True', '"uq_runs_hand_on_target", runs.c.target', CONTRACT),
+    Mutant(4, "a target is let go of although a call may still land", "records/runs.py",
+           "run.holds_target and _unclear(tx.connection, run.id)", "False"),
+    Mutant(4, "a target is never let go of", "records/runs.py",
+           "run.holds_target and _unclear(tx.connection, run.id)", "run.holds_target"),
+    Mutant(7, "success without looking", "verify.py",
+           "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
+    Mutant(9, "a transition without its entry", "records/runs.py",
+           "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
+    Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &"),
+    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until"),
+)  # fmt: skip
+
+
+def caught(mutant: Mutant) -> tuple[bool, str]:
+    """Whether something failed, and what it said."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for name in ("remediator", "tests", "pyproject.toml"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        place = copy / "remediator" / mutant.file
+        text = place.read_text()
+        assert text.count(mutant.text) == 1, f"{mutant.name}: {mutant.file} has it {text.count(mutant.text)} times"
+        place.write_text(text.replace(mutant.text, mutant.becomes))
+        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, *mutant.by], cwd=copy, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        said = [line for line in done.stdout.splitlines() if line.startswith(("seed ", "FAILED", "E  "))]
+        return done.returncode == 1 and bool(said), said[-1] if said else (done.stdout + done.stderr)[-200:]
+
+
+def main(wanted: str) -> int:
+    """All of them whose name holds ``wanted``."""
+    escaped = []
+    for mutant in MUTANTS:
+        if wanted not in mutant.name:
+            continue
+        begun = time.monotonic()
+        found, how = caught(mutant)
+        by = "simulation" if mutant.by is SIMULATION else mutant.by[-1]
+        print(f"{'caught ' if found else 'ESCAPED'} {mutant.promise}  {mutant.name}: {by}, {time.monotonic() - begun:.0f} s")
+        print(f"            {how[:160]}", flush=True)
+        if not found:
+            escaped.append(mutant.name)
+    print(f"{len(escaped)} escaped: {escaped}" if escaped else "all were caught")
+    return bool(escaped)
+
+
+if __name__ == "__main__":
+    sys.exit(main(" ".join(sys.argv[1:])))

@@ -1,0 +1,122 @@
+"""The crash matrix: a real process is killed before and after every commit and call; then the target's log is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises.house import House
+from tests.servers import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(180)]
+
+PLACES = (
+    "notification",
+    "episode.opened",
+    "run.matched",
+    "run.transition/planned",
+    "run.transition/running",
+    "action.intended",
+    "call",
+    "action.outcome/ok",
+    "run.transition/succeeded",
+)
+
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture
+def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
+    """Make a house, started; it is torn down at the end."""
+    made: list[House] = []
+
+    def make(**arguments: Any) -> House:
+        made.append(House(tmp_path, **arguments))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.stop()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_killed_anywhere_the_target_is_restarted_once(
+    make_house: MakeHouse, kind: str, place: str, moment: str, request: pytest.FixtureRequest
+) -> None:
+    """kill -9 at this place, then a new process: one run, one restart by the target's own log, and proof."""
+    house = make_house(store="sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url"))
+    first = house.replica(f"kill@{moment}:{place}")
+    first.start()
+    acknowledged = first.tell("target-0")
+    until(lambda: first.ended, f"killed {moment} {place}")
+    assert house.starts("target-0") == (1 if place != "call" or moment == "before" else 2) or place in (
+        "action.outcome/ok",
+        "run.transition/succeeded",
+    )
+
+    second = first if kind == "sqlite" else house.replica()
+    second.kill()
+    second.crash_at = ""
+    second.start()
+    if acknowledged and place != "notification":
+        run = second.wait_for("succeeded", 60)  # nothing is sent again: what was acknowledged is there
+    assert second.tell("target-0", tries=20)
+    run = second.wait_for("succeeded", 60)
+
+    assert house.starts("target-0") == 2
+    assert len(second.runs()) == 1
+    assert run["status"] == "succeeded"
+    if kind == "sqlite":
+        second.verified()
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_was_acknowledged_before_a_kill_is_there_after_it(make_house: MakeHouse, moment: str) -> None:
+    """Killed at the commit of the 20th notification: every body that got its 2xx is in the inbox."""
+    house = make_house()
+    replica = house.replica(f"kill@{moment}:notification#20")
+    replica.start()
+    bodies = [replica.notification("firing", alertname="Other", n=str(number)) for number in range(30)]
+    acknowledged = []
+    for body in bodies:
+        try:
+            if replica.post(body)[0] == 200:
+                acknowledged.append(body)
+        except OSError:
+            break
+    until(lambda: replica.ended, "killed")
+
+    assert len(acknowledged) == 19
+    assert set(replica.inbox()) >= set(acknowledged)
+
+
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("place", ["after:action.intended", "before:call", "after:call"])
+def test_a_replica_that_was_paused_past_its_lease_does_nothing_more(
+    make_house: MakeHouse, postgres_url: str, place: str
+) -> None:
+    """SIGSTOP between intent and outcome: another replica takes over; woken up, the first changes nothing."""
+    house = make_house(store=postgres_url)
+    first = house.replica(f"stop@{place}")
+    first.start()
+    assert first.tell("target-0")
+    until(lambda: first.stopped, "it stands still")
+    second = house.replica()
+    second.start()
+
+    run = second.wait_for("succeeded", 60)
+    first.resume()
+    until(lambda: first.ready(), "the first answers again")
+    until(lambda: second.get(f"/api/v1/runs/{run['id']}") is not None, "still there")
+    again = house.replica()
+    again.start()  # time enough for the first to do what it would
+
+    assert house.starts("target-0") == 2
+    assert [item["status"] for item in second.runs()] == ["succeeded"]
