@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev demo up down status test lint format lock bench clean
+.PHONY: help setup setup-dev simulate mutants demo up down status test lint format lock bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,12 @@ lint: setup-dev ## Style, types, layers
 test: setup-dev lint ## All tests that need neither privilege nor hours
 	@$(PYTHON) -m deploy.local.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile
+
+simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
+	@$(PYTHON) -m remediator.simulate $(SEEDS) --jobs 2
+
+mutants: setup-dev ## Break each promise in a copy of the code and see that a test notices
+	@$(PYTHON) -m tests.mutants
 
 format: setup-dev ## Put the code into its format
 	@$(VENV)/bin/ruff check --fix .

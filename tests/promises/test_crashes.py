@@ -1,4 +1,4 @@
-"""The crash matrix: a real process is killed before and after every commit and call; then the target's log is counted."""
+"""The crash matrix: a real process is killed before and after every commit and call; then the log is counted."""
 
 from __future__ import annotations
 
