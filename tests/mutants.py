@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a mutant is a line
 """Does the proof prove anything? Each promise is broken on purpose in a copy, and has to be found out.
 
 ``python -m tests.mutants`` prints which mutant was caught by what, and fails if one was not.
@@ -97,7 +98,13 @@ def caught(mutant: Mutant) -> tuple[bool, str]:
         place.write_text(text.replace(mutant.text, mutant.becomes))
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [sys.executable, *mutant.by], cwd=copy, env=environment, capture_output=True, text=True, timeout=600, check=False
+            [sys.executable, *mutant.by],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         said = [line for line in done.stdout.splitlines() if line.startswith(("seed ", "FAILED", "E  "))]
         return done.returncode == 1 and bool(said), said[-1] if said else (done.stdout + done.stderr)[-200:]
@@ -112,7 +119,9 @@ def main(wanted: str) -> int:
         begun = time.monotonic()
         found, how = caught(mutant)
         by = "simulation" if mutant.by is SIMULATION else mutant.by[-1]
-        print(f"{'caught ' if found else 'ESCAPED'} {mutant.promise}  {mutant.name}: {by}, {time.monotonic() - begun:.0f} s")
+        print(
+            f"{'caught ' if found else 'ESCAPED'} {mutant.promise}  {mutant.name}: {by}, {time.monotonic() - begun:.0f} s"
+        )
         print(f"            {how[:160]}", flush=True)
         if not found:
             escaped.append(mutant.name)

@@ -135,11 +135,10 @@ class Judge:
         return bool(rows) and rows[0][0] == other.fence and rows[0][1] is not None and rows[0][1] >= self._now
 
     def _not_again(self, call: Call, where: str) -> None:
-        if call.kind != "kick":
-            return
-        earlier = [other for other in self._world.calls if (other.run, other.step) == (call.run, call.step)]
-        if any(not other.answered for other in earlier):
-            self._say(3, f"{where} again, though what became of the first is unknown")
+        """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
+        for other in self._world.calls:
+            if (other.target, other.kind, other.answered) == (call.target, "kick", False):
+                self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
 
     def at_the_end(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
         """After a long calm: everything is accounted for, and nothing is stuck."""
