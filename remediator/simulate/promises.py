@@ -194,6 +194,15 @@ class Judge:
             if bool(row.holds_target) != bool(unclear):
                 held = "holds" if row.holds_target else "let go of"
                 self._say(4, f"{run} is over and {held} {row.target}; outcomes unknown: {len(unclear)}")
+            came_back = self._rows(
+                "SELECT 1 FROM run_episodes j JOIN audit a ON a.episode_id = j.episode_id "
+                "WHERE j.run_id = ? AND a.kind = 'episode.continued' AND a.at > (SELECT finished_at FROM runs WHERE id = ?)",
+                run,
+                run,
+            )
+            told = self._rows("SELECT 1 FROM messages WHERE run_id = ? AND kind = 'escalation'", run)
+            if row.status == "succeeded" and came_back and not told:
+                self._say(12, f"the alert of {run} came back after its success, and nobody was told")
             if row.status == "succeeded" and not self._rows(
                 "SELECT 1 FROM evidence WHERE run_id = ? AND phase = 'verify' AND status = 'ok'", run
             ):
