@@ -53,6 +53,10 @@ class Timing(Strict):
     lease: Duration = Field(default=timedelta(seconds=60), description="A replica's claim on a run.")
     recheck: Duration = Field(default=timedelta(seconds=15), description="How often a blocked run is judged again.")
     deadline: Duration = Field(default=timedelta(hours=1), description="Longest time from leave to act to the end.")
+    patience: Duration = Field(
+        default=timedelta(minutes=15), description="An alert that fires so long after a success was not healed."
+    )
+    keep: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
     reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
 
 

@@ -38,6 +38,8 @@ class Pace:
     """How often a verification looks again."""
     probe: timedelta = timedelta(seconds=10)
     """Longest time for one check, one diagnosis, one planning call, one guard."""
+    patience: timedelta = timedelta(minutes=15)
+    """An alert that still fires so long after its run succeeded was not healed."""
     deadline: timedelta = timedelta(hours=1)
     """Longest time from first being allowed to act until the end."""
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from remediator import episode as episode_rules
 from remediator import parameters
+from remediator.aftermath import came_back
 from remediator.alert import Alert, Notification, identity, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
@@ -210,6 +211,7 @@ def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> N
         runs.join(tx, run.id, alerts)
         if run.id in {found.id for found in existing.values()}:
             runs.poke(tx, [run.id])
+            came_back(tx, engine, run)
 
 
 def _create(tx: Tx, engine: Engine, playbook: Playbook, target: str) -> Run:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from remediator.act import act, observe
 from remediator.actions import RUN
+from remediator.aftermath import watch_on
 from remediator.approve import await_approval
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guard import guard_plan
@@ -124,6 +125,8 @@ def finish(tx: Tx, engine: Engine, run: Run) -> None:
         plan = run.plan or {}
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
         messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
+    if run.status is Status.SUCCEEDED:
+        watch_on(tx, engine, run, engine.pace.patience)
     learn(tx, engine, run)
     runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):

@@ -11,7 +11,7 @@ from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
 from remediator.engine import Engine, Progress, onward
-from remediator.errors import Refused, RemediatorError, TargetError
+from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.inventory import Service
 from remediator.looking import observe
 from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
@@ -133,6 +133,9 @@ async def resolve(engine: Engine, action: Action, service: Service, model: Any) 
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             return await action.plan(service, model)
+    except TimeoutError:
+        within = engine.pace.probe.total_seconds()
+        raise TimedOut(f"{action.name}: {service.name} gave no answer within {within:g} s") from None
     except (TargetError, Refused) as error:
         return PlannedCall(text=f"{action.name} is not possible now: {error}", impossible=str(error))
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import sqlalchemy
@@ -39,17 +39,21 @@ from remediator.notifiers import Notifier
 from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.records import playbooks, runs, waiting
+from remediator.records import playbooks, replicas, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
+from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_near
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World
 
 log: Any = structlog.get_logger("remediator")
+
+
+Role = Literal["all", "receive", "work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Service:
     loops: Loops
     metrics: Metrics
     credentials: Credentials
+    role: Role = "all"
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
@@ -87,8 +92,14 @@ def store_url(config: Config) -> str:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[Service]:
-    """A service with its loops, for as long as the context lasts."""
+async def running(config: Config, clock: Clock | None = None, role: Role = "all") -> AsyncIterator[Service]:
+    """A service with its loops, for as long as the context lasts.
+
+    Args:
+        role: ``receive`` only acknowledges notifications, ``work`` only does what follows from them.
+    """
+    if config.store == "sqlite" and role != "all":
+        raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -99,9 +110,10 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         metrics = Metrics()
         engine = _engine(config, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
+        require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
-        service = Service(config, engine, loops, metrics, _credentials(config))
+        service = Service(config, engine, loops, metrics, _credentials(config), role)
         for name, loop in _loops(service, world).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
         yield service
@@ -151,7 +163,7 @@ def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Lo
         guards=guards_on(config, registry.make_guards(world)),
         guard_defaults=guard_defaults(config),
         platforms=world.platforms,
-        pace=Pace(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline),
+        pace=Pace(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
         on_event=_reporter(metrics),
     )
 
@@ -257,11 +269,17 @@ def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[A
     loops, engine, config = service.loops, service.engine, service.config
     channels = registry.make_channels(service.config.channels)
     fallback: Notifier = registry.make_fallback()
-    return {
+    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
+    always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "upkeep": lambda: keep_up_forever(engine, upkeep),
+        "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
+    }
+    if service.role == "receive":
+        return always
+    return always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
-        "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),

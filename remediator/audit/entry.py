@@ -31,6 +31,8 @@ class Kind(StrEnum):
     RUN_PLANNED = "run.planned"
     RUN_TRANSITION = "run.transition"
     RUN_FENCED = "run.fenced"
+    RUN_INEFFECTIVE = "run.ineffective"
+    RUN_RELEASED = "run.released"
     GUARD_VERDICT = "guard.verdict"
     BREAKER_TRIPPED = "breaker.tripped"
     BREAKER_RESET = "breaker.reset"

@@ -15,12 +15,14 @@ from remediator.errors import ClientError, InputError, RemediatorError
 
 COMMANDS = {
     "audit": "The audit log: verify, tail, search, export, prove.",
+    "backup": "A copy of the store, taken while it is in use.",
     "explain": "What would be done for an alert, and why not.",
     "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
     "migrate": "Bring the database to this version's schema.",
     "pause": "The stop button: start no action any more.",
     "promote": "Let a playbook do more, or less, by itself.",
     "report": "What the records show.",
+    "restore": "Put a backup of the store in place.",
     "resume": "Release the stop button.",
     "runs": "What is being done and was done.",
     "schema": "JSON Schema of playbooks, inventory and settings, for editors.",

@@ -19,13 +19,20 @@ from remediator.cli.options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
-from remediator.service import running
+from remediator.service import Role, running
 from remediator.web.routes import application
 
 
 @click.command("serve")
 @config_option
-def command(config_path: Path) -> None:
+@click.option(
+    "--role",
+    type=click.Choice(["all", "receive", "work"]),
+    default="all",
+    show_default=True,
+    help="Acknowledge notifications only, or only do what follows from them (PostgreSQL).",
+)
+def command(config_path: Path, role: Role) -> None:
     """Run the service until it is told to stop (SIGTERM, Ctrl-C).
 
     \b
@@ -34,7 +41,7 @@ def command(config_path: Path) -> None:
     """
     config = load_config(config_path, Config)
     set_up_logging(config.log)
-    asyncio.run(_serve(config))
+    asyncio.run(_serve(config, role))
 
 
 class _Server(uvicorn.Server):
@@ -50,11 +57,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, role: Role) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
         raise ConfigurationError(f"listen: {config.listen!r} is not address:port")
-    async with running(config) as service:
+    async with running(config, role=role) as service:
         server = _Server(
             uvicorn.Config(
                 application(service),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from remediator.records import turns
 from remediator.stores import NOTIFICATIONS, Tx
@@ -55,6 +55,13 @@ def take(tx: Tx, received: Sequence[Received]) -> None:
 def take_part(tx: Tx, received: Received, alerts: int) -> None:
     """So many alerts of a long one are folded now; the rest waits for its turn."""
     tx.connection.execute(update(table).where(table.c.id == received.id).values(taken_alerts=alerts))
+
+
+def prune(tx: Tx, before: datetime, limit: int = 500) -> int:
+    """Forget taken ones from before then, a bounded number; returns how many."""
+    old = select(table.c.id).where(table.c.received_at < before, table.c.taken_at.is_not(None))
+    chosen = old.order_by(table.c.received_at).limit(limit)
+    return tx.connection.execute(delete(table).where(table.c.id.in_(chosen.scalar_subquery()))).rowcount
 
 
 def waiting_count(connection: Connection) -> int:

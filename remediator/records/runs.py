@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, bindparam, case, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, Integer, Row, bindparam, case, exists, func, insert, literal, select, tuple_, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
 from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
-from remediator.stores.schema import Instant, attempts, run_episodes
+from remediator.stores.schema import Instant, attempts, audit, episodes, run_episodes
 from remediator.stores.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -55,11 +55,11 @@ def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, 
     return run
 
 
-def join(tx: Tx, run_id: str, episodes: Collection[Episode]) -> None:
+def join(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
     """Say that a run is for these episodes too; those that it has already are left alone."""
     known = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
     have = set(tx.connection.execute(known).scalars())
-    rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in episodes if item.id not in have]
+    rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in joining if item.id not in have]
     if rows:
         tx.connection.execute(insert(run_episodes), rows)
 
@@ -267,9 +267,52 @@ def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
     tx.connection.execute(update(table).where(table.c.id.in_(list(run_ids))).values(incident_open=False))
 
 
-def release_target(tx: Tx, run_id: str) -> None:
-    """A person says that nothing of this run is still acting on its target."""
-    tx.connection.execute(update(table).where(table.c.id == run_id).values(holds_target=False))
+def close_forgotten_incidents(tx: Tx, limit: int = 100) -> int:
+    """The net under :func:`close_incident`: runs that are over, as are all their alerts. Returns how many."""
+    living = exists().where(
+        run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
+    )
+    over = select(table.c.id).where(table.c.incident_open, table.c.finished_at.is_not(None), ~living).limit(limit)
+    ids = list(tx.connection.execute(over).scalars())
+    if ids:
+        close_incident(tx, ids)
+    return len(ids)
+
+
+def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
+    """A person says that nothing of this run is still acting on its target. False if it is not over, or holds none."""
+    row = tx.connection.execute(
+        update(table)
+        .where(table.c.id == run_id, table.c.holds_target, table.c.finished_at.is_not(None))
+        .values(holds_target=False)
+        .returning(table)
+    ).first()
+    if row is not None:
+        tx.audit(draft(Kind.RUN_RELEASED, _run(row), who, {"target": row.target}, reason))
+    return row is not None
+
+
+def mark_ineffective(tx: Tx, run_id: str) -> bool:
+    """Note that a success was none, once: False if that was noted before."""
+    row = tx.connection.execute(select(table.c.detail).where(table.c.id == run_id).with_for_update()).one()
+    if row.detail.get("ineffective"):
+        return False
+    tx.connection.execute(update(table).where(table.c.id == run_id).values(detail={**row.detail, "ineffective": True}))
+    return True
+
+
+def stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
+    """Open runs that have been due since before then and were not taken, or that change their state by themselves and
+    have not for so long."""
+    late = table.c.wake_at < since
+    moved = (
+        select(func.max(audit.c.at))
+        .where(audit.c.run_id == table.c.id, audit.c.kind.in_((Kind.RUN_TRANSITION.value, Kind.RUN_MATCHED.value)))
+        .scalar_subquery()
+    )
+    moving = table.c.status.in_([Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.value])
+    statement = select(table).where(table.c.finished_at.is_(None), late | (moving & (moved < since))).limit(limit)
+    return [_run(row) for row in connection.execute(statement)]
 
 
 def holder(connection: Connection, target: str, other_than: str) -> str | None:

@@ -135,11 +135,10 @@ class Judge:
         return bool(rows) and rows[0][0] == other.fence and rows[0][1] is not None and rows[0][1] >= self._now
 
     def _not_again(self, call: Call, where: str) -> None:
-        if call.kind != "kick":
-            return
-        earlier = [other for other in self._world.calls if (other.run, other.step) == (call.run, call.step)]
-        if any(not other.answered for other in earlier):
-            self._say(3, f"{where} again, though what became of the first is unknown")
+        """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
+        for other in self._world.calls:
+            if (other.target, other.kind, other.answered) == (call.target, "kick", False):
+                self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
 
     def at_the_end(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
         """After a long calm: everything is accounted for, and nothing is stuck."""
@@ -195,6 +194,15 @@ class Judge:
             if bool(row.holds_target) != bool(unclear):
                 held = "holds" if row.holds_target else "let go of"
                 self._say(4, f"{run} is over and {held} {row.target}; outcomes unknown: {len(unclear)}")
+            came_back = self._rows(
+                "SELECT 1 FROM run_episodes j JOIN audit a ON a.episode_id = j.episode_id "
+                "WHERE j.run_id = ? AND a.kind = 'episode.continued' AND a.at > (SELECT finished_at FROM runs WHERE id = ?)",
+                run,
+                run,
+            )
+            told = self._rows("SELECT 1 FROM messages WHERE run_id = ? AND kind = 'escalation'", run)
+            if row.status == "succeeded" and came_back and not told:
+                self._say(12, f"the alert of {run} came back after its success, and nobody was told")
             if row.status == "succeeded" and not self._rows(
                 "SELECT 1 FROM evidence WHERE run_id = ? AND phase = 'verify' AND status = 'ok'", run
             ):

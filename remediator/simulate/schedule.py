@@ -34,6 +34,7 @@ from remediator.simulate.promises import Broken, Judge
 from remediator.simulate.store import Database, SimStore, StoreFaults, clock_of
 from remediator.simulate.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
 from remediator.stores import StoreClock
+from remediator.upkeep import Upkeep, keep_up_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World as Clients
 
@@ -48,6 +49,7 @@ PACE = Pace(
     recheck=timedelta(seconds=5),
     look=timedelta(seconds=2),
     probe=timedelta(seconds=3),
+    patience=timedelta(seconds=30),
     deadline=timedelta(seconds=120),
 )
 INTAKE = IntakeSettings(quiet=timedelta(seconds=20), chunk=3)
@@ -268,6 +270,7 @@ class Schedule:
             supervise("take in", loops.take_in_forever, asyncio.sleep),
             supervise("advance", loops.advance_forever, asyncio.sleep),
             supervise("close", loops.close_forever, asyncio.sleep),
+            supervise("upkeep", lambda: keep_up_forever(engine, Upkeep(every=timedelta(seconds=60))), asyncio.sleep),
             supervise("reconcile", lambda: reconcile_forever(engine, INTAKE, peers), asyncio.sleep),
         )
 

@@ -42,6 +42,8 @@ class StoreFaults:
     """…it is done, and nobody hears of it."""
     crash: float = 0.0
     """…the host dies, before or after the commit."""
+    stall: float = 0.0
+    """…the host is paused right after the commit, for longer than leases last."""
     slow: float = 0.0
     """…it takes seconds."""
     deaf: float = 0.0
@@ -144,6 +146,7 @@ class SimStore(Store):
         finally:
             if crashes:
                 await self._die()
+        await self._stall()
         await self._travel()
         if self._chance.random() < self._faults.lost:
             raise StoreUnavailable("simulated: done, but the answer was lost")
@@ -179,6 +182,13 @@ class SimStore(Store):
         await asyncio.sleep(0)
         if self._chance.random() < self._faults.slow:
             await asyncio.sleep(self._chance.choice((0.05, 0.5, 3.0, 8.0)))
+
+    async def _stall(self) -> None:
+        if self._host is not None and self._chance.random() < self._faults.stall:
+            self._host.paused = True
+            loop = self._database.loop
+            loop.call_later(self._chance.uniform(5.0, 40.0), loop.resume, self._host, context=Context())
+            await asyncio.sleep(0)
 
     async def _die(self) -> None:
         if self._host is not None:

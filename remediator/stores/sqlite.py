@@ -7,8 +7,9 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -170,6 +171,20 @@ def _take_lock(path: Path) -> IO[str]:
     handle.write(str(os.getpid()))
     handle.flush()
     return handle
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every remediator away from a database file that is to be replaced.
+
+    Raises:
+        StoreUnavailable: one has it.
+    """
+    handle = _take_lock(path)
+    try:
+        yield
+    finally:
+        handle.close()
 
 
 def _file_system(folder: Path) -> str:

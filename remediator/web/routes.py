@@ -14,11 +14,11 @@ def application(service: Service) -> Starlette:
     alerts = webhook.Webhook(
         service.engine.store, service.credentials, service.config.webhook.max_body, service.metrics
     )
+    # both spellings, never a redirect: Alertmanager would follow it with a GET
+    door = [Route(path, alerts, methods=["POST"]) for path in ("/api/v1/alerts", "/api/v1/alerts/")]
     app = Starlette(
         routes=[
-            # both spellings, never a redirect: Alertmanager would follow it with a GET
-            Route("/api/v1/alerts", alerts, methods=["POST"]),
-            Route("/api/v1/alerts/", alerts, methods=["POST"]),
+            *(door if service.role != "work" else ()),
             Route("/api/v1/runs", runs.listing(service)),
             Route("/api/v1/runs/{run_id}", runs.one(service)),
             Route("/livez", health.live),

@@ -1,0 +1,50 @@
+"""After a success: an alert that goes on firing, or comes back, was not healed. People are told; silence would lie."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from remediator.audit import Kind
+from remediator.engine import Engine
+from remediator.records import episodes, messages, runs, timers
+from remediator.records.timers import Timer
+from remediator.run import EpisodeStatus, Run, Status
+from remediator.stores import Tx
+
+
+def watch_on(tx: Tx, engine: Engine, run: Run, patience: timedelta) -> None:
+    """Look later whether the alerts of a run that succeeded are over."""
+    timers.set_look(tx, engine.ids, run, patience)
+
+
+def came_back(tx: Tx, engine: Engine, run: Run) -> None:
+    """An alert of this run's incident fires again, after the run has ended."""
+    if run.status is Status.SUCCEEDED:
+        _tell(tx, engine, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
+
+
+async def look_after(engine: Engine) -> int:
+    """Look at the successes whose time has come; returns how many."""
+    waiting = await engine.store.read(lambda connection: timers.due_looks(connection, engine.clock.now()))
+    for timer in waiting:
+        await engine.store.write(lambda tx, item=timer: _look(tx, engine, item))  # type: ignore[misc]
+    return len(waiting)
+
+
+def _look(tx: Tx, engine: Engine, timer: Timer) -> None:
+    run = runs.get(tx.connection, timer.run_id)
+    if not timers.looked(tx, timer) or run is None:
+        return
+    firing = [one for one in episodes.of_run(tx.connection, run.id) if one.status is EpisodeStatus.FIRING]
+    if firing:
+        names = ", ".join(sorted({one.alertname for one in firing}))
+        _tell(tx, engine, run, "still_firing", f"it was proved well, and {names} still fires")
+
+
+def _tell(tx: Tx, engine: Engine, run: Run, reason: str, text: str) -> None:
+    """Once for each incident."""
+    if not runs.mark_ineffective(tx, run.id):
+        return
+    tx.audit(runs.draft(Kind.RUN_INEFFECTIVE, run, engine.actor, {"text": text}, reason))
+    content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
+    messages.tell(tx, engine.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))

@@ -1,0 +1,50 @@
+"""``remediator restore``: put a backup of the store in place."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from remediator.audit import Draft, Kind
+from remediator.cli.options import config_option
+from remediator.clock import SystemClock
+from remediator.config import Config
+from remediator.errors import ConfigurationError
+from remediator.loader import load_config
+from remediator.stores.backup import put_back
+from remediator.stores.sqlite import SqliteStore, locked
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--who", required=True, help="Who restores it, for the audit log.")
+@config_option
+def command(file: Path, who: str, config_path: Path) -> None:
+    """Replace the SQLite store by the backup FILE. The service must not run; what was there is kept beside it.
+
+    What happened after the backup is forgotten: budgets and cooldowns too. Look at the targets before you start again.
+
+    \b
+    Example:
+      remediator restore /var/backups/remediator-2026-03-04.db --who ann
+    """
+    config = load_config(config_path, Config)
+    if config.store != "sqlite":
+        raise ConfigurationError("store: PostgreSQL is restored by its own tools: pg_restore --clean --dbname=URL FILE")
+    config.state.mkdir(parents=True, exist_ok=True)
+    database = config.state / "remediator.db"
+    with locked(database):
+        aside = put_back(file, database)
+    asyncio.run(_record(database, file, who))
+    click.echo(f"{database}: restored from {file}" + (f"; what was there is {aside}" if aside else ""))
+
+
+async def _record(database: Path, file: Path, who: str) -> None:
+    store = SqliteStore(database, SystemClock())
+    try:
+        data = {"command": "restore", "file": file.name}
+        await store.write(lambda tx: tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=f"user:{who}", data=data)))
+    finally:
+        await store.close()

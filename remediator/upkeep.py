@@ -1,0 +1,86 @@
+"""Housekeeping of a replica: it says that it lives, looks for runs that are stuck, and clears away what is old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from remediator import __version__
+from remediator.aftermath import look_after
+from remediator.engine import Engine
+from remediator.errors import StoreUnavailable
+from remediator.records import facts, messages, notifications, replicas, runs
+from remediator.run import ENGINE_VERSION, Run
+from remediator.stores import Tx
+
+log: Any = structlog.get_logger("remediator.upkeep")
+
+ALIVE = timedelta(seconds=60)
+"""A replica that was not heard of for so long is gone."""
+STUCK = timedelta(minutes=10)
+"""Longest time that a run may be due, or in a state that moves by itself, without moving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What is kept, and who is told."""
+
+    role: str = "all"
+    every: timedelta = timedelta(seconds=15)
+    keep: timedelta = timedelta(days=30)
+    """How long notifications are kept after they were taken in."""
+    channels: tuple[str, ...] = ()
+
+
+async def keep_up_forever(engine: Engine, settings: Upkeep) -> None:
+    """Every so often."""
+    while True:
+        await keep_up(engine, settings)
+        await engine.clock.sleep(settings.every.total_seconds())
+
+
+async def keep_up(engine: Engine, settings: Upkeep) -> None:
+    """Once."""
+    await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
+    await look_after(engine)
+    stuck = await engine.store.read(lambda connection: runs.stuck(connection, engine.clock.now() - STUCK))
+    for run in stuck:
+        await engine.store.write(lambda tx, item=run: _stuck(tx, engine, settings, item))  # type: ignore[misc]
+    await engine.store.write(lambda tx: _clear(tx, settings))
+
+
+def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
+    """Said once for each state that it is stuck in."""
+    name = f"stuck:{run.id}"
+    said = facts.get(tx.connection, name)
+    if said is not None and said.value == run.status.value:
+        return
+    facts.put(tx, name, run.status.value)
+    known = run.engine_version <= ENGINE_VERSION
+    why = "look into the logs" if known else f"it needs engine {run.engine_version}: start the newer version"
+    text = f"run {run.id} of {run.playbook} on {run.target} does not move from {run.status}; {why}"
+    log.error("a run is stuck", run=run.id, status=run.status.value, engine=run.engine_version)
+    channels = tuple((run.plan or {}).get("escalate_to", ())) or settings.channels
+    messages.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
+
+
+def _clear(tx: Tx, settings: Upkeep) -> None:
+    notifications.prune(tx, tx.now - settings.keep)
+    runs.close_forgotten_incidents(tx)
+
+
+def require_near(others: list[replicas.Replica]) -> None:
+    """Replicas on one store may be one engine version apart: so much is an upgrade, more is a mistake.
+
+    Raises:
+        StoreUnavailable: a living one is further away.
+    """
+    for other in others:
+        if abs(other.engine_version - ENGINE_VERSION) > 1:
+            raise StoreUnavailable(
+                f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
+                f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
+            )
