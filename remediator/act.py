@@ -18,12 +18,13 @@ from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.planning import make_plan, resolve
-from remediator.records import approvals, attempts, episodes, evidence, runs
+from remediator.records import approvals, attempts, episodes, evidence, runs, timers
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
 from remediator.run import Run, Status
 from remediator.steps import follow, to_verifying
 from remediator.stores import Tx
+from remediator.undo import put_back
 
 
 class _Held(RemediatorError):
@@ -42,6 +43,7 @@ def _busy(target: str, other: str) -> Judgement:
 async def act(engine: Engine, run: Run) -> Progress:
     """From ``running``: do the step at the cursor, or decide that there is none to do."""
     tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = [attempt for attempt in tried if not attempt.undoing]  # those are seen to by whoever puts back
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
         return await _unknown(engine, run, lost, "the process that began it is gone")
@@ -328,9 +330,18 @@ def _conclude(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Atte
     if result.summary is _NOT_BEGUN:
         written["happened"] = Happened.NO.value
     attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
+    if result.outcome is Outcome.OK:
+        _temporary(tx, engine, after, step)
     if result.outcome is Outcome.OK and step.on_success == "verify":
         return onward(to_verifying(tx, engine, after, step.id))
     return onward(after)
+
+
+def _temporary(tx: Tx, engine: Engine, run: Run, step: PlannedStep) -> None:
+    """What is to last for a while only gets its timer in the same transaction as its outcome."""
+    after = None if step.undo is None else step.undo.get("after")
+    if after is not None:
+        timers.set_undo(tx, engine.ids, run, step.id, timedelta(seconds=after))
 
 
 def _to_unknown(tx: Tx, engine: Engine, run: Run, attempt: Attempt, why: str) -> Run:
@@ -343,7 +354,9 @@ async def _unknown(engine: Engine, run: Run, attempt: Attempt, why: str) -> Prog
 
 
 async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
-    """Go where the step's arrow points."""
+    """Go where the step's arrow points; a run that is aborted leaves nothing behind that it can put back."""
+    if arrow == "abort":
+        await put_back(engine, run, plan)
     return await engine.store.write(lambda tx: follow(tx, engine, run, plan, step, arrow))
 
 
@@ -386,6 +399,8 @@ def _observed(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Atte
         return onward(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
     outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
     attempts.conclude(tx, run, attempt, outcome.value, facts, engine.actor)
+    if outcome is Outcome.OK:
+        _temporary(tx, engine, run, step)
     if outcome is Outcome.OK and step.on_success == "verify":
         return onward(to_verifying(tx, engine, run, step.id))
     detail = {"attempt": attempt.id, "happened": seen.happened.value}

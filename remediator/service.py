@@ -41,6 +41,7 @@ from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
+from remediator.stepdown import step_down_forever
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
 from remediator.watch import Flood, Watching, watch_forever
@@ -248,6 +249,7 @@ def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]
         "close episodes": loops.close_forever,
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
+        "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
 

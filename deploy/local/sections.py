@@ -87,6 +87,7 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
         APP_PORT=str(ports.app),
         APP_STATE_DIR=f"{state}/app",
         FAULTS_ENABLED="true",
+        MAX_IN_FLIGHT="32",  # so few that a demonstration can use them up
         REDIS_HOST="127.0.0.1",
         REDIS_PASSWORD=settings.secret("redis.password"),
         REDIS_PORT=str(ports.redis),
@@ -107,6 +108,18 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
         "traffic": {
             "command": _command(sys.executable, "-m", "deploy.local.traffic", f"http://127.0.0.1:{ports.nginx}"),
             "directory": str(ROOT),
+        },
+        "spike": {
+            "command": _command(
+                sys.executable,
+                "-m",
+                "deploy.local.spike",
+                *(f"http://127.0.0.1:{port}" for port in (ports.nginx, ports.app)),
+            ),
+            "directory": str(ROOT),
+            "autostart": "false",
+            "autorestart": "false",
+            "startsecs": "0",
         },
     }
 

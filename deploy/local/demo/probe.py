@@ -7,6 +7,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -27,6 +28,14 @@ class Probe:
     def pid(self, program: str) -> int:
         """Of a program under supervisord; 0 if it does not run."""
         return int(self._supervisor.info(program)["pid"])
+
+    def workers(self) -> int:
+        """How many workers the app has, by the kernel's list of its children."""
+        pid = self.pid("app")
+        try:
+            return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except OSError:
+            return 0
 
     def starts(self, program: str) -> int:
         """How often supervisord has started a program, by its own log."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from deploy.local.demo.faults import (
     app_bad_code,
     app_bad_release,
+    app_spike,
     disk_aof,
     disk_backups,
     redis_hung,
@@ -36,11 +37,13 @@ class Fault(Protocol):
     def healed(self, probe: Probe) -> str | None:
         """The proof that it is over, found by our own means; None while it is not."""
 
+    # a fault whose remedy is temporary has ``over(probe)`` besides: the proof that it was put back, None until it is
+
 
 def _all(*faults: Fault) -> tuple[Fault, ...]:
     """Modules are faults when they have a fault's names; here the type checker sees to it."""
     return faults
 
 
-FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, disk_backups, disk_aof)
+FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)
 """In the order in which they are shown."""
