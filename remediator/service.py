@@ -121,7 +121,17 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Calla
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state, inventory)
+    return World(
+        platforms=platforms,
+        prometheus=prometheus,
+        alertmanagers=alertmanagers,
+        clock=clock,
+        folder=config.folder,
+        state=config.state,
+        requests=config.requests,
+        commands=config.commands,
+        inventory=inventory,
+    )
 
 
 def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
