@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from remediator import registry
 from remediator.actions import Action, Happened, Outcome
@@ -176,6 +177,14 @@ async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
     with pytest.raises(TargetError, match="is there again"):
         await undo(PRUNE, ACTIONS, place.service(), call, result)
     assert (place.folder / "dump-4.rdb").read_text() == "new"
+
+
+async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
+    """files.undo_prune names a batch; there is no way to name a path."""
+    with pytest.raises(TargetError, match="there is no batch"):
+        await do(ACTIONS["files.undo_prune"], place.service(), batch="20260101T000000000000")
+    with pytest.raises(ValidationError):
+        ACTIONS["files.undo_prune"].Parameters.model_validate({"batch": "../../etc"})
 
 
 async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
