@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from remediator.clients.commands import AllowedCommand
 from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
 from remediator.clients.endpoint import read_secret as _read_secret
+from remediator.clients.web import AllowedRequest
 from remediator.errors import ConfigurationError
 
 
@@ -105,6 +107,16 @@ class Config(Strict):
     channels: dict[str, Channel] = {}
     guards: dict[str, Any] = Field(
         default={}, description="Settings of guards where a playbook says nothing; off: guards that are off everywhere."
+    )
+    requests: dict[str, AllowedRequest] = Field(
+        default={}, description="Requests that http.request may make, by name; without any it does nothing."
+    )
+    commands: dict[str, AllowedCommand] = Field(
+        default={}, description="Commands that command.run may run, by name; without any it does nothing."
+    )
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        description="Installed plugins to use, as group:name, such as actions:acme.drain. No others are.",
     )
     folder: FilePath = Field(
         default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."

@@ -7,14 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from remediator.actions import Action
+from remediator.actions.alertmanager_expire_silences import AlertmanagerExpireSilences
+from remediator.actions.alertmanager_silence import AlertmanagerSilence
 from remediator.actions.app_reload import AppReload
 from remediator.actions.app_workers import AppWorkers
+from remediator.actions.command_run import CommandRun
 from remediator.actions.files_disk_use import FilesDiskUse
 from remediator.actions.files_prune import FilesPrune
 from remediator.actions.files_undo_prune import FilesUndoPrune
+from remediator.actions.http_request import HttpRequest
 from remediator.actions.nginx_maintenance import NginxMaintenance
 from remediator.actions.nginx_rate_limit import NginxRateLimit
 from remediator.actions.redis_bgrewriteaof import RedisBgrewriteaof
+from remediator.actions.redis_bgsave import RedisBgsave
+from remediator.actions.redis_client_kill import RedisClientKill
+from remediator.actions.redis_config_set import RedisConfigSet
+from remediator.actions.redis_diagnose import RedisDiagnose
+from remediator.actions.redis_disable_persistence import RedisDisablePersistence
+from remediator.actions.redis_memory_purge import RedisMemoryPurge
+from remediator.actions.redis_restore_backup import RedisRestoreBackup
+from remediator.actions.redis_restore_persistence import RedisRestorePersistence
 from remediator.actions.service_logs import ServiceLogs
 from remediator.actions.service_releases import ServiceReleases
 from remediator.actions.service_restart import ServiceRestart
@@ -62,17 +74,30 @@ from remediator.platforms import Platform
 from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.kubernetes import KubernetesPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.platforms.systemd import SystemdPlatform
 from remediator.world import World
 
 ACTIONS: tuple[type[Action], ...] = (
+    AlertmanagerExpireSilences,
+    AlertmanagerSilence,
     AppReload,
     AppWorkers,
+    CommandRun,
     FilesDiskUse,
     FilesPrune,
     FilesUndoPrune,
+    HttpRequest,
     NginxMaintenance,
     NginxRateLimit,
     RedisBgrewriteaof,
+    RedisBgsave,
+    RedisClientKill,
+    RedisConfigSet,
+    RedisDiagnose,
+    RedisDisablePersistence,
+    RedisMemoryPurge,
+    RedisRestoreBackup,
+    RedisRestorePersistence,
     ServiceLogs,
     ServiceReleases,
     ServiceRestart,
@@ -130,7 +155,7 @@ def _s3(settings: Mapping[str, Any]) -> Notary:
     return S3Notary(**settings)
 
 
-PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform)
+PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform, SystemdPlatform)
 
 
 def catalogue() -> Catalogue:

@@ -43,6 +43,7 @@ from remediator.records import playbooks, replicas, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
+from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
 from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_near
@@ -147,7 +148,17 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Calla
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state, inventory)
+    return World(
+        platforms=platforms,
+        prometheus=prometheus,
+        alertmanagers=alertmanagers,
+        clock=clock,
+        folder=config.folder,
+        state=config.state,
+        requests=config.requests,
+        commands=config.commands,
+        inventory=inventory,
+    )
 
 
 def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
@@ -282,6 +293,7 @@ def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[A
         "close episodes": loops.close_forever,
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
+        "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.commands import AllowedCommand
 from remediator.clients.prometheus import Prometheus
+from remediator.clients.web import AllowedRequest
 from remediator.clock import Clock, SystemClock
 from remediator.inventory import Inventory
 from remediator.platforms import Platform
@@ -28,5 +30,9 @@ class World:
     """What relative paths in the settings of guards start from: where the settings file is."""
     state: Path | None = None
     """The folder that the service writes to, where a person may put a file that says stop."""
+    requests: Mapping[str, AllowedRequest] = field(default_factory=dict)
+    """The requests that ``http.request`` may make, by name."""
+    commands: Mapping[str, AllowedCommand] = field(default_factory=dict)
+    """The commands that ``command.run`` may run, by name."""
     inventory: Callable[[], Inventory] = lambda: NOTHING
     """The inventory in force; another one after a reload."""

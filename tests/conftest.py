@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.servers.kubernetes",
     "tests.servers.postgres",
     "tests.servers.prometheus",
+    "tests.servers.nginx",
     "tests.servers.redis",
     "tests.servers.supervisord",
     "tests.servers.app",  # after redis, which it imports: pytest rewrites a module only before its first import

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a mutant is a line
 """Does the proof prove anything? Each promise is broken on purpose in a copy, and has to be found out.
 
 ``python -m tests.mutants`` prints which mutant was caught by what, and fails if one was not.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -81,7 +82,20 @@ def prometheus(settings: Settings) -> Any:
         "remediator:8095": ports.remediator,
     }
     addresses = {name: f"127.0.0.1:{port}" for name, port in chosen.items()}
-    return hurry.prometheus(read("prometheus.yml"), addresses, "rules.yml")
+    made = hurry.prometheus(read("prometheus.yml"), addresses, "rules.yml")
+    node = next(job for job in made["scrape_configs"] if job["job_name"] == "node")
+    node["metric_relabel_configs"] = _own_disk_only(settings)
+    return made
+
+
+def _own_disk_only(settings: Settings) -> list[dict[str, Any]]:
+    """The node exporter sees all of this host: the disk of another stack's Redis is none of our alerts' business."""
+    ours = re.sub(r"([.+])", r"\\\1", str(settings.state / "redis"))
+    return [
+        {"source_labels": ["mountpoint"], "regex": ".*redis.*", "target_label": "__tmp_whose", "replacement": "other"},
+        {"source_labels": ["mountpoint"], "regex": ours, "target_label": "__tmp_whose", "replacement": "ours"},
+        {"source_labels": ["__tmp_whose"], "regex": "other", "action": "drop"},
+    ]
 
 
 def alertmanager(settings: Settings) -> Any:

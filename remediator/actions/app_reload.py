@@ -6,6 +6,7 @@ import asyncio
 import signal
 from datetime import datetime, timedelta
 
+from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import process
 from remediator.clients.process import Process
@@ -28,7 +29,7 @@ class AppReload(Action):
         """It signals processes of this host."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
-        master = _master(service)
+        master = process.named_by(targets.app_server(service).pid_file)
         workers = sorted(child.pid for child in process.children(master))
         return PlannedCall(
             text=f"send HUP to gunicorn (pid {master.pid}): it replaces its {len(workers)} workers",
@@ -39,7 +40,7 @@ class AppReload(Action):
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
-        if _master(service) != master:
+        if process.named_by(targets.app_server(service).pid_file) != master:
             raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
         before = {child.pid for child in process.children(master)}
         process.send(master, signal.SIGHUP)
@@ -54,13 +55,7 @@ class AppReload(Action):
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """None of the planned workers is left: it happened, or the same came about otherwise."""
-        now = {child.pid for child in process.children(_master(service))}
+        now = {child.pid for child in process.children(process.named_by(targets.app_server(service).pid_file))}
         if now and not now & set(call.arguments["workers"]):
             return Observation(Happened.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})
         return Observation(Happened.NO, "workers of before are still there", {"workers": sorted(now)})
-
-
-def _master(service: Service) -> Process:
-    if service.app_server is None:
-        raise TargetError(f"the inventory does not say where the app server of {service.name} is")
-    return process.named_by(service.app_server.pid_file)

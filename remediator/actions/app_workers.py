@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import process
 from remediator.clients.process import Process
 from remediator.errors import TargetError, TimedOut
-from remediator.inventory import AppServer, Service
+from remediator.inventory import Service
 from remediator.plan import PlannedCall
 from remediator.world import World
 
@@ -51,7 +52,7 @@ class AppWorkers(Action):
         """It signals processes of this host."""
 
     async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:
-        server = _server(service)
+        server = targets.app_server(service)
         master = process.named_by(server.pid_file)
         now = len(process.children(master))
         asked = parameters.to if parameters.to is not None else now + (parameters.by or 0)
@@ -70,7 +71,7 @@ class AppWorkers(Action):
 
     async def execute(self, service: Service, parameters: WorkersParameters, call: PlannedCall) -> Result:
         master = _planned(call)
-        if process.named_by(_server(service).pid_file) != master:
+        if process.named_by(targets.app_server(service).pid_file) != master:
             raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
         wanted, now = int(call.arguments["to"]), len(process.children(master))
         if now != call.arguments["from"]:
@@ -88,7 +89,7 @@ class AppWorkers(Action):
         self, service: Service, parameters: WorkersParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The workers are counted; a new master has forgotten it all."""
-        master = process.named_by(_server(service).pid_file)
+        master = process.named_by(targets.app_server(service).pid_file)
         now = len(process.children(master))
         facts = {"workers": now, "pid": master.pid}
         if now == call.arguments["to"]:
@@ -96,12 +97,6 @@ class AppWorkers(Action):
         if master != _planned(call) or now == call.arguments["from"]:
             return Observation(Happened.NO, f"{service.name} has {now} workers", facts)
         return Observation(Happened.CANNOT_TELL, f"{service.name} has {now} workers: some of them came or went", facts)
-
-
-def _server(service: Service) -> AppServer:
-    if service.app_server is None:
-        raise TargetError(f"the inventory does not say where the app server of {service.name} is")
-    return service.app_server
 
 
 def _planned(call: PlannedCall) -> Process:

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients import disk
-from remediator.errors import TargetError
-from remediator.inventory import Disk, Service
+from remediator.inventory import Service
 from remediator.plan import PlannedCall
 from remediator.world import World
 
@@ -39,10 +39,10 @@ class FilesDiskUse(Action):
         """It looks at files of this host."""
 
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
-        return PlannedCall(text=f"look at the files in {_disk(service).path} and how full their disk is")
+        return PlannedCall(text=f"look at the files in {targets.disk(service).path} and how full their disk is")
 
     async def execute(self, service: Service, parameters: DiskUseParameters, call: PlannedCall) -> Result:
-        settings = _disk(service)
+        settings = targets.disk(service)
         usage = await asyncio.to_thread(disk.usage, settings.path)
         files = await asyncio.to_thread(disk.space, settings.path)
         kinds = by_kind(files, _backups(service))
@@ -84,14 +84,8 @@ def _biggest(files: Mapping[str, int], top: int) -> list[str]:
 
 def _backups(service: Service) -> PurePosixPath | None:
     """The folder of backups, below the disk's; None where it is elsewhere."""
-    folder = _disk(service).path
+    folder = targets.disk(service).path
     if service.backups is None or not service.backups.path.is_relative_to(folder):
         return None
     below: Path = service.backups.path.relative_to(folder)
     return PurePosixPath(below)
-
-
-def _disk(service: Service) -> Disk:
-    if service.disk is None:
-        raise TargetError(f"the inventory does not say on which disk {service.name} keeps its data")
-    return service.disk

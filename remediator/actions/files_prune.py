@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import disk
-from remediator.clients.disk import File, Quarantine
+from remediator.clients.disk import File
 from remediator.clients.endpoint import Duration
 from remediator.clients.redis_files import rdb_flaw
 from remediator.clock import Clock, format_duration
@@ -52,7 +53,7 @@ class FilesPrune(Action):
         self._clock: Clock = world.clock
 
     async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
-        backups, now = _backups(service), self._clock.now()
+        backups, now = targets.backups(service), self._clock.now()
         files = await asyncio.to_thread(disk.listed, backups.path, backups.pattern)
         kept = await _kept(backups, files)
         chosen = await asyncio.to_thread(_chosen, service, parameters, [f for f in files if f.name not in kept], now)
@@ -60,10 +61,10 @@ class FilesPrune(Action):
             raise TargetError(
                 f"no backup in {backups.path} may go: {len(files)} there, {len(kept)} of them stay anyway"
             )
-        size = sum(file.space for file in chosen)
+        size, quarantine = sum(file.space for file in chosen), targets.quarantine(backups)
         return PlannedCall(
             text=f"move {len(chosen)} of {len(files)} backups ({size / _MEBIBYTE:.1f} MiB) from {backups.path} to "
-            f"{_quarantine(backups).folder}, deleted there after {format_duration(backups.grace)}: {_names(chosen)}",
+            f"{quarantine.folder}, deleted there after {format_duration(backups.grace)}: {_names(chosen)}",
             arguments={
                 "files": [_described(file) for file in chosen],
                 "batch": now.strftime("%Y%m%dT%H%M%S%f"),
@@ -75,7 +76,7 @@ class FilesPrune(Action):
         )
 
     async def execute(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Result:
-        backups, stop = _backups(service), threading.Event()
+        backups, stop = targets.backups(service), threading.Event()
         before = await asyncio.to_thread(disk.usage, backups.path)
         try:
             moved = await asyncio.to_thread(self._prune, backups, call, stop)
@@ -87,7 +88,7 @@ class FilesPrune(Action):
         return Result(Outcome.OK, text, output)
 
     def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> list[str]:
-        quarantine = _quarantine(backups)
+        quarantine = targets.quarantine(backups)
         for batch in set(call.arguments["expired"]) & set(quarantine.batches()):
             quarantine.delete(batch)
         files = tuple(File(**each) for each in call.arguments["files"])
@@ -102,7 +103,7 @@ class FilesPrune(Action):
         self, service: Service, parameters: PruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The planned files are all gone, or all there; where some are gone, the rest may be planned anew."""
-        backups = _backups(service)
+        backups = targets.backups(service)
         there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
         if not left:
@@ -131,7 +132,7 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
 
 def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
     """The oldest first, until the goal is reached."""
-    backups = _backups(service)
+    backups = targets.backups(service)
     if parameters.older_than is not None:
         before = (now - parameters.older_than).timestamp()
         files = [file for file in files if file.changed / 1e9 < before]
@@ -150,7 +151,7 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
 
 def _expired(backups: Backups, now: datetime) -> list[str]:
     """Batches whose grace is over."""
-    found = _quarantine(backups).batches()
+    found = targets.quarantine(backups).batches()
     return sorted(batch for batch, note in found.items() if now - _at(note) >= backups.grace)
 
 
@@ -170,18 +171,8 @@ def _names(files: Sequence[File]) -> str:
 
 def _risk(backups: Backups) -> str:
     risk = f"After {format_duration(backups.grace)} nobody can restore from them."
-    folder = _quarantine(backups).folder
+    folder = targets.quarantine(backups).folder
     nearest = folder if folder.exists() else folder.parent
     if nearest.exists() and disk.same_filesystem(backups.path, nearest):
         return f"{risk} The quarantine is on the same disk: room is made only when the grace is over."
     return risk
-
-
-def _quarantine(backups: Backups) -> Quarantine:
-    return Quarantine(backups.quarantine or backups.path / ".quarantine")
-
-
-def _backups(service: Service) -> Backups:
-    if service.backups is None:
-        raise TargetError(f"the inventory names no folder of backups of {service.name}")
-    return service.backups

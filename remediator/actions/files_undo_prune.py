@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import disk
-from remediator.clients.disk import Quarantine
 from remediator.errors import TargetError
-from remediator.inventory import Backups, Service
+from remediator.inventory import Service
 from remediator.plan import PlannedCall
 from remediator.world import World
 
@@ -34,7 +34,8 @@ class FilesUndoPrune(Action):
         """It moves files of this host."""
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
-        backups, quarantine = _places(service)
+        backups = targets.backups(service)
+        quarantine = targets.quarantine(backups)
         note = await asyncio.to_thread(quarantine.held, parameters.batch)
         size = sum(int(file["size"]) for file in note["files"])
         free = (await asyncio.to_thread(disk.usage, backups.path)).free
@@ -46,7 +47,8 @@ class FilesUndoPrune(Action):
         )
 
     async def execute(self, service: Service, parameters: UndoPruneParameters, call: PlannedCall) -> Result:
-        backups, quarantine = _places(service)
+        backups = targets.backups(service)
+        quarantine = targets.quarantine(backups)
         put = await asyncio.to_thread(quarantine.put_back, parameters.batch, backups.path)
         return Result(Outcome.OK, f"{len(put)} backups are back in {backups.path}", {"files": list(put)})
 
@@ -54,13 +56,7 @@ class FilesUndoPrune(Action):
         self, service: Service, parameters: UndoPruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The batch's list goes last, so as long as it is there, there is something to be moved."""
-        _, quarantine = _places(service)
+        quarantine = targets.quarantine(targets.backups(service))
         there = parameters.batch in await asyncio.to_thread(quarantine.batches)
         happened, word = (Happened.NO, "still") if there else (Happened.YES, "no more")
         return Observation(happened, f"batch {parameters.batch} is {word} in quarantine")
-
-
-def _places(service: Service) -> tuple[Backups, Quarantine]:
-    if service.backups is None:
-        raise TargetError(f"the inventory names no folder of backups of {service.name}")
-    return service.backups, Quarantine(service.backups.quarantine or service.backups.path / ".quarantine")

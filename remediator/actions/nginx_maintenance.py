@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.nginx import MARK, OFF, IncludedFile, NginxFiles
+from remediator.clients.nginx import MARK, OFF
 from remediator.clients.process import Process
 from remediator.errors import TargetError
 from remediator.inventory import Service
@@ -37,7 +38,7 @@ class NginxMaintenance(Action):
         """It works on files and processes of this host."""
 
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
-        file = _file(service)
+        _, file = targets.nginx(service)
         before, master = file.content(), file.master()
         if before not in (OFF, content(parameters.retry_after)) and "\nreturn " not in before:
             raise TargetError("nginx has another temporary rule in force; end that first")
@@ -52,9 +53,10 @@ class NginxMaintenance(Action):
         )
 
     async def execute(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Result:
+        _, file = targets.nginx(service)
         master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
         wanted, before = str(call.arguments["content"]), str(call.arguments["before"])
-        workers = await _file(service).apply(wanted, expected=before, master=master)
+        workers = await file.apply(wanted, expected=before, master=master)
         return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"on": parameters.on})
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
@@ -64,7 +66,7 @@ class NginxMaintenance(Action):
         self, service: Service, parameters: MaintenanceParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The file says it, and a worker was started since to read it; else it can be done again without harm."""
-        file = _file(service)
+        _, file = targets.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
             return Observation(Happened.YES, "nginx uses the planned rule", {"written": True})
@@ -74,11 +76,3 @@ class NginxMaintenance(Action):
 def content(retry_after: int) -> str:
     """What the included file says in maintenance mode."""
     return f"{MARK}add_header Retry-After {retry_after} always;\nreturn 503;\n"
-
-
-def _file(service: Service) -> IncludedFile:
-    nginx = service.nginx
-    if nginx is None or nginx.pid_file is None:
-        raise TargetError(f"the inventory does not say where the nginx before {service.name} is (include, pid_file)")
-    binary = "nginx" if nginx.binary is None else str(nginx.binary)
-    return IncludedFile(NginxFiles(nginx.include, nginx.pid_file, binary, nginx.config))

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.nginx import MARK, OFF, IncludedFile, NginxFiles
+from remediator.clients.nginx import MARK, OFF
 from remediator.clients.process import Process
 from remediator.errors import TargetError
 from remediator.inventory import Service
@@ -40,7 +41,8 @@ class NginxRateLimit(Action):
         """It works on files and processes of this host."""
 
     async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
-        file, zone = _file(service)
+        nginx, file = targets.nginx(service)
+        zone = nginx.zone
         before, master = file.content(), file.master()
         if "\nreturn " in before:
             raise TargetError("nginx is in maintenance mode, which a rate limit would end")
@@ -55,7 +57,7 @@ class NginxRateLimit(Action):
         )
 
     async def execute(self, service: Service, parameters: RateLimitParameters, call: PlannedCall) -> Result:
-        file, _ = _file(service)
+        _, file = targets.nginx(service)
         master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
         workers = await file.apply(
             str(call.arguments["content"]), expected=str(call.arguments["before"]), master=master
@@ -69,7 +71,7 @@ class NginxRateLimit(Action):
         self, service: Service, parameters: RateLimitParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The file says it, and a worker was started since to read it; else it can be done again without harm."""
-        file, _ = _file(service)
+        _, file = targets.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
             return Observation(Happened.YES, "nginx uses the planned limit", {"written": True})
@@ -84,11 +86,3 @@ def content(level: str, zone: str) -> str:
 def level_of(text: str) -> str:
     """The level that such a content means; off for any other."""
     return next((level for level, burst in _BURST.items() if f" burst={burst} " in text), "off")
-
-
-def _file(service: Service) -> tuple[IncludedFile, str]:
-    nginx = service.nginx
-    if nginx is None or nginx.pid_file is None:
-        raise TargetError(f"the inventory does not say where the nginx before {service.name} is (include, pid_file)")
-    binary = "nginx" if nginx.binary is None else str(nginx.binary)
-    return IncludedFile(NginxFiles(nginx.include, nginx.pid_file, binary, nginx.config)), nginx.zone

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import disk
 from remediator.clients.redis import Redis
 from remediator.clients.redis_facts import Info
-from remediator.errors import Refused, TargetError
+from remediator.errors import Refused
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
 from remediator.world import World
@@ -47,7 +48,7 @@ class RedisBgrewriteaof(Action):
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
-        redis = _redis(service)
+        redis = targets.redis(service)
         info = await redis.info("server", "memory", "persistence")
         _possible(service, info)
         needed = await _room(service, info, parameters)
@@ -61,7 +62,7 @@ class RedisBgrewriteaof(Action):
         )
 
     async def execute(self, service: Service, parameters: RewriteParameters, call: PlannedCall) -> Result:
-        redis = _redis(service)
+        redis = targets.redis(service)
         now = await redis.info("memory", "persistence")
         _possible(service, now)
         await _room(service, now, parameters)
@@ -77,7 +78,7 @@ class RedisBgrewriteaof(Action):
         self, service: Service, parameters: RewriteParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """Redis counts its rewrites."""
-        info = await _redis(service).info("server", "persistence")
+        info = await targets.redis(service).info("server", "persistence")
         if info.text("run_id") != call.pin["run_id"]:
             return Observation(Happened.NO, "Redis was started anew since")
         if _writing(info):
@@ -85,12 +86,6 @@ class RedisBgrewriteaof(Action):
         if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
             return Observation(Happened.YES, "Redis has rewritten its append-only file")
         return Observation(Happened.NO, "Redis has not rewritten its append-only file")
-
-
-def _redis(service: Service) -> Redis:
-    if service.redis is None:
-        raise TargetError(f"the inventory does not say where the Redis of {service.name} is")
-    return Redis(service.redis)
 
 
 async def _written(redis: Redis) -> Info:
@@ -125,13 +120,12 @@ async def _room(service: Service, info: Info, parameters: RewriteParameters) -> 
         TargetError: nobody says where the disk is.
         Refused: there is not enough of disk or memory.
     """
-    if service.disk is None:
-        raise TargetError(f"the inventory does not say on which disk {service.name} keeps its data")
+    folder = targets.disk(service).path
     # what is in memory is an upper bound of what has to be written down again, but for tiny data sets' overhead
     needed = _SPARE * min(info.integer("used_memory"), info.integer("aof_current_size"))
-    free = (await asyncio.to_thread(disk.usage, service.disk.path)).free
+    free = (await asyncio.to_thread(disk.usage, folder)).free
     if free < needed:
-        raise Refused(f"the new file may need {needed:.0f} bytes, and {service.disk.path} has {free} free")
+        raise Refused(f"the new file may need {needed:.0f} bytes, and {folder} has {free} free")
     memory = info.integer("used_memory") * parameters.memory_percent / 100
     if (available := _memory()) is not None and available < memory:
         raise Refused(f"the fork may need {memory:.0f} bytes of memory, and the host has {available}")

@@ -11,7 +11,7 @@ import msgspec
 from remediator.clients.endpoint import Endpoint
 from remediator.clients.http import MEBIBYTE, HttpClient, HttpRefused, Part
 from remediator.clock import rfc3339
-from remediator.errors import BadAnswer
+from remediator.errors import BadAnswer, Unreachable
 
 
 class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
@@ -214,6 +214,23 @@ class Alertmanager:
     async def ready(self) -> None:
         """Return if it says that it is ready; raise otherwise."""
         await self._http.get("/-/ready")
+
+
+async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
+    """The silences with this comment that have not ended, as the first Alertmanager that can be reached knows them.
+
+    Raises:
+        Unreachable: none can be.
+    """
+    last = Unreachable("there is no Alertmanager to ask")
+    for alertmanager in alertmanagers:
+        try:
+            silences = await alertmanager.silences()
+        except Unreachable as error:
+            last = error
+            continue
+        return [silence.id for silence in silences if silence.comment == mark and silence.status.state != "expired"]
+    raise last
 
 
 def matcher(name: str, value: str, operator: Literal["=", "!=", "=~", "!~"] = "=") -> str:

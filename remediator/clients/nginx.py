@@ -102,4 +102,5 @@ class IncludedFile:
 
     def in_use(self, since: float) -> bool:
         """Whether a worker was started after this time (seconds since 1970), so that it has read the file as it was."""
+        since -= 0.02  # the kernel tells a start in whole hundredths of a second
         return any(child.started_at.timestamp() >= since for child in process.children(self.master()))

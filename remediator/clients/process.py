@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 
 MAX_OUTPUT = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -105,10 +106,7 @@ def _same(process: Process) -> None:
 
 
 def _booted() -> datetime:
-    for line in Path("/proc/stat").read_text().splitlines():
-        if line.startswith("btime "):
-            return datetime.fromtimestamp(int(line.split()[1]), UTC)
-    raise BadAnswer("/proc/stat does not say when the host was started")
+    return datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,9 @@ class Platform(ABC):
 
     kind: ClassVar[str]
 
+    async def aclose(self) -> None:
+        """Close its connections, if it keeps any."""
+
     @abstractmethod
     async def status(self, service: Service) -> ServiceStatus:
         """How it is now. Reads only."""

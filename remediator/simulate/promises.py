@@ -196,7 +196,8 @@ class Judge:
                 self._say(4, f"{run} is over and {held} {row.target}; outcomes unknown: {len(unclear)}")
             came_back = self._rows(
                 "SELECT 1 FROM run_episodes j JOIN audit a ON a.episode_id = j.episode_id "
-                "WHERE j.run_id = ? AND a.kind = 'episode.continued' AND a.at > (SELECT finished_at FROM runs WHERE id = ?)",
+                "WHERE j.run_id = ? AND a.kind = 'episode.continued' "
+                "AND a.at > (SELECT finished_at FROM runs WHERE id = ?)",
                 run,
                 run,
             )

@@ -1,0 +1,143 @@
+"""``redis.restore_backup``: start Redis from a backup, when its own files are beyond repair. What came since is lost.
+
+Only while Redis does not run, only from the folder of backups, only from one that is whole. Redis' own files are moved
+aside, not deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from remediator import targets
+from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.clients import disk
+from remediator.clients.disk import File
+from remediator.clients.redis_files import rdb_flaw
+from remediator.clock import rfc3339
+from remediator.errors import Refused, TargetError
+from remediator.inventory import Service
+from remediator.plan import PlannedCall
+from remediator.platforms import State
+from remediator.world import World
+
+_ASIDE = "before-restore-"
+_APPEND_ONLY = "appendonlydir"
+_SPARE = 1.1
+
+
+class RestoreBackupParameters(Parameters):
+    """Which backup, and what Redis reads at its start."""
+
+    backup: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Its name; default: the newest whole one.",
+    )
+    append_only: bool = Field(
+        default=True, description="Redis starts with appendonly yes, so the backup becomes the base of its file."
+    )
+    stop_timeout: float = Field(default=60.0, gt=0, le=600, description="Seconds that Redis may take to start.")
+
+
+class RedisRestoreBackup(Action):
+    """Put a backup in the place of Redis' own files, and start it. Loses what was written since the backup."""
+
+    name = "redis.restore_backup"
+    Parameters = RestoreBackupParameters
+    destructive = True
+    timeout = timedelta(minutes=10)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: RestoreBackupParameters) -> PlannedCall:
+        status = await self._platforms[service.platform.kind].status(service)
+        if status.state in (State.RUNNING, State.STARTING):
+            raise TargetError(f"{service.name} runs; a backup is only restored while it does not")
+        folder, backups = targets.disk(service).path, targets.backups(service)
+        backup = await _whole(backups.path, backups.pattern, parameters.backup)
+        free = (await asyncio.to_thread(disk.usage, folder)).free
+        if free < backup.size * _SPARE:
+            raise Refused(f"the backup needs {backup.size} bytes, and {folder} has {free} free")
+        taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19]
+        return PlannedCall(
+            text=f"move Redis' files in {folder} aside, put {backup.name} (of {taken}Z) in their place, start Redis",
+            arguments={
+                "backup": backup.name,
+                "size": backup.size,
+                "inode": backup.inode,
+                "aside": _ASIDE + self._clock.now().strftime("%Y%m%dT%H%M%S"),
+            },
+            pin=status.pin,
+            risk=f"Everything that was written after {taken}Z is lost.",
+        )
+
+    async def execute(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Result:
+        platform = self._platforms[service.platform.kind]
+        status = await platform.status(service)
+        if status.state in (State.RUNNING, State.STARTING):
+            raise TargetError(f"{service.name} runs by now: somebody was faster")
+        folder, source = targets.disk(service).path, targets.backups(service).path / str(call.arguments["backup"])
+        if os.stat(source, follow_symlinks=False).st_ino != call.arguments["inode"]:
+            raise TargetError(f"{source.name} is not the file that was planned")
+        digest = await asyncio.to_thread(_put, folder, source, str(call.arguments["aside"]), parameters.append_only)
+        await platform.restart(service, status.pin, parameters.stop_timeout)
+        aside = folder / str(call.arguments["aside"])
+        return Result(Outcome.OK, f"Redis starts from {source.name}; its own files are in {aside}", {"sha256": digest})
+
+    async def observe(
+        self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The folder that the files are moved to is made first, and Redis is started last."""
+        facts: dict[str, Any] = {"aside": call.arguments["aside"]}
+        if not (targets.disk(service).path / str(call.arguments["aside"])).exists():
+            return Observation(Happened.NO, "Redis' files are where they were", facts)
+        status = await self._platforms[service.platform.kind].status(service)
+        if status.state is State.RUNNING:
+            return Observation(Happened.YES, f"Redis' files were replaced: {status.summary}", facts)
+        return Observation(Happened.CANNOT_TELL, f"Redis' files were moved aside: {status.summary}", facts)
+
+
+async def _whole(folder: Path, pattern: str, name: str | None) -> File:
+    """The backup that is asked for, or the newest, if it is whole.
+
+    Raises:
+        TargetError: there is none.
+    """
+    found = await asyncio.to_thread(disk.listed, folder, pattern)
+    chosen = [file for file in found if name in (None, file.name)]
+    for file in chosen[:5]:
+        if await rdb_flaw(folder / file.name) is None:
+            return file
+    raise TargetError(f"{folder} has no backup {name or ''} that is whole ({len(chosen)} looked at)")
+
+
+def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
+    """The backup's SHA-256, once its copy is in place."""
+    (folder / aside).mkdir(mode=0o700)
+    for name in ("dump.rdb", _APPEND_ONLY):
+        if os.path.lexists(folder / name):
+            os.rename(folder / name, folder / aside / name)
+    target = folder / "dump.rdb"
+    if append_only:
+        (folder / _APPEND_ONLY).mkdir()
+        target = folder / _APPEND_ONLY / "appendonly.aof.1.base.rdb"
+        manifest = f"file {target.name} seq 1 type b\n"
+        (folder / _APPEND_ONLY / "appendonly.aof.manifest").write_text(manifest, encoding="ascii")
+    with source.open("rb") as reading, target.open("wb") as writing:
+        shutil.copyfileobj(reading, writing)
+        writing.flush()
+        os.fsync(writing.fileno())
+    owner = os.stat(folder)
+    for path in (target, target.parent, *target.parent.glob("*.manifest")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return hashlib.sha256(target.read_bytes()).hexdigest()

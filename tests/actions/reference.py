@@ -1,0 +1,80 @@
+"""docs/actions.md and docs/checks.md, whose tables come from the code: ``python -m tests.actions.reference``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from remediator import registry
+from remediator.actions import Action
+from remediator.checks import Check
+from remediator.clock import format_duration
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
+
+
+def actions() -> str:
+    """A section for each action."""
+    return "\n".join(_action(action) for action in sorted(registry.ACTIONS, key=lambda each: each.name))
+
+
+def _action(action: type[Action]) -> str:
+    traits = [] if action.mutates else ["reads only"]
+    traits += ["idempotent"] if action.mutates and action.idempotent else []
+    traits += ["has a way back"] if action.reversible else []
+    traits += ["**destructive**: asks a person"] if action.destructive else []
+    told = ", ".join([*traits, f"at most {format_duration(action.timeout)}"])
+    return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
+
+
+def checks() -> str:
+    """A section for each check."""
+    sections = (
+        f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}"
+        for check in sorted(registry.CHECKS, key=lambda each: each.name)
+    )
+    return "\n".join(sections)
+
+
+def _about(kind: type[Action] | type[Check]) -> str:
+    text = (sys.modules[kind.__module__].__doc__ or "").strip()
+    said = text.partition(": ")[2] if text.startswith("``") else text
+    return said[:1].upper() + said[1:]
+
+
+def _parameters(model: type[BaseModel]) -> str:
+    if not model.model_fields:
+        return "No parameters.\n"
+    rows = (f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in _fields(model))
+    return "\n".join(["| parameter | default | |", "|---|---|---|", *rows, ""])
+
+
+def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:
+    return model.model_fields.items()
+
+
+def _default(field: object) -> str:
+    value = getattr(field, "default", PydanticUndefined)
+    if value is PydanticUndefined:
+        return "required"
+    if hasattr(value, "total_seconds"):
+        return f"`{format_duration(value)}`"
+    return "none" if value in (None, (), {}) else f"`{value}`"
+
+
+def with_sections(page: str, sections: str) -> str:
+    """The page with its sections from the code."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{sections}{END}{rest.split(END)[1]}"
+
+
+PAGES = {"actions.md": actions, "checks.md": checks}
+
+if __name__ == "__main__":
+    for name, sections in PAGES.items():
+        (DOCS / name).write_text(with_sections((DOCS / name).read_text(), sections()))

@@ -1,0 +1,255 @@
+"""files.* on real folders, and as root on a small real filesystem: nothing goes that is not meant, all comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator import registry
+from remediator.actions import Action, Happened, Outcome
+from remediator.clock import SystemClock
+from remediator.errors import TargetError
+from remediator.inventory import Service
+from remediator.world import World
+from tests.actions.doing import do, observe, plan, service, undo
+from tests.servers.redis import Redis
+
+ACTIONS: dict[str, Action] = registry.make_actions(World())
+PRUNE = ACTIONS["files.prune"]
+DAY = 86_400
+
+
+@dataclass
+class Place:
+    """A folder of backups, and where they go."""
+
+    folder: Path
+    quarantine: Path
+    snapshot: Path
+
+    def backup(self, name: str, age: int, size: int | None = None) -> Path:
+        """A whole one so many days old; a broken one of a size, if a size is given."""
+        path = self.folder / name
+        if size is None:
+            shutil.copy(self.snapshot, path)
+        else:
+            path.write_bytes(b"\0" * size)
+        at = time.time() - DAY * age
+        os.utime(path, (at, at))
+        return path
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+    def service(self, **more: Any) -> Service:
+        where = {"path": str(self.folder), "quarantine": str(self.quarantine), "keep": 2, **more}
+        return service("redis", backups=where, disk={"path": str(self.folder.parent)})
+
+
+@pytest.fixture
+def place(tmp_path: Path, redis_server: Redis) -> Place:
+    """Five whole backups, one a day, the newest of today."""
+    redis_server.ask("SET", "key", "x" * 1000)
+    redis_server.ask("SAVE")
+    folder = tmp_path / "data" / "backups"
+    folder.mkdir(parents=True)
+    made = Place(folder, tmp_path / "quarantine", redis_server.folder / "dump.rdb")
+    for age in range(5):
+        made.backup(f"dump-{age}.rdb", age)
+    return made
+
+
+async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
+    """Moved, listed, and put back byte for byte."""
+    before = {name: (place.folder / name).read_bytes() for name in place.names()}
+    call = await plan(PRUNE, place.service())
+    result = await do(PRUNE, place.service(), call=call)
+
+    assert result.outcome is Outcome.OK
+    assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
+    assert (await observe(PRUNE, place.service(), call)).happened is Happened.YES
+    await undo(PRUNE, ACTIONS, place.service(), call, result)
+    assert {name: (place.folder / name).read_bytes() for name in place.names()} == before
+
+
+async def test_age_and_goal_both_hold(place: Place) -> None:
+    """Only the old ones; and no more than it takes."""
+    call = await plan(PRUNE, place.service(), older_than="84h")
+    assert [each["name"] for each in call.arguments["files"]] == ["dump-4.rdb"]
+
+    with pytest.raises(TargetError, match="may go"):
+        await plan(PRUNE, place.service(), goal_percent=99)
+
+
+async def test_without_one_that_is_whole_none_goes(place: Place) -> None:
+    """The last line of defence is not thrown away on a guess."""
+    for name in place.names():
+        (place.folder / name).write_bytes(b"REDIS nonsense")
+
+    with pytest.raises(TargetError, match=r"none of the newest backups in .* is whole, so none is moved"):
+        await plan(PRUNE, place.service())
+    assert len(place.names()) == 5
+
+
+async def test_the_newest_that_is_whole_stays_with_the_newest(place: Place) -> None:
+    """Broken ones on top do not push it out."""
+    place.backup("dump-now.rdb", 0, size=100)
+    place.backup("dump-now2.rdb", 0, size=100)
+    os.utime(place.folder / "dump-0.rdb", (time.time() - DAY, time.time() - DAY))
+
+    call = await plan(PRUNE, place.service())
+    assert {"dump-now.rdb", "dump-now2.rdb"} < set(call.arguments["kept"])
+    assert any(name in call.arguments["kept"] for name in ("dump-0.rdb", "dump-1.rdb"))
+
+
+async def test_links_and_strangers_are_left_alone(place: Place, tmp_path: Path) -> None:
+    """A link out of the folder is neither moved nor followed; nor is a folder, nor another name."""
+    outside = tmp_path / "precious.rdb"
+    shutil.copy(place.snapshot, outside)
+    (place.folder / "link.rdb").symlink_to(outside)
+    (place.folder / "folder.rdb").mkdir()
+    (place.folder / "notes.txt").write_text("mine")
+
+    await do(PRUNE, place.service())
+    assert outside.exists()
+    assert {"link.rdb", "folder.rdb", "notes.txt"} <= set(place.names())
+
+
+async def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path) -> None:
+    """Somebody has put another folder in its place."""
+    elsewhere = tmp_path / "elsewhere"
+    place.folder.rename(elsewhere)
+    place.folder.symlink_to(elsewhere)
+
+    with pytest.raises(TargetError, match="no folder that can be used"):
+        await plan(PRUNE, place.service())
+
+
+async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: Path) -> None:
+    """Also when it was exchanged for a link to something precious."""
+    call = await plan(PRUNE, place.service())
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    (place.folder / "dump-4.rdb").unlink()
+    (place.folder / "dump-4.rdb").symlink_to(precious)
+
+    with pytest.raises(TargetError, match=r"dump-4\.rdb"):
+        await do(PRUNE, place.service(), call=call)
+    assert precious.read_text() == "keep me"
+    assert (place.folder / "dump-3.rdb").exists()
+
+
+async def test_one_that_was_written_anew_stays(place: Place) -> None:
+    """Same name, other content: it is not the file that was planned."""
+    call = await plan(PRUNE, place.service())
+    (place.folder / "dump-4.rdb").write_bytes(b"another")
+
+    with pytest.raises(TargetError, match="was changed since the plan was made"):
+        await do(PRUNE, place.service(), call=call)
+    assert (place.folder / "dump-4.rdb").read_bytes() == b"another"
+
+
+async def test_half_done_is_told_and_can_go_on(place: Place) -> None:
+    """Some moved, some not: the rest is still there, and a new plan takes it."""
+    call = await plan(PRUNE, place.service())
+    (place.folder / "dump-3.rdb").unlink()
+
+    seen = await observe(PRUNE, place.service(), call)
+    assert (seen.happened, seen.facts) == (Happened.NO, {"left": 2})
+
+
+async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
+    """A name that is taken again is somebody's."""
+    call = await plan(PRUNE, place.service())
+    result = await do(PRUNE, place.service(), call=call)
+    (place.folder / "dump-4.rdb").write_text("new")
+
+    with pytest.raises(TargetError, match="is there again"):
+        await undo(PRUNE, ACTIONS, place.service(), call, result)
+    assert (place.folder / "dump-4.rdb").read_text() == "new"
+
+
+async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
+    """files.undo_prune names a batch; there is no way to name a path."""
+    with pytest.raises(TargetError, match="there is no batch"):
+        await do(ACTIONS["files.undo_prune"], place.service(), batch="20260101T000000000000")
+    with pytest.raises(ValidationError):
+        ACTIONS["files.undo_prune"].Parameters.model_validate({"batch": "../../etc"})
+
+
+async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
+    """Not before, and only what the plan says."""
+    await do(PRUNE, place.service())
+    place.backup("dump-9.rdb", 9)
+
+    class Later(SystemClock):
+        def now(self) -> Any:
+            return super().now() + timedelta(days=2)
+
+    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    result = await do(later, place.service(grace="1d"))
+    assert len(list(place.quarantine.glob("*.json"))) == 1
+    assert result.output["moved"] == ["dump-9.rdb"]
+
+
+async def test_who_fills_the_disk(place: Place) -> None:
+    """By kind, with the biggest files; links and other filesystems do not count."""
+    data = place.folder.parent
+    (data / "appendonlydir").mkdir()
+    (data / "appendonlydir/appendonly.aof.1.incr.aof").write_bytes(b"x" * 500_000)
+    (data / "temp-123.rdb").write_bytes(b"x" * 10_000)
+    (data / "link.aof").symlink_to("/dev/zero")
+
+    result = await do(ACTIONS["files.disk_use"], place.service())
+    assert result.output["culprit"] == "aof"
+    assert result.output["top"][0]["file"] == "appendonlydir/appendonly.aof.1.incr.aof"
+    assert result.output["kinds"]["backups"] > 0 and result.output["kinds"]["temporary"] > 0
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "test", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("this kernel mounts nothing for us")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_is_emptied_to_its_goal(place: Place, small: Path) -> None:
+    """The quarantine is on another disk: there is room at once, and no more goes than it takes."""
+    full = Place(small / "backups", place.quarantine, place.snapshot)
+    full.folder.mkdir()
+    for age in range(7):
+        path = full.backup(f"dump-{age}.rdb", age)
+        with path.open("ab") as file:
+            file.write(b"\0" * 512 * 1024)
+        os.utime(path, (time.time() - DAY * age,) * 2)
+
+    given = {"goal_percent": 60}
+    result = await do(PRUNE, full.service(verify="none"), **given)
+    assert result.output["percent"] <= 60
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb", "dump-3.rdb"]
+
+
+async def test_a_mount_below_is_not_looked_into(place: Place, small: Path) -> None:
+    """Another filesystem below the folder is not this disk's business."""
+    (small / "elsewhere.bin").write_bytes(b"x" * 1_000_000)
+    inventory = service("redis", disk={"path": str(small.parent)})
+
+    result = await do(ACTIONS["files.disk_use"], inventory)
+    assert not any("elsewhere" in each["file"] for each in result.output["top"])

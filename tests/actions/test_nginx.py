@@ -1,0 +1,105 @@
+"""nginx.rate_limit and nginx.maintenance on a real nginx: tested before use, in use when they say so, put back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from remediator.actions import Action, Happened, Outcome
+from remediator.actions.nginx_maintenance import NginxMaintenance
+from remediator.actions.nginx_rate_limit import NginxRateLimit
+from remediator.errors import Refused, TargetError
+from remediator.inventory import Service
+from remediator.world import World
+from tests.actions.doing import do, observe, plan, service, undo
+from tests.servers import until
+from tests.servers.nginx import Nginx
+
+LIMIT, MAINTENANCE = NginxRateLimit(World()), NginxMaintenance(World())
+ACTIONS: dict[str, Action] = {LIMIT.name: LIMIT, MAINTENANCE.name: MAINTENANCE}
+
+
+def target(nginx: Nginx, **more: str) -> Service:
+    where = {"include": nginx.rules, "pid_file": nginx.folder / "nginx.pid", "config": nginx.config, "zone": "tight"}
+    return service("app", nginx={**{key: str(value) for key, value in where.items()}, **more})
+
+
+async def test_a_limit_is_in_force_and_gone_again(nginx: Nginx) -> None:
+    """One address gets its burst and no more; after the undo it gets everything."""
+    call = await plan(LIMIT, target(nginx), level="strict")
+    result = await do(LIMIT, target(nginx), call=call, level="strict")
+
+    assert result.outcome is Outcome.OK
+    until(lambda: 429 in nginx.statuses(12), "the old worker is gone, and the new one says no")
+    assert 200 not in nginx.statuses(12)[7:]
+
+    await undo(LIMIT, ACTIONS, target(nginx), call, result)
+    until(lambda: set(nginx.statuses(12)) == {200}, "no limit any more")
+
+
+async def test_maintenance_answers_503_and_ends(nginx: Nginx) -> None:
+    """Every request, with Retry-After; then none."""
+    call = await plan(MAINTENANCE, target(nginx))
+    result = await do(MAINTENANCE, target(nginx), call=call)
+    until(lambda: set(nginx.statuses(3)) == {503}, "maintenance")
+
+    await undo(MAINTENANCE, ACTIONS, target(nginx), call, result)
+    until(lambda: set(nginx.statuses(3)) == {200}, "maintenance is over")
+
+
+async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:
+    """A zone that is not there: the file is as before, and nginx goes on as before."""
+    with pytest.raises(Refused, match="was put back"):
+        await do(LIMIT, target(nginx, zone="nowhere"), level="normal")
+
+    assert "limit_req" not in nginx.rules.read_text()
+    assert set(nginx.statuses(3)) == {200}
+
+
+async def test_a_file_of_somebody_else_is_not_replaced(nginx: Nginx) -> None:
+    """It does not bear our mark."""
+    nginx.rules.write_text("deny all;\n")
+
+    with pytest.raises(TargetError, match="written by somebody else"):
+        await plan(LIMIT, target(nginx), level="strict")
+
+
+async def test_a_file_that_changed_after_the_plan_is_refused(nginx: Nginx) -> None:
+    """Another run, or another remediator, was faster."""
+    call = await plan(LIMIT, target(nginx), level="strict")
+    await do(LIMIT, target(nginx), level="gentle")
+
+    with pytest.raises(TargetError, match="was changed since the plan was made"):
+        await do(LIMIT, target(nginx), call=call, level="strict")
+
+
+async def test_an_nginx_that_does_not_run_is_refused(nginx: Nginx) -> None:
+    """Nothing is written."""
+    nginx.stop()
+
+    with pytest.raises(TargetError):
+        await plan(LIMIT, target(nginx), level="strict")
+    assert not nginx.rules.exists()
+
+
+async def test_one_does_not_end_the_other(nginx: Nginx) -> None:
+    """A rate limit would let requests in that maintenance keeps out."""
+    await do(MAINTENANCE, target(nginx))
+
+    with pytest.raises(TargetError, match="maintenance mode, which a rate limit would end"):
+        await plan(LIMIT, target(nginx), level="strict")
+
+
+async def test_an_unknown_outcome_is_looked_for(nginx: Nginx) -> None:
+    """Written and read by a worker that was started since, or not."""
+    since = datetime.now(UTC)
+    call = await plan(LIMIT, target(nginx), level="strict")
+    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is Happened.NO
+    nginx.rules.write_text(str(call.arguments["content"]))
+    written = await observe(LIMIT, target(nginx), call, since=datetime.now(UTC), level="strict")
+    assert written.happened is Happened.NO, "written, and nobody has read it"
+
+    nginx.rules.unlink()
+    await do(LIMIT, target(nginx), call=call, level="strict")
+    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is Happened.YES
