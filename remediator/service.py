@@ -31,16 +31,18 @@ from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
-from remediator.loader import Loaded, load
+from remediator.letters import Letters
+from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
 from remediator.metrics import Metrics
-from remediator.notifiers import Notifier
+from remediator.people import People
 from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
-from remediator.sender import send_forever
+from remediator.sender import Post, send_forever
+from remediator.signing import Keyring, load_keyring
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
 from remediator.watch import Flood, Watching, watch_forever
@@ -59,6 +61,9 @@ class Service:
     loops: Loops
     metrics: Metrics
     credentials: Credentials
+    keyring: Keyring
+    people: People
+    world: World
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
@@ -98,8 +103,11 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         engine = _engine(config, clock, store, world, loaded, metrics)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
-        service = Service(config, engine, loops, metrics, _credentials(config))
-        for name, loop in _loops(service).items():
+        keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
+        service = Service(config, engine, loops, metrics, _credentials(config), keyring, load_people(config), world)
+        post = _post(config, keyring)
+        stack.push_async_callback(post.aclose)
+        for name, loop in _loops(service, post).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
         yield service
 
@@ -238,18 +246,30 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
-def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+def _loops(service: Service, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    channels = registry.make_channels(service.config.channels)
-    fallback: Notifier = registry.make_fallback()
     return {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
-        "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
+        "send messages": lambda: send_forever(engine, post, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
+
+
+def load_people(config: Config) -> People:
+    """Who is known here; nobody, if the settings name no people file.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    return People() if config.access.people is None else load_config(config.access.people, People)
+
+
+def _post(config: Config, keyring: Keyring) -> Post:
+    letters = Letters(keyring, config.public_url.rstrip("/"))
+    return Post(registry.make_channels(config.channels), registry.make_fallback(), config.approvals.channels, letters)
 
 
 def _checkpointing(config: Config) -> Checkpointing:
