@@ -261,9 +261,7 @@ def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> 
         id=queued.id,
         run_id=run.id,
         kind=queued.kind,
-        title=tidy(
-            f"A person is needed: {run.playbook} on {run.target} ({status})", 200
-        ),
+        title=tidy(f"A person is needed: {run.playbook} on {run.target} ({status})", 200),
         tone=Tone.PROBLEM,
         sections=tuple(sections),
         link=link,

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -64,6 +64,8 @@ class Service:
     keyring: Keyring
     people: People
     world: World
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is about to stop: streams to browsers end."""
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:

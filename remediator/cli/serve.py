@@ -19,7 +19,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
-from remediator.service import running
+from remediator.service import Service, running
 from remediator.web.routes import application
 
 
@@ -50,6 +50,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _stop(server: _Server, service: Service) -> None:
+    service.closing.set()
+    server.stop()
+
+
 async def _serve(config: Config) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
@@ -64,11 +69,12 @@ async def _serve(config: Config) -> None:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=False,  # who connects is who we believe, or not; see access.proxy
                 backlog=2048,
             )
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            asyncio.get_running_loop().add_signal_handler(number, _stop, server, service)
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")

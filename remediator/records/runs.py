@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, Row, case, func, insert, literal, select, tuple_, update
 
 from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
@@ -272,6 +272,19 @@ def page(
         if value is not None:
             statement = statement.where(column == value)
     return [_run(row) for row in connection.execute(statement)]
+
+
+def results(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
+    """How the last runs of a playbook ended, or stand: how many by status. Cost does not grow with history."""
+    recent = (
+        select(table.c.status)
+        .where(table.c.playbook == playbook)
+        .order_by(table.c.created_at.desc())
+        .limit(last)
+        .subquery()
+    )
+    rows = connection.execute(select(recent.c.status, func.count()).group_by(recent.c.status))
+    return {row[0]: row[1] for row in rows}
 
 
 def next_wake(connection: Connection) -> datetime | None:
