@@ -318,8 +318,8 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Power.RETRY), _retry),
     (Operation("GET", "/api/v1/approvals", "Requests that wait for people."), _approvals),
     (
-        Operation("GET", "/api/v1/approvals/{approval_id}", "One request, with who said what.", (_APPROVAL,)),
-        _one_approval,
+        Operation("GET", "/api/v1/approvals/{approval_id}", "One request, and who said what.", (_APPROVAL,)),
+        _asked,
     ),
     *(
         (

@@ -21,8 +21,6 @@ _STYLE = (
 _COMPARISON = re.compile(
     r"^(?P<left>.+?)\s*(?:==|!=|<=|>=|<|>)\s*(?:bool\s+)?(?P<right>-?\d+(?:\.\d+)?(?:e-?\d+)?)$", re.S
 )
-    r"^(?P<left>.+?)\s*(?:==|!=|<=|>=|<|>)\s*(?:bool\s+)?(?P<right>-?\d+(?:\.\d+)?(?:e-?\d+)?)$", re.S
-)
 
 
 def compared(expression: str) -> tuple[str, float | None]:

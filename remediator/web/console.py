@@ -298,9 +298,7 @@ def log(site: Site) -> Handler:
 def _log(connection: Connection, wanted: Mapping[str, str | None], before: int | None) -> dict[str, Any]:
     found = audit.newest(connection, PAGE + 1, before, **wanted)
     shown = found[:PAGE]
-    entries = [
-        Row(item.seq, item.time, item.hash.hex(), decode(item.canonical), _pretty(item.canonical)) for item in shown
-    ]
+    rows = [_row(item) for item in shown]
     head, signed = audit.head(connection), facts.get(connection, checkpointing.LATEST)
     return {
         "rows": rows,
