@@ -139,8 +139,12 @@ def decide(
         snooze: how long the run sleeps, if ``verb`` is ``snooze``.
     """
     current = get(tx.connection, approval.id, lock=True)
-    if current is None or current.status != "pending" or tx.now >= current.expires_at or plan_hash != current.plan_hash:
-        return "gone" if current is None else ("expired" if current.status == "pending" else current.status)
+    if current is None:
+        return "gone"
+    if current.status != "pending" or plan_hash != current.plan_hash:
+        return current.status  # decided already, or this person saw another plan
+    if tx.now >= current.expires_at:
+        return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
     if any(item.identity == identity for item in decisions_of(tx.connection, approval.id)):

@@ -87,7 +87,7 @@ def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
         if hashlib.sha256(b"\0" + item.canonical).digest() != item.hash:
             return item.seq
     for later, earlier in pairwise(shown) if contiguous else ():
-        if decode(later.canonical).prev != earlier.hash.hex() or later.seq != earlier.seq + 1:
+        if later.seq != earlier.seq + 1 or decode(later.canonical).prev != earlier.hash.hex():
             return later.seq
     return None
 

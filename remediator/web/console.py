@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from remediator import checkpointing, letters, story
 from remediator.approval import Power
-from remediator.audit import Entry, SealedEntry, decode
+from remediator.audit import NotCanonical, SealedEntry, decode
 from remediator.clock import from_micros, to_micros
 from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
@@ -278,7 +278,10 @@ class Row:
     seq: int
     time: datetime
     hash: str
-    entry: Entry
+    kind: str
+    actor: str
+    reason: str
+    run: str | None
     data: str
 
 
@@ -311,7 +314,12 @@ def _log(connection: Connection, wanted: Mapping[str, str | None], before: int |
 
 
 def _row(item: SealedEntry) -> Row:
-    return Row(item.seq, item.time, item.hash.hex(), decode(item.canonical), _pretty(item.canonical))
+    known = (item.seq, item.time, item.hash.hex(), item.kind)
+    try:
+        entry = decode(item.canonical)
+    except NotCanonical:  # somebody wrote into the database: shown, and said to be broken
+        return Row(*known, "cannot be read", "", item.run, _pretty(item.canonical))
+    return Row(*known, entry.actor, entry.reason or "", entry.run, _pretty(item.canonical))
 
 
 def _pretty(canonical: bytes) -> str:

@@ -29,7 +29,7 @@ class Visitor:
         """Whether this is allowed."""
         if self.person is not None and self.person.can(power):
             return True
-        return power is Power.SEE and self.stranger_may_look
+        return power == Power.SEE and self.stranger_may_look
 
 
 def identify(service: Service, request: Request) -> Visitor:

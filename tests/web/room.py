@@ -16,7 +16,7 @@ from sqlalchemy import insert
 from remediator import registry
 from remediator.approval import Link
 from remediator.audit import Redactor
-from remediator.config import Config
+from remediator.config import Channel, Config
 from remediator.engine import Engine
 from remediator.intake import IntakeSettings
 from remediator.letters import Letters
@@ -196,7 +196,8 @@ class Room:
     def post(self, channels: Mapping[str, Any], *approvals_: str) -> Post:
         """The sender's channels."""
         letters = Letters(self.service.keyring, BASE)
-        return Post(registry.make_channels(channels), registry.make_fallback(), approvals_, letters)
+        chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
+        return Post(registry.make_channels(chosen), registry.make_fallback(), approvals_, letters)
 
 
 @asynccontextmanager
