@@ -26,6 +26,8 @@ async def await_approval(engine: Engine, run: Run) -> Progress:
         who = [item.identity for item in said if item.verb == "reject"]
         detail = {"approval": approval.id, "by": who, "why": approval.reason}
         return await _move(engine, run, Status.CANCELLED, "rejected", detail)
+    if approval.status == "void":
+        return await engine.store.write(lambda tx: _withdrawn(tx, engine, run, approval))
     if approval.status == "pending" and engine.clock.now() < approval.expires_at:
         return wait(run, approval.expires_at)
     return await engine.store.write(lambda tx: _expire(tx, engine, run, approval))
@@ -45,23 +47,42 @@ def _expire(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
     return onward(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, engine.actor))
 
 
+def _withdrawn(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
+    """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
+    until = approvals.snoozed_until(tx.connection, approval)
+    detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
+    if until is None:
+        return onward(runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor))
+    detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
+    after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, engine.actor, resume_to=Status.MATCHED)
+    return wait(after, until)
+
+
 async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence[Decision]) -> Progress:
     changed = await _what_changed(engine, run, approval)
     if changed is not None:
-
-        def again(tx: Tx) -> Run:
-            approvals.void(tx, run, changed, engine.actor)
-            detail = {"approval": approval.id, "changed": changed}
-            return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor)
-
-        return onward(await engine.store.write(again))
+        return onward(await engine.store.write(lambda tx: _again(tx, engine, run, approval, changed)))
     who = [item.identity for item in said if item.verb == "approve"]
     detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
     return await _move(engine, run, Status.RUNNING, "approved", detail)
 
 
+def _again(tx: Tx, engine: Engine, run: Run, approval: Approval, changed: str) -> Run:
+    """From the start, by the playbook that is in force now; people are asked anew."""
+    approvals.revoke(tx, run, approval, changed, engine.actor)
+    detail = {"approval": approval.id, "changed": changed}
+    current = engine.book.current(run.playbook)
+    if current is None and engine.book.playbooks:
+        return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, engine.actor)
+    adopt = {} if current is None else {"playbook_hash": current.content_hash}
+    return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor, **adopt)
+
+
 async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | None:
     """Make the plan again: people approved exactly what they saw, so anything else needs them again."""
+    current = engine.book.current(run.playbook)
+    if engine.book.playbooks and (current is None or current.content_hash != run.playbook_hash):
+        return "the playbook is gone" if current is None else "the playbook has changed"
     try:
         playbook, service = engine.book.of(run), engine.book.service(run)
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))

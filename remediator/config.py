@@ -7,8 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
+from remediator.access import Access, Approvals
 from remediator.clients.commands import AllowedCommand
 from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
 from remediator.clients.endpoint import read_secret as _read_secret
@@ -46,6 +47,17 @@ class Channel(Strict):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_file(cls, value: Any, info: ValidationInfo) -> Any:
+        base = (info.context or {}).get("base")
+        if base is None or not isinstance(value, dict):
+            return value
+        return {
+            name: str(Path(base, item)) if name.endswith("_file") and isinstance(item, str) else item
+            for name, item in value.items()
+        }
 
 
 class Timing(Strict):
@@ -104,7 +116,9 @@ class Config(Strict):
     identity_ignore_labels: tuple[str, ...] = Field(
         default=("replica", "prometheus_replica"), description="Labels that do not make two alerts different."
     )
-    channels: dict[str, Channel] = {}
+    channels: dict[str, Channel] = Field(default={}, description="Ways to reach people, by the name playbooks use.")
+    approvals: Approvals = Approvals()
+    access: Access = Access()
     guards: dict[str, Any] = Field(
         default={}, description="Settings of guards where a playbook says nothing; off: guards that are off everywhere."
     )
@@ -132,6 +146,20 @@ class Config(Strict):
         if self.webhook.token_file is None and self.webhook.basic is None and not _loopback(host):
             raise ValueError("webhook: set token_file or basic; only a loopback address may listen without")
         return self
+
+    @model_validator(mode="after")
+    def _known_channels(self) -> Config:
+        unknown = [name for name in self.approvals.channels if name not in self.channels]
+        if unknown:
+            raise ValueError(f"approvals.channels: {', '.join(unknown)}: there is no such channel under channels")
+        return self
+
+    @property
+    def strangers_may_look(self) -> bool:
+        """Whether somebody unknown may see runs and plans: by default only where nobody else can connect."""
+        if self.access.anonymous == "auto":
+            return _loopback(self.listen.rpartition(":")[0].strip("[]"))
+        return self.access.anonymous == "viewer"
 
 
 def _loopback(host: str) -> bool:

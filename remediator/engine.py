@@ -66,6 +66,10 @@ class Book:
                 f"playbook {run.playbook} in version {run.playbook_hash[:12]} is not loaded"
             ) from None
 
+    def current(self, name: str) -> Playbook | None:
+        """The version in force of the playbook of this name."""
+        return next((playbook for playbook in self.playbooks if playbook.name == name), None)
+
     def knows(self, content_hash: str) -> bool:
         """Whether this version is loaded."""
         return content_hash in self._by_hash

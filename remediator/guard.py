@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer, Question
 from remediator.judgement import Judgement, again_at, block, judge, judged, question
@@ -13,6 +15,10 @@ from remediator.stores import Tx
 
 async def guard_plan(engine: Engine, run: Run) -> Progress:
     """From ``planned`` to what the guards and the ladder say; for a blocked run, the same question again."""
+    if run.status is Status.BLOCKED and run.reason == "snoozed":
+        until = datetime.fromisoformat(run.detail["until"])
+        if engine.clock.now() < until:
+            return wait(run, until)
     playbook, service = engine.book.of(run), engine.book.service(run)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
     asked = question(engine, run, playbook, service, alerts, None)

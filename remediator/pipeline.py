@@ -127,6 +127,7 @@ def finish(tx: Tx, engine: Engine, run: Run) -> None:
         messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
     if run.status is Status.SUCCEEDED:
         watch_on(tx, engine, run, engine.pace.patience)
+    messages.follow_up(tx, run.id, run.status.value)
     learn(tx, engine, run)
     runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):

@@ -69,7 +69,18 @@ from remediator.notaries.file import FileNotary
 from remediator.notaries.git import GitNotary
 from remediator.notaries.syslog import SyslogNotary
 from remediator.notifiers import Notifier
+from remediator.notifiers.apprise import AppriseNotifier
+from remediator.notifiers.discord import DiscordNotifier
+from remediator.notifiers.email import EmailNotifier
+from remediator.notifiers.google_chat import GoogleChatNotifier
 from remediator.notifiers.log import LogNotifier
+from remediator.notifiers.mattermost import MattermostNotifier
+from remediator.notifiers.opsgenie import OpsgenieNotifier
+from remediator.notifiers.pagerduty import PagerDutyNotifier
+from remediator.notifiers.slack import SlackNotifier
+from remediator.notifiers.teams import TeamsNotifier
+from remediator.notifiers.telegram import TelegramNotifier
+from remediator.notifiers.webhook import WebhookNotifier
 from remediator.platforms import Platform
 from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.kubernetes import KubernetesPlatform
@@ -139,7 +150,20 @@ GUARDS: tuple[type[Guard], ...] = (
 )
 """In the order in which they are asked."""
 
-NOTIFIERS: tuple[type[Notifier], ...] = (LogNotifier,)
+NOTIFIERS: tuple[type[Notifier], ...] = (
+    AppriseNotifier,
+    DiscordNotifier,
+    EmailNotifier,
+    GoogleChatNotifier,
+    LogNotifier,
+    MattermostNotifier,
+    OpsgenieNotifier,
+    PagerDutyNotifier,
+    SlackNotifier,
+    TeamsNotifier,
+    TelegramNotifier,
+    WebhookNotifier,
+)
 
 NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
     "file": lambda settings: FileNotary(Path(settings["path"])),
@@ -212,7 +236,10 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
         if channel.kind not in kinds:
             known = ", ".join(sorted(kinds))
             raise ConfigurationError(f"channels.{name}: there is no notifier {channel.kind!r}; there are: {known}")
-        channels[name] = kinds[channel.kind](channel.model_extra or {})
+        try:
+            channels[name] = kinds[channel.kind](channel.model_extra or {})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"channels.{name}: {error}") from None
     return channels
 
 

@@ -1,63 +1,187 @@
-"""Sending what waits in the outbox: retried with growing pauses, given up at last, and never forgotten silently."""
+"""Sending what waits in the outbox: by channel, so that a dead one holds up no other; retried with growing pauses, no
+faster than a channel takes; given up at last, on a list and on record; and a request that one channel does not take
+goes to the next. Nothing here can hold up a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
-from remediator.errors import RemediatorError
-from remediator.notifiers import Message, Notifier
-from remediator.records import messages
-from remediator.records.messages import Queued
+from remediator.errors import ClientError, RemediatorError
+from remediator.letters import Letters
+from remediator.notifiers import Delivery, Later, Message, Notifier, Undeliverable
+from remediator.records import approvals, messages
+from remediator.records.messages import APPROVERS, Queued
 from remediator.stores import MESSAGES, Tx
 
 TRIES = 8
+TRIES_BEFORE_NEXT = 3
+"""For a request, where there is another channel: somebody waits for an answer."""
 FIRST_PAUSE = timedelta(seconds=2)
 PATIENCE = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
 
 
-async def send_forever(engine: Engine, channels: Mapping[str, Notifier], fallback: Notifier, poll: float) -> None:
+@dataclass(slots=True)
+class Post:
+    """The channels, and how fast each may be used.
+
+    Args:
+        channels: by the names that playbooks and settings use.
+        fallback: for names that the settings do not have.
+        approvals: names of the channels for requests, the first first.
+        letters: writes the messages.
+    """
+
+    channels: Mapping[str, Notifier]
+    fallback: Notifier
+    approvals: Sequence[str]
+    letters: Letters
+    _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _next: dict[str, datetime] = field(default_factory=dict)
+
+    def ways(self, queued: Queued) -> list[str]:
+        """The channels that a message may go by, in order."""
+        if queued.kind != "approval" and queued.channel != APPROVERS:
+            return [queued.channel]
+        escalate_to = queued.content.get("escalate_to", [])
+        return list(dict.fromkeys([*self.approvals, *escalate_to])) or ["log"]
+
+    def way(self, queued: Queued) -> tuple[str, str | None]:
+        """The channel to use now, and the one after it."""
+        ways = self.ways(queued)
+        place = min(int(queued.content.get("way", 0)), len(ways) - 1)
+        name = ways[place] if queued.channel == APPROVERS else queued.channel
+        return name, ways[place + 1] if place + 1 < len(ways) else None
+
+    def notifier(self, name: str) -> Notifier:
+        """What delivers to a channel."""
+        return self.channels.get(name, self.fallback)
+
+    def rest(self, name: str, now: datetime) -> datetime | None:
+        """Until when a channel has to rest; None if it can be used now, which then counts as a use."""
+        free = self._next.get(name, now)
+        if free > now:
+            return free
+        self._next[name] = now + timedelta(seconds=60 / self.notifier(name).per_minute)
+        return None
+
+    def rests(self, name: str, until: datetime) -> None:
+        """It asked for a rest."""
+        self._next[name] = max(until, self._next.get(name, until))
+
+    async def aclose(self) -> None:
+        """End what is being sent, and close the channels."""
+        for task in self._busy.values():
+            task.cancel()
+        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        for notifier in (*self.channels.values(), self.fallback):
+            await notifier.aclose()
+
+
+async def send_forever(engine: Engine, post: Post, poll: float) -> None:
     """Deliver messages as they come."""
     while True:
-        due = await engine.store.read(lambda connection: messages.due(connection, engine.clock.now()))
+        post._busy = {name: task for name, task in post._busy.items() if not task.done()}
+        busy = list(post._busy)
+        due = await engine.store.read(lambda connection: messages.due(connection, engine.clock.now(), busy=busy))  # noqa: B023
+        by_channel: dict[str, list[Queued]] = {}
         for message in due:
-            await _deliver(engine, channels, fallback, message)
-        if not due:
-            await engine.store.wakeups.wait(MESSAGES, poll)
+            by_channel.setdefault(message.channel, []).append(message)
+        for channel, waiting in by_channel.items():
+            task = asyncio.create_task(_deliver_all(engine, post, waiting), name=f"send to {channel}")
+            task.add_done_callback(lambda _: engine.store.wakeups.set({MESSAGES}))
+            post._busy[channel] = task
+        await engine.store.wakeups.wait(MESSAGES, poll)
 
 
-async def _deliver(engine: Engine, channels: Mapping[str, Notifier], fallback: Notifier, queued: Queued) -> None:
+async def _deliver_all(engine: Engine, post: Post, waiting: Sequence[Queued]) -> None:
+    for message in waiting:
+        await deliver(engine, post, message)
+
+
+async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
+    """Try to deliver one message once."""
     if not await engine.store.write(lambda tx: messages.hold(tx, queued, tx.now + PATIENCE)):
         return  # another replica has it
-    notifier = channels.get(queued.channel, fallback)
-    message = Message(queued.id, queued.run_id, queued.kind, _title(queued), queued.content)
-    try:
-        delivery = await notifier.send(message)
-    except RemediatorError as error:
-        told = str(error)
-        await engine.store.write(lambda tx: _failed(tx, engine, queued, told))
+    name, following = post.way(queued)
+    rest = post.rest(name, engine.clock.now())
+    if rest is not None:
+        await engine.store.write(lambda tx: messages.delay(tx, queued.id, rest))
         return
-    await engine.store.write(lambda tx: _sent(tx, engine, queued, delivery.receipt))
+    try:
+        delivery = await _send(engine, post, queued, name)
+    except Later as error:
+        until = engine.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
+        post.rests(name, until)
+        await engine.store.write(lambda tx: messages.delay(tx, queued.id, until))
+    except RemediatorError as error:
+        told, hopeless = str(error), isinstance(error, Undeliverable)
+        await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
+    else:
+        await engine.store.write(lambda tx: _sent(tx, engine, queued, name, delivery))
 
 
-def _title(queued: Queued) -> str:
-    return f"{queued.kind} for {queued.channel}: run {queued.run_id}"
+async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delivery:
+    """Write it as things are now, and send it.
+
+    Raises:
+        ClientError: not delivered.
+    """
+    notifier = post.notifier(name)
+    now = engine.clock.now()
+    message = await engine.store.read(lambda connection: post.letters.write(connection, queued, notifier, name, now))
+    if queued.kind == "approval" and message.ask is None:
+        return Delivery({"overtaken": True})  # decided or over before it could be asked
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds() / 2):
+            if queued.kind == "update":
+                return await _follow(engine, notifier, message, str(queued.content.get("of", "")))
+            return await notifier.send(message)
+    except TimeoutError:
+        raise ClientError(f"{notifier.kind} did not take it in time") from None
 
 
-def _sent(tx: Tx, engine: Engine, queued: Queued, receipt: Mapping[str, Any]) -> None:
-    messages.sent(tx, queued.id, receipt)
-    tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, {"receipt": receipt}))
+async def _follow(engine: Engine, notifier: Notifier, message: Message, first: str) -> Delivery:
+    told = await engine.store.read(lambda connection: messages.get(connection, first))
+    receipt = None if told is None else told.receipt
+    if receipt is None or receipt.get("overtaken"):
+        return Delivery()
+    return await notifier.follow(message, receipt)
 
 
-def _failed(tx: Tx, engine: Engine, queued: Queued, error: str) -> None:
+def _sent(tx: Tx, engine: Engine, queued: Queued, name: str, delivery: Delivery) -> None:
+    messages.sent(tx, queued.id, delivery.receipt, name)
+    data = {"receipt": delivery.receipt, "channel": name}
+    tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, data))
+    if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
+        _catch_up(tx, queued)
+
+
+def _catch_up(tx: Tx, queued: Queued) -> None:
+    """It was decided while the request was on its way: nobody told that message."""
+    found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
+    if found is not None and found.status != "pending" and queued.run_id is not None:
+        messages.follow_up(tx, queued.run_id, found.status)
+
+
+def _failed(
+    tx: Tx, engine: Engine, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
+) -> None:
     tries = queued.attempts + 1
-    again = None if tries >= TRIES else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
+    most = TRIES if following is None else TRIES_BEFORE_NEXT
+    given_up = hopeless or tries >= most
+    again = None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
     messages.failed(tx, queued.id, error, again)
-    tx.audit(_draft(engine, Kind.MESSAGE_FAILED, queued, {"error": error, "given_up": again is None}))
+    data = {"error": error, "given_up": given_up, "channel": name, "next_channel": following if given_up else None}
+    tx.audit(_draft(engine, Kind.MESSAGE_FAILED, queued, data))
+    if given_up and following is not None:
+        messages.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
 def _draft(engine: Engine, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import quote
@@ -32,17 +32,19 @@ from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
-from remediator.loader import Loaded, load
+from remediator.letters import Letters
+from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
 from remediator.metrics import Metrics
-from remediator.notifiers import Notifier
+from remediator.people import People
 from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import playbooks, replicas, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
-from remediator.sender import send_forever
+from remediator.sender import Post, send_forever
+from remediator.signing import Keyring, load_keyring
 from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
@@ -66,7 +68,12 @@ class Service:
     loops: Loops
     metrics: Metrics
     credentials: Credentials
+    keyring: Keyring
+    people: People
+    world: World
     role: Role = "all"
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is about to stop: streams to browsers end."""
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
@@ -114,8 +121,12 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
-        service = Service(config, engine, loops, metrics, _credentials(config), role)
-        for name, loop in _loops(service, world).items():
+        keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
+        door, people = _credentials(config), load_people(config)
+        service = Service(config, engine, loops, metrics, door, keyring, people, world, role)
+        post = _post(config, keyring)
+        stack.push_async_callback(post.aclose)
+        for name, loop in _loops(service, world, post).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
         yield service
 
@@ -276,10 +287,8 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
-def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    channels = registry.make_channels(service.config.channels)
-    fallback: Notifier = registry.make_fallback()
     upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "upkeep": lambda: keep_up_forever(engine, upkeep),
@@ -291,7 +300,7 @@ def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[A
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
-        "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
+        "send messages": lambda: send_forever(engine, post, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
@@ -300,6 +309,20 @@ def _loops(service: Service, world: World) -> dict[str, Callable[[], Coroutine[A
 
 def _reconciling(config: Config, world: World) -> Reconciling:
     return Reconciling(world.alertmanagers, config.timing.reconcile, receiver=config.receiver)
+
+
+def load_people(config: Config) -> People:
+    """Who is known here; nobody, if the settings name no people file.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    return People() if config.access.people is None else load_config(config.access.people, People)
+
+
+def _post(config: Config, keyring: Keyring) -> Post:
+    letters = Letters(keyring, config.public_url.rstrip("/"))
+    return Post(registry.make_channels(config.channels), registry.make_fallback(), config.approvals.channels, letters)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

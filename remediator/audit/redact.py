@@ -54,7 +54,7 @@ _NAME = (
     r"|routing[_-]?key|credentials?|requirepass|masterauth|authorization|cookie)"
 )
 _SCHEMES = r"(?:bearer|basic|digest|negotiate|splunk|apikey|genie-?key)"
-_PREFIXES = r"gh[a-z]_|github_pat_|glpat-|hvs\.|dop_v1_|sk-|sk_live_|rk_live_"
+_PREFIXES = r"gh[a-z]_|github_pat_|glpat-|hvs\.|dop_v1_|sk-|sk_live_|rk_live_|rmo_"
 _SHAPES = (
     # PEM first: it spans lines, and nothing else would know its inside
     (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", REDACTED),

@@ -14,20 +14,26 @@ from remediator import __version__
 from remediator.errors import ClientError, InputError, RemediatorError
 
 COMMANDS = {
+    "approve": "Say yes to the plan that a run waits with.",
     "audit": "The audit log: verify, tail, search, export, prove.",
     "backup": "A copy of the store, taken while it is in use.",
+    "cancel": "Stop a run, whatever state it is in.",
     "explain": "What would be done for an alert, and why not.",
     "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
     "migrate": "Bring the database to this version's schema.",
     "pause": "The stop button: start no action any more.",
     "promote": "Let a playbook do more, or less, by itself.",
+    "reject": "Say no: the run ends, nothing is done.",
     "report": "What the records show.",
     "restore": "Put a backup of the store in place.",
     "resume": "Release the stop button.",
+    "retry": "Another run for an incident that still fires.",
     "runs": "What is being done and was done.",
     "schema": "JSON Schema of playbooks, inventory and settings, for editors.",
     "serve": "Run the service.",
+    "snooze": "Not now: the run asks again later.",
     "status": "What holds the remediator back right now.",
+    "token": "Make an operator token.",
 }
 
 

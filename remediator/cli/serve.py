@@ -19,7 +19,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
-from remediator.service import Role, running
+from remediator.service import Role, Service, running
 from remediator.web.routes import application
 
 
@@ -57,6 +57,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _stop(server: _Server, service: Service) -> None:
+    service.closing.set()
+    server.stop()
+
+
 async def _serve(config: Config, role: Role) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
@@ -71,11 +76,12 @@ async def _serve(config: Config, role: Role) -> None:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=False,  # who connects is who we believe, or not; see access.proxy
                 backlog=2048,
             )
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+            asyncio.get_running_loop().add_signal_handler(number, _stop, server, service)
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")

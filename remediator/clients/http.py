@@ -33,12 +33,14 @@ class HttpRefused(Refused):
     Attributes:
         status: the HTTP status.
         text: the beginning of the answer's body, for a person.
+        retry_after: seconds after which the server would like to be asked again, if it said so.
     """
 
-    def __init__(self, message: str, status: int, text: str = "") -> None:
+    def __init__(self, message: str, status: int, text: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.text = text
+        self.retry_after = retry_after
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +247,10 @@ def _refusal(call: _Call, answer: Answer) -> ClientError:
         return TimedOut(f"{call.name}: a gateway answered {answer.status}; whether it was done is unknown")
     if 300 <= answer.status < 400 and answer.status != 304:
         return HttpRefused(f"{call.name} answered {answer.status}: redirects are not followed", answer.status, text)
-    return HttpRefused(f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}", answer.status, text)
+    said = answer.headers.get("Retry-After", "")
+    later = float(said) if said.isdigit() else None
+    message = f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}"
+    return HttpRefused(message, answer.status, text, later)
 
 
 def _out_of_time(call: _Call) -> ClientError:

@@ -1,23 +1,105 @@
-"""Notifiers: how people are told. A chat outage never blocks or loses a run: messages wait in the store."""
+"""Notifiers: how people are told. A chat outage never blocks or loses a run: messages wait in the store.
+
+A message is the same for every channel; each notifier puts it into its channel's form, and escapes what it must so
+that text from an alert is never a mention, a link or markup there.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Any, ClassVar
+
+from pydantic import BaseModel, ValidationError
+
+from remediator.errors import ClientError, ConfigurationError
+
+
+class Tone(StrEnum):
+    """What a message wants of people."""
+
+    ASK = "ask"
+    PROBLEM = "problem"
+    GOOD = "good"
+    NOTE = "note"
+
+
+class Undeliverable(ClientError):
+    """The channel refuses it, and would again: a wrong address, a revoked key, a malformed message."""
+
+
+class Later(ClientError):
+    """The channel has had enough for now.
+
+    Attributes:
+        seconds: after which it may be tried again.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands below it; ``exact`` text is shown as it is, letter by letter."""
+
+    heading: str
+    lines: tuple[str, ...]
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a person can answer to a message."""
+
+    approval: str
+    until: datetime
+    who: str
+    """Who may approve, in words."""
+    link: str
+    """The page on which to decide; opening it changes nothing."""
+    buttons: Mapping[str, str] = field(default_factory=dict)
+    """Signed values for buttons of a chat that can prove who pressed them, by verb."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to one channel, as the store holds it. Everything in it is text for people, already redacted."""
+    """One message to one channel. Everything in it is text for people, already redacted, without control characters."""
 
     id: str
     run_id: str | None
     kind: str
-    """``approval``, ``progress``, ``escalation``, ``notice``."""
+    """``approval``, ``update``, ``progress``, ``escalation``, ``notice``."""
     title: str
+    """One line."""
+    tone: Tone = Tone.NOTE
+    sections: tuple[Section, ...] = ()
+    ask: Ask | None = None
+    link: str = ""
+    """The run's page; empty if there is none."""
     body: Mapping[str, Any] = field(default_factory=dict)
+    """The same for machines."""
+    final: bool = False
+    """The run is over: nothing more will be said of it."""
+    chart: bytes = b""
+    """The alert's expression over the last hour as a small PNG; empty if there is none."""
+
+    def text(self) -> Iterator[str]:
+        """As plain text, line by line."""
+        yield self.title
+        for section in self.sections:
+            yield ""
+            yield section.heading
+            yield from (f"  {line}" for line in section.lines)
+        if self.ask is not None:
+            yield ""
+            yield f"Decide: {self.ask.link}"
+        if self.link:
+            yield f"Follow: {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +110,43 @@ class Delivery:
 
 
 class Notifier(ABC):
-    """One kind of channel. Raises ``ClientError`` when it could not deliver; the sender retries and escalates."""
+    """One kind of channel. Raises ``ClientError`` when it could not deliver; the sender retries and escalates.
+
+    Args:
+        settings: the channel's, as they stand in the settings file.
+
+    Raises:
+        ConfigurationError: they cannot work.
+    """
 
     kind: ClassVar[str]
+    Settings: ClassVar[type[BaseModel]]
+    settings: Any
+    per_minute: ClassVar[int] = 60
+    """Most messages in a minute; more wait."""
+    proves_people: ClassVar[bool] = False
+    """Whether whoever presses a button there is known to us: then its messages have buttons."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Take the channel's settings; raise ``ConfigurationError`` if they cannot work."""
+        try:
+            self.settings = self.Settings.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "settings"
+            raise ConfigurationError(f"{self.kind}: {place}: {first['msg']}") from None
+
+    @property
+    def person(self) -> str | None:
+        """The one person whom this channel reaches, as the people file names them; None if it reaches several."""
+        return None
 
     @abstractmethod
     async def send(self, message: Message) -> Delivery:
         """Deliver once. May be called again for the same message id if the answer was lost."""
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Say what became of a message that was delivered before; by default with another message."""
+        return await self.send(message)
+
+    async def aclose(self) -> None:
+        """Close its connections."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
+from remediator.fields import Strict
 from remediator.notifiers import Delivery, Message, Notifier
 
 _log: Any = structlog.get_logger("remediator.message")
 
 
+class LogSettings(Strict):
+    """None."""
+
+
 class LogNotifier(Notifier):
-    """Writes messages into the log."""
+    """Writes messages into the log; links that let people decide stay out of it."""
 
     kind = "log"
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Takes no settings."""
+    Settings = LogSettings
+    per_minute = 600
 
     async def send(self, message: Message) -> Delivery:
-        _log.warning(message.title, run=message.run_id, kind=message.kind, **{"body": dict(message.body)})
+        body = {section.heading: list(section.lines) for section in message.sections}
+        _log.warning(message.title, run=message.run_id, kind=message.kind, body=body)
         return Delivery()

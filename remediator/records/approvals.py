@@ -10,13 +10,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.audit import Kind
+from remediator.clock import rfc3339
 from remediator.ids import Ids
 from remediator.plan import Plan
-from remediator.records import messages, runs
+from remediator.records import facts, messages, runs
 from remediator.run import Run, Status
 from remediator.stores import Tx
 from remediator.stores.schema import approvals as table
 from remediator.stores.schema import decisions
+
+_SNOOZED = "snoozed:"
+_REQUESTED = "requested:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def request(
     )
     data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
     tx.audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
-    messages.tell(tx, ids, "approval", after, {"approval": approval_id, "reason": reason, **detail}, plan.escalate_to)
+    content = {"approval": approval_id, "reason": reason, **detail, "escalate_to": list(plan.escalate_to)}
+    messages.tell(tx, ids, "approval", after, content, (messages.APPROVERS,))
     return after
 
 
@@ -113,48 +118,88 @@ def decisions_of(connection: Connection, approval_id: str) -> list[Decision]:
 
 
 def decide(
-    tx: Tx, approval: Approval, plan_hash: str, identity: str, how: str, verb: str, reason: str | None = None
+    tx: Tx,
+    approval: Approval,
+    plan_hash: str,
+    identity: str,
+    how: str,
+    verb: str,
+    reason: str | None = None,
+    *,
+    alone: bool = False,
+    snooze: timedelta = timedelta(0),
 ) -> str:
     """Count one person's word; returns the request's status afterwards.
 
-    The first rejection rejects; a quorum of distinct people approves. Deciding again, or too late, changes nothing:
-    the answer is the status that it had.
+    The first rejection rejects; a quorum of distinct people approves; a snooze ends this request, and the run comes
+    back with a new one. Deciding again, or too late, changes nothing: the answer is the status that it had.
+
+    Args:
+        alone: this one word is enough, whatever the quorum (break-glass).
+        snooze: how long the run sleeps, if ``verb`` is ``snooze``.
     """
     current = get(tx.connection, approval.id, lock=True)
-    if current is None or current.status != "pending" or tx.now >= current.expires_at or plan_hash != current.plan_hash:
-        return "gone" if current is None else ("expired" if current.status == "pending" else current.status)
+    if current is None:
+        return "gone"
+    if current.status != "pending" or plan_hash != current.plan_hash:
+        return current.status  # decided already, or this person saw another plan
+    if tx.now >= current.expires_at:
+        return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
     if any(item.identity == identity for item in decisions_of(tx.connection, approval.id)):
         return "pending"  # this person has spoken already
     tx.connection.execute(
         insert(decisions).values(
-            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=reason, how=how
+            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.clean(reason), how=how
         )
     )
     said = {"approval": approval.id, "verb": verb, "how": how, "why": reason}
     tx.audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
-    status = "rejected" if verb == "reject" else _after_approval(tx, current)
+    if verb == "snooze":
+        facts.put(tx, _SNOOZED + run.id, {"approval": current.id, "until": rfc3339(tx.now + snooze), "who": identity})
+    status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
+    reason = f"snoozed by {identity}" if verb == "snooze" else reason
     if status != "pending":
         settle(tx, current, status, reason)
         runs.poke(tx, [approval.run_id])
     return status
 
 
-def _after_approval(tx: Tx, approval: Approval) -> str:
+def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
     agreed = [item for item in decisions_of(tx.connection, approval.id) if item.verb == "approve"]
-    return "approved" if len(agreed) >= approval.quorum else "pending"
+    return "approved" if alone or len(agreed) >= approval.quorum else "pending"
+
+
+def snoozed_until(connection: Connection, approval: Approval) -> datetime | None:
+    """When the run of a snoozed request comes back; None if this request was not snoozed."""
+    fact = facts.get(connection, _SNOOZED + approval.run_id)
+    if fact is None or fact.value["approval"] != approval.id:
+        return None
+    return datetime.fromisoformat(fact.value["until"])
+
+
+def requester(connection: Connection, run_id: str) -> str | None:
+    """Who started a run by hand, if somebody did: that person may not approve it."""
+    fact = facts.get(connection, _REQUESTED + run_id)
+    return None if fact is None else str(fact.value["who"])
+
+
+def remember_requester(tx: Tx, run_id: str, who: str) -> None:
+    """Somebody starts this run by hand."""
+    facts.put(tx, _REQUESTED + run_id, {"who": who})
 
 
 def settle(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
-    """Compare-and-set from ``pending``; False if somebody else was first."""
-    return bool(
-        tx.connection.execute(
-            update(table)
-            .where(table.c.id == approval.id, table.c.status == "pending")
-            .values(status=status, decided_at=tx.now, reason=reason)
-        ).rowcount
-    )
+    """Compare-and-set from ``pending``; False if somebody else was first. Those who were asked are told."""
+    changed = tx.connection.execute(
+        update(table)
+        .where(table.c.id == approval.id, table.c.status == "pending")
+        .values(status=status, decided_at=tx.now, reason=tx.clean(reason))
+    ).rowcount
+    if changed:
+        messages.follow_up(tx, approval.run_id, status)
+    return bool(changed)
 
 
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
@@ -162,6 +207,18 @@ def void(tx: Tx, run: Run, why: str, actor: str) -> None:
     approval = pending_of(tx.connection, run.id)
     if approval is not None and settle(tx, approval, "void", why):
         tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+
+
+def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
+    """What people approved turned out not to be so any more, before anything was done."""
+    changed = tx.connection.execute(
+        update(table)
+        .where(table.c.id == approval.id, table.c.status == "approved")
+        .values(status="void", reason=tx.clean(why))
+    ).rowcount
+    if changed:
+        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+        messages.follow_up(tx, run.id, "void")
 
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from remediator.audit import Head, SealedEntry
+from remediator.audit import Head, SealedEntry, decode
 from remediator.stores.schema import audit as table
 from remediator.stores.sequencer import read_head
 
 _PAGE = 5000
+WINDOW = 200_000
+"""How many entries a page looks through for one kind."""
 
 
 def head(connection: Connection) -> Head:
@@ -51,6 +55,41 @@ def entries(
             return
         after_seq = page[-1].seq
         left = None if left is None else left - len(page)
+
+
+def newest(
+    connection: Connection, limit: int, before: int | None = None, run: str | None = None, kind: str | None = None
+) -> list[SealedEntry]:
+    """The last entries, newest first; ``before`` is the number of the last one on the page before.
+
+    By kind it looks through :data:`WINDOW` entries and no more, since kinds have no index: ``remediator audit search``
+    looks through all.
+    """
+    statement = select(table).order_by(table.c.seq.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(table.c.seq < before)
+    if kind is not None and run is None:
+        statement = statement.where(table.c.seq > (before or head(connection).seq) - WINDOW)
+    for column, value in ((table.c.run_id, run), (table.c.kind, kind)):
+        if value is not None:
+            statement = statement.where(column == value)
+    return [_sealed(row) for row in connection.execute(statement)]
+
+
+def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
+    """The number of the first entry that does not match its hash, or the entry before it; None if all do.
+
+    Args:
+        shown: newest first.
+        contiguous: no entry was left out between them, so that the chain can be followed too.
+    """
+    for item in reversed(shown):
+        if hashlib.sha256(b"\0" + item.canonical).digest() != item.hash:
+            return item.seq
+    for later, earlier in pairwise(shown) if contiguous else ():
+        if later.seq != earlier.seq + 1 or decode(later.canonical).prev != earlier.hash.hex():
+            return later.seq
+    return None
 
 
 def _sealed(row: Row[Any]) -> SealedEntry:

@@ -103,3 +103,16 @@ def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, lis
         for row in connection.execute(select(run_episodes.c.episode_id, run_episodes.c.run_id).where(chosen)):
             found.setdefault(row.episode_id, []).append(row.run_id)
     return found
+
+
+def runs_of_alert(connection: Connection, alertname: str, limit: int) -> list[str]:
+    """Ids of the runs of the newest episodes of this alert."""
+    newest = (
+        select(table.c.id)
+        .where(table.c.alertname == alertname)
+        .order_by(table.c.started_at.desc())
+        .limit(limit)
+        .subquery()
+    )
+    rows = connection.execute(select(run_episodes.c.run_id).join(newest, newest.c.id == run_episodes.c.episode_id))
+    return list(dict.fromkeys(rows.scalars()))

@@ -350,6 +350,19 @@ def page(
     return [_run(row) for row in connection.execute(statement)]
 
 
+def results(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
+    """How the last runs of a playbook ended, or stand: how many by status. Cost does not grow with history."""
+    recent = (
+        select(table.c.status)
+        .where(table.c.playbook == playbook)
+        .order_by(table.c.created_at.desc())
+        .limit(last)
+        .subquery()
+    )
+    rows = connection.execute(select(recent.c.status, func.count()).group_by(recent.c.status))
+    return {row[0]: row[1] for row in rows}
+
+
 def next_wake(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
     """When the next run is due that nobody works on, and that this version may; without those of ``busy``."""
     return connection.execute(_NEXT_WAKE, {"busy": list(busy)}).scalar()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from remediator.service import Service
-from remediator.web import health, runs, webhook
+from remediator.web import api, approve, console, controls, graph, health, live, signin, slack, webhook
+from remediator.web.oidc import OidcClient
+from remediator.web.site import HERE, Site
 
 
 def application(service: Service) -> Starlette:
@@ -16,15 +19,53 @@ def application(service: Service) -> Starlette:
     )
     # both spellings, never a redirect: Alertmanager would follow it with a GET
     door = [Route(path, alerts, methods=["POST"]) for path in ("/api/v1/alerts", "/api/v1/alerts/")]
+    site = Site(service)
     app = Starlette(
         routes=[
             *(door if service.role != "work" else ()),
-            Route("/api/v1/runs", runs.listing(service)),
-            Route("/api/v1/runs/{run_id}", runs.one(service)),
             Route("/livez", health.live),
             Route("/readyz", health.ready(service)),
             Route("/metrics", health.metrics(service)),
+            *api.routes(site),
+            Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),
+            *_pages(site),
+            *_signing_in(site),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
         ]
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _pages(site: Site) -> list[BaseRoute]:
+    return [
+        Route("/", console.now(site)),
+        Route("/runs", console.history(site)),
+        Route("/runs/{run_id}", console.run(site)),
+        Route("/runs/{run_id}/chart.svg", graph.chart(site)),
+        Route("/runs/{run_id}/cancel", controls.cancel(site), methods=["POST"]),
+        Route("/runs/{run_id}/retry", controls.retry(site), methods=["POST"]),
+        Route("/playbooks", console.playbooks(site)),
+        Route("/audit", console.log(site)),
+        Route("/inventory", console.inventory(site)),
+        Route("/stop", controls.stop(site), methods=["POST"]),
+        Route("/stops/{stop_id}/release", controls.release(site), methods=["POST"]),
+        Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
+        Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
+        Route("/events", live.events(site)),
+        Route("/favicon.ico", live.favicon(site)),
+    ]
+
+
+def _signing_in(site: Site) -> list[BaseRoute]:
+    routes: list[BaseRoute] = [
+        Route("/sign-in", signin.show(site)),
+        Route("/sign-in", signin.by_token(site), methods=["POST"]),
+        Route("/sign-out", signin.out(site), methods=["POST"]),
+    ]
+    settings = site.service.config.access.oidc
+    if settings is not None:
+        client = OidcClient(settings, f"{site.service.config.public_url.rstrip('/')}/sign-in/oidc/back")
+        routes.append(Route("/sign-in/oidc", signin.begin(site, client)))
+        routes.append(Route("/sign-in/oidc/back", signin.finish(site, client)))
+    return routes

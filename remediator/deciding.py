@@ -1,0 +1,205 @@
+"""A person's word on a request: whether it counts, put on record, in one transaction. For pages, API, chat and CLI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from remediator import approval as words
+from remediator.approval import Asked, NotAllowed, Person, Power, Why
+from remediator.audit import Draft, Kind
+from remediator.errors import InputError
+from remediator.ids import Ids
+from remediator.plan import from_data
+from remediator.records import approvals, episodes, messages, runs, stops
+from remediator.records.approvals import Approval
+from remediator.run import EpisodeStatus, Run
+from remediator.stores import Tx
+
+VERBS = ("approve", "reject", "snooze")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody says of one request."""
+
+    approval: str
+    plan_hash: str
+    """Of the plan that this person saw."""
+    verb: str
+    person: Person
+    reason: str = ""
+    typed: str = ""
+    """The target's name, where it had to be typed."""
+    break_glass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings say."""
+
+    link_holders: bool = False
+    snooze: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of the request: ``status`` is the request's, afterwards."""
+
+    status: str
+    counted: bool
+
+
+def asked_of(connection: Connection, approval: Approval, run: Run) -> Asked:
+    """What a request demands."""
+    assert run.plan is not None, "an approval is for a plan"
+    plan = from_data(run.plan)
+    requester = approvals.requester(connection, run.id)
+    return Asked(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
+
+
+def decide(tx: Tx, word: Word, rules: Rules) -> Heard:
+    """Count a word, if this person may say it.
+
+    Raises:
+        NotAllowed: the person may not, or did not confirm; nothing was changed.
+        InputError: there is no such request, or no such verb.
+    """
+    if word.verb not in VERBS:
+        raise InputError(f"there is no {word.verb!r}; there are: {', '.join(VERBS)}")
+    found = approvals.get(tx.connection, word.approval, lock=True)
+    run = None if found is None else runs.get(tx.connection, found.run_id)
+    if found is None or run is None:
+        raise InputError(f"there is no request {word.approval[:64]}")
+    if found.status != "pending":
+        return Heard(found.status, counted=False)
+    asked = asked_of(tx.connection, found, run)
+    word = _allowed(word, asked, rules, run)
+    before = len(approvals.decisions_of(tx.connection, found.id))
+    status = approvals.decide(
+        tx,
+        found,
+        word.plan_hash,
+        word.person.id,
+        word.person.how,
+        word.verb,
+        word.reason or None,
+        alone=word.break_glass,
+        snooze=rules.snooze,
+    )
+    if word.break_glass:
+        _say_it_loud(tx, word, run)
+    return Heard(status, len(approvals.decisions_of(tx.connection, found.id)) > before)
+
+
+def _allowed(word: Word, asked: Asked, rules: Rules, run: Run) -> Word:
+    if word.verb == "approve" and not _confirmed(word, asked, run):
+        raise NotAllowed(Why.CONFIRMATION, f"type the name of what this is about to confirm: {run.target}")
+    if not word.break_glass:
+        words.may_decide(word.person, word.verb, asked, link_holders=rules.link_holders)
+        return word
+    word.person.need(Power.BREAK_GLASS)
+    if len(word.reason.strip()) < 5:
+        raise NotAllowed(Why.REASON, "breaking the glass needs a reason that others will understand")
+    return replace(word, person=replace(word.person, how="break_glass"))
+
+
+def _confirmed(word: Word, asked: Asked, run: Run) -> bool:
+    return not asked.destructive or words.fits(word.typed, run.target)
+
+
+def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
+    text = f"{word.person.id} broke the glass: {word.verb} for {run.playbook} on {run.target}: {word.reason}"
+    data = {"command": "break glass", "approval": word.approval, "verb": word.verb}
+    tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data))
+    told = {"about": "break glass", "text": text}
+    escalate_to = tuple((run.plan or {}).get("escalate_to", ()))
+    messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
+
+
+def pause(tx: Tx, person: Person, reason: str, scope: str = "global", name: str = "") -> str:
+    """Press the stop button; returns the stop's id.
+
+    Raises:
+        NotAllowed: the role is not enough.
+        InputError: no reason, or no such scope.
+    """
+    person.need(Power.PAUSE)
+    if not reason.strip():
+        raise InputError("a stop needs a reason; everybody who meets it reads it")
+    if scope not in stops.SCOPES:
+        raise InputError(f"there is no scope {scope!r}; there are: {', '.join(stops.SCOPES)}")
+    stop_id = Ids().new("stop", tx.now)
+    stops.press(tx, stop_id, scope, name, tx.clean(reason.strip()), person.id)
+    return stop_id
+
+
+def resume(tx: Tx, person: Person, stop_id: str) -> bool:
+    """Release a stop; False if it does not stand.
+
+    Raises:
+        NotAllowed: the role is not enough.
+    """
+    person.need(Power.RESUME)
+    return stops.release(tx, stop_id, person.id)
+
+
+def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
+    """Stop a run in whatever state it is: at once while it waits, after the step that is under way while it acts.
+
+    A run that is over and still has its hand on its target lets go of it: the person says that nothing acts there any
+    more. Returns what was done, as a sentence.
+
+    Raises:
+        NotAllowed: the role is not enough.
+        InputError: there is no such run.
+    """
+    person.need(Power.CANCEL)
+    run = runs.get(tx.connection, run_id)
+    if run is None:
+        raise InputError(f"there is no run {run_id[:64]}")
+    said = tx.clean(reason.strip())
+    _record(tx, person, run, "cancel", said)
+    if runs.request_cancel(tx, run_id, person.id, said):
+        return f"{run_id} is being cancelled"
+    if run.holds_target:
+        runs.release_target(tx, run_id, person.id, said)
+        return f"{run_id} was over; its target {run.target} is released"
+    return f"{run_id} was over already: {run.status.value}"
+
+
+def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, reason: str) -> Run:
+    """Another run for the same incident, planned afresh; whoever asks for it may not approve it.
+
+    Args:
+        playbook_hash: version in force of the run's playbook.
+        mode: on which rung it stands now.
+
+    Raises:
+        NotAllowed: the role is not enough.
+        InputError: there is no such run, it is not over, or nothing fires any more.
+    """
+    person.need(Power.RETRY)
+    run = runs.get(tx.connection, run_id)
+    if run is None or run.finished_at is None:
+        raise InputError(f"{run_id[:64]} is not a run that is over")
+    alerts = episodes.of_run(tx.connection, run_id)
+    if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
+        raise InputError("nothing that this run was for fires any more")
+    if run.holds_target:
+        raise InputError(f"what {run_id} did last is unknown; look at {run.target}, then cancel the run, then retry")
+    if not run.incident_open:
+        raise InputError(f"the incident of {run_id} has a newer run")
+    _record(tx, person, run, "retry", tx.clean(reason.strip()))
+    runs.close_incident(tx, [run_id])
+    made = runs.create(tx, Ids().new("run", tx.now), run.playbook, playbook_hash, run.target, mode, person.id)
+    runs.join(tx, made.id, alerts)
+    approvals.remember_requester(tx, made.id, person.id)
+    return made
+
+
+def _record(tx: Tx, person: Person, run: Run, command: str, reason: str) -> None:
+    data = {"command": command, "how": person.how, "status": run.status.value}
+    tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=person.id, run=run.id, reason=reason or None, data=data))

@@ -1,0 +1,299 @@
+"""What messages say: the same facts for every channel, read from the store when the message is sent, so that a request
+never shows what is not so any more."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from remediator import approval as words
+from remediator.approval import BUTTON, Link
+from remediator.clock import format_duration, rfc3339
+from remediator.notifiers import Ask, Message, Notifier, Section, Tone
+from remediator.plan import Plan, PlannedStep, from_data
+from remediator.records import approvals, episodes, evidence, runs
+from remediator.records.approvals import Approval
+from remediator.records.evidence import Seen
+from remediator.records.messages import Queued
+from remediator.run import TERMINAL, Episode, Run, Status
+from remediator.signing import Keyring
+
+_LINE = 400
+_EVIDENCE = 6
+_GOOD = (Status.SUCCEEDED,)
+
+
+def tidy(text: object, limit: int = _LINE) -> str:
+    """One line without control characters, without characters that turn the text's direction, and not endless."""
+    clean = "".join(letter if _printable(letter) else " " for letter in str(text))
+    clean = " ".join(clean.split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def _printable(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """Writes messages.
+
+    Args:
+        keyring: signs the links.
+        public_url: how people reach the console, without a slash at its end; empty: messages have no links.
+        link_life: how long a link shows what became of it, after the request is over.
+    """
+
+    keyring: Keyring
+    public_url: str
+
+    def write(self, connection: Connection, queued: Queued, notifier: Notifier, name: str, now: datetime) -> Message:
+        """The message for a channel, as things are now."""
+        run = None if queued.run_id is None else runs.get(connection, queued.run_id)
+        if run is None:
+            return _notice(queued, run, self._run_link(None))
+        if queued.kind in ("approval", "update"):
+            found = approvals.get(connection, str(queued.content.get("approval", "")))
+            if found is not None:
+                return self._about(connection, queued, run, found, notifier, name, now)
+        if queued.kind == "escalation":
+            return _escalation(connection, queued, run, self._run_link(run))
+        return _notice(queued, run, self._run_link(run))
+
+    def _run_link(self, run: Run | None) -> str:
+        return f"{self.public_url}/runs/{run.id}" if run is not None and self.public_url else ""
+
+    def _about(
+        self,
+        connection: Connection,
+        queued: Queued,
+        run: Run,
+        found: Approval,
+        notifier: Notifier,
+        name: str,
+        now: datetime,
+    ) -> Message:
+        assert run.plan is not None, "a request is for a plan"
+        plan = from_data(run.plan)
+        pending = found.status == "pending" and now < found.expires_at
+        ask = self._ask(run, found, plan, notifier, name, now) if pending else None
+        alerts = episodes.of_run(connection, run.id)
+        said = approvals.decisions_of(connection, found.id)
+        sections = [
+            Section("What fires", tuple(fires(alerts, now))),
+            Section("What will be done" if pending else "What it was about", tuple(calls(plan, found.step)), True),
+            Section("What it risks", tuple(risks(plan, found.step))),
+        ]
+        seen = tuple(proof(evidence.of_run(connection, run.id)))
+        sections += [Section("Evidence", seen)] if seen else []
+        if pending:
+            sections.append(Section("Why you are asked", (why_asked(run),)))
+            sections.append(Section("Who may approve, and until when", (who_may(found), until(found, now))))
+        else:
+            said_lines = [f"{item.identity} said {item.verb} at {item.at:%H:%M:%S}Z" for item in said]
+            sections.insert(0, Section("What became of it", tuple([became(run, found), *said_lines])))
+        final = run.status in TERMINAL
+        return Message(
+            id=queued.id,
+            run_id=run.id,
+            kind=queued.kind,
+            title=_title(run, found, pending),
+            tone=_tone(run, pending, final),
+            sections=tuple(sections),
+            ask=ask,
+            link=self._run_link(run),
+            body=_body(run, found),
+            final=final,
+        )
+
+    def _ask(self, run: Run, found: Approval, plan: Plan, notifier: Notifier, name: str, now: datetime) -> Ask:
+        person = notifier.person
+        audience = f"person:{person}" if person else f"channel:{name}"
+        link = Link(found.id, run.id, found.plan_hash, audience, found.expires_at)
+        url = f"{self.public_url}/approve/{link.token(self.keyring, now)}" if self.public_url else ""
+        buttons = {}
+        if notifier.proves_people:
+            value = link.token(self.keyring, now, BUTTON)
+            # what can destroy something is not approved by a thumb: the page asks for the target's name
+            verbs = ("reject", "snooze") if words.destructive(plan) else ("approve", "reject", "snooze")
+            buttons = dict.fromkeys((*verbs, "pause"), value)
+        return Ask(found.id, found.expires_at, who_may(found), url, buttons)
+
+
+def _title(run: Run, found: Approval, pending: bool) -> str:
+    if pending:
+        return tidy(f"Approve? {run.playbook} on {run.target}", 200)
+    return tidy(f"{became(run, found)}: {run.playbook} on {run.target}", 200)
+
+
+def _tone(run: Run, pending: bool, final: bool) -> Tone:
+    if pending:
+        return Tone.ASK
+    if run.status in _GOOD:
+        return Tone.GOOD
+    return Tone.PROBLEM if final and run.status is not Status.CANCELLED else Tone.NOTE
+
+
+def became(run: Run, found: Approval) -> str:
+    """What a request has come to, in a few words, and the run after it."""
+    told = {
+        "approved": "Approved",
+        "rejected": "Rejected",
+        "expired": "Expired",
+        "void": f"Void ({found.reason})" if found.reason else "Void",
+        "pending": "Expired",  # asked for the past: the run is about to say so too
+    }[found.status]
+    if run.status is Status.SUCCEEDED:
+        return "Healed"
+    if found.status == "approved":
+        return {
+            Status.FAILED: "Approved, and it failed",
+            Status.ESCALATED: "Approved, and it did not heal",
+            Status.CANCELLED: "Approved, then cancelled",
+        }.get(run.status, told)
+    return tidy(told, 200)
+
+
+def _body(run: Run, found: Approval) -> Mapping[str, Any]:
+    return {
+        "approval": found.id,
+        "approval_status": found.status,
+        "expires_at": rfc3339(found.expires_at),
+        "quorum": found.quorum,
+        "groups": list(found.groups),
+        "run": run.id,
+        "run_status": run.status.value,
+        "playbook": run.playbook,
+        "target": run.target,
+        "plan_hash": found.plan_hash,
+    }
+
+
+def fires(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
+    """What fires, on what, since when: one line for each alert, at most five."""
+    for alert in alerts[:5]:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
+        since = f"since {alert.started_at:%H:%M:%S}Z ({format_duration(_whole(now - alert.started_at))})"
+        yield tidy(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
+        summary = alert.annotations.get("summary") or alert.annotations.get("description")
+        if summary:
+            yield tidy(summary)
+    if len(alerts) > 5:
+        yield f"and {len(alerts) - 5} more"
+
+
+def _whole(length: timedelta) -> timedelta:
+    return timedelta(seconds=max(0, int(length.total_seconds())))
+
+
+def acting(plan: Plan, only: str | None = None) -> list[PlannedStep]:
+    """The steps that change something; only one of them, if a request is for that one."""
+    return [step for step in plan.steps if step.mutates and only in (None, step.id)]
+
+
+def calls(plan: Plan, only: str | None = None) -> Iterator[str]:
+    """The exact calls, in order."""
+    steps = acting(plan, only)
+    for number, step in enumerate(steps, start=1):
+        head = f"{number}. " if len(steps) > 1 else ""
+        later = ", if the step before did not help" if number > 1 else ""
+        yield tidy(f"{head}{step.title}{later}: {step.call.text}")
+    if not steps:
+        yield "nothing is changed"
+
+
+def risks(plan: Plan, only: str | None = None) -> Iterator[str]:
+    """What may go wrong or get lost, and how it is put back."""
+    for step in acting(plan, only):
+        if step.destructive:
+            yield tidy(f"{step.title}: DESTROYS DATA that cannot be brought back")
+        if step.call.risk:
+            yield tidy(f"{step.title}: {step.call.risk}")
+        yield tidy(f"{step.title}: {f'put back by: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
+
+
+def proof(seen: Sequence[Seen]) -> Iterator[str]:
+    """The observations that matter: what is not well first, the newest of each name."""
+    newest = {item.name: item for item in seen}
+    ranked = sorted(newest.values(), key=lambda item: item.status == "ok")
+    for item in ranked[:_EVIDENCE]:
+        yield tidy(f"{item.name} {item.status}: {item.summary}")
+
+
+def why_asked(run: Run) -> str:
+    """Why a person is asked at all."""
+    reason = run.reason or ""
+    if reason.startswith("unknown:"):
+        return tidy(f"guard {reason.removeprefix('unknown:')} cannot tell: {run.detail.get('text', '')}")
+    if reason == "step_needs_approval":
+        return tidy(f"step {run.detail.get('step', '')} needs a person in every mode")
+    return f"this playbook asks before it acts here (mode {run.mode})"
+
+
+def who_may(found: Approval) -> str:
+    """Who may approve, in words."""
+    who = f"members of {', '.join(found.groups)}" if found.groups else "any approver"
+    return tidy(who if found.quorum == 1 else f"{found.quorum} different people: {who}")
+
+
+def until(found: Approval, now: datetime) -> str:
+    """Until when, in words."""
+    left = format_duration(_whole(found.expires_at - now))
+    return f"until {found.expires_at:%Y-%m-%d %H:%M:%S}Z ({left} from now); then the run goes to people"
+
+
+def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> Message:
+    alerts = episodes.of_run(connection, run.id)
+    seen = evidence.of_run(connection, run.id)
+    sections = [Section("What fires", tuple(fires(alerts, queued.created_at)))]
+    words_ = tuple(_told(queued.content, run))
+    status = queued.content.get("status", "escalated")
+    if words_:
+        sections.append(Section("What happened", words_))
+    found = tuple(proof(seen))
+    sections += [Section("Evidence", found)] if found else []
+    return Message(
+        id=queued.id,
+        run_id=run.id,
+        kind=queued.kind,
+        title=tidy(f"A person is needed: {run.playbook} on {run.target} ({status})", 200),
+        tone=Tone.PROBLEM,
+        sections=tuple(sections),
+        link=link,
+        body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(queued.content)},
+        final=True,
+    )
+
+
+def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:
+    message = (run.plan or {}).get("escalate_message")
+    if message:
+        yield tidy(message)
+    if content.get("reason"):
+        yield tidy(f"reason: {content['reason']}")
+    detail = content.get("detail")
+    if isinstance(detail, Mapping):
+        for name in ("text", "message", "why", "observed", "missing"):
+            if detail.get(name):
+                value = detail[name]
+                yield tidy("; ".join(map(str, value)) if isinstance(value, list) else value)
+
+
+def _notice(queued: Queued, run: Run | None, link: str) -> Message:
+    text = queued.content.get("text") or queued.content.get("why") or queued.content.get("about") or queued.kind
+    about = f" ({run.playbook} on {run.target})" if run is not None else ""
+    loud = queued.content.get("about") in ("break glass", "watchdog", "storm")
+    return Message(
+        id=queued.id,
+        run_id=queued.run_id,
+        kind=queued.kind,
+        title=tidy(f"{text}{about}", 200),
+        tone=Tone.PROBLEM if loud else Tone.NOTE,
+        link=link,
+        body=dict(queued.content),
+    )

@@ -1,0 +1,80 @@
+"""``discord``: a Discord webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
+from remediator.posting import Address, Poster, short
+
+_COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
+
+
+class DiscordSettings(Address):
+    """The webhook's address; it is a secret, so keep it in ``url_file``."""
+
+
+class DiscordNotifier(Notifier):
+    """Text from alerts stands in code blocks; no mention is ever allowed."""
+
+    kind = "discord"
+    Settings = DiscordSettings
+    settings: DiscordSettings
+    per_minute = 25
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        waits = f"{self._path}{'&' if '?' in self._path else '?'}wait=true"
+        answer = await self._poster.post(_payload(message), waits)
+        return Delivery({"message": str(answer.get("id", ""))})
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """In place."""
+        if not receipt.get("message"):
+            return await self.send(message)
+        place = f"{urlsplit(self._path).path}/messages/{receipt['message']}"
+        await self._poster.post(_payload(message), place, method="PATCH")
+        return Delivery(receipt)
+
+    @property
+    def _path(self) -> str:
+        return self._poster.path
+
+
+def block(text: str) -> str:
+    """A code block in which nothing means anything; it cannot be left from inside."""
+    return "```\n" + (text.replace("`", "'") or " ") + "\n```"
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    embed = {
+        "title": short(_plain(message.title), 250),
+        "color": _COLOURS[message.tone],
+        "fields": [_field(section) for section in message.sections[:20]],
+        "description": "\n".join(_links(message)),
+    }
+    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+
+
+def _plain(text: str) -> str:
+    escaped = "".join(f"\\{letter}" if letter in "\\*_~`|>[]()#-@<:" else letter for letter in text)
+    return escaped.replace("://", ":\u200b//")
+
+
+def _field(section: Section) -> dict[str, Any]:
+    return {"name": short(section.heading, 250), "value": block(short("\n".join(section.lines), 1000)), "inline": False}
+
+
+def _links(message: Message) -> Iterator[str]:
+    if message.ask is not None:
+        yield f"[Look and decide](<{message.ask.link}>)"
+    if message.link:
+        yield f"[Follow the run](<{message.link}>)"

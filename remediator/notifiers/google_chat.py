@@ -1,0 +1,62 @@
+"""``google_chat``: an incoming webhook of a Google Chat space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from remediator.notifiers import Delivery, Message, Notifier, Section
+from remediator.posting import Address, Poster, short
+
+
+class GoogleChatSettings(Address):
+    """The webhook's address; it holds a key, so keep it in ``url_file``."""
+
+
+class GoogleChatNotifier(Notifier):
+    """A card; its paragraphs know a little HTML, so text from alerts is escaped for that."""
+
+    kind = "google_chat"
+    Settings = GoogleChatSettings
+    settings: GoogleChatSettings
+    per_minute = 50
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        joined = "&" if "?" in self._poster.path else "?"
+        # a run is one thread, and a repeated id is one message
+        path = f"{self._poster.path}{joined}messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
+        path += f"&requestId={quote(message.id, safe='')}"
+        body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": _card(message)}]}
+        if message.run_id is not None:
+            body["thread"] = {"threadKey": message.run_id}
+        answer = await self._poster.post(body, path)
+        return Delivery({"name": str(answer.get("name", ""))})
+
+
+def _card(message: Message) -> dict[str, Any]:
+    sections = [_section(section) for section in message.sections[:20]]
+    buttons = list(_buttons(message))
+    if buttons:
+        sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
+    return {"header": {"title": short(message.title, 200)}, "sections": sections}
+
+
+def _section(section: Section) -> dict[str, Any]:
+    lines = "<br>".join(escape(short(line, 1000)) for line in section.lines[:12])
+    return {"header": escape(section.heading), "widgets": [{"textParagraph": {"text": lines or " "}}]}
+
+
+def _buttons(message: Message) -> Iterator[dict[str, Any]]:
+    if message.ask is not None:
+        yield {"text": "Look and decide", "onClick": {"openLink": {"url": message.ask.link}}}
+    if message.link:
+        yield {"text": "Follow the run", "onClick": {"openLink": {"url": message.link}}}

@@ -1,0 +1,61 @@
+"""``opsgenie``: Opsgenie's Alert API, for what has to wake somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from remediator.fields import FilePath, Strict
+from remediator.notifiers import Delivery, Message, Notifier, Tone
+from remediator.posting import Poster, secret, short
+
+_PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3"}
+
+
+class OpsgenieSettings(Strict):
+    """An API integration of Opsgenie."""
+
+    key_file: FilePath = Field(description="The integration's API key.")
+    api: str = Field(default="https://api.opsgenie.com", description="api.eu.opsgenie.com for Europe.")
+
+
+class OpsgenieNotifier(Notifier):
+    """One alert for each run, which is closed with it."""
+
+    kind = "opsgenie"
+    Settings = OpsgenieSettings
+    settings: OpsgenieSettings
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster(self.kind, self.settings.api)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        alias = short(message.run_id or message.id, 500)
+        body = {
+            "message": short(message.title, 130),
+            "alias": alias,
+            "description": short("\n".join(message.text()), 15_000),
+            "priority": _PRIORITY[message.tone],
+            "source": "remediator",
+        }
+        await self._post(body, "/v2/alerts")
+        return Delivery({"alias": alias})
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """A note on the alert; a run that ended well closes it."""
+        well = message.final and message.tone is Tone.GOOD
+        path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if well else 'notes'}"
+        note = short("\n".join(message.text()), 15_000)
+        await self._post({"note": note, "source": "remediator"}, f"{path}?identifierType=alias")
+        return Delivery(receipt)
+
+    async def _post(self, body: Mapping[str, Any], path: str) -> None:
+        key = secret(self.kind, self.settings.key_file)
+        await self._poster.post(body, path, {"Authorization": f"GenieKey {key}"})

@@ -1,0 +1,122 @@
+"""``slack``: Slack's Web API, with buttons, kept up to date in place and threaded through the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from remediator.errors import BadAnswer
+from remediator.fields import FilePath, Strict
+from remediator.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
+from remediator.posting import Poster, secret, short
+
+_FOR_GOOD = frozenset(
+    {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
+    | {"invalid_blocks", "missing_scope", "not_authed", "no_permission", "restricted_action"}
+)
+_STYLES = {"approve": "primary", "reject": "danger"}
+_NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause": "Pause everything"}
+
+
+class SlackSettings(Strict):
+    """A bot of a Slack app."""
+
+    token_file: FilePath = Field(description="The bot token (xoxb-…), with the scope chat:write.")
+    channel: str = Field(min_length=1, description="Channel id, such as C0123456789.")
+    api: str = Field(default="https://slack.com", description="For tests and proxies.")
+
+
+class SlackNotifier(Notifier):
+    """Blocks in which text from alerts is literal: no mention, no link, no markup."""
+
+    kind = "slack"
+    Settings = SlackSettings
+    settings: SlackSettings
+    proves_people = True
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster(self.kind, self.settings.api)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
+        return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """In place; the end of the run is also said in the thread, where it makes phones ring."""
+        place = {"channel": receipt["channel"], "ts": receipt["ts"]}
+        await self._call("chat.update", {**place, **_payload(message)})
+        if message.final:
+            reply = {"channel": receipt["channel"], "thread_ts": receipt["ts"], "text": escape(message.title)}
+            await self._call("chat.postMessage", {**reply, "unfurl_links": False, "unfurl_media": False})
+        return Delivery(receipt)
+
+    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        headers = {"Authorization": f"Bearer {secret(self.kind, self.settings.token_file)}"}
+        answer = await self._poster.post(body, f"/api/{method}", headers)
+        if answer.get("ok") is True:
+            return answer
+        error = str(answer.get("error", "no reason"))
+        if error == "ratelimited":
+            raise Later("slack: rate limited", 30.0)
+        if error in _FOR_GOOD:
+            raise Undeliverable(f"slack: {error}")
+        raise BadAnswer(f"slack: {error}")
+
+
+def escape(text: str) -> str:
+    """For mrkdwn: Slack's three control characters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    return {
+        "text": short(escape(message.title), 3000),
+        "blocks": list(_blocks(message)),
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "metadata": {"event_type": "remediator", "event_payload": {"message": message.id}},
+    }
+
+
+def _blocks(message: Message) -> Iterator[dict[str, Any]]:
+    yield {"type": "header", "text": {"type": "plain_text", "text": short(message.title, 150), "emoji": False}}
+    for section in message.sections[:20]:
+        yield {"type": "rich_text", "elements": list(_rich(section))}
+    buttons = list(_buttons(message))
+    if buttons:
+        yield {"type": "actions", "elements": buttons}
+
+
+def _rich(section: Section) -> Iterator[dict[str, Any]]:
+    """Rich text is literal: nothing in it is parsed."""
+    heading = {"type": "text", "text": section.heading, "style": {"bold": True}}
+    yield {"type": "rich_text_section", "elements": [heading]}
+    lines = [short(line, 1000) for line in section.lines[:12]]
+    if section.exact:
+        yield {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "\n".join(lines) or " "}]}
+        return
+    items = [{"type": "rich_text_section", "elements": [{"type": "text", "text": line or " "}]} for line in lines]
+    yield {"type": "rich_text_list", "style": "bullet", "elements": items}
+
+
+def _buttons(message: Message) -> Iterator[dict[str, Any]]:
+    if message.ask is not None:
+        for verb, value in message.ask.buttons.items():
+            yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
+        yield _button("Look and decide", "remediator.open") | {"url": message.ask.link}
+    if message.link:
+        yield _button("Follow the run", "remediator.follow") | {"url": message.link}
+
+
+def _button(name: str, action: str) -> dict[str, Any]:
+    return {"type": "button", "action_id": action, "text": {"type": "plain_text", "text": name, "emoji": False}}
+
+
+def _style(verb: str) -> dict[str, Any]:
+    return {"style": _STYLES[verb]} if verb in _STYLES else {}

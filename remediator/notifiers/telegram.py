@@ -1,0 +1,86 @@
+"""``telegram``: a Telegram bot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from pydantic import Field
+
+from remediator.fields import FilePath, Strict
+from remediator.notifiers import Delivery, Message, Notifier
+from remediator.posting import Poster, secret, short
+
+
+class TelegramSettings(Strict):
+    """A bot and a chat."""
+
+    token_file: FilePath = Field(description="The bot's token.")
+    chat: str = Field(min_length=1, description="Chat id, such as -1001234567890.")
+    api: str = Field(default="https://api.telegram.org", description="For tests and proxies.")
+
+
+class TelegramNotifier(Notifier):
+    """HTML, in which text from alerts is escaped and stands in ``pre``, so that nothing in it becomes a link."""
+
+    kind = "telegram"
+    Settings = TelegramSettings
+    settings: TelegramSettings
+    per_minute = 18
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster(self.kind, self.settings.api)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        answer = await self._call("sendMessage", {"chat_id": self.settings.chat, **_payload(message)})
+        result = answer.get("result")
+        return Delivery({"message": result.get("message_id") if isinstance(result, dict) else None})
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """In place, and at the end of the run as an answer too, which makes phones ring."""
+        if receipt.get("message") is None:
+            return await self.send(message)
+        place = {"chat_id": self.settings.chat, "message_id": receipt["message"]}
+        await self._call("editMessageText", {**place, **_payload(message)})
+        if message.final:
+            reply = {"message_id": receipt["message"], "allow_sending_without_reply": True}
+            body = {"chat_id": self.settings.chat, "reply_parameters": reply, "parse_mode": "HTML"}
+            await self._call("sendMessage", {**body, "text": f"<pre>{escape(short(message.title, 1000))}</pre>"})
+        return Delivery(receipt)
+
+    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        token = secret(self.kind, self.settings.token_file)
+        return await self._poster.post(body, f"/bot{token}/{method}")
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "text": "\n".join(_lines(message)),
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+    }
+    keys = list(_keys(message))
+    return payload | ({"reply_markup": {"inline_keyboard": [keys]}} if keys else {})
+
+
+def _lines(message: Message) -> Iterator[str]:
+    left = 3000  # Telegram takes 4096 characters, tags and entities not counted
+    yield f"<b>{escape(short(message.title, 300)).replace('://', ':&#8203;//')}</b>"
+    for section in message.sections:
+        text = short("\n".join(section.lines), min(left, 900))
+        left -= len(text)
+        if left <= 0:
+            return
+        yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"
+
+
+def _keys(message: Message) -> Iterator[dict[str, str]]:
+    if message.ask is not None:
+        yield {"text": "Look and decide", "url": message.ask.link}
+    if message.link:
+        yield {"text": "Follow the run", "url": message.link}

@@ -1,0 +1,94 @@
+"""The people file: who may decide, by whom they are known, and the hashes of their tokens. Never a token itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from remediator.approval import Person, Role
+from remediator.fields import Mistake, Strict
+
+PREFIX = "rmo_"
+"""How an operator token begins, so that scanners for leaked secrets can know it."""
+
+PersonId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,199}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Entry(Strict):
+    """One person, or one machine."""
+
+    name: str = Field(default="", description="As shown to others.")
+    roles: tuple[Role, ...] = Field(default=(Role.VIEWER,), description="viewer, approver, operator or admin.")
+    groups: tuple[str, ...] = Field(default=(), description="Groups that playbooks name under approval.groups.")
+    tokens: tuple[Digest, ...] = Field(
+        default=(), description="SHA-256 of each operator token, in hex; 'remediator token' makes one."
+    )
+    slack: str = Field(default="", pattern=r"^$|^T[A-Z0-9]+/[UW][A-Z0-9]+$", description="Workspace/user id in Slack.")
+
+
+class People(Strict):
+    """Everybody who is known here, by the id that identity providers give them (usually an e-mail address)."""
+
+    apiVersion: Literal["remediator/v1"] = "remediator/v1"
+    kind: Literal["People"] = "People"
+    people: dict[PersonId, Entry] = {}
+
+    @model_validator(mode="after")
+    def _one_each(self) -> People:
+        seen: dict[str, str] = {}
+        for who, entry in self.people.items():
+            for mark in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
+                if seen.setdefault(mark, who) != who:
+                    raise Mistake(f"{who} and {seen[mark]} have the same token or Slack id", ("people", who))
+        return self
+
+    def by_id(self, who: str, how: str) -> Person | None:
+        """Who has this id."""
+        entry = self.people.get(who)
+        return None if entry is None else _person(who, entry, how)
+
+    def by_token(self, token: str) -> Person | None:
+        """Whose operator token this is."""
+        digest = hash_token(token)
+        found = None
+        for who, entry in self.people.items():  # all of them, so that the time tells nothing
+            for known in entry.tokens:
+                if hmac.compare_digest(known, digest):
+                    found = _person(who, entry, "token")
+        return found
+
+    def by_slack(self, workspace: str, user: str) -> Person | None:
+        """Who this user of this Slack workspace is; display names say nothing."""
+        mark = f"{workspace}/{user}"
+        return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == mark), None)
+
+    def with_groups(self, who: str, how: str, groups: Mapping[str, Role] | None, claimed: frozenset[str]) -> Person:
+        """Somebody whom an identity provider vouches for: what the file says, and what the groups bring.
+
+        Args:
+            groups: roles that come with groups of the provider.
+            claimed: the groups that the provider says.
+        """
+        entry = self.people.get(who, Entry(roles=()))
+        roles = {role for group, role in (groups or {}).items() if group in claimed}
+        return Person(who, how, frozenset(entry.roles) | roles, frozenset(entry.groups) | claimed, entry.name or who)
+
+
+def _person(who: str, entry: Entry, how: str) -> Person:
+    return Person(who, how, frozenset(entry.roles), frozenset(entry.groups), entry.name or who)
+
+
+def make_token() -> str:
+    """A new operator token, 256 bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_token(token: str) -> str:
+    """What the file keeps of a token. A plain digest is enough: a token is random, there is nothing to guess."""
+    return hashlib.sha256(token.strip().encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,143 @@
+"""Signed tokens: short texts that only we can have made, each for one purpose and until a time.
+
+A token proves who made it, and nothing else: what it may do is decided by the store. Keys rotate as a list: the first
+one signs, all of them verify. Whatever is wrong with a token, the answer is the same: it is not valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from remediator.errors import ConfigurationError
+
+SKEW = timedelta(seconds=60)
+"""How far ahead another replica's clock may be; a token from further in the future is not valid."""
+_LONGEST = 4096
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a valid token says."""
+
+    content: Mapping[str, Any]
+    made_at: datetime
+    expires_at: datetime
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its time is over; what it says is still ours."""
+        return now >= self.expires_at
+
+
+class Keyring:
+    """Keys for signing.
+
+    Args:
+        keys: at least one, each of at least 32 bytes; the first one signs.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys or any(len(key) < _KEY_BYTES for key in keys):
+            raise ConfigurationError(f"a keyring needs at least one key of at least {_KEY_BYTES} bytes")
+        self._keys = {_name(key): key for key in reversed(keys)}
+        self._first = _name(keys[0])
+
+    def sign(self, purpose: str, content: Mapping[str, Any], now: datetime, expires_at: datetime) -> str:
+        """A token for one purpose; it is valid for no other. Letters, digits, ``-``, ``_`` and ``.`` only."""
+        body = {"c": dict(content), "i": int(now.timestamp()), "e": int(expires_at.timestamp())}
+        payload = f"{self._first}.{_encode(json.dumps(body, separators=(',', ':'), sort_keys=True).encode())}"
+        return f"{payload}.{_encode(_mac(self._keys[self._first], purpose, payload))}"
+
+    def read(self, purpose: str, token: str, now: datetime) -> Signed | None:
+        """What a token of this purpose says, expired or not; None if it is not valid."""
+        if len(token) > _LONGEST or not token.isascii() or token.count(".") != 2:
+            return None
+        payload, _, mac = token.rpartition(".")
+        key = self._keys.get(payload.partition(".")[0])
+        if key is None:
+            return None
+        try:
+            if not hmac.compare_digest(_decode(mac), _mac(key, purpose, payload)):
+                return None
+            body = json.loads(_decode(payload.partition(".")[2]))
+            made = Signed(body["c"], _instant(body["i"]), _instant(body["e"]))
+        except (NotBase64, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
+        return None if made.made_at > now + SKEW else made
+
+    def digest(self, purpose: str, *parts: str) -> str:
+        """A short proof that we have seen these parts together."""
+        return _encode(_mac(self._keys[self._first], purpose, "\0".join(parts)))
+
+
+def _name(key: bytes) -> str:
+    return hashlib.sha256(b"name\0" + key).hexdigest()[:8]
+
+
+def _mac(key: bytes, purpose: str, payload: str) -> bytes:
+    own = hmac.digest(key, b"remediator\0" + purpose.encode(), "sha256")  # a key for each purpose
+    return hmac.digest(own, payload.encode(), "sha256")
+
+
+def _encode(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decode(text: str) -> bytes:
+    raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if _encode(raw) != text:
+        raise ValueError("not the one spelling of these bytes")
+    return raw
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def load_keyring(path: Path) -> Keyring:
+    """The keys in a file, one on each line, in hex; a file that is not there is made, with one new key.
+
+    Raises:
+        ConfigurationError: it cannot be made, or read, or may be read by others.
+    """
+    try:
+        if not path.exists():
+            _make(path)
+        with path.open(encoding="ascii") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+        keys = [bytes.fromhex(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the keys for links in {path} cannot be used: {error}") from None
+    if mode & 0o077:
+        raise ConfigurationError(f"the keys for links in {path} can be read by others (mode {mode:04o}); chmod 600 it")
+    return Keyring(keys)
+
+
+def _make(path: Path) -> None:
+    """Let it appear whole or not at all; two processes that start at once end up with the same key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

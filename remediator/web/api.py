@@ -1,0 +1,380 @@
+"""``/api/v1``: the powers of the console and the CLI, as JSON. :data:`OPERATIONS` is the list; the description that
+``/api/v1/openapi.json`` gives is made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from remediator import deciding, story
+from remediator.approval import NotAllowed, Person, Power
+from remediator.clock import rfc3339
+from remediator.deciding import Rules, Word
+from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
+from remediator.records.approvals import Approval
+from remediator.web import controls
+from remediator.web.openapi import Operation, Parameter, describe
+from remediator.web.site import Site
+from remediator.web.visitor import Visitor
+
+_LONGEST = 64 * 1024
+_SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class NotFound(RemediatorError):
+    """There is no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API."""
+
+    site: Site
+    request: Request
+    person: Person | None
+    body: Mapping[str, Any]
+
+    def text(self, name: str, *, required: bool = False) -> str:
+        """A text of the body.
+
+        Raises:
+            InputError: it is no text, or missing though it is required.
+        """
+        value = self.body.get(name, "")
+        if not isinstance(value, str) or (required and not value.strip()):
+            raise InputError(f"{name}: a text is expected")
+        return value[:500]
+
+    def whole(self, name: str, default: int, most: int) -> int:
+        """A number of the query.
+
+        Raises:
+            InputError: it is none, or out of bounds.
+        """
+        text = self.request.query_params.get(name, str(default))
+        if not text.isdigit() or not 1 <= int(text) <= most:
+            raise InputError(f"{name} must be a number from 1 to {most}")
+        return int(text)
+
+    @property
+    def somebody(self) -> Person:
+        """Who calls; operations that change something are only reached by somebody."""
+        assert self.person is not None
+        return self.person
+
+    async def read(self, work: Callable[[Connection], Any]) -> Any:
+        """Read the store."""
+        return await self.site.service.engine.store.read(work)
+
+    async def write(self, work: Callable[[Any], Any]) -> Any:
+        """Write to the store."""
+        return await self.site.service.engine.store.write(work)
+
+
+Answer = Callable[[Call], Awaitable[Any]]
+
+
+def _handler(site: Site, operation: Operation, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        visitor = site.visitor(request)
+        try:
+            _admit(operation, request, visitor)
+            body = await _body(request) if operation.method == "POST" else {}
+            return JSONResponse(await answer(Call(site, request, visitor.person, body)), 200, _SAFE)
+        except _Unknown as error:
+            return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
+        except NotAllowed as error:
+            return _error(403, str(error))
+        except NotFound as error:
+            return _error(404, str(error))
+        except InputError as error:
+            return _error(400, str(error))
+        except StoreError as error:
+            return _error(503, str(error))
+
+    return handle
+
+
+class _Unknown(RemediatorError):
+    """Nobody whom we know."""
+
+
+def _admit(operation: Operation, request: Request, visitor: Visitor) -> None:
+    if visitor.person is None and not (operation.power is Power.SEE and visitor.stranger_may_look):
+        raise _Unknown("send an operator token: Authorization: Bearer rmo_…")
+    if visitor.person is not None:
+        visitor.person.need(operation.power)
+    if operation.method == "POST" and visitor.by_cookie:
+        own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        if not own or not request.headers.get("content-type", "").startswith("application/json"):
+            raise InputError("a browser may call this only from our own pages, with application/json")
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _LONGEST:
+            raise InputError(f"the body is longer than {_LONGEST} bytes")
+    try:
+        found = json.loads(raw or b"{}")
+    except (ValueError, RecursionError):
+        raise InputError("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise InputError("the body must be a JSON object")
+    return found
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": " ".join(message.split())}, status, {**_SAFE, **(headers or {})})
+
+
+async def _runs(call: Call) -> Any:
+    asked = call.request.query_params
+    limit = call.whole("limit", 50, 500)
+    open_only = asked.get("open", "").lower() in ("1", "true")
+    playbook, target, status = (asked.get(name) for name in ("playbook", "target", "status"))
+    found = await call.read(
+        lambda connection: runs.page(
+            connection, limit, open_only=open_only, playbook=playbook, target=target, status=status
+        )
+    )
+    return [story.summary(run) for run in found]
+
+
+async def _run(call: Call) -> Any:
+    run_id = call.request.path_params["run_id"]
+    told = await call.read(lambda connection: story.tell(connection, run_id))
+    if told is None:
+        raise NotFound(f"there is no run {run_id[:64]}")
+    return story.as_data(told)
+
+
+async def _cancel(call: Call) -> Any:
+    run_id, reason = call.request.path_params["run_id"], call.text("reason")
+    return {"result": await call.write(lambda tx: deciding.cancel(tx, call.somebody, run_id, reason))}
+
+
+async def _retry(call: Call) -> Any:
+    run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
+    return story.summary(await call.write(lambda tx: controls.again(tx, service, call.somebody, run_id, reason)))
+
+
+async def _approvals(call: Call) -> Any:
+    return [_approval(item) for item in await call.read(approvals.list_pending)]
+
+
+async def _asked(call: Call) -> Any:
+    approval_id = call.request.path_params["approval_id"]
+    found = await call.read(lambda connection: approvals.get(connection, approval_id))
+    if found is None:
+        raise NotFound(f"there is no request {approval_id[:64]}")
+    said = await call.read(lambda connection: approvals.decisions_of(connection, approval_id))
+    words = [
+        {"who": item.identity, "said": item.verb, "at": rfc3339(item.at), "how": item.how, "reason": item.reason}
+        for item in said
+    ]
+    return {**_approval(found), "said": words}
+
+
+def _approval(item: Approval) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "run": item.run_id,
+        "plan_hash": item.plan_hash,
+        "step": item.step,
+        "status": item.status,
+        "groups": list(item.groups),
+        "quorum": item.quorum,
+        "requested_at": rfc3339(item.requested_at),
+        "expires_at": rfc3339(item.expires_at),
+        "decided_at": None if item.decided_at is None else rfc3339(item.decided_at),
+        "reason": item.reason,
+    }
+
+
+def _decision(verb: str) -> Answer:
+    async def decide(call: Call) -> Any:
+        settings = call.site.service.config.approvals
+        word = Word(
+            call.request.path_params["approval_id"],
+            call.text("plan_hash", required=True),
+            verb,
+            call.somebody,
+            call.text("reason"),
+            call.text("confirm"),
+            call.body.get("break_glass") is True,
+        )
+        rules = Rules(settings.link_holders, settings.snooze)
+        heard = await call.write(lambda tx: deciding.decide(tx, word, rules))
+        return {"status": heard.status, "counted": heard.counted}
+
+    return decide
+
+
+async def _stops(call: Call) -> Any:
+    now = call.site.now
+    return [
+        {"id": item.id, "stops": item.what, "reason": item.reason, "who": item.who, "since": rfc3339(item.set_at)}
+        for item in await call.read(lambda connection: stops.standing(connection, now))
+    ]
+
+
+async def _pause(call: Call) -> Any:
+    reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
+    return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name))}
+
+
+async def _resume(call: Call) -> Any:
+    stop_id = call.request.path_params["stop_id"]
+    if not await call.write(lambda tx: deciding.resume(tx, call.somebody, stop_id)):
+        raise NotFound(f"{stop_id[:64]} does not stand")
+    return {"released": stop_id}
+
+
+async def _episodes(call: Call) -> Any:
+    return [
+        {
+            "id": item.id,
+            "alertname": item.alertname,
+            "status": item.status.value,
+            "labels": item.labels,
+            "annotations": item.annotations,
+            "started_at": rfc3339(item.started_at),
+        }
+        for item in await call.read(lambda connection: episodes.list_open(connection, call.whole("limit", 200, 1000)))
+    ]
+
+
+async def _playbooks(call: Call) -> Any:
+    book = call.site.service.engine.book
+
+    def look(connection: Connection) -> Any:
+        return [
+            {
+                "name": playbook.name,
+                "summary": playbook.summary,
+                "mode": ladder.effective(connection, playbook.name, playbook.mode_in(book.environment)),
+                "version": playbook.content_hash,
+                "results": runs.results(connection, playbook.name),
+            }
+            for playbook in book.playbooks
+        ]
+
+    return await call.read(look)
+
+
+async def _audit(call: Call) -> Any:
+    asked = call.request.query_params
+    before = call.whole("before", 0, 10**15) if "before" in asked else None
+    limit = call.whole("limit", 50, 500)
+    found = await call.read(
+        lambda connection: audit.newest(connection, limit, before, asked.get("run"), asked.get("kind"))
+    )
+    return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
+
+
+async def _dead(call: Call) -> Any:
+    return [
+        {"id": item.id, "channel": item.channel, "kind": item.kind, "run": item.run_id, "error": item.error}
+        for item in await call.read(messages.list_dead)
+    ]
+
+
+_LIMIT = Parameter("limit", "query", "How many at most.", "integer")
+_RUN = Parameter("run_id", "path", "The run's id.")
+_APPROVAL = Parameter("approval_id", "path", "The request's id.")
+_REASON = {"reason": "Why; others read it."}
+_DECIDE = {
+    "plan_hash": "Of the plan that you saw; a word on another plan does not count. Required.",
+    "confirm": "The target's name, where the plan can destroy something.",
+    "break_glass": "true: this one word is enough, loudly; needs a reason.",
+    **_REASON,
+}
+
+
+def _filters(*names: str) -> tuple[Parameter, ...]:
+    return tuple(Parameter(name, "query", f"Only of this {name}.") for name in names)
+
+
+_OPEN = Parameter("open", "query", "true: only those that are not over.", "boolean")
+_WHICH = _filters("playbook", "target", "status")
+
+OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
+    (
+        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, *_filters("playbook", "target", "status"))),
+        _runs,
+    ),
+    (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),
+    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Stop a run.", (_RUN,), _REASON, Power.CANCEL), _cancel),
+    (Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Power.RETRY), _retry),
+    (Operation("GET", "/api/v1/approvals", "Requests that wait for people."), _approvals),
+    (
+        Operation("GET", "/api/v1/approvals/{approval_id}", "One request, and who said what.", (_APPROVAL,)),
+        _asked,
+    ),
+    *(
+        (
+            Operation("POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECIDE, Power.DECIDE),
+            _decision(verb),
+        )
+        for verb, text in (("approve", "Say yes."), ("reject", "Say no."), ("snooze", "Ask again later."))
+    ),
+    (Operation("GET", "/api/v1/stops", "Stop buttons that stand."), _stops),
+    (
+        Operation(
+            "POST",
+            "/api/v1/stops",
+            "Press the stop button.",
+            (),
+            {"scope": "global, playbook or service.", "name": "Of the playbook or service.", **_REASON},
+            Power.PAUSE,
+        ),
+        _pause,
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/stops/{stop_id}/release",
+            "Release a stop.",
+            (Parameter("stop_id", "path", "The stop's id."),),
+            {},
+            Power.RESUME,
+        ),
+        _resume,
+    ),
+    (Operation("GET", "/api/v1/episodes", "Alerts that are not over.", (_LIMIT,)), _episodes),
+    (Operation("GET", "/api/v1/playbooks", "Playbooks, their rung and their record."), _playbooks),
+    (
+        Operation(
+            "GET",
+            "/api/v1/audit",
+            "Entries of the audit log, newest first.",
+            (_LIMIT, Parameter("before", "query", "Number of the last one seen.", "integer"), *_filters("run", "kind")),
+        ),
+        _audit,
+    ),
+    (Operation("GET", "/api/v1/messages/dead", "Messages that could not be delivered."), _dead),
+)
+
+
+def routes(site: Site) -> list[Route]:
+    """The API's routes, and its description."""
+    made = [
+        Route(operation.path, _handler(site, operation, answer), methods=[operation.method])
+        for operation, answer in OPERATIONS
+    ]
+    described = describe([operation for operation, _ in OPERATIONS])
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described, 200, _SAFE)
+
+    return [*made, Route("/api/v1/openapi.json", openapi)]

@@ -1,0 +1,76 @@
+"""Forms of the console that change something: the stop button, cancel and retry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from remediator import deciding
+from remediator.approval import Person
+from remediator.errors import InputError
+from remediator.records import ladder, runs
+from remediator.run import Run
+from remediator.service import Service
+from remediator.stores import Tx
+from remediator.web.site import HEADERS, Handler, Site
+
+
+def stop(site: Site) -> Handler:
+    """``POST /stop``: the stop button."""
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        reason = fields.get("reason", "")[:500]
+        await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason))
+        return RedirectResponse("/", 303, HEADERS)
+
+    return site.form(post)
+
+
+def release(site: Site) -> Handler:
+    """``POST /stops/<id>/release``."""
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        stop_id = request.path_params["stop_id"]
+        await site.service.engine.store.write(lambda tx: deciding.resume(tx, person, stop_id))
+        return RedirectResponse("/", 303, HEADERS)
+
+    return site.form(post)
+
+
+def cancel(site: Site) -> Handler:
+    """``POST /runs/<id>/cancel``."""
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
+        await site.service.engine.store.write(lambda tx: deciding.cancel(tx, person, run_id, reason))
+        return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
+
+    return site.form(post)
+
+
+def retry(site: Site) -> Handler:
+    """``POST /runs/<id>/retry``."""
+
+    async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
+        run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
+        made = await site.service.engine.store.write(lambda tx: again(tx, site.service, person, run_id, reason))
+        return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
+
+    return site.form(post)
+
+
+def again(tx: Tx, service: Service, person: Person, run_id: str, reason: str) -> Run:
+    """Another run for the same incident, by the playbook that is in force now.
+
+    Raises:
+        InputError: there is no such run or playbook, or nothing to do.
+    """
+    book = service.engine.book
+    run = runs.get(tx.connection, run_id)
+    playbook = None if run is None else book.current(run.playbook)
+    if playbook is None:
+        raise InputError(f"there is no run {run_id[:64]}, or its playbook is not in force any more")
+    mode = ladder.effective(tx.connection, playbook.name, playbook.mode_in(book.environment))
+    return deciding.retry(tx, person, run_id, playbook.content_hash, mode, reason)

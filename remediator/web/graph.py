@@ -1,0 +1,72 @@
+"""``GET /runs/<id>/chart.svg``: the alert's expression before and after, from Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remediator.clients.prometheus import Prometheus
+from remediator.errors import RemediatorError
+from remediator.records import episodes, runs
+from remediator.run import Episode, Run
+from remediator.web.chart import Line, Mark, compared, line_chart
+from remediator.web.site import HEADERS, Handler, Site
+from remediator.web.visitor import Visitor
+
+_BEFORE = timedelta(minutes=5)
+_AFTER = timedelta(minutes=5)
+_POINTS = 240
+_PATIENCE = 4.0
+_POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+
+
+def chart(site: Site) -> Handler:
+    """An image; 404 without a Prometheus, 502 if it cannot say."""
+
+    async def get(request: Request, visitor: Visitor) -> Response:
+        run_id = request.path_params["run_id"]
+        store, prometheus = site.service.engine.store, site.service.world.prometheus
+        run = await store.read(lambda connection: runs.get(connection, run_id))
+        alerts = await store.read(lambda connection: episodes.of_run(connection, run_id))
+        if run is None or not alerts or prometheus is None:
+            return Response("there is nothing to draw\n", 404, HEADERS)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                drawn = await draw(prometheus, run, alerts[0], site.now)
+        except (RemediatorError, TimeoutError):
+            return Response("Prometheus did not answer\n", 502, HEADERS)
+        return Response(drawn, 200, {**HEADERS, **_POLICY}, "image/svg+xml")
+
+    return site.page(get)
+
+
+async def draw(prometheus: Prometheus, run: Run, alert: Episode, now: datetime) -> str:
+    """What the alert's rule measures, around the run.
+
+    Raises:
+        ClientError: Prometheus cannot say.
+    """
+    expression = await _expression(prometheus, alert.alertname)
+    measured, threshold = compared(expression)
+    start = min(alert.started_at, run.created_at) - _BEFORE
+    end = max(min(now, (run.finished_at or now) + _AFTER), start + timedelta(minutes=1))
+    step = timedelta(seconds=max(1, int((end - start).total_seconds() // _POINTS)))
+    series = await prometheus.query_range(measured, start, end, step)
+    lines: list[Line] = [item.points for item in series]
+    marks = [Mark(alert.started_at, "fires")]
+    if run.first_action_at is not None:
+        marks.append(Mark(run.first_action_at, "acts"))
+    if run.finished_at is not None:
+        marks.append(Mark(run.finished_at, run.status.value))
+    return line_chart(lines, start, end, threshold, marks)
+
+
+async def _expression(prometheus: Prometheus, alertname: str) -> str:
+    for group in await prometheus.alert_rules():
+        for rule in group.rules:
+            if rule.name == alertname:
+                return rule.query
+    raise RemediatorError(f"Prometheus has no rule for {alertname}")

@@ -1,0 +1,29 @@
+// Renews what is marked data-live when the server says that there is news. Decides nothing, sends nothing.
+"use strict";
+(() => {
+  let busy = false;
+  let again = false;
+  async function renew() {
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      const answer = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
+      if (!answer.ok) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const old of document.querySelectorAll("[data-live]")) {
+        const next = fresh.getElementById(old.id);
+        if (!next || next.innerHTML === old.innerHTML || old.contains(document.activeElement)) continue;
+        const open = [...old.querySelectorAll("details")].map((item) => item.open);
+        old.replaceWith(next);
+        next.querySelectorAll("details").forEach((item, at) => { item.open = Boolean(open[at]); });
+      }
+    } finally {
+      busy = false;
+      if (again) { again = false; setTimeout(renew, 200); }
+    }
+  }
+  const events = new EventSource("/events");
+  let first = true;
+  events.onmessage = () => { if (first) { first = false; return; } renew(); };
+  events.onopen = () => { if (!first) renew(); };
+})();

@@ -1,0 +1,67 @@
+"""The API: described as it is, the same powers by the same rules, errors in one line."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from remediator.web.routes import application
+from tests.web.room import Room, nonce_of
+
+
+async def test_every_route_is_described(here: Room) -> None:
+    """Nothing under /api/v1 is missing in openapi.json, and nothing there is made up."""
+    async with here.client() as client:
+        described = (await client.get("/api/v1/openapi.json")).json()
+    told = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
+    routes = [route for route in application(here.service).routes if isinstance(route, Route)]
+    there = {
+        (method, route.path)
+        for route in routes
+        if route.path.startswith("/api/v1/") and not route.path.endswith("/alerts/")
+        for method in (route.methods or {"POST"}) - {"HEAD"}
+    }
+    assert told == there
+    assert described["openapi"].startswith("3.1")
+
+
+async def test_the_powers_of_the_console(here: Room) -> None:
+    """Ask, decide, stop, release, cancel: with a token, by role."""
+    asked = await here.asks()
+    ann, oscar = here.bearer("ann"), here.bearer("oscar")
+    async with here.client() as client:
+        path = f"/api/v1/approvals/{asked.id}"
+        assert [item["id"] for item in (await client.get("/api/v1/approvals")).json()] == [asked.id]
+        for body, who, status in (
+            ({"plan_hash": asked.plan_hash}, {}, 401),
+            ({"plan_hash": asked.plan_hash}, here.bearer("victor"), 403),
+            ({}, ann, 400),
+            ([], ann, 400),
+        ):
+            answer = await client.post(f"{path}/approve", json=body, headers=who)
+            assert answer.status_code == status
+            assert "\n" not in answer.json()["error"]
+        other = await client.post(f"{path}/approve", json={"plan_hash": "0" * 64}, headers=ann)
+        assert other.json() == {"status": "pending", "counted": False}
+        said = await client.post(f"{path}/approve", json={"plan_hash": asked.plan_hash}, headers=ann)
+        assert said.json() == {"status": "approved", "counted": True}
+        assert (await client.get(path)).json()["said"][0]["who"] == "ann"
+        stop = (await client.post("/api/v1/stops", json={"reason": "look"}, headers=ann)).json()["id"]
+        assert (await client.post(f"/api/v1/stops/{stop}/release", headers=ann)).status_code == 403
+        assert (await client.post(f"/api/v1/stops/{stop}/release", headers=oscar)).status_code == 200
+        done = await client.post(f"/api/v1/runs/{asked.run_id}/cancel", json={"reason": "no"}, headers=oscar)
+        assert "being cancelled" in done.json()["result"]
+        for path in ("/runs", "/episodes", "/playbooks", "/audit", "/stops", "/messages/dead", f"/runs/{asked.run_id}"):
+            assert (await client.get(f"/api/v1{path}")).status_code == 200, path
+        assert (await client.get("/api/v1/runs/none")).status_code == 404
+
+
+async def test_a_browsers_cookie_is_no_key_to_the_api(here: Room) -> None:
+    """From another site, or as a form: refused, though the browser sends its cookie along."""
+    async with here.client() as client:
+        page = await client.get("/sign-in")
+        await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": here.tokens["oscar"]})
+        body = {"reason": "look"}
+        elsewhere = {"Sec-Fetch-Site": "cross-site"}
+        assert (await client.post("/api/v1/stops", json=body, headers=elsewhere)).status_code == 400
+        assert (await client.post("/api/v1/stops", content='{"reason":"x"}')).status_code == 400
+        assert (await client.post("/api/v1/stops", json=body)).status_code == 200

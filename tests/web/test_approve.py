@@ -1,0 +1,280 @@
+"""The page on which people decide: looking is harmless, deciding is deliberate, and it is for exactly this plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.records import approvals, stops
+from tests.web.room import Room, decides, nonce_of, room
+
+pytestmark = pytest.mark.promise(6)
+
+
+async def test_looking_changes_nothing_and_uses_nothing_up(here: Room) -> None:
+    """GET and HEAD, a hundred times, by whatever prefetches: the log does not grow and the link still works."""
+    asked = await here.asks()
+    before = await here.head()
+    async with here.client() as client:
+        for _ in range(50):
+            assert (await client.get(here.link(asked))).status_code == 200
+            assert (await client.head(here.link(asked))).status_code == 200
+
+        assert await here.head() == before
+        assert (await decides(client, here.link(asked), "approve", token=here.tokens["ann"])).status_code == 303
+    assert (await here.state(asked)).status == "approved"
+
+
+async def test_the_page_says_all_that_a_decision_needs(here: Room) -> None:
+    """What fires, the exact call, the risk, the evidence, who may and until when: on one page."""
+    asked = await here.asks(groups=("sre",))
+    async with here.client() as client:
+        page = (await client.get(here.link(asked))).text
+
+    for text in (
+        "RedisDiskFull",
+        "move 3 files of /backups to quarantine",
+        "the oldest backups go",
+        "move them back",
+        "97 % of 1 GiB used",
+        "embers of sre",
+        "12:15:00Z",
+    ):
+        assert text in page, text
+
+
+async def test_headers_keep_the_link_to_this_page(here: Room) -> None:
+    """No referrer, no cache, no frame, no inline script; and so for every page."""
+    asked = await here.asks()
+    async with here.client() as client:
+        paths = [
+            "/",
+            "/runs",
+            f"/runs/{asked.run_id}",
+            "/playbooks",
+            "/audit",
+            "/inventory",
+            here.link(asked),
+            "/sign-in",
+        ]
+        for path in paths:
+            answer = await client.get(path)
+            assert answer.status_code == 200, path
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["cache-control"] == "no-store"
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            assert "unsafe-inline" not in answer.headers["content-security-policy"]
+            assert " style=" not in answer.text and " onclick=" not in answer.text
+            assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+async def test_a_token_that_is_not_ours_is_not_valid(here: Room, cut: int) -> None:
+    """Cut, changed, or of another purpose: 404, the same words, nothing about what there is."""
+    asked = await here.asks()
+    link = here.link(asked)
+    async with here.client() as client:
+        for broken in (
+            link[:-cut],
+            link[:-cut] + "A" * cut,
+            link + "x" * cut,
+            "/approve/a.b.c",
+            "/approve/%00",
+            "/approve/é",
+        ):
+            answer = await client.get(broken)
+            assert answer.status_code == 404, broken
+            assert "This link is not valid" in answer.text
+            assert asked.run_id not in answer.text
+
+
+async def test_a_form_from_elsewhere_decides_nothing(here: Room) -> None:
+    """Without this browser's nonce, with another browser's, from another site: refused, and the token still works."""
+    asked = await here.asks()
+    link = here.link(asked)
+    said = {"verb": "approve", "token": here.tokens["ann"]}
+    async with here.client() as client, here.client() as other:
+        foreign = nonce_of((await other.get(link)).text)
+        own = nonce_of((await client.get(link)).text)
+        assert (await client.post(link, data=said)).status_code == 403
+        assert (await client.post(link, data={**said, "nonce": foreign})).status_code == 403
+        elsewhere = {"Sec-Fetch-Site": "cross-site"}
+        assert (await client.post(link, data={**said, "nonce": own}, headers=elsewhere)).status_code == 403
+        here.clock.time += timedelta(hours=3)
+        assert (await client.post(link, data={**said, "nonce": own})).status_code in (403, 410)
+    assert (await here.state(asked)).status == "pending"
+
+
+async def test_a_link_alone_proves_nobody(here: Room) -> None:
+    """A channel's link without a person behind it decides nothing, whatever it says."""
+    asked = await here.asks()
+    async with here.client() as client:
+        for verb in ("approve", "reject", "snooze", "pause"):
+            assert (await decides(client, here.link(asked), verb, typed="redis")).status_code == 403
+    assert (await here.state(asked)).status == "pending"
+
+
+async def test_a_personal_link_needs_the_targets_name(here: Room) -> None:
+    """A scanner that posts forms as they are fails; the person who types the name is on record by name."""
+    asked = await here.asks()
+    link = here.link(asked, "person:ann")
+    async with here.client() as client:
+        for verb in ("approve", "reject", "snooze", "pause"):
+            assert (await decides(client, link, verb)).status_code == 422
+            assert (await decides(client, link, verb, typed="yes")).status_code == 422
+        assert (await here.state(asked)).status == "pending"
+        assert (await decides(client, link, "approve", typed=" Redis ")).status_code == 303
+    said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+    assert [(item.identity, item.how) for item in said] == [("ann", "link")]
+    assert '"actor":"ann"' in await here.audit_text()
+
+
+async def test_a_personal_link_of_somebody_who_left_is_worth_nothing(here: Room) -> None:
+    """Who is not in the people file any more decides nothing with an old link."""
+    asked = await here.asks()
+    async with here.client() as client:
+        assert (await decides(client, here.link(asked, "person:gone"), "approve", typed="redis")).status_code == 403
+
+
+async def test_double_clicks_count_once(here: Room) -> None:
+    """The same form sent twice: one decision on record, and the page says who it was."""
+    asked = await here.asks()
+    async with here.client() as client:
+        nonce = nonce_of((await client.get(here.link(asked))).text)
+        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
+        assert [(await client.post(here.link(asked), data=said)).status_code for _ in range(2)] == [303, 303]
+        page = (await client.get(here.link(asked))).text
+    assert (await here.audit_text()).count('"kind":"approval.decided"') == 1
+    assert "It was approved at 2026-03-04 12:00:00Z by ann" in page
+
+
+async def test_an_expired_link_decides_nothing_and_says_so(here: Room) -> None:
+    """After its time the page tells what happened instead."""
+    asked = await here.asks()
+    link = here.link(asked)
+    async with here.client() as client:
+        nonce = nonce_of((await client.get(link)).text)
+        here.clock.time += timedelta(minutes=16)
+        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
+        assert (await client.post(link, data=said)).status_code == 410
+        page = (await client.get(link)).text
+    assert "Nobody answered in time" in page or "expired" in page
+    assert '<button name="verb"' not in page
+    assert (await here.state(asked)).status == "pending"  # the engine says expired; a link never does
+
+
+async def test_a_link_for_another_plan_is_void(here: Room) -> None:
+    """A token bound to another plan hash shows no form and decides nothing."""
+    asked = await here.asks()
+    other = here.link(replace(asked, plan_hash="0" * 64))
+    async with here.client() as client:
+        page = await client.get(other)
+        assert "not the one that this link was for" in page.text
+        nonce = nonce_of((await client.get(here.link(asked))).text)
+        await client.post(other, data={"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]})
+    assert (await here.state(asked)).status == "pending"
+
+
+async def test_a_destructive_plan_needs_the_targets_name_from_everybody(here: Room) -> None:
+    """Even somebody signed in types what is about to lose data."""
+    asked = await here.asks(destructive=True)
+    async with here.client() as client:
+        said = {"token": here.tokens["ann"]}
+        refused = await decides(client, here.link(asked), "approve", **said)
+        assert refused.status_code == 403
+        assert "DESTROYS DATA" in refused.text
+        assert (await decides(client, here.link(asked), "approve", typed="redis", **said)).status_code == 303
+    assert (await here.state(asked)).status == "approved"
+
+
+async def test_a_quorum_is_of_different_people(here: Room) -> None:
+    """Two people: the first twice is still one; the page counts."""
+    asked = await here.asks(quorum=2)
+    async with here.client() as client:
+        for _ in range(2):
+            await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
+        assert (await here.state(asked)).status == "pending"
+        assert "1 of 2 have agreed" in (await client.get(here.link(asked))).text
+        await decides(client, here.link(asked), "approve", token=here.tokens["bob"])
+    assert (await here.state(asked)).status == "approved"
+
+
+async def test_groups_roles_and_requesters_are_held_to(here: Room) -> None:
+    """Not in the group, only a viewer, or the one who started it: no; rejecting takes no group."""
+    asked = await here.asks(groups=("sre",))
+    await here.engine.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
+    async with here.client() as client:
+        for name in ("eve", "victor", "bob"):
+            refused = await decides(client, here.link(asked), "approve", token=here.tokens[name])
+            assert refused.status_code == 403, name
+        assert (await here.state(asked)).status == "pending"
+        assert (await decides(client, here.link(asked), "reject", token=here.tokens["eve"])).status_code == 303
+        page = (await client.get(here.link(asked))).text
+    assert (await here.state(asked)).status == "rejected"
+    assert "It was rejected" in page and "<b>eve</b> said reject" in page
+
+
+async def test_breaking_the_glass_is_loud(here: Room) -> None:
+    """An operator alone, with a reason: approved, on record as such, and everybody is told."""
+    asked = await here.asks(quorum=3, groups=("dba",))
+    async with here.client() as client:
+        said = {"token": here.tokens["oscar"]}
+        assert (await decides(client, here.link(asked), "break_glass", **said)).status_code == 403
+        assert (
+            await decides(client, here.link(asked), "break_glass", reason="shop is down", **said)
+        ).status_code == 303
+        weak = await decides(
+            client, here.link(await here.asks()), "break_glass", reason="long enough", token=here.tokens["ann"]
+        )
+        assert weak.status_code == 403
+    assert (await here.state(asked)).status == "approved"
+    text = await here.audit_text()
+    assert '"break glass"' in text and '"how":"break_glass"' in text and "shop is down" in text
+    told = [item for item in await here.outbox(asked.run_id) if item.kind == "notice"]
+    assert {item.channel for item in told} == {"approvals", "oncall"}
+
+
+async def test_snooze_and_pause_are_on_the_same_page(here: Room) -> None:
+    """Not now: the request ends and the run comes back; pause: the stop button, with its reason."""
+    asked = await here.asks()
+    async with here.client() as client:
+        await decides(client, here.link(asked), "pause", token=here.tokens["ann"], reason="let me look")
+        assert (await here.state(asked)).status == "pending"
+        await decides(client, here.link(asked), "snooze", token=here.tokens["ann"])
+    standing = await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    assert [(stop.who, stop.reason) for stop in standing] == [("ann", "let me look")]
+    after = await here.state(asked)
+    assert (after.status, after.reason) == ("void", "snoozed by ann")
+    until = await here.engine.store.read(lambda connection: approvals.snoozed_until(connection, after))
+    assert until is not None and until > here.clock.now()
+
+
+async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) -> None:
+    """With the setting: a link alone approves a plan of low risk, as 'link holder', and no other plan."""
+    async with room(tmp_path, approvals={"link_holders": True}) as here:
+        async with here.client() as client:
+            for asked in (
+                await here.asks(destructive=True),
+                await here.asks(quorum=2),
+                await here.asks(groups=("sre",)),
+                await here.asks(reason="unknown:watchdog"),
+            ):
+                assert (await decides(client, here.link(asked), "approve", typed="redis")).status_code == 403
+            asked = await here.asks()
+            assert (await decides(client, here.link(asked), "approve")).status_code == 422
+            assert (await decides(client, here.link(asked), "approve", typed="redis")).status_code == 303
+        assert (await here.state(asked)).status == "approved"
+        assert '"actor":"link holder"' in await here.audit_text()
+
+
+async def test_alert_text_is_text(here: Room) -> None:
+    """Markup in labels shows as letters on every page."""
+    bad = "<script>alert(1)</script>{{ 7*7 }}\"'><img src=x onerror=alert(2)>"
+    asked = await here.asks(labels={"path": bad})
+    async with here.client() as client:
+        for path in ("/", f"/runs/{asked.run_id}", here.link(asked), "/runs", "/audit"):
+            page = (await client.get(path)).text
+            assert "<script>alert" not in page and "<img src=x" not in page and ">49<" not in page, path

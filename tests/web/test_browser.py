@@ -1,0 +1,217 @@
+"""In a real browser: deciding, being too late, two people, no JavaScript, a phone, the dark; and what crawlers do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.records import stops
+from tests.servers.receivers import receiver
+from tests.web.browser import chromium, picture, serving
+from tests.web.room import Room
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    """Chromium."""
+    async with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+async def address(here: Room) -> AsyncIterator[str]:
+    """Where the room is served."""
+    async with serving(here) as url:
+        yield url
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+async def test_a_person_approves_on_a_phone(here: Room, address: str, browser: Any, script: bool) -> None:
+    """One look, a token, one button; then the page says who and when."""
+    asked = await here.asks()
+    page = await browser.new_page(**PHONE, java_script_enabled=script)
+    await page.goto(address + here.link(asked))
+    await picture(page, f"approve-phone-{'js' if script else 'nojs'}")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360 if script else True
+    await page.fill("#token", here.tokens["ann"])
+    await page.click("button[value=approve]")
+    await page.wait_for_selector("text=It was approved")
+    await picture(page, f"approved-phone-{'js' if script else 'nojs'}")
+    assert (await here.state(asked)).status == "approved"
+
+
+@pytest.mark.promise(6)
+async def test_a_person_rejects(here: Room, address: str, browser: Any) -> None:
+    """No is one button too."""
+    asked = await here.asks()
+    page = await browser.new_page()
+    await page.goto(address + here.link(asked))
+    await page.fill("#token", here.tokens["ann"])
+    await page.click("button[value=reject]")
+    await page.wait_for_selector("text=It was rejected")
+    assert (await here.state(asked)).status == "rejected"
+
+
+@pytest.mark.promise(6)
+async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) -> None:
+    """Expired while the page was open: nothing happens, and it says why; a void request has no buttons."""
+    asked, gone = await here.asks(), await here.asks()
+    page = await browser.new_page()
+    await page.goto(address + here.link(asked))
+    here.clock.time += timedelta(minutes=16)
+    await page.fill("#token", here.tokens["ann"])
+    await page.click("button[value=approve]")
+    await page.wait_for_selector("#refused")
+    await picture(page, "expired")
+    assert (await here.state(asked)).status == "pending"
+    here.clock.time -= timedelta(minutes=16)
+    await page.goto(address + here.link(gone))
+    await page.fill("#token", here.tokens["ann"])
+    await page.click("button[value=snooze]")
+    await page.wait_for_selector("text=This request is void")
+    assert await page.locator("button[value=approve]").count() == 0
+    await picture(page, "void")
+
+
+@pytest.mark.promise(6)
+async def test_two_people_are_two_browsers(here: Room, address: str, browser: Any) -> None:
+    """A quorum of two: one sees that another is needed, the second decides."""
+    asked = await here.asks(quorum=2)
+    for name, wanted in (("ann", "1 of 2 have agreed"), ("bob", "It was approved")):
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(address + here.link(asked))
+        await page.fill("#token", here.tokens[name])
+        await page.click("button[value=approve]")
+        await page.wait_for_selector(f"text={wanted}")
+        await context.close()
+    assert (await here.state(asked)).status == "approved"
+
+
+async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: Any) -> None:
+    """Signed in once: no token, nothing to type, one button; the stop button and sign-out work too."""
+    asked = await here.asks()
+    page = await browser.new_page()
+    await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")
+    await page.fill("#token", here.tokens["oscar"])
+    await page.click("text=Sign in >> nth=-1")
+    await page.wait_for_selector("text=as oscar")
+    await picture(page, "approve-signed-in")
+    await page.click("button[value=approve]")
+    await page.wait_for_selector("text=It was approved")
+    await page.goto(address)
+    await page.fill("#stop-reason", "looking into it")
+    await page.click("text=Stop everything")
+    await page.wait_for_selector("text=Release this stop")
+    await picture(page, "stopped")
+    await page.click("text=Release this stop")
+    await page.wait_for_selector("h1:has-text('run')")
+    assert not await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+
+
+async def test_pages_renew_themselves(here: Room, address: str, browser: Any) -> None:
+    """A page that is open shows what is new without being touched."""
+    page = await browser.new_page()
+    await page.goto(address)
+    await page.wait_for_selector("text=All quiet")
+    await here.asks()
+    await page.wait_for_selector("text=1 question waits", timeout=10_000)
+
+
+@pytest.mark.promise(6)
+async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -> None:
+    """GET, HEAD and prefetch of every link of every message; then a robot with JavaScript that presses and posts
+    every form as it finds it: no decision, no stop, and nothing in the log but what was there."""
+    asked = await here.asks()
+    with receiver() as chat:
+        post = here.post({"chat": {"kind": "webhook", "url": chat.url}}, "chat")
+        await here.deliver(post)
+        await post.aclose()
+    sent = chat.received[0].json
+    personal = here.link(asked, "person:ann")
+    links = [item.replace("http://remediator.test", address) for item in (sent["ask"]["link"], sent["link"])]
+    links.append(address + personal)
+    before = await here.head()
+    page = await browser.new_page()
+    for link in links:
+        await page.goto(link)
+        await page.evaluate(
+            """async (link) => {
+                for (const method of ['GET', 'HEAD']) await fetch(link, {method});
+                const hint = document.createElement('link'); hint.rel = 'prefetch'; hint.href = link;
+                document.head.append(hint);
+                const asked = [...document.querySelectorAll('a')].map((item) => item.href);
+                for (const href of asked.filter((href) => href.startsWith(location.origin)))
+                    await fetch(href).catch(() => 0);
+            }""",
+            link,
+        )
+        for number in range(await page.locator("button[name=verb]").count()):
+            await page.goto(link)
+            await page.locator("button[name=verb]").nth(number).click()
+            await page.wait_for_load_state()
+        await page.goto(link)
+        await page.evaluate("document.querySelectorAll('form').forEach((form) => form.submit())")
+        await page.wait_for_load_state()
+    assert await here.head() == before
+    assert (await here.state(asked)).status == "pending"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages_are_accessible_and_fit_a_phone(
+    here: Room, address: str, browser: Any, scheme: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
+    axe = _axe(tmp_path_factory)
+    asked = await here.asks(quorum=2, labels={"path": "/a/very/long/path" * 12})
+    paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", here.link(asked), "/sign-in"]
+    context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
+    page = await context.new_page()
+    wide = await (await browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)).new_page()
+    said: list[str] = []
+    wide.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    for path in paths:
+        name = path.strip("/").split("/")[0] or "now"
+        name = "run" if path.startswith("/runs/") else name
+        await wide.goto(address + path)
+        await picture(wide, f"{name}-{scheme}")
+        await page.goto(address + path)
+        await picture(page, f"{name}-phone-{scheme}")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        await page.evaluate(axe)
+        found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+        bad = [item for item in found["violations"] if item["impact"] in ("serious", "critical")]
+        told = json.dumps([(item["id"], [node["html"] for node in item["nodes"]][:3]) for item in bad], indent=1)
+        assert not bad, f"{path}: {told}"
+    assert not [text for text in said if "Content Security Policy" in text]
+
+
+def _axe(factory: pytest.TempPathFactory) -> str:
+    """axe-core, from npm; skips where that is not to be had."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, to fetch axe-core")
+    folder: Path = factory.getbasetemp() / "axe"
+    script = folder / "node_modules/axe-core/axe.min.js"
+    if not script.exists():
+        folder.mkdir(exist_ok=True)
+        argv = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@4"]
+        if subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode:
+            pytest.skip("axe-core cannot be had from npm")
+    return script.read_text()

@@ -1,0 +1,116 @@
+"""The console's pages: everything is shown, paging is as quick at the end as at the start, tampering is seen."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from xml.etree import ElementTree
+
+import pytest
+import sqlalchemy
+from sqlalchemy import insert
+
+from remediator.stores.schema import runs as table
+from remediator.web.chart import Mark, compared, line_chart, picture
+from tests.guards.house import NOON, row
+from tests.web.room import Room
+
+MANY = 20_000
+
+
+async def _many(here: Room, count: int) -> None:
+    rows = [
+        row(
+            f"run-old-{number:07}",
+            f"playbook-{number % 7}",
+            f"service-{number % 11}",
+            "failed" if number % 1000 == 0 else "succeeded",
+            NOON - timedelta(seconds=number),
+            finished_at=NOON,
+        )
+        for number in range(count)
+    ]
+    await here.engine.store.write(lambda tx: tx.connection.execute(insert(table), rows))
+
+
+async def test_pages_go_on_from_the_last_row(here: Room) -> None:
+    """Every run is on exactly one page; filters and search find what there is."""
+    await _many(here, 230)
+    seen: list[str] = []
+    async with here.client() as client:
+        path = "/runs"
+        while path:
+            page = (await client.get(path)).text
+            seen += [part.partition('"')[0] for part in page.split('<a href="/runs/')[1:]]
+            path = page.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+        assert len(seen) == len(set(seen)) == 230
+        assert (await client.get("/runs?status=failed")).text.count('<a href="/runs/run-old') == 1
+        assert (await client.get("/runs?q=run-old-0000007")).text.count('<a href="/runs/run-old') == 1
+        assert (await client.get("/runs?q=service-3")).text.count('<a href="/runs/run-old') == 21
+        assert (await client.get("/runs?before=nonsense")).status_code == 200
+
+
+@pytest.mark.slow
+async def test_no_page_reads_all_of_history(here: Room) -> None:
+    """Whatever is asked for, the database goes by an index and sorts nothing."""
+    await _many(here, MANY)
+    where = ("1=1", "status='failed'", "playbook='playbook-3'", "target='service-3'")
+
+    def plans(connection: sqlalchemy.Connection) -> list[str]:
+        found = []
+        for condition in where:
+            query = f"EXPLAIN QUERY PLAN SELECT * FROM runs WHERE {condition} AND (created_at, id) < (5, 'x') "
+            query += "ORDER BY created_at DESC, id DESC LIMIT 51"
+            found.append(" ".join(item[3] for item in connection.exec_driver_sql(query)))
+        return found
+
+    for condition, plan in zip(where, await here.engine.store.read(plans), strict=True):
+        assert ("USING INDEX" in plan and "SCAN runs USING INDEX" in plan) or "SEARCH" in plan, (condition, plan)
+    async with here.client() as client:
+        await client.get("/runs")
+        begun = time.perf_counter()
+        await client.get(
+            f"/runs?status=succeeded&before={int((NOON - timedelta(seconds=MANY - 60)).timestamp())}000000~x"
+        )
+        assert time.perf_counter() - begun < 1.0
+
+
+async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
+    """Somebody edits the log in the database: the page says which entry does not fit."""
+    await here.asks()
+    async with here.client() as client:
+        assert "matches its hashes and is chained without a gap" in (await client.get("/audit")).text
+        changed = "CAST(replace(canonical, 'redis-disk-full', 'redis-disk-fool') AS BLOB)"
+        change = f"UPDATE audit SET canonical = {changed} WHERE seq = 2"
+        await here.engine.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+        assert "Entry 2 does not fit the chain" in (await client.get("/audit")).text
+        assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ('redis_up{job="redis-exporter"} == 0', ('redis_up{job="redis-exporter"}', 0.0)),
+        ("a / b > 0.9", ("a / b", 0.9)),
+        ("a > 1 and b > 2", ("a > 1 and b > 2", None)),
+        ("absent(up)", ("absent(up)", None)),
+    ],
+)
+def test_what_an_alert_measures(expression: str, wanted: tuple[str, float | None]) -> None:
+    """The chart shows what is compared, with the limit as a line, where an expression is that simple."""
+    assert compared(expression) == wanted
+
+
+def test_pictures_are_well_formed() -> None:
+    """Lines with gaps and not-a-numbers, a single point, nothing at all, and text that is markup."""
+    later = NOON + timedelta(minutes=1)
+    lines = [[(NOON, 1.0), (later, float("nan"))], [(NOON, 0.0), (later, 2.5)], []]
+    drawn = line_chart(lines, NOON, later, 0.9, [Mark(NOON, "<fires>")])
+    assert "nan" not in drawn and "&lt;fires&gt;" in drawn
+    for svg in (drawn, line_chart([], NOON, later, None, [])):
+        ElementTree.fromstring(svg)
+    places = picture(
+        {"app": ["redis"], "redis": [], "web": ["app", "redis"]}, dict.fromkeys(("app", "redis", "web"), "k")
+    )
+    above = {box.name: box.y for box in places.boxes}
+    assert above["web"] < above["app"] < above["redis"] and len(places.arrows) == 3

@@ -1,0 +1,158 @@
+"""The whole of it on real servers: an alert, a message in a chat, a link, a person, a healed Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from remediator.people import hash_token, make_token
+from tests.servers import until
+from tests.servers.receivers import Receiver, receiver
+from tests.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack
+from tests.web.room import nonce_of
+
+ANN, OSCAR = make_token(), make_token()
+
+
+@pytest.fixture
+def chat() -> Iterator[Receiver]:
+    """A chat on loopback."""
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def asking(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
+    """The small real stack with a playbook that asks, in that chat."""
+    made = Stack(tmp_path)
+    remediator = made.remediator
+    remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
+    remediator.settings |= {
+        "public_url": remediator.url,
+        "channels": {
+            "dead": {"kind": "webhook", "url": "http://127.0.0.1:1/"},
+            "chat": {"kind": "webhook", "url": chat.url},
+        },
+        "approvals": {"channels": ["chat"], "snooze": "1s"},
+        "access": {"people": "people.yaml"},
+    }
+    people = {
+        "ann": {"roles": ["approver"], "tokens": [hash_token(ANN)]},
+        "oscar": {"roles": ["operator"], "tokens": [hash_token(OSCAR)]},
+    }
+    (remediator.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def _asked(chat: Receiver, number: int = 1) -> str:
+    """The link of the so-many-th request in the chat."""
+    found: list[str] = []
+
+    def arrived() -> bool:
+        found[:] = [item.json["ask"]["link"] for item in list(chat.received) if "ask" in item.json]
+        return len(found) >= number
+
+    until(arrived, "the chat is asked", 30)
+    return found[number - 1]
+
+
+def _decide(link: str, verb: str) -> str:
+    """As a person does; the page afterwards."""
+    with httpx.Client() as browser:
+        page = browser.get(link)
+        said = {"nonce": nonce_of(page.text), "verb": verb, "token": ANN}
+        answer = browser.post(link, data=said, follow_redirects=True)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+
+def _cli(remediator: Remediator, *argv: str, token: str = OSCAR) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "remediator", *argv, "--config", str(remediator.config)]
+    environment = {**remediator.environment(), "REMEDIATOR_TOKEN": token}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.promise(6)
+def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receiver) -> None:
+    """Asked in chat, approved by Ann, healed, told in chat; the same link says who and when; all on record."""
+    asking.kill_redis()
+    asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    link = _asked(chat)
+    assert asking.redis()["statename"] != "RUNNING"
+
+    page = _decide(link, "approve")
+    assert "by ann" in page
+    run = asking.remediator.wait_for("succeeded")
+
+    assert asking.redis()["statename"] == "RUNNING"
+    later = httpx.get(link).text
+    assert "Healed" in later and re.search(r"approved at [0-9: -]+Z by ann", later)
+    until(lambda: any(item.json["title"].startswith("Healed") for item in list(chat.received)), "the chat is told")
+    assert asking.remediator.audit_has('"verb":"approve"')
+    assert "approval.decided" in json.dumps(run["timeline"])
+    token = link.rpartition("/")[2]
+    assert token not in asking.remediator.log and not asking.remediator.audit_has(token)
+
+
+@pytest.mark.promise(6)
+def test_rejecting_ends_it_and_retrying_is_somebody_elses_to_approve(asking: Stack, chat: Receiver) -> None:
+    """No: nothing is done. An operator retries from the command line; a new request, which others approve there."""
+    asking.kill_redis()
+    asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    _decide(_asked(chat), "reject")
+    ended = asking.remediator.wait_for("cancelled")
+    assert ended["reason"] == "rejected" and not ended["steps"]
+
+    again = _cli(asking.remediator, "retry", ended["id"], "--reason", "it is real")
+    assert again.returncode == 0, again.stderr
+    _asked(chat, 2)
+    run_id = asking.remediator.wait_for("awaiting_approval")["id"]
+    own = _cli(asking.remediator, "approve", run_id)
+    assert own.returncode == 3 and "somebody else has to approve" in own.stderr
+    others = _cli(asking.remediator, "approve", run_id, token=ANN)
+    assert others.returncode == 0, others.stderr
+    asking.remediator.wait_for("succeeded")
+
+
+@pytest.mark.promise(6)
+def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) -> None:
+    """Snoozed, it comes back by itself; approved after the target has changed, the approval is void and asked anew."""
+    asking.kill_redis()
+    asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    _decide(_asked(chat), "snooze")
+    second = _asked(chat, 2)
+    asking.control("start")  # somebody restarts it by hand: the process that the plan was made against is another one
+    _decide(second, "approve")
+    third = _asked(chat, 3)
+
+    assert "void" in httpx.get(second).text.lower()
+    pid = asking.redis()["pid"]
+    _decide(third, "approve")
+    run = asking.remediator.wait_for("escalated")  # Redis answers by now, so its one step does not apply
+    assert asking.redis()["pid"] == pid and not run["steps"]
+
+
+def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
+    """From the command line, by an operator, at once; and the request's page says so."""
+    asking.kill_redis()
+    asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    link = _asked(chat)
+    run_id = asking.remediator.runs()[0]["id"]
+
+    weak = _cli(asking.remediator, "cancel", run_id, token=ANN)
+    assert weak.returncode == 3 and "operator" in weak.stderr
+    assert _cli(asking.remediator, "cancel", run_id).returncode == 0
+    asking.remediator.wait_for("cancelled")
+    assert "void" in httpx.get(link).text.lower()

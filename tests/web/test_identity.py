@@ -1,0 +1,188 @@
+"""Who somebody is: a real OpenID provider, Slack's signature, a proxy, tokens; and what strangers may."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib.util
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+import pytest
+
+from remediator.approval import BUTTON, Link
+from remediator.records import approvals
+from remediator.signing import Keyring, load_keyring
+from tests.guards.house import NOON
+from tests.servers import Server
+from tests.web.room import Room, decides, nonce_of, room
+
+CALLBACK = "http://remediator.test/sign-in/oidc/back"
+
+
+class Provider(Server):
+    """A real OpenID provider: PKCE, keys and ID tokens are Authlib's."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(self.port)]
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """It, on loopback."""
+    if importlib.util.find_spec("oidc_provider_mock") is None:
+        pytest.skip("needs oidc-provider-mock")
+    server = Provider(tmp_path_factory.mktemp("provider"))
+    try:
+        server.start()
+        yield f"http://localhost:{server.port}"
+    finally:
+        server.stop()
+
+
+def _oidc(folder: Path, issuer: str) -> dict[str, Any]:
+    (folder / "oidc.secret").write_text("any secret will do for this provider")
+    settings = {"issuer": issuer, "client_id": "remediator", "client_secret_file": "oidc.secret"}
+    return {"oidc": settings, "group_roles": {"sre": "approver"}}
+
+
+async def _consent(address: str, who: str) -> str:
+    """At the provider: say who one is; the address that it sends the browser back to."""
+    async with httpx.AsyncClient() as browser:
+        answer = await browser.post(address, data={"sub": who})
+    assert answer.status_code in (302, 303), answer.text
+    return answer.headers["location"]
+
+
+@pytest.mark.promise(6)
+async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> None:
+    """Code with PKCE: somebody signs in, approves, and is on record by the provider's word."""
+    httpx.put(f"{issuer}/users/ann", json={"email": "ann@example.com", "groups": ["sre"]}).raise_for_status()
+    async with room(tmp_path, access=_oidc(tmp_path, issuer)) as here:
+        here.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
+        asked = await here.asks(groups=("sre",))
+        async with here.client() as client:
+            begun = await client.get(f"/sign-in/oidc?next=/approvals/{asked.id}")
+            query = parse_qs(urlsplit(begun.headers["location"]).query)
+            assert query["code_challenge_method"] == ["S256"] and query["response_type"] == ["code"]
+            back = await _consent(begun.headers["location"], "ann")
+            assert back.startswith(CALLBACK)
+            done = await client.get(back)
+            assert done.status_code == 303, done.text
+            assert done.headers["location"] == f"/approvals/{asked.id}"
+            assert (await client.get(back)).status_code == 400  # the attempt is used up
+            assert (await decides(client, f"/approvals/{asked.id}", "approve")).status_code == 303
+        said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        assert [(item.identity, item.how) for item in said] == [("ann@example.com", "oidc")]
+
+
+async def test_an_answer_of_another_attempt_signs_nobody_in(tmp_path: Path, issuer: str) -> None:
+    """A foreign state, a foreign browser, no code: nobody is signed in."""
+    async with room(tmp_path, access=_oidc(tmp_path, issuer)) as here:
+        here.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
+        async with here.client() as victim, here.client() as attacker:
+            begun = await attacker.get("/sign-in/oidc")
+            back = await _consent(begun.headers["location"], "mallory")
+            await victim.get("/sign-in/oidc")
+            for browser, path in ((victim, back), (victim, re.sub(r"code=[^&]*&?", "", back)), (here.client(), back)):
+                assert (await browser.get(path)).status_code in (400, 403)
+                assert "remediator_session" not in browser.cookies
+            wrong = re.sub(r"code=[^&]*", "code=guessed", back)
+            assert (await attacker.get(wrong)).status_code == 403
+
+
+SECRET = "slack-signing-secret"
+
+
+def _press(
+    here: Room, verb: str, user: str, asked: Any, *, at: float | None = None, key: str = SECRET
+) -> dict[str, Any]:
+    link = Link(asked.id, asked.run_id, asked.plan_hash, "channel:chat", asked.expires_at)
+    value = link.token(here.service.keyring, here.clock.now(), BUTTON)
+    payload = {
+        "type": "block_actions",
+        "team": {"id": "T01"},
+        "user": {"id": user, "name": "ann"},
+        "actions": [{"action_id": f"remediator.{verb}", "value": value}],
+    }
+    body = f"payload={quote(json.dumps(payload))}"
+    stamp = str(int(here.clock.now().timestamp() if at is None else at))
+    mac = hmac.new(key.encode(), f"v0:{stamp}:{body}".encode(), hashlib.sha256).hexdigest()
+    headers = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={mac}"}
+    return {"content": body, "headers": headers | {"Content-Type": "application/x-www-form-urlencoded"}}
+
+
+@pytest.mark.promise(6)
+async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None:
+    """Signed by Slack, lately, by somebody in the people file: counted once, however often Slack repeats it."""
+    (tmp_path / "slack.secret").write_text(SECRET)
+    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
+        asked = await here.asks()
+        before = await here.head()
+        path, now = "/api/v1/slack/interactions", here.clock.now().timestamp()
+        async with here.client() as client:
+            forged = _press(here, "approve", "U00", asked, key="guessed")
+            old = _press(here, "approve", "U00", asked, at=now - 301)
+            for bad in (forged, old, {"content": "payload={}"}):
+                assert (await client.post(path, **bad)).status_code == 401
+            stranger = await client.post(path, **_press(here, "approve", "U99", asked))
+            assert stranger.status_code == 200 and await here.head() == before
+            for _ in range(3):
+                assert (await client.post(path, **_press(here, "approve", "U00", asked))).status_code == 200
+        said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        assert [(item.identity, item.how, item.verb) for item in said] == [("ann", "slack", "approve")]
+
+
+async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> None:
+    """The same header from elsewhere, or twice, says nothing."""
+    proxy = {"addresses": ["192.0.2.7"], "header": "X-User", "groups_header": "X-Groups"}
+    async with room(tmp_path, access={"proxy": proxy}) as here:
+        said = {"X-User": "ann"}
+        async with here.client() as inside, here.client(client=("198.51.100.9", 1)) as outside:
+            assert "known by proxy" in (await inside.get("/", headers=said)).text
+            assert "known by proxy" not in (await outside.get("/", headers=said)).text
+            twice = [("X-User", "ann"), ("X-User", "oscar")]
+            assert "known by proxy" not in (await inside.get("/", headers=twice)).text
+
+
+async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:
+    """Not on loopback: pages lead to the sign-in, the API says 401; health stays open."""
+    async with room(tmp_path, access={"anonymous": "none"}) as here:
+        asked = await here.asks()
+        async with here.client() as client:
+            for path in ("/", "/runs", f"/runs/{asked.run_id}", "/audit", "/inventory", "/playbooks", "/events"):
+                answer = await client.get(path)
+                assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in"), path
+            assert (await client.get("/api/v1/runs")).status_code == 401
+            assert (await client.get("/livez")).status_code == 200
+            page = await client.get("/sign-in")
+            said = {"nonce": nonce_of(page.text), "token": here.tokens["victor"], "next": "//evil.example"}
+            signed = await client.post("/sign-in", data=said)
+            assert signed.headers["location"] == "/"
+            assert (await client.get("/")).status_code == 200
+            assert (await client.post("/stop", data={"nonce": said["nonce"], "reason": "no"})).status_code == 403
+
+
+def test_tokens_rotate_and_expire_and_never_crash(tmp_path: Path) -> None:
+    """Old keys verify, gone ones do not; another purpose, the future, rubbish: not valid."""
+    old, new = Keyring([b"o" * 32]), Keyring([b"n" * 32, b"o" * 32])
+    token = old.sign("link", {"a": 1}, NOON, NOON + timedelta(minutes=15))
+    read = new.read("link", token, NOON)
+    assert read is not None and read.content == {"a": 1} and not read.expired(NOON)
+    assert read.expired(NOON + timedelta(minutes=15))
+    assert Keyring([b"n" * 32]).read("link", token, NOON) is None
+    assert new.read("session", token, NOON) is None
+    assert new.read("link", token, NOON - timedelta(minutes=5)) is None
+    for rubbish in ("", ".", "..", "a.b.c", token + "=", token.upper(), "é" * 50, "x" * 10_000, token.replace(".", "")):
+        assert new.read("link", rubbish, NOON) is None
+    made = load_keyring(tmp_path / "links.key")
+    assert (tmp_path / "links.key").stat().st_mode & 0o777 == 0o600
+    assert load_keyring(tmp_path / "links.key").read("x", made.sign("x", {}, NOON, NOON), NOON) is not None
