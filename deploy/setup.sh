@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 
 python=""
 for each in python3.13 python3.12 python3.11 python3; do
-  if command -v "$each" >/dev/null && "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
     python=$each
     break
   fi

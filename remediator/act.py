@@ -17,13 +17,14 @@ from remediator.guards import Answer, Question, Verdict
 from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
-from remediator.planning import make_plan
-from remediator.records import approvals, attempts, episodes, evidence, runs
+from remediator.planning import make_plan, resolve
+from remediator.records import approvals, attempts, episodes, evidence, runs, timers
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
 from remediator.run import Run, Status
 from remediator.steps import follow, to_verifying
 from remediator.stores import Tx
+from remediator.undo import put_back
 
 
 class _Held(RemediatorError):
@@ -42,6 +43,7 @@ def _busy(target: str, other: str) -> Judgement:
 async def act(engine: Engine, run: Run) -> Progress:
     """From ``running``: do the step at the cursor, or decide that there is none to do."""
     tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = [attempt for attempt in tried if not attempt.undoing]  # those are seen to by whoever puts back
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
         return await _unknown(engine, run, lost, "the process that began it is gone")
@@ -127,6 +129,11 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     if not step.mutates:
         return await _look(engine, run, plan, step, action, service)
     begun_before = any(item.mutates for item in tried)
+    if step.call.impossible:
+        call = await _replan(engine, step, service)
+        if call is not None and call.impossible:
+            return await _not_possible(engine, run, plan, step, call.impossible)
+        begun_before = True  # what was planned is not what can be done now
     if step.approval and not await _approved_step(engine, run, step):
         return await _ask_for_step(engine, run, plan, step, begun_before)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
@@ -138,6 +145,8 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     call = await _replan(engine, step, service) if begun_before and not step.approval else step.call
     if call is None:
         return wait(run, engine.clock.now() + engine.pace.recheck)
+    if call.impossible:
+        return await _not_possible(engine, run, plan, step, call.impossible)
     return await _do(engine, run, step, call, asked, judgement, action, service, tried)
 
 
@@ -145,10 +154,20 @@ async def _replan(engine: Engine, step: PlannedStep, service: Service) -> Planne
     """The same call on the target as it is now; None if that cannot be seen at the moment."""
     action = engine.actions[step.action]
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
-            return await action.plan(service, action.Parameters.model_validate(step.parameters))
+        return await resolve(engine, action, service, action.Parameters.model_validate(step.parameters))
     except (TimeoutError, RemediatorError):
         return None
+
+
+async def _not_possible(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+    """A step that cannot even be begun has failed, and needs no intent."""
+
+    def write(tx: Tx) -> Run:
+        data = {"step": step.id, "skipped": why}
+        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
+        return runs.save(tx, run)
+
+    return await _follow(engine, await engine.store.write(write), plan, step, step.on_failure)
 
 
 def _overridden(run: Run) -> frozenset[str]:
@@ -311,9 +330,18 @@ def _conclude(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Atte
     if result.summary is _NOT_BEGUN:
         written["happened"] = Happened.NO.value
     attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
+    if result.outcome is Outcome.OK:
+        _temporary(tx, engine, after, step)
     if result.outcome is Outcome.OK and step.on_success == "verify":
         return onward(to_verifying(tx, engine, after, step.id))
     return onward(after)
+
+
+def _temporary(tx: Tx, engine: Engine, run: Run, step: PlannedStep) -> None:
+    """What is to last for a while only gets its timer in the same transaction as its outcome."""
+    after = None if step.undo is None else step.undo.get("after")
+    if after is not None:
+        timers.set_undo(tx, engine.ids, run, step.id, timedelta(seconds=after))
 
 
 def _to_unknown(tx: Tx, engine: Engine, run: Run, attempt: Attempt, why: str) -> Run:
@@ -326,7 +354,9 @@ async def _unknown(engine: Engine, run: Run, attempt: Attempt, why: str) -> Prog
 
 
 async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
-    """Go where the step's arrow points."""
+    """Go where the step's arrow points; a run that is aborted leaves nothing behind that it can put back."""
+    if arrow == "abort":
+        await put_back(engine, run, plan)
     return await engine.store.write(lambda tx: follow(tx, engine, run, plan, step, arrow))
 
 
@@ -369,6 +399,8 @@ def _observed(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Atte
         return onward(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
     outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
     attempts.conclude(tx, run, attempt, outcome.value, facts, engine.actor)
+    if outcome is Outcome.OK:
+        _temporary(tx, engine, run, step)
     if outcome is Outcome.OK and step.on_success == "verify":
         return onward(to_verifying(tx, engine, run, step.id))
     detail = {"attempt": attempt.id, "happened": seen.happened.value}

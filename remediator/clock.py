@@ -62,10 +62,22 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(0)
     if not text or match is None:
         raise InputError(f"{text!r} is not a duration; write it like 30s, 5m or 1h30m")
-    years, weeks, days, hours, minutes, seconds, millis = (int(group or 0) for group in match.groups())
-    return timedelta(
-        days=365 * years + days, weeks=weeks, hours=hours, minutes=minutes, seconds=seconds, milliseconds=millis
-    )
+    try:
+        years, weeks, days, hours, minutes, seconds, millis = (int(group or 0) for group in match.groups())
+        return timedelta(
+            days=365 * years + days, weeks=weeks, hours=hours, minutes=minutes, seconds=seconds, milliseconds=millis
+        )
+    except (OverflowError, ValueError):  # more than a timedelta holds, more digits than Python reads
+        raise InputError(f"{text[:40]!r} is longer than any duration can be") from None
+
+
+def is_duration(text: str) -> bool:
+    """Whether :func:`parse_duration` takes it."""
+    try:
+        parse_duration(text)
+    except InputError:
+        return False
+    return True
 
 
 def format_duration(length: timedelta) -> str:

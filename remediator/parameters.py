@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from remediator.clients.promql import escape_pattern, escape_value
-from remediator.clock import parse_duration
+from remediator.clock import is_duration
 from remediator.errors import InputError
 from remediator.inventory import Inventory
 from remediator.matchers import compile_pattern
@@ -95,10 +95,8 @@ def _boolean(declared: Parameter, given: str, inventory: Inventory) -> bool:
 
 
 def _duration(declared: Parameter, given: str, inventory: Inventory) -> str:
-    try:
-        parse_duration(given[:40])
-    except (InputError, OverflowError):
-        raise _Unfit("is not a duration like 30s or 5m") from None
+    if not is_duration(given):
+        raise _Unfit("is not a duration like 30s or 5m")
     return given
 
 
@@ -204,21 +202,13 @@ def _escaped(escape: Callable[[str], str]) -> Callable[[Any], str]:
 def _bare(value: Any) -> str:
     """Outside of quotes only numbers and durations can stand: nothing that could be more PromQL."""
     text = _said(value)
-    if isinstance(value, bool) or not (isinstance(value, int | float) or _is_duration(text)):
+    if isinstance(value, bool) or not (isinstance(value, int | float) or is_duration(text)):
         raise InputError(f"{text[:_SHOWN]!r} may stand in PromQL only inside quotes")
     return text
 
 
 def _refused(value: Any) -> str:
     raise InputError(f"{_said(value)[:_SHOWN]!r} may not stand between backticks, where nothing can be escaped")
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        parse_duration(text)
-    except InputError:
-        return False
-    return True
 
 
 def _said(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.act import act, observe
+from remediator.actions import RUN
 from remediator.approve import await_approval
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guard import guard_plan
@@ -39,6 +40,7 @@ _NOT_YET_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITI
 
 async def advance(engine: Engine, run: Run) -> Progress:
     """Move a claimed run on by one verb, or by what happened around it: cancelled, resolved, out of time."""
+    RUN.set(run.id)
     if run.status in TERMINAL:
         await intend(engine, lambda tx: finish(tx, engine, run))
         return wait(run, None)

@@ -24,6 +24,8 @@ class PlannedCall(msgspec.Struct, frozen=True):
     """How it is put back, for people; None where it cannot be."""
     risk: str | None = None
     """What may go wrong or get lost, for people."""
+    impossible: str | None = None
+    """Why it cannot be done as things are; such a step fails without being tried, unless it has become possible."""
 
 
 class PlannedCheck(msgspec.Struct, frozen=True):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from remediator import parameters, plan
+from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
 from remediator.engine import Engine, Progress, onward
-from remediator.errors import RemediatorError
+from remediator.errors import Refused, RemediatorError, TargetError
 from remediator.inventory import Service
 from remediator.looking import observe
 from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
@@ -67,11 +68,14 @@ async def make_plan(engine: Engine, playbook: Playbook, service: Service, values
     """The plan for these parameters on this target, with every call resolved against the platform as it is now.
 
     Raises:
-        TargetError: a target is missing or ambiguous.
+        TargetError: no step can be done: a target is missing or ambiguous, or there is nothing to do.
         ClientError: a platform cannot be asked.
         InputError: a parameter does not fit its action.
     """
     steps = [await _step(engine, playbook, service, step, values) for step in playbook.steps]
+    hopeless = [step.call.impossible for step in steps if step.mutates]
+    if hopeless and all(hopeless):
+        raise TargetError("; ".join(dict.fromkeys(filter(None, hopeless))))
     return Plan(
         playbook=playbook.name,
         playbook_hash=playbook.content_hash,
@@ -99,8 +103,7 @@ async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step
     action = engine.actions[step.action]
     given = parameters.substitute_all(step.with_, values)
     model = action.Parameters.model_validate(given)
-    async with asyncio.timeout(engine.pace.probe.total_seconds()):
-        call = await action.plan(service, model)
+    call = await resolve(engine, action, service, model)
     return PlannedStep(
         id=step.id,
         title=step.name or step.action,
@@ -119,6 +122,19 @@ async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step
         approval=step.approval == "required",
         undo=_undo(step, values),
     )
+
+
+async def resolve(engine: Engine, action: Action, service: Service, model: Any) -> PlannedCall:
+    """The exact calls of an action; where it cannot be done as things are, a planned call that says why.
+
+    Raises:
+        ClientError: it cannot be told whether it can be done.
+    """
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            return await action.plan(service, model)
+    except (TargetError, Refused) as error:
+        return PlannedCall(text=f"{action.name} is not possible now: {error}", impossible=str(error))
 
 
 def _arrow(arrow: Any) -> str | None:

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
-from remediator.clock import parse_duration
-from remediator.errors import InputError, SyntaxMistake
+from remediator.clock import is_duration
+from remediator.errors import SyntaxMistake
 from remediator.fields import Duration, Mistake, PositiveDuration, Strict, raise_all
 from remediator.matchers import Matcher, Operator, compile_pattern, parse_matcher
 
@@ -150,16 +150,8 @@ def is_a(kind: ParameterType, value: Any) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "duration":
-            return isinstance(value, str) and _is_duration(value)
+            return isinstance(value, str) and is_duration(value)
     return isinstance(value, str)
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        parse_duration(text)
-    except InputError:
-        return False
-    return True
 
 
 def _shown(value: Any) -> str:
@@ -243,7 +235,10 @@ class Goto(Strict):
 class Undo(Strict):
     """How a step is put back."""
 
-    action: str = Field(description="The action that puts it back.")
+    action: str | None = Field(
+        default=None,
+        description="The action that puts it back; default: the step's own way back, with the values that it recorded.",
+    )
     with_: With
     after: PositiveDuration | None = Field(
         default=None, description="Put it back by itself after this long; without it only on failure or by a person."

@@ -7,15 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from remediator.actions import Action
+from remediator.actions.app_reload import AppReload
+from remediator.actions.app_workers import AppWorkers
+from remediator.actions.files_disk_use import FilesDiskUse
+from remediator.actions.files_prune import FilesPrune
+from remediator.actions.files_undo_prune import FilesUndoPrune
+from remediator.actions.nginx_maintenance import NginxMaintenance
+from remediator.actions.nginx_rate_limit import NginxRateLimit
+from remediator.actions.redis_bgrewriteaof import RedisBgrewriteaof
 from remediator.actions.service_logs import ServiceLogs
+from remediator.actions.service_releases import ServiceReleases
 from remediator.actions.service_restart import ServiceRestart
+from remediator.actions.service_rollback import ServiceRollback
+from remediator.actions.service_scale import ServiceScale
 from remediator.actions.service_status import ServiceStatusAction
 from remediator.catalogue import Catalogue, Traits
 from remediator.checks import Check
+from remediator.checks.dependencies_ok import DependenciesOk
+from remediator.checks.disk_usage import DiskUsage
+from remediator.checks.error_rate import ErrorRate
+from remediator.checks.http_ok import HttpOk
 from remediator.checks.promql import Promql
+from remediator.checks.redis_info import RedisInfo
 from remediator.checks.redis_ping import RedisPing
 from remediator.checks.redis_write_test import RedisWriteTest
 from remediator.checks.service_running import ServiceRunning
+from remediator.checks.tcp_connect import TcpConnect
 from remediator.config import Channel
 from remediator.errors import ConfigurationError
 from remediator.guards import Guard
@@ -47,9 +64,35 @@ from remediator.platforms.kubernetes import KubernetesPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.world import World
 
-ACTIONS: tuple[type[Action], ...] = (ServiceLogs, ServiceRestart, ServiceStatusAction)
+ACTIONS: tuple[type[Action], ...] = (
+    AppReload,
+    AppWorkers,
+    FilesDiskUse,
+    FilesPrune,
+    FilesUndoPrune,
+    NginxMaintenance,
+    NginxRateLimit,
+    RedisBgrewriteaof,
+    ServiceLogs,
+    ServiceReleases,
+    ServiceRestart,
+    ServiceRollback,
+    ServiceScale,
+    ServiceStatusAction,
+)
 
-CHECKS: tuple[type[Check], ...] = (Promql, RedisPing, RedisWriteTest, ServiceRunning)
+CHECKS: tuple[type[Check], ...] = (
+    DependenciesOk,
+    DiskUsage,
+    ErrorRate,
+    HttpOk,
+    Promql,
+    RedisInfo,
+    RedisPing,
+    RedisWriteTest,
+    ServiceRunning,
+    TcpConnect,
+)
 
 GUARDS: tuple[type[Guard], ...] = (
     StopButton,

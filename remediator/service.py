@@ -30,6 +30,7 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
+from remediator.inventory import Inventory
 from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
@@ -40,6 +41,7 @@ from remediator.records import playbooks, runs, waiting
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import send_forever
+from remediator.stepdown import step_down_forever
 from remediator.stores import Store, Tx
 from remediator.stores.migrate import require_current
 from remediator.watch import Flood, Watching, watch_forever
@@ -92,7 +94,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
         stack.push_async_callback(store.close)
-        world = _world(config, clock, stack)
+        world = _world(config, clock, stack, lambda: engine.book.inventory)
         metrics = Metrics()
         engine = _engine(config, clock, store, world, loaded, metrics)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
@@ -109,16 +111,17 @@ async def looking_only(config: Config, store: Store, clock: Clock | None = None)
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        yield _engine(config, clock, store, _world(config, clock, stack), loaded, Metrics())
+        world = _world(config, clock, stack, lambda: loaded.inventory)
+        yield _engine(config, clock, store, world, loaded, Metrics())
 
 
-def _world(config: Config, clock: Clock, stack: AsyncExitStack) -> World:
+def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> World:
     platforms = registry.make_platforms()
     alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state)
+    return World(platforms, prometheus, alertmanagers, clock, config.folder, config.state, inventory)
 
 
 def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
@@ -246,6 +249,7 @@ def _loops(service: Service) -> dict[str, Callable[[], Coroutine[Any, Any, None]
         "close episodes": loops.close_forever,
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
         "send messages": lambda: send_forever(engine, channels, fallback, loops.poll),
+        "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.actions import Outcome, Result
+from remediator.actions import Action, Back, Happened, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
+from remediator.inventory import Service
 from remediator.plan import Plan, PlannedCall, PlannedStep
-from remediator.records import attempts, runs, stops
+from remediator.records import attempts, runs, stops, timers
 from remediator.records.attempts import Attempt
 from remediator.run import Run
 from remediator.stores import Tx
@@ -22,42 +24,110 @@ from remediator.stores import Tx
 async def put_back(engine: Engine, run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Undo the steps that took effect, last first; says of each what became of it. Never tried twice."""
     tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
-    done = [item.step for item in tried if item.mutates and not item.undoing and item.outcome == Outcome.OK.value]
+    done = [item.step for item in tried if _took_effect(item)]
     begun = {item.step: item for item in tried if item.undoing}
     told = []
     for step in reversed([step for step in plan.steps if step.id in done and step.undo is not None]):
         if step.id in begun:
-            outcome = begun[step.id].outcome or Outcome.UNKNOWN.value
+            outcome = begun[step.id].outcome or await _found_out(engine, run, step, begun[step.id], tried)
             told.append({"step": step.id, "outcome": outcome, "summary": "was tried before"})
         else:
-            told.append(await _undo(engine, run, step))
+            told.append(await undo(engine, run, step, tried))
     return told
 
 
-async def _undo(engine: Engine, run: Run, step: PlannedStep) -> dict[str, Any]:
+async def _found_out(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, tried: Sequence[Attempt]) -> str:
+    """What became of an undo whose process died."""
+    unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
+    back = way_back(engine, step, tried)
+    result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
+    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
+    return result.outcome.value
+
+
+def _took_effect(attempt: Attempt) -> bool:
+    return attempt.mutates and not attempt.undoing and attempt.outcome == Outcome.OK.value
+
+
+async def undo(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
+    """Put one step back, once: planned on the target as it is now, with its intent durable before the call.
+
+    Args:
+        engine: the engine.
+        run: claimed; its target is held from here on.
+        step: one that declares an undo and took effect.
+        tried: the run's attempts so far.
+    """
     assert step.undo is not None
     stopped = await engine.store.read(lambda connection: _stopped(connection, engine, run))
     if stopped is not None:
-        return {"step": step.id, "outcome": "not_tried", "summary": f"{stopped.what} stopped by {stopped.who}"}
-    action, service = engine.actions[str(step.undo["action"])], engine.book.service(run)
-    parameters = action.Parameters.model_validate(step.undo["with"])
+        return _not_tried(step, f"{stopped.what} stopped by {stopped.who}")
+    back = way_back(engine, step, tried)
+    if back is None:
+        return _not_tried(step, f"{step.action} says no way back")
+    action, service = engine.actions[back.action], engine.book.service(run)
+    parameters = action.Parameters.model_validate(back.parameters)
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError) as error:
-        return {"step": step.id, "outcome": "not_tried", "summary": f"it cannot be planned: {error or 'no answer'}"}
-    attempt, begun = await engine.store.write(lambda tx: (_intend(tx, engine, run, step, call), tx.begun))
-    try:
-        if engine.lapsing(begun):
-            raise Unreachable("not begun: too long passed between intent and call, the lease may not last")
-        async with asyncio.timeout(step.timeout):
-            result = await action.execute(service, parameters, call)
-    except (Unreachable, TargetError, Refused) as error:
-        result = Result(Outcome.FAILED, str(error))
-    except (TimeoutError, ClientError, OSError, ValueError) as error:
-        result = Result(Outcome.UNKNOWN, str(error) or f"no answer within {step.timeout:g} s")
-    await engine.store.write(lambda tx: _conclude(tx, engine, run, attempt, result))
+        return _not_tried(step, f"it cannot be planned: {error or 'no answer'}")
+    number = 1 + sum(1 for item in tried if item.undoing and item.step == step.id)
+    attempt, begun = await engine.store.write(lambda tx: (_intend(tx, engine, run, step, back, call, number), tx.begun))
+    if engine.lapsing(begun):
+        result = Result(Outcome.FAILED, "not begun: too long passed between intent and call, the lease may not last")
+    else:
+        result = await _call(engine, step, action, service, parameters, call)
+    if result.outcome is Outcome.UNKNOWN:
+        result = await settle(engine, run, step, attempt, back, result)
+    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
     return {"step": step.id, "outcome": result.outcome.value, "summary": result.summary}
+
+
+def _not_tried(step: PlannedStep, why: str) -> dict[str, Any]:
+    return {"step": step.id, "outcome": "not_tried", "summary": why}
+
+
+def way_back(engine: Engine, step: PlannedStep, tried: Sequence[Attempt]) -> Back | None:
+    """The call that puts a step back: the playbook's, or the action's own from what it recorded."""
+    assert step.undo is not None
+    if step.undo.get("action"):
+        return Back(str(step.undo["action"]), step.undo["with"])
+    made = next((item for item in reversed(tried) if item.step == step.id and _took_effect(item)), None)
+    if made is None:
+        return None
+    call = PlannedCall(made.call["text"], made.call["arguments"], made.call["pin"])
+    return engine.actions[step.action].back(call, (made.result or {}).get("output", {}))
+
+
+async def _call(
+    engine: Engine, step: PlannedStep, action: Action, service: Service, parameters: Any, call: PlannedCall
+) -> Result:
+    try:
+        async with asyncio.timeout(step.timeout):
+            return await action.execute(service, parameters, call)
+    except (Unreachable, TargetError, Refused) as error:
+        return Result(Outcome.FAILED, str(error))
+    except (TimeoutError, ClientError, OSError, ValueError) as error:
+        return Result(Outcome.UNKNOWN, str(error) or f"no answer within {step.timeout:g} s")
+
+
+async def settle(
+    engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, back: Back, otherwise: Result
+) -> Result:
+    """What a look at the target says of an undo whose outcome is not known; ``otherwise`` if it cannot tell."""
+    action, service = engine.actions[back.action], engine.book.service(run)
+    parameters = action.Parameters.model_validate(back.parameters)
+    call = PlannedCall(attempt.call["text"], attempt.call["arguments"], attempt.call["pin"])
+    try:
+        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+            seen = await action.observe(service, parameters, call, attempt.intent_at)
+    except (TimeoutError, RemediatorError):
+        return otherwise
+    if seen.happened is Happened.CANNOT_TELL:
+        return otherwise
+    outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
+    return Result(outcome, f"observed: {seen.summary}")
 
 
 def _stopped(connection: Connection, engine: Engine, run: Run) -> stops.Stop | None:
@@ -65,16 +135,15 @@ def _stopped(connection: Connection, engine: Engine, run: Run) -> stops.Stop | N
     return next((stop for stop in standing if stop.covers(run.playbook, run.target)), None)
 
 
-def _intend(tx: Tx, engine: Engine, run: Run, step: PlannedStep, call: PlannedCall) -> Attempt:
-    assert step.undo is not None
+def _intend(tx: Tx, engine: Engine, run: Run, step: PlannedStep, back: Back, call: PlannedCall, number: int) -> Attempt:
     lease = timedelta(seconds=step.timeout) + engine.pace.margin
     held = runs.save(tx, run, lease_until=max(tx.now + lease, run.lease_until or tx.now), holds_target=True)
     attempt = Attempt(
         id=engine.ids.new("attempt", tx.now),
         run_id=run.id,
         step=step.id,
-        number=1,
-        action=str(step.undo["action"]),
+        number=number,
+        action=back.action,
         playbook=run.playbook,
         target=run.target,
         mutates=True,
@@ -90,9 +159,12 @@ def _intend(tx: Tx, engine: Engine, run: Run, step: PlannedStep, call: PlannedCa
     return attempt
 
 
-def _conclude(tx: Tx, engine: Engine, run: Run, attempt: Attempt, result: Result) -> None:
+def conclude(tx: Tx, engine: Engine, run: Run, attempt: Attempt, result: Result) -> None:
+    """Write down what became of an undo; one that succeeded needs no timer any more."""
     after = runs.save(tx, run)
     written = {"summary": result.summary, "output": dict(result.output)}
     attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
     data = {"attempt": attempt.id, "step": attempt.step, "outcome": result.outcome.value, "summary": result.summary}
     tx.audit(runs.draft(Kind.ACTION_UNDONE, after, engine.actor, data))
+    if result.outcome is Outcome.OK:
+        timers.done(tx, run.id, attempt.step)

@@ -38,6 +38,8 @@ async def verify(engine: Engine, run: Run) -> Progress:
         return onward(await engine.store.write(lambda tx: _worse(tx, engine, run, seen, harm, undone)))
     if engine.clock.now() < settled + timedelta(seconds=plan.within):
         return wait(run, engine.clock.now() + engine.pace.look)
+    if plan.step(run.detail["step"]).on_failure == "abort":
+        await put_back(engine, run, plan)
     return await engine.store.write(lambda tx: _fail(tx, engine, run, plan, seen))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.prometheus import Prometheus
 from remediator.clock import Clock, SystemClock
+from remediator.inventory import Inventory
 from remediator.platforms import Platform
+
+NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
+"""An inventory without services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +28,5 @@ class World:
     """What relative paths in the settings of guards start from: where the settings file is."""
     state: Path | None = None
     """The folder that the service writes to, where a person may put a file that says stop."""
+    inventory: Callable[[], Inventory] = lambda: NOTHING
+    """The inventory in force; another one after a reload."""

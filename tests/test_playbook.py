@@ -146,6 +146,8 @@ def test_what_contradicts_itself_is_refused_with_its_place(
         {"label": "a", "type": "integer", "default": "no"},
         {"label": "a", "type": "boolean", "default": "false"},
         {"label": "a", "type": "duration", "default": "soon"},
+        {"label": "a", "type": "duration", "default": "99999999999999y"},
+        {"label": "a", "type": "duration", "default": "9" * 5000 + "s"},
         {"label": "a", "type": "integer", "enum": [1, "two"]},
         {"label": "a", "pattern": "("},
         {"label": ""},

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from deploy.local import hurry
+from deploy.local.programs import find
 from deploy.local.sections import supervisord_conf
 from deploy.local.settings import ROOT, Settings
 
@@ -29,7 +30,7 @@ def write_all(settings: Settings) -> None:
     state = settings.state
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)
-    for folder in (*FOLDERS, "nginx/remediator"):
+    for folder in (*FOLDERS, "nginx/remediator", "redis/backups", "remediator/playbooks"):
         (state / folder).mkdir(exist_ok=True)
     for name in SECRETS:
         _secret(state / name)
@@ -39,6 +40,8 @@ def write_all(settings: Settings) -> None:
     _write(state / "prometheus/prometheus.yml", dump(prometheus(settings)))
     _write(state / "alertmanager/alertmanager.yml", dump(alertmanager(settings)))
     _write(state / "nginx/nginx.conf", nginx_conf(settings))
+    for path in sorted((ROOT / "playbooks").glob("*.yaml")):
+        _write(state / "remediator/playbooks" / path.name, hurry.playbook(path.read_text(encoding="utf-8")))
     _write(settings.remediator_yaml, dump(remediator(settings)))
     _write(state / "remediator/inventory.yaml", dump(inventory(settings)))
     _write(settings.supervisord_conf, supervisord_conf(settings), mode=0o600)
@@ -157,7 +160,7 @@ def remediator(settings: Settings) -> dict[str, Any]:
         "public_url": f"http://127.0.0.1:{ports.remediator}",
         "environment": "demo",
         "state": ".",
-        "playbooks": [str(ROOT / "playbooks")],
+        "playbooks": ["playbooks"],
         "inventory": "inventory.yaml",
         "webhook": {"token_file": "../webhook.token"},
         "alertmanagers": [{"url": f"http://127.0.0.1:{ports.alertmanager}"}],
@@ -168,6 +171,7 @@ def remediator(settings: Settings) -> dict[str, Any]:
             "cooldown": "1s",
             "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},
             "breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
+            "dependency": {"settle": "3s"},  # faults of Redis and of the app are shown one after the other
         },
     }
 
@@ -175,11 +179,28 @@ def remediator(settings: Settings) -> dict[str, Any]:
 def inventory(settings: Settings) -> dict[str, Any]:
     """The services of this stack that actions may touch."""
     ports = settings.ports
-    redis = {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"}
-    http = {"url": f"http://127.0.0.1:{ports.app}", "ready": "/readyz", "live": "/livez"}
     services: Mapping[str, Any] = {
-        "redis": {"platform": _program(settings, "redis"), "redis": redis},
-        "app": {"platform": _program(settings, "app"), "depends_on": ["redis"], "http": http},
+        "redis": {
+            "platform": _program(settings, "redis"),
+            "redis": {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"},
+            "disk": {"path": "../redis", "full_percent": 85},
+            # on another disk than Redis': a file that goes there makes room at once
+            "backups": {"path": "../redis/backups", "keep": 2, "quarantine": "../quarantine", "grace": "1h"},
+        },
+        "app": {
+            "platform": _program(settings, "app"),
+            "depends_on": ["redis"],
+            "http": {"url": f"http://127.0.0.1:{ports.app}", "ready": "/readyz", "live": "/livez"},
+            "releases": {"releases": "../app/releases", "current": "../app/current"},
+            "app_server": {"pid_file": "../app/app.pid", "min_workers": 1, "max_workers": 6},
+            "nginx": {
+                "include": "../nginx/remediator/rules.conf",
+                "pid_file": "../nginx/nginx.pid",
+                "config": "../nginx/nginx.conf",
+                "binary": find("nginx") or "nginx",
+                "zone": "tight",
+            },
+        },
     }
     return {"apiVersion": "remediator/v1", "kind": "Inventory", "services": dict(services)}
 
@@ -188,11 +209,19 @@ def _program(settings: Settings, name: str) -> dict[str, str]:
     return {"kind": "supervisor", "url": settings.supervisor_url, "program": name}
 
 
-def release(settings: Settings, version: str) -> None:
-    """A release folder of the app, current if none is."""
+def release(settings: Settings, version: str, manifest: str = "") -> None:
+    """A release folder of the app, current if none is; see app/README.md for what a manifest can say."""
     folder = settings.state / "app/releases" / version
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "RELEASE").write_text(f"{version}\n")
-    current = settings.state / "app/current"
-    if not current.is_symlink():
-        current.symlink_to(Path("releases", version))
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        (folder / "RELEASE").write_text(f"{version}\n")
+        (folder / "release.toml").write_text(manifest)
+    if not (settings.state / "app/current").is_symlink():
+        switch(settings, version)
+
+
+def switch(settings: Settings, version: str) -> None:
+    """Let the app's next start be of this release, as a deployment does: the link changes at once or not at all."""
+    draft = settings.state / "app/.next"
+    draft.symlink_to(Path("releases", version))
+    draft.replace(settings.state / "app/current")

@@ -21,6 +21,7 @@ PACKAGES = {
     "prometheus-redis-exporter": "prometheus-redis-exporter",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "nginx": "nginx-light",
+    "redis-check-rdb": "redis-tools",
 }
 """Program → Debian package."""
 

@@ -87,6 +87,7 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
         APP_PORT=str(ports.app),
         APP_STATE_DIR=f"{state}/app",
         FAULTS_ENABLED="true",
+        MAX_IN_FLIGHT="32",  # so few that a demonstration can use them up
         REDIS_HOST="127.0.0.1",
         REDIS_PASSWORD=settings.secret("redis.password"),
         REDIS_PORT=str(ports.redis),
@@ -108,6 +109,18 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
             "command": _command(sys.executable, "-m", "deploy.local.traffic", f"http://127.0.0.1:{ports.nginx}"),
             "directory": str(ROOT),
         },
+        "spike": {
+            "command": _command(
+                sys.executable,
+                "-m",
+                "deploy.local.spike",
+                *(f"http://127.0.0.1:{port}" for port in (ports.nginx, ports.app)),
+            ),
+            "directory": str(ROOT),
+            "autostart": "false",
+            "autorestart": "false",
+            "startsecs": "0",
+        },
     }
 
 
@@ -119,6 +132,7 @@ def _monitoring(settings: Settings) -> dict[str, dict[str, str]]:
         "--collector.disable-defaults",
         *(f"--collector.{name}" for name in ("cpu", "filesystem", "meminfo", "loadavg", "supervisord")),
         f"--collector.supervisord.url={settings.supervisor_url}",
+        "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys)($|/)",  # wherever the state folder may be
     )
     prometheus = _command(
         find("prometheus"),

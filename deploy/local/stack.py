@@ -11,12 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from deploy.local import files, leftovers, programs
+from deploy.local import files, leftovers, programs, volume
 from deploy.local.settings import Settings, StackError, listens
 
 PATIENCE = 60.0
@@ -43,6 +44,7 @@ def up(settings: Settings) -> None:
         raise StackError(
             f"These ports are taken: {', '.join(busy)}. Choose others, for example: make up {name}={int(port) + 1000}"
         )
+    volume.mount(settings)
     files.write_all(settings)
     try:
         _start(settings)
@@ -64,7 +66,7 @@ def _start(settings: Settings) -> None:
 
 def _wait_until_it_serves(settings: Settings) -> None:
     for name, url in health_urls(settings).items():
-        wait(lambda url=url: _answers(url), name, PATIENCE, lambda name=name: tail(settings, name))
+        wait(partial(_answers, url), name, PATIENCE, partial(tail, settings, name))
 
 
 def health_urls(settings: Settings) -> dict[str, str]:
@@ -166,8 +168,9 @@ def down(settings: Settings) -> None:
         Supervisor(settings).call("shutdown")
         for _ in _until(PATIENCE):
             if not leftovers.find(settings):
-                return
+                break
     _stop_leftovers(settings)
+    volume.unmount(settings)
 
 
 def _stop_leftovers(settings: Settings) -> None:
@@ -195,5 +198,6 @@ def forget(settings: Settings) -> None:
     if running(settings):
         raise StackError("the stack runs; 'make down' stops it")
     if settings.ports_file.exists():
+        volume.forget(settings)
         for folder in files.FOLDERS:
             shutil.rmtree(settings.state / folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -52,6 +53,18 @@ class Observation:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Back:
+    """The call of an action that puts back what another one did."""
+
+    action: str
+    parameters: Mapping[str, Any]
+
+
+RUN: ContextVar[str] = ContextVar("remediator_run", default="")
+"""The run that is being advanced in this task, for marks that actions leave in other systems."""
+
+
 class Parameters(BaseModel):
     """Base of every ``with`` block: unknown keys are errors, values are fixed."""
 
@@ -90,6 +103,15 @@ class Action(ABC):
     async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
         """Do it, once. The caller bounds it in time and takes ``Unreachable``, ``TargetError`` and ``Refused`` as
         failed, ``TimedOut``, ``BadAnswer`` and cancellation as unknown."""
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back | None:
+        """How what ``call`` did is put back, from what it recorded; None if it cannot be.
+
+        Args:
+            call: as it was made.
+            output: of its result; empty if it is not known.
+        """
+        return None
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         """Whether an attempt that began at ``since`` took effect. Reads only; the default cannot tell."""

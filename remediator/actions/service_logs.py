@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 from pydantic import Field
@@ -17,6 +18,16 @@ _TELLING = re.compile(
     re.IGNORECASE,
 )
 _KEPT = 4000
+_SIGNS = {
+    "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
+    "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
+    "connection_error": re.compile(r"((?:\w+\.)*Connection\w*Error\b.*|.*[Cc]onnection refused.*)"),
+    "out_of_memory": re.compile(r"(.*(?:MemoryError|[Oo]ut of memory|OOM command not allowed|oom-kill).*)"),
+    "disk_full": re.compile(r"(.*No space left on device.*)"),
+    "corrupt_data": re.compile(r"(.*(?:Bad file format|checksum|Unexpected end of file|corrupt).*)", re.IGNORECASE),
+    "exception": re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)(?:: .*)?)$"),
+}
+"""What a line can tell of the cause; the last line of each kind counts."""
 
 
 class LogsParameters(Parameters):
@@ -48,5 +59,21 @@ class ServiceLogs(Action):
         text = await platform.logs(service, parameters.lines, previous=parameters.previous)
         lines = text.splitlines()
         telling = [line for line in lines if _TELLING.search(line)]
+        signs = told_by(lines)
+        cause = next(iter(signs.items()), None)
         summary = telling[-1][:300] if telling else f"{len(lines)} lines, none of them an error"
-        return Result(Outcome.OK, summary, {"telling": telling[-20:], "tail": text[-_KEPT:]})
+        if cause is not None:
+            summary = f"{cause[0].replace('_', ' ')}: {cause[1]}"[:300]
+        facts = {"signs": signs, "traceback": "Traceback (most recent call last)" in text}
+        return Result(Outcome.OK, summary, {**facts, "telling": telling[-20:], "tail": text[-_KEPT:]})
+
+
+def told_by(lines: Sequence[str]) -> dict[str, str]:
+    """What the lines tell of a cause: kind of sign → the last line, or part of it, that has it; the clearest first."""
+    found: dict[str, str] = {}
+    for sign, pattern in _SIGNS.items():
+        matches = (pattern.search(line) for line in reversed(lines))
+        match = next((match for match in matches if match), None)
+        if match is not None:
+            found[sign] = next(group for group in match.groups() if group)[:300].strip()
+    return found

@@ -84,6 +84,7 @@ ERRORS: Mapping[str, Explained] = {
     "bad-default": Explained("A default, constant or enum value is not of its parameter's type.", "Correct it."),
     "not-read-only": Explained("A diagnosis would change something.", "Make it a step."),
     "not-idempotent": Explained("retry on an action that may not be repeated blindly.", "Leave out retry."),
+    "no-way-back": Explained("undo without an action, on a step that has no way back.", "Name the action."),
     "nothing-to-undo": Explained("undo on an action that only reads.", "Leave out undo."),
     # exceptions
     "bad-snooze": Explained(

@@ -99,7 +99,7 @@ class Report:
     @property
     def counts(self) -> Mapping[Severity, int]:
         """How many there are of each severity."""
-        return {each: sum(item.severity is each for item in self.findings) for each in reversed(Severity)}
+        return {each: sum(item.severity is each for item in self.findings) for each in Severity}
 
 
 def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], today: date) -> Report:

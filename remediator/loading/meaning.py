@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from remediator import expressions
-from remediator.catalogue import plain_field
+from remediator.catalogue import Traits, plain_field
 from remediator.findings import Finding, did_you_mean
 from remediator.loading import calls
 from remediator.loading.nodes import Items, Path, Table, data, find
 from remediator.loading.shape import faults
 from remediator.loading.subject import Subject
 from remediator.parameters import REFERENCE
+from remediator.playbook import Step
 
 EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
 STEP_FIELDS = ("status", "output")
@@ -95,6 +96,19 @@ def _undoing(about: Subject) -> Iterator[Finding]:
         if step.undo is not None and step.action in about.catalogue.actions and not traits.mutates:
             message = f"{step.action} only reads, so there is nothing to undo"
             yield about.key_finding(("steps", at, "undo"), "nothing-to-undo", message, "leave out undo")
+        elif step.undo is not None and step.undo.action is None and step.action in about.catalogue.actions:
+            yield from _own_way_back(about, at, step, traits)
+
+
+def _own_way_back(about: Subject, at: int, step: Step, traits: Traits) -> Iterator[Finding]:
+    """An undo without an action is the step's own, so there has to be one, and it takes no parameters."""
+    if not traits.reversible:
+        message = f"{step.action} has no way back of its own"
+        yield about.key_finding(("steps", at, "undo"), "no-way-back", message, "name the action that puts it back")
+    elif step.undo is not None and step.undo.with_:
+        message = "with is given without an action"
+        hint = "the step's own way back uses what was recorded; leave with out, or name an action"
+        yield about.key_finding(("steps", at, "undo", "with"), "no-way-back", message, hint)
 
 
 def _guards(about: Subject) -> Iterator[Finding]:

@@ -54,6 +54,8 @@ def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = N
         base: folder that relative files are in.
     """
     pruned, seen = _copied(root), list(faults(model, root, base))
+    if not seen:
+        return Rest(build(model, root, base), root, ())
     for _ in range(30):
         stand_ins = {name: value for name, value in needed.items() if child(pruned, name) is None}
         values = data(pruned)

@@ -81,7 +81,7 @@ class Subject:
             yield Call(("diagnose", at), kind, str(look.check or look.action), look.with_)
         for at, step in enumerate(self.playbook.steps):
             yield Call(("steps", at), "action", step.action, step.with_)
-            if step.undo is not None:
+            if step.undo is not None and step.undo.action is not None:
                 yield Call(("steps", at, "undo"), "action", step.undo.action, step.undo.with_)
         for at, check in enumerate(self.playbook.verify.checks):
             yield Call(("verify", "checks", at), "check", check.check, check.with_)

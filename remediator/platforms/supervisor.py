@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from remediator.clients.endpoint import BasicAuth, Endpoint
+from remediator.clients.releases import Folder, ReleaseFolders
 from remediator.clients.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
-from remediator.clock import rfc3339
+from remediator.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
 from remediator.inventory import Service, SupervisorBinding
-from remediator.platforms import Platform, ServiceStatus, State
+from remediator.platforms import Platform, Release, ServiceStatus, State
 
 _STATES = {
     ProcessState.RUNNING: State.RUNNING,
@@ -23,6 +27,8 @@ _STATES = {
     ProcessState.FATAL: State.CRASH_LOOP,
     ProcessState.UNKNOWN: State.UNKNOWN,
 }
+_PATIENCE = 60.0
+"""Seconds in which a program has to stop, and to start, when a release is put back."""
 
 
 class SupervisorPlatform(Platform):
@@ -41,7 +47,8 @@ class SupervisorPlatform(Platform):
     async def status(self, service: Service) -> ServiceStatus:
         binding, client = self._of(service)
         process = await _find(client, binding.program)
-        return _status(process)
+        release = None if service.releases is None else await asyncio.to_thread(_folders(service).current)
+        return _status(process, release)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
         """Both streams' ends; supervisord keeps one log over restarts, so ``previous`` changes nothing."""
@@ -66,9 +73,35 @@ class SupervisorPlatform(Platform):
             raise TargetError(
                 f"{service.name} is pid {process.pid} now, not pid {planned.pid} as planned: somebody was faster"
             )
-        if process.state in (ProcessState.RUNNING, ProcessState.STARTING):
+        if process.state in (ProcessState.RUNNING, ProcessState.STARTING, ProcessState.BACKOFF):
             await client.stop(binding.program, expected=planned, seconds=stop_timeout)
         await client.start(binding.program, seconds=stop_timeout)
+
+    async def releases(self, service: Service) -> tuple[Release, ...]:
+        """The folders that the inventory names, beside the link to the one in use."""
+        found = await asyncio.to_thread(_folders(service).all)
+        return tuple(_release(folder) for folder in found)
+
+    def describe_rollback(self, service: Service, to: str) -> str:
+        binding, folders = _binding(service), _folders(service)
+        return (
+            f"link {folders.link} to {folders.releases / to}; supervisord at {binding.url}: "
+            f"stopProcess({binding.program!r}) if it runs, then startProcess"
+        )
+
+    async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
+        """Switches the link if it is as planned, and starts the program anew. The process is not compared: one that
+        crashes again and again is another one each time."""
+        binding, client = self._of(service)
+        folders, now = _folders(service), SystemClock().now()
+        await _find(client, binding.program)  # whether it can be asked at all, before anything is changed
+        await asyncio.to_thread(folders.switch, to, expected=str(pin["release"]), now=now)
+        try:
+            await client.stop(binding.program, seconds=_PATIENCE)
+        except SupervisorRefused as error:
+            if error.fault is not Fault.NOT_RUNNING:
+                raise
+        await client.start(binding.program, seconds=_PATIENCE)
 
     def _of(self, service: Service) -> tuple[SupervisorBinding, Supervisor]:
         binding = _binding(service)
@@ -82,6 +115,17 @@ def _binding(service: Service) -> SupervisorBinding:
     if not isinstance(service.platform, SupervisorBinding):
         raise TargetError(f"{service.name} does not run under supervisord")
     return service.platform
+
+
+def _folders(service: Service) -> ReleaseFolders:
+    if service.releases is None:
+        raise TargetError(f"the inventory does not say where the releases of {service.name} are")
+    found = service.releases
+    return ReleaseFolders(Path(os.path.normpath(found.releases)), Path(os.path.normpath(found.current)))
+
+
+def _release(folder: Folder) -> Release:
+    return Release(folder.name, folder.at, folder.current, {"redo": folder.undone})
 
 
 def _endpoint(binding: SupervisorBinding) -> Endpoint:
@@ -105,7 +149,7 @@ def _planned(pin: Mapping[str, Any]) -> ProcessPin:
     return ProcessPin(int(pin["pid"]), None if started is None else datetime.fromisoformat(started))
 
 
-def _status(process: Process) -> ServiceStatus:
+def _status(process: Process, release: str | None) -> ServiceStatus:
     state = _STATES[process.state]
     running = state is State.RUNNING
     summary = f"{process.full_name} is {process.state.name}"
@@ -120,7 +164,11 @@ def _status(process: Process) -> ServiceStatus:
         summary=summary,
         instances=1,
         healthy=int(running),
-        pin={"pid": process.pid, "started": None if process.started is None else process.started.isoformat()},
+        pin={
+            "pid": process.pid,
+            "started": None if process.started is None else process.started.isoformat(),
+            **({} if release is None else {"release": release}),
+        },
         started_at=process.started,
         facts={"state": process.state.name, "exit_status": process.exit_status, "description": process.description},
     )

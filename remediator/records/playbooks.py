@@ -20,7 +20,7 @@ def keep(tx: Tx, playbooks: Collection[Playbook]) -> None:
         {
             "hash": playbook.content_hash,
             "name": playbook.name,
-            "content": playbook.model_dump(mode="json", by_alias=True),
+            "content": playbook.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "first_loaded_at": tx.now,
         }
         for playbook in playbooks

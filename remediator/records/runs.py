@@ -111,6 +111,29 @@ def claim_due(
     return [_run(row) for row in rows]
 
 
+def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
+    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target."""
+    run = get(tx.connection, run_id, lock=True)
+    if run is None or run.status not in TERMINAL or holder(tx.connection, run.target, run_id) is not None:
+        return None
+    row = tx.connection.execute(
+        update(table)
+        .where(table.c.id == run_id, (table.c.lease_until.is_(None)) | (table.c.lease_until < tx.now))
+        .values(lease_owner=owner, lease_until=tx.now + lease, fence=table.c.fence + 1)
+        .returning(table)
+    ).first()
+    return None if row is None else _run(row)
+
+
+def let_go(tx: Tx, run: Run) -> None:
+    """Let go of a run that is over, and of its target, unless a call of it may still land.
+
+    Raises:
+        Fenced: the claim is gone.
+    """
+    save(tx, run, lease_owner=None, lease_until=None, holds_target=_unclear(tx.connection, run.id))
+
+
 def claim_of(run: Run) -> Claim:
     """The claim that :func:`claim_due` gave with this run."""
     assert run.lease_owner is not None and run.lease_until is not None

@@ -89,6 +89,9 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
     try:
         probe = _begin(settings, console)
         for fault in wish.faults:
+            if (why := fault.needs(probe)) is not None:
+                console.print(f"{fault.NAME} is not shown: {why}\n", style="yellow", highlight=False)
+                continue
             outcomes.append(_one(probe, console, fault, crash=wish.crash))
             _record(console, settings, outcomes[-1])
         if wish.refusals:
@@ -103,7 +106,8 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
         console.print(refusals.table(refused))
     if keep:
         _tell_how_to_go_on(console, settings)
-    return 0 if all(item.well for item in (*outcomes, *refused)) else 1
+    well = all(outcome.well for outcome in outcomes) and all(refusal.well for refusal in refused)
+    return 0 if well else 1
 
 
 def _begin(settings: Settings, console: Console) -> Probe:

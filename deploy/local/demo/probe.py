@@ -7,9 +7,12 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.local.settings import Settings
 from deploy.local.stack import Supervisor
@@ -26,6 +29,14 @@ class Probe:
         """Of a program under supervisord; 0 if it does not run."""
         return int(self._supervisor.info(program)["pid"])
 
+    def workers(self) -> int:
+        """How many workers the app has, by the kernel's list of its children."""
+        pid = self.pid("app")
+        try:
+            return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except OSError:
+            return 0
+
     def starts(self, program: str) -> int:
         """How often supervisord has started a program, by its own log."""
         log = (self.settings.state / "logs/supervisord.log").read_text(errors="replace")
@@ -34,7 +45,7 @@ class Probe:
     def redis_serves(self) -> str | None:
         """A sentence if Redis takes a write and gives it back and the app finds nothing missing; else None."""
         try:
-            with self._redis() as client:
+            with self.redis() as client:
                 client.ping()
                 client.set("demo:probe", "1", ex=10)
                 if client.get("demo:probe") != b"1":
@@ -46,18 +57,19 @@ class Probe:
     def redis_run_id(self) -> str:
         """Redis' own name for this stretch of its running; another start has another. Empty while it is away."""
         try:
-            with self._redis() as client:
+            with self.redis() as client:
                 return str(client.info("server")["run_id"])
         except redis.RedisError:
             return ""
 
-    def _redis(self) -> redis.Redis:
+    def redis(self) -> redis.Redis:
+        """A client of the stack's Redis, with little patience."""
         return redis.Redis(
             port=self.settings.ports.redis,
             password=self.settings.secret("redis.password"),
             socket_timeout=1,
             socket_connect_timeout=1,
-            retry=None,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def app_ready(self) -> bool:

@@ -136,6 +136,8 @@ class Follower:
         if program is not None and outcome.healed is not None:
             more = self._probe.starts(program) - starts
             self._check(more == 1, f"supervisord started {program} {more} times, not once")
+        if outcome.healed is not None:
+            self._put_back()
         if self._redis:
             self._check(self._probe.redis_run_id() == self._redis, "Redis was started again after it was healed")
         if self._crash:
@@ -145,6 +147,20 @@ class Follower:
             once = f"{program} was started once" if program is not None else ""
             survived = "the remediator died in the middle and went on" if self._crash else ""
             outcome.proof = ", ".join(filter(None, (outcome.proof, once, survived)))
+
+    def _put_back(self) -> None:
+        """What was to last for a while only has to go again by itself."""
+        over = getattr(self._outcome.fault, "over", None)
+        if over is None:
+            return
+        self._say("waiting until the temporary measure is put back")
+        until = time.monotonic() + PATIENCE
+        while not (told := over(self._probe)) and time.monotonic() < until:
+            time.sleep(LOOK)
+        self._check(bool(told), "the temporary measure is still in force")
+        if told:
+            self._outcome.proof += f", {told}"
+            self._say(f"[green]seen by ourselves:[/green] {told}")
 
     def _check(self, holds: bool, otherwise: str) -> None:
         if not holds:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from deploy.local.demo.faults import redis_hung, redis_killed
+from deploy.local.demo.faults import (
+    app_bad_code,
+    app_bad_release,
+    app_spike,
+    disk_aof,
+    disk_backups,
+    redis_hung,
+    redis_killed,
+)
 from deploy.local.demo.probe import Probe
 
 
@@ -20,12 +28,22 @@ class Fault(Protocol):
     STARTED_ONCE: str | None
     """The program that healing has to start exactly once, by supervisord's own record; None if that says nothing."""
 
+    def needs(self, probe: Probe) -> str | None:
+        """Why it cannot be shown here, as a sentence's second half; None if it can."""
+
     def inject(self, probe: Probe) -> None:
         """Do it."""
 
     def healed(self, probe: Probe) -> str | None:
         """The proof that it is over, found by our own means; None while it is not."""
 
+    # a fault whose remedy is temporary has ``over(probe)`` besides: the proof that it was put back, None until it is
 
-FAULTS: tuple[Fault, ...] = (redis_killed, redis_hung)
+
+def _all(*faults: Fault) -> tuple[Fault, ...]:
+    """Modules are faults when they have a fault's names; here the type checker sees to it."""
+    return faults
+
+
+FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)
 """In the order in which they are shown."""

@@ -10,7 +10,12 @@ from deploy.local.demo.probe import Probe
 NAME = "Redis killed"
 ALERT = "RedisDown"
 TELLS = "kill -9 of redis-server"
-STARTED_ONCE = "redis"
+STARTED_ONCE: str | None = "redis"
+
+
+def needs(probe: Probe) -> str | None:
+    """Nothing that is not everywhere."""
+    return None
 
 
 def inject(probe: Probe) -> None:

@@ -1,0 +1,66 @@
+"""``app.reload``: gunicorn replaces all its workers and reads its configuration anew; requests in hand are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import datetime, timedelta
+
+from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.clients import process
+from remediator.clients.process import Process
+from remediator.errors import TargetError
+from remediator.inventory import Service
+from remediator.plan import PlannedCall
+from remediator.world import World
+
+_LOOK = 0.05
+
+
+class AppReload(Action):
+    """Let gunicorn replace its workers, by HUP."""
+
+    name = "app.reload"
+    idempotent = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It signals processes of this host."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        master = _master(service)
+        workers = sorted(child.pid for child in process.children(master))
+        return PlannedCall(
+            text=f"send HUP to gunicorn (pid {master.pid}): it replaces its {len(workers)} workers",
+            arguments={"workers": workers},
+            pin={"pid": master.pid, "ticks": master.ticks},
+            risk="A configuration that is wrong by now takes effect; extra workers are forgotten.",
+        )
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
+        if _master(service) != master:
+            raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
+        before = {child.pid for child in process.children(master)}
+        process.send(master, signal.SIGHUP)
+        while True:
+            now = {child.pid for child in process.children(master)}
+            if now and not now & before:
+                break
+            await asyncio.sleep(_LOOK)
+        return Result(Outcome.OK, f"{service.name} has {len(now)} new workers", {"workers": sorted(now)})
+
+    async def observe(
+        self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """None of the planned workers is left: it happened, or the same came about otherwise."""
+        now = {child.pid for child in process.children(_master(service))}
+        if now and not now & set(call.arguments["workers"]):
+            return Observation(Happened.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})
+        return Observation(Happened.NO, "workers of before are still there", {"workers": sorted(now)})
+
+
+def _master(service: Service) -> Process:
+    if service.app_server is None:
+        raise TargetError(f"the inventory does not say where the app server of {service.name} is")
+    return process.named_by(service.app_server.pid_file)

@@ -1,0 +1,104 @@
+"""Stepping down: a temporary measure is put back when its time is over, by itself, held to all that acting is held to.
+
+The run that took the measure is over by then. It is claimed again, with the next fencing token, and has its hand on its
+target for as long as it takes; while another run has, or the stop button is pressed, the measure stays a little longer.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from remediator.actions import RUN, Outcome, Result
+from remediator.engine import Engine
+from remediator.errors import Fenced, RemediatorError, StoreError
+from remediator.plan import Plan, PlannedStep, from_data
+from remediator.records import attempts, messages, runs, timers
+from remediator.records.attempts import Attempt
+from remediator.records.timers import Timer
+from remediator.run import Run
+from remediator.stores import Tx
+from remediator.undo import conclude, settle, undo, way_back
+
+log: Any = structlog.get_logger("remediator.stepdown")
+
+TRIES = 5
+"""How often it is tried to put something back before people are told that it is still in force."""
+PAUSE = timedelta(seconds=5)
+"""Before the second try; doubled for each further one."""
+
+
+async def step_down_forever(engine: Engine, poll: float) -> None:
+    """See to timers as they come due."""
+    while True:
+        now = engine.clock.now()
+        for timer in await engine.store.read(lambda connection: timers.due(connection, now)):  # noqa: B023
+            await step_down(engine, timer)
+        await engine.clock.sleep(poll)
+
+
+async def step_down(engine: Engine, timer: Timer) -> None:
+    """Put one measure back, or see to it that it is tried again."""
+    lease = engine.pace.lease
+    run = await engine.store.write(lambda tx: runs.claim_over(tx, timer.run_id, engine.replica, lease))
+    if run is None:
+        return await _later(engine, timer, tried=False)
+    RUN.set(run.id)
+    try:
+        told = await _put_back(engine, run, timer)
+        await engine.store.write(lambda tx: _conclude(tx, engine, run, timer, told))
+    except Fenced as error:
+        log.warning("claim lost", run=run.id, message=str(error))
+    except StoreError as error:
+        log.warning("store unavailable; the claim lapses by itself", run=run.id, message=str(error))
+
+
+async def _later(engine: Engine, timer: Timer, *, tried: bool) -> None:
+    pause = PAUSE * 2**timer.tries if tried else min(PAUSE, engine.pace.recheck)
+    await engine.store.write(lambda tx: timers.later(tx, timer, tx.now + pause, tried=tried))
+
+
+async def _put_back(engine: Engine, run: Run, timer: Timer) -> dict[str, Any]:
+    """What became of it: outcome and summary."""
+    assert run.plan is not None, "it took effect, so it was planned"
+    plan: Plan = from_data(run.plan)
+    tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    mine = [item for item in tried if item.undoing and item.step == timer.step]
+    if mine and mine[-1].outcome == Outcome.OK.value:
+        return {"outcome": Outcome.OK.value, "summary": "was put back before"}
+    step = plan.step(timer.step)
+    if mine and mine[-1].outcome is None:
+        return await _found_out(engine, run, step, mine[-1], tried)
+    try:
+        return await undo(engine, run, step, tried)
+    except (RemediatorError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        return {"outcome": "not_tried", "summary": str(error)}
+
+
+async def _found_out(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, tried: Any) -> dict[str, Any]:
+    """An undo whose process died: look, and never do it blindly again."""
+    unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
+    back = way_back(engine, step, tried)
+    result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
+    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
+    return {"outcome": result.outcome.value, "summary": result.summary}
+
+
+def _conclude(tx: Tx, engine: Engine, run: Run, timer: Timer, told: dict[str, Any]) -> None:
+    """Done, later, or people are told. An outcome that nobody can tell holds the target until a person has looked."""
+    outcome = told["outcome"]
+    if outcome == Outcome.OK.value:
+        timers.done(tx, run.id, timer.step)
+    elif outcome == Outcome.UNKNOWN.value or timer.tries + 1 >= TRIES:
+        timers.done(tx, run.id, timer.step)
+        channels = tuple((run.plan or {}).get("escalate_to", ()))
+        content = {"status": "temporary measure still in force", "step": timer.step, "detail": told}
+        messages.tell(tx, engine.ids, "escalation", run, content, channels)
+    else:
+        tried = outcome != "not_tried" or "stopped" not in told["summary"]
+        timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=tried)
+    runs.let_go(tx, run)
