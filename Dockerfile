@@ -13,6 +13,9 @@ RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requ
  && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON_IMAGE}
+# redis-check-rdb: no backup goes before the newest one is proved to be whole
+RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends redis-tools \
+ && rm -rf /var/lib/apt/lists/*; }
 RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks

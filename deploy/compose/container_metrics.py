@@ -97,12 +97,15 @@ def application(url: str, label: str) -> Starlette:
         registry.register(Snapshot(seen))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> Any:
         yield
         await client.aclose()
 
-    return Starlette(routes=[Route("/metrics", metrics)], lifespan=lifespan)
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz)], lifespan=lifespan)
 
 
 def main() -> None:

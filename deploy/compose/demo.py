@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "remediator-demo"
 PORTS = {"NGINX_PORT": "18080", "GRAFANA_PORT": "13000", "REMEDIATOR_PORT": "18095"}
 PATIENCE = 180.0
+ENDS = ("succeeded", "failed", "escalated", "cancelled")
 
 
 class DemoError(Exception):
@@ -69,7 +70,7 @@ class Stack:
             "DOCKER_SOCKET": socket,
             "DOCKER_GID": group,
             "FAULTS_ENABLED": "true",
-            "EXPORTER_PATIENCE": "800ms",
+            "EXPORTER_PATIENCE": "1500ms",
         }
 
     def container(self, service: str, number: int = 1) -> str:
@@ -134,7 +135,7 @@ def _write(stack: Stack) -> None:
     stack.state.mkdir(parents=True, exist_ok=True)
     subprocess.run([ROOT / "deploy/compose/secrets.sh"], check=True)
     prometheus = _read("deploy/compose/prometheus.yml")
-    prometheus["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"}
+    prometheus["global"] |= {"scrape_interval": "2s", "evaluation_interval": "1s", "scrape_timeout": "2s"}
     token = "/etc/alertmanager/webhook.token"
     receiver = "http://remediator:8095/api/v1/alerts"
     written = {
@@ -200,8 +201,17 @@ def _heard(stack: Stack) -> bool:
     return any(float(line.rsplit(" ", 1)[1]) > 0 for line in seen)
 
 
+def _quiet(stack: Stack) -> bool:
+    """No alert of the demonstration is active any more, and no run is under way."""
+    question = ["wget", "-q", "-O", "-", "http://127.0.0.1:9093/api/v2/alerts"]
+    alerts = json.loads(stack.docker("exec", stack.container("alertmanager"), *question))
+    names = {alert["labels"]["alertname"] for alert in alerts}
+    return names.isdisjoint(fault.ALERT for fault in FAULTS) and all(run["status"] in ENDS for run in stack.runs())
+
+
 def _show(stack: Stack, fault: Fault) -> bool:
     """Break it, follow the run that heals it, and look for ourselves."""
+    wait(lambda: _quiet(stack), "an end of the alerts before")
     known = {run["id"] for run in stack.runs()}
     begun = time.monotonic()
     print(f"── {fault.ALERT}: {fault.TELLS}", flush=True)
@@ -217,7 +227,7 @@ def _show(stack: Stack, fault: Fault) -> bool:
             if line != told:
                 told = line
                 print(f"  {time.monotonic() - begun:6.1f} s  remediator: {line}", flush=True)
-            if run["status"] in ("succeeded", "failed", "escalated", "cancelled", "blocked"):
+            if run["status"] in ENDS:
                 return True
         return False
 

@@ -68,7 +68,7 @@ D
 build() { DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --network host "$@" . >/dev/null; }
 build --tag remediator:0.1.0
 echo "built: remediator:0.1.0"
-for release in 1.0 1.1-crash 1.1-errors; do
+for release in 1.0 1.1-crash 1.2 1.3-errors; do # in this order: the host knows releases by when they were built
   build --tag "remediator-app:$release" --build-arg "RELEASE=$release" --file app/Dockerfile
   echo "built: remediator-app:$release"
 done

@@ -7,15 +7,15 @@ from typing import Any
 from deploy.compose.faults import looks
 
 ALERT = "AppHighErrorRate"
-TELLS = "release 1.1-errors is deployed, which answers every second request with 500"
+TELLS = "release 1.3-errors is deployed, which answers every second request with 500"
 PLAYBOOKS = ("app-high-error-rate",)
 
 
 def inject(stack: Any) -> None:
-    stack.deploy("1.1-errors")
+    stack.deploy("1.3-errors")
 
 
 def healed(stack: Any) -> str | None:
-    if looks.errors(stack) != 0 or looks.releases(stack) != {"remediator-app:1.0 true"}:
+    if looks.errors(stack) != 0 or looks.releases(stack) != {"remediator-app:1.2 true"}:
         return None
-    return "40 of 40 requests answered, by release 1.0"
+    return "40 of 40 requests answered, by release 1.2"

@@ -9,20 +9,32 @@ from deploy.compose.faults import looks
 ALERT = "RedisDiskFull"
 TELLS = "old backups fill the 48 MiB file system of Redis' data"
 PLAYBOOKS = ("redis-disk-full",)
+_BALLAST = """
+local parts = {}
+for i = 1, 6500 do
+  local piece = {}
+  for j = 1, 64 do piece[j] = redis.sha1hex(i .. ':' .. j):sub(1, 16) end
+  parts[i] = table.concat(piece)
+end
+return redis.call('SET', 'demo:ballast', table.concat(parts))
+"""
 _FILL = """
 set -e
 mkdir -p /data/backups
-redis-cli --version >/dev/null
-for i in 1 2 3 4 5 6; do
-  cp /data/dump.rdb /data/backups/dump-$i.rdb
-  head -c 7000000 /dev/zero | tr '\\0' 'x' >> /data/backups/filler-$i.rdb
+chmod 2775 /data/backups
+for age in 1 2 3 4 5 6; do
+  cp /data/dump.rdb /data/backups/dump-$age.rdb
+  touch -d "$age days ago" /data/backups/dump-$age.rdb
 done
 """
 
 
 def inject(stack: Any) -> None:
+    """Real snapshots of some megabytes each, a day older than the one before."""
+    looks.redis(stack, "EVAL", _BALLAST, "0")
     looks.redis(stack, "SAVE")
     stack.docker("exec", stack.container("redis"), "sh", "-c", _FILL)
+    looks.redis(stack, "DEL", "demo:ballast")
 
 
 def healed(stack: Any) -> str | None:

@@ -1,0 +1,208 @@
+"""deploy/kubernetes on a real API server: what the Role lets the remediator do, and what it must not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from remediator.clients.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes import Kubernetes, KubernetesRefused
+from remediator.inventory import Inventory, Service
+from remediator.platforms import State
+from remediator.platforms.kubernetes import KubernetesPlatform
+from tests.servers import until
+from tests.servers.kubernetes import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "deploy/kubernetes"
+real = pytest.mark.kubernetes
+
+NEWER = ("ServiceMonitor", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodDisruptionBudget")
+"""Not known to the oldest server that tests run on: an operator's kind, and kinds of Kubernetes 1.21 and 1.30."""
+
+
+FORBIDDEN = (
+    ("patch", "apps", "deployments", "other", ""),
+    ("patch", "apps", "deployments", "", ""),
+    ("update", "apps", "deployments", "app", ""),
+    ("create", "apps", "deployments", "", ""),
+    ("delete", "apps", "deployments", "app", ""),
+    ("patch", "apps", "deployments", "redis", "scale"),
+    ("patch", "apps", "replicasets", "app-1", ""),
+    ("patch", "apps", "statefulsets", "redis", ""),
+    ("get", "", "secrets", "redis", ""),
+    ("list", "", "secrets", "", ""),
+    ("get", "", "configmaps", "redis", ""),
+    ("create", "", "pods", "", ""),
+    ("delete", "", "pods", "app-1", ""),
+    ("create", "", "pods", "app-1", "exec"),
+    ("get", "", "pods", "app-1", "exec"),
+    ("create", "", "pods", "app-1", "eviction"),
+    ("create", "", "pods", "app-1", "portforward"),
+    ("create", "rbac.authorization.k8s.io", "rolebindings", "", ""),
+    ("patch", "rbac.authorization.k8s.io", "roles", "remediator", ""),
+    ("impersonate", "", "users", "admin", ""),
+    ("create", "batch", "jobs", "", ""),
+)
+"""Verb, group, resource, name and subresource of what the account must not do in the namespace."""
+
+
+def rendered() -> list[dict[str, Any]]:
+    """All objects, as ``kubectl apply -k`` would send them."""
+    done = subprocess.run(["kubectl", "kustomize", FOLDER], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    """The objects of a kind, straight from the files."""
+    documents = [each for path in FOLDER.rglob("*.yaml") for each in yaml.safe_load_all(path.read_text())]
+    return [each for each in documents if each and each.get("kind") == kind]
+
+
+@pytest.fixture
+def shop(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with everything that it knows of ours applied, with no pods; gone after the test."""
+    # a claim would wait for a controller that protects it, which a small cluster does not run
+    objects = [each for each in rendered() if each["kind"] not in (*NEWER, "PersistentVolumeClaim")]
+    for each in objects:
+        if each["kind"] in ("Deployment", "StatefulSet"):
+            each["spec"]["replicas"] = 0
+    text = yaml.safe_dump_all(objects)
+    flags = [f"--kubeconfig={cluster.kubeconfig}"]
+    try:
+        done = subprocess.run(["kubectl", *flags, "apply", "-f", "-"], input=text, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        yield cluster
+    finally:
+        gone = ["delete", "namespace", "shop", "remediator", "--ignore-not-found", "--timeout=60s"]
+        subprocess.run(["kubectl", *flags, *gone], check=True, capture_output=True)
+
+
+@pytest.fixture
+def account(shop: Cluster, tmp_path: Path) -> Path:
+    """A kubeconfig of the remediator's own service account."""
+    path = "/api/v1/namespaces/remediator/serviceaccounts/remediator/token"
+    request = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+    answer = json.loads(shop.kubectl("create", "--raw", path, "--filename=-", given=request))
+    config = yaml.safe_load(shop.kubeconfig.read_text())
+    config["users"] = [{"name": "admin", "user": {"token": answer["status"]["token"]}}]
+    file = tmp_path / "account.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+@pytest.fixture
+async def client(account: Path) -> AsyncIterator[Kubernetes]:
+    """The remediator's way in."""
+    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace="shop")))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[KubernetesPlatform]:
+    """Closed after the test."""
+    platform = KubernetesPlatform()
+    yield platform
+    await platform.aclose()
+
+
+def of_inventory(name: str, account: Path) -> Service:
+    """A service as the shipped inventory has it, but from outside of the cluster."""
+    inventory = yaml.safe_load((FOLDER / "remediator/inventory.yaml").read_text())
+    for service in inventory["services"].values():
+        service["platform"]["kubeconfig"] = str(account)
+    return Inventory.model_validate(inventory).service(name)
+
+
+@real
+async def test_the_role_allows_all_that_the_platform_does(
+    shop: Cluster, account: Path, platform: KubernetesPlatform
+) -> None:
+    """Look, read logs, restart, scale, roll back: with the shipped account and nothing more."""
+    app, redis = of_inventory("app", account), of_inventory("redis", account)
+    async with asyncio.timeout(30):
+        while (status := await platform.status(app)).state is not State.STOPPED:
+            await asyncio.sleep(0.2)
+    assert status.facts["owner"] is None
+    assert await platform.logs(app, 10) == ""
+    await platform.restart(app, status.pin, 10)
+    await platform.restart(redis, (await platform.status(redis)).pin, 10)
+    async with asyncio.timeout(30):
+        while len(await platform.releases(app)) < 2:
+            await asyncio.sleep(0.2)
+    _, before = await platform.releases(app)
+    await platform.rollback(app, (await platform.status(app)).pin, before.id)
+    await platform.scale(app, (await platform.status(app)).pin, 1)
+    deployment = json.loads(shop.kubectl("get", "deployment", "app", "--namespace=shop", "--output=json"))
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "remediator-app:1.0"
+
+
+@real
+async def test_the_role_allows_nothing_else(client: Kubernetes) -> None:
+    """The API server itself says no."""
+    for verb, group, resource, name, subresource in FORBIDDEN:
+        allowed = await client.may(verb, group, resource, name, subresource)
+        assert not allowed, (verb, resource, name, subresource)
+
+
+@real
+async def test_what_is_not_allowed_is_refused_when_tried(shop: Cluster, account: Path) -> None:
+    """Another Deployment, the scale of Redis, and the same names in another namespace."""
+    for namespace, name in (("shop", "other"), ("remediator", "remediator"), ("default", "app")):
+        client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace=namespace)))
+        with pytest.raises(KubernetesRefused, match="Forbidden"):
+            await client.patch("deployments", name, {"metadata": {"labels": {"x": "y"}}})
+        with pytest.raises(KubernetesRefused, match="Forbidden"):
+            await client.workloads("deployments", {"app": "app"})
+        await client.aclose()
+    client = Kubernetes(access(KubernetesEndpoint(kubeconfig=account, namespace="shop")))
+    with pytest.raises(KubernetesRefused, match="Forbidden"):
+        await client.set_scale("deployments", "redis", 0)
+    await client.aclose()
+
+
+@real
+def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
+    """Every object that this server knows the kind of is there."""
+    until(lambda: "app" in shop.kubectl("get", "deployments", "--namespace=shop", "--output=name"), "the app")
+    for kind, name, namespace in (
+        ("networkpolicy", "remediator", "remediator"),
+        ("statefulset", "postgres", "remediator"),
+        ("deployment", "remediator", "remediator"),
+        ("role", "remediator", "shop"),
+    ):
+        shop.kubectl("get", kind, name, f"--namespace={namespace}")
+
+
+def test_every_container_is_held_back() -> None:
+    """Not root, a read-only root, no capabilities, no way up, limits, no account token unless it is needed."""
+    for workload in (*of_kind("Deployment"), *of_kind("StatefulSet")):
+        name, pod = workload["metadata"]["name"], workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["automountServiceAccountToken"] is (name == "remediator"), name
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True and context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_the_role_names_what_it_may_change() -> None:
+    """No rule that changes something is without names, and none has a star."""
+    (role,) = of_kind("Role")
+    for rule in role["rules"]:
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        if set(rule["verbs"]) - {"get", "list", "watch"}:
+            assert rule["resourceNames"], rule
+    deployments = next(rule for rule in role["rules"] if rule["resources"] == ["deployments"])
+    inventory = yaml.safe_load((FOLDER / "remediator/inventory.yaml").read_text())["services"]
+    assert sorted(deployments["resourceNames"]) == sorted(each["platform"]["deployment"] for each in inventory.values())
