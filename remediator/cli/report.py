@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -11,13 +12,47 @@ from remediator.cli.options import config_option, format_option
 from remediator.clock import SystemClock, parse_duration
 from remediator.config import Config
 from remediator.loader import load_config
-from remediator.report import promotion
+from remediator.report import figures, promotion, render
+from remediator.report.history import from_prometheus
 from remediator.service import read_only
 
 
-@click.group("report")
-def command() -> None:
-    """What the records show."""
+@click.group("report", invoke_without_command=True)
+@config_option
+@click.option("--since", "age", default="30d", show_default=True, metavar="DURATION", help="How far back.")
+@click.option("--format", "format_", type=click.Choice(["html", "md", "json"]), default="md", show_default=True)
+@click.option(
+    "--minutes-per-incident",
+    "minutes",
+    type=click.FloatRange(0, 10_000),
+    default=30.0,
+    show_default=True,
+    help="What an incident costs a person: the assumption behind the toil saved.",
+)
+@click.option("--output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="A file.")
+@click.pass_context
+def command(ctx: click.Context, config_path: Path, age: str, format_: str, minutes: float, output: IO[str]) -> None:
+    """What was healed, how fast against the time before, what was refused, and which causes are left to fix.
+
+    \b
+    Example:
+      remediator report --since 30d --format html --output report.html
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(age)
+    history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
+    asked = figures.Asked(now - span, now, config.environment, minutes, history)
+    with read_only(config) as connection:
+        report = figures.gather(connection, asked)
+    output.write(_FORMATS[format_](report))
+
+
+_FORMATS = {
+    "html": render.html,
+    "md": render.markdown,
+    "json": lambda report: json.dumps(figures.as_data(report), indent=2) + "\n",
+}
 
 
 @command.command("promotion")

@@ -1,0 +1,38 @@
+"""How long ``remediator report`` takes over a long past: ``python -m bench.report [--runs N] [--days N]``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from bench.past import END, make, open_
+from remediator.report import figures, render
+
+
+@click.command()
+@click.option("--runs", default=100_000, show_default=True)
+@click.option("--days", default=365, show_default=True)
+@click.option("--keep", type=click.Path(path_type=Path), help="Write the page there.")
+def main(runs: int, days: int, keep: Path | None) -> None:
+    """Make the past, then count and draw it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "past.db"
+        make(path, runs, days)
+        asked = figures.Asked(END - timedelta(days=days), END, "bench", 30)
+        with open_(path).connect() as connection:
+            start = time.perf_counter()
+            report = figures.gather(connection, asked)
+            counted = time.perf_counter()
+            page = render.html(report)
+        drawn = time.perf_counter()
+    click.echo(f"{runs} runs: counted in {counted - start:.2f} s, drawn in {(drawn - counted) * 1000:.0f} ms")
+    if keep is not None:
+        keep.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
