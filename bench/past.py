@@ -40,7 +40,7 @@ def make(path: Path, count: int, days: int, before: int = 200, seed: int = 7) ->
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")
         batch: list[Mapping[str, Sequence[dict[str, Any]]]] = []
-        for one in _incidents(random.Random(seed), count, days, before):  # noqa: S311 - made up, not secret
+        for one in _incidents(random.Random(seed), count, days, before):
             batch.append(one)
             if len(batch) == _BATCH:
                 _write(connection, batch)

@@ -51,7 +51,7 @@ def command(ctx: click.Context, config_path: Path, age: str, format_: str, minut
 _FORMATS = {
     "html": render.html,
     "md": render.markdown,
-    "json": lambda report: json.dumps(figures.as_data(report), indent=2) + "\n",
+    "json": render.as_json,
 }
 
 
