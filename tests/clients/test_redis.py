@@ -188,7 +188,7 @@ class TestStates:
         await _refused_write(client, RedisState.READ_ONLY)
         role = await client.role()
         assert (role.name, role.master, role.link) == ("slave", ("127.0.0.1", master.port), "connected")
-        until(lambda: "connected_slaves:1" in master.ask("INFO", "replication"), "the master counts it", 60)
+        until(lambda: "state=online" in master.ask("INFO", "replication"), "the master counts it", 60)
         assert (await client_of(master).role()).replicas == 1
         master.kill()
         until(lambda: "master_link_status:down" in replica.ask("INFO", "replication"), "link down")
