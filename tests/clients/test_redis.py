@@ -233,7 +233,7 @@ class TestStates:
 
     async def test_cluster(self, make_redis: MakeRedis) -> None:
         """A cluster node is refused by name, whatever it is asked."""
-        server = make_redis("cluster-enabled yes")
+        server = make_redis("cluster-enabled yes", f"cluster-port {free_port()}")  # by default port + 10000: too high
         with pytest.raises(RedisRefused, match="Redis Cluster, which is not supported") as refused:
             await client_of(server).ping()
         assert refused.value.state is RedisState.CLUSTER
