@@ -95,6 +95,13 @@ WRONG = [
     ("steps: {again: ok}", "messages: [{to: nobody}]", "10:18", "expected a message to nobody, sent: none"),
     ("steps: {again: ok}", "mode: approve", "10:13", "expected mode approve, got auto"),
     ("steps: {again: ok}", "reason: never", "10:15", "expected reason never, got"),
+    (
+        "steps: {again: ok}",
+        "calls: {again: kick it}",
+        "10:22",
+        "expected call of again 'kick it', got 'service.restart",
+    ),
+    ("steps: {again: ok}", "undone: [again]", "10:15", "expected steps put back [again], got []"),
 ]
 
 
@@ -111,7 +118,51 @@ def test_a_wrong_expectation_is_found_out_where_it_stands(
     assert sentence in finding.message
 
 
+OF_NO_RUN = [
+    ("reason: verified", "10:15"),
+    ("mode: auto", "10:13"),
+    ("plan: [again]", "10:13"),
+    ("calls: {again: x}", "10:14"),
+    ("steps: {again: ok}", "10:14"),
+    ("skipped: [again]", "10:16"),
+    ("undone: [again]", "10:15"),
+    ("evidence: {ping: fail}", "10:17"),
+    ("guards: {freeze: allow}", "10:15"),
+    ("within: 1h", "10:15"),
+    ("messages: [{to: oncall}]", "10:18"),
+]
+
+
+@pytest.mark.parametrize(("expected", "place"), OF_NO_RUN)
+def test_what_is_expected_of_a_run_is_missed_when_there_is_none(kick: Path, expected: str, place: str) -> None:
+    """A playbook that does not match any more cannot leave its tests green."""
+    text = TESTS.replace("Down", "Up").replace("outcome: succeeded", "runs: 0").replace("steps: {again: ok}", expected)
+    kick.write_text(text)
+    [test] = play(kick).tests
+    assert [f"{item.line}:{item.column}" for item in test.findings] == [place]
+
+
+def test_a_step_that_only_reads_is_covered_when_it_was_taken(kick: Path) -> None:
+    """It leaves no attempt behind, but it was done, or it failed, all the same."""
+    steps = "steps: [{id: look, action: service.logs}, "
+    kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("steps: [", steps))
+    assert "look fails" in play(kick).taken
+    kick.write_text(TESTS.replace("    expect:", "    actions: {service.logs: ok}\n    expect:"))
+    assert "look is done" in play(kick).taken
+
+
+def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
+    """Timers run on the test's clock: before its time nothing is put back, after it is."""
+    undo = 'undo: {action: redis.memory_purge, after: 10m}, when: "'
+    kick.with_name("kick.yaml").write_text(PLAYBOOK.replace('when: "', undo))
+    for lasts, undone in (("9m", "[]"), ("11m", "[again]")):
+        kick.write_text(TESTS.replace("    expect:\n", f"    lasts: {lasts}\n    expect:\n      undone: {undone}\n"))
+        assert [test.findings for test in play(kick).tests] == [()]
+
+
 MISTAKES = [
+    ("redis.ping: fail", "redis.ping: fail, promql: [{answer: ok, with: {qeury: up}}]", "did you mean 'query'?"),
+    ("{again: ok}", "{again: ok}\n      undone: [agian]", "did you mean 'again'?"),
     ("redis.ping", "redis.pnig", "did you mean 'redis.ping'?"),
     ("{again: ok}", "{agian: ok}", "did you mean 'again'?"),
     ("playbook: kick", "playbook: kik", "did you mean 'kick'?"),

@@ -29,6 +29,8 @@ def taken(played: Iterable[Played]) -> set[str]:
     found: set[str] = set()
     for one in played:
         found |= {f"{item.step} is {'done' if item.outcome == 'ok' else 'failed'}" for item in one.attempts}
+        read = [item for item in one.seen if item.phase == "step"]  # a step that only reads leaves no attempt
+        found |= {f"{item.name} is {'done' if item.status == 'ok' else 'failed'}" for item in read}
         found |= {f"{step} is skipped" for step in one.skipped}
         for before, after in zip(one.trail, one.trail[1:], strict=False):
             if before == "verifying" and after != "verifying":

@@ -10,6 +10,7 @@ from remediator.findings import Finding
 from remediator.loading.nodes import Node, find
 from remediator.match import Index
 from remediator.playbook import Playbook
+from remediator.run import Run
 from remediator.testing.model import Case, Message
 from remediator.testing.play import Played, Told
 
@@ -52,12 +53,23 @@ def _differences(case: Case, played: Played, playbooks: Sequence[Playbook]) -> I
     if expect.outcome is not None:
         yield from _unlike(("outcome",), "outcome", expect.outcome, run.status.value if run else "none")
     if run is None:
-        return
-    yield from _of_run(case, played)
+        yield from _without_run(case)
+    else:
+        yield from _of_run(case, played)
     for at, wanted in enumerate(expect.messages):
         if not any(_fits(wanted, told) for told in played.messages):
             sent = "; ".join(f"{told.kind} to {told.channel}" for told in played.messages) or "none"
             yield ("messages", at), f"expected a message {_described(wanted)}, sent: {sent}"
+
+
+_OF_A_RUN = ("reason", "mode", "plan", "calls", "steps", "skipped", "undone", "evidence", "guards", "within")
+
+
+def _without_run(case: Case) -> Iterator[Difference]:
+    """Whatever is expected of a run is missed if there is none: an expectation never passes unlooked at."""
+    for name in _OF_A_RUN:
+        if name in case.expect.model_fields_set and getattr(case.expect, name):
+            yield (name,), f"expected {name} of a run, but there was no run"
 
 
 def _of_run(case: Case, played: Played) -> Iterator[Difference]:
@@ -71,6 +83,9 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
         yield from _unlike(
             ("plan",), "plan", list(expect.plan), [step["id"] for step in (run.plan or {}).get("steps", ())]
         )
+    yield from _calls(case, run)
+    if expect.undone is not None:
+        yield from _unlike(("undone",), "steps put back", list(expect.undone), played.undone)
     if expect.steps is not None:
         done = {item.step: item.outcome for item in played.attempts}
         yield from _unlike(("steps",), "steps", list(expect.steps.items()), list(done.items()), _pairs)
@@ -85,6 +100,12 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
     if expect.within is not None and (run.finished_at is None or played.seconds > expect.within.total_seconds()):
         took = "it is not over" if run.finished_at is None else f"it took {played.seconds:.1f} s"
         yield ("within",), f"expected the end within {format_duration(expect.within)}, but {took}"
+
+
+def _calls(case: Case, run: Run) -> Iterator[Difference]:
+    planned = {step["id"]: step["call"]["text"] for step in (run.plan or {}).get("steps", ())}
+    for name, wanted in case.expect.calls.items():
+        yield from _unlike(("calls", name), f"call of {name}", repr(wanted), repr(planned.get(name, "not planned")))
 
 
 def _unlike(path: tuple[str, ...], what: str, wanted: Any, found: Any, shown: Any = None) -> Iterator[Difference]:

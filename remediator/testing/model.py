@@ -129,6 +129,12 @@ class Expect(Strict):
     reason: str | None = Field(default=None, description="Why it is in that status.")
     mode: Mode | None = Field(default=None, description="The rung of the ladder on which it ran.")
     plan: tuple[str, ...] | None = Field(default=None, description="The steps of the plan, in order.")
+    calls: dict[str, str] = Field(
+        default={}, description="The call of a step with its resolved values: redis.memory_purge redis (dry=true)."
+    )
+    undone: tuple[str, ...] | None = Field(
+        default=None, description="The steps that were put back, in order; say how long the test lasts."
+    )
     steps: dict[str, Literal["ok", "failed", "unknown"]] | None = Field(
         default=None, description="The steps that were done, in order, each with its last outcome. All others were not."
     )

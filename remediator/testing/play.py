@@ -32,6 +32,7 @@ from remediator.records.evidence import Judged, Seen
 from remediator.run import Run
 from remediator.simulate.loop import Deadlock, Host, VirtualLoop
 from remediator.simulate.store import START, Database, SimStore, StoreFaults, clock_of
+from remediator.stepdown import step_down_forever
 from remediator.stores import StoreClock
 from remediator.testing.model import Case, Suite, TestAlert
 from remediator.testing.scene import (
@@ -42,6 +43,7 @@ from remediator.testing.scene import (
     ScriptedCheck,
     ScriptedPlatform,
 )
+from remediator.upkeep import Upkeep, keep_up_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World
 
@@ -77,6 +79,8 @@ class Played:
     runs: list[Run] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     """Of the first run, without those that put something back."""
+    undone: list[str] = field(default_factory=list)
+    """Steps of the first run that were put back."""
     seen: list[Seen] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     messages: list[Told] = field(default_factory=list)
@@ -190,6 +194,8 @@ class _Stage:
             supervise("take in", loops.take_in_forever, asyncio.sleep),
             supervise("advance", loops.advance_forever, asyncio.sleep),
             supervise("close", loops.close_forever, asyncio.sleep),
+            supervise("step down", lambda: step_down_forever(self.engine, 20.0), asyncio.sleep),
+            supervise("upkeep", lambda: keep_up_forever(self.engine, Upkeep()), asyncio.sleep),
             self._watchdog(),
             self._decide(),
             *(self._alert(item) for item in self.case.alerts),
@@ -277,7 +283,9 @@ class _Stage:
         run = played.run
         if run is None:
             return
-        played.attempts = [item for item in look(lambda c: attempts.of_run(c, run.id)) if not item.undoing]
+        tried = look(lambda c: attempts.of_run(c, run.id))
+        played.attempts = [item for item in tried if not item.undoing]
+        played.undone = [item.step for item in tried if item.undoing and item.outcome == "ok"]
         played.seen = look(lambda c: evidence.of_run(c, run.id))
         played.judged = look(lambda c: evidence.verdicts_of_run(c, run.id))
         if run.finished_at is not None:

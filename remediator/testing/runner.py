@@ -133,6 +133,7 @@ def _strangers(reading: Reading[Suite], playbook: Playbook, catalogue: Catalogue
 
 
 Path_ = tuple[str | int, ...]
+_STEPS = ("steps", "skipped", "plan", "calls", "undone")
 
 
 def _names(case: Case, playbook: Playbook, catalogue: Catalogue) -> Iterator[tuple[Path_, str, Sequence[str]]]:
@@ -143,10 +144,18 @@ def _names(case: Case, playbook: Playbook, catalogue: Catalogue) -> Iterator[tup
         (("actions",), case.actions, "action", list(catalogue.actions)),
         (("expect", "guards"), case.expect.guards, "guard", list(catalogue.guards)),
         (("expect", "evidence"), case.expect.evidence, "evidence", looks),
-        *((("expect", part), getattr(case.expect, part) or (), "step", steps) for part in ("steps", "skipped", "plan")),
+        *((("expect", part), getattr(case.expect, part) or (), "step", steps) for part in _STEPS),
     )
     for path, names, what, known in sections:
         yield from (((*path, name), what, known) for name in names)
+    for section, models in (("checks", catalogue.checks), ("actions", catalogue.actions)):
+        for key, told in getattr(case, section).items():
+            parameters = list(models[key].model_fields) if key in models else []
+            yield from (
+                ((section, key, at, "with", name), "parameter", parameters)
+                for at, item in enumerate(told)
+                for name in item.with_
+            )
     for section in ("checks", "queries", "actions", "platform"):
         for key, answers in getattr(case, section).items():
             effects = [item.after for item in answers if item.after is not None]

@@ -88,13 +88,15 @@ class ScriptedAction(Action):
     def __init__(self, kind: type[Action], scene: Scene) -> None:
         for trait in ("name", "Parameters", "mutates", "idempotent", "reversible", "destructive", "timeout"):
             setattr(self, trait, getattr(kind, trait))
+        self._kind = kind
         self._scene = scene
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         values = {key: value for key, value in _values(parameters).items() if value is not None}
         shown = ", ".join(f"{key}={value}" for key, value in values.items())
         undo = "by its own record" if self.reversible else None
-        return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), undo=undo)
+        given = parameters.model_dump(by_alias=True, mode="json", exclude_unset=True)
+        return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), given, undo=undo)
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         said = self._said(parameters)
@@ -116,7 +118,12 @@ class ScriptedAction(Action):
         return Observation(happened, f"{self.name}: looked at; {happened.value}")
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back | None:
-        return Back(self.name, {}) if self.reversible else None
+        """The real action's way back from what the test's output says was recorded; else the same call again."""
+        recorded = PlannedCall(call.text, {**call.arguments, **output}, call.pin)
+        try:
+            return self._kind.back(self, recorded, recorded.arguments)
+        except (KeyError, TypeError, ValueError):  # the output in the test does not have what the real one records
+            return Back(self.name, call.arguments)
 
     def _said(self, parameters: Parameters) -> ActionAnswer | None:
         return self._scene.chosen(self._scene.case.actions.get(self.name, ()), _values(parameters))
