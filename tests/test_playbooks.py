@@ -94,6 +94,7 @@ WRONG = [
     ("steps: {again: ok}", "within: 1ms", "10:15", "expected the end within 1ms, but it took"),
     ("steps: {again: ok}", "messages: [{to: nobody}]", "10:18", "expected a message to nobody, sent: none"),
     ("steps: {again: ok}", "mode: approve", "10:13", "expected mode approve, got auto"),
+    ("steps: {again: ok}", "causes: [rust]", "10:15", "expected likely causes [rust], got []"),
     ("steps: {again: ok}", "reason: never", "10:15", "expected reason never, got"),
     (
         "steps: {again: ok}",
@@ -127,6 +128,7 @@ OF_NO_RUN = [
     ("skipped: [again]", "10:16"),
     ("undone: [again]", "10:15"),
     ("evidence: {ping: fail}", "10:17"),
+    ("causes: [full]", "10:15"),
     ("guards: {freeze: allow}", "10:15"),
     ("within: 1h", "10:15"),
     ("messages: [{to: oncall}]", "10:18"),
@@ -163,6 +165,8 @@ def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
 MISTAKES = [
     ("redis.ping: fail", "redis.ping: fail, promql: [{answer: ok, with: {qeury: up}}]", "did you mean 'query'?"),
     ("{again: ok}", "{again: ok}\n      undone: [agian]", "did you mean 'again'?"),
+    ("tests:", "given: {actions: {service.restrat: ok}}\ntests:", "did you mean 'service.restart'?"),
+    ("redis.ping: fail}", "redis.ping: fail}\n    platform: {thnig: stopped}", "did you mean 'thing'?"),
     ("redis.ping", "redis.pnig", "did you mean 'redis.ping'?"),
     ("{again: ok}", "{agian: ok}", "did you mean 'again'?"),
     ("playbook: kick", "playbook: kik", "did you mean 'kick'?"),
@@ -193,6 +197,18 @@ def test_the_command_tells_what_a_person_and_a_program_need(kick: Path) -> None:
     assert runner.invoke(command, [str(kick)]).exit_code == 1
     kick.write_text("kind: [")
     assert runner.invoke(command, [str(kick)]).exit_code == 3
+
+
+def test_the_documentation_s_example_does_what_it_says(tmp_path: Path) -> None:
+    """Whoever copies it has a playbook without errors, and tests that pass and take every branch."""
+    text = (PLAYBOOKS.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    playbook, tests = (block.partition("```")[0] for block in text.split("```yaml\n")[1:3])
+    (tmp_path / "redis-fragmented.yaml").write_text(playbook, encoding="utf-8")
+    (tmp_path / "redis-fragmented.test.yaml").write_text(tests, encoding="utf-8")
+    report = play(tmp_path / "redis-fragmented.test.yaml")
+    assert [str(item) for item in report.errors] == []
+    assert [str(item) for test in report.tests for item in test.findings] == []
+    assert len(report.tests) == 4 and report.untaken == []
 
 
 def test_playing_twice_is_the_same(kick: Path) -> None:

@@ -62,7 +62,7 @@ def _differences(case: Case, played: Played, playbooks: Sequence[Playbook]) -> I
             yield ("messages", at), f"expected a message {_described(wanted)}, sent: {sent}"
 
 
-_OF_A_RUN = ("reason", "mode", "plan", "calls", "steps", "skipped", "undone", "evidence", "guards", "within")
+_OF_A_RUN = ("reason", "mode", "plan", "calls", "steps", "skipped", "undone", "evidence", "causes", "guards", "within")
 
 
 def _without_run(case: Case) -> Iterator[Difference]:
@@ -84,13 +84,16 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
             ("plan",), "plan", list(expect.plan), [step["id"] for step in (run.plan or {}).get("steps", ())]
         )
     yield from _calls(case, run)
-    if expect.undone is not None:
-        yield from _unlike(("undone",), "steps put back", list(expect.undone), played.undone)
+    yield from _undone(case, played)
     if expect.steps is not None:
         done = {item.step: item.outcome for item in played.attempts}
         yield from _unlike(("steps",), "steps", list(expect.steps.items()), list(done.items()), _pairs)
     if expect.skipped is not None:
         yield from _unlike(("skipped",), "skipped steps", list(expect.skipped), list(dict.fromkeys(played.skipped)))
+    if expect.causes is not None:
+        named = [item.summary for item in played.seen if item.phase == "conclude"]
+        fits = len(named) == len(expect.causes) and all(map(str.__contains__, named, expect.causes))
+        yield from [] if fits else _unlike(("causes",), "likely causes", list(expect.causes), named)
     seen = {item.name: item.status for item in played.seen if item.phase == "diagnose"}
     for name, wanted in expect.evidence.items():
         yield from _unlike(("evidence", name), f"evidence {name}", wanted, seen.get(name, "not looked at"))
@@ -100,6 +103,11 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
     if expect.within is not None and (run.finished_at is None or played.seconds > expect.within.total_seconds()):
         took = "it is not over" if run.finished_at is None else f"it took {played.seconds:.1f} s"
         yield ("within",), f"expected the end within {format_duration(expect.within)}, but {took}"
+
+
+def _undone(case: Case, played: Played) -> Iterator[Difference]:
+    if case.expect.undone is not None:
+        yield from _unlike(("undone",), "steps put back", list(case.expect.undone), played.undone)
 
 
 def _calls(case: Case, run: Run) -> Iterator[Difference]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from remediator.catalogue import Catalogue
 from remediator.errors import ConfigurationError
 from remediator.findings import Finding, Severity, did_you_mean
-from remediator.loader import Playbooks, Reading, load_playbooks, read_model, shown
+from remediator.loader import Playbooks, load_playbooks, read_model, shown
 from remediator.loading.nodes import Node, find, key_of
 from remediator.playbook import Playbook
 from remediator.testing.coverage import branches, taken
 from remediator.testing.judge import judge
-from remediator.testing.model import Case, Suite
-from remediator.testing.play import Kinds, Played, play
+from remediator.testing.model import Expect, Given, Suite
+from remediator.testing.play import Kinds, Played, inventory_of, play
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     playbook = _chosen(suite, root, known, report)
     if playbook is None:
         return report
-    report.errors += _strangers(reading, playbook, catalogue)
+    report.errors += _strangers(suite, root, playbook, catalogue)
     if report.errors:
         return report
     if not suite.tests:
@@ -100,7 +100,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     results: list[Played] = []
     for at, case in enumerate(suite.tests):
         if only in case.name:
-            results.append(play(case, suite, playbook, kinds))
+            results.append(play(suite.filled(case), suite, playbook, kinds))
             report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report
@@ -117,46 +117,54 @@ def _chosen(suite: Suite, root: Node, known: Playbooks, report: Report) -> Playb
     return found
 
 
-def _strangers(reading: Reading[Suite], playbook: Playbook, catalogue: Catalogue) -> list[Finding]:
-    """Names that stand for nothing: a test of what is not there could not fail."""
-    assert reading.model is not None and reading.root is not None
-    found = []
-    for at, case in enumerate(reading.model.tests):
-        for path, what, known in _names(case, playbook, catalogue):
-            name = str(path[-1])
-            if name not in known:
-                place = key_of(reading.root, ("tests", at, *path)) or find(reading.root, ("tests", at, *path[:-1]))[0]
-                found.append(
-                    place.finding(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
-                )
-    return found
-
-
 Path_ = tuple[str | int, ...]
+Names = Iterator[tuple[Path_, str, Sequence[str]]]
+"""Names in a test file that have to stand for something: where, for what, and what there is."""
 _STEPS = ("steps", "skipped", "plan", "calls", "undone")
 
 
-def _names(case: Case, playbook: Playbook, catalogue: Catalogue) -> Iterator[tuple[Path_, str, Sequence[str]]]:
-    """Every name in a test that has to stand for something: where, for what, and what there is."""
-    steps, looks = [step.id for step in playbook.steps], [look.id for look in playbook.diagnose]
-    sections: tuple[tuple[Path_, Iterable[str], str, Sequence[str]], ...] = (
-        (("checks",), case.checks, "check", list(catalogue.checks)),
-        (("actions",), case.actions, "action", list(catalogue.actions)),
-        (("expect", "guards"), case.expect.guards, "guard", list(catalogue.guards)),
-        (("expect", "evidence"), case.expect.evidence, "evidence", looks),
-        *((("expect", part), getattr(case.expect, part) or (), "step", steps) for part in _STEPS),
-    )
-    for path, names, what, known in sections:
-        yield from (((*path, name), what, known) for name in names)
-    for section, models in (("checks", catalogue.checks), ("actions", catalogue.actions)):
-        for key, told in getattr(case, section).items():
-            parameters = list(models[key].model_fields) if key in models else []
-            yield from (
-                ((section, key, at, "with", name), "parameter", parameters)
-                for at, item in enumerate(told)
-                for name in item.with_
-            )
+def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Finding]:
+    """Names that stand for nothing: a test of what is not there could not fail."""
+    services = list(inventory_of(suite, playbook).services)
+    named = [(("given", *path), what, known) for path, what, known in _given(suite.given, services, catalogue)]
+    for at, case in enumerate(suite.tests):
+        for path, what, known in (*_given(case, services, catalogue), *_expected(case.expect, playbook, catalogue)):
+            named.append((("tests", at, *path), what, known))
+    return [_stranger(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
+
+
+def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Finding:
+    name = str(path[-1])
+    place = key_of(root, path) or find(root, path[:-1])[0]
+    return place.finding(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
+
+
+def _given(given: Given, services: Sequence[str], catalogue: Catalogue) -> Names:
+    actions = list(catalogue.actions)
+    for section, what, known in (
+        ("checks", "check", list(catalogue.checks)),
+        ("actions", "action", actions),
+        ("platform", "service", services),
+    ):
+        yield from (((section, name), what, known) for name in getattr(given, section))
     for section in ("checks", "queries", "actions", "platform"):
-        for key, answers in getattr(case, section).items():
+        for key, answers in getattr(given, section).items():
             effects = [item.after for item in answers if item.after is not None]
-            yield from (((section, key, name), "action", list(catalogue.actions)) for name in effects)
+            yield from (((section, key, name), "action", actions) for name in effects)
+    models = {"checks": catalogue.checks, "actions": catalogue.actions}
+    for section, of_name in models.items():
+        for key, answers in getattr(given, section).items():
+            parameters = list(of_name[key].model_fields) if key in of_name else []
+            for at, item in enumerate(answers):
+                yield from (((section, key, at, "with", name), "parameter", parameters) for name in item.with_)
+
+
+def _expected(expect: Expect, playbook: Playbook, catalogue: Catalogue) -> Names:
+    steps, looks = [step.id for step in playbook.steps], [look.id for look in playbook.diagnose]
+    sections: tuple[tuple[str, Iterable[str], str, Sequence[str]], ...] = (
+        ("guards", expect.guards, "guard", list(catalogue.guards)),
+        ("evidence", expect.evidence, "evidence", looks),
+        *((part, getattr(expect, part) or (), "step", steps) for part in _STEPS),
+    )
+    for section, names, what, known in sections:
+        yield from ((("expect", section, name), what, known) for name in names)
