@@ -119,7 +119,7 @@ async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: An
     await page.wait_for_selector("text=It was approved")
     await page.goto(address)
     await page.fill("#stop-reason", "looking into it")
-    await page.click("text=Stop everything")
+    await page.click("button:text-is('Stop')")
     await page.wait_for_selector("text=Release this stop")
     await picture(page, "stopped")
     await page.click("text=Release this stop")
