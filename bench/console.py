@@ -31,7 +31,10 @@ FILL = f"""
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :count)
 INSERT INTO runs (id, status, detail, playbook, playbook_hash, target, mode, engine_version, incident_open,
                   holds_target, created_at, updated_at, finished_at)
-SELECT printf('run-%08d', n), CASE WHEN n % (:count / 100) = 7 THEN 'cancelled' WHEN n % 10 = 3 THEN 'failed' ELSE 'succeeded' END, '{{}}', 'playbook-' || (n % 7),
+SELECT printf('run-%08d', n),
+       CASE WHEN n % (:count / 100) = 7 THEN 'cancelled'
+            WHEN n % 10 = 3 THEN 'failed' ELSE 'succeeded' END,
+       '{{}}', 'playbook-' || (n % 7),
        printf('%064d', n % 7), 'service-' || (n % 11), 'auto', {ENGINE_VERSION}, 0, 0,
        {NEWEST} - n * 1000000, {NEWEST} - n * 1000000, {NEWEST} - n * 1000000
 FROM number
