@@ -321,7 +321,7 @@ _WHICH = _filters("playbook", "target", "status")
 
 OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, *_filters("playbook", "target", "status"))),
+        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, _OPEN, *_WHICH)),
         _runs,
     ),
     (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),
