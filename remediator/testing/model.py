@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
 
 from remediator.fields import Duration, PositiveDuration, Strict
 from remediator.playbook import Mode, Name
@@ -24,6 +24,19 @@ def _one_outcome(value: Any) -> Any:
 
 def _one_state(value: Any) -> Any:
     return [{"state": value}] if isinstance(value, str) else value
+
+
+class _OrAWord:
+    """In the schema: instead of a list, one of these words."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "enum": list(self._words)}, handler(core)]}
+
+
+_STATES = ("running", "starting", "stopped", "exited", "crash_loop", "mixed", "unknown")
 
 
 class When(Strict):
@@ -144,18 +157,20 @@ class Case(Strict):
     mode: Mode | None = Field(default=None, description="Another mode than the playbook's.")
     watchdog: bool = Field(default=True, description="Whether the Watchdog is heard.")
     alerts: tuple[TestAlert, ...] = Field(min_length=1, description="What fires.")
-    checks: Mapping[str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer)]] = Field(
-        default={}, description="What each check answers. One that is not named cannot be told."
-    )
-    queries: Mapping[str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer)]] = Field(
-        default={}, description="What the check promql answers, by a piece of the query."
-    )
-    actions: Mapping[str, Annotated[tuple[ActionAnswer, ...], BeforeValidator(_one_outcome)]] = Field(
+    checks: Mapping[
+        str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
+    ] = Field(default={}, description="What each check answers. One that is not named cannot be told.")
+    queries: Mapping[
+        str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
+    ] = Field(default={}, description="What the check promql answers, by a piece of the query.")
+    actions: Mapping[
+        str, Annotated[tuple[ActionAnswer, ...], BeforeValidator(_one_outcome), _OrAWord("ok", "failed", "unknown")]
+    ] = Field(
         default={},
         description="What each action does. One that is not named succeeds; if it only reads, it cannot be told.",
     )
-    platform: Mapping[str, Annotated[tuple[PlatformAnswer, ...], BeforeValidator(_one_state)]] = Field(
-        default={}, description="What the platform says of a service; default: running."
+    platform: Mapping[str, Annotated[tuple[PlatformAnswer, ...], BeforeValidator(_one_state), _OrAWord(*_STATES)]] = (
+        Field(default={}, description="What the platform says of a service; default: running.")
     )
     people: tuple[Person, ...] = Field(default=(), description="Who says what when asked, in turn.")
     stops: tuple[Stop, ...] = Field(default=(), description="When the stop button is pressed.")
