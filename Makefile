@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate mutants demo up down status test lint format lock bench clean
+.PHONY: help setup setup-dev simulate mutants demo demo-approve up down status test lint format lock bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ $(STAMP)-dev: requirements.lock pyproject.toml deploy/setup.sh
 
 demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=RedisDown, KEEP=1, CRASH_REMEDIATOR=1)
 	@$(PYTHON) -m deploy.local.demo
+
+demo-approve: setup ## A full disk, a question in a chat, a person's yes by its link, healed (BY_HAND=1: you decide)
+	@$(PYTHON) -m deploy.local.demo.approval
 
 up: setup ## Start the local stack and leave it running (STATE=folder, REDIS_PORT=… and the other ports)
 	@$(PYTHON) -m deploy.local up
@@ -60,6 +63,7 @@ bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.ingest
 	@$(PYTHON) -m bench.footprint
 	@$(PYTHON) -m bench.audit
+	@$(PYTHON) -m bench.console
 
 lock: setup-dev ## Resolve the dependencies anew
 	@$(VENV)/bin/pip install -q pip-tools
