@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_our_images_do_not_run_as_root(path: str) -> None:
     text = (ROOT / path).read_text()
     assert re.findall(r"^USER (\d+):\d+$", text, re.MULTILINE)[-1] != "0"
     assert re.search(r"^ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-", text, re.MULTILINE)
+
+
+def test_the_package_has_all_of_its_files() -> None:
+    """What is not Python goes into the image too: templates, styles, the mark that types are to be had."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["remediator"]
+    package = ROOT / "remediator"
+    packed = {path for pattern in wanted for path in package.glob(pattern)}
+    there = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert there and there <= packed, there - packed
 
 
 def test_only_the_proxies_reach_the_engine() -> None:
