@@ -161,6 +161,8 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "environment": "demo",
+        # the demonstration looks from outside of the container, and its port is published on loopback only
+        "access": {"anonymous": "viewer"},
         "watchdog": {"alertname": "Watchdog", "within": "1m"},
         "timing": {"quiet": "3s", "recheck": "2s", "reconcile": "5s"},
         "guards": {"cooldown": "1s", "budget": everything},

@@ -76,7 +76,9 @@ def test_only_the_proxies_reach_the_engine() -> None:
     services = files("docker-compose.yml")
     holders = {name for name, body in services.items() if "docker.sock" in json.dumps(body.get("volumes", []))}
     assert holders == {"socket_proxy", "socket_proxy_read"}
-    asks = {net: {name for name, body in services.items() if net in body["networks"]} for net in ("socket", "socket_read")}
+    asks = {
+        net: {name for name, body in services.items() if net in body["networks"]} for net in ("socket", "socket_read")
+    }
     assert asks == {
         "socket": {"socket_proxy", "remediator"},
         "socket_read": {"socket_proxy_read", "container_metrics"},
@@ -160,7 +162,9 @@ def test_dashboards_ask_what_there_is(path: Path, tmp_path: Path) -> None:
 
 def _exposed() -> set[str]:
     text = Metrics().render().decode()
-    ours = {sample for family in text_string_to_metric_families(text) for sample in (family.name, f"{family.name}_total")}
+    ours = {
+        sample for family in text_string_to_metric_families(text) for sample in (family.name, f"{family.name}_total")
+    }
     theirs = {family.name for family in container_metrics.Snapshot(()).collect()}
     return ours | theirs | {f"{name}_total" for name in theirs}
 

@@ -13,8 +13,9 @@ import yaml
 
 from tests.deploy.test_kubernetes import of_kind
 from tests.servers import free_port, until
+from tests.servers.alertmanager import Alertmanager
 from tests.servers.kubernetes import Cluster
-from tests.servers.remediator import ROOT, Remediator
+from tests.servers.remediator import ROOT, TOKEN, Remediator
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
@@ -55,7 +56,17 @@ def node(cluster: Cluster) -> str:
 def redis_there(cluster: Cluster) -> redis.Redis:
     """Redis as a Deployment that is never two at once, on the node's network."""
     port = free_port()
-    argv = ["redis-server", "--port", str(port), "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes"]
+    argv = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--protected-mode",
+        "no",
+        "--enable-debug-command",
+        "yes",
+    ]
     pod = {
         "hostNetwork": True,
         "terminationGracePeriodSeconds": 1,
@@ -82,8 +93,18 @@ def answers(client: redis.Redis) -> bool:
 
 
 @pytest.fixture
-def remediator(cluster: Cluster, redis_there: redis.Redis, tmp_path: Path) -> Iterator[Remediator]:
-    """Started, with the app and Redis in its inventory."""
+def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
+    """It tells the remediator, and is asked by it whether an alert still fires; not started yet."""
+    made = Alertmanager(tmp_path / "alertmanager")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def remediator(
+    cluster: Cluster, redis_there: redis.Redis, alertmanager: Alertmanager, tmp_path: Path
+) -> Iterator[Remediator]:
+    """Started, with the app and Redis in its inventory, and with an Alertmanager that tells it."""
     made = Remediator(tmp_path / "remediator")
     made.playbooks = [playbook("app-crash-loop"), playbook("redis-down")]
     where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(account(cluster, tmp_path))}
@@ -96,22 +117,33 @@ def remediator(cluster: Cluster, redis_there: redis.Redis, tmp_path: Path) -> It
         "app": {"platform": {**where, "deployment": "app"}, "depends_on": ["redis"]},
     }
     made.settings["environment"] = "demo"
+    made.settings["alertmanagers"] = [{"url": alertmanager.url}]
+    alertmanager.configuration = f"""
+route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
+receivers:
+  - name: remediator
+    webhook_configs:
+      - url: {made.url}/api/v1/alerts
+        http_config: {{authorization: {{credentials: {TOKEN}}}}}
+"""
     try:
+        alertmanager.start()
         made.start()
         yield made
     finally:
         made.stop()
 
 
-def test_a_bad_rollout_that_crash_loops_is_rolled_back(cluster: Cluster, remediator: Remediator) -> None:
+def test_a_bad_rollout_that_crash_loops_is_rolled_back(
+    cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator
+) -> None:
     """The revision before it serves again, once, and the record tells which."""
     cluster.deploy("app", SERVE)
     cluster.until_available("app")
     cluster.deploy("app", CRASH)
     until(lambda: _crashes(cluster), "the new pods crash", 120)
 
-    status, _ = remediator.post(remediator.notification("firing", alertname="AppCrashLoopBackOff", service="app"))
-    assert status == 200
+    alertmanager.fire(alertname="AppCrashLoopBackOff", service="app")
     run = remediator.wait_for("succeeded", 180)
 
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.rollback", "ok")]
@@ -121,15 +153,16 @@ def test_a_bad_rollout_that_crash_loops_is_rolled_back(cluster: Cluster, remedia
     assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-def test_a_redis_that_hangs_is_restarted(cluster: Cluster, remediator: Remediator, redis_there: redis.Redis) -> None:
+def test_a_redis_that_hangs_is_restarted(
+    cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator, redis_there: redis.Redis
+) -> None:
     """Another pod answers, and takes writes; Kubernetes alone would have left the hung one."""
     (before,) = _pods(cluster, "redis")
     with pytest.raises(redis.TimeoutError):
         redis_there.execute_command("DEBUG", "SLEEP", "1000")
     assert not answers(redis_there)
 
-    status, _ = remediator.post(remediator.notification("firing", alertname="RedisDown", service="redis"))
-    assert status == 200
+    alertmanager.fire(alertname="RedisDown", service="redis")
     run = remediator.wait_for("succeeded", 180)
 
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.restart", "ok")]
