@@ -165,7 +165,12 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
         "access": {"anonymous": "viewer"},
         "watchdog": {"alertname": "Watchdog", "within": "1m"},
         "timing": {"quiet": "3s", "recheck": "2s", "reconcile": "5s"},
-        "guards": {"cooldown": "1s", "budget": everything},
+        "guards": {
+            "cooldown": "1s",
+            "budget": everything,
+            "breaker": {"ineffective": "20/6h"},  # one fault after the other
+            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
+        },
     }
 
 
