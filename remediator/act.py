@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import crashpoints, expressions
+from remediator import conditions, crashpoints, expressions
 from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine, Progress, onward, wait
@@ -88,28 +88,12 @@ async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[
         return True, ""
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
     platform = engine.book.service(run).platform.kind
-    answer = expressions.compile(step.when).evaluate(_variables(run, platform, seen, tried))
+    answer = expressions.compile(step.when).evaluate(
+        conditions.variables(_plan(run).parameters, (run.target, platform), seen, tried)
+    )
     if isinstance(answer, expressions.Unknown):
         return False, f"whether {step.when!r} holds cannot be told: {answer.reason}"
     return answer, f"{step.when!r} does not hold"
-
-
-def _variables(run: Run, platform: str, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapping[str, Any]:
-    """What a condition can speak of; later evidence of the same name replaces earlier."""
-    return {
-        "params": _plan(run).parameters,
-        "evidence": {item.name: _evidence(item) for item in seen},
-        "steps": {
-            item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
-        },
-        "target": {"name": run.target, "platform": platform},
-    }
-
-
-def _evidence(item: Seen) -> Mapping[str, Any]:
-    """What could not be seen has no ``ok``, so that a condition on it is unknown and not false."""
-    known = {"status": item.status, "facts": item.facts, "summary": item.summary}
-    return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}
 
 
 async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from remediator import parameters, plan
+from remediator import conditions, expressions, parameters, plan
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
@@ -28,6 +28,7 @@ async def plan_run(engine: Engine, run: Run) -> Progress:
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
         values = parameters.resolve(playbook, _labels(alerts), engine.book.inventory)
         seen = await diagnose(engine, playbook, service, values)
+        seen += conclude(engine, playbook, service, values, seen)
         made = await make_plan(engine, playbook, service, values, run.mode)
     except RemediatorError as error:
         detail = {"message": str(error), "error": type(error).__name__}
@@ -161,13 +162,25 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
     """Collect evidence before anything is touched; what cannot be seen is recorded as such and blocks nothing."""
     seen = []
     for look in playbook.diagnose:
+        about = service if look.of is None else engine.book.inventory.service(look.of)
         given = parameters.substitute_all(look.with_, values, promql=look.check == "promql")
         if look.check is not None:
-            found = await observe(engine, look.check, service, given)
+            found = await observe(engine, look.check, about, given)
         else:
-            found = await _read_action(engine, look.action, service, given)
+            found = await _read_action(engine, look.action, about, given)
         seen.append(Seen("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now()))
     return seen
+
+
+def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> list[Seen]:
+    """The likely causes that the evidence points to; what cannot be told points to nothing."""
+    known = conditions.variables(values, (service.name, service.platform.kind), seen)
+    found = []
+    for number, item in enumerate(playbook.conclude, start=1):
+        if expressions.compile(item.when).evaluate(known) is True:
+            facts = {"when": item.when}
+            found.append(Seen("conclude", f"cause-{number}", "ok", item.cause, facts, engine.clock.now()))
+    return found
 
 
 async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:

@@ -207,6 +207,9 @@ class Look(Strict):
     id: Name = Field(description="Its name in conditions: evidence.<id>.")
     check: str | None = Field(default=None, description="A check's name; or action instead.")
     action: str | None = Field(default=None, description="The name of an action that only reads; or check instead.")
+    of: str | None = Field(
+        default=None, description="Another service of the inventory than the target: what it needs, or what needs it."
+    )
     with_: With
 
     @model_validator(mode="after")
@@ -215,6 +218,16 @@ class Look(Strict):
             both = "both check and action are given" if self.check else "neither check nor action is given"
             raise Mistake(both, hint="give one of the two")
         return self
+
+
+class Conclusion(Strict):
+    """What the evidence points to."""
+
+    when: ConditionText = Field(
+        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        "target.{name,platform}. One that cannot be told points to nothing."
+    )
+    cause: str = Field(min_length=1, max_length=300, description="The likely cause, and where to look, for people.")
 
 
 class Retry(Strict):
@@ -318,7 +331,12 @@ class Playbook(Strict):
     diagnose: tuple[Look, ...] = Field(
         default=(), description="Collected before anything is touched; later conditions and people see it."
     )
-    steps: tuple[Step, ...] = Field(default=(), description="Tried in order until verify holds.")
+    conclude: tuple[Conclusion, ...] = Field(
+        default=(), description="Likely causes: every one whose condition holds is named to people, in this order."
+    )
+    steps: tuple[Step, ...] = Field(
+        default=(), description="Tried in order until verify holds. Without any, people get the diagnosis at once."
+    )
     verify: Verify = Field(default=Verify(), description="What proves success.")
     escalate: Escalate = Field(default=Escalate(), description="Whom to tell when it did not work.")
 

@@ -145,6 +145,24 @@ def _conditions(about: Subject) -> Iterator[Finding]:
                 yield about.finding(("steps", at, "when"), rule, message, hint, offset=reference.column)
 
 
+def _conclusions(about: Subject) -> Iterator[Finding]:
+    for at, item in enumerate(about.playbook.conclude):
+        for reference in expressions.compile(item.when).references:
+            wrong = _referred(about, 0, reference)
+            if wrong is not None:
+                rule, message, hint = wrong
+                yield about.finding(("conclude", at, "when"), rule, message, hint, offset=reference.column)
+
+
+def _others(about: Subject) -> Iterator[Finding]:
+    """Services that diagnoses look at beside the target."""
+    for at, look in enumerate(about.playbook.diagnose):
+        if look.of is not None and about.inventory is not None and look.of not in about.inventory:
+            hint = did_you_mean(look.of, about.inventory.services)
+            message = f"there is no service {look.of!r} in the inventory"
+            yield about.finding(("diagnose", at, "of"), "unknown-service", message, hint)
+
+
 def _referred(about: Subject, at: int, reference: expressions.Reference) -> tuple[str, str, str] | None:
     if reference.name is None:
         return None
@@ -190,4 +208,6 @@ _PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _undoing,
     _guards,
     _conditions,
+    _conclusions,
+    _others,
 )

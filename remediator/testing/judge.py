@@ -76,6 +76,10 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
         yield from _unlike(("steps",), "steps", list(expect.steps.items()), list(done.items()), _pairs)
     if expect.skipped is not None:
         yield from _unlike(("skipped",), "skipped steps", list(expect.skipped), list(dict.fromkeys(played.skipped)))
+    if expect.causes is not None:
+        named = [item.summary for item in played.seen if item.phase == "conclude"]
+        fits = len(named) == len(expect.causes) and all(map(str.__contains__, named, expect.causes))
+        yield from [] if fits else _unlike(("causes",), "likely causes", list(expect.causes), named)
     seen = {item.name: item.status for item in played.seen if item.phase == "diagnose"}
     for name, wanted in expect.evidence.items():
         yield from _unlike(("evidence", name), f"evidence {name}", wanted, seen.get(name, "not looked at"))

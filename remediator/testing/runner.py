@@ -100,7 +100,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     results: list[Played] = []
     for at, case in enumerate(suite.tests):
         if only in case.name:
-            results.append(play(case, suite, playbook, kinds))
+            results.append(play(suite.filled(case), suite, playbook, kinds))
             report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report
