@@ -8,10 +8,11 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate mutants demo up down status test lint format lock bench clean
+.PHONY: help setup setup-dev simulate mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
+  format lock bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## Make the virtual environment, for running
 setup-dev: $(STAMP)-dev ## The same, for testing too
@@ -26,6 +27,12 @@ $(STAMP)-dev: requirements.lock pyproject.toml deploy/setup.sh
 
 demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=RedisDown, KEEP=1, CRASH_REMEDIATOR=1)
 	@$(PYTHON) -m deploy.local.demo
+
+demo-approve: setup ## A full disk, a question in a chat, a person's yes by its link, healed (BY_HAND=1: you decide)
+	@$(PYTHON) -m deploy.local.demo.approval
+
+demo-compose: setup ## The same on a real Docker Engine (DOCKER_HOST), with Compose (FAULT=RedisDown, KEEP=1)
+	@$(PYTHON) -m deploy.compose.demo
 
 up: setup ## Start the local stack and leave it running (STATE=folder, REDIS_PORT=… and the other ports)
 	@$(PYTHON) -m deploy.local up
@@ -46,6 +53,12 @@ test: setup-dev lint ## All tests that need neither privilege nor hours
 	@$(PYTHON) -m deploy.local.programs
 	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile
 
+test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
+	@$(PYTHON) -m tests.engines docker $(ARGS)
+
+test-kubernetes: setup-dev ## The tests on a real Kubernetes cluster: that of KUBECONFIG (they make and remove namespaces)
+	@$(PYTHON) -m tests.engines kubernetes $(ARGS)
+
 simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
 	@$(PYTHON) -m remediator.simulate $(SEEDS) --jobs 2
 
@@ -60,6 +73,7 @@ bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.ingest
 	@$(PYTHON) -m bench.footprint
 	@$(PYTHON) -m bench.audit
+	@$(PYTHON) -m bench.console
 
 lock: setup-dev ## Resolve the dependencies anew
 	@$(VENV)/bin/pip install -q pip-tools

@@ -19,6 +19,7 @@ from remediator.run import EpisodeStatus, Run
 from remediator.stores import Tx
 
 VERBS = ("approve", "reject", "snooze")
+LONGEST_STOP = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +120,31 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
 
 
-def pause(tx: Tx, person: Person, reason: str, scope: str = "global", name: str = "") -> str:
+def pause(
+    tx: Tx, person: Person, reason: str, scope: str = "global", name: str = "", lasts: timedelta | None = None
+) -> str:
     """Press the stop button; returns the stop's id.
+
+    Args:
+        scope: everything, a playbook or a service; ``name`` says which.
+        lasts: it is over by itself after so long; without it, somebody has to release it.
 
     Raises:
         NotAllowed: the role is not enough.
-        InputError: no reason, or no such scope.
+        InputError: no reason, no such scope, a name too few or too many, or it would be over at once.
     """
     person.need(Power.PAUSE)
     if not reason.strip():
         raise InputError("a stop needs a reason; everybody who meets it reads it")
     if scope not in stops.SCOPES:
         raise InputError(f"there is no scope {scope!r}; there are: {', '.join(stops.SCOPES)}")
+    if (scope == "global") != (name == ""):
+        raise InputError("name the playbook or the service that is to be stopped; everything has no name")
+    if lasts is not None and not timedelta(0) < lasts <= LONGEST_STOP:
+        raise InputError("a stop lasts for longer than nothing and at most a year, or until somebody releases it")
     stop_id = Ids().new("stop", tx.now)
-    stops.press(tx, stop_id, scope, name, tx.clean(reason.strip()), person.id)
+    until = None if lasts is None else tx.now + lasts
+    stops.press(tx, stop_id, scope, name, reason.strip(), person.id, until)
     return stop_id
 
 

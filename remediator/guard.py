@@ -72,7 +72,7 @@ def _would_have(mode: str, plan: Plan, judgement: Judgement) -> str:
         return "observing only: nothing is done in this mode"
     if judgement.final.answer is Answer.UNKNOWN:
         return f"shadow: would have asked a person, since {judgement.final.text}"
-    calls = "; ".join(step.call.text for step in plan.steps if step.mutates)
+    calls = "; ".join(step.call.told for step in plan.steps if step.mutates)
     return f"shadow: would have done: {calls}"
 
 

@@ -204,7 +204,7 @@ def calls(plan: Plan, only: str | None = None) -> Iterator[str]:
     for number, step in enumerate(steps, start=1):
         head = f"{number}. " if len(steps) > 1 else ""
         later = ", if the step before did not help" if number > 1 else ""
-        yield tidy(f"{head}{step.title}{later}: {step.call.text}")
+        yield tidy(f"{head}{step.title}{later}: {step.call.told}")
     if not steps:
         yield "nothing is changed"
 

@@ -26,6 +26,23 @@ class PlannedCall(msgspec.Struct, frozen=True):
     """What may go wrong or get lost, for people."""
     impossible: str | None = None
     """Why it cannot be done as things are; such a step fails without being tried, unless it has become possible."""
+    fresh: tuple[str, ...] = ()
+    """Names of arguments that each planning measures or makes up anew, such as a counter or the name of a folder: with
+    another value of these it is still the same call."""
+    note: str | None = None
+    """What was measured, for people; with another note it is still the same call."""
+
+    @property
+    def told(self) -> str:
+        """What will be done, with what was measured."""
+        more = self.impossible or self.note
+        return f"{self.text}: {more}" if more else self.text
+
+    def core(self) -> PlannedCall:
+        """The call without what may differ from one planning to the next although the same would be done."""
+        kept = {name: value for name, value in self.arguments.items() if name not in self.fresh}
+        impossible = None if self.impossible is None else ""
+        return msgspec.structs.replace(self, arguments=kept, impossible=impossible, note=None)
 
 
 class PlannedCheck(msgspec.Struct, frozen=True):
@@ -86,7 +103,9 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def hash(self) -> str:
         """SHA-256 over the canonical form: two plans are the same exactly if they would do the same."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        steps = tuple(msgspec.structs.replace(step, call=step.call.core()) for step in self.steps)
+        core = msgspec.structs.replace(self, steps=steps)
+        return hashlib.sha256(msgspec.json.encode(core, order="deterministic")).hexdigest()
 
     def step(self, step_id: str) -> PlannedStep:
         """The step of this id."""

@@ -48,7 +48,7 @@ def _planned(tx: Any, engine: Engine, run: Run, made: Plan, seen: Sequence[Seen]
         run,
         Status.PLANNED,
         None,
-        {"steps": [step.call.text for step in made.steps if step.mutates]},
+        {"steps": [step.call.told for step in made.steps if step.mutates]},
         engine.actor,
         plan=data,
         plan_hash=made.hash,
@@ -138,7 +138,7 @@ async def resolve(engine: Engine, action: Action, service: Service, model: Any) 
         within = engine.pace.probe.total_seconds()
         raise TimedOut(f"{action.name}: {service.name} gave no answer within {within:g} s") from None
     except (TargetError, Refused) as error:
-        return PlannedCall(text=f"{action.name} is not possible now: {error}", impossible=str(error))
+        return PlannedCall(text=f"{action.name} is not possible now", impossible=str(error))
 
 
 def _arrow(arrow: Any) -> str | None:

@@ -5,8 +5,8 @@ goes to the next. Nothing here can hold up a run."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ TRIES_BEFORE_NEXT = 3
 FIRST_PAUSE = timedelta(seconds=2)
 PATIENCE = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
+_PICTURED = frozenset({"approval", "escalation"})
 
 
 @dataclass(slots=True)
@@ -36,12 +37,14 @@ class Post:
         fallback: for names that the settings do not have.
         approvals: names of the channels for requests, the first first.
         letters: writes the messages.
+        chart: the small picture of what a run's alert measures, for channels that take one.
     """
 
     channels: Mapping[str, Notifier]
     fallback: Notifier
     approvals: Sequence[str]
     letters: Letters
+    chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
 
@@ -138,6 +141,8 @@ async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delive
     message = await engine.store.read(lambda connection: post.letters.write(connection, queued, notifier, name, now))
     if queued.kind == "approval" and message.ask is None:
         return Delivery({"overtaken": True})  # decided or over before it could be asked
+    if post.chart is not None and notifier.takes_charts and queued.kind in _PICTURED and queued.run_id is not None:
+        message = replace(message, chart=await post.chart(queued.run_id, now))
     try:
         async with asyncio.timeout(PATIENCE.total_seconds() / 2):
             if queued.kind == "update":

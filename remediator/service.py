@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ from remediator.inventory import Inventory
 from remediator.letters import Letters
 from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
+from remediator.measuring import last_hour
 from remediator.metrics import Metrics
 from remediator.people import People
 from remediator.playbook import Off
@@ -124,7 +126,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
         service = Service(config, engine, loops, metrics, door, keyring, people, world, role)
-        post = _post(config, keyring)
+        post = _post(config, keyring, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
@@ -320,9 +322,11 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def _post(config: Config, keyring: Keyring) -> Post:
+def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     letters = Letters(keyring, config.public_url.rstrip("/"))
-    return Post(registry.make_channels(config.channels), registry.make_fallback(), config.approvals.channels, letters)
+    channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
+    chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
+    return Post(channels, fallback, config.approvals.channels, letters, chart)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

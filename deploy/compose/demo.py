@@ -147,6 +147,9 @@ def _write(stack: Stack) -> None:
     }
     for name, data in written.items():
         (stack.state / name).write_text(yaml.safe_dump(data, sort_keys=False, width=200))
+    (stack.state / "playbooks").mkdir(exist_ok=True)
+    for path in (ROOT / "playbooks").glob("*.yaml"):
+        (stack.state / "playbooks" / path.name).write_text(hurry.playbook(path.read_text()))
 
 
 def _read(name: str) -> Any:
@@ -158,9 +161,16 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "environment": "demo",
+        # the demonstration looks from outside of the container, and its port is published on loopback only
+        "access": {"anonymous": "viewer"},
         "watchdog": {"alertname": "Watchdog", "within": "1m"},
         "timing": {"quiet": "3s", "recheck": "2s", "reconcile": "5s"},
-        "guards": {"cooldown": "1s", "budget": everything},
+        "guards": {
+            "cooldown": "1s",
+            "budget": everything,
+            "breaker": {"ineffective": "20/6h"},  # one fault after the other
+            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
+        },
     }
 
 
@@ -178,7 +188,7 @@ def _overlay(state: Path) -> dict[str, Any]:
         service: {"volumes": [f"{state / name}:{place}:ro" for name, place in files.items()]}
         for service, files in places.items()
     }
-    services["remediator"]["volumes"].append(f"{ROOT / 'playbooks'}:/srv/playbooks:ro")
+    services["remediator"]["volumes"].append(f"{state / 'playbooks'}:/srv/playbooks:ro")
     small = {"type": "tmpfs", "device": "tmpfs", "o": "size=48m,uid=999,gid=999,mode=0755"}
     return {"services": services, "volumes": {"redis_data": {"driver_opts": small}}}
 

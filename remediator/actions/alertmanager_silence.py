@@ -56,6 +56,7 @@ class AlertmanagerSilence(Action):
         return PlannedCall(
             text=f"silence alerts about {', '.join(names)} for {format_duration(length)}",
             arguments={"labels": labels, "seconds": length.total_seconds(), "mark": self._mark(service)},
+            fresh=("mark",),
             undo="end the silences",
             risk=f"Whatever else is wrong with {', '.join(names)} is not heard either.",
         )

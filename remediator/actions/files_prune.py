@@ -71,6 +71,7 @@ class FilesPrune(Action):
                 "kept": sorted(kept),
                 "expired": await asyncio.to_thread(_expired, backups, now),
             },
+            fresh=("batch",),
             undo=f"move them back, within {format_duration(backups.grace)}",
             risk=_risk(backups),
         )

@@ -35,8 +35,10 @@ class RedisBgsave(Action):
         await _possible(service, info)
         used = info.integer("used_memory") / _MEBIBYTE
         return PlannedCall(
-            text=f"BGSAVE on {service.name}: {used:.1f} MiB of data at most, and there is room for them",
+            text=f"BGSAVE on {service.name}",
             arguments={"saves": info.integer("rdb_saves"), "last": info.integer("rdb_last_save_time")},
+            fresh=("saves", "last"),
+            note=f"{used:.1f} MiB of data at most, and there is room for them",
             pin={"run_id": info.text("run_id")},
             risk="While it is written, Redis needs more memory and more disk.",
         )

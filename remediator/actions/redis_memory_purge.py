@@ -27,9 +27,10 @@ class RedisMemoryPurge(Action):
         info = await targets.redis(service).info("server", "memory")
         used, resident = info.integer("used_memory"), info.integer("used_memory_rss")
         return PlannedCall(
-            text=f"MEMORY PURGE on {service.name}: it uses {used / _MEBIBYTE:.1f} MiB of the "
-            f"{resident / _MEBIBYTE:.1f} MiB that it holds",
+            text=f"MEMORY PURGE on {service.name}",
             arguments={"resident": resident},
+            fresh=("resident",),
+            note=f"it uses {used / _MEBIBYTE:.1f} MiB of the {resident / _MEBIBYTE:.1f} MiB that it holds",
             pin={"run_id": info.text("run_id")},
             risk="Redis may answer nothing for some milliseconds.",
         )

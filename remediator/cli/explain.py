@@ -59,7 +59,7 @@ def _line(line: Line) -> list[str]:
     told = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
     if line.plan is None:
         return [*told, f"plan     {line.error}", f"would    {line.would}"]
-    told += [f"plan     {step.id}: {step.call.text}" for step in line.plan.steps]
+    told += [f"plan     {step.id}: {step.call.told}" for step in line.plan.steps]
     assert line.judgement is not None
     told += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.judgement.verdicts]
     told += [f"verify   {check.check}" for check in line.plan.checks]

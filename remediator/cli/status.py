@@ -13,7 +13,7 @@ from remediator.cli.options import config_option, format_option
 from remediator.clock import SystemClock, rfc3339
 from remediator.config import Config
 from remediator.loader import load_config
-from remediator.records import breakers, facts, ladder, runs, stops
+from remediator.records import approvals, breakers, facts, ladder, runs, stops
 from remediator.service import read_only
 from remediator.stop_file import read_stop_file
 
@@ -22,7 +22,7 @@ from remediator.stop_file import read_stop_file
 @config_option
 @format_option
 def command(config_path: Path, format_: str) -> None:
-    """Stops, demotions, tripped breakers, the Watchdog, and how many runs wait for what.
+    """Stops, requests that wait for people, demotions, tripped breakers, the Watchdog, and how many runs wait for what.
 
     Exit status 1 if a stop stands.
     """
@@ -68,6 +68,10 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
             name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
             for name, (why, scope, at) in sorted(breakers.tripped(connection).items())
         },
+        "asks": [
+            {"request": item.id, "run": item.run_id, "until": rfc3339(item.expires_at), "quorum": item.quorum}
+            for item in approvals.list_pending(connection)
+        ],
         "watchdog": {"heard": None if heard is None else rfc3339(heard.at)},
         "runs": waiting,
     }
@@ -81,6 +85,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         until = f" until {stop['until']}" if stop["until"] else ""
         lines.append(f"STOPPED {stop['stops']} by {stop['who']} since {stop['since']}{until}: {stop['reason']}")
         lines.append(f"        resume with: remediator resume {stop['id']}")
+    lines += [
+        f"asks     {item['run']} waits for {item['quorum']} until {item['until']}: remediator approve {item['run']}"
+        for item in found["asks"]
+    ]
     lines += [
         f"ladder   {name}: {place['mode']}, by {place['who']}: {place['reason']}"
         for name, place in found["ladder"].items()

@@ -135,6 +135,9 @@ class Notifier(ABC):
             place = ".".join(map(str, first["loc"])) or "settings"
             raise ConfigurationError(f"{self.kind}: {place}: {first['msg']}") from None
 
+    takes_charts: ClassVar[bool] = False
+    """Whether it can show :attr:`Message.chart`; others are not made to wait for one."""
+
     @property
     def person(self) -> str | None:
         """The one person whom this channel reaches, as the people file names them; None if it reaches several."""

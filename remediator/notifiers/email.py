@@ -43,6 +43,7 @@ class EmailNotifier(Notifier):
     """Plain text and HTML. Mail about one run is one thread."""
 
     kind = "email"
+    takes_charts = True
     Settings = EmailSettings
     settings: EmailSettings
     per_minute = 30

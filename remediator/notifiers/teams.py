@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ class TeamsNotifier(Notifier):
     """Text from alerts stands in TextRuns, which know no markup."""
 
     kind = "teams"
+    takes_charts = True
     Settings = TeamsSettings
     settings: TeamsSettings
     per_minute = 30
@@ -52,6 +54,10 @@ def _body(message: Message) -> Iterator[dict[str, Any]]:
     for section in message.sections:
         yield _block([{**_run(section.heading), "weight": "Bolder"}])
         yield from _lines(section)
+    if message.chart:
+        picture = base64.b64encode(message.chart).decode()
+        alt = "the expression of the alert over the last hour"
+        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": alt}
 
 
 def _lines(section: Section) -> Iterator[dict[str, Any]]:

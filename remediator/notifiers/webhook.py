@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class WebhookNotifier(Notifier):
     """Posts every message as one JSON object; the receiver knows repeats by ``id``."""
 
     kind = "webhook"
+    takes_charts = True
     Settings = WebhookSettings
     settings: WebhookSettings
     per_minute = 600
@@ -64,6 +66,8 @@ def _data(message: Message) -> dict[str, Any]:
         "link": message.link,
         "data": dict(message.body),
     }
+    if message.chart:
+        data["chart_png"] = base64.b64encode(message.chart).decode()
     if message.ask is not None:
         ask = message.ask
         data["ask"] = {"approval": ask.approval, "until": rfc3339(ask.until), "who": ask.who, "link": ask.link}

@@ -223,14 +223,25 @@ def _decision(verb: str) -> Answer:
 async def _stops(call: Call) -> Any:
     now = call.site.now
     return [
-        {"id": item.id, "stops": item.what, "reason": item.reason, "who": item.who, "since": rfc3339(item.set_at)}
+        {
+            "id": item.id,
+            "stops": item.what,
+            "scope": item.scope,
+            "name": item.name,
+            "reason": item.reason,
+            "who": item.who,
+            "since": rfc3339(item.set_at),
+            "until": None if item.expires_at is None else rfc3339(item.expires_at),
+        }
         for item in await call.read(lambda connection: stops.standing(connection, now))
     ]
 
 
 async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
-    return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name))}
+    lasts = controls.span(call.text("for"))
+    controls.known(call.site.service, scope, name)
+    return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 
 async def _resume(call: Call) -> Any:
@@ -310,7 +321,7 @@ _WHICH = _filters("playbook", "target", "status")
 
 OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, *_filters("playbook", "target", "status"))),
+        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, _OPEN, *_WHICH)),
         _runs,
     ),
     (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),
@@ -335,7 +346,12 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             "/api/v1/stops",
             "Press the stop button.",
             (),
-            {"scope": "global, playbook or service.", "name": "Of the playbook or service.", **_REASON},
+            {
+                "scope": "global (if it is not said), playbook or service.",
+                "name": "Of the playbook or service.",
+                "for": "How long, such as 30m; without it, until somebody releases it.",
+                **_REASON,
+            },
             Power.PAUSE,
         ),
         _pause,

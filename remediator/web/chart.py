@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from math import isfinite
+
+from remediator.measuring import Line
 
 WIDTH, HEIGHT = 720, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 26
@@ -18,18 +19,6 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){text{fill:#aab6c2}.a{stroke:#39424d}.s0{stroke:#6cb2ff}.d{fill:#6cb2ff}"
     ".m{stroke:#8b98a5}}"
 )
-_COMPARISON = re.compile(
-    r"^(?P<left>.+?)\s*(?:==|!=|<=|>=|<|>)\s*(?:bool\s+)?(?P<right>-?\d+(?:\.\d+)?(?:e-?\d+)?)$", re.S
-)
-
-
-def compared(expression: str) -> tuple[str, float | None]:
-    """An alert's expression as what is measured and the number that it is compared with, where it is that simple."""
-    text = expression.strip()
-    match = _COMPARISON.match(text)
-    if match is None or re.search(r"\b(and|or|unless)\b|[<>]|==|!=(?![~\"'])", re.sub(r"\{[^}]*\}", "", match["left"])):
-        return text, None
-    return match["left"], float(match["right"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +27,6 @@ class Mark:
 
     at: datetime
     text: str
-
-
-Line = Sequence[tuple[datetime, float]]
 
 
 def line_chart(

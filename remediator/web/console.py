@@ -61,6 +61,8 @@ def now(site: Site) -> Handler:
             stop_file=said,
             may_stop=may_stop,
             may_resume=may_resume,
+            playbooks=sorted(playbook.name for playbook in site.service.engine.book.playbooks),
+            services=sorted(site.service.engine.book.inventory.services),
             live=True,
         )
 

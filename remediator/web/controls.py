@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remediator import deciding
 from remediator.approval import Person
+from remediator.clock import parse_duration
 from remediator.errors import InputError
 from remediator.records import ladder, runs
 from remediator.run import Run
@@ -22,10 +24,34 @@ def stop(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         reason = fields.get("reason", "")[:500]
-        await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason))
+        scope, _, name = fields.get("what", "global").partition(":")
+        lasts = span(fields.get("for", ""))
+        known(site.service, scope, name)
+        await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason, scope, name, lasts))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
+
+
+def known(service: Service, scope: str, name: str) -> None:
+    """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
+
+    Raises:
+        InputError: there is no playbook, or no service, of this name.
+    """
+    book = service.engine.book
+    there = {"playbook": [item.name for item in book.playbooks], "service": list(book.inventory.services)}
+    if scope in there and name not in there[scope]:
+        raise InputError(f"there is no {scope} {name[:64]!r}; there are: {', '.join(sorted(there[scope]))}")
+
+
+def span(text: str) -> timedelta | None:
+    """How long a stop is to last; None if that is left open.
+
+    Raises:
+        InputError: it is no duration.
+    """
+    return parse_duration(text.strip()) if text.strip() else None
 
 
 def release(site: Site) -> Handler:

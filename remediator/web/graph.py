@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from remediator.clients.prometheus import Prometheus
 from remediator.errors import RemediatorError
+from remediator.measuring import measured
 from remediator.records import episodes, runs
 from remediator.run import Episode, Run
-from remediator.web.chart import Line, Mark, compared, line_chart
+from remediator.web.chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
 from remediator.web.visitor import Visitor
 
@@ -49,24 +50,12 @@ async def draw(prometheus: Prometheus, run: Run, alert: Episode, now: datetime) 
     Raises:
         ClientError: Prometheus cannot say.
     """
-    expression = await _expression(prometheus, alert.alertname)
-    measured, threshold = compared(expression)
     start = min(alert.started_at, run.created_at) - _BEFORE
     end = max(min(now, (run.finished_at or now) + _AFTER), start + timedelta(minutes=1))
-    step = timedelta(seconds=max(1, int((end - start).total_seconds() // _POINTS)))
-    series = await prometheus.query_range(measured, start, end, step)
-    lines: list[Line] = [item.points for item in series]
+    lines, threshold = await measured(prometheus, alert.alertname, start, end, _POINTS)
     marks = [Mark(alert.started_at, "fires")]
     if run.first_action_at is not None:
         marks.append(Mark(run.first_action_at, "acts"))
     if run.finished_at is not None:
         marks.append(Mark(run.finished_at, run.status.value))
     return line_chart(lines, start, end, threshold, marks)
-
-
-async def _expression(prometheus: Prometheus, alertname: str) -> str:
-    for group in await prometheus.alert_rules():
-        for rule in group.rules:
-            if rule.name == alertname:
-                return rule.query
-    raise RemediatorError(f"Prometheus has no rule for {alertname}")

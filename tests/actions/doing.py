@@ -17,8 +17,13 @@ def service(name: str = "redis", **parts: Any) -> Service:
 
 
 async def plan(action: Action, target: Service, **given: Any) -> PlannedCall:
-    """What it would do."""
-    return await action.plan(target, action.Parameters.model_validate(given))
+    """What it would do; the same when it is planned again, or no approval of it could ever hold."""
+    parameters = action.Parameters.model_validate(given)
+    made = await action.plan(target, parameters)
+    assert (await action.plan(target, parameters)).core() == made.core(), (
+        f"{action.name} plans something else each time"
+    )
+    return made
 
 
 async def do(action: Action, target: Service, *, call: PlannedCall | None = None, **given: Any) -> Result:

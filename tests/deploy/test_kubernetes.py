@@ -17,7 +17,7 @@ from remediator.clients.kubernetes import Kubernetes, KubernetesRefused
 from remediator.inventory import Inventory, Service
 from remediator.platforms import State
 from remediator.platforms.kubernetes import KubernetesPlatform
-from tests.servers import until
+from tests.servers import require, until
 from tests.servers.kubernetes import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +76,9 @@ def shop(cluster: Cluster) -> Iterator[Cluster]:
             each["spec"]["replicas"] = 0
     text = yaml.safe_dump_all(objects)
     flags = [f"--kubeconfig={cluster.kubeconfig}"]
+    there = cluster.kubectl("get", "namespaces", "--output=name").split()
+    if taken := {"namespace/shop", "namespace/remediator"} & set(there):  # somebody's own: never to be removed
+        pytest.fail(f"the cluster has {', '.join(sorted(taken))} already; this test would change and remove it")
     try:
         done = subprocess.run(["kubectl", *flags, "apply", "-f", "-"], input=text, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
@@ -181,6 +184,26 @@ def test_all_of_it_is_taken_by_the_server(shop: Cluster) -> None:
         ("role", "remediator", "shop"),
     ):
         shop.kubectl("get", kind, name, f"--namespace={namespace}")
+
+
+def test_all_kinds_are_there() -> None:
+    """Rendered as ``kubectl apply -k`` does it, without a server: what a deployment is made of, each in its place."""
+    require("kubectl")
+    found = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in rendered()}
+    assert found >= {
+        ("Deployment", "remediator", "remediator"),
+        ("StatefulSet", "remediator", "postgres"),
+        ("PodDisruptionBudget", "remediator", "remediator"),
+        ("ServiceMonitor", "remediator", "remediator"),
+        ("NetworkPolicy", "remediator", "remediator"),
+        ("NetworkPolicy", "shop", "redis"),
+        ("Role", "shop", "remediator"),
+        ("RoleBinding", "shop", "remediator"),
+        ("ValidatingAdmissionPolicy", "", "remediator-in-place"),
+        ("ValidatingAdmissionPolicyBinding", "", "remediator-in-place"),
+        ("Deployment", "shop", "app"),
+        ("Deployment", "shop", "redis"),
+    }
 
 
 def test_every_container_is_held_back() -> None:

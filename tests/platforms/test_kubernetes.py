@@ -208,7 +208,8 @@ async def test_what_somebody_else_has_changed_is_left_alone(platform: Kubernetes
 @real
 async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """The object's version moves with every crash; what is wanted of it does not, and only that counts."""
-    cluster.deploy("web", "sleep 0.2; exit 1", replicas=3)
+    # long enough for the node to see that it runs: only then does the Deployment's status tell of it
+    cluster.deploy("web", "sleep 3; exit 1", replicas=3)
     service = bound(cluster)
     planned = (await until_state(platform, service, State.CRASH_LOOP)).pin
     version = cluster.get("deployment", "web")["metadata"]["resourceVersion"]

@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artifacts/screenshots"))
+SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artefacts/screenshots"))
 """Where pictures of the pages are kept, for a person to look at."""
 
 

@@ -1,4 +1,4 @@
-"""The room, and the marker of the tests that drive a browser."""
+"""The room."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.web.room import Room, room
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """This folder's marker."""
-    config.addinivalue_line("markers", "browser: drives a real Chromium; skipped where there is none")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from remediator.web.routes import application
+from tests.web import reference
 from tests.web.room import Room, nonce_of
 
 
@@ -65,3 +66,8 @@ async def test_a_browsers_cookie_is_no_key_to_the_api(here: Room) -> None:
         assert (await client.post("/api/v1/stops", json=body, headers=elsewhere)).status_code == 400
         assert (await client.post("/api/v1/stops", content='{"reason":"x"}')).status_code == 400
         assert (await client.post("/api/v1/stops", json=body)).status_code == 200
+
+
+def test_the_reference_is_current() -> None:
+    """docs/api.md is what the code says; ``python -m tests.web.reference`` writes it."""
+    assert reference.PAGE.read_text() == reference.page()

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import insert
 
+from remediator.measuring import compared
 from remediator.stores.schema import runs as table
-from remediator.web.chart import Mark, compared, line_chart, picture
+from remediator.web.chart import Mark, line_chart, picture
 from tests.guards.house import NOON, row
 from tests.web.room import Room
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from remediator.records import approvals, messages
 from remediator.sender import TRIES_BEFORE_NEXT, send_forever
+from remediator.stores import Tx
+from tests.clients.peers import listener
 from tests.servers import free_port
 from tests.servers.receivers import Receiver, receiver
 from tests.web.room import Room
@@ -75,23 +77,28 @@ async def test_a_channel_that_asks_for_rest_gets_it(here: Room) -> None:
     assert len(chat.received) == 2
 
 
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
 async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
-    """One channel does not answer at all; the other has its message at once."""
-    hanging = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
-    port = hanging.sockets[0].getsockname()[1]
-    with receiver() as chat:
-        post = here.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
-        content = {"about": "x", "text": "hello"}
-        await here.engine.store.write(lambda tx: messages.tell(tx, here.engine.ids, "notice", None, content, ("slow",)))
-        await here.engine.store.write(lambda tx: messages.tell(tx, here.engine.ids, "notice", None, content, ("chat",)))
-        task = asyncio.create_task(send_forever(here.engine, post, 0.05))
-        try:
-            async with asyncio.timeout(5):
-                while not chat.received:
-                    await asyncio.sleep(0.02)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await post.aclose()
-            hanging.close()
+    """One channel does not answer at all; the other has its message all the same."""
+    async with listener(_silent) as port:
+        with receiver() as chat:
+            post = here.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
+            for channel in ("slow", "chat"):
+                await here.engine.store.write(lambda tx, to=channel: _tell(tx, here, to))
+            task = asyncio.create_task(send_forever(here.engine, post, 0.05))
+            try:
+                async with asyncio.timeout(30):
+                    while not chat.received:
+                        await asyncio.sleep(0.02)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await post.aclose()
     assert chat.received[0].json["title"] == "hello"
+
+
+def _tell(tx: Tx, here: Room, channel: str) -> None:
+    messages.tell(tx, here.engine.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))

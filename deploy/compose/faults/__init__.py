@@ -10,12 +10,17 @@ from deploy.compose.faults import app_crash_loop, app_errors, redis_disk_full, r
 class Fault(Protocol):
     """A fault that is injected for real, and looked at independently of the remediator. ``stack`` is the demo's."""
 
-    ALERT: str
-    """The alert that it has to raise."""
-    TELLS: str
-    """What is done, in plain words."""
-    PLAYBOOKS: tuple[str, ...]
-    """The playbooks one of which has to heal it."""
+    @property
+    def ALERT(self) -> str:
+        """The alert that it has to raise."""
+
+    @property
+    def TELLS(self) -> str:
+        """What is done, in plain words."""
+
+    @property
+    def PLAYBOOKS(self) -> tuple[str, ...]:
+        """The playbooks one of which has to heal it."""
 
     def inject(self, stack: Any) -> None:
         """Do it."""

@@ -22,7 +22,9 @@ _FILL = """
 set -e
 mkdir -p /data/backups
 chmod 2775 /data/backups
-for age in 1 2 3 4 5 6; do
+age=0
+while [ "$(df --output=pcent /data | tail -n 1 | tr -d ' %')" -le 88 ]; do
+  age=$((age + 1))
   cp /data/dump.rdb /data/backups/dump-$age.rdb
   touch -d "$age days ago" /data/backups/dump-$age.rdb
 done

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploy.local import stack
+from deploy.local.demo import changed
 from deploy.local.demo.probe import Probe
 from deploy.local.settings import ROOT, StackError, from_environment
 
@@ -151,27 +152,10 @@ def _kill(probe: Probe, console: Console) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@contextmanager
-def _guards(probe: Probe, guards: Mapping[str, Any]) -> Iterator[None]:
+def _guards(probe: Probe, guards: Mapping[str, Any]) -> AbstractContextManager[None]:
     """The stack with other settings of guards; the settings of before, however it ends."""
-    path = probe.settings.remediator_yaml
-    before = path.read_text()
-    settings = yaml.safe_load(before)
-    changed = {**settings, "guards": {**settings["guards"], **guards}}
-    try:
-        _settings(probe, yaml.safe_dump(changed, sort_keys=False))
-        yield
-    finally:
-        _settings(probe, before)
-
-
-def _settings(probe: Probe, text: str) -> None:
-    """Put these settings in force: it reads them when it starts."""
-    probe.settings.remediator_yaml.write_text(text)
-    supervisor = stack.Supervisor(probe.settings)
-    supervisor.call("stopProcess", "remediator")
-    supervisor.call("startProcess", "remediator")
-    _wait(lambda: probe.get(probe.settings.ports.remediator, "/readyz") is not None, "the remediator, restarted")
+    now = yaml.safe_load(probe.settings.remediator_yaml.read_text())
+    return changed.settings(probe, {"guards": {**now["guards"], **guards}})
 
 
 def _remediator(probe: Probe, *argv: str) -> str:

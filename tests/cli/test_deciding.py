@@ -1,0 +1,84 @@
+"""Deciding from the command line, beside a service that runs: the same rules, by the token's person."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deploy.local.settings import ROOT
+from tests.web.room import Room, room
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Room]:
+    """A room at this very time: commands have no other clock."""
+    async with room(tmp_path) as made:
+        made.clock.time = datetime.now(UTC)
+        yield made
+
+
+async def _run(here: Room, who: str, *argv: str) -> tuple[int, str]:
+    """Exit status, and what was said."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": here.tokens.get(who, "")}
+    settings = here.service.config.folder / "remediator.yaml"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "remediator", *argv, "--config", str(settings)),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize(("verb", "status"), [("approve", "approved"), ("reject", "rejected"), ("snooze", "void")])
+async def test_a_word_counts_once(here: Room, verb: str, status: str) -> None:
+    """By the run's id or the request's; said again it changes nothing, and the exit status says so."""
+    asked = await here.asks()
+    code, said = await _run(here, "ann", verb, asked.run_id, "--reason", "seen")
+    assert code == 0 and f"ann said {verb}" in said
+    after = await here.state(asked)
+    assert after.status == status
+    again, said = await _run(here, "bob", verb, asked.id)
+    assert again == 1 and "nothing was changed" in said
+    log = await here.audit_text()
+    assert f'"verb":"{verb}"' in log and '"how":"token"' in log and "seen" in log
+
+
+@pytest.mark.promise(6)
+async def test_who_may_not_is_told_why(here: Room) -> None:
+    """No token, a viewer's, somebody's out of the group: refused in a sentence, and the request stands."""
+    asked = await here.asks(groups=("sre",))
+    for who, told in (("", "say who you are"), ("victor", "needs the role approver"), ("eve", "sre")):
+        code, said = await _run(here, who, "approve", asked.run_id)
+        assert code not in (0, 1) and told in said, said
+        assert "Traceback" not in said
+    assert (await here.state(asked)).status == "pending"
+
+
+@pytest.mark.promise(6)
+async def test_what_destroys_is_confirmed_here_too(here: Room) -> None:
+    """Without the target's name no; with it yes."""
+    asked = await here.asks(destructive=True)
+    code, said = await _run(here, "ann", "approve", asked.run_id)
+    assert code != 0 and "redis" in said
+    code, said = await _run(here, "ann", "approve", asked.run_id, "--confirm", "redis")
+    assert code == 0, said
+    assert (await here.state(asked)).status == "approved"
+
+
+async def test_status_says_what_waits_and_what_is_stopped(here: Room) -> None:
+    """A request and a stop, on one screen."""
+    asked = await here.asks()
+    code, said = await _run(here, "oscar", "pause", "--service", "redis", "--reason", "by hand", "--for", "1h")
+    assert code == 0, said
+    code, said = await _run(here, "", "status")
+    assert code == 1 and f"{asked.run_id} waits for 1" in said and "by hand" in said, said

@@ -1,0 +1,76 @@
+"""``make demo-approve``, with a person at a real browser: the question from the chat, the yes, the healing, live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+
+import pytest
+
+from deploy.local import leftovers
+from deploy.local.settings import ROOT, Settings
+from tests.deploy.test_stack import environment
+from tests.web.browser import chromium, picture
+
+PATIENCE = 200_000
+"""Milliseconds for what the real stack has to do meanwhile."""
+
+
+async def _begin(settings: Settings) -> Process:
+    argv = [sys.executable, "-m", "deploy.local.demo.approval"]
+    variables = {**os.environ, **environment(settings), "BY_HAND": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
+    return await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=variables, stdout=PIPE, stderr=STDOUT)
+
+
+async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
+    """Token and link, as they are printed for a person."""
+    assert process.stdout is not None
+    while line := (await process.stdout.readline()).decode():
+        told.append(line)
+        if "needs a small filesystem" in line:
+            pytest.skip(line.strip())
+        if found := re.search(r"open (http\S+)", line):
+            token = re.search(r"is (rmo_\S+)", "".join(told))
+            assert token is not None
+            return token[1], found[1]
+    raise AssertionError("nobody was asked:\n" + "".join(told))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(900)
+@pytest.mark.promise(6)
+async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stack: Settings) -> None:
+    """A real disk, a real alert, a message, a browser: approved, healed while one looks, and on record by name."""
+    told: list[str] = []
+    async with chromium() as browser:
+        process = await _begin(local_stack)
+        try:
+            token, link = await _asked(process, told)
+            page = await browser.new_page(viewport={"width": 390, "height": 844})
+            page.set_default_timeout(PATIENCE)
+            await page.goto(link)
+            await picture(page, "demo-asked")
+            await page.fill("#token", token)
+            await page.click("button[value=approve]")
+            await page.wait_for_selector("text=It was approved")
+            await page.click("text=Follow the run")
+            await page.wait_for_selector("h1 .status.succeeded")  # nobody reloads it
+            await picture(page, "demo-healed")
+            await page.goto(link)
+            assert re.search(r"It was approved at [0-9: -]+Z by ann", await page.inner_text("main"))
+            await picture(page, "demo-link-again")
+            assert process.stdout is not None
+            told.append((await process.stdout.read()).decode())
+            assert await process.wait() == 0, "".join(told)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.communicate()
+    text = "".join(told)
+    assert "robots looked at the link and posted to it" in text and "healed, seen by ourselves" in text
+    assert re.search(r"approval\.decided.*ann", text)
+    assert leftovers.find(local_stack) == []

@@ -1,0 +1,179 @@
+"""The remediator before a real cluster: it heals with the shipped playbooks and no more than the shipped Role."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from tests.deploy.test_kubernetes import of_kind
+from tests.servers import free_port, until
+from tests.servers.alertmanager import Alertmanager
+from tests.servers.kubernetes import Cluster
+from tests.servers.remediator import ROOT, TOKEN, Remediator
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+
+SERVE = "echo serving; sleep 1000"
+CRASH = "echo ModuleNotFoundError: prices >&2; exit 3"
+REDIS = "redis:7.2.5-bookworm"
+ELSEWHERE = ("promql", "http.ok")
+"""Checks of the shipped playbooks that ask Prometheus and the app; neither is part of these tests."""
+
+
+def playbook(name: str) -> dict[str, Any]:
+    """A shipped playbook, but for the checks that ask who is not there."""
+    made: dict[str, Any] = yaml.safe_load((ROOT / f"playbooks/{name}.yaml").read_text())
+    made["verify"]["checks"] = [each for each in made["verify"]["checks"] if each["check"] not in ELSEWHERE]
+    return made
+
+
+def account(cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig of an account that may do what the shipped Role allows, in the test's namespace."""
+    (role,) = of_kind("Role")
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"] = [{"name": each["name"], "user": {}} for each in config["users"]]
+    for user in config["users"]:
+        user["user"]["token"] = cluster.account("remediator", *role["rules"])
+    file = folder / "account.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def node(cluster: Cluster) -> str:
+    """The address of a node, on which pods with its network are reached."""
+    addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
+    found: str = next(each["address"] for each in addresses if each["type"] == "InternalIP")
+    return found
+
+
+@pytest.fixture
+def redis_there(cluster: Cluster) -> redis.Redis:
+    """Redis as a Deployment that is never two at once, on the node's network."""
+    port = free_port()
+    argv = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--protected-mode",
+        "no",
+        "--enable-debug-command",
+        "yes",
+    ]
+    pod = {
+        "hostNetwork": True,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "redis", "image": REDIS, "imagePullPolicy": "IfNotPresent", "command": argv}],
+    }
+    spec = {
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": {"app": "redis"}},
+        "template": {"metadata": {"labels": {"app": "redis"}}, "spec": pod},
+    }
+    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "redis"}, "spec": spec})
+    cluster.until_available("redis")
+    client = redis.Redis(node(cluster), port, socket_timeout=2)
+    until(lambda: answers(client), "Redis answers", 60)
+    return client
+
+
+def answers(client: redis.Redis) -> bool:
+    """Whether it says PONG."""
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
+    """It tells the remediator, and is asked by it whether an alert still fires; not started yet."""
+    made = Alertmanager(tmp_path / "alertmanager")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def remediator(
+    cluster: Cluster, redis_there: redis.Redis, alertmanager: Alertmanager, tmp_path: Path
+) -> Iterator[Remediator]:
+    """Started, with the app and Redis in its inventory, and with an Alertmanager that tells it."""
+    made = Remediator(tmp_path / "remediator")
+    made.playbooks = [playbook("app-crash-loop"), playbook("redis-down")]
+    where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(account(cluster, tmp_path))}
+    address = redis_there.connection_pool.connection_kwargs
+    made.inventory["services"] = {
+        "redis": {
+            "platform": {**where, "deployment": "redis"},
+            "redis": {"host": address["host"], "port": address["port"]},
+        },
+        "app": {"platform": {**where, "deployment": "app"}, "depends_on": ["redis"]},
+    }
+    made.settings["environment"] = "demo"
+    made.settings["alertmanagers"] = [{"url": alertmanager.url}]
+    alertmanager.configuration = f"""
+route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
+receivers:
+  - name: remediator
+    webhook_configs:
+      - url: {made.url}/api/v1/alerts
+        http_config: {{authorization: {{credentials: {TOKEN}}}}}
+"""
+    try:
+        alertmanager.start()
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_bad_rollout_that_crash_loops_is_rolled_back(
+    cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator
+) -> None:
+    """The revision before it serves again, once, and the record tells which."""
+    cluster.deploy("app", SERVE)
+    cluster.until_available("app")
+    cluster.deploy("app", CRASH)
+    until(lambda: _crashes(cluster), "the new pods crash", 120)
+
+    alertmanager.fire(alertname="AppCrashLoopBackOff", service="app")
+    run = remediator.wait_for("succeeded", 180)
+
+    assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.rollback", "ok")]
+    deployment = cluster.get("deployment", "app")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["command"][-1] == SERVE
+    assert deployment["status"]["readyReplicas"] == 1
+    assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
+
+
+def test_a_redis_that_hangs_is_restarted(
+    cluster: Cluster, alertmanager: Alertmanager, remediator: Remediator, redis_there: redis.Redis
+) -> None:
+    """Another pod answers, and takes writes; Kubernetes alone would have left the hung one."""
+    (before,) = _pods(cluster, "redis")
+    with pytest.raises(redis.TimeoutError):
+        redis_there.execute_command("DEBUG", "SLEEP", "1000")
+    assert not answers(redis_there)
+
+    alertmanager.fire(alertname="RedisDown", service="redis")
+    run = remediator.wait_for("succeeded", 180)
+
+    assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.restart", "ok")]
+    assert redis_there.set("proof", "1") is True
+    assert before not in _pods(cluster, "redis")
+
+
+def _pods(cluster: Cluster, app: str) -> set[str]:
+    return set(cluster.kubectl("get", "pods", f"--selector=app={app}", "--output=name").split())
+
+
+def _crashes(cluster: Cluster) -> bool:
+    text = json.dumps([pod["status"] for pod in cluster.get("pods", "--selector=app=app")["items"]])
+    return "CrashLoopBackOff" in text

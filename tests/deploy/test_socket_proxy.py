@@ -1,0 +1,138 @@
+"""The proxy before a real Engine's socket: all that the platform does goes through, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from remediator.inventory import Service
+from remediator.platforms import State
+from remediator.platforms.docker import DockerPlatform
+from tests.servers import Server
+from tests.servers.docker import LABEL, Engine
+from tests.servers.remediator import ROOT
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+
+class Proxy(Server):
+    """The proxy as a process of its own."""
+
+    def __init__(self, folder: Path, engine: Engine, *, read_only: bool) -> None:
+        super().__init__(folder)
+        self._settings = {
+            "DOCKER_SOCKET": engine.host.removeprefix("unix://"),
+            "ALLOWED_LABEL": LABEL,
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "READ_ONLY": "1" if read_only else "0",
+        }
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self._settings}
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "deploy.compose.socket_proxy"]
+
+
+@pytest.fixture(params=[False, True], ids=["changes", "read-only"])
+def proxy(request: pytest.FixtureRequest, docker_engine: Engine, tmp_path: Path) -> Iterator[Proxy]:
+    """Started, once as the remediator has it and once for those who only look."""
+    if not docker_engine.host.startswith("unix://"):
+        pytest.skip("the proxy stands before a unix socket")
+    made = Proxy(tmp_path, docker_engine, read_only=request.param)
+    made.start()
+    yield made
+    made.stop()
+
+
+def serving(engine: Engine) -> str:
+    """A container of the service ``web``; its id."""
+    return engine.run(f"--name={engine.token}_web", "--stop-signal=KILL", "--label=web=yes")
+
+
+@pytest.mark.parametrize("proxy", [False], indirect=True)
+async def test_the_platform_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
+    """Look, read logs, restart, make a twin and take it away, roll back: all through the proxy."""
+    old = docker_engine.build("one", 'CMD ["sleep", "1001"]')
+    new = docker_engine.build("two", 'CMD ["sleep", "1002"]')
+    docker_engine.run(f"--name={docker_engine.token}_web", "--stop-signal=KILL", "--label=web=yes", image=new)
+    binding = {"kind": "docker", "url": proxy.url, "labels": {LABEL: docker_engine.token, "web": "yes"}}
+    service = Service.model_validate({"name": "web", "platform": binding, "instances": 1})
+    platform = DockerPlatform()
+    try:
+        assert await platform.logs(service, 10) == ""
+        await platform.restart(service, (await platform.status(service)).pin, 1)
+        await platform.scale(service, (await platform.status(service)).pin, 2)
+        assert (await platform.status(service)).facts["replicas"] == 2
+        await platform.scale(service, (await platform.status(service)).pin, 1)
+        before = docker_engine.cli("image", "inspect", "--format", "{{.Id}}", old)
+        assert before in {release.id for release in await platform.releases(service)}
+        await platform.rollback(service, (await platform.status(service)).pin, before)
+        assert (await platform.status(service)).state is State.RUNNING
+    finally:
+        await platform.aclose()
+    assert docker_engine.inspect(f"{docker_engine.token}_web", "{{.Image}}") == before
+
+
+async def test_nothing_else_gets_through(docker_engine: Engine, proxy: Proxy) -> None:
+    """No other container, no program in one, no other kind of creation, no image, volume, or secret."""
+    mine = serving(docker_engine)
+    other = docker_engine.cli("create", docker_engine.image)
+    try:
+        for method, path, body in _forbidden(docker_engine, mine, other):
+            answer = httpx.request(method, proxy.url + path, json=body)
+            assert answer.status_code == 403, (method, path, answer.text)
+    finally:
+        docker_engine.cli("rm", "--force", other)
+    assert docker_engine.inspect(mine, "{{.State.Running}}") == "true"
+
+
+def _forbidden(engine: Engine, mine: str, other: str) -> list[tuple[str, str, Any]]:
+    privileged = {"Image": engine.image, "Labels": {LABEL: engine.token}, "HostConfig": {"Privileged": True}}
+    mounting = {"Image": engine.image, "Labels": {LABEL: engine.token}, "HostConfig": {"Binds": ["/:/host"]}}
+    return [
+        ("GET", "/containers/json", None),
+        ("GET", f"/containers/{other}/json", None),
+        ("POST", f"/containers/{other}/restart", None),
+        ("DELETE", f"/containers/{other}", None),
+        ("DELETE", f"/containers/{mine}?force=1", None),
+        ("DELETE", f"/containers/{mine}?v=true", None),
+        ("POST", f"/containers/{mine}/exec", {"Cmd": ["sh"]}),
+        ("POST", f"/containers/{mine}/kill", None),
+        ("POST", f"/containers/{mine}/update", {"Memory": 0}),
+        ("GET", f"/containers/{mine}/archive?path=/", None),
+        ("GET", f"/containers/{mine}/../{other}/json", None),
+        ("POST", "/containers/create", privileged),
+        ("POST", "/containers/create", mounting),
+        ("POST", "/containers/create", {"Image": engine.image}),
+        ("POST", "/networks/host/connect", {"Container": mine}),
+        ("POST", "/networks/create", {"Name": "x"}),
+        ("POST", "/images/create?fromImage=busybox", None),
+        ("DELETE", f"/images/{engine.image}", None),
+        ("GET", "/volumes", None),
+        ("GET", "/info", None),
+        ("GET", "/events", None),
+        ("POST", "/v1.41/build", None),
+        ("POST", "/v1.41/containers/prune", None),
+    ]
+
+
+@pytest.mark.parametrize("proxy", [True], indirect=True)
+async def test_who_only_looks_changes_nothing(docker_engine: Engine, proxy: Proxy) -> None:
+    """Its own container may be seen; starting it again may not be asked for."""
+    mine = serving(docker_engine)
+    assert httpx.get(f"{proxy.url}/containers/{mine}/json").status_code == 200
+    for verb in ("restart", "stop", "start", "rename?name=x"):
+        assert httpx.post(f"{proxy.url}/containers/{mine}/{verb}").status_code == 403
+    assert docker_engine.inspect(mine, "{{.State.Running}}") == "true"

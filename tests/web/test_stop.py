@@ -1,0 +1,153 @@
+"""The stop button of the console and the API: everything, one service, one playbook; with a reason, a name on it, and
+an end if one is given. What it stops is stopped when the answer is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from remediator.people import hash_token, make_token
+from remediator.records import stops
+from remediator.records.stops import Stop
+from tests.servers.remediator import Stack
+from tests.web.room import Room, nonce_of
+
+OSCAR = make_token()
+
+
+async def _standing(here: Room) -> list[Stop]:
+    return await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+
+
+async def _press(here: Room, client: httpx.AsyncClient, **fields: str) -> httpx.Response:
+    page = await client.get("/")
+    return await client.post("/stop", data={"nonce": nonce_of(page.text), **fields})
+
+
+@pytest.mark.promise(10)
+async def test_the_console_stops_everything_a_service_or_a_playbook(here: Room) -> None:
+    """Each with its reason, by name, and until when; the page and the log say so."""
+    async with here.client(headers=here.bearer("oscar")) as client:
+        for what, lasts in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
+            answer = await _press(here, client, what=what, reason=f"looking at {what}", **{"for": lasts})
+            assert answer.status_code == 303, answer.text
+        page = (await client.get("/")).text
+        assert "Stop: everything" in page and "Stop: service redis" in page and "until 2026" in page
+        for stop in await _standing(here):
+            released = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page)})
+            assert released.status_code == 303
+    assert await _standing(here) == []
+    log = await here.audit_text()
+    assert log.count('"kind":"stop.set"') == log.count('"kind":"stop.cleared"') == 3
+    assert log.count("looking at") >= 3
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> None:
+    """After the hour one is over; the other one stands until a person releases it, however long that is."""
+    headers = here.bearer("ann")
+    async with here.client(headers=headers) as client:
+        for body in ({"reason": "for good"}, {"reason": "a while", "scope": "service", "name": "app", "for": "1h"}):
+            assert (await client.post("/api/v1/stops", json=body)).status_code == 200
+        told = (await client.get("/api/v1/stops")).json()
+        assert [(item["stops"], item["who"], item["until"] is None) for item in told] == [
+            ("everything", "ann", True),
+            ("service app", "ann", False),
+        ]
+        here.clock.time += timedelta(days=400)
+        assert [item["reason"] for item in (await client.get("/api/v1/stops")).json()] == ["for good"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"reason": "  "},
+        {"reason": "x", "scope": "playbook", "name": "redis-disk-fool"},
+        {"reason": "x", "scope": "service", "name": "redi"},
+        {"reason": "x", "scope": "service"},
+        {"reason": "x", "scope": "world"},
+        {"reason": "x", "name": "redis"},
+        {"reason": "x", "for": "soon"},
+        {"reason": "x", "for": "0s"},
+        {"reason": "x", "for": "9000w"},
+    ],
+)
+async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, body: dict[str, Any]) -> None:
+    """No reason, a slip in a name, an end that is none: an error in one sentence, and nothing on record."""
+    before = await here.head()
+    async with here.client(headers=here.bearer("ann")) as client:
+        answer = await client.post("/api/v1/stops", json=body)
+        assert answer.status_code == 400 and answer.json()["error"]
+        scope = f"{body.get('scope', 'global')}:{body.get('name', '')}"
+        fields = {"what": scope if "scope" in body or "name" in body else "global"}
+        page = await _press(here, client, reason=body.get("reason", ""), **fields, **{"for": body.get("for", "")})
+        assert page.status_code == 422
+    assert await here.head() == before
+
+
+async def test_who_may_press_and_who_may_release(here: Room) -> None:
+    """A stranger and a viewer may not press; an approver may press and not release."""
+    async with here.client() as client:
+        assert (await client.post("/api/v1/stops", json={"reason": "x"})).status_code == 401
+        assert (
+            await client.post("/api/v1/stops", json={"reason": "x"}, headers=here.bearer("victor"))
+        ).status_code == 403
+        form = {"nonce": nonce_of((await client.get("/sign-in")).text), "reason": "x"}
+        assert (await client.post("/stop", data=form)).headers["location"] == "/sign-in"
+    async with here.client(headers=here.bearer("ann")) as client:
+        assert (await _press(here, client, reason="x")).status_code == 303
+        page = await client.get("/")
+        assert "Release this stop" not in page.text
+        (stop,) = await _standing(here)
+        refused = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page.text)})
+        assert refused.status_code == 403
+    assert len(await _standing(here)) == 1
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Stack]:
+    """The small real stack, with an operator."""
+    made = Stack(tmp_path)
+    made.remediator.settings["access"] = {"people": "people.yaml"}
+    people = {"oscar": {"roles": ["operator"], "tokens": [hash_token(OSCAR)]}}
+    (made.remediator.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.promise(10)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"scope": "global"},
+        {"scope": "service", "name": "redis"},
+        {"scope": "playbook", "name": "redis-down"},
+    ],
+    ids=["everything", "the service", "the playbook"],
+)
+def test_pressed_means_stopped_in_a_real_process(running: Stack, body: dict[str, str]) -> None:
+    """From the moment of the answer nothing starts, whatever fires; released, it goes on by itself."""
+    headers = {"Authorization": f"Bearer {OSCAR}"}
+    with httpx.Client(base_url=running.remediator.url, headers=headers) as operator:
+        pressed = operator.post("/api/v1/stops", json={**body, "reason": "an operator looks first"})
+        assert pressed.status_code == 200, pressed.text
+        running.kill_redis()
+        running.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+        run = running.remediator.wait_for("blocked")
+        assert run["reason"] == "stop_button:stopped" and not run["steps"]
+        assert "stopped by oscar" in json.dumps(run) and running.redis()["statename"] != "RUNNING"
+
+        assert operator.post(f"/api/v1/stops/{pressed.json()['id']}/release").status_code == 200
+        assert len(running.remediator.wait_for("succeeded")["steps"]) == 1
+    assert running.redis()["statename"] == "RUNNING"
