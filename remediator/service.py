@@ -40,7 +40,8 @@ from remediator.people import People
 from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.records import playbooks, replicas, runs, waiting
+from remediator.records import facts, playbooks, replicas, runs, waiting
+from remediator.reload import REFUSED, Reloading, Signature, reload_forever, signature
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -71,6 +72,7 @@ class Service:
     keyring: Keyring
     people: People
     world: World
+    reloading: Reloading
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is about to stop: streams to browsers end."""
@@ -110,6 +112,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
+        seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
@@ -123,7 +126,8 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
-        service = Service(config, engine, loops, metrics, door, keyring, people, world, role)
+        reloading = reloading_for(config, loops, metrics, store, seen)
+        service = Service(config, engine, loops, metrics, door, keyring, people, world, reloading, role)
         post = _post(config, keyring)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
@@ -133,6 +137,28 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
 
 CLOCKS_APART = timedelta(seconds=30)
 """Host and database may differ by so much. Leases and timers follow the database; people read the host's logs."""
+
+
+def reloading_for(config: Config, loops: Loops, metrics: Metrics, store: Store, seen: Signature) -> Reloading:
+    """What reloading needs in a service with these loops.
+
+    Args:
+        seen: what the files looked like before those in force were read.
+    """
+
+    def protect(inventory: Inventory) -> None:
+        store.redactor = redactor_for(config, loops.engine.book.inventory, inventory)
+
+    return Reloading(
+        loops=loops,
+        metrics=metrics,
+        paths=(*config.playbooks, config.inventory),
+        read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
+        protect=protect,
+        guards=tuple(registry.catalogue().guards),
+        channels=config.watchdog.notify,
+        seen=seen,
+    )
 
 
 def _require_same_time(store: Store) -> None:
@@ -274,6 +300,9 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     playbooks.keep(tx, loaded.playbooks)
     if engine.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
+    others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + engine.replica}
+    for name in facts.named(tx.connection, REFUSED).keys() - others:
+        facts.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
     tx.audit(
         Draft(
             kind=Kind.SERVICE_STARTED,
@@ -291,6 +320,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     loops, engine, config = service.loops, service.engine, service.config
     upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
     }
