@@ -18,15 +18,18 @@ from typing import Any
 
 import structlog
 
+from remediator import registry
 from remediator.audit import Draft, Kind
+from remediator.config import Config
 from remediator.engine import Book
 from remediator.errors import ConfigurationError
 from remediator.inventory import Inventory
-from remediator.loader import Loaded
+from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.records import facts, messages, playbooks, runs, waiting
-from remediator.stores import Tx
+from remediator.secrecy import redactor_for
+from remediator.stores import Store, Tx
 from remediator.worker import Loops
 
 log: Any = structlog.get_logger("remediator.reload")
@@ -72,6 +75,28 @@ class Reloading:
     def ask(self) -> None:
         """Look now, and say what came of it even if nothing has changed: SIGHUP."""
         self._asked.set()
+
+
+def reloading_for(config: Config, loops: Loops, metrics: Metrics, store: Store, seen: Signature) -> Reloading:
+    """What reloading needs in a service with these loops.
+
+    Args:
+        seen: what the files looked like before those in force were read.
+    """
+
+    def protect(inventory: Inventory) -> None:
+        store.redactor = redactor_for(config, loops.engine.book.inventory, inventory)
+
+    return Reloading(
+        loops=loops,
+        metrics=metrics,
+        paths=(*config.playbooks, config.inventory),
+        read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
+        protect=protect,
+        guards=tuple(registry.catalogue().guards),
+        channels=config.watchdog.notify,
+        seen=seen,
+    )
 
 
 def signature(paths: Sequence[Path]) -> Signature:

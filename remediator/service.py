@@ -41,7 +41,7 @@ from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
-from remediator.reload import REFUSED, Reloading, Signature, reload_forever, signature
+from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -137,28 +137,6 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
 
 CLOCKS_APART = timedelta(seconds=30)
 """Host and database may differ by so much. Leases and timers follow the database; people read the host's logs."""
-
-
-def reloading_for(config: Config, loops: Loops, metrics: Metrics, store: Store, seen: Signature) -> Reloading:
-    """What reloading needs in a service with these loops.
-
-    Args:
-        seen: what the files looked like before those in force were read.
-    """
-
-    def protect(inventory: Inventory) -> None:
-        store.redactor = redactor_for(config, loops.engine.book.inventory, inventory)
-
-    return Reloading(
-        loops=loops,
-        metrics=metrics,
-        paths=(*config.playbooks, config.inventory),
-        read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
-        protect=protect,
-        guards=tuple(registry.catalogue().guards),
-        channels=config.watchdog.notify,
-        seen=seen,
-    )
 
 
 def _require_same_time(store: Store) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "What would be done for an alert, and why not.",
     "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
     "migrate": "Bring the database to this version's schema.",
+    "new": "A commented start for a new playbook.",
     "pause": "The stop button: start no action any more.",
     "promote": "Let a playbook do more, or less, by itself.",
     "reject": "Say no: the run ends, nothing is done.",

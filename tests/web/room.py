@@ -30,9 +30,10 @@ from remediator.receive import Credentials
 from remediator.records import approvals, audit, evidence, messages, runs
 from remediator.records.approvals import Approval
 from remediator.records.evidence import Seen
+from remediator.reload import reloading_for
 from remediator.run import Run
 from remediator.sender import Post, deliver
-from remediator.service import Service, load_people, looking_only, open_store, reloading_for
+from remediator.service import Service, load_people, looking_only, open_store
 from remediator.signing import load_keyring
 from remediator.stores import Tx
 from remediator.stores.schema import episodes, run_episodes
