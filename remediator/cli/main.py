@@ -18,6 +18,7 @@ COMMANDS = {
     "audit": "The audit log: verify, tail, search, export, prove.",
     "backup": "A copy of the store, taken while it is in use.",
     "cancel": "Stop a run, whatever state it is in.",
+    "docs": "A runbook page for people, made from each playbook.",
     "explain": "What would be done for an alert, and why not.",
     "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
     "migrate": "Bring the database to this version's schema.",
