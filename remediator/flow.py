@@ -163,9 +163,9 @@ def _arrow(edge: Edge, rows: dict[str, int], lane: int) -> str:
     side, sign = (_LEFT, -1) if good else (_LEFT + _ENDS, 1)
     out = side + sign * (18 + 12 * (lane % 7))
     start, end = y1 - _BOX / 2 + sign * 8, y2 + _BOX / 2 - 14 + 5 * (lane % 6)
-    anchor = "end" if good else "start"
+    kind = "label left" if good else "label"
     at = out + sign * 4 if good else side + 6
-    text = f'<text x="{at:g}" y="{start - 5:g}" class="label" text-anchor="{anchor}">{escape(edge.label)}</text>'
+    text = f'<text x="{at:g}" y="{start - 5:g}" class="{kind}">{escape(edge.label)}</text>'
     return f'<path d="M{side} {start:g}H{out}V{end:g}H{side + sign}" marker-end="url(#tip)"/>{text}'
 
 

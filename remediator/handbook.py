@@ -195,11 +195,13 @@ FORMATS: dict[str, tuple[str, Callable[[Playbook, Catalogue], str]]] = {
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2330;--paper:#fff;--line:#9aa3b2;--soft:#eef1f6}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9f0;--paper:#14171d;--line:#707a8c;--soft:#232833}}
-body{max-width:56rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
-table{border-collapse:collapse;width:100%}td,th{border:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
-code{background:var(--soft);padding:0 .2em;border-radius:3px;overflow-wrap:anywhere}footer{margin-top:3rem;font-size:.85em}
+body{max-width:56rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}
+body{color:var(--ink);background:var(--paper)}
+table{border-collapse:collapse;width:100%}footer{margin-top:3rem;font-size:.85em}
+td,th{border:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
+code{background:var(--soft);padding:0 .2em;border-radius:3px;overflow-wrap:anywhere}
 .flow{width:100%;height:auto}.flow text{fill:var(--ink);font-size:15px;text-anchor:middle}
-.flow .small,.flow .label{font-size:12px}.flow .label{text-anchor:inherit}
+.flow .small,.flow .label{font-size:12px}.flow .label{text-anchor:start}.flow .left{text-anchor:end}
 .flow path{fill:none;stroke:var(--line);stroke-width:1.5}.flow .tip{fill:var(--line);stroke:none}
 .flow rect{fill:var(--soft);stroke:var(--line)}.flow .good rect{stroke:#2a8a4a;stroke-width:2}
 .flow .people rect,.flow .bad rect{stroke:#c0362c;stroke-width:2}.flow .alert rect{stroke:#b7791f;stroke-width:2}
