@@ -123,7 +123,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         _require_same_time(store)
         require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
         await store.write(lambda tx: _started(tx, engine, config, loaded))
-        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
+        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, seen)
@@ -257,7 +257,8 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
     return report
 
 
-def _intake(config: Config) -> IntakeSettings:
+def intake_settings(config: Config) -> IntakeSettings:
+    """How alerts become episodes in this installation."""
     return IntakeSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
         quiet=config.timing.quiet,

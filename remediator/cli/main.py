@@ -16,6 +16,7 @@ from remediator.errors import ClientError, InputError, RemediatorError
 COMMANDS = {
     "approve": "Say yes to the plan that a run waits with.",
     "audit": "The audit log: verify, tail, search, export, prove.",
+    "backtest": "What playbooks would have done, from the alerts that Prometheus remembers.",
     "backup": "A copy of the store, taken while it is in use.",
     "cancel": "Stop a run, whatever state it is in.",
     "docs": "A runbook page for people, made from each playbook.",
@@ -26,6 +27,7 @@ COMMANDS = {
     "pause": "The stop button: start no action any more.",
     "promote": "Let a playbook do more, or less, by itself.",
     "reject": "Say no: the run ends, nothing is done.",
+    "replay": "What playbooks would have done with the notifications that are stored.",
     "report": "What the records show.",
     "restore": "Put a backup of the store in place.",
     "resume": "Release the stop button.",
