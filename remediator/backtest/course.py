@@ -65,7 +65,7 @@ class _PastClock:
 
 def would_have(history: History, loaded: Loaded, config: Config) -> Outcome:
     """What these playbooks would have done with this history. Nothing is touched, and nothing real is waited for."""
-    loop = VirtualLoop(random.Random(0))
+    loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
     asyncio.set_event_loop(loop)
     logging = structlog.get_config()
     structlog.configure(processors=[_quiet])
@@ -88,7 +88,7 @@ class _Course:
         self.history, self.loaded, self.config, self.loop = history, loaded, config, loop
         self.database = _Past(loop, history.start)
         clock: Clock = _PastClock(self.database)
-        self.store = SimStore(self.database, None, random.Random(0), StoreFaults(), clock)
+        self.store = SimStore(self.database, None, random.Random(0), StoreFaults(), clock)  # noqa: S311 - no secrets
         self.database.stores.append(self.store)
         self.acts: dict[str, list[str]] = defaultdict(list)
         self.asked: Counter[str] = Counter()
@@ -102,7 +102,7 @@ class _Course:
         return Engine(
             store=self.store,
             clock=clock,
-            ids=Ids(random.Random(0)),
+            ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
             book=Book(loaded.playbooks, loaded.inventory, config.environment),
             actions=world.actions(registry.ACTIONS, lambda run, call: self.acts[run].append(call)),

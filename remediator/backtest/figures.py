@@ -73,7 +73,7 @@ def text(outcome: Outcome) -> str:
     said = figures(outcome)
     lines = [f"history   {said['source']}, {said['from'][:16]}Z to {said['to'][:16]}Z"]
     lines.append(f"alerts    {said['episodes']} episodes in {said['notifications']} notifications")
-    lines += [f"          {count} × {name}: no playbook" for name, count in said["unmatched"].items()]
+    lines += [f"          {count} x {name}: no playbook" for name, count in said["unmatched"].items()]
     lines.append(f"runs      {said['runs']}{_in_brackets(said['results'])}")
     lines.append(f"actions   {said['actions']}")
     lines.append(f"approvals {said['approvals_asked']} asked")
@@ -156,7 +156,7 @@ def _key(run: WouldRun) -> tuple[Any, ...]:
 def _line(run: WouldRun) -> str:
     did = ", ".join(run.actions) or "nothing done"
     held = f"; held by {', '.join(sorted(run.blocked))}" if run.blocked else ""
-    asked = f"; people asked {run.asked} ×" if run.asked else ""
+    asked = f"; people asked {run.asked} x" if run.asked else ""
     return f"{rfc3339(run.at)[:16]}Z {run.playbook} on {run.target}: {run.status}, {did}{asked}{held}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -84,7 +85,8 @@ def _at_ref(paths: Sequence[Path], ref: str) -> Iterator[list[Path]]:
     """The same files and folders as they were in git."""
     top = Path(_git(paths[0], "rev-parse", "--show-toplevel").decode().strip())
     inside = [path.resolve().relative_to(top.resolve()) for path in paths]
-    archive = _git(paths[0], "-C", str(top), "archive", "--format=tar", ref, "--", *map(str, inside))
+    tree = _git(top, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{tree}}").decode().strip()
+    archive = _git(top, "archive", "--format=tar", tree, "--", *map(str, inside))
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
             packed.extractall(folder, filter="data")
@@ -94,7 +96,8 @@ def _at_ref(paths: Sequence[Path], ref: str) -> Iterator[list[Path]]:
 def _git(near: Path, *arguments: str) -> bytes:
     folder = near if near.is_dir() else near.parent
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True, timeout=60)
+        argv = [shutil.which("git") or "git", "-C", str(folder), *arguments]
+        done = subprocess.run(argv, capture_output=True, check=True, timeout=60)  # noqa: S603 - no shell, fixed words
     except FileNotFoundError:
         raise ConfigurationError("--against: git is not installed, and there is no such path") from None
     except subprocess.SubprocessError as error:
