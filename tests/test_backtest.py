@@ -17,6 +17,7 @@ from tests.servers import until
 from tests.servers.prometheus import Prometheus
 from tests.servers.remediator import PLAYBOOK, ROOT, Remediator
 
+pytestmark = pytest.mark.timeout(600)
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = NOW.replace(hour=0, minute=0, second=0) - timedelta(days=3)
 TWO_HOURS = 120

@@ -8,7 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from tests.servers import free_port, require
 from tests.servers.remediator import ROOT
@@ -16,6 +19,7 @@ from tests.servers.remediator import ROOT
 _BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.timeout(600)
 def test_the_tutorial_can_be_followed_to_the_letter(tmp_path: Path) -> None:
     """Every command succeeds in order, and every line of an expected output is there after the commands before it."""
     require("redis-server")
@@ -33,7 +37,7 @@ def test_the_tutorial_can_be_followed_to_the_letter(tmp_path: Path) -> None:
 
     environment = {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        ["bash", "-em", "-c", script],
+        ["bash", "-e", "-c", script],
         cwd=work,
         env=environment,
         stdout=subprocess.PIPE,
@@ -71,11 +75,10 @@ def _script(page: str) -> tuple[str, dict[int, list[str]]]:
 
 def _end(process: subprocess.Popen[str], work: Path) -> None:
     """What the page starts and did not come to end: its Redis and its service."""
-    if process.poll() is None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with process:  # its pipe is closed, and it is waited for
         process.kill()
     listed = work / "redis.pid"
     if listed.is_file():
         os.kill(int(listed.read_text()), signal.SIGTERM)
-    lock = work / "state" / "remediator.pid"
-    if lock.is_file():
-        os.kill(int(lock.read_text()), signal.SIGTERM)
