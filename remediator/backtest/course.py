@@ -20,9 +20,11 @@ from remediator.config import Config
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Guard
 from remediator.ids import Ids
+from remediator.intake import close_due
 from remediator.loader import Loaded
 from remediator.match import Index
 from remediator.records import approvals, playbooks, runs
+from remediator.records.episodes import next_closing
 from remediator.run import Run, Status
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.simulate.loop import Deadlock, VirtualLoop
@@ -38,6 +40,9 @@ ANSWER = timedelta(minutes=2)
 AFTER = timedelta(hours=2)
 """How long runs have after the last event to come to an end."""
 _POLL = 3600.0
+_MOMENT = 0.01
+_RECHECK = timedelta(seconds=15)
+"""Held runs are judged again no more often than this: a month has many seconds."""
 
 
 class _Past(Database):
@@ -109,7 +114,12 @@ class _Course:
             checks=world.checks(registry.CHECKS, lambda run: bool(self.acts.get(run))),
             guards=_guards(config, World(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
             guard_defaults=guard_defaults(config),
-            pace=Pace(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
+            pace=Pace(
+                lease=timing.lease,
+                recheck=max(timing.recheck, _RECHECK),
+                deadline=timing.deadline,
+                patience=timing.patience,
+            ),
             on_event=self._hear,
         )
 
@@ -142,7 +152,7 @@ class _Course:
         await self.store.write(lambda tx: playbooks.keep(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
         loops = Loops(self.engine, index, intake_settings(self.config), 16, _POLL)
-        for loop in (loops.take_in_forever, loops.advance_forever, loops.close_forever):
+        for loop in (loops.take_in_forever, loops.advance_forever):
             self._spawn(loop())
         for event in self.history.events:
             await self._until(event.at)
@@ -150,6 +160,11 @@ class _Course:
         await self._until(self.history.end + AFTER)
 
     async def _until(self, at: datetime) -> None:
+        """Close episodes at the very instants at which they are due: a loop that polls would miss them in long jumps."""
+        await asyncio.sleep(_MOMENT)  # what has just come is folded first
+        while (due := self.database.look(next_closing)) is not None and due < at:
+            await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
+            await close_due(self.engine)
         await asyncio.sleep(max(0.0, (at - self.database.now).total_seconds()))
         failed = [task for task in self.tasks if task.done()]
         for task in failed:
