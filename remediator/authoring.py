@@ -32,7 +32,9 @@ class Start:
     alert: str
     target: str
     probe: str
-    """The check that shows best that the target serves."""
+    """The check that shows best that the target serves, as YAML."""
+    check: str
+    """Its name."""
     expression: str
     channel: str
 

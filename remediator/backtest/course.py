@@ -160,7 +160,7 @@ class _Course:
         await self._until(self.history.end + AFTER)
 
     async def _until(self, at: datetime) -> None:
-        """Close episodes at the very instants at which they are due: a loop that polls would miss them in long jumps."""
+        """Close episodes exactly when they are due: a loop that polls would miss them in long jumps."""
         await asyncio.sleep(_MOMENT)  # what has just come is folded first
         while (due := self.database.look(next_closing)) is not None and due < at:
             await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
