@@ -60,7 +60,13 @@ def begin(
     known = next((item for item in alerts if item.name == alert), KnownAlert(alert))
     service = _service(target or known.service, inventory)
     return Start(
-        name, alert, service.name, _probe(service), " ".join(known.expression.split()), _channel(service, channels)
+        name,
+        alert,
+        service.name,
+        _probe(service),
+        _check(service),
+        " ".join(known.expression.split()),
+        _channel(service, channels),
     )
 
 
@@ -76,6 +82,10 @@ def _service(name: str, inventory: Inventory) -> Service:
 def _channel(service: Service, channels: Sequence[str]) -> str:
     wanted = service.owner or "infrastructure"
     return wanted if wanted in channels or not channels else channels[0]
+
+
+def _check(service: Service) -> str:
+    return _probe(service).strip("{}").removeprefix("check: ").partition(",")[0]
 
 
 def _probe(service: Service) -> str:
@@ -96,6 +106,48 @@ def playbook(start: Start, schema: str = "") -> str:
     rule = f"# The rule fires while:  {start.expression}\n" if start.expression else ""
     return head + rule + _BODY.format(start=start, inner=start.probe[1:-1], title=start.target.capitalize())
 
+
+def test(start: Start, schema: str = "") -> str:
+    """The text of the test beside it.
+
+    Args:
+        schema: path to the JSON Schema, for editors; empty where there is none near.
+    """
+    head = f"# yaml-language-server: $schema={schema}\n" if schema else ""
+    return head + _TEST.format(start=start)
+
+
+_TEST = """\
+# What has to happen when which alert fires; play it with: remediator test
+apiVersion: remediator/v1
+kind: PlaybookTest
+playbook: {start.name}
+
+tests:
+  - name: in shadow nothing is done
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{{start.check}: fail}}
+    expect: {{matches: [{start.name}], plan: [restart], steps: {{}}}}
+
+  - name: a restart heals it, and that is proved
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks:
+      {start.check}: [{{answer: fail}}, {{answer: ok, after: service.restart}}]
+    expect: {{steps: {{restart: ok}}, outcome: succeeded}}
+
+  - name: a restart that does not help goes to people
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{{start.check}: fail}}
+    expect: {{steps: {{restart: ok}}, outcome: escalated}}
+
+  - name: what serves is left alone
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{{start.check}: ok}}
+    expect: {{steps: {{}}, skipped: [restart]}}
+"""
 
 _BODY = """\
 apiVersion: remediator/v1

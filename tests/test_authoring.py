@@ -46,8 +46,8 @@ def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(("name", "target"), [("shop-down", "shop"), ("cache-slow", "redis")])
-def test_a_new_playbook_passes_lint(folder: Path, name: str, target: str) -> None:
-    """The start for an alert that the rules know names its service, and lint has nothing to say."""
+def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str) -> None:
+    """The start for an alert that the rules know names its service; lint and test are content."""
     made = remediator(folder, "new", "playbook", name)
     assert made.returncode == 0, made.stderr
     text = (folder / "playbooks" / f"{name}.yaml").read_text()
@@ -56,6 +56,8 @@ def test_a_new_playbook_passes_lint(folder: Path, name: str, target: str) -> Non
 
     checked = remediator(folder, "lint", "playbooks")
     assert checked.returncode == 0, checked.stdout
+    tested = remediator(folder, "test", "playbooks")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:

@@ -32,7 +32,7 @@ def command() -> None:
 @click.option("--inventory", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Default: one near.")
 @click.option("--alerting", type=click.Path(path_type=Path, exists=True), help="Prometheus rules; default: near.")
 def playbook(name: str, alert: str, target: str, folder: Path, inventory: Path | None, alerting: Path | None) -> None:
-    """Write FOLDER/NAME.yaml: a playbook that passes lint and does nothing until you change its mode.
+    """Write FOLDER/NAME.yaml: a playbook that does nothing until you change its mode, and its test.
 
     \b
     Example:
@@ -45,11 +45,12 @@ def playbook(name: str, alert: str, target: str, folder: Path, inventory: Path |
     rules = alerting or _near(folder, "alerting")
     known = [] if rules is None else _known(rules)
     start = authoring.begin(name, alert, target, read(inventory, Inventory), known, _channels(folder))
-    _write(path, authoring.playbook(start, _schema(folder)))
+    _write(path, authoring.playbook(start, _schema(folder, "playbook")))
+    _write(folder / f"{name}.test.yaml", authoring.test(start, _schema(folder, "test")))
     click.echo(f"{path}: for {start.alert}, on {start.target}, in mode shadow")
     if known and start.alert not in {item.name for item in known}:
         click.echo(f"no rule in {rules} is called {start.alert} yet: lint warns until there is one")
-    click.echo(f"next: read it, change it, remediator lint {path}")
+    click.echo(f"next: read it, change it, remediator lint {path} && remediator test {path}")
 
 
 def _known(rules: Path) -> Sequence[KnownAlert]:
@@ -68,8 +69,8 @@ def _near(folder: Path, name: str) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def _schema(folder: Path) -> str:
-    found = _near(folder, "docs/schema/playbook.json")
+def _schema(folder: Path, kind: str) -> str:
+    found = _near(folder, f"docs/schema/{kind}.json")
     return "" if found is None else os.path.relpath(found.resolve(), folder.resolve())
 
 
