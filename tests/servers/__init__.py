@@ -157,10 +157,21 @@ class Server:
     def pause(self) -> None:
         """SIGSTOP: it keeps its connections and says nothing more."""
         self._signal(signal.SIGSTOP)
+        until(self._stands_still, "every thread has stopped")
 
     def resume(self) -> None:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
+
+    def _stands_still(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            return True
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in self._stat_files()]
+        return set(states) <= {"T", "t"}
+
+    def _stat_files(self) -> list[Path]:
+        assert self._process is not None
+        return list(Path(f"/proc/{self._process.pid}/task").glob("*/stat"))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
