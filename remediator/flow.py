@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 from remediator.catalogue import Catalogue
@@ -46,7 +47,7 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     if playbook.diagnose:
         nodes.append(Node("diagnose", "look", "Diagnose", ", ".join(look.id for look in playbook.diagnose)))
     nodes.append(Node("gate", "gate", "Guards, approval", _gate(playbook)))
-    edges = [Edge(first.id, second.id) for first, second in zip(nodes, nodes[1:], strict=False)]
+    edges = [Edge(first.id, second.id) for first, second in pairwise(nodes)]
     first = f"step_{playbook.steps[0].id}" if playbook.steps else "people"
     edges += [Edge("gate", first, "allowed"), Edge("gate", "people", "cannot tell, rejected, expired")]
     for at, step in enumerate(playbook.steps):
