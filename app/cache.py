@@ -92,6 +92,8 @@ class Cache:
             if flight := self._flights.get(item_id):
                 return Answer(await asyncio.shield(flight), result)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
+        if flight := self._flights.get(item_id):  # our own reader got the lease while this one paused
+            return Answer(await asyncio.shield(flight), result)
         return Answer(await load(), result)  # the holder of the lease is too slow, or has died
 
     async def _lead(self, item_id: int, token: str, load: Load) -> Item | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from remediator.alert import instant
-from remediator.run import Episode, EpisodeStatus
+from remediator.run import Episode, EpisodeStatus, Latest
 
 MOMENT = timedelta(seconds=10)
 """How exactly ``last_seen_at`` is kept."""
@@ -50,7 +50,7 @@ class Sighting:
         return instant(self.ends)
 
 
-def says_nothing_new(current: Episode, seen: Sighting, now: datetime) -> bool:
+def says_nothing_new(current: Episode | Latest, seen: Sighting, now: datetime) -> bool:
     """Whether it repeats what was written a moment ago: the common case in a flood, and not worth a write."""
     return (
         seen.firing

@@ -41,7 +41,7 @@ class IntakeSettings:
     """How long an alert must stay resolved before its next firing is another incident."""
     watchdog: str = "Watchdog"
     """The alertname that always fires; it proves that alerts arrive and is never an incident."""
-    chunk: int = 128
+    chunk: int = 64
     """Most notifications, and most alerts, in one transaction."""
 
 
@@ -69,9 +69,10 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     if not waiting:
         return -1
     chosen: list[Alert] = []
+    names: set[str] = set()
     whole: list[Received] = []
     for received in waiting:
-        alerts = _alerts(tx, engine, received, settings)
+        alerts = _alerts(tx, engine, received, settings, names)
         room = settings.chunk - len(chosen)
         rest = alerts[received.taken_alerts :]
         chosen += rest[:room]
@@ -81,14 +82,16 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
         whole.append(received)
     notifications.take(tx, whole)
     _note(tx, whole, len(chosen))
+    _remember(tx, names)
     fold_all(tx, engine, index, settings, chosen)
     return len(chosen)
 
 
-def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings) -> Sequence[Alert]:
+def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings, names: set[str]) -> Sequence[Alert]:
     try:
         notification = stored_notification(received.body)
-        _learn(tx, notification)
+        _compare_if_cut(tx, notification)
+        names.add(receiver_name(notification.receiver))
         return _once_each(notification.alerts, settings)
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
@@ -96,16 +99,20 @@ def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings
         return ()
 
 
-def _learn(tx: Tx, notification: Notification) -> None:
-    """Who posts here, and that something was left out: what the comparison with Alertmanager needs to know."""
+def _compare_if_cut(tx: Tx, notification: Notification) -> None:
+    """Something was left out of it: Alertmanager has to be asked."""
     if notification.truncated_alerts:
         facts.drop(tx, facts.RECONCILED)
         tx.wake(RECONCILE)
-    name = receiver_name(notification.receiver)
+
+
+def _remember(tx: Tx, names: Collection[str]) -> None:
+    """Who posts here: what the comparison with Alertmanager needs to know."""
     fact = facts.get(tx.connection, facts.RECEIVERS)
     known = [] if fact is None else fact.value
-    if name and name not in known:
-        facts.put(tx, facts.RECEIVERS, [*known[-_RECEIVERS:], name])
+    new = sorted(name for name in names if name and name not in known)
+    if new:
+        facts.put(tx, facts.RECEIVERS, [*known, *new][-_RECEIVERS:])
 
 
 def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:
@@ -137,7 +144,7 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
 
 def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Alert]) -> None:
     """Fold alerts in order, and give what opened its runs."""
-    seen = [sighting(alert, settings) for alert in alerts]
+    seen = _news(tx, [sighting(alert, settings) for alert in alerts])
     known = episodes.open_by_identity(tx.connection, sorted({item.identity for item in seen}))
     batch = _Batch()
     for item in seen:
@@ -151,6 +158,18 @@ def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, ale
         tx.audit(draft)
     _poke(tx, batch.to_poke)
     _match(tx, engine, index, list(batch.to_match.values()))
+
+
+def _news(tx: Tx, seen: Sequence[Sighting]) -> Sequence[Sighting]:
+    """Without those that repeat what stands already; in a flood, those are nearly all."""
+    latest = episodes.latest(tx.connection, sorted({item.identity for item in seen}))
+    news = []
+    for item in seen:
+        known = latest.get(item.identity)
+        if known is None or not episode_rules.says_nothing_new(known, item, tx.now):
+            news.append(item)
+            latest.pop(item.identity, None)  # what comes after may no longer be a repetition
+    return news
 
 
 def sighting(alert: Alert, settings: IntakeSettings) -> Sighting:

@@ -83,6 +83,15 @@ class EpisodeStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Latest:
+    """What was last said about an alert."""
+
+    status: EpisodeStatus
+    last_seen_at: datetime
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """One stretch of one alert firing, from first firing to resolved plus quiet time."""
 

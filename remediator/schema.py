@@ -18,9 +18,10 @@ from remediator.clock import format_duration
 from remediator.fields import DURATION
 from remediator.inventory import Inventory
 from remediator.playbook import Fragment, Include, Playbook
+from remediator.testing.model import Suite
 
 Schema = dict[str, Any]
-KINDS = ("playbook", "inventory", "config")
+KINDS = ("playbook", "inventory", "config", "test")
 _LENGTH: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "A parameter's value."}
 
@@ -35,6 +36,8 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     """
     if kind == "playbook":
         return _headed("A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
+    if kind == "test":
+        return _headed("Tests of one playbook.", _of(Suite))
     if kind == "inventory":
         return _headed("The services that actions may touch.", _inventory_file())
     return _headed("The settings of one remediator.", _of(config))

@@ -54,7 +54,7 @@ class Loops:
             if taken < 0:
                 await self.engine.store.wakeups.wait(NOTIFICATIONS, self.poll)
             elif taken >= self.intake.chunk:
-                await clock.sleep(max(0.0, 2 * (clock.now() - begun).total_seconds()))
+                await clock.sleep(max(0.0, 4 * (clock.now() - begun).total_seconds()))
 
     async def close_forever(self) -> None:
         """Close episodes when their quiet time is over."""

@@ -29,4 +29,4 @@ class ServiceStatusAction(Action):
         status = await self._platforms[service.platform.kind].status(service)
         outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
-        return Result(outcome, status.summary, facts | dict(status.facts))
+        return Result(outcome, status.summary, dict(status.facts) | facts)  # our words before the platform's own

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "Run the service.",
     "snooze": "Not now: the run asks again later.",
     "status": "What holds the remediator back right now.",
+    "test": "Playbooks' tests, on a virtual clock.",
     "token": "Make an operator token.",
 }
 

@@ -170,5 +170,9 @@ def _status(process: Process, release: str | None) -> ServiceStatus:
             **({} if release is None else {"release": release}),
         },
         started_at=process.started,
-        facts={"state": process.state.name, "exit_status": process.exit_status, "description": process.description},
+        facts={
+            "process_state": process.state.name,
+            "exit_status": process.exit_status,
+            "description": process.description,
+        },
     )

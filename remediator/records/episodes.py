@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from remediator.run import Episode, EpisodeStatus
+from remediator.run import Episode, EpisodeStatus, Latest
 from remediator.stores import Tx
 from remediator.stores.schema import episodes as table
 from remediator.stores.schema import run_episodes
@@ -25,10 +25,28 @@ def open_by_identity(connection: Connection, identities: Sequence[str]) -> dict[
     """The episodes of these alerts that are not closed; at most one each."""
     found: dict[str, Episode] = {}
     for start in range(0, len(identities), _BATCH):
-        chosen = table.c.identity.in_(identities[start : start + _BATCH])
-        rows = connection.execute(select(table).where(chosen, table.c.status != EpisodeStatus.CLOSED.value))
+        rows = connection.execute(_OPEN, {"identities": identities[start : start + _BATCH]})
         found.update((row.identity, _episode(row)) for row in rows)
     return found
+
+
+_OPEN = select(table).where(
+    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status != EpisodeStatus.CLOSED.value
+)
+
+
+def latest(connection: Connection, identities: Sequence[str]) -> dict[str, Latest]:
+    """What is known of these alerts while they fire: all that is needed of most in a flood, and cheap to read."""
+    found: dict[str, Latest] = {}
+    for start in range(0, len(identities), _BATCH):
+        for identity, *said in connection.execute(_LATEST, {"identities": identities[start : start + _BATCH]}):
+            found[identity] = Latest(EpisodeStatus.FIRING, *said)
+    return found
+
+
+_LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
+    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status == EpisodeStatus.FIRING.value
+)
 
 
 def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from remediator.report import charts, page, sections
+from remediator.report import charts, figures, page, sections
 from remediator.report.figures import BINS, Report, Spread
 from remediator.report.words import bin_names, length, share
 
@@ -35,6 +36,11 @@ def html(report: Report) -> str:
     body += [page.heading("Toil"), page.text(sections.toil(report))]
     body.append(Markup("<footer>{}</footer>").format(sections.foot(report)))
     return page.page(name, body)
+
+
+def as_json(report: Report) -> str:
+    """For programs: instants in RFC 3339, durations in seconds."""
+    return json.dumps(figures.as_data(report), indent=2) + "\n"
 
 
 def _cards(report: Report) -> Markup:

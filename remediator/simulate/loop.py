@@ -43,15 +43,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Args:
         chance: decides the order; the same seed gives the same order.
+        most_steps: one that takes more goes round in circles.
     """
 
     _ready: Any
     _scheduled: list[asyncio.TimerHandle]
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, most_steps: int = MOST_STEPS) -> None:
         super().__init__()
         self._ready = []
         self._chance = chance
+        self._most_steps = most_steps
         self._now = 0.0
         self.steps = 0
         self.before_step: Callable[[Host], None] = lambda host: None
@@ -73,7 +75,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         host = handle._context.get(HOST)
         if host is not None:
             self.steps += 1
-            if self.steps == MOST_STEPS:
+            if self.steps == self._most_steps:
                 raise Deadlock
             self.before_step(host)
             if host.paused or not host.alive:

@@ -65,12 +65,13 @@ def _engine() -> tuple[sqlalchemy.Engine, sqlite3.Connection, bytes]:
 class Database:
     """The one database. Only one at a time: making another empties it."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, start: datetime = START) -> None:
         engine, self.raw, empty = _engine()
         self.raw.deserialize(empty)
         self.raw.execute("PRAGMA foreign_keys=ON")
         self.connection: Connection = engine.connect()
         self.loop = loop
+        self.start = start
         self.stores: list[SimStore] = []
         self.after_commit: Callable[[], None] = lambda: None
         self.over = False
@@ -79,7 +80,7 @@ class Database:
     @property
     def now(self) -> datetime:
         """Its own clock, which is never wrong."""
-        return START + timedelta(seconds=self.loop.time())
+        return self.start + timedelta(seconds=self.loop.time())
 
     def close(self) -> None:
         """Let go."""
@@ -91,7 +92,7 @@ class Database:
 
     def do(self, work: Callable[[Tx], T]) -> T:
         """Write without any trouble: for people."""
-        store = SimStore(self, None, random.Random(0), StoreFaults(), _Host(self.loop, None))
+        store = SimStore(self, None, random.Random(0), StoreFaults(), _Host(self.loop, None, self.start))
         result: T = store.transact(Job(work))
         return result
 
@@ -202,18 +203,19 @@ class SimStore(Store):
 class _Host:
     """A host's clock: the true time and its own error."""
 
-    def __init__(self, loop: VirtualLoop, host: Host | None) -> None:
+    def __init__(self, loop: VirtualLoop, host: Host | None, start: datetime) -> None:
         self._loop = loop
+        self._start = start
         self._host = host
 
     def now(self) -> datetime:
         wrong = 0.0 if self._host is None else self._host.offset
-        return START + timedelta(seconds=self._loop.time() + wrong)
+        return self._start + timedelta(seconds=self._loop.time() + wrong)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def clock_of(loop: VirtualLoop, host: Host) -> Clock:
+def clock_of(loop: VirtualLoop, host: Host, start: datetime = START) -> Clock:
     """What a host takes for the time."""
-    return _Host(loop, host)
+    return _Host(loop, host, start)

@@ -21,7 +21,8 @@ from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import NOTIFICATIONS, Tx
 from remediator.stores.sequencer import append
 
-_INSERT_NOTIFICATION = "INSERT INTO notifications (received_at, source, body) VALUES ({0}, {0}, {0})"
+_INSERT_NOTIFICATIONS = "INSERT INTO notifications (received_at, source, body) VALUES "
+_AT_ONCE = 256  # rows in one statement
 _AGAIN = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was done, do it again
 _REPEATS = 3
 _OF_THE_WORK = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError)
@@ -118,7 +119,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     topics: set[str] = set()
     rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
     if rows:
-        connection.exec_driver_sql(_INSERT_NOTIFICATION.format(dialect.mark), rows)
+        _insert(dialect, connection, rows)
         topics.add(NOTIFICATIONS)
     drafts = _work(dialect, connection, [job for job in jobs if job.work is not None], (begun, now), topics)
     if topics:
@@ -127,6 +128,15 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     connection.exec_driver_sql("COMMIT")
     crashpoints.reach("after", lambda: _names(rows, drafts))
     return topics
+
+
+def _insert(dialect: Dialect, connection: Connection, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    """Few statements of many rows: after each statement this thread waits for its turn with the interpreter."""
+    row = f"({dialect.mark}, {dialect.mark}, {dialect.mark})"
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        values = tuple(value for one in part for value in one)
+        connection.exec_driver_sql(_INSERT_NOTIFICATIONS + ", ".join([row] * len(part)), values)
 
 
 def _work(

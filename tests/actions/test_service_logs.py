@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -64,7 +65,8 @@ async def world() -> AsyncIterator[World]:
 
 async def test_a_crashing_program_is_read(world: World, supervisord: Supervisord) -> None:
     """Its state by service.status, its last words and their meaning by service.logs."""
-    supervisord.program("app", "python3 -c 'import no_such_thing'", "startretries=0", "startsecs=1", "autostart=true")
+    command = f"{sys.executable} -c 'import no_such_thing'"
+    supervisord.program("app", command, "startretries=0", "startsecs=30", "autostart=true")
     supervisord.start()
     app = service("app", platform={"kind": "supervisor", "url": supervisord.url, "program": "app"})
     platform = world.platforms["supervisor"]

@@ -150,14 +150,15 @@ async def test_readers_of_one_worker_wait_for_its_load(
     local_app: LocalApp, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long a load takes, the readers of the same worker wait for it and start none of their own."""
-    monkeypatch.setattr("app.cache.PAUSES", (0.001,))
+    monkeypatch.setattr("app.cache.PAUSES", (0.5,))
     item_id = await local_app.new_item()
     slow = SlowLoad(local_app, item_id)
     reads = [asyncio.create_task(local_app.parts.cache.read(item_id, slow)) for _ in range(20)]
     with connect(redis_server) as client:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < len(reads):
                 await asyncio.sleep(0.01)
+    await asyncio.sleep(1)  # longer than any of them would pause
     slow.go.set()
     assert {answer.result for answer in await asyncio.gather(*reads)} == {"miss"}
     assert slow.times == 1

@@ -48,7 +48,7 @@ async def nonsense(_: bytes, writer: Any) -> None:
 
 async def test_redis_write_test(make_redis: MakeRedis) -> None:
     """redis.write_test: a full Redis answers PING, and takes no write."""
-    server = make_redis("maxmemory 1mb")
+    server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
 
     assert (await look(CHECKS["redis.ping"], target)).answer is Answer.OK

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from remediator.clients.endpoint import Endpoint, read_secret
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.errors import BadAnswer, ConfigurationError, Refused, TimedOut, Unreachable
+from tests.servers import free_port
 
 from .peers import Authority, hang_up, peer, reply, silence
 
@@ -29,17 +30,11 @@ async def ask(
         await client.aclose()
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_refused_connection_means_that_nothing_happened(method: str) -> None:
     """Nobody listens: the call is Unreachable, whatever it would have done."""
     with pytest.raises(Unreachable):
-        await ask(f"http://127.0.0.1:{closed_port()}", method)
+        await ask(f"http://127.0.0.1:{free_port()}", method)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -215,7 +210,7 @@ def test_a_secret_is_exactly_one_line(content: str, tmp_path: Path) -> None:
 async def test_proxy_settings_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy variable on the host does not get to see what we ask."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     async with peer(reply(200, b"direct")) as server:
         assert await ask(server.url) == b"direct"
 

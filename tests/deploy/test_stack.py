@@ -31,9 +31,9 @@ def test_all_of_it_comes_up_and_goes_down(
     assert main(["up"]) == 0
     probe = Probe(local_stack)
 
-    stack.wait(probe.targets_up, "all targets are scraped", 30)
-    stack.wait(probe.watchdog_heard, "the Watchdog reaches the remediator", 30)
-    stack.wait(probe.traffic_flows, "requests are counted", 30)
+    stack.wait(probe.targets_up, "all targets are scraped", 90)
+    stack.wait(probe.watchdog_heard, "the Watchdog reaches the remediator", 90)
+    stack.wait(probe.traffic_flows, "requests are counted", 90)
     _prometheus_knows_what_supervisord_knows(probe, local_stack)
 
     before = probe.pid("remediator")
@@ -53,20 +53,20 @@ def test_all_of_it_comes_up_and_goes_down(
 
 def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -> None:
     """What AppCrashLoopBackOff is made of: Debian's node exporter reads supervisord's socket."""
-    programs = {process["name"] for process in stack.processes(settings)}
+    programs = {process["name"] for process in stack.processes(settings) if process["statename"] == "RUNNING"}
 
     def seen() -> bool:
         found = probe.get(settings.ports.prometheus, "/api/v1/query?query=node_supervisord_up%3D%3D1")
         return {item["metric"]["name"] for item in found["data"]["result"]} == programs
 
-    stack.wait(seen, "node_supervisord_up of every program", 30)
+    stack.wait(seen, "node_supervisord_up of every program", 90)
 
 
 def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
     """Its programs live on without it; ``down`` finds them, and ``up`` starts anew."""
     stack.up(local_stack)
     os.kill(int((local_stack.state / "supervisord.pid").read_text()), signal.SIGKILL)
-    stack.wait(lambda: not stack.running(local_stack), "supervisord is gone", 10)
+    stack.wait(lambda: not stack.running(local_stack), "supervisord is gone", 60)
     assert len(leftovers.find(local_stack)) >= 9
 
     stack.down(local_stack)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def require(*programs: str) -> str:
@@ -29,10 +30,22 @@ def require(*programs: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on; the kernel does not hand it out again at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on.
+
+    Chosen at random from below the range that the kernel gives to outgoing connections: between this look and the
+    server's own bind, no connection of a neighbour can take it.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_240, 32_768)  # tests may have seeded the other one
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
@@ -144,10 +157,21 @@ class Server:
     def pause(self) -> None:
         """SIGSTOP: it keeps its connections and says nothing more."""
         self._signal(signal.SIGSTOP)
+        until(self._stands_still, "every thread has stopped")
 
     def resume(self) -> None:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
+
+    def _stands_still(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            return True
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in self._stat_files()]
+        return set(states) <= {"T", "t"}
+
+    def _stat_files(self) -> list[Path]:
+        assert self._process is not None
+        return list(Path(f"/proc/{self._process.pid}/task").glob("*/stat"))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

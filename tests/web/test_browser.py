@@ -148,9 +148,15 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -
     links = [item.replace("http://remediator.test", address) for item in (sent["ask"]["link"], sent["link"])]
     links.append(address + personal)
     before = await here.head()
-    page = await browser.new_page()
+    pages = []
+
+    async def visit(link: str) -> Any:
+        pages.append(await browser.new_page())
+        await pages[-1].goto(link)
+        return pages[-1]
+
     for link in links:
-        await page.goto(link)
+        page = await visit(link)
         await page.evaluate(
             """async (link) => {
                 for (const method of ['GET', 'HEAD']) await fetch(link, {method});
@@ -163,11 +169,9 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -
             link,
         )
         for number in range(await page.locator("button[name=verb]").count()):
-            await page.goto(link)
-            await page.locator("button[name=verb]").nth(number).click()
-            await page.wait_for_load_state()
-        await page.goto(link)
-        await page.evaluate("document.querySelectorAll('form').forEach((form) => form.submit())")
+            await (await visit(link)).locator("button[name=verb]").nth(number).click()
+        await (await visit(link)).evaluate("document.querySelectorAll('form').forEach((form) => form.submit())")
+    for page in pages:
         await page.wait_for_load_state()
     assert await here.head() == before
     assert (await here.state(asked)).status == "pending"

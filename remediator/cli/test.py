@@ -1,0 +1,79 @@
+"""``remediator test``: playbooks' tests, before the first time for real."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from remediator import registry
+from remediator.findings import render
+from remediator.testing.play import Kinds
+from remediator.testing.runner import Report, files_in, run
+
+
+@click.command("test")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--only", default="", metavar="TEXT", help="Just the tests whose names have this in them.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--coverage", type=click.IntRange(0, 100), default=0, help="Fail below this percentage of branches.")
+def command(paths: tuple[Path, ...], only: str, format_: str, coverage: int) -> None:
+    """Play the tests in PATHS (*.test.yaml, playbooks that have one beside them, folders; default: playbooks).
+
+    The engine is the real one; clock, alerts, and what checks and actions answer are the test's.
+
+    Exit status: 0 all as expected, 1 some are not, 2 wrong usage, 3 a file cannot be used.
+
+    \b
+    Examples:
+      remediator test
+      remediator test playbooks/redis-down.yaml --only restart
+    """
+    kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
+    catalogue = registry.catalogue()
+    reports = [run(file, catalogue, kinds, only) for file in files_in(list(paths) or [Path("playbooks")])]
+    click.echo(json.dumps([_plain(one) for one in reports], indent=2) if format_ == "json" else _text(reports))
+    if any(one.errors for one in reports):
+        sys.exit(3)
+    missing = not only and any(_percent(one) < coverage for one in reports)
+    sys.exit(1 if missing or any(one.failed for one in reports) else 0)
+
+
+def _text(reports: Sequence[Report]) -> str:
+    lines = []
+    for one in reports:
+        lines.append(_head(one))
+        lines += [f"  {'ok  ' if not test.findings else 'FAIL'} {test.name}" for test in one.tests]
+        for finding in (*one.errors, *(item for test in one.tests for item in test.findings)):
+            lines.append("\n" + render(finding) + "\n")
+        if one.untaken:
+            lines.append(f"  not taken: {', '.join(one.untaken)}")
+    tests, failed = sum(len(one.tests) for one in reports), sum(one.failed for one in reports)
+    lines.append(
+        f"\n{tests} tests, {failed} failed, {sum(bool(one.errors) for one in reports)} files that cannot be used"
+    )
+    return "\n".join(lines)
+
+
+def _head(one: Report) -> str:
+    if not one.branches:
+        return one.file
+    taken = len(one.branches) - len(one.untaken)
+    return f"{one.file}: {taken} of {len(one.branches)} branches taken ({_percent(one)} %)"
+
+
+def _percent(one: Report) -> int:
+    return 100 if not one.branches else 100 * (len(one.branches) - len(one.untaken)) // len(one.branches)
+
+
+def _plain(one: Report) -> dict[str, object]:
+    return {
+        "file": one.file,
+        "errors": [str(item) for item in one.errors],
+        "tests": [{"name": test.name, "failures": [str(item) for item in test.findings]} for test in one.tests],
+        "branches": list(one.branches),
+        "taken": sorted(one.taken & set(one.branches)),
+    }

@@ -1,0 +1,36 @@
+"""Which steps and branches of a playbook its tests have taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from remediator.playbook import Playbook
+from remediator.testing.play import Played
+
+
+def branches(playbook: Playbook) -> tuple[str, ...]:
+    """Every way through a playbook, by name."""
+    return tuple(_branches(playbook))
+
+
+def _branches(playbook: Playbook) -> Iterator[str]:
+    for step in playbook.steps:
+        yield f"{step.id} is done"
+        yield f"{step.id} fails"
+        if step.when is not None:
+            yield f"{step.id} is skipped"
+    if playbook.steps and playbook.verify.checks:
+        yield "success is proved"
+        yield "success is not proved"
+
+
+def taken(played: Iterable[Played]) -> set[str]:
+    """The branches that were taken."""
+    found: set[str] = set()
+    for one in played:
+        found |= {f"{item.step} is {'done' if item.outcome == 'ok' else 'failed'}" for item in one.attempts}
+        found |= {f"{step} is skipped" for step in one.skipped}
+        for before, after in zip(one.trail, one.trail[1:], strict=False):
+            if before == "verifying" and after != "verifying":
+                found.add("success is proved" if after == "succeeded" else "success is not proved")
+    return {name.replace(" is failed", " fails") for name in found}

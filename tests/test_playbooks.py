@@ -1,0 +1,154 @@
+"""Every shipped playbook is linted and tested, on all of its branches; and a wrong expectation is found out."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from remediator import registry
+from remediator.cli.test import command
+from remediator.config import Config
+from remediator.lint.runner import Sources, lint
+from remediator.testing.play import Kinds
+from remediator.testing.runner import Report, files_in, run
+
+PLAYBOOKS = Path(__file__).parents[1] / "playbooks"
+NAMES = sorted(path.stem for path in PLAYBOOKS.glob("*.yaml") if not path.name.endswith(".test.yaml"))
+REMEDIES = [name for name in NAMES if "kind: Fragment" not in (PLAYBOOKS / f"{name}.yaml").read_text()]
+KINDS = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
+
+
+def play(path: Path, only: str = "") -> Report:
+    """The tests of one file."""
+    return run(path, registry.catalogue(), KINDS, only)
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_a_shipped_playbook_does_what_its_tests_say(name: str) -> None:
+    """All of its tests are as expected, and together they take every branch."""
+    report = play(PLAYBOOKS / f"{name}.test.yaml")
+    assert [str(item) for item in report.errors] == []
+    assert [str(item) for test in report.tests for item in test.findings] == []
+    assert report.untaken == []
+
+
+def test_the_shipped_playbooks_have_no_findings() -> None:
+    """Lint says nothing about them, not even in passing."""
+    found = lint(
+        Sources([PLAYBOOKS], None, None, [PLAYBOOKS.parent / "alerting"]),
+        registry.catalogue(),
+        Config,
+        date(2026, 1, 1),
+    )
+    assert [str(item) for item in found.findings] == []
+
+
+PLAYBOOK = """\
+apiVersion: remediator/v1
+kind: Playbook
+name: kick
+summary: Restart it.
+match: {alertname: Down}
+mode: auto
+target: thing
+diagnose: [{id: ping, check: redis.ping}]
+steps: [{id: again, action: service.restart, when: "!evidence.ping.ok"}]
+verify: {settle: 1s, within: 5s, checks: [{check: service.running}]}
+escalate: {to: [oncall], message: Look at the thing.}
+"""
+TESTS = """\
+apiVersion: remediator/v1
+kind: PlaybookTest
+playbook: kick
+tests:
+  - name: healed
+    alerts: [{labels: {alertname: Down}}]
+    checks: {redis.ping: fail}
+    expect:
+      outcome: succeeded
+      steps: {again: ok}
+"""
+
+
+@pytest.fixture
+def kick(tmp_path: Path) -> Path:
+    """A playbook and its test, as an author would have them."""
+    (tmp_path / "kick.yaml").write_text(PLAYBOOK)
+    (tmp_path / "kick.test.yaml").write_text(TESTS)
+    return tmp_path / "kick.test.yaml"
+
+
+WRONG = [
+    ("outcome: succeeded", "outcome: escalated", "9:16", "expected outcome escalated, got succeeded"),
+    ("steps: {again: ok}", "steps: {}", "10:14", "expected steps none, got again: ok"),
+    ("steps: {again: ok}", "plan: []", "10:13", "expected plan [], got [again]"),
+    ("steps: {again: ok}", "skipped: [again]", "10:16", "expected skipped steps [again], got []"),
+    ("steps: {again: ok}", "guards: {freeze: block}", "10:24", "expected guard freeze block, got allow"),
+    ("steps: {again: ok}", "evidence: {ping: ok}", "10:24", "expected evidence ping ok, got fail"),
+    ("steps: {again: ok}", "matches: []", "10:16", "expected playbooks that match [], got [kick]"),
+    ("steps: {again: ok}", "runs: 2", "10:13", "expected number of runs 2, got 1"),
+    ("steps: {again: ok}", "within: 1ms", "10:15", "expected the end within 1ms, but it took"),
+    ("steps: {again: ok}", "messages: [{to: nobody}]", "10:18", "expected a message to nobody, sent: none"),
+    ("steps: {again: ok}", "mode: approve", "10:13", "expected mode approve, got auto"),
+    ("steps: {again: ok}", "reason: never", "10:15", "expected reason never, got"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "place", "sentence"), WRONG)
+def test_a_wrong_expectation_is_found_out_where_it_stands(
+    kick: Path, right: str, wrong: str, place: str, sentence: str
+) -> None:
+    """Each kind of expectation can fail, and then says line, column, what was expected and what came."""
+    assert [test.findings for test in play(kick).tests] == [()]
+    kick.write_text(TESTS.replace(right, wrong))
+    [test] = play(kick).tests
+    [finding] = test.findings
+    assert f"{finding.line}:{finding.column}" == place
+    assert sentence in finding.message
+
+
+MISTAKES = [
+    ("redis.ping", "redis.pnig", "did you mean 'redis.ping'?"),
+    ("{again: ok}", "{agian: ok}", "did you mean 'again'?"),
+    ("playbook: kick", "playbook: kik", "did you mean 'kick'?"),
+    ("outcome:", "outcom:", "did you mean 'outcome'?"),
+    ("{again: ok}", "{again: fine}", "must be one of ok, failed, unknown"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "hint"), MISTAKES)
+def test_a_mistake_in_a_test_file_is_no_passing_test(kick: Path, right: str, wrong: str, hint: str) -> None:
+    """What stands for nothing is an error with its place, never a test that cannot fail."""
+    kick.write_text(TESTS.replace(right, wrong))
+    report = play(kick)
+    assert report.tests == [] and any(hint in str(item) for item in report.errors), [str(i) for i in report.errors]
+
+
+def test_the_command_tells_what_a_person_and_a_program_need(kick: Path) -> None:
+    """Text with coverage; JSON; and the documented exit statuses."""
+    runner = CliRunner()
+    fine = runner.invoke(command, [str(kick)])
+    assert fine.exit_code == 0
+    assert "2 of 5 branches taken (40 %)" in fine.output and "ok   healed" in fine.output
+    assert "not taken: again fails, again is skipped, success is not proved" in fine.output
+    assert runner.invoke(command, [str(kick), "--coverage", "80"]).exit_code == 1
+    [plain] = json.loads(runner.invoke(command, [str(kick), "--format", "json"]).output)
+    assert plain["tests"] == [{"name": "healed", "failures": []}]
+    kick.write_text(TESTS.replace("succeeded", "failed"))
+    assert runner.invoke(command, [str(kick)]).exit_code == 1
+    kick.write_text("kind: [")
+    assert runner.invoke(command, [str(kick)]).exit_code == 3
+
+
+def test_playing_twice_is_the_same(kick: Path) -> None:
+    """No real clock, no chance: a test says the same each time."""
+    assert [play(kick).taken for _ in range(3)] == [frozenset({"again is done", "success is proved"})] * 3
+
+
+def test_every_test_file_is_found() -> None:
+    """A folder means every test in it."""
+    assert [file.name for file in files_in([PLAYBOOKS])] == [f"{name}.test.yaml" for name in REMEDIES]
