@@ -70,6 +70,10 @@ class Book:
         """The version in force of the playbook of this name."""
         return next((playbook for playbook in self.playbooks if playbook.name == name), None)
 
+    def versions(self) -> Sequence[Playbook]:
+        """Every version that is loaded, in force or not."""
+        return tuple(self._by_hash.values())
+
     def knows(self, content_hash: str) -> bool:
         """Whether this version is loaded."""
         return content_hash in self._by_hash

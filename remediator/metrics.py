@@ -34,6 +34,18 @@ class Metrics:
         self.audit_entries = Gauge(
             "remediator_audit_entries", "Number of the audit log's last entry.", registry=registry
         )
+        self.reloads = Counter(
+            "remediator_playbook_reloads_total",
+            "Changes of the playbooks' files: loaded, or refused because they are broken.",
+            ("result",),
+            registry=registry,
+        )
+        self.reload_ok = Gauge(
+            "remediator_playbooks_in_force_are_those_on_disk",
+            "1; 0 while the files are broken and the last good playbooks stay in force.",
+            registry=registry,
+        )
+        self.reload_ok.set(1)
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
             "From the creation of a run to its first action.",

@@ -42,7 +42,8 @@ from remediator.people import People
 from remediator.playbook import Off
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.records import playbooks, replicas, runs, waiting
+from remediator.records import facts, playbooks, replicas, runs, waiting
+from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -73,6 +74,7 @@ class Service:
     keyring: Keyring
     people: People
     world: World
+    reloading: Reloading
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is about to stop: streams to browsers end."""
@@ -112,6 +114,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
+        seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
@@ -122,10 +125,11 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         _require_same_time(store)
         require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
         await store.write(lambda tx: _started(tx, engine, config, loaded))
-        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), _intake(config))
+        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
-        service = Service(config, engine, loops, metrics, door, keyring, people, world, role)
+        reloading = reloading_for(config, loops, metrics, store, seen)
+        service = Service(config, engine, loops, metrics, door, keyring, people, world, reloading, role)
         post = _post(config, keyring, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
@@ -255,7 +259,8 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
     return report
 
 
-def _intake(config: Config) -> IntakeSettings:
+def intake_settings(config: Config) -> IntakeSettings:
+    """How alerts become episodes in this installation."""
     return IntakeSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
         quiet=config.timing.quiet,
@@ -276,6 +281,9 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     playbooks.keep(tx, loaded.playbooks)
     if engine.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
+    others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + engine.replica}
+    for name in facts.named(tx.connection, REFUSED).keys() - others:
+        facts.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
     tx.audit(
         Draft(
             kind=Kind.SERVICE_STARTED,
@@ -293,6 +301,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     loops, engine, config = service.loops, service.engine, service.config
     upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
         "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
     }

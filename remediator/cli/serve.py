@@ -36,6 +36,9 @@ from remediator.web.routes import application
 def command(config_path: Path, role: Role) -> None:
     """Run the service until it is told to stop (SIGTERM, Ctrl-C).
 
+    Playbooks and inventory are read again when they change, and on SIGHUP; if they cannot be used, the last good
+    ones stay in force. The settings file is read at the start only.
+
     \b
     Example:
       remediator serve --config /etc/remediator/remediator.yaml
@@ -85,6 +88,7 @@ async def _serve(config: Config, role: Role) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, server, service)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reloading.ask)
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")

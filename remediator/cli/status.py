@@ -14,6 +14,7 @@ from remediator.clock import SystemClock, rfc3339
 from remediator.config import Config
 from remediator.loader import load_config
 from remediator.records import approvals, breakers, facts, ladder, runs, stops
+from remediator.reload import REFUSED
 from remediator.service import read_only
 from remediator.stop_file import read_stop_file
 
@@ -74,6 +75,10 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         ],
         "watchdog": {"heard": None if heard is None else rfc3339(heard.at)},
         "runs": waiting,
+        "unusable": {
+            name.removeprefix(REFUSED): fact.value["findings"]
+            for name, fact in sorted(facts.named(connection, REFUSED).items())
+        },
     }
 
 
@@ -85,6 +90,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         until = f" until {stop['until']}" if stop["until"] else ""
         lines.append(f"STOPPED {stop['stops']} by {stop['who']} since {stop['since']}{until}: {stop['reason']}")
         lines.append(f"        resume with: remediator resume {stop['id']}")
+    for replica, findings in found["unusable"].items():
+        lines.append(f"PLAYBOOKS not reloaded by {replica}, the last good ones stay in force:")
+        lines += [f"        {finding}" for finding in findings]
     lines += [
         f"asks     {item['run']} waits for {item['quorum']} until {item['until']}: remediator approve {item['run']}"
         for item in found["asks"]

@@ -67,3 +67,13 @@ def prune(tx: Tx, before: datetime, limit: int = 500) -> int:
 def waiting_count(connection: Connection) -> int:
     """How many wait to be taken in."""
     return connection.execute(select(func.count()).where(table.c.taken_at.is_(None))).scalar_one()
+
+
+def between(connection: Connection, start: datetime, end: datetime) -> list[Received]:
+    """All that were acknowledged in this time and are still kept, in order."""
+    rows = connection.execute(
+        select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.taken_alerts)
+        .where(table.c.received_at >= start, table.c.received_at <= end)
+        .order_by(table.c.received_at, table.c.id)
+    )
+    return [Received(*row) for row in rows]

@@ -84,6 +84,8 @@ class Store(ABC):
 
     name: str
     wakeups: Wakeups
+    redactor: Redactor
+    """Cuts the installation's secrets out of what is audited; replaced when the inventory is."""
     ahead: timedelta = timedelta(0)
     """How far the database's clock was ahead of this host's when it was last asked."""
 

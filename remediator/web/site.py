@@ -82,7 +82,12 @@ class Site:
         if fresh:
             browser = secrets.token_urlsafe(24)
         text = self.templates.get_template(template).render(
-            visitor=visitor, path=request.url.path, now=self.now, nonce=self._nonce(browser), **context
+            visitor=visitor,
+            path=request.url.path,
+            now=self.now,
+            nonce=self._nonce(browser),
+            unusable=self.service.reloading.refused,
+            **context,
         )
         response = HTMLResponse(text, status, HEADERS)
         if fresh:

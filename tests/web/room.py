@@ -30,6 +30,7 @@ from remediator.receive import Credentials
 from remediator.records import approvals, audit, evidence, messages, runs
 from remediator.records.approvals import Approval
 from remediator.records.evidence import Seen
+from remediator.reload import reloading_for
 from remediator.run import Run
 from remediator.sender import Post, deliver
 from remediator.service import Service, load_people, looking_only, open_store
@@ -224,9 +225,9 @@ async def room(folder: Path, world: World | None = None, **settings: Any) -> Asy
         engine = await stack.enter_async_context(looking_only(config, store, clock))
         loops = Loops(engine, Index(engine.book.playbooks, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W"))
         keyring = load_keyring(config.state / "links.key")
-        service = Service(
-            config, engine, loops, Metrics(), Credentials(None, None), keyring, load_people(config), world or World()
-        )
+        metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
+        reloading = reloading_for(config, loops, metrics, store, ())
+        service = Service(config, engine, loops, metrics, door, keyring, people, world or World(), reloading)
         yield Room(service, clock, tokens)
 
 
