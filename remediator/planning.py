@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from remediator import parameters, plan
+from remediator import expressions, parameters, plan
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.inventory import Service
-from remediator.looking import observe
+from remediator.looking import for_conditions, observe
 from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.playbook import CheckCall, Playbook, Step
 from remediator.records import episodes, evidence, runs
@@ -167,7 +167,31 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
         else:
             found = await _read_action(engine, look.action, service, given)
         seen.append(Seen("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now()))
+    if playbook.causes:
+        found = likely_cause(playbook, service, values, seen)
+        seen.append(Seen("diagnose", "cause", found.answer.value, found.summary, found.facts, engine.clock.now()))
     return seen
+
+
+def likely_cause(playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> Evidence:
+    """The first cause whose condition holds, with the others that do; *fail* if none does, *unknown* if some of them
+    cannot be told and none holds."""
+    variables = {
+        "params": dict(values),
+        "evidence": {item.name: for_conditions(item) for item in seen},
+        "target": {"name": service.name, "platform": service.platform.kind},
+    }
+    answers = [(cause, expressions.compile(cause.when).evaluate(variables)) for cause in playbook.causes]
+    untold = [cause.id for cause, answer in answers if isinstance(answer, expressions.Unknown)]
+    holding = [cause for cause, answer in answers if answer is True]
+    if holding:
+        also = f" Also: {', '.join(cause.id for cause in holding[1:])}." if holding[1:] else ""
+        facts = {"id": holding[0].id, "all": [cause.id for cause in holding], "untold": untold}
+        return Evidence(Answer.OK, f"Likely cause: {holding[0].says}{also}", facts)
+    nothing = {"id": "none", "all": [], "untold": untold}
+    if untold:
+        return Evidence(Answer.UNKNOWN, f"no known cause shows; could not be told: {', '.join(untold)}", nothing)
+    return Evidence(Answer.FAIL, "none of the known causes shows", nothing)
 
 
 async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:

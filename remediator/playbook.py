@@ -194,6 +194,17 @@ With = Annotated[
 ]
 
 
+class Cause(Strict):
+    """What the evidence may mean."""
+
+    id: Name = Field(description="Its name in conditions: evidence.cause.facts.id is that of the likely one.")
+    when: ConditionText = Field(
+        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        "target.{name,platform}."
+    )
+    says: str = Field(min_length=5, description="The cause, and what people do about it, in a sentence or two.")
+
+
 class CheckCall(Strict):
     """A check with its parameters."""
 
@@ -318,6 +329,11 @@ class Playbook(Strict):
     diagnose: tuple[Look, ...] = Field(
         default=(), description="Collected before anything is touched; later conditions and people see it."
     )
+    causes: tuple[Cause, ...] = Field(
+        default=(),
+        description="What the evidence may mean, the most telling first. The first that holds is named as the likely "
+        "cause, as evidence.cause; the others that hold are named beside it.",
+    )
     steps: tuple[Step, ...] = Field(default=(), description="Tried in order until verify holds.")
     verify: Verify = Field(default=Verify(), description="What proves success.")
     escalate: Escalate = Field(default=Escalate(), description="Whom to tell when it did not work.")
@@ -330,13 +346,17 @@ class Playbook(Strict):
         return self
 
     def _doubles(self) -> Iterator[Mistake]:
-        seen: dict[str, str] = {}
+        seen: dict[str, str] = {"cause": "what the causes come to"} if self.causes else {}
         for section in ("diagnose", "steps"):
             for at, item in enumerate(getattr(self, section)):
                 if item.id in seen:
                     message = f"{item.id!r} is already the id of {seen[item.id]}"
                     yield Mistake(message, (section, at, "id"), rule="duplicate-id")
                 seen.setdefault(item.id, "a diagnosis" if section == "diagnose" else "a step")
+        ids = [cause.id for cause in self.causes]
+        for at, name in enumerate(ids):
+            if name in ids[:at]:
+                yield Mistake(f"{name!r} is already the id of a cause", ("causes", at, "id"), rule="duplicate-id")
 
     def _jumps(self) -> Iterator[Mistake]:
         order = [step.id for step in self.steps]

@@ -145,6 +145,17 @@ def _conditions(about: Subject) -> Iterator[Finding]:
                 yield about.finding(("steps", at, "when"), rule, message, hint, offset=reference.column)
 
 
+def _causes(about: Subject) -> Iterator[Finding]:
+    for at, cause in enumerate(about.playbook.causes):
+        for reference in expressions.compile(cause.when).references:
+            wrong = _referred(about, 0, reference)
+            if reference.root == "evidence" and reference.name == "cause":
+                wrong = "unknown-evidence", "a cause cannot speak of the cause", "it speaks of the diagnoses"
+            if wrong is not None:
+                rule, message, hint = wrong
+                yield about.finding(("causes", at, "when"), rule, message, hint, offset=reference.column)
+
+
 def _referred(about: Subject, at: int, reference: expressions.Reference) -> tuple[str, str, str] | None:
     if reference.name is None:
         return None
@@ -170,7 +181,7 @@ _RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "targe
 def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
     earlier = about.playbook.steps[:at]
-    looks = tuple(sorted(about.written_names("diagnose")))
+    looks = tuple(sorted((*about.written_names("diagnose"), *(("cause",) if about.playbook.causes else ()))))
     reads = tuple(step.id for step in earlier if not about.catalogue.traits_of(step.action).mutates)
     return {
         "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
@@ -189,5 +200,6 @@ _PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _repeating,
     _undoing,
     _guards,
+    _causes,
     _conditions,
 )
