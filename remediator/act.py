@@ -379,7 +379,8 @@ async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow
 
 async def _exhausted(engine: Engine, run: Run) -> Progress:
     def give_up(tx: Tx) -> Run:
-        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, engine.actor)
+        reason = "no_step_left" if _plan(run).steps else "diagnosed"
+        return runs.transition(tx, run, Status.ESCALATED, reason, {}, engine.actor)
 
     return onward(await engine.store.write(give_up))
 

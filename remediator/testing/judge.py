@@ -79,6 +79,9 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
     seen = {item.name: item.status for item in played.seen if item.phase == "diagnose"}
     for name, wanted in expect.evidence.items():
         yield from _unlike(("evidence", name), f"evidence {name}", wanted, seen.get(name, "not looked at"))
+    if expect.cause is not None:
+        concluded = next((item.facts.get("id") for item in played.seen if item.name == "cause"), "none")
+        yield from _unlike(("cause",), "cause", expect.cause, concluded)
     said = _verdicts(played)
     for name, answer in expect.guards.items():
         yield from _unlike(("guards", name), f"guard {name}", answer, said.get(name, "not asked"))

@@ -136,6 +136,9 @@ class Expect(Strict):
     evidence: dict[str, Literal["ok", "fail", "failed", "unknown"]] = Field(
         default={}, description="What was seen in the diagnosis, by id."
     )
+    cause: str | None = Field(
+        default=None, description="The id of the likely cause that the evidence comes to; none: none of them."
+    )
     guards: dict[str, Literal["allow", "block", "unknown"]] = Field(
         default={}, description="The strongest verdict of a guard: block before unknown before allow."
     )

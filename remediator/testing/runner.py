@@ -138,6 +138,7 @@ Path_ = tuple[str | int, ...]
 def _names(case: Case, playbook: Playbook, catalogue: Catalogue) -> Iterator[tuple[Path_, str, Sequence[str]]]:
     """Every name in a test that has to stand for something: where, for what, and what there is."""
     steps, looks = [step.id for step in playbook.steps], [look.id for look in playbook.diagnose]
+    looks += ["cause"] if playbook.causes else []
     sections: tuple[tuple[Path_, Iterable[str], str, Sequence[str]], ...] = (
         (("checks",), case.checks, "check", list(catalogue.checks)),
         (("actions",), case.actions, "action", list(catalogue.actions)),
