@@ -107,9 +107,7 @@ def _ask_whether(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep
     return wait(after, after.wake_at)
 
 
-async def _applies(
-    engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]
-) -> bool | expressions.Unknown:
+async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> bool | expressions.Unknown:
     if step.when is None:
         return True
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))

@@ -218,11 +218,11 @@ def risks(plan: Plan, only: str | None = None) -> Iterator[str]:
 
 
 def proof(seen: Sequence[Seen]) -> Iterator[str]:
-    """The observations that matter: what is not well first, the newest of each name."""
+    """The observations that matter: the likely cause, then what is not well, the newest of each name."""
     newest = {item.name: item for item in seen}
-    ranked = sorted(newest.values(), key=lambda item: item.status == "ok")
+    ranked = sorted(newest.values(), key=lambda item: (item.name != "cause", item.status == "ok"))
     for item in ranked[:_EVIDENCE]:
-        yield tidy(f"{item.name} {item.status}: {item.summary}")
+        yield tidy(item.summary) if item.name == "cause" else tidy(f"{item.name} {item.status}: {item.summary}")
 
 
 def why_asked(run: Run) -> str:
