@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import crashpoints, expressions
+from remediator import conditions, crashpoints, expressions
 from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine, Progress, onward, wait
@@ -16,7 +16,6 @@ from remediator.errors import ClientError, Fenced, Refused, RemediatorError, Tar
 from remediator.guards import Answer, Question, Verdict
 from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
-from remediator.looking import for_conditions
 from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.planning import make_plan, resolve
 from remediator.records import approvals, attempts, episodes, evidence, runs, timers
@@ -112,19 +111,9 @@ async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[
         return True
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
     platform = engine.book.service(run).platform.kind
-    return expressions.compile(step.when).evaluate(_variables(run, platform, seen, tried))
-
-
-def _variables(run: Run, platform: str, seen: Sequence[Seen], tried: Sequence[Attempt]) -> Mapping[str, Any]:
-    """What a condition can speak of; later evidence of the same name replaces earlier."""
-    return {
-        "params": _plan(run).parameters,
-        "evidence": {item.name: for_conditions(item) for item in seen},
-        "steps": {
-            item.step: {"status": item.outcome, "output": (item.result or {}).get("output", {})} for item in tried
-        },
-        "target": {"name": run.target, "platform": platform},
-    }
+    return expressions.compile(step.when).evaluate(
+        conditions.variables(_plan(run).parameters, (run.target, platform), seen, tried)
+    )
 
 
 async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
@@ -377,8 +366,7 @@ async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow
 
 async def _exhausted(engine: Engine, run: Run) -> Progress:
     def give_up(tx: Tx) -> Run:
-        reason = "no_step_left" if _plan(run).steps else "diagnosed"
-        return runs.transition(tx, run, Status.ESCALATED, reason, {}, engine.actor)
+        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, engine.actor)
 
     return onward(await engine.store.write(give_up))
 

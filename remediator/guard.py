@@ -19,6 +19,8 @@ async def guard_plan(engine: Engine, run: Run) -> Progress:
         until = datetime.fromisoformat(run.detail["until"])
         if engine.clock.now() < until:
             return wait(run, until)
+    if run.status is Status.PLANNED and not (run.plan or {}).get("steps") and run.mode not in ("observe", "shadow"):
+        return onward(await engine.store.write(lambda tx: _diagnosed(tx, engine, run)))
     playbook, service = engine.book.of(run), engine.book.service(run)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
     asked = question(engine, run, playbook, service, alerts, None)
@@ -26,6 +28,14 @@ async def guard_plan(engine: Engine, run: Run) -> Progress:
     if run.status is Status.BLOCKED:
         return await _judged_again(engine, run, asked, judgement)
     return await engine.store.write(lambda tx: _first_judged(tx, engine, run, asked, judgement))
+
+
+def _diagnosed(tx: Tx, engine: Engine, run: Run) -> Run:
+    """Nothing is to be done, so nothing needs to be guarded: people get what was found."""
+    causes = [item.summary for item in evidence.of_run(tx.connection, run.id) if item.phase == "conclude"]
+    text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
+    detail = {"text": text, "causes": causes}
+    return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, engine.actor)
 
 
 def _first_judged(tx: Tx, engine: Engine, run: Run, asked: Question, judgement: Judgement) -> Progress:

@@ -89,7 +89,9 @@ class Letters:
             Section("What will be done" if pending else "What it was about", tuple(calls(plan, found.step)), True),
             Section("What it risks", tuple(risks(plan, found.step))),
         ]
-        seen = tuple(proof(evidence.of_run(connection, run.id)))
+        looked = evidence.of_run(connection, run.id)
+        seen = tuple(proof(looked))
+        sections += causes(looked)
         sections += [Section("Evidence", seen)] if seen else []
         if pending:
             sections.append(Section("Why you are asked", (why_asked(run),)))
@@ -218,11 +220,11 @@ def risks(plan: Plan, only: str | None = None) -> Iterator[str]:
 
 
 def proof(seen: Sequence[Seen]) -> Iterator[str]:
-    """The observations that matter: the likely cause, then what is not well, the newest of each name."""
-    newest = {item.name: item for item in seen}
-    ranked = sorted(newest.values(), key=lambda item: (item.name != "cause", item.status == "ok"))
+    """The observations that matter: what is not well first, the newest of each name."""
+    newest = {item.name: item for item in seen if item.phase != "conclude"}
+    ranked = sorted(newest.values(), key=lambda item: item.status == "ok")
     for item in ranked[:_EVIDENCE]:
-        yield tidy(item.summary) if item.name == "cause" else tidy(f"{item.name} {item.status}: {item.summary}")
+        yield tidy(f"{item.name} {item.status}: {item.summary}")
 
 
 def why_asked(run: Run) -> str:
@@ -257,6 +259,7 @@ def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> 
     status = queued.content.get("status", "escalated")
     if words_:
         sections.append(Section("What happened", words_))
+    sections += causes(seen)
     found = tuple(proof(seen))
     sections += [Section("Evidence", found)] if found else []
     return Message(
@@ -270,6 +273,12 @@ def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> 
         body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(queued.content)},
         final=True,
     )
+
+
+def causes(seen: Sequence[Seen]) -> list[Section]:
+    """What the evidence points to, if it does."""
+    found = tuple(tidy(item.summary) for item in seen if item.phase == "conclude")
+    return [Section("Likely cause", found)] if found else []
 
 
 def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:

@@ -10,7 +10,6 @@ from remediator.checks import Answer, Check, Evidence
 from remediator.engine import Engine
 from remediator.errors import RemediatorError
 from remediator.inventory import Service
-from remediator.records.evidence import Seen
 
 
 async def observe(engine: Engine, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
@@ -23,10 +22,3 @@ async def observe(engine: Engine, name: str, service: Service, given: Mapping[st
         return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
     except (RemediatorError, ValueError) as error:
         return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")
-
-
-def for_conditions(item: Seen) -> Mapping[str, Any]:
-    """What a condition sees of an observation. What could not be seen has no ``ok``, so that a condition on it is
-    unknown and not false."""
-    known = {"status": item.status, "facts": item.facts, "summary": item.summary}
-    return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}

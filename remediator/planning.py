@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from remediator import expressions, parameters, plan
+from remediator import conditions, expressions, parameters, plan
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.inventory import Service
-from remediator.looking import for_conditions, observe
+from remediator.looking import observe
 from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.playbook import CheckCall, Playbook, Step
 from remediator.records import episodes, evidence, runs
@@ -28,6 +28,7 @@ async def plan_run(engine: Engine, run: Run) -> Progress:
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
         values = parameters.resolve(playbook, _labels(alerts), engine.book.inventory)
         seen = await diagnose(engine, playbook, service, values)
+        seen += conclude(engine, playbook, service, values, seen)
         made = await make_plan(engine, playbook, service, values, run.mode)
     except RemediatorError as error:
         detail = {"message": str(error), "error": type(error).__name__}
@@ -161,37 +162,25 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
     """Collect evidence before anything is touched; what cannot be seen is recorded as such and blocks nothing."""
     seen = []
     for look in playbook.diagnose:
+        about = service if look.of is None else engine.book.inventory.service(look.of)
         given = parameters.substitute_all(look.with_, values, promql=look.check == "promql")
         if look.check is not None:
-            found = await observe(engine, look.check, service, given)
+            found = await observe(engine, look.check, about, given)
         else:
-            found = await _read_action(engine, look.action, service, given)
+            found = await _read_action(engine, look.action, about, given)
         seen.append(Seen("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now()))
-    if playbook.causes:
-        found = likely_cause(playbook, service, values, seen)
-        seen.append(Seen("diagnose", "cause", found.answer.value, found.summary, found.facts, engine.clock.now()))
     return seen
 
 
-def likely_cause(playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> Evidence:
-    """The first cause whose condition holds, with the others that do; *fail* if none does, *unknown* if some of them
-    cannot be told and none holds."""
-    variables = {
-        "params": dict(values),
-        "evidence": {item.name: for_conditions(item) for item in seen},
-        "target": {"name": service.name, "platform": service.platform.kind},
-    }
-    answers = [(cause, expressions.compile(cause.when).evaluate(variables)) for cause in playbook.causes]
-    untold = [cause.id for cause, answer in answers if isinstance(answer, expressions.Unknown)]
-    holding = [cause for cause, answer in answers if answer is True]
-    if holding:
-        also = f" Also: {', '.join(cause.id for cause in holding[1:])}." if holding[1:] else ""
-        facts = {"id": holding[0].id, "all": [cause.id for cause in holding], "untold": untold}
-        return Evidence(Answer.OK, f"Likely cause: {holding[0].says}{also}", facts)
-    nothing = {"id": "none", "all": [], "untold": untold}
-    if untold:
-        return Evidence(Answer.UNKNOWN, f"no known cause shows; could not be told: {', '.join(untold)}", nothing)
-    return Evidence(Answer.FAIL, "none of the known causes shows", nothing)
+def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> list[Seen]:
+    """The likely causes that the evidence points to; what cannot be told points to nothing."""
+    known = conditions.variables(values, (service.name, service.platform.kind), seen)
+    found = []
+    for number, item in enumerate(playbook.conclude, start=1):
+        if expressions.compile(item.when).evaluate(known) is True:
+            facts = {"when": item.when}
+            found.append(Seen("conclude", f"cause-{number}", "ok", item.cause, facts, engine.clock.now()))
+    return found
 
 
 async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:

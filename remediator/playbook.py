@@ -194,17 +194,6 @@ With = Annotated[
 ]
 
 
-class Cause(Strict):
-    """What the evidence may mean."""
-
-    id: Name = Field(description="Its name in conditions: evidence.cause.facts.id is that of the likely one.")
-    when: ConditionText = Field(
-        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, params.<name> and "
-        "target.{name,platform}."
-    )
-    says: str = Field(min_length=5, description="The cause, and what people do about it, in a sentence or two.")
-
-
 class CheckCall(Strict):
     """A check with its parameters."""
 
@@ -218,6 +207,9 @@ class Look(Strict):
     id: Name = Field(description="Its name in conditions: evidence.<id>.")
     check: str | None = Field(default=None, description="A check's name; or action instead.")
     action: str | None = Field(default=None, description="The name of an action that only reads; or check instead.")
+    of: str | None = Field(
+        default=None, description="Another service of the inventory than the target: what it needs, or what needs it."
+    )
     with_: With
 
     @model_validator(mode="after")
@@ -226,6 +218,16 @@ class Look(Strict):
             both = "both check and action are given" if self.check else "neither check nor action is given"
             raise Mistake(both, hint="give one of the two")
         return self
+
+
+class Conclusion(Strict):
+    """What the evidence points to."""
+
+    when: ConditionText = Field(
+        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        "target.{name,platform}. One that cannot be told points to nothing."
+    )
+    cause: str = Field(min_length=1, max_length=300, description="The likely cause, and where to look, for people.")
 
 
 class Retry(Strict):
@@ -329,12 +331,12 @@ class Playbook(Strict):
     diagnose: tuple[Look, ...] = Field(
         default=(), description="Collected before anything is touched; later conditions and people see it."
     )
-    causes: tuple[Cause, ...] = Field(
-        default=(),
-        description="What the evidence may mean, the most telling first. The first that holds is named as the likely "
-        "cause, as evidence.cause; the others that hold are named beside it.",
+    conclude: tuple[Conclusion, ...] = Field(
+        default=(), description="Likely causes: every one whose condition holds is named to people, in this order."
     )
-    steps: tuple[Step, ...] = Field(default=(), description="Tried in order until verify holds.")
+    steps: tuple[Step, ...] = Field(
+        default=(), description="Tried in order until verify holds. Without any, people get the diagnosis at once."
+    )
     verify: Verify = Field(default=Verify(), description="What proves success.")
     escalate: Escalate = Field(default=Escalate(), description="Whom to tell when it did not work.")
 
@@ -346,17 +348,13 @@ class Playbook(Strict):
         return self
 
     def _doubles(self) -> Iterator[Mistake]:
-        seen: dict[str, str] = {"cause": "what the causes come to"} if self.causes else {}
+        seen: dict[str, str] = {}
         for section in ("diagnose", "steps"):
             for at, item in enumerate(getattr(self, section)):
                 if item.id in seen:
                     message = f"{item.id!r} is already the id of {seen[item.id]}"
                     yield Mistake(message, (section, at, "id"), rule="duplicate-id")
                 seen.setdefault(item.id, "a diagnosis" if section == "diagnose" else "a step")
-        ids = [cause.id for cause in self.causes]
-        for at, name in enumerate(ids):
-            if name in ids[:at]:
-                yield Mistake(f"{name!r} is already the id of a cause", ("causes", at, "id"), rule="duplicate-id")
 
     def _jumps(self) -> Iterator[Mistake]:
         order = [step.id for step in self.steps]

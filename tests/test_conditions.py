@@ -1,4 +1,4 @@
-"""What conditions come to: a likely cause, and a person's word where a change's own condition cannot tell."""
+"""A person's word is asked for where a change's own condition cannot tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from remediator import registry
-from remediator.loader import load_playbooks
 from remediator.testing.play import Kinds
 from remediator.testing.runner import run
 
@@ -21,9 +20,6 @@ target: thing
 diagnose:
   - {id: ping, check: redis.ping}
   - {id: logs, action: service.logs}
-causes:
-  - {id: gone, when: "!evidence.ping.ok", says: Nobody answers.}
-  - {id: broken, when: "'disk_full' in evidence.logs.facts.signs", says: The disk is full.}
 steps:
   - {id: first, action: service.restart, when: "!evidence.ping.ok", on_failure: next}
   - {id: other, action: redis.bgrewriteaof}
@@ -67,27 +63,6 @@ STORIES = {
     checks: {redis.ping: ok}
     expect: {skipped: [first], steps: {other: ok}}
 """,
-    "the first cause that holds is the likely one": """\
-    checks: {redis.ping: fail}
-    actions: {service.logs: [{outcome: ok, output: {signs: {disk_full: No space left}}}]}
-    expect: {cause: gone}
-""",
-    "a cause that holds although another cannot be told": """\
-    checks: {redis.ping: unknown}
-    lasts: 5m
-    actions: {service.logs: [{outcome: ok, output: {signs: {disk_full: No space left}}}]}
-    expect: {cause: broken, evidence: {cause: ok}}
-""",
-    "none of the causes": """\
-    checks: {redis.ping: ok}
-    actions: {service.logs: [{outcome: ok, output: {signs: {}}}]}
-    expect: {cause: none, evidence: {cause: fail}}
-""",
-    "no cause that could be told": """\
-    checks: {redis.ping: unknown}
-    lasts: 5m
-    expect: {cause: none, evidence: {cause: unknown}}
-""",
 }
 
 
@@ -100,20 +75,3 @@ def test_what_conditions_come_to(story: str, tmp_path: Path) -> None:
     report = run(tmp_path / "kick.test.yaml", registry.catalogue(), kinds)
     assert [str(item) for item in report.errors] == []
     assert [str(item) for test in report.tests for item in test.findings] == []
-
-
-MISTAKES = {
-    "!evidence.ping.ok": ("!evidence.pnig.ok", "did you mean 'ping'?"),
-    "{id: gone, when": ("{id: broken, when", "already the id of a cause"),
-    '"!evidence.ping.ok", says': ('"evidence.cause.ok", says', "cannot speak of the cause"),
-    "{id: ping, check": ("{id: cause, check", "already the id of what the causes come to"),
-}
-
-
-@pytest.mark.parametrize("right", MISTAKES)
-def test_a_mistake_in_a_cause_is_found_when_it_is_read(right: str, tmp_path: Path) -> None:
-    """Names in causes are checked like those in steps."""
-    wrong, sentence = MISTAKES[right]
-    (tmp_path / "kick.yaml").write_text(PLAYBOOK.replace(right, wrong, 1))
-    found = load_playbooks([tmp_path], registry.catalogue(), None)
-    assert any(sentence in str(item) for item in found.findings), [str(item) for item in found.findings]

@@ -94,6 +94,7 @@ WRONG = [
     ("steps: {again: ok}", "within: 1ms", "10:15", "expected the end within 1ms, but it took"),
     ("steps: {again: ok}", "messages: [{to: nobody}]", "10:18", "expected a message to nobody, sent: none"),
     ("steps: {again: ok}", "mode: approve", "10:13", "expected mode approve, got auto"),
+    ("steps: {again: ok}", "causes: [rust]", "10:15", "expected likely causes [rust], got []"),
     ("steps: {again: ok}", "reason: never", "10:15", "expected reason never, got"),
 ]
 

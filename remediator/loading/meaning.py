@@ -145,15 +145,22 @@ def _conditions(about: Subject) -> Iterator[Finding]:
                 yield about.finding(("steps", at, "when"), rule, message, hint, offset=reference.column)
 
 
-def _causes(about: Subject) -> Iterator[Finding]:
-    for at, cause in enumerate(about.playbook.causes):
-        for reference in expressions.compile(cause.when).references:
+def _conclusions(about: Subject) -> Iterator[Finding]:
+    for at, item in enumerate(about.playbook.conclude):
+        for reference in expressions.compile(item.when).references:
             wrong = _referred(about, 0, reference)
-            if reference.root == "evidence" and reference.name == "cause":
-                wrong = "unknown-evidence", "a cause cannot speak of the cause", "it speaks of the diagnoses"
             if wrong is not None:
                 rule, message, hint = wrong
-                yield about.finding(("causes", at, "when"), rule, message, hint, offset=reference.column)
+                yield about.finding(("conclude", at, "when"), rule, message, hint, offset=reference.column)
+
+
+def _others(about: Subject) -> Iterator[Finding]:
+    """Services that diagnoses look at beside the target."""
+    for at, look in enumerate(about.playbook.diagnose):
+        if look.of is not None and about.inventory is not None and look.of not in about.inventory:
+            hint = did_you_mean(look.of, about.inventory.services)
+            message = f"there is no service {look.of!r} in the inventory"
+            yield about.finding(("diagnose", at, "of"), "unknown-service", message, hint)
 
 
 def _referred(about: Subject, at: int, reference: expressions.Reference) -> tuple[str, str, str] | None:
@@ -181,7 +188,7 @@ _RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "targe
 def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
     earlier = about.playbook.steps[:at]
-    looks = tuple(sorted((*about.written_names("diagnose"), *(("cause",) if about.playbook.causes else ()))))
+    looks = tuple(sorted(about.written_names("diagnose")))
     reads = tuple(step.id for step in earlier if not about.catalogue.traits_of(step.action).mutates)
     return {
         "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
@@ -200,6 +207,7 @@ _PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _repeating,
     _undoing,
     _guards,
-    _causes,
     _conditions,
+    _conclusions,
+    _others,
 )

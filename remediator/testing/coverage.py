@@ -19,8 +19,7 @@ def _branches(playbook: Playbook) -> Iterator[str]:
         yield f"{step.id} fails"
         if step.when is not None:
             yield f"{step.id} is skipped"
-    for cause in playbook.causes:
-        yield f"cause {cause.id}"
+    yield from (_concluded(item.cause) for item in playbook.conclude)
     if playbook.steps and playbook.verify.checks:
         yield "success is proved"
         yield "success is not proved"
@@ -32,8 +31,12 @@ def taken(played: Iterable[Played]) -> set[str]:
     for one in played:
         found |= {f"{item.step} is {'done' if item.outcome == 'ok' else 'failed'}" for item in one.attempts}
         found |= {f"{step} is skipped" for step in one.skipped}
-        found |= {f"cause {item.facts.get('id')}" for item in one.seen if item.name == "cause"}
+        found |= {_concluded(item.summary) for item in one.seen if item.phase == "conclude"}
         for before, after in zip(one.trail, one.trail[1:], strict=False):
             if before == "verifying" and after != "verifying":
                 found.add("success is proved" if after == "succeeded" else "success is not proved")
     return {name.replace(" is failed", " fails") for name in found}
+
+
+def _concluded(cause: str) -> str:
+    return f"cause {cause[:50]!r}"

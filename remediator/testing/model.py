@@ -52,6 +52,7 @@ class CheckAnswer(When):
     answer: Literal["ok", "fail", "unknown"] = Field(description="unknown: it cannot be told.")
     summary: str = Field(default="", description="What it says to people.")
     facts: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
+    of: str | None = Field(default=None, description="Only if this service is asked about.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is asked with these values.")
 
 
@@ -67,6 +68,7 @@ class ActionAnswer(When):
     summary: str = Field(default="", description="What it says to people.")
     output: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
     takes: Duration = Field(default=_NOTHING, description="How long the call takes.")
+    of: str | None = Field(default=None, description="Only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is called with these values.")
 
 
@@ -136,30 +138,20 @@ class Expect(Strict):
     evidence: dict[str, Literal["ok", "fail", "failed", "unknown"]] = Field(
         default={}, description="What was seen in the diagnosis, by id."
     )
-    cause: str | None = Field(
-        default=None, description="The id of the likely cause that the evidence comes to; none: none of them."
-    )
     guards: dict[str, Literal["allow", "block", "unknown"]] = Field(
         default={}, description="The strongest verdict of a guard: block before unknown before allow."
+    )
+    causes: tuple[str, ...] | None = Field(
+        default=None, description="A piece of each likely cause that is named, in order; [] for none."
     )
     messages: tuple[Message, ...] = Field(default=(), description="Each must be among those that were sent.")
     runs: int | None = Field(default=None, ge=0, description="How many runs there are.")
     within: PositiveDuration | None = Field(default=None, description="The run is over so long after the first alert.")
 
 
-class Case(Strict):
-    """One test."""
+class Given(Strict):
+    """What the world says and does."""
 
-    name: str = Field(min_length=1, description="What is shown, in words.")
-    start: Annotated[datetime, AwareDatetime] | None = Field(
-        default=None, description="When it is, for freeze windows; default: a Thursday at midnight UTC."
-    )
-    lasts: PositiveDuration | None = Field(
-        default=None, description="Play so long; default: until every run is over, at most half an hour."
-    )
-    mode: Mode | None = Field(default=None, description="Another mode than the playbook's.")
-    watchdog: bool = Field(default=True, description="Whether the Watchdog is heard.")
-    alerts: tuple[TestAlert, ...] = Field(min_length=1, description="What fires.")
     checks: Mapping[
         str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
     ] = Field(default={}, description="What each check answers. One that is not named cannot be told.")
@@ -175,6 +167,21 @@ class Case(Strict):
     platform: Mapping[str, Annotated[tuple[PlatformAnswer, ...], BeforeValidator(_one_state), _OrAWord(*_STATES)]] = (
         Field(default={}, description="What the platform says of a service; default: running.")
     )
+
+
+class Case(Given):
+    """One test."""
+
+    name: str = Field(min_length=1, description="What is shown, in words.")
+    start: Annotated[datetime, AwareDatetime] | None = Field(
+        default=None, description="When it is, for freeze windows; default: a Thursday at midnight UTC."
+    )
+    lasts: PositiveDuration | None = Field(
+        default=None, description="Play so long; default: until every run is over, at most half an hour."
+    )
+    mode: Mode | None = Field(default=None, description="Another mode than the playbook's.")
+    watchdog: bool = Field(default=True, description="Whether the Watchdog is heard.")
+    alerts: tuple[TestAlert, ...] = Field(min_length=1, description="What fires.")
     people: tuple[Person, ...] = Field(default=(), description="Who says what when asked, in turn.")
     stops: tuple[Stop, ...] = Field(default=(), description="When the stop button is pressed.")
     expect: Expect = Field(description="What must come of it.")
@@ -190,4 +197,10 @@ class Suite(Strict):
     services: dict[str, TestService] = Field(
         default={}, description="The inventory; the playbook's target is always in it."
     )
+    given: Given = Field(default=Given(), description="What is so in every test that does not say otherwise.")
     tests: tuple[Case, ...] = Field(description="The tests.")
+
+    def filled(self, case: Case) -> Case:
+        """A test with what is given for all."""
+        merged = {name: {**getattr(self.given, name), **getattr(case, name)} for name in Given.model_fields}
+        return case.model_copy(update=merged)

@@ -270,9 +270,6 @@ class _Stage:
     def _collect(self) -> None:
         look, played = self.database.look, self.played
         played.runs = sorted(look(lambda connection: runs.page(connection, 100)), key=lambda run: run.created_at)
-        if played.run is not None:
-            run_id = played.run.id
-            played.seen = look(lambda c: evidence.of_run(c, run_id))
         for kind, channel, content in self.database.raw.execute(
             "SELECT kind, channel, content FROM messages ORDER BY id"
         ):
@@ -281,6 +278,7 @@ class _Stage:
         if run is None:
             return
         played.attempts = [item for item in look(lambda c: attempts.of_run(c, run.id)) if not item.undoing]
+        played.seen = look(lambda c: evidence.of_run(c, run.id))
         played.judged = look(lambda c: evidence.verdicts_of_run(c, run.id))
         if run.finished_at is not None:
             played.seconds = (run.finished_at - self.start - self.case.alerts[0].at).total_seconds()
@@ -292,5 +290,4 @@ class _Stage:
 
     def _text(self, content: str) -> str:
         plan = (self.played.runs[0].plan or {}) if self.played.runs else {}
-        cause = next((item.summary for item in self.played.seen if item.name == "cause"), "")
-        return f"{content} {plan.get('escalate_message', '')} {cause}"
+        return f"{content} {plan.get('escalate_message', '')}"

@@ -100,7 +100,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     results: list[Played] = []
     for at, case in enumerate(suite.tests):
         if only in case.name:
-            results.append(play(case, suite, playbook, kinds))
+            results.append(play(suite.filled(case), suite, playbook, kinds))
             report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report
@@ -138,7 +138,6 @@ Path_ = tuple[str | int, ...]
 def _names(case: Case, playbook: Playbook, catalogue: Catalogue) -> Iterator[tuple[Path_, str, Sequence[str]]]:
     """Every name in a test that has to stand for something: where, for what, and what there is."""
     steps, looks = [step.id for step in playbook.steps], [look.id for look in playbook.diagnose]
-    looks += ["cause"] if playbook.causes else []
     sections: tuple[tuple[Path_, Iterable[str], str, Sequence[str]], ...] = (
         (("checks",), case.checks, "check", list(catalogue.checks)),
         (("actions",), case.actions, "action", list(catalogue.actions)),

@@ -38,14 +38,15 @@ class Scene:
         self.done: list[str] = []
         """Actions that have taken effect, in order."""
 
-    def chosen(self, answers: Sequence[W], values: Mapping[str, Any] | None = None) -> W | None:
-        """The last of these that holds now, for these values."""
+    def chosen(self, answers: Sequence[W], service: str = "", values: Mapping[str, Any] | None = None) -> W | None:
+        """The last of these that holds now, for this service and these values."""
         elapsed = self.now() - self.start
         holding = [
             item
             for item in answers
             if item.at <= elapsed
             and (item.after is None or item.after in self.done)
+            and getattr(item, "of", None) in (None, service)
             and all((values or {}).get(key) == value for key, value in getattr(item, "with_", {}).items())
         ]
         return holding[-1] if holding else None
@@ -68,7 +69,7 @@ class ScriptedCheck(Check):
 
     async def observe(self, service: Service, parameters: CheckParameters) -> Evidence:
         values = parameters.model_dump(by_alias=True, mode="json")
-        said = self._scene.chosen(self._answers(str(values.get("query", ""))), values)
+        said = self._scene.chosen(self._answers(str(values.get("query", ""))), service.name, values)
         if said is None:
             return Evidence(Answer.UNKNOWN, f"{self.name}: {SILENT}")
         return Evidence(Answer(said.answer), said.summary or f"{self.name}: {said.answer}", dict(said.facts))
@@ -97,7 +98,7 @@ class ScriptedAction(Action):
         return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), undo=undo)
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
-        said = self._said(parameters)
+        said = self._said(service, parameters)
         if said is None:
             if not self.mutates:
                 raise Unreachable(f"{self.name}: {SILENT}")
@@ -111,15 +112,15 @@ class ScriptedAction(Action):
         return Result(Outcome(said.outcome), said.summary or f"{self.name}: {said.outcome}", dict(said.output))
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
-        said = self._said(parameters)
+        said = self._said(service, parameters)
         happened = Happened.CANNOT_TELL if said is None else Happened(said.happened)
         return Observation(happened, f"{self.name}: looked at; {happened.value}")
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back | None:
         return Back(self.name, {}) if self.reversible else None
 
-    def _said(self, parameters: Parameters) -> ActionAnswer | None:
-        return self._scene.chosen(self._scene.case.actions.get(self.name, ()), _values(parameters))
+    def _said(self, service: Service, parameters: Parameters) -> ActionAnswer | None:
+        return self._scene.chosen(self._scene.case.actions.get(self.name, ()), service.name, _values(parameters))
 
 
 def _values(parameters: Parameters) -> dict[str, Any]:
