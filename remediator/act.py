@@ -58,9 +58,15 @@ async def act(engine: Engine, run: Run) -> Progress:
         return await _follow(engine, run, plan, step, step.on_failure)
     if mine and (due := _backoff(step, mine)) > engine.clock.now():
         return wait(run, due)
-    applies, why = await _applies(engine, run, step, tried)
-    if not applies:
-        return await _skip(engine, run, plan, step, why)
+    applies = await _applies(engine, run, step, tried)
+    if isinstance(applies, expressions.Unknown):
+        why = f"whether {step.when!r} holds cannot be told: {applies.reason}"
+        if step.mutates and not _told_to(run, step):
+            return await engine.store.write(lambda tx: _ask_whether(tx, engine, run, plan, step, why))
+        if not step.mutates:
+            return await _skip(engine, run, plan, step, why)
+    elif not applies:
+        return await _skip(engine, run, plan, step, f"{step.when!r} does not hold")
     return await _attempt(engine, run, plan, step, tried)
 
 
@@ -83,17 +89,31 @@ def _backoff(step: PlannedStep, mine: Sequence[Attempt]) -> Any:
     return (last.outcome_at or last.intent_at) + timedelta(seconds=step.backoff * 2 ** (len(mine) - 1))
 
 
-async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> tuple[bool, str]:
+def _told_to(run: Run, step: PlannedStep) -> bool:
+    """Whether a person has said that this step applies, since its own condition cannot tell."""
+    detail = run.detail if run.reason == "approved" else {}
+    return detail.get("overrides") == _WHETHER and detail.get("step") == step.id
+
+
+_WHETHER = "unknown:when"
+
+
+def _ask_whether(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+    """Not knowing is no reason to do something else: the steps below may be for another case. A person decides."""
+    detail = {"step": step.id, "call": step.call.text, "text": why}
+    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, {"step": step.id, "skipped": why}, "held"))
+    after = approvals.request(tx, engine.ids, run, plan, step.id, _WHETHER, detail, engine.actor)
+    return wait(after, after.wake_at)
+
+
+async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> bool | expressions.Unknown:
     if step.when is None:
-        return True, ""
+        return True
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
     platform = engine.book.service(run).platform.kind
-    answer = expressions.compile(step.when).evaluate(
+    return expressions.compile(step.when).evaluate(
         conditions.variables(_plan(run).parameters, (run.target, platform), seen, tried)
     )
-    if isinstance(answer, expressions.Unknown):
-        return False, f"whether {step.when!r} holds cannot be told: {answer.reason}"
-    return answer, f"{step.when!r} does not hold"
 
 
 async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:

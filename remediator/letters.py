@@ -230,6 +230,8 @@ def proof(seen: Sequence[Seen]) -> Iterator[str]:
 def why_asked(run: Run) -> str:
     """Why a person is asked at all."""
     reason = run.reason or ""
+    if reason == "unknown:when":
+        return tidy(f"step {run.detail.get('step', '')}: {run.detail.get('text', '')}")
     if reason.startswith("unknown:"):
         return tidy(f"guard {reason.removeprefix('unknown:')} cannot tell: {run.detail.get('text', '')}")
     if reason == "step_needs_approval":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 
+from remediator import registry
+from remediator.loader import load_playbooks
 from remediator.playbook import Playbook
 from tests.servers.remediator import PLAYBOOK, ROOT
 
@@ -20,14 +21,16 @@ SERVICE = {
         "fixed": {"value": "5m"},
     },
 }
-SHIPPED = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "playbooks").glob("*.yaml"))]
-BOOKS = [content for content in (PLAYBOOK, SERVICE, *SHIPPED) if content["kind"] == "Playbook"]
+BOOKS = (
+    Playbook.model_validate(PLAYBOOK),
+    Playbook.model_validate(SERVICE),
+    *load_playbooks([ROOT / "playbooks"], registry.catalogue(), None).playbooks,
+)
 
 
-@pytest.mark.parametrize("content", BOOKS, ids=lambda content: content["name"])
-def test_a_stored_playbook_is_read_back_as_the_same_version(content: dict[str, object]) -> None:
-    """Dumped as the store keeps it and read again, it has the same hash."""
-    playbook = Playbook.model_validate(content)
+@pytest.mark.parametrize("playbook", BOOKS, ids=lambda playbook: playbook.name)
+def test_a_stored_playbook_is_read_back_as_the_same_version(playbook: Playbook) -> None:
+    """Dumped as the store keeps it, fragments put in, and read again, it has the same hash."""
     stored = json.dumps(playbook.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
     assert Playbook.model_validate(json.loads(stored)).content_hash == playbook.content_hash

@@ -1,0 +1,31 @@
+"""The runbook's table names what is really in the playbooks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+_ROW = re.compile(r"^\| §(?P<step>[^|]+)\| (?P<playbook>[a-z-]+) \| (?P<names>[^|]+) \|$", re.MULTILINE)
+
+
+def test_every_step_that_the_table_names_exists() -> None:
+    """A renamed step cannot leave the document behind."""
+    rows = list(_ROW.finditer((ROOT / "docs/runbook.md").read_text(encoding="utf-8")))
+    assert len(rows) > 25
+    for row in rows:
+        written = yaml.safe_load((ROOT / "playbooks" / f"{row['playbook']}.yaml").read_text(encoding="utf-8"))
+        parts = [item for section in ("diagnose", "steps") for item in written.get(section, ())]
+        known = {item["id"] for item in parts if "id" in item}
+        named = set(re.findall("`([^`]+)`", row["names"]))
+        assert named and named <= known, f"{row['playbook']}: there is no {', '.join(sorted(named - known))}"
+
+
+def test_every_playbook_is_in_the_table() -> None:
+    """Nothing is done that the runbook does not speak of."""
+    text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
+    named = {row["playbook"] for row in _ROW.finditer(text)}
+    files = (path for path in (ROOT / "playbooks").glob("*.yaml") if not path.name.endswith(".test.yaml"))
+    assert named == {path.stem for path in files}
