@@ -38,6 +38,7 @@ COMMANDS = {
     "snooze": "Not now: the run asks again later.",
     "status": "What holds the remediator back right now.",
     "test": "Playbooks' tests, on a virtual clock.",
+    "timeline": "The post-incident document of a run or an episode.",
     "token": "Make an operator token.",
 }
 

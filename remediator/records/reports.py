@@ -178,7 +178,8 @@ def automatic_since(connection: Connection) -> dict[str, datetime]:
 def alertnames_of(connection: Connection, playbook: str, since: datetime, until: datetime) -> list[str]:
     """The names of the alerts that this playbook's runs of the period are for."""
     statement = (
-        select(episodes.c.alertname.distinct())
+        select(episodes.c.alertname)
+        .distinct()
         .join(run_episodes, run_episodes.c.episode_id == episodes.c.id)
         .join(runs, runs.c.id == run_episodes.c.run_id)
         .where(runs.c.playbook == playbook, _between(runs.c.created_at, since, until))

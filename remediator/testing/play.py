@@ -6,13 +6,14 @@ import asyncio
 import json
 import random
 import traceback
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
 import structlog
+from sqlalchemy import Connection
 
 from remediator.actions import Action
 from remediator.checks import Check
@@ -98,8 +99,18 @@ class Played:
         return self.runs[0] if self.runs else None
 
 
-def play(case: Case, suite: Suite, playbook: Playbook, kinds: Kinds) -> Played:
-    """Play a test to its end."""
+def play(
+    case: Case,
+    suite: Suite,
+    playbook: Playbook,
+    kinds: Kinds,
+    look: Callable[[Connection], None] = lambda connection: None,
+) -> Played:
+    """Play a test to its end.
+
+    Args:
+        look: shown the store as it is then.
+    """
     loop = VirtualLoop(random.Random(0), _STEPS)
     asyncio.set_event_loop(loop)
     stage = _Stage(case, suite, playbook, kinds, loop)
@@ -107,6 +118,7 @@ def play(case: Case, suite: Suite, playbook: Playbook, kinds: Kinds) -> Played:
     structlog.configure(processors=[stage.hear])
     try:
         loop.run_until_complete(stage.run())
+        stage.database.look(look)
     except Deadlock:
         stage.played.defect = "nothing moves any more, or it goes round in circles"
     finally:

@@ -1,0 +1,87 @@
+"""``remediator timeline``: the post-incident document of a run or an episode."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import click
+from sqlalchemy import Connection
+
+from remediator import measuring
+from remediator.cli.options import config_option
+from remediator.clients.prometheus import Prometheus
+from remediator.clock import SystemClock
+from remediator.config import Config
+from remediator.errors import InputError, RemediatorError
+from remediator.loader import load_config
+from remediator.records import episodes
+from remediator.report import timeline
+from remediator.service import read_only
+from remediator.story import Story, tell
+
+_MARGIN = timedelta(minutes=15)
+_POINTS = 120
+
+
+@click.command("timeline")
+@click.argument("which", metavar="RUN|EPISODE")
+@config_option
+@click.option("--format", "format_", type=click.Choice(["md", "html"]), default="md", show_default=True)
+@click.option("--output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="A file.")
+def command(which: str, config_path: Path, format_: str, output: IO[str]) -> None:
+    """What fired, what was decided and why, what was done and what was seen: ready to paste.
+
+    For an EPISODE, the documents of all its runs. With --format html and Prometheus in the settings, a chart of what
+    the alert measures is in it.
+
+    \b
+    Examples:
+      remediator timeline run-1m83e2z0syfkm9t4r
+      remediator timeline RUN --format html --output incident.html
+    """
+    config = load_config(config_path, Config)
+    with read_only(config) as connection:
+        stories = _stories(connection, which)
+    pieces = []
+    for story in stories:
+        measured = _measured(config, story) if format_ == "html" else None
+        pieces += timeline.document(story, measured)
+    output.write(timeline.html(pieces) if format_ == "html" else timeline.markdown(pieces))
+
+
+def _stories(connection: Connection, which: str) -> list[Story]:
+    ids = [which]
+    if episodes.get(connection, which) is not None:
+        ids = episodes.runs_of(connection, [which]).get(which, [])
+        if not ids:
+            raise InputError(f"no playbook has taken {which[:64]}, so there is nothing to tell")
+    found = [tell(connection, run_id) for run_id in ids]
+    stories = [story for story in found if story is not None]
+    if not stories:
+        raise InputError(f"there is no run and no episode {which[:64]}; 'remediator runs list' names the runs")
+    return stories
+
+
+def _measured(config: Config, story: Story) -> timeline.Measured | None:
+    """What the alert measures; None where it cannot be had: the document does without."""
+    if config.prometheus is None or not story.alerts:
+        return None
+    name = story.alerts[0].alertname
+    begin = min(item.started_at for item in story.alerts) - _MARGIN
+    end = min((story.run.finished_at or SystemClock().now()) + _MARGIN, SystemClock().now())
+
+    async def ask(prometheus: Prometheus) -> timeline.Measured:
+        try:
+            lines, limit = await measuring.measured(prometheus, name, begin, end, _POINTS)
+        finally:
+            await prometheus.aclose()
+        return timeline.Measured(name, lines, limit)
+
+    try:
+        return asyncio.run(ask(Prometheus(config.prometheus)))
+    except RemediatorError as error:
+        click.echo(f"no chart: {error}", err=True)
+        return None
