@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -44,6 +45,7 @@ from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.retention import Retention, retain_forever
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -315,6 +317,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
+        "archive": lambda: retain_forever(engine, _retention(config)),
     }
 
 
@@ -336,6 +339,16 @@ def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
     return Post(channels, fallback, config.approvals.channels, letters, chart)
+
+
+def _retention(config: Config) -> Retention:
+    settings = config.audit.archive
+    return Retention(archive_folder(config), settings.keep, settings.segment)
+
+
+def archive_folder(config: Config) -> Path:
+    """Where sealed segments of the audit log are."""
+    return config.audit.archive.folder or config.state / "archive"
 
 
 def _checkpointing(config: Config) -> Checkpointing:

@@ -5,7 +5,7 @@ Exit status: 0 the log verifies, 1 it does not, 2 wrong usage, 3 it could not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, takewhile
 from pathlib import Path
@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from remediator import archive, keyfile
+from remediator.archive import Segment
 from remediator.audit import (
     GENESIS,
     BadSignature,
@@ -35,7 +36,7 @@ from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli.options import config_option, format_option
-from remediator.cli.source import audit_log
+from remediator.cli.source import audit_log, sealed
 from remediator.clock import SystemClock, parse_duration
 from remediator.errors import AuditError, InputError
 
@@ -113,7 +114,7 @@ def verify_(
         start, rows = export.read(exported)
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
-        segments = archive.segments(archived) if archived else []
+        segments = sealed(archived, database, config_path)
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
         with audit_log(database, config_path) as reader:
@@ -222,13 +223,23 @@ def _show(row: SealedEntry, format_: str) -> None:
 @command.command("export")
 @config_option
 @_database
+@_archive
 @_since
 @click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
 @click.option("--output", type=click.File("wb", atomic=True), default="-", help="A file; otherwise standard output.")
-def export_(config_path: Path, database: Path | None, since: datetime | None, format_: str, output: IO[bytes]) -> None:
-    """The log for others. Lines of JSON verify by themselves, also when they begin later (--since)."""
+def export_(
+    config_path: Path,
+    database: Path | None,
+    archived: Path | None,
+    since: datetime | None,
+    format_: str,
+    output: IO[bytes],
+) -> None:
+    """The log for others, sealed segments included. Lines of JSON verify by themselves, also when they begin later
+    (--since)."""
+    segments = sealed(archived, database, config_path)
     with audit_log(database, config_path) as reader:
-        start, rows = _from(reader, since)
+        start, rows = _from(reader, segments, since)
         if format_ == "jsonl" and start.seq:
             output.write(export.start_line(start))
         if format_ == "csv":
@@ -244,13 +255,16 @@ _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
 }
 
 
-def _from(reader: AuditReader, since: datetime | None) -> tuple[Head, Iterator[SealedEntry]]:
+def _from(
+    reader: AuditReader, segments: Sequence[Segment], since: datetime | None
+) -> tuple[Head, Iterator[SealedEntry]]:
     """All entries from the first one of that time on, and where the log stood before it."""
     end = reader.head().seq
-    rows = takewhile(lambda row: row.seq <= end, reader.entries())
+    live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
+    start, rows = archive.whole(segments, live)
     if since is None:
-        return GENESIS, rows
-    tree, last = Range(), GENESIS.hash
+        return start, rows
+    tree, last = Range.load(start.seq, start.tree), start.hash
     for row in rows:
         if row.time >= since:
             return Head(tree.size, last, tree.dump()), chain((row,), rows)
@@ -276,7 +290,7 @@ def prove_(
 ) -> None:
     """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
     note = _covering(_notes(points), _verifiers(keys), entry)
-    segments = archive.segments(archived) if archived else []
+    segments = sealed(archived, database, config_path)
     if segments and segments[0].start.seq:
         raise InputError("a proof needs the log from its first entry on; the archive begins later")
     _, old = archive.whole(segments, ())

@@ -13,13 +13,15 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, NullPool
 
+from remediator import archive
+from remediator.archive import Segment
 from remediator.audit import Head, SealedEntry
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.loader import load_config
 from remediator.records import audit as records
-from remediator.service import read_only
+from remediator.service import archive_folder, read_only
 
 
 class DatabaseLog:
@@ -42,6 +44,13 @@ class DatabaseLog:
     def head(self) -> Head:
         """See :meth:`AuditReader.head`."""
         return records.head(self._connection)
+
+
+def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
+    """The sealed segments: of the folder that was named, or where the settings have them."""
+    if folder is None and database is None:
+        folder = archive_folder(load_config(config_path, Config))
+    return archive.segments(folder) if folder is not None else []
 
 
 @contextmanager
