@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(4, "no fence", "records/runs.py",
            "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
            "held = (table.c.id == run.id,)"),
-    Mutant(4, "the fence does not rise", "records/runs.py", "fence=table.c.fence + 1", "fence=table.c.fence"),
+    Mutant(4, "the fence does not rise", "records/runs.py", "type_=Instant), fence=table.c.fence + 1", "type_=Instant), fence=table.c.fence"),
     Mutant(4, "leases are not looked at", "records/runs.py",
            "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
     Mutant(4, "a call begins however long the process was paused", "engine.py",
