@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from remediator import __version__, keyfile, registry
+from remediator.archiving import Archiving, archive_forever
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import Checkpointing, checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
@@ -307,7 +308,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     }
     if service.role == "receive":
         return always
-    return always | {
+    working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
@@ -316,6 +317,10 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
+    if config.archive is not None:
+        archiving = Archiving(config.archive, config.audit.keep, config.audit.segment)
+        working["archive"] = lambda: archive_forever(engine, archiving)
+    return working
 
 
 def _reconciling(config: Config, world: World) -> Reconciling:

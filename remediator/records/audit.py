@@ -8,9 +8,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, delete, select
 
 from remediator.audit import Head, SealedEntry, decode
+from remediator.stores import Tx
 from remediator.stores.schema import audit as table
 from remediator.stores.sequencer import read_head
 
@@ -74,6 +75,11 @@ def newest(
         if value is not None:
             statement = statement.where(column == value)
     return [_sealed(row) for row in connection.execute(statement)]
+
+
+def drop(tx: Tx, last: int) -> int:
+    """Delete the entries up to this number, which are in the archive now; returns how many."""
+    return tx.connection.execute(delete(table).where(table.c.seq <= last)).rowcount
 
 
 def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
