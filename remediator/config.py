@@ -80,6 +80,18 @@ class UrlFile(Strict):
     url_file: FilePath
 
 
+class Archive(Strict):
+    """Where old audit entries go, and when."""
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="Default with SQLite <state>/archive; better another volume. With PostgreSQL nothing moves unless "
+        "a folder is named that all replicas share.",
+    )
+    keep: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
+    segment: int = Field(default=10_000, ge=100, description="Entries in one file.")
+
+
 class Audit(Strict):
     """How the audit log is signed for, and where the signed checkpoints are kept."""
 
@@ -87,18 +99,10 @@ class Audit(Strict):
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
     every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
     within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    keep: Duration = Field(
-        default=timedelta(days=90), description="So long entries stay in the database; then they move to the archive."
-    )
-    archive: FilePath | None = Field(
-        default=None,
-        description="Folder of the archive; default <state>/archive with SQLite. With PostgreSQL nothing moves unless "
-        "it is named: all replicas must reach it.",
-    )
-    segment: int = Field(default=10_000, ge=10, le=100_000, description="Entries in one file of the archive.")
     checkpoints: tuple[Channel, ...] = Field(
         default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
     )
+    archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 
 
 class Config(Strict):
@@ -162,11 +166,6 @@ class Config(Strict):
         if unknown:
             raise ValueError(f"approvals.channels: {', '.join(unknown)}: there is no such channel under channels")
         return self
-
-    @property
-    def archive(self) -> Path | None:
-        """Folder of the audit log's archive; None if nothing is moved there."""
-        return self.audit.archive or (self.state / "archive" if self.store == "sqlite" else None)
 
     @property
     def strangers_may_look(self) -> bool:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -21,7 +22,6 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from remediator import __version__, keyfile, registry
-from remediator.archiving import Archiving, archive_forever
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import Checkpointing, checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
@@ -45,6 +45,7 @@ from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.retention import Retention, retain_forever
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -317,9 +318,10 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
-    if config.archive is not None:
-        archiving = Archiving(config.archive, config.audit.keep, config.audit.segment)
-        working["archive"] = lambda: archive_forever(engine, archiving)
+    folder, archiving = archive_folder(config), config.audit.archive
+    if folder is not None:
+        retention = Retention(folder, archiving.keep, archiving.segment)
+        working["archive"] = lambda: retain_forever(engine, retention)
     return working
 
 
@@ -341,6 +343,12 @@ def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
     return Post(channels, fallback, config.approvals.channels, letters, chart)
+
+
+def archive_folder(config: Config) -> Path | None:
+    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    named = config.audit.archive.folder
+    return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

@@ -5,8 +5,7 @@ Exit status: 0 the log verifies, 1 it does not, 2 wrong usage, 3 it could not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, takewhile
 from pathlib import Path
@@ -16,7 +15,8 @@ import click
 import msgspec
 from msgspec import structs
 
-from remediator import keyfile
+from remediator import archive, keyfile
+from remediator.archive import Segment
 from remediator.audit import (
     GENESIS,
     BadSignature,
@@ -36,10 +36,9 @@ from remediator.audit import (
 )
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
-from remediator.audit.reader import verify_live
+from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli.options import config_option, format_option
-from remediator.cli.source import WholeLog, audit_log
-from remediator.cli.source import archived as segments_in
+from remediator.cli.source import WholeLog, audit_log, sealed
 from remediator.clock import SystemClock, parse_duration
 from remediator.errors import AuditError, InputError
 
@@ -117,7 +116,7 @@ def verify_(
         start, rows = export.read(exported)
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
-        segments = segments_in(archived, database, config_path)
+        segments = sealed(archived, database, config_path)
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
         with audit_log(database, config_path) as reader:
@@ -138,11 +137,11 @@ def verify_(
         raise SystemExit(1)
 
 
-def _with_hint(result: Verification, moved: str | None) -> Verification:
+def _with_hint(result: Verification, moved: int) -> Verification:
     """Entries that are said to be in the archive are missing all the same, until somebody shows them."""
-    if moved is None or not result.findings or result.findings[0].problem is not Problem.MISSING:
+    if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
         return result
-    hint = f"The database says that entries were moved to the archive, lastly into {moved}: give --archive FOLDER."
+    hint = f"The database says that entries 1 to {moved} were moved to the archive: give --archive FOLDER."
     return structs.replace(result, remarks=(hint, *result.remarks))
 
 
@@ -162,12 +161,11 @@ def _report(result: Verification, format_: str) -> None:
 @command.command("tail")
 @config_option
 @_database
-@_archive
 @click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
 @format_option
-def tail(config_path: Path, database: Path | None, archived: Path | None, lines: int, format_: str) -> None:
+def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> None:
     """The newest entries."""
-    with _whole(archived, database, config_path) as reader:
+    with audit_log(database, config_path) as reader:
         after = max(0, reader.head().seq - lines)
         for row in reader.entries(after_seq=after):
             _show(row, format_)
@@ -204,8 +202,9 @@ def search(
     """
     wanted = text.lower() if text else None
     found = 0
-    with _whole(archived, database, config_path) as reader:
-        for row in reader.entries(run=run, kind=kind, since=since):
+    segments = sealed(archived, database, config_path)
+    with audit_log(database, config_path) as reader:
+        for row in WholeLog(segments, reader).entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
             if actor and _read(row).actor != actor:
@@ -250,9 +249,11 @@ def export_(
     format_: str,
     output: IO[bytes],
 ) -> None:
-    """The log for others. Lines of JSON verify by themselves, also when they begin later (--since)."""
-    with _whole(archived, database, config_path) as reader:
-        start, rows = _from(reader, since)
+    """The log for others, sealed segments included. Lines of JSON verify by themselves, also when they begin later
+    (--since)."""
+    segments = sealed(archived, database, config_path)
+    with audit_log(database, config_path) as reader:
+        start, rows = _from(reader, segments, since)
         if format_ == "jsonl" and start.seq:
             output.write(export.start_line(start))
         if format_ == "csv":
@@ -268,17 +269,13 @@ _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
 }
 
 
-@contextmanager
-def _whole(archived: Path | None, database: Path | None, config_path: Path) -> Iterator[WholeLog]:
-    segments = segments_in(archived, database, config_path)
-    with audit_log(database, config_path) as live:
-        yield WholeLog(segments, live)
-
-
-def _from(reader: WholeLog, since: datetime | None) -> tuple[Head, Iterator[SealedEntry]]:
+def _from(
+    reader: AuditReader, segments: Sequence[Segment], since: datetime | None
+) -> tuple[Head, Iterator[SealedEntry]]:
     """All entries from the first one of that time on, and where the log stood before it."""
-    start, end = reader.start, reader.head().seq
-    rows = takewhile(lambda row: row.seq <= end, reader.entries())
+    end = reader.head().seq
+    live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
+    start, rows = archive.whole(segments, live)
     if since is None:
         return start, rows
     tree, last = Range.load(start.seq, start.tree), start.hash
@@ -307,11 +304,13 @@ def prove_(
 ) -> None:
     """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
     note = _covering(_notes(points), _verifiers(keys), entry)
+    segments = sealed(archived, database, config_path)
+    if segments and segments[0].start.seq:
+        raise InputError("a proof needs the log from its first entry on; the archive begins later")
+    _, old = archive.whole(segments, ())
     hashes, canonical = [], b""
-    with _whole(archived, database, config_path) as reader:
-        if reader.start.seq:
-            raise InputError("a proof needs the log from its first entry on; the archive begins later")
-        for row in reader.entries():
+    with audit_log(database, config_path) as reader:
+        for row in chain(old, reader.entries(after_seq=segments[-1].end.seq if segments else 0)):
             hashes.append(row.hash)
             canonical = row.canonical if row.seq == entry else canonical
     try:

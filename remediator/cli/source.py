@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,15 +16,14 @@ from sqlalchemy import Connection, NullPool
 
 from remediator import archive
 from remediator.archive import Segment
-from remediator.archiving import ARCHIVED
 from remediator.audit import GENESIS, Head, SealedEntry
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.loader import load_config
 from remediator.records import audit as records
-from remediator.records import facts
-from remediator.service import read_only
+from remediator.retention import begin
+from remediator.service import archive_folder, read_only
 
 
 class DatabaseLog:
@@ -47,14 +47,24 @@ class DatabaseLog:
         """See :meth:`AuditReader.head`."""
         return records.head(self._connection)
 
-    def moved(self) -> str | None:
-        """The archive's newest file, as the database remembers it."""
-        fact = facts.get(self._connection, ARCHIVED)
-        return None if fact is None else str(fact.value["file"])
+    def moved(self) -> int:
+        """Up to which number entries have moved to the archive, as the database remembers it."""
+        return begin(self._connection).seq
+
+
+def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
+    """The sealed segments: of the folder that was named, or where the settings, or the service by itself, have them.
+
+    Raises:
+        ArchiveError: a file there is none.
+    """
+    if folder is None:
+        folder = archive_folder(load_config(config_path, Config)) if database is None else database.parent / "archive"
+    return archive.segments(folder) if folder is not None else []
 
 
 class WholeLog:
-    """An archive, and the live log after it, as one log."""
+    """Sealed segments, and the live log after them, as one log."""
 
     def __init__(self, segments: Sequence[Segment], live: AuditReader) -> None:
         self._segments = segments
@@ -62,7 +72,7 @@ class WholeLog:
 
     @property
     def start(self) -> Head:
-        """Where it begins: nowhere, or where the oldest file that was kept says."""
+        """Where it begins: at the beginning, or where the oldest file that was kept says."""
         return self._segments[0].start if self._segments else GENESIS
 
     def entries(
@@ -74,15 +84,14 @@ class WholeLog:
         since: datetime | None = None,
     ) -> Iterator[SealedEntry]:
         """See :meth:`AuditReader.entries`."""
-        left = limit
-        for row in self._archived(after_seq):
-            if (run in (None, row.run)) and (kind in (None, row.kind)) and (since is None or row.time >= since):
-                if left == 0:
-                    return
-                yield row
-                left = None if left is None else left - 1
         end = self._segments[-1].end.seq if self._segments else 0
-        yield from self._live.entries(max(after_seq, end), left, run, kind, since)
+        chosen = (
+            row
+            for row in self._archived(after_seq)
+            if run in (None, row.run) and kind in (None, row.kind) and (since is None or row.time >= since)
+        )
+        live = self._live.entries(max(after_seq, end), limit, run, kind, since)
+        yield from islice(chain(chosen, live), limit)
 
     def _archived(self, after_seq: int) -> Iterator[SealedEntry]:
         for segment in self._segments:
@@ -92,19 +101,6 @@ class WholeLog:
     def head(self) -> Head:
         """See :meth:`AuditReader.head`."""
         return self._live.head()
-
-
-def archived(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
-    """The archive's files: in the folder that was named, or else where the service puts them, if there are any.
-
-    Raises:
-        ArchiveError: one of them is none.
-    """
-    if folder is None and database is not None:
-        folder = database.parent / "archive"
-    elif folder is None:
-        folder = load_config(config_path, Config).archive
-    return archive.segments(folder) if folder is not None and folder.is_dir() else []
 
 
 @contextmanager

@@ -58,6 +58,11 @@ def entries(
         left = None if left is None else left - len(page)
 
 
+def forget(tx: Tx, until: int) -> None:
+    """Delete the entries up to this one, which are sealed elsewhere."""
+    tx.connection.execute(delete(table).where(table.c.seq <= until))
+
+
 def newest(
     connection: Connection, limit: int, before: int | None = None, run: str | None = None, kind: str | None = None
 ) -> list[SealedEntry]:
@@ -75,11 +80,6 @@ def newest(
         if value is not None:
             statement = statement.where(column == value)
     return [_sealed(row) for row in connection.execute(statement)]
-
-
-def drop(tx: Tx, last: int) -> int:
-    """Delete the entries up to this number, which are in the archive now; returns how many."""
-    return tx.connection.execute(delete(table).where(table.c.seq <= last)).rowcount
 
 
 def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
