@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from tests.promises.house import CrashingRemediator, House
+from tests.promises.conftest import MakeHouse
+from tests.promises.house import CrashingRemediator
 from tests.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(400)]
@@ -24,23 +21,6 @@ PLACES = (
     "action.outcome/ok",
     "run.transition/succeeded",
 )
-
-MakeHouse = Callable[..., House]
-
-
-@pytest.fixture
-def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
-    """Make a house, started; it is torn down at the end."""
-    made: list[House] = []
-
-    def make(**arguments: Any) -> House:
-        made.append(House(tmp_path, **arguments))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for house in made:
-        house.stop()
 
 
 @pytest.mark.promise(2)
