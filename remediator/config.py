@@ -83,7 +83,11 @@ class UrlFile(Strict):
 class Archive(Strict):
     """Where old audit entries go, and when."""
 
-    folder: FilePath | None = Field(default=None, description="Default <state>/archive; better another volume.")
+    folder: FilePath | None = Field(
+        default=None,
+        description="Default with SQLite <state>/archive; better another volume. With PostgreSQL nothing moves unless "
+        "a folder is named that all replicas share.",
+    )
     keep: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
     segment: int = Field(default=10_000, ge=100, description="Entries in one file.")
 

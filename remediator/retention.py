@@ -69,7 +69,11 @@ async def move(engine: Engine, settings: Retention) -> bool:
     Raises:
         ArchiveError: it could not be sealed; nothing was deleted.
     """
-    due = await engine.store.read(lambda connection: _due(connection, settings, engine.clock.now()))
+    start = await engine.store.read(begin)
+    left = await asyncio.to_thread(_left_behind, settings.folder, start)
+    size = settings.size if left is None else left.end.seq - start.seq
+    before = engine.clock.now() - settings.keep
+    due = await engine.store.read(lambda connection: _due(connection, size, before))
     if due is None:
         return False
     end = _end(due.start, due.rows)
@@ -78,13 +82,19 @@ async def move(engine: Engine, settings: Retention) -> bool:
     return True
 
 
-def _due(connection: Connection, settings: Retention, now: datetime) -> _Due | None:
+def _left_behind(folder: Path, start: Head) -> Segment | None:
+    """The file that a crash left, with the entries after ``start``: it has the size that was set then, and is kept."""
+    found = sorted(folder.glob(f"audit-{start.seq + 1:012d}-*.jsonl.gz"))
+    return archive.load(found[0]) if found else None
+
+
+def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
     signed = facts.get(connection, LATEST)
     if signed is None:
         return None  # without a checkpoint, nobody could tell later whether the archive is the one that was written
     start = begin(connection)
-    rows = list(audit.entries(connection, after_seq=start.seq, limit=settings.size))
-    if len(rows) < settings.size or rows[-1].time > now - settings.keep or rows[-1].seq > int(signed.value["size"]):
+    rows = list(audit.entries(connection, after_seq=start.seq, limit=size))
+    if len(rows) < size or rows[-1].time > before or rows[-1].seq > int(signed.value["size"]):
         return None
     return _Due(start, rows, str(signed.value["note"]))
 

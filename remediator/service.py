@@ -309,7 +309,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     }
     if service.role == "receive":
         return always
-    return always | {
+    working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
@@ -317,8 +317,12 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
-        "archive": lambda: retain_forever(engine, _retention(config)),
     }
+    folder, archiving = archive_folder(config), config.audit.archive
+    if folder is not None:
+        retention = Retention(folder, archiving.keep, archiving.segment)
+        working["archive"] = lambda: retain_forever(engine, retention)
+    return working
 
 
 def _reconciling(config: Config, world: World) -> Reconciling:
@@ -341,14 +345,10 @@ def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     return Post(channels, fallback, config.approvals.channels, letters, chart)
 
 
-def _retention(config: Config) -> Retention:
-    settings = config.audit.archive
-    return Retention(archive_folder(config), settings.keep, settings.segment)
-
-
-def archive_folder(config: Config) -> Path:
-    """Where sealed segments of the audit log are."""
-    return config.audit.archive.folder or config.state / "archive"
+def archive_folder(config: Config) -> Path | None:
+    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    named = config.audit.archive.folder
+    return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import click
 import msgspec
+from msgspec import structs
 
 from remediator import archive, keyfile
 from remediator.archive import Segment
@@ -23,6 +24,7 @@ from remediator.audit import (
     Entry,
     Head,
     Kind,
+    Problem,
     SealedEntry,
     UnknownKey,
     Verification,
@@ -36,7 +38,7 @@ from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli.options import config_option, format_option
-from remediator.cli.source import audit_log, sealed
+from remediator.cli.source import WholeLog, audit_log, sealed
 from remediator.clock import SystemClock, parse_duration
 from remediator.errors import AuditError, InputError
 
@@ -129,9 +131,18 @@ def verify_(
                 origin=origin,
                 strict=strict,
             )
+            result = _with_hint(result, reader.moved())
     _report(result, format_)
     if not result.ok:
         raise SystemExit(1)
+
+
+def _with_hint(result: Verification, moved: int) -> Verification:
+    """Entries that are said to be in the archive are missing all the same, until somebody shows them."""
+    if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
+        return result
+    hint = f"The database says that entries 1 to {moved} were moved to the archive: give --archive FOLDER."
+    return structs.replace(result, remarks=(hint, *result.remarks))
 
 
 def _report(result: Verification, format_: str) -> None:
@@ -163,6 +174,7 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 @command.command("search")
 @config_option
 @_database
+@_archive
 @_run
 @_kind
 @_since
@@ -173,6 +185,7 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 def search(
     config_path: Path,
     database: Path | None,
+    archived: Path | None,
     run: str | None,
     kind: str | None,
     since: datetime | None,
@@ -189,8 +202,9 @@ def search(
     """
     wanted = text.lower() if text else None
     found = 0
+    segments = sealed(archived, database, config_path)
     with audit_log(database, config_path) as reader:
-        for row in reader.entries(run=run, kind=kind, since=since):
+        for row in WholeLog(segments, reader).entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
             if actor and _read(row).actor != actor:
