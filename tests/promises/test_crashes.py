@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import CrashingRemediator
+from tests.promises.house import succeeded
 from tests.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(400)]
@@ -58,11 +58,6 @@ def test_killed_anywhere_each_target_is_restarted_once(
     assert len(acknowledged) >= len(places) // 4, "most were killed before the alert was told: this shows little"
     if kind == "sqlite":
         replica.verified()
-
-
-def succeeded(replica: CrashingRemediator) -> set[str]:
-    """The targets that have a run that succeeded."""
-    return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
 
 
 @pytest.mark.promise(1)

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 
 import pytest
-import sqlalchemy
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import CrashingRemediator
+from tests.promises.house import counted, succeeded
 from tests.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900)]
@@ -42,17 +41,3 @@ def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: Mak
     assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
     assert counted(postgres_url, "SELECT count(*) FROM runs") == ROUNDS
     assert counted(postgres_url, "SELECT count(*) FROM attempts WHERE mutates") == ROUNDS
-
-
-def succeeded(replica: CrashingRemediator) -> set[str]:
-    """The targets that have a run that succeeded."""
-    return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
-
-
-def counted(url: str, statement: str) -> int:
-    """A number, straight from the database."""
-    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
-    with engine.connect() as connection:
-        number = int(connection.execute(sqlalchemy.text(statement)).scalar_one())
-    engine.dispose()
-    return number
