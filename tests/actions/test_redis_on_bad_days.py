@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -75,12 +75,16 @@ async def hushed(server: Redis, word: bytes) -> AsyncIterator[tuple[int, list[by
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, ours = await asyncio.open_connection("127.0.0.1", server.port)
         back = asyncio.create_task(_pass(theirs, writer, heard))
-        while data := await reader.read(65536):
-            if word in data.upper():
-                heard.append(data)
-            ours.write(data)
-        ours.close()
-        await back
+        try:
+            while data := await reader.read(65536):
+                if word in data.upper():
+                    heard.append(data)
+                ours.write(data)
+        finally:
+            back.cancel()
+            ours.close()
+            with suppress(OSError):
+                await ours.wait_closed()
 
     async with listener(serve) as port:
         yield port, heard
