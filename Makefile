@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
+.PHONY: help setup setup-dev simulate races crashes durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
   format lock bench clean
 
 help: ## List the targets
@@ -61,6 +61,15 @@ test-kubernetes: setup-dev ## The tests on a real Kubernetes cluster: that of KU
 
 simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
 	@$(PYTHON) -m remediator.simulate $(SEEDS) --jobs 2
+
+races: setup-dev ## Three replicas, every alert ten times at once, one replica killed (RACES=10)
+	@RACES=$${RACES:-10} $(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_races.py
+
+crashes: setup-dev ## kill -9 before and after every commit and call, on both databases; pauses past the lease
+	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_crashes.py
+
+durability: setup-dev ## The kernel's own record: answered after the sync, and never when the sync fails
+	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_durability.py
 
 mutants: setup-dev ## Break each promise in a copy of the code and see that a test notices
 	@$(PYTHON) -m tests.mutants

@@ -80,6 +80,18 @@ class UrlFile(Strict):
     url_file: FilePath
 
 
+class Archive(Strict):
+    """Where old audit entries go, and when."""
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="Default with SQLite <state>/archive; better another volume. With PostgreSQL nothing moves unless "
+        "a folder is named that all replicas share.",
+    )
+    keep: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
+    segment: int = Field(default=10_000, ge=100, description="Entries in one file.")
+
+
 class Audit(Strict):
     """How the audit log is signed for, and where the signed checkpoints are kept."""
 
@@ -90,6 +102,7 @@ class Audit(Strict):
     checkpoints: tuple[Channel, ...] = Field(
         default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
     )
+    archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 
 
 class Config(Strict):

@@ -6,8 +6,10 @@ Each transaction takes a bounded number of alerts, so that a storm of thousands 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+
+import msgspec
 
 from remediator import episode as episode_rules
 from remediator import parameters
@@ -71,7 +73,7 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     chosen: list[Alert] = []
     names: set[str] = set()
     whole: list[Received] = []
-    for received in waiting:
+    for received in (_without_secrets(tx, item) for item in waiting):
         alerts = _alerts(tx, engine, received, settings, names)
         room = settings.chunk - len(chosen)
         rest = alerts[received.taken_alerts :]
@@ -85,6 +87,18 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     _remember(tx, names)
     fold_all(tx, engine, index, settings, chosen)
     return len(chosen)
+
+
+def _without_secrets(tx: Tx, received: Received) -> Received:
+    """The inbox has what was acknowledged to the byte until here; from here on, nothing has what nobody may see."""
+    try:
+        body = tx.clean_sent(received.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return received  # said where it is read
+    if body is received.body:
+        return received
+    notifications.rewrite(tx, received, body)
+    return replace(received, body=body)
 
 
 def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings, names: set[str]) -> Sequence[Alert]:

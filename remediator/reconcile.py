@@ -99,7 +99,7 @@ async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | No
 def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard]) -> int:
     turns.take(tx.connection, turns.RECONCILE)
     last = facts.get(tx.connection, facts.RECONCILED)
-    held = {_identity(alert.labels, intake): alert for one in heard for alert in one.alerts}
+    held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
     ours = {one.identity: one for one in episodes.list_open(tx.connection) if one.status is EpisodeStatus.FIRING}
     missed = [alert for key, alert in held.items() if key not in ours and _concerns_us(tx, alert, intake, settings)]
     absent = {} if last is None else dict(last.value)
@@ -112,6 +112,13 @@ def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Seque
         notifications.put(tx, "reconcile", body)
     facts.put(tx, facts.RECONCILED, absent)
     return len(put)
+
+
+def _known_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
+    """As intake knows them: without secrets."""
+    encoded = msgspec.json.encode(alert.labels)
+    clean = tx.clean_sent(encoded)
+    return alert.labels if clean is encoded else msgspec.json.decode(clean, type=dict[str, str])
 
 
 def _identity(labels: Mapping[str, str], intake: IntakeSettings) -> str:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -44,6 +45,7 @@ from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.retention import Retention, retain_forever
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -307,7 +309,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     }
     if service.role == "receive":
         return always
-    return always | {
+    working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
@@ -316,6 +318,11 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "step down": lambda: step_down_forever(engine, loops.poll),
         "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
     }
+    folder, archiving = archive_folder(config), config.audit.archive
+    if folder is not None:
+        retention = Retention(folder, archiving.keep, archiving.segment)
+        working["archive"] = lambda: retain_forever(engine, retention)
+    return working
 
 
 def _reconciling(config: Config, world: World) -> Reconciling:
@@ -336,6 +343,12 @@ def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
     return Post(channels, fallback, config.approvals.channels, letters, chart)
+
+
+def archive_folder(config: Config) -> Path | None:
+    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    named = config.audit.archive.folder
+    return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
 def _checkpointing(config: Config) -> Checkpointing:

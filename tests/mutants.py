@@ -17,6 +17,9 @@ from pathlib import Path
 from tests.servers.remediator import ROOT
 
 SIMULATION = ("-m", "remediator.simulate", "1..150")
+MANY = ("-m", "remediator.simulate", "1..1500")
+"""For what few schedules come upon."""
+INTAKE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_intake.py")
 CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_contract.py")
 
 
@@ -42,7 +45,7 @@ MUTANTS = (
     Mutant(
         1, "a long notification is taken as a whole, folded in part", "intake.py",
         "            notifications.take_part(tx, received, received.taken_alerts + room)\n            break\n",
-        "            pass\n",
+        "            pass\n", INTAKE,
     ),
     Mutant(
         1, "one entry that cannot be recorded takes its neighbours along", "stores/group.py",
@@ -61,7 +64,7 @@ MUTANTS = (
     Mutant(4, "no fence", "records/runs.py",
            "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
            "held = (table.c.id == run.id,)"),
-    Mutant(4, "the fence does not rise", "records/runs.py", "fence=table.c.fence + 1", "fence=table.c.fence"),
+    Mutant(4, "the fence does not rise", "records/runs.py", "type_=Instant), fence=table.c.fence + 1", "type_=Instant), fence=table.c.fence"),
     Mutant(4, "leases are not looked at", "records/runs.py",
            "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
     Mutant(4, "a call begins however long the process was paused", "engine.py",
@@ -76,8 +79,8 @@ MUTANTS = (
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "records/runs.py",
            "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
-    Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &"),
-    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until"),
+    Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
+    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", MANY),
 )  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def caught(mutant: Mutant) -> tuple[bool, str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=3600,
             check=False,
         )
         said = [line for line in done.stdout.splitlines() if line.startswith(("seed ", "FAILED", "E  "))]

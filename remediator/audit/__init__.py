@@ -5,12 +5,13 @@ from remediator.audit.chain import GENESIS, Head, seal
 from remediator.audit.checkpoint import Checkpoint
 from remediator.audit.entry import Draft, Entry, Kind, SealedEntry
 from remediator.audit.note import BadNote, BadSignature, Signer, UnknownKey, Verifier
-from remediator.audit.redact import Redactor, Secret, scrub
+from remediator.audit.redact import REDACTED, Redactor, Secret, scrub, scrub_texts
 from remediator.audit.trust import Finding, Problem
 from remediator.audit.verification import Verification, verify
 
 __all__ = [
     "GENESIS",
+    "REDACTED",
     "BadNote",
     "BadSignature",
     "Checkpoint",
@@ -31,6 +32,7 @@ __all__ = [
     "Verifier",
     "decode",
     "scrub",
+    "scrub_texts",
     "seal",
     "verify",
 ]

@@ -179,6 +179,21 @@ SHAPES_ONLY = Redactor()
 """Knows no values; cuts out what looks like a credential."""
 
 
+def scrub_texts(value: Any, redactor: Redactor) -> Any:
+    """A JSON value with its texts cleaned, uncut, and whatever its fields are called: what others sent, to be worked
+    with. A label named ``secret`` is mostly a name; one that looks like a token is one."""
+    if isinstance(value, str):
+        return redactor.text(value, limit=len(value) + _NO_CUT)
+    if isinstance(value, Mapping):
+        return {key: scrub_texts(item, redactor) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub_texts(item, redactor) for item in value]
+    return value
+
+
+_NO_CUT = 1 << 20
+
+
 def scrub(value: Any, redactor: Redactor) -> Any:
     """A JSON value without secrets, numbers and shapes as they were: for what is stored to be shown, not chained."""
     if isinstance(value, str):

@@ -5,7 +5,7 @@ Exit status: 0 the log verifies, 1 it does not, 2 wrong usage, 3 it could not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, takewhile
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import IO, Any
 
 import click
 import msgspec
+from msgspec import structs
 
 from remediator import archive, keyfile
+from remediator.archive import Segment
 from remediator.audit import (
     GENESIS,
     BadSignature,
@@ -22,6 +24,7 @@ from remediator.audit import (
     Entry,
     Head,
     Kind,
+    Problem,
     SealedEntry,
     UnknownKey,
     Verification,
@@ -35,7 +38,7 @@ from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli.options import config_option, format_option
-from remediator.cli.source import audit_log
+from remediator.cli.source import WholeLog, audit_log, sealed
 from remediator.clock import SystemClock, parse_duration
 from remediator.errors import AuditError, InputError
 
@@ -113,7 +116,7 @@ def verify_(
         start, rows = export.read(exported)
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
-        segments = archive.segments(archived) if archived else []
+        segments = sealed(archived, database, config_path)
         start, end = (segments[0].start, segments[-1].end) if segments else (GENESIS, GENESIS)
         old = chain.from_iterable(segment.entries() for segment in segments)
         with audit_log(database, config_path) as reader:
@@ -128,9 +131,18 @@ def verify_(
                 origin=origin,
                 strict=strict,
             )
+            result = _with_hint(result, reader.moved())
     _report(result, format_)
     if not result.ok:
         raise SystemExit(1)
+
+
+def _with_hint(result: Verification, moved: int) -> Verification:
+    """Entries that are said to be in the archive are missing all the same, until somebody shows them."""
+    if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
+        return result
+    hint = f"The database says that entries 1 to {moved} were moved to the archive: give --archive FOLDER."
+    return structs.replace(result, remarks=(hint, *result.remarks))
 
 
 def _report(result: Verification, format_: str) -> None:
@@ -162,6 +174,7 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 @command.command("search")
 @config_option
 @_database
+@_archive
 @_run
 @_kind
 @_since
@@ -172,6 +185,7 @@ def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> 
 def search(
     config_path: Path,
     database: Path | None,
+    archived: Path | None,
     run: str | None,
     kind: str | None,
     since: datetime | None,
@@ -188,8 +202,9 @@ def search(
     """
     wanted = text.lower() if text else None
     found = 0
+    segments = sealed(archived, database, config_path)
     with audit_log(database, config_path) as reader:
-        for row in reader.entries(run=run, kind=kind, since=since):
+        for row in WholeLog(segments, reader).entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
             if actor and _read(row).actor != actor:
@@ -222,13 +237,23 @@ def _show(row: SealedEntry, format_: str) -> None:
 @command.command("export")
 @config_option
 @_database
+@_archive
 @_since
 @click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
 @click.option("--output", type=click.File("wb", atomic=True), default="-", help="A file; otherwise standard output.")
-def export_(config_path: Path, database: Path | None, since: datetime | None, format_: str, output: IO[bytes]) -> None:
-    """The log for others. Lines of JSON verify by themselves, also when they begin later (--since)."""
+def export_(
+    config_path: Path,
+    database: Path | None,
+    archived: Path | None,
+    since: datetime | None,
+    format_: str,
+    output: IO[bytes],
+) -> None:
+    """The log for others, sealed segments included. Lines of JSON verify by themselves, also when they begin later
+    (--since)."""
+    segments = sealed(archived, database, config_path)
     with audit_log(database, config_path) as reader:
-        start, rows = _from(reader, since)
+        start, rows = _from(reader, segments, since)
         if format_ == "jsonl" and start.seq:
             output.write(export.start_line(start))
         if format_ == "csv":
@@ -244,13 +269,16 @@ _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
 }
 
 
-def _from(reader: AuditReader, since: datetime | None) -> tuple[Head, Iterator[SealedEntry]]:
+def _from(
+    reader: AuditReader, segments: Sequence[Segment], since: datetime | None
+) -> tuple[Head, Iterator[SealedEntry]]:
     """All entries from the first one of that time on, and where the log stood before it."""
     end = reader.head().seq
-    rows = takewhile(lambda row: row.seq <= end, reader.entries())
+    live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
+    start, rows = archive.whole(segments, live)
     if since is None:
-        return GENESIS, rows
-    tree, last = Range(), GENESIS.hash
+        return start, rows
+    tree, last = Range.load(start.seq, start.tree), start.hash
     for row in rows:
         if row.time >= since:
             return Head(tree.size, last, tree.dump()), chain((row,), rows)
@@ -276,7 +304,7 @@ def prove_(
 ) -> None:
     """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
     note = _covering(_notes(points), _verifiers(keys), entry)
-    segments = archive.segments(archived) if archived else []
+    segments = sealed(archived, database, config_path)
     if segments and segments[0].start.seq:
         raise InputError("a proof needs the log from its first entry on; the archive begins later")
     _, old = archive.whole(segments, ())

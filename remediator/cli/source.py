@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,13 +14,16 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, NullPool
 
-from remediator.audit import Head, SealedEntry
+from remediator import archive
+from remediator.archive import Segment
+from remediator.audit import GENESIS, Head, SealedEntry
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.loader import load_config
 from remediator.records import audit as records
-from remediator.service import read_only
+from remediator.retention import begin
+from remediator.service import archive_folder, read_only
 
 
 class DatabaseLog:
@@ -43,9 +47,64 @@ class DatabaseLog:
         """See :meth:`AuditReader.head`."""
         return records.head(self._connection)
 
+    def moved(self) -> int:
+        """Up to which number entries have moved to the archive, as the database remembers it."""
+        return begin(self._connection).seq
+
+
+def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
+    """The sealed segments: of the folder that was named, or where the settings, or the service by itself, have them.
+
+    Raises:
+        ArchiveError: a file there is none.
+    """
+    if folder is None:
+        folder = archive_folder(load_config(config_path, Config)) if database is None else database.parent / "archive"
+    return archive.segments(folder) if folder is not None else []
+
+
+class WholeLog:
+    """Sealed segments, and the live log after them, as one log."""
+
+    def __init__(self, segments: Sequence[Segment], live: AuditReader) -> None:
+        self._segments = segments
+        self._live = live
+
+    @property
+    def start(self) -> Head:
+        """Where it begins: at the beginning, or where the oldest file that was kept says."""
+        return self._segments[0].start if self._segments else GENESIS
+
+    def entries(
+        self,
+        after_seq: int = 0,
+        limit: int | None = None,
+        run: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+    ) -> Iterator[SealedEntry]:
+        """See :meth:`AuditReader.entries`."""
+        end = self._segments[-1].end.seq if self._segments else 0
+        chosen = (
+            row
+            for row in self._archived(after_seq)
+            if run in (None, row.run) and kind in (None, row.kind) and (since is None or row.time >= since)
+        )
+        live = self._live.entries(max(after_seq, end), limit, run, kind, since)
+        yield from islice(chain(chosen, live), limit)
+
+    def _archived(self, after_seq: int) -> Iterator[SealedEntry]:
+        for segment in self._segments:
+            if segment.end.seq > after_seq:
+                yield from (row for row in segment.entries() if row.seq > after_seq)
+
+    def head(self) -> Head:
+        """See :meth:`AuditReader.head`."""
+        return self._live.head()
+
 
 @contextmanager
-def audit_log(database: Path | None, config_path: Path) -> Iterator[AuditReader]:
+def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]:
     """The log in a SQLite file, or else in the database that the settings name; a service may have it open.
 
     Raises:

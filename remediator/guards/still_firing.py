@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pydantic import Field
 
+from remediator.audit import REDACTED
 from remediator.clients.alertmanager import Alertmanager, FiringAlert, matcher
 from remediator.clients.endpoint import Duration
 from remediator.errors import ClientError
@@ -68,7 +69,7 @@ async def _ask(peer: Alertmanager, alerts: Sequence[Episode], within: float) -> 
     """What one peer has for each alert, or why it has not said."""
     try:
         async with asyncio.timeout(within):
-            if len(alerts) <= _ONE_BY_ONE:
+            if len(alerts) <= _ONE_BY_ONE and not any(map(_hidden, alerts)):
                 return list(await asyncio.gather(*(peer.alert(alert.labels) for alert in alerts)))
             return await _by_name(peer, alerts)
     except TimeoutError:
@@ -81,7 +82,22 @@ async def _by_name(peer: Alertmanager, alerts: Sequence[Episode]) -> list[Firing
     names = sorted({alert.alertname for alert in alerts})
     found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
     known = {_key(each.labels): each for group in found for each in group}
-    return [known.get(_key(alert.labels)) for alert in alerts]
+    return [_seen_through(alert, found) if _hidden(alert) else known.get(_key(alert.labels)) for alert in alerts]
+
+
+def _hidden(alert: Episode) -> frozenset[str]:
+    """Names of the labels whose value was a secret, and is not kept."""
+    return frozenset(name for name, value in alert.labels.items() if REDACTED[:-1] in value)
+
+
+def _seen_through(alert: Episode, found: Iterable[Iterable[FiringAlert]]) -> FiringAlert | None:
+    """The alert that has the same labels, as far as they were kept."""
+    hidden = _hidden(alert)
+    kept = {name: value for name, value in alert.labels.items() if name not in hidden}
+    for each in (one for group in found for one in group):
+        if each.labels.keys() == alert.labels.keys() and kept.items() <= each.labels.items():
+            return each
+    return None
 
 
 def _key(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:

@@ -64,6 +64,10 @@ def request(
     """Put a run to people: state, request and message in one transaction."""
     approval_id = ids.new("approval", tx.now)
     expires = tx.now + timedelta(seconds=plan.approval_expires)
+    # first: a process whose claim is gone must be told so, and not stumble over its successor's request
+    after = runs.transition(
+        tx, run, Status.AWAITING_APPROVAL, reason, {**detail, "approval": approval_id}, actor, wake_at=expires
+    )
     tx.connection.execute(
         insert(table).values(
             id=approval_id,
@@ -76,9 +80,6 @@ def request(
             requested_at=tx.now,
             expires_at=expires,
         )
-    )
-    after = runs.transition(
-        tx, run, Status.AWAITING_APPROVAL, reason, {**detail, "approval": approval_id}, actor, wake_at=expires
     )
     data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
     tx.audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))

@@ -8,9 +8,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, delete, select
 
 from remediator.audit import Head, SealedEntry, decode
+from remediator.stores import Tx
 from remediator.stores.schema import audit as table
 from remediator.stores.sequencer import read_head
 
@@ -55,6 +56,11 @@ def entries(
             return
         after_seq = page[-1].seq
         left = None if left is None else left - len(page)
+
+
+def forget(tx: Tx, until: int) -> None:
+    """Delete the entries up to this one, which are sealed elsewhere."""
+    tx.connection.execute(delete(table).where(table.c.seq <= until))
 
 
 def newest(

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection
 
-from remediator.audit import Draft, Redactor, scrub
+from remediator.audit import Draft, Redactor, scrub, scrub_texts
 from remediator.clock import Clock
 
 T = TypeVar("T")
@@ -47,6 +48,14 @@ class Tx:
     def clean(self, value: Any) -> Any:
         """A JSON value without secrets; every free text goes through this before it is stored."""
         return scrub(value, self.redactor)
+
+    def clean_sent(self, encoded: bytes) -> bytes:
+        """JSON that others sent, without secrets: the same bytes, unless there is something to look at."""
+        if not self.redactor.suspects(encoded):
+            return encoded
+        value = msgspec.json.decode(encoded)
+        clean = scrub_texts(value, self.redactor)
+        return encoded if clean == value else msgspec.json.encode(clean)
 
     def audit(self, draft: Draft) -> None:
         """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""

@@ -52,10 +52,10 @@ async def test_error_rate_is_a_share(faulty: tuple[LocalApp, LocalApp]) -> None:
 async def test_latency(faulty: tuple[LocalApp, LocalApp]) -> None:
     """Latency delays each request, and does not hold up the others."""
     first, _ = faulty
-    await first.client.put("/faults", json={"latency_ms": 300})
+    await first.client.put("/faults", json={"latency_ms": 2000})
     begin = time.monotonic()
     await asyncio.gather(*(first.client.get("/items") for _ in range(10)))
-    assert 0.3 <= time.monotonic() - begin < 2
+    assert 2 <= time.monotonic() - begin < 12  # one after the other, they would take 20
 
 
 async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp]) -> None:
@@ -63,11 +63,12 @@ async def test_leak_shows_in_the_memory_gauge(faulty: tuple[LocalApp, LocalApp])
     first, _ = faulty
     first.parts.metrics.measure_memory()
     before = first.figure("app_resident_memory_bytes")
-    await first.client.put("/faults", json={"leak_bytes": 16 * 2**20})
+    await first.client.put("/faults", json={"leak_bytes": 64 * 2**20})
     for _ in range(4):
         await first.client.get("/items")
     first.parts.metrics.measure_memory()
-    assert first.figure("app_resident_memory_bytes") - before > 48 * 2**20
+    grown = first.figure("app_resident_memory_bytes") - before
+    assert grown > 128 * 2**20, "of 256; the collector may give others back meanwhile"
 
 
 async def test_faults_of_a_release_stay(redis_server: Redis, tmp_path: Path) -> None:

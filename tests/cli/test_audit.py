@@ -160,9 +160,9 @@ def test_archive_and_database_verify_together(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
     """After entries moved to the archive, the live log alone does not verify; with the archive it does."""
-    archive.write(tmp_path / "archive", GENESIS, ROWS[:6], heads(ROWS)[6])
+    archive.write(tmp_path / "elsewhere", GENESIS, ROWS[:6], heads(ROWS)[6])
     _change(database, "DELETE FROM audit WHERE seq <= 6")
-    both = ("verify", "--db", database, "--archive", tmp_path / "archive", "--checkpoints", checkpoints, "--key", key)
+    both = ("verify", "--db", database, "--archive", tmp_path / "elsewhere", "--checkpoints", checkpoints, "--key", key)
 
     assert run("verify", "--db", database).exit_code == 1
     assert run(*both).exit_code == 0

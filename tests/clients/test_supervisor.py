@@ -34,7 +34,7 @@ async def client(supervisord: Supervisord) -> AsyncIterator[Supervisor]:
     script.write_text(PRINT.format(b"\xff\xfe" * 50))
     supervisord.program("binary", f"{sys.executable} {script}")
     supervisord.start()
-    client = Supervisor(Endpoint(url=supervisord.url))
+    client = Supervisor(Endpoint.model_validate({"url": supervisord.url, "timeout": "60s"}))
     yield client
     await client.aclose()
 

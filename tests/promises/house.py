@@ -128,3 +128,17 @@ class CrashingRemediator(Remediator):
         """The bodies in the store's file."""
         with sqlite3.connect(f"file:{self.folder}/state/remediator.db?mode=ro", uri=True) as connection:
             return [bytes(body) for (body,) in connection.execute("SELECT body FROM notifications")]
+
+
+def succeeded(replica: CrashingRemediator) -> set[str]:
+    """The targets that have a run that succeeded."""
+    return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
+
+
+def counted(url: str, statement: str) -> int:
+    """A number, straight from a PostgreSQL."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        number = int(connection.execute(sqlalchemy.text(statement)).scalar_one())
+    engine.dispose()
+    return number

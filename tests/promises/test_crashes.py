@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from tests.promises.house import CrashingRemediator, House
+from tests.promises.conftest import MakeHouse
+from tests.promises.house import succeeded
 from tests.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(400)]
@@ -24,23 +21,6 @@ PLACES = (
     "action.outcome/ok",
     "run.transition/succeeded",
 )
-
-MakeHouse = Callable[..., House]
-
-
-@pytest.fixture
-def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
-    """Make a house, started; it is torn down at the end."""
-    made: list[House] = []
-
-    def make(**arguments: Any) -> House:
-        made.append(House(tmp_path, **arguments))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for house in made:
-        house.stop()
 
 
 @pytest.mark.promise(2)
@@ -78,11 +58,6 @@ def test_killed_anywhere_each_target_is_restarted_once(
     assert len(acknowledged) >= len(places) // 4, "most were killed before the alert was told: this shows little"
     if kind == "sqlite":
         replica.verified()
-
-
-def succeeded(replica: CrashingRemediator) -> set[str]:
-    """The targets that have a run that succeeded."""
-    return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
 
 
 @pytest.mark.promise(1)

@@ -77,8 +77,9 @@ def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:
         rows = (
             connection.execute(
                 text(
-                    "SELECT (r.finished_at - min(e.started_at)) / 1e6 FROM runs r JOIN run_episodes j ON j.run_id = r.id "
-                    "JOIN episodes e ON e.id = j.episode_id WHERE r.playbook = 'redis-down' AND r.status = 'succeeded' "
+                    "SELECT (r.finished_at - min(e.started_at)) / 1e6 FROM runs r "
+                    "JOIN run_episodes j ON j.run_id = r.id JOIN episodes e ON e.id = j.episode_id "
+                    "WHERE r.playbook = 'redis-down' AND r.status = 'succeeded' "
                     "GROUP BY r.id"
                 )
             )

@@ -82,6 +82,10 @@ class Alertmanager(Server):
         """Have an alert fire here."""
         self._post("/api/v2/alerts", [{"labels": labels}])
 
+    def send(self, **alert: Any) -> None:
+        """Have an alert with annotations, or whatever it has, fire here."""
+        self._post("/api/v2/alerts", [alert])
+
     def resolve(self, ends_at: str, **labels: str) -> None:
         """End an alert, at an instant in RFC 3339."""
         self._post("/api/v2/alerts", [{"labels": labels, "startsAt": "2000-01-01T00:00:00Z", "endsAt": ends_at}])

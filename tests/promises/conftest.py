@@ -1,0 +1,28 @@
+"""Houses for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises.house import House
+
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture
+def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
+    """Make a house, started; it is torn down at the end."""
+    made: list[House] = []
+
+    def make(**arguments: Any) -> House:
+        made.append(House(tmp_path, **arguments))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.stop()

@@ -1,0 +1,80 @@
+"""What is acknowledged is on the disk: the system calls of a real service, watched and broken by strace."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.promises.house import CrashingRemediator
+from tests.servers import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+
+
+@contextmanager
+def strace(pid: int, log: Path, *options: str) -> Iterator[None]:
+    """Watch all threads of a process."""
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("needs strace")
+    argv = [program, "-f", "-q", "-p", str(pid), "-o", str(log), *options]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as watching:
+        try:
+            until(lambda: traced(pid) or watching.poll() is not None, "strace is attached")
+            if watching.poll() is not None:
+                assert watching.stderr is not None
+                pytest.skip(f"strace may not attach here: {watching.stderr.read().strip()}")
+            yield
+        finally:
+            watching.send_signal(signal.SIGINT)
+            watching.wait(60)
+
+
+def traced(pid: int) -> bool:
+    """Whether every thread has its tracer."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return bool(found) and all("TracerPid:\t0" not in text for text in found)
+
+
+def posted(replica: CrashingRemediator, number: int) -> int:
+    """The answer to a notification of its own."""
+    return int(replica.post(replica.notification("firing", alertname="Other", n=str(number)))[0])
+
+
+def test_the_answer_comes_after_the_sync(make_house: MakeHouse, tmp_path: Path) -> None:
+    """In the order of the kernel: between the request and its 200, the write-ahead log is written and synced."""
+    replica = make_house().replica()
+    replica.start()
+    log = tmp_path / "calls"
+    with strace(replica.pid, log, "-e", "trace=fdatasync,fsync,sendto,sendmsg,write,pwrite64", "-s", "40"):
+        assert [posted(replica, number) for number in range(5)] == [200] * 5
+    lines = log.read_text().splitlines()
+    answers = [place for place, line in enumerate(lines) if "HTTP/1.1 200" in line]
+    assert len(answers) >= 5
+    before = [-1, *answers]
+    for start, end in zip(before, answers, strict=False):
+        window = lines[start + 1 : end]
+        synced = [line for line in window if ("fdatasync" in line or "fsync" in line) and "= 0" in line]
+        assert synced or any("fdatasync resumed" in line for line in window), "answered without a sync"
+
+
+def test_a_disk_that_cannot_sync_is_a_503_and_never_a_lost_200(make_house: MakeHouse, tmp_path: Path) -> None:
+    """Every sync fails with EIO: nothing is acknowledged. When the disk is well again, so is the service."""
+    replica = make_house().replica()
+    replica.start()
+    assert posted(replica, 0) == 200
+    broken = ("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO")
+    with strace(replica.pid, tmp_path / "calls", *broken):
+        assert [posted(replica, number) for number in range(1, 6)] == [503] * 5
+    until(lambda: posted(replica, 6) == 200, "it writes again")
+    replica.kill()
+    replica.start()
+    acknowledged = [replica.notification("firing", alertname="Other", n=str(number)) for number in (0, 6)]
+    assert set(replica.inbox()) >= set(acknowledged)

@@ -1,0 +1,177 @@
+"""Secrets do not leave: recognisable ones in every place that has any, a whole heal, then a search of everything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests.servers import until
+from tests.servers.receivers import Receiver, receiver
+from tests.servers.remediator import PLAYBOOK, ROOT, TOKEN, Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(11), pytest.mark.timeout(400)]
+
+FILES = {
+    "redis.password": "seeded/redis+pass word1",
+    "chat.token": "seeded-chat-token-2",
+    "chat.secret": "seeded-chat-signing-3",
+}
+"""Files that the settings and the inventory name, and what stands in them."""
+OPERATOR = "rmo_seeded0operator0token0number4"
+IN_DATA = {
+    "url": "seededpass5",
+    "bearer": "seeded0bearer0value6",
+    "github": "ghp_seeded0github0token0007",
+    "aws": "AKIASEEDED0KEY000008",
+    "field": "seeded-field-value-9",
+}
+"""What others write into labels, annotations and logs; nobody told the remediator of these, only their shape does."""
+TEXT = (
+    f"cannot reach redis://app:{IN_DATA['url']}@cache:6379/0, Authorization: Bearer {IN_DATA['bearer']}\\n"
+    f"key {IN_DATA['aws']}, {IN_DATA['github']}, password={IN_DATA['field']}"
+)
+
+TOLD = (b"redis-down", b"ann says approve", b"cannot reach redis://app:[redacted]@cache", b"requirepass [redacted]")
+"""What is to be seen all the same: the search has looked where the secrets would be."""
+
+
+@pytest.fixture
+def chat() -> Iterator[Receiver]:
+    """Where messages to people arrive."""
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
+    """The small real stack, secrets everywhere."""
+    made = Stack(tmp_path)
+    remediator = made.remediator
+    for name, value in FILES.items():
+        (remediator.folder / name).write_text(value)
+    password = FILES["redis.password"]
+    redis = f"redis-server --port {made.redis_port} --bind 127.0.0.1 --dir {tmp_path} --save ''"
+    start = tmp_path / "start.sh"
+    start.write_text(f"printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'; exec {redis} --requirepass '{password}'")
+    made.supervisord.program("redis", f"sh {start}", "startsecs=1", "stopwaitsecs=2")
+    remediator.inventory["services"]["redis"]["redis"]["password_file"] = "redis.password"
+    remediator.playbooks = [{**PLAYBOOK, "mode": "approve", "approval": {"groups": ["sre"], "expires": "10m"}}]
+    files = {"token_file": "chat.token", "secret_file": "chat.secret"}
+    remediator.settings["channels"] = {
+        name: {"kind": "webhook", "url": f"{chat.url}/{name}", **files} for name in ("chat", "infrastructure")
+    }
+    remediator.settings["approvals"] = {"channels": ["chat"]}
+    remediator.settings["access"] = {"people": "people.yaml", "anonymous": "viewer"}
+    remediator.settings["log"] = {"format": "json", "level": "debug"}
+    remediator.settings["audit"] = {"every": 10, "within": "1s", "checkpoints": [{"kind": "file", "path": "points"}]}
+    ann = {"roles": ["admin"], "groups": ["sre"], "tokens": [hashlib.sha256(OPERATOR.encode()).hexdigest()]}
+    (remediator.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": {"ann": ann}}))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def _spelled(secret: str) -> set[bytes]:
+    """A secret as it may stand in text, JSON, HTML, an URL or base64."""
+    raw = secret.encode()
+    return {raw, json.dumps(secret)[1:-1].encode(), quote(secret, safe="").encode(), b64encode(raw).rstrip(b"=")}
+
+
+def _found(secrets: dict[str, str], written: dict[str, bytes]) -> list[str]:
+    return [
+        f"{name} in {where}"
+        for name, secret in secrets.items()
+        for where, content in written.items()
+        if any(form in content for form in _spelled(secret))
+    ]
+
+
+def _healed(stack: Stack) -> dict[str, Any]:
+    """Redis dies, an alert full of secrets comes, ann says yes with her token, Redis is back."""
+    stack.kill_redis()
+    remediator = stack.remediator
+    labels = {"alertname": "RedisDown", "instance": "redis:6379", "note": IN_DATA["github"]}
+    source = f"http://ann:{IN_DATA['url']}@prometheus:9090/graph"
+    annotations = {"summary": TEXT.replace("\\n", "\n")}
+    stack.alertmanager.send(labels=labels, annotations=annotations, generatorURL=source)
+    assert remediator.post(remediator.notification("firing", **labels), token=IN_DATA["bearer"])[0] == 401
+    run = remediator.wait_for("awaiting_approval")
+    [asked] = remediator.get("/api/v1/approvals")
+    word = json.dumps({"plan_hash": asked["plan_hash"], "reason": "seen"}).encode()
+    said = remediator.post(word, f"/api/v1/approvals/{asked['id']}/approve", OPERATOR)
+    assert said[0] == 200, said
+    remediator.wait_for("succeeded")
+    return run
+
+
+def _tables(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Everything in the database, column by column, as it is stored."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            rows = connection.execute(f"SELECT * FROM {table}")
+            names = [column[0] for column in rows.description]
+            content: dict[str, list[bytes]] = {name: [] for name in names}
+            for row in rows:
+                for name, value in zip(names, row, strict=True):
+                    content[name].append(value if isinstance(value, bytes) else str(value).encode())
+            yield from ((f"table {table}.{name}", b"\n".join(values)) for name, values in content.items())
+
+
+def _pages(stack: Stack, run: str) -> Iterator[tuple[str, bytes]]:
+    paths = ["/", "/runs", f"/runs/{run}", "/playbooks", "/audit", "/inventory", "/metrics"]
+    paths += ["/readyz", f"/api/v1/runs/{run}", "/api/v1/runs", "/api/v1/openapi.json"]
+    for path in paths:
+        for as_ann in ({}, {"Authorization": f"Bearer {OPERATOR}"}):
+            request = urllib.request.Request(f"{stack.remediator.url}{path}", headers=as_ann)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                yield f"page {path}", answer.read()
+
+
+def _said(stack: Stack, run: str) -> Iterator[tuple[str, bytes]]:
+    commands = [
+        *(("audit", "export", "--format", form) for form in ("jsonl", "csv", "ocsf")),
+        *(("report", "--since", "1d", "--format", form) for form in ("html", "md", "json")),
+        *(("timeline", run, "--format", form) for form in ("html", "md")),
+        ("audit", "tail", "-n", "1000"),
+        ("runs", "show", run),
+    ]
+    for words in commands:
+        argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]
+        done = subprocess.run(argv, capture_output=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        yield f"command {' '.join(words)}", done.stdout + done.stderr
+
+
+def test_a_search_of_everything_finds_no_seeded_secret(seeded: Stack, chat: Receiver) -> None:
+    """Database, logs, messages, pages, API, metrics, exports, report, timeline and checkpoints after a heal that
+    used every secret, and was told of others in labels, annotations and logs: none of them is anywhere."""
+    run = _healed(seeded)["id"]
+    state = seeded.remediator.folder / "state"
+    until(lambda: (seeded.remediator.folder / "points").exists(), "a checkpoint is published")
+    until(lambda: len(chat.received) >= 2, "people were told")
+    written = dict(_tables(state / "remediator.db"))
+    written |= dict(_pages(seeded, run)) | dict(_said(seeded, run))
+    written |= {f"message {n}": one.path.encode() + b"\n" + one.body for n, one in enumerate(chat.received)}
+    written["log"] = seeded.remediator.log.encode()
+    written["checkpoints"] = (seeded.remediator.folder / "points").read_bytes()
+    own = {path.name: path.read_text().strip() for path in state.glob("*.key")}
+
+    found = _found({**FILES, "webhook": TOKEN, "operator": OPERATOR, **own, **IN_DATA}, written)
+    assert not found, "\n".join(found)
+    assert [word for word in TOLD if not any(word in content for content in written.values())] == []

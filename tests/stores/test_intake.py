@@ -1,0 +1,82 @@
+"""Between the inbox and the runs: nothing of a long notification is dropped, and no event is slept through."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from remediator.clock import SystemClock
+from remediator.engine import Book, Engine
+from remediator.ids import Ids
+from remediator.intake import IntakeSettings, take_in
+from remediator.match import Index
+from remediator.receive import receive
+from remediator.records import runs
+from remediator.stores import Store
+from remediator.stores.schema import audit, episodes, notifications
+from remediator.world import NOTHING
+
+
+def engine_on(store: Store) -> Engine:
+    """An engine that only takes in."""
+    book = Book((), NOTHING, "test")
+    return Engine(
+        store=store,
+        clock=SystemClock(),
+        ids=Ids(random.Random(1)),
+        replica="test",
+        book=book,
+        actions={},
+        checks={},
+        guards=(),
+    )
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("alerts", [1, 63, 64, 65, 300])
+async def test_a_notification_of_any_length_is_folded_whole(store: Store, connection: Connection, alerts: int) -> None:
+    """Longer than one transaction takes: the rest comes in the next, each alert once, and then it is done."""
+    engine, settings = engine_on(store), IntakeSettings()
+    told = [
+        {
+            "status": "firing",
+            "labels": {"alertname": "Down", "n": str(number)},
+            "startsAt": "2026-01-01T00:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+        }
+        for number in range(alerts)
+    ]
+    await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": told}).encode())
+    rounds = 0
+    while await take_in(engine, Index((), "Watchdog"), settings) >= 0:
+        rounds += 1
+        assert rounds < 100, "it never ends"
+    assert rounds == -(-alerts // settings.chunk)
+    assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == alerts
+    opened = select(func.count()).select_from(audit).where(audit.c.kind == "episode.opened")
+    assert connection.execute(opened).scalar_one() == alerts
+    waiting = select(func.count()).select_from(notifications).where(notifications.c.taken_at.is_(None))
+    assert connection.execute(waiting).scalar_one() == 0
+
+
+async def test_an_event_while_a_run_is_worked_on_wakes_it(store: Store) -> None:
+    """Resolved, decided or cancelled meanwhile: who lets go of the run until later finds it due at once."""
+    hour = timedelta(hours=1)
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
+    await store.write(lambda tx: runs.poke(tx, [run.id]))
+    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.pokes))
+    assert [item.id for item in await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5))] == [run.id]
+
+
+async def test_without_an_event_a_run_sleeps(store: Store) -> None:
+    """It is due when it was said to be, and not before."""
+    hour = timedelta(hours=1)
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
+    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.pokes))
+    assert await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5)) == []

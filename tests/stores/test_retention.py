@@ -1,0 +1,164 @@
+"""Old audit entries leave the database for sealed segments, and the whole log verifies as before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator import archive, keyfile
+from remediator.audit import Draft, Kind, verify
+from remediator.checkpointing import LATEST, Checkpointing, checkpoint_now
+from remediator.clock import SystemClock
+from remediator.engine import Book, Engine
+from remediator.errors import StoreUnavailable
+from remediator.ids import Ids
+from remediator.records import audit, facts
+from remediator.retention import Retention, begin, move
+from remediator.stores import Store
+from remediator.world import NOTHING
+
+pytestmark = pytest.mark.promise(9)
+SIZE = 100
+
+
+class Later(SystemClock):
+    """A clock of a hundred days from now: everything is old."""
+
+    def now(self) -> datetime:
+        """Then."""
+        return super().now() + timedelta(days=100)
+
+
+def engine_on(store: Store) -> Engine:
+    """An engine that only keeps its log."""
+    book = Book((), NOTHING, "test")
+    return Engine(store=store, clock=Later(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Retention:
+    """Segments of a hundred entries, of what is older than a month."""
+    return Retention(tmp_path / "archive", timedelta(days=30), SIZE)
+
+
+@pytest.fixture
+def signing(tmp_path: Path) -> Iterator[Checkpointing]:
+    """A key, and nobody who keeps checkpoints."""
+    signer = keyfile.create(tmp_path / "audit.key", "remediator/test")
+    yield Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1))
+
+
+async def fill(engine: Engine, count: int) -> None:
+    """So many entries."""
+    for start in range(0, count, 50):
+        drafts = [
+            Draft(kind=Kind.OPERATOR_COMMAND, actor="test", data={"number": number})
+            for number in range(start, min(start + 50, count))
+        ]
+        await engine.store.write(lambda tx, all_=drafts: [tx.audit(draft) for draft in all_])  # type: ignore[misc]
+
+
+async def sign(engine: Engine, signing: Checkpointing) -> None:
+    """A checkpoint of all there is."""
+    await checkpoint_now(engine, signing, await engine.store.read(audit.head))
+
+
+async def whole(engine: Engine, settings: Retention, signing: Checkpointing) -> Any:
+    """What verification says of archive and database together, with the newest checkpoint."""
+    fact = await engine.store.read(lambda connection: facts.get(connection, LATEST))
+    live = await engine.store.read(lambda connection: list(audit.entries(connection)))
+    head = await engine.store.read(audit.head)
+    start, rows = archive.whole(archive.segments(settings.folder), live)
+    assert fact is not None
+    return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
+
+
+async def numbers(engine: Engine) -> list[int]:
+    """Of the entries that are in the database."""
+    return [row.seq for row in await engine.store.read(lambda connection: list(audit.entries(connection)))]
+
+
+async def test_what_is_old_moves_and_still_verifies(store: Store, settings: Retention, signing: Checkpointing) -> None:
+    """Whole segments only; the database begins after them; a signed checkpoint vouches for the whole."""
+    engine = engine_on(store)
+    await fill(engine, 250)
+    await sign(engine, signing)
+    assert [await move(engine, settings) for _ in range(3)] == [True, True, False]
+
+    assert [segment.end.seq for segment in archive.segments(settings.folder)] == [100, 200]
+    assert (await numbers(engine))[0] == 201
+    assert (await store.read(begin)).seq == 200
+    result = await whole(engine, settings, signing)
+    assert result.ok and result.checkpoints == (250,)
+
+
+async def test_nothing_moves_that_nobody_signed_for(store: Store, settings: Retention, signing: Checkpointing) -> None:
+    """Without a checkpoint over it, an archive could be any archive."""
+    engine = engine_on(store)
+    await fill(engine, 250)
+    assert not await move(engine, settings)
+    await sign(engine, signing)
+    await fill(engine, 150)
+    assert [await move(engine, settings) for _ in range(3)] == [True, True, False]
+
+
+async def test_nothing_young_moves(store: Store, settings: Retention, signing: Checkpointing) -> None:
+    """Entries stay as long as the settings say."""
+    engine = engine_on(store)
+    await fill(engine, 250)
+    await sign(engine, signing)
+    assert not await move(engine, Retention(settings.folder, timedelta(days=101), SIZE))
+    assert not settings.folder.exists()
+
+
+async def test_a_crash_after_the_file_loses_and_doubles_nothing(
+    store: Store, settings: Retention, signing: Checkpointing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is written and the entries are still there: it verifies so, and the next look goes on."""
+    engine = engine_on(store)
+    await fill(engine, 150)
+    await sign(engine, signing)
+
+    async def gone(work: Any) -> Any:
+        raise StoreUnavailable("the process is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", gone)
+        with pytest.raises(StoreUnavailable):
+            await move(engine, settings)
+    [segment] = archive.segments(settings.folder)
+    assert segment.end.seq == SIZE and (await numbers(engine))[0] == 1
+    assert (await whole(engine, settings, signing)).ok
+
+    assert await move(engine, settings)
+    assert (await numbers(engine))[0] == SIZE + 1
+    assert (await whole(engine, settings, signing)).ok
+
+
+async def test_two_replicas_move_it_once(store: Store, settings: Retention, signing: Checkpointing) -> None:
+    """Both seal the same file; one deletes, and the log says so once."""
+    engine = engine_on(store)
+    await fill(engine, 150)
+    await sign(engine, signing)
+    await asyncio.gather(*(move(engine, settings) for _ in range(2)))
+    live = await store.read(lambda connection: list(audit.entries(connection)))
+    assert [row.kind for row in live].count("archive.sealed") == 1
+    assert (await whole(engine, settings, signing)).ok
+
+
+async def test_a_missing_segment_is_found(store: Store, settings: Retention, signing: Checkpointing) -> None:
+    """What left the database and is not in the archive is named."""
+    engine = engine_on(store)
+    await fill(engine, 350)
+    await sign(engine, signing)
+    while await move(engine, settings):
+        pass
+    archive.segments(settings.folder)[1].path.unlink()
+    result = await whole(engine, settings, signing)
+    assert not result.ok
+    assert result.findings[0].seq == 101
