@@ -1,10 +1,11 @@
-"""docs/actions.md and docs/checks.md, whose tables come from the code: ``python -m tests.actions.reference``."""
+"""The handbook pages whose tables come from the code: ``python -m tests.actions.reference``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -13,9 +14,21 @@ from remediator import registry
 from remediator.actions import Action
 from remediator.checks import Check
 from remediator.clock import format_duration
+from remediator.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
+from remediator.platforms import Platform
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
+BINDINGS: tuple[type[BaseModel], ...] = (DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding)
+VERBS = {
+    "service.status": "status",
+    "service.logs": "logs",
+    "service.restart": "restart",
+    "service.scale": "scale",
+    "service.releases": "releases",
+    "service.rollback": "rollback",
+}
+"""The actions that a platform carries out, and the method that each needs; a platform that lacks it refuses."""
 
 
 def actions() -> str:
@@ -41,7 +54,23 @@ def checks() -> str:
     return "\n".join(sections)
 
 
-def _about(kind: type[Action] | type[Check]) -> str:
+def platforms() -> str:
+    """A section for each platform: what it can do, and what its binding in the inventory may say."""
+    return "\n".join(_platform(platform) for platform in sorted(registry.PLATFORMS, key=lambda each: each.kind))
+
+
+def _platform(platform: type[Platform]) -> str:
+    (binding,) = (each for each in BINDINGS if get_args(each.model_fields["kind"].annotation) == (platform.kind,))
+    rows = (f"| `{verb}` | {'yes' if _can(platform, needs) else 'refused'} |" for verb, needs in VERBS.items())
+    verbs = "\n".join(["| action | |", "|---|---|", *rows, ""])
+    return f"## {platform.kind}\n\n{_about(platform)}\n\n{binding.__doc__}\n\n{_parameters(binding)}\n{verbs}"
+
+
+def _can(platform: type[Platform], method: str) -> bool:
+    return getattr(platform, method) is not getattr(Platform, method)
+
+
+def _about(kind: type[Action] | type[Check] | type[Platform]) -> str:
     text = (sys.modules[kind.__module__].__doc__ or "").strip()
     said = text.partition(": ")[2] if text.startswith("``") else text
     return said[:1].upper() + said[1:]
@@ -50,7 +79,11 @@ def _about(kind: type[Action] | type[Check]) -> str:
 def _parameters(model: type[BaseModel]) -> str:
     if not model.model_fields:
         return "No parameters.\n"
-    rows = (f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in _fields(model))
+    rows = (
+        f"| `{name}` | {_default(field)} | {field.description or ''} |"
+        for name, field in _fields(model)
+        if name != "kind"
+    )
     return "\n".join(["| parameter | default | |", "|---|---|---|", *rows, ""])
 
 
@@ -64,7 +97,8 @@ def _default(field: object) -> str:
         return "required"
     if hasattr(value, "total_seconds"):
         return f"`{format_duration(value)}`"
-    return "none" if value in (None, (), {}) else f"`{value}`"
+    unset = value in (None, (), {}) or (isinstance(value, BaseModel) and value == type(value)())
+    return "none" if unset else f"`{value}`"
 
 
 def with_sections(page: str, sections: str) -> str:
@@ -73,7 +107,7 @@ def with_sections(page: str, sections: str) -> str:
     return f"{before}{BEGIN}\n{sections}{END}{rest.split(END)[1]}"
 
 
-PAGES = {"actions.md": actions, "checks.md": checks}
+PAGES = {"actions.md": actions, "checks.md": checks, "platforms.md": platforms}
 
 if __name__ == "__main__":
     for name, sections in PAGES.items():
