@@ -16,6 +16,7 @@ from remediator.actions import RUN
 from remediator.aftermath import watch_on
 from remediator.approve import await_approval
 from remediator.engine import Engine, Progress, onward, wait
+from remediator.errors import ConfigurationError
 from remediator.guard import guard_plan
 from remediator.judgement import intend, learn
 from remediator.planning import plan_run
@@ -119,12 +120,21 @@ def _to(tx: Tx, engine: Engine, run: Run, to: Status, reason: str, detail: Mappi
     return runs.transition(tx, run, to, reason, detail, engine.actor, **changes)
 
 
+def _whom(engine: Engine, run: Run) -> tuple[str, ...]:
+    """The channels to tell: the plan's, or the playbook's where no plan could be made."""
+    if run.plan is not None:
+        return tuple(run.plan.get("escalate_to", ()))
+    try:
+        return tuple(engine.book.of(run).escalate.to)
+    except ConfigurationError:
+        return ()  # a version that nobody has any more; the run's page still says it
+
+
 def finish(tx: Tx, engine: Engine, run: Run) -> None:
     """What follows from a run's end: people are told, and the incident is closed if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
-        plan = run.plan or {}
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
-        messages.tell(tx, engine.ids, "escalation", run, content, tuple(plan.get("escalate_to", ())))
+        messages.tell(tx, engine.ids, "escalation", run, content, _whom(engine, run))
     if run.status is Status.SUCCEEDED:
         watch_on(tx, engine, run, engine.pace.patience)
     messages.follow_up(tx, run.id, run.status.value)

@@ -162,6 +162,16 @@ def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
         assert [test.findings for test in play(kick).tests] == [()]
 
 
+def test_people_are_told_where_no_plan_could_be_made(kick: Path) -> None:
+    """A label that the playbook needs and the alert has not: no guess, and the playbook's own channels hear of it."""
+    missing = "parameters: {size: {label: size, type: integer}}\nmode: auto"
+    kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("mode: auto", missing))
+    expect = "outcome: escalated\n      reason: no_plan\n      messages: [{kind: escalation, to: oncall}]"
+    kick.write_text(TESTS.replace("outcome: succeeded", expect).replace("      steps: {again: ok}\n", ""))
+    [test] = play(kick).tests
+    assert [str(item) for item in test.findings] == []
+
+
 MISTAKES = [
     ("redis.ping: fail", "redis.ping: fail, promql: [{answer: ok, with: {qeury: up}}]", "did you mean 'query'?"),
     ("{again: ok}", "{again: ok}\n      undone: [agian]", "did you mean 'again'?"),
