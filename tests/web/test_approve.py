@@ -79,7 +79,7 @@ async def test_a_token_that_is_not_ours_is_not_valid(here: Room, cut: int) -> No
     async with here.client() as client:
         for broken in (
             link[:-cut],
-            link[:-cut] + "A" * cut,
+            link[:-cut] + ("E" if link.endswith("A") else "A") * cut,
             link + "x" * cut,
             "/approve/a.b.c",
             "/approve/%00",
