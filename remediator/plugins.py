@@ -1,4 +1,6 @@
-"""Plugins: actions, checks, guards, notifiers, notaries and platforms from installed packages, by entry points.
+"""Plugins: actions, checks, guards, notifiers and notaries from installed packages, by entry points.
+
+No platforms: the inventory describes each kind's binding itself, so a kind that it does not know could not be named.
 
 A plugin is code that acts with the service's rights, so nothing is loaded but the packages that the settings name;
 where they name none, no package is even looked at.
@@ -20,17 +22,15 @@ from remediator.checks import Check
 from remediator.errors import ConfigurationError
 from remediator.guards import Guard
 from remediator.notifiers import Notifier
-from remediator.platforms import Platform
 
 NOTARIES = "notaries"
 """The one group whose entry points are functions: from the settings of a place to a notary."""
 
-_BASES: Mapping[str, tuple[type, str, str | None]] = {
+_BASES: Mapping[str, tuple[type, str, str]] = {
     "actions": (Action, "name", "Parameters"),
     "checks": (Check, "name", "Parameters"),
     "guards": (Guard, "name", "Settings"),
     "notifiers": (Notifier, "kind", "Settings"),
-    "platforms": (Platform, "kind", None),
 }
 """By group: the base, the attribute that holds the name, the attribute that holds the model of its settings."""
 
@@ -116,10 +116,15 @@ def _unfit(group: str, name: str, made: Any) -> str:
     if not (isinstance(made, type) and issubclass(made, base)):
         return f"it is not a class derived from {base.__module__}.{base.__name__}"
     if inspect.isabstract(made):
-        return f"{made.__name__} lacks {', '.join(sorted(made.__abstractmethods__))}"
+        return f"{made.__name__} lacks {', '.join(_abstract(made))}"
     if getattr(made, named, None) != name:
         return f"{made.__name__}.{named} is {getattr(made, named, None)!r}, not the name of the entry point"
-    settings = None if model is None else getattr(made, model, None)
-    if model is not None and not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+    settings = getattr(made, model, None)
+    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
         return f"{made.__name__}.{model} is not a pydantic model"
     return ""
+
+
+def _abstract(made: type) -> list[str]:
+    names: frozenset[str] = vars(made)["__abstractmethods__"]
+    return sorted(names)

@@ -188,7 +188,6 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "guards": {guard.name: guard for guard in GUARDS},
     "notifiers": {notifier.kind: notifier for notifier in NOTIFIERS},
     "notaries": NOTARIES,
-    "platforms": {platform.kind: platform for platform in PLATFORMS},
 }
 
 
@@ -207,7 +206,7 @@ def load(packages: Sequence[str]) -> None:
     }
     ACTIONS, CHECKS = tuple(every["actions"].values()), tuple(every["checks"].values())
     GUARDS, NOTIFIERS = tuple(every["guards"].values()), tuple(every["notifiers"].values())
-    NOTARIES, PLATFORMS = every["notaries"], tuple(every["platforms"].values())
+    NOTARIES = every["notaries"]
 
 
 def catalogue() -> Catalogue:
