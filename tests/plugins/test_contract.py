@@ -14,6 +14,7 @@ from remediator.checks import Answer
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
 from remediator.world import World
+from tests.plugins.conftest import EXAMPLE
 
 SERVICE = Service.model_validate(
     {"name": "app", "platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "app"}}
@@ -97,3 +98,10 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
     call = await drain.plan(SERVICE, parameters)
     with pytest.raises(AssertionError, match="something else"):
         await contract.changed_pin_is_refused(drain, SERVICE, parameters, call, state)
+
+
+def test_the_page_shows_the_example_as_it_is() -> None:
+    """docs/plugins.md holds every file of the example, letter by letter."""
+    page = (EXAMPLE.parents[2] / "docs/plugins.md").read_text()
+    files = [EXAMPLE / "pyproject.toml", *(EXAMPLE / "remediator_example").glob("[!_]*.py")]
+    assert [file.name for file in files if file.read_text().rstrip() not in page] == []

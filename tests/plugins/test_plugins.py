@@ -129,8 +129,12 @@ class Drained(Remediator):
                 "mode": "auto",
                 "target": "app",
                 "guards": {"off": [{"guard": "min_healthy", "reason": "there is no platform in this test"}]},
-                "steps": [{"id": "drain", "action": "example.drain", "with": where}],
-                "verify": {"settle": "0s", "within": "30s", "checks": [{"check": "example.drained", "with": where}]},
+                "steps": [{"id": "drain", "action": "example.drain", "with": dict(where)}],
+                "verify": {
+                    "settle": "0s",
+                    "within": "30s",
+                    "checks": [{"check": "example.drained", "with": dict(where)}],
+                },
                 "escalate": {"to": ["page"], "message": "still slow"},
             }
         ]
