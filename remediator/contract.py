@@ -5,7 +5,6 @@ Each function raises ``AssertionError`` with a sentence that says what is wrong,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -44,8 +43,8 @@ async def plan_only_reads(action: Action, service: Service, parameters: Any, sta
     first, second = await action.plan(service, parameters), await action.plan(service, parameters)
     assert state() == before, f"{action.name}: plan() changed something"
     assert first.core() == second.core(), f"{action.name}: two plans differ; name what may differ in fresh"
-    written = json.loads(json.dumps(msgspec.to_builtins(first)))
-    assert written == msgspec.to_builtins(first), f"{action.name}: the call is another one after JSON"
+    stored = msgspec.json.decode(msgspec.json.encode(first), type=PlannedCall)
+    assert stored == first, f"{action.name}: the call is another one after JSON"
     return first
 
 
