@@ -164,7 +164,7 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
         # the demonstration looks from outside of the container, and its port is published on loopback only
         "access": {"anonymous": "viewer"},
         "watchdog": {"alertname": "Watchdog", "within": "1m"},
-        "timing": {"quiet": "3s", "recheck": "2s", "reconcile": "5s"},
+        "timing": {"quiet": "3s", "recheck": "2s"},
         "guards": {
             "cooldown": "1s",
             "budget": everything,

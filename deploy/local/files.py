@@ -180,7 +180,7 @@ def remediator(settings: Settings) -> dict[str, Any]:
         "alertmanagers": [{"url": f"http://127.0.0.1:{ports.alertmanager}"}],
         "prometheus": {"url": f"http://127.0.0.1:{ports.prometheus}"},
         "watchdog": {"alertname": "Watchdog", "within": "1m"},
-        "timing": {"quiet": "3s", "recheck": "2s", "reconcile": "5s"},
+        "timing": {"quiet": "3s", "recheck": "2s"},
         "guards": {
             "cooldown": "1s",
             "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},

@@ -130,7 +130,7 @@ def _begin(settings: Settings, console: Console) -> Probe:
 
 
 def _one(probe: Probe, console: Console, fault: Fault, *, crash: bool) -> Outcome:
-    stack.wait(lambda: probe.at_rest(fault.ALERT), f"rest before {fault.NAME}", 120)
+    stack.wait(lambda: probe.at_rest(fault.ALERT), f"rest before {fault.NAME}", 420)
     console.rule(fault.NAME, align="left")
     outcome = Follower(probe, console, fault, crash=crash).follow()
     console.print()
