@@ -13,7 +13,6 @@ import yaml
 
 from remediator import registry
 from remediator.plugins import PluginError
-from tests.servers import until
 from tests.servers.remediator import ROOT, Remediator
 
 PACKAGE = "remediator-example"
@@ -173,17 +172,6 @@ def test_a_service_acts_and_proves_by_a_plugin(drained: Drained) -> None:
     run = drained.wait_for("succeeded")
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("example.drain", "ok")]
     assert (drained.pool / "app").exists()
-
-
-def test_a_plugin_channel_is_told_of_a_failure(drained: Drained) -> None:
-    """What the plugin's action cannot do reaches people through the plugin's channel."""
-    drained.pool.rmdir()
-    drained.start()
-
-    assert drained.post(drained.notification("firing", alertname="AppSlow"))[0] == 200
-
-    page = drained.folder / "page.html"
-    until(lambda: page.is_file() and "app-slow" in page.read_text(), "the plugin's channel is told", 60)
 
 
 def test_a_broken_plugin_ends_the_start_with_a_sentence(drained: Drained) -> None:
