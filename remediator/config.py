@@ -143,7 +143,7 @@ class Config(Strict):
     )
     plugins: tuple[str, ...] = Field(
         default=(),
-        description="Installed plugins to use, as group:name, such as actions:acme.drain. No others are.",
+        description="Installed packages whose entry points are used, by name. A plugin is code; no others are loaded.",
     )
     folder: FilePath = Field(
         default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."

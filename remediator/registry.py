@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from remediator import plugins
 from remediator.actions import Action
 from remediator.actions.alertmanager_expire_silences import AlertmanagerExpireSilences
 from remediator.actions.alertmanager_silence import AlertmanagerSilence
@@ -180,6 +181,32 @@ def _s3(settings: Mapping[str, Any]) -> Notary:
 
 
 PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform, SystemdPlatform)
+
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "actions": {action.name: action for action in ACTIONS},
+    "checks": {check.name: check for check in CHECKS},
+    "guards": {guard.name: guard for guard in GUARDS},
+    "notifiers": {notifier.kind: notifier for notifier in NOTIFIERS},
+    "notaries": NOTARIES,
+}
+
+
+def load(packages: Sequence[str]) -> None:
+    """Have what is built in and what these packages bring, and nothing else; for the whole process.
+
+    Guards of plugins are asked after those that are built in.
+
+    Raises:
+        PluginError: a package cannot be used; then everything is as it was.
+    """
+    global ACTIONS, CHECKS, GUARDS, NOTIFIERS, NOTARIES, PLATFORMS
+    found = plugins.find(packages, {group: frozenset(own) for group, own in _OWN.items()}) if packages else ()
+    every = {
+        group: {**own, **{each.name: each.made for each in found if each.group == group}} for group, own in _OWN.items()
+    }
+    ACTIONS, CHECKS = tuple(every["actions"].values()), tuple(every["checks"].values())
+    GUARDS, NOTIFIERS = tuple(every["guards"].values()), tuple(every["notifiers"].values())
+    NOTARIES = every["notaries"]
 
 
 def catalogue() -> Catalogue:

@@ -115,6 +115,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
     if config.store == "sqlite" and role != "all":
         raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
     clock = clock or SystemClock()
+    registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
@@ -155,6 +156,7 @@ def _require_same_time(store: Store) -> None:
 async def looking_only(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[Engine]:
     """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
     clock = clock or SystemClock()
+    registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         world = _world(config, clock, stack, lambda: loaded.inventory)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from remediator import registry
+from remediator.cli.plugged import plugins_option, use
 from remediator.errors import ConfigurationError
 from remediator.findings import Severity
 from remediator.handbook import FORMATS
@@ -14,11 +15,12 @@ from remediator.loader import load_playbooks, refused
 
 
 @click.command("docs")
+@plugins_option
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="md", show_default=True)
 @click.option("--write", type=click.Path(path_type=Path, file_okay=False), help="One file each into this folder.")
 @click.option("--check", is_flag=True, help="With --write: write nothing, exit with 1 if anything is not current.")
-def command(paths: tuple[Path, ...], format_: str, write: Path | None, check: bool) -> None:
+def command(config_path: Path | None, paths: tuple[Path, ...], format_: str, write: Path | None, check: bool) -> None:
     """A runbook page for each playbook in PATHS (default: playbooks), with its flow as a diagram.
 
     \b
@@ -27,6 +29,7 @@ def command(paths: tuple[Path, ...], format_: str, write: Path | None, check: bo
       remediator docs --format html --write site
       remediator docs --write docs/playbooks --check
     """
+    use(config_path)
     catalogue = registry.catalogue()
     found = load_playbooks(list(paths) or [Path("playbooks")], catalogue, None)
     errors = [item for item in found.findings if item.severity is Severity.ERROR]

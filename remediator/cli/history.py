@@ -77,6 +77,7 @@ def _before(asked: Asked, paths: Sequence[Path], against: str, history: History)
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> Loaded:
+    registry.load(config.plugins)
     return load(paths, config.inventory, registry.catalogue())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from remediator import registry
+from remediator.cli.plugged import named
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.findings import Severity
@@ -23,7 +24,11 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.command("lint")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(list(REPORTERS)), default="text", show_default=True)
-@click.option("--config", type=_file, help="Settings file; default: remediator.yaml, if it is near.")
+@click.option(
+    "--config",
+    type=_file,
+    help="Settings file, which names the plugins; default: remediator.yaml, if it is near; without it none are known.",
+)
 @click.option("--inventory", type=_file, help="Default: the settings file's, or inventory.yaml, if it is near.")
 @click.option(
     "--alerting",
@@ -53,6 +58,7 @@ def command(
       remediator lint playbooks --format github
     """
     chosen = _sources(list(paths) or [Path("playbooks")], config, inventory, alerting)
+    registry.load(named(chosen.config))
     report = lint(chosen, registry.catalogue(), Config, datetime.now(UTC).date())
     click.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)

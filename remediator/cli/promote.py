@@ -49,6 +49,7 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
 
 
 def _playbook(config: Config, name: str) -> Playbook:
+    registry.load(config.plugins)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
     for playbook in loaded.playbooks:
         if playbook.name == name:

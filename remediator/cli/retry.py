@@ -33,6 +33,7 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
     """
     config = load_config(config_path, Config)
     person = who(config, token_file)
+    registry.load(config.plugins)
     loaded = load(config.playbooks, config.inventory, registry.catalogue())
 
     def begin(tx: Tx) -> Run:

@@ -7,16 +7,18 @@ from pathlib import Path
 import click
 
 from remediator import registry
+from remediator.cli.plugged import plugins_option, use
 from remediator.config import Config
 from remediator.schema import KINDS, committed, schema, text
 
 
 @click.command("schema")
+@plugins_option
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @click.option(
     "--write", type=click.Path(path_type=Path, file_okay=False), help="Write all of them into this folder instead."
 )
-def command(kind: str | None, write: Path | None) -> None:
+def command(config_path: Path | None, kind: str | None, write: Path | None) -> None:
     """Print the JSON Schema of one KIND of file, so that an editor completes and explains it.
 
     Name it in the first line of a file: "# yaml-language-server: $schema=PATH".
@@ -26,6 +28,7 @@ def command(kind: str | None, write: Path | None) -> None:
       remediator schema playbook > playbook.json
       remediator schema --write docs/schema
     """
+    use(config_path)
     catalogue = registry.catalogue()
     if write is not None:
         write.mkdir(parents=True, exist_ok=True)

@@ -10,17 +10,19 @@ from pathlib import Path
 import click
 
 from remediator import registry
+from remediator.cli.plugged import plugins_option, use
 from remediator.findings import render
 from remediator.testing.play import Kinds
 from remediator.testing.runner import Report, files_in, run
 
 
 @click.command("test")
+@plugins_option
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--only", default="", metavar="TEXT", help="Just the tests whose names have this in them.")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--coverage", type=click.IntRange(0, 100), default=0, help="Fail below this percentage of branches.")
-def command(paths: tuple[Path, ...], only: str, format_: str, coverage: int) -> None:
+def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format_: str, coverage: int) -> None:
     """Play the tests in PATHS (*.test.yaml, playbooks that have one beside them, folders; default: playbooks).
 
     The engine is the real one; clock, alerts, and what checks and actions answer are the test's.
@@ -32,6 +34,7 @@ def command(paths: tuple[Path, ...], only: str, format_: str, coverage: int) -> 
       remediator test
       remediator test playbooks/redis-down.yaml --only restart
     """
+    use(config_path)
     kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
     catalogue = registry.catalogue()
     reports = [run(file, catalogue, kinds, only) for file in files_in(list(paths) or [Path("playbooks")])]

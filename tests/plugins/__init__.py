@@ -1,0 +1,1 @@
+"""Plugins: a package of others brings actions, checks and notifiers."""

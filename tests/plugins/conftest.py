@@ -1,0 +1,38 @@
+"""The example, installed as a package of others would be, beside nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remediator import registry
+
+EXAMPLE = Path(__file__).parent / "example"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the installed example with its dist-info."""
+    source, into = tmp_path_factory.mktemp("source") / "example", tmp_path_factory.mktemp("site")
+    shutil.copytree(EXAMPLE, source)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    argv = [sys.executable, "-m", "pip", "install", *options, "--target", str(into), str(source)]
+    subprocess.run(argv, check=True, capture_output=True, text=True)
+    return into
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The example can be imported; afterwards nothing of it is left."""
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    yield site
+    registry.load(())
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("remediator_example", "broken_plugin")]:
+        del sys.modules[name]
