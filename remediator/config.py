@@ -55,9 +55,21 @@ class Channel(Strict):
         if base is None or not isinstance(value, dict):
             return value
         return {
-            name: str(Path(base, item)) if name.endswith("_file") and isinstance(item, str) else item
+            name: str(Path(base, item)) if cls._is_path(name) and isinstance(item, str) else item
             for name, item in value.items()
         }
+
+    @classmethod
+    def _is_path(cls, name: str) -> bool:
+        return name.endswith("_file")
+
+
+class Place(Channel):
+    """A place that keeps signed checkpoints; ``kind`` names the notary, the rest are its settings."""
+
+    @classmethod
+    def _is_path(cls, name: str) -> bool:
+        return name in ("path", "repository") or super()._is_path(name)
 
 
 class Timing(Strict):
@@ -99,8 +111,8 @@ class Audit(Strict):
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
     every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
     within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    checkpoints: tuple[Channel, ...] = Field(
-        default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
+    checkpoints: tuple[Place, ...] = Field(
+        default=(), description="Places that keep them: kind file, git, syslog, chat or s3, and that kind's settings."
     )
     archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 

@@ -357,7 +357,8 @@ def _checkpointing(config: Config) -> Checkpointing:
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
-    return Checkpointing(origin, signer, registry.make_notaries(settings.checkpoints), settings.every, settings.within)
+    notaries = registry.make_notaries(settings.checkpoints, config.channels)
+    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
 
 
 def _watching(config: Config) -> Watching:
