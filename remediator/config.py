@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from remediator.access import Access, Approvals
 from remediator.clients.commands import AllowedCommand
@@ -72,6 +72,12 @@ class Place(Channel):
         return name in ("path", "repository") or super()._is_path(name)
 
 
+def _a_month_at_least(length: timedelta) -> timedelta:
+    if length < timedelta(days=31):
+        raise ValueError("guards and reports look back for a month: 31d or more")
+    return length
+
+
 class Timing(Strict):
     """How long things may take."""
 
@@ -83,6 +89,11 @@ class Timing(Strict):
         default=timedelta(minutes=15), description="An alert that fires so long after a success was not healed."
     )
     keep: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
+    history: Annotated[Duration, AfterValidator(_a_month_at_least)] = Field(
+        default=timedelta(days=365),
+        description="How long runs that are over are kept, with their evidence and messages, and episodes; at least "
+        "31d, because guards and reports look back. The audit log has its own, see audit.archive.",
+    )
     reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
 
 

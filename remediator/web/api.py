@@ -154,7 +154,7 @@ async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
     told = await call.read(lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise NotFound(f"there is no run {run_id[:64]}")
+        raise NotFound(story.unknown(run_id))
     return story.as_data(told)
 
 
