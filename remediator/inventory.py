@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from remediator.endpoints import RedisEndpoint, TlsSettings, checked_url
 from remediator.errors import ConfigurationError
-from remediator.fields import Duration, FilePath, Mistake, Strict, raise_all
+from remediator.fields import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -142,6 +142,15 @@ class Nginx(Strict):
     zone: str = Field(default="app", pattern=r"^[a-z][a-z0-9_]*$", description="The limit_req zone.")
 
 
+class ElastiCache(Strict):
+    """A replication group of Amazon ElastiCache. Who we are is found by boto3's own chain, never written here."""
+
+    replication_group: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,39}$", description="Its id.")
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$", description="Default: what the environment says.")
+    endpoint_url: Url | None = Field(default=None, description="Of a server that speaks it, if it is not Amazon's.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+
+
 class Deployment(Strict):
     """Where releases of a service can be seen and put back, on platforms that do not keep them themselves."""
 
@@ -168,6 +177,7 @@ class Service(Strict):
     backups: Backups | None = Field(default=None, description="Its backup files.")
     nginx: Nginx | None = Field(default=None, description="The nginx before it.")
     releases: Deployment | None = Field(default=None, description="Its releases.")
+    elasticache: ElastiCache | None = Field(default=None, description="The ElastiCache that it is, or keeps data in.")
 
     @property
     def known_as(self) -> Mapping[str, str]:

@@ -120,7 +120,7 @@ async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step
         when=step.when,
         on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
         on_failure=_arrow(step.on_failure) or "next",
-        approval=step.approval == "required",
+        approval=step.approval == "required" or action.asks,
         undo=_undo(step, values),
     )
 

@@ -13,6 +13,9 @@ from remediator.actions.alertmanager_silence import AlertmanagerSilence
 from remediator.actions.app_reload import AppReload
 from remediator.actions.app_workers import AppWorkers
 from remediator.actions.command_run import CommandRun
+from remediator.actions.elasticache_describe import ElasticacheDescribe
+from remediator.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
+from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.actions.files_disk_use import FilesDiskUse
 from remediator.actions.files_prune import FilesPrune
 from remediator.actions.files_undo_prune import FilesUndoPrune
@@ -98,6 +101,9 @@ ACTIONS: tuple[type[Action], ...] = (
     AppReload,
     AppWorkers,
     CommandRun,
+    ElasticacheDescribe,
+    ElasticacheModifyNodeType,
+    ElasticacheTestFailover,
     FilesDiskUse,
     FilesPrune,
     FilesUndoPrune,

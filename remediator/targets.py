@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from remediator.clients.disk import Quarantine
+from remediator.clients.elasticache import ReplicationGroups
 from remediator.clients.nginx import IncludedFile, NginxFiles
 from remediator.clients.redis import Redis
 from remediator.errors import TargetError
@@ -48,6 +49,12 @@ def nginx(service: Service) -> tuple[Nginx, IncludedFile]:
     pid_file = _said(found.pid_file, f"where the pid file of the nginx before {service.name} is")
     binary = "nginx" if found.binary is None else str(found.binary)
     return found, IncludedFile(NginxFiles(found.include, pid_file, binary, found.config))
+
+
+def elasticache(service: Service) -> ReplicationGroups:
+    """A client of the service's ElastiCache."""
+    found = _said(service.elasticache, f"which ElastiCache {service.name} is")
+    return ReplicationGroups(found.replication_group, found.region, found.endpoint_url, found.timeout)
 
 
 def _said(value: T | None, what: str) -> T:

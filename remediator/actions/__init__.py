@@ -85,6 +85,8 @@ class Action(ABC):
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
     """It may lose data; lint warns when it can run without a person."""
+    asks: ClassVar[bool] = False
+    """A person agrees to it first, whatever the playbook and its mode say."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
 
     def __init__(self, world: World) -> None:

@@ -37,6 +37,7 @@ def _action(kind: type[Action], tell: Told) -> Action:
         idempotent = kind.idempotent
         reversible = kind.reversible
         destructive = kind.destructive
+        asks = kind.asks
         timeout = kind.timeout
 
         async def plan(self, service: Service, parameters: Any) -> PlannedCall:

@@ -41,6 +41,7 @@ def _action(action: type[Action]) -> str:
     traits += ["idempotent"] if action.mutates and action.idempotent else []
     traits += ["has a way back"] if action.reversible else []
     traits += ["**destructive**: asks a person"] if action.destructive else []
+    traits += ["**always asks a person**"] if action.asks else []
     told = ", ".join([*traits, f"at most {format_duration(action.timeout)}"])
     return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
 

@@ -63,6 +63,14 @@ ON_ALERTMANAGER = {
     "slow": SILENCE + "test_an_alertmanager_that_does_not_answer_is_given_up",
     "garbage": SILENCE + "test_an_alertmanager_that_talks_nonsense_is_not_understood",
 }
+ELASTICACHE = "actions/test_elasticache.py::"
+ON_ELASTICACHE = {
+    "missing": ELASTICACHE + "test_what_is_not_there_or_busy_is_not_changed",
+    "denied": ELASTICACHE + "test_what_iam_does_not_allow_is_refused",
+    **dict.fromkeys(("down", "slow", "garbage"), ELASTICACHE + "test_nobody_there_silence_and_nonsense"),
+    "unheard": ELASTICACHE + "test_what_was_done_though_nobody_heard_is_seen",
+    "changed": ELASTICACHE + "test_what_changed_since_the_plan_is_left_alone",
+}
 
 COVERED: dict[str, dict[str, str]] = {
     "service.restart": {
@@ -169,6 +177,8 @@ COVERED: dict[str, dict[str, str]] = {
         "unheard": SILENCE + "test_silences_that_were_ended_though_nobody_heard_are_not_there",
         "changed": SILENCE + "test_what_others_did_meanwhile_is_left_alone",
     },
+    "elasticache.modify_node_type": ON_ELASTICACHE,
+    "elasticache.test_failover": ON_ELASTICACHE,
 }
 
 
