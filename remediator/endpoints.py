@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from remediator.fields import Duration, FilePath, Strict
+from remediator.errors import SyntaxMistake
+from remediator.fields import Duration, FilePath, Mistake, PositiveDuration, Strict
+from remediator.matchers import compile_pattern
+
+_WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
+_REF = r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$"
+_LONGEST_INPUT = 1000
 
 
 class BasicAuth(Strict):
@@ -125,6 +132,69 @@ class RedisEndpoint(Strict):
     def name(self) -> str:
         """For messages."""
         return f"Redis at {self.socket or f'{self.host}:{self.port}'}"
+
+
+class WorkflowInput(Strict):
+    """One input of a workflow, and what may be given for it."""
+
+    type: Literal["string", "number", "boolean"] = Field(default="string", description="As the workflow declares it.")
+    pattern: str | None = Field(default=None, description="RE2 that the whole of a string has to match.")
+    enum: tuple[str, ...] | None = Field(default=None, min_length=1, description="Or the strings that it may be.")
+    required: bool = Field(default=True, description="Whether it has to be given.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> WorkflowInput:
+        if self.type == "string" and (self.pattern is None) == (self.enum is None):
+            raise Mistake("a string needs one of pattern and enum", hint="nothing would mean any text at all")
+        if self.type != "string" and (self.pattern is not None or self.enum is not None):
+            raise Mistake(f"pattern and enum do not go with type {self.type}")
+        if self.pattern is not None:
+            try:
+                compile_pattern(self.pattern)
+            except SyntaxMistake as error:
+                raise Mistake(error.message, ("pattern",), column=error.column, hint=error.hint) from None
+        return self
+
+    def fits(self, value: object) -> bool:
+        """Whether this may be given."""
+        if self.type == "boolean":
+            return isinstance(value, bool)
+        if self.type == "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, str) or len(value) > _LONGEST_INPUT:
+            return False
+        return value in self.enum if self.enum else bool(compile_pattern(self.pattern or "").fullmatch(value))
+
+
+class Dispatch(Strict):
+    """A workflow with a workflow_dispatch trigger that playbooks may start."""
+
+    workflow: str = Field(pattern=_WORKFLOW, description="Its file's name, such as rollback.yml.")
+    ref: str = Field(default="main", pattern=_REF, description="Branch or tag that it is taken from.")
+    inputs: dict[str, WorkflowInput] = Field(default={}, description="What may be given to it.")
+
+
+class GitHub(Strict):
+    """A repository on GitHub, and which of its workflows playbooks may run again or start. No others can be named."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$", description="owner/name.")
+    token_file: FilePath = Field(description="File with a token that may read and write actions of it, and no more.")
+    url: str = Field(default="https://api.github.com", description="Of the API; Enterprise has it under /api/v3.")
+    private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="Who is believed, and who we are.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+    branch: str = Field(default="main", pattern=_REF, description="Whose runs may be run again.")
+    rerun: tuple[Annotated[str, Field(pattern=_WORKFLOW)], ...] = Field(
+        default=(), description="Files of the workflows whose failed jobs may be run again."
+    )
+    dispatch: dict[str, Dispatch] = Field(default={}, description="Workflows that may be started, by a name of yours.")
+
+    @field_validator("url")
+    @classmethod
+    def _web(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return checked_url(url)
 
 
 def checked_url(url: str) -> str:

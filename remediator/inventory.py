@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from remediator.endpoints import RedisEndpoint, TlsSettings, checked_url
+from remediator.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.errors import ConfigurationError
 from remediator.fields import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
 
@@ -177,6 +177,7 @@ class Service(Strict):
     backups: Backups | None = Field(default=None, description="Its backup files.")
     nginx: Nginx | None = Field(default=None, description="The nginx before it.")
     releases: Deployment | None = Field(default=None, description="Its releases.")
+    github: GitHub | None = Field(default=None, description="The repository whose workflows deploy it.")
     elasticache: ElastiCache | None = Field(default=None, description="The ElastiCache that it is, or keeps data in.")
 
     @property

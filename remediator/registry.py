@@ -19,6 +19,8 @@ from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.actions.files_disk_use import FilesDiskUse
 from remediator.actions.files_prune import FilesPrune
 from remediator.actions.files_undo_prune import FilesUndoPrune
+from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
+from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.actions.http_request import HttpRequest
 from remediator.actions.nginx_maintenance import NginxMaintenance
 from remediator.actions.nginx_rate_limit import NginxRateLimit
@@ -107,6 +109,8 @@ ACTIONS: tuple[type[Action], ...] = (
     FilesDiskUse,
     FilesPrune,
     FilesUndoPrune,
+    GithubDispatchWorkflow,
+    GithubRerunWorkflow,
     HttpRequest,
     NginxMaintenance,
     NginxRateLimit,

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from remediator.clients.disk import Quarantine
 from remediator.clients.elasticache import ReplicationGroups
+from remediator.clients.github import Repository
 from remediator.clients.nginx import IncludedFile, NginxFiles
 from remediator.clients.redis import Redis
 from remediator.errors import TargetError
@@ -49,6 +50,11 @@ def nginx(service: Service) -> tuple[Nginx, IncludedFile]:
     pid_file = _said(found.pid_file, f"where the pid file of the nginx before {service.name} is")
     binary = "nginx" if found.binary is None else str(found.binary)
     return found, IncludedFile(NginxFiles(found.include, pid_file, binary, found.config))
+
+
+def github(service: Service) -> Repository:
+    """A client of the repository whose workflows deploy the service."""
+    return Repository(_said(service.github, f"which repository deploys {service.name}"))
 
 
 def elasticache(service: Service) -> ReplicationGroups:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -48,20 +50,42 @@ async def request(allowed: AllowedRequest, body: Any) -> Answer:
         TimedOut: whether it was done is unknown.
     """
     parts = urlsplit(allowed.url)
+    auth = HttpAuth(**allowed.model_dump(include={"basic", "token_file", "headers", "header_files"}))
+    origin = f"{parts.scheme}://{parts.netloc}"
+    async with connected(origin, auth, allowed.tls, allowed.timeout, private=allowed.private) as client:
+        return await client.call(allowed.method, parts.path or "/", json=body or None, cut=True)
+
+
+@asynccontextmanager
+async def connected(
+    url: str,
+    auth: HttpAuth,
+    tls: TlsSettings,
+    timeout: timedelta,  # noqa: ASYNC109 - of each call, as the client bounds it
+    *,
+    private: bool,
+    max_bytes: int = MAX_ANSWER,
+) -> AsyncIterator[HttpClient]:
+    """A client of the one address that the url's host resolves to now, under the host's name.
+
+    Raises:
+        Unreachable: the name does not resolve.
+        Refused: the address is not one that may be asked.
+    """
+    parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    address = await _resolved(str(parts.hostname), port, private=allowed.private)
+    address = await _resolved(str(parts.hostname), port, private=private)
     shown = f"[{address}]" if ":" in address else address
-    tls = allowed.tls.model_copy(update={"server_name": allowed.tls.server_name or parts.hostname})
+    named = tls.model_copy(update={"server_name": tls.server_name or parts.hostname})
     endpoint = Endpoint(
-        url=f"{parts.scheme}://{shown}:{port}",
-        tls=tls if parts.scheme == "https" else TlsSettings(),
-        timeout=allowed.timeout,
-        **allowed.model_dump(include={"basic", "token_file", "headers", "header_files"}),
+        url=f"{parts.scheme}://{shown}:{port}{parts.path}",
+        tls=named if parts.scheme == "https" else TlsSettings(),
+        timeout=timeout,
+        **auth.model_copy(update={"headers": {**auth.headers, "Host": parts.netloc}}).model_dump(),
     )
-    client = HttpClient(endpoint, max_bytes=MAX_ANSWER)
+    client = HttpClient(endpoint, max_bytes=max_bytes)
     try:
-        host = {"Host": parts.netloc}
-        return await client.call(allowed.method, parts.path or "/", json=body or None, headers=host, cut=True)
+        yield client
     finally:
         await client.aclose()
 

@@ -71,6 +71,14 @@ ON_ELASTICACHE = {
     "unheard": ELASTICACHE + "test_what_was_done_though_nobody_heard_is_seen",
     "changed": ELASTICACHE + "test_what_changed_since_the_plan_is_left_alone",
 }
+GITHUB = "actions/test_github.py::"
+ON_GITHUB = {
+    "missing": GITHUB + "test_what_the_inventory_does_not_allow_is_refused",
+    "denied": GITHUB + "test_a_token_that_may_not_is_refused",
+    **dict.fromkeys(("down", "slow", "garbage"), GITHUB + "test_nobody_there_silence_and_nonsense"),
+    "unheard": GITHUB + "test_what_was_done_though_nobody_heard_is_seen",
+    "changed": GITHUB + "test_what_changed_since_the_plan_is_left_alone",
+}
 
 COVERED: dict[str, dict[str, str]] = {
     "service.restart": {
@@ -179,6 +187,8 @@ COVERED: dict[str, dict[str, str]] = {
     },
     "elasticache.modify_node_type": ON_ELASTICACHE,
     "elasticache.test_failover": ON_ELASTICACHE,
+    "github.dispatch_workflow": ON_GITHUB,
+    "github.rerun_workflow": ON_GITHUB,
 }
 
 
