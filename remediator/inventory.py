@@ -151,6 +151,27 @@ class ElastiCache(Strict):
     timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
 
 
+class ArgoCd(Strict):
+    """The Argo CD Application that deploys a service."""
+
+    application: str = Field(min_length=1, description="Its name.")
+    namespace: str = Field(default="argocd", min_length=1, description="Where the Application is, not what it deploys.")
+    kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
+    context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+
+
+class Flux(Strict):
+    """The Flux object that deploys a service."""
+
+    kind: Literal["Kustomization", "HelmRelease"] = Field(description="Which of the two.")
+    name: str = Field(min_length=1, description="Its name.")
+    namespace: str = Field(default="flux-system", min_length=1, description="Where it is, not what it deploys.")
+    kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
+    context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+
+
 class Deployment(Strict):
     """Where releases of a service can be seen and put back, on platforms that do not keep them themselves."""
 
@@ -177,6 +198,8 @@ class Service(Strict):
     backups: Backups | None = Field(default=None, description="Its backup files.")
     nginx: Nginx | None = Field(default=None, description="The nginx before it.")
     releases: Deployment | None = Field(default=None, description="Its releases.")
+    argocd: ArgoCd | None = Field(default=None, description="The Argo CD Application that deploys it.")
+    flux: Flux | None = Field(default=None, description="The Flux object that deploys it.")
     github: GitHub | None = Field(default=None, description="The repository whose workflows deploy it.")
     elasticache: ElastiCache | None = Field(default=None, description="The ElastiCache that it is, or keeps data in.")
 

@@ -12,6 +12,9 @@ from remediator.actions.alertmanager_expire_silences import AlertmanagerExpireSi
 from remediator.actions.alertmanager_silence import AlertmanagerSilence
 from remediator.actions.app_reload import AppReload
 from remediator.actions.app_workers import AppWorkers
+from remediator.actions.argocd_pause import ArgocdPause
+from remediator.actions.argocd_resume import ArgocdResume
+from remediator.actions.argocd_rollback import ArgocdRollback
 from remediator.actions.command_run import CommandRun
 from remediator.actions.elasticache_describe import ElasticacheDescribe
 from remediator.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
@@ -19,6 +22,8 @@ from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.actions.files_disk_use import FilesDiskUse
 from remediator.actions.files_prune import FilesPrune
 from remediator.actions.files_undo_prune import FilesUndoPrune
+from remediator.actions.flux_resume import FluxResume
+from remediator.actions.flux_suspend import FluxSuspend
 from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.actions.http_request import HttpRequest
@@ -102,6 +107,9 @@ ACTIONS: tuple[type[Action], ...] = (
     AlertmanagerSilence,
     AppReload,
     AppWorkers,
+    ArgocdPause,
+    ArgocdResume,
+    ArgocdRollback,
     CommandRun,
     ElasticacheDescribe,
     ElasticacheModifyNodeType,
@@ -109,6 +117,8 @@ ACTIONS: tuple[type[Action], ...] = (
     FilesDiskUse,
     FilesPrune,
     FilesUndoPrune,
+    FluxResume,
+    FluxSuspend,
     GithubDispatchWorkflow,
     GithubRerunWorkflow,
     HttpRequest,

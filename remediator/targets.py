@@ -7,10 +7,12 @@ from typing import TypeVar
 from remediator.clients.disk import Quarantine
 from remediator.clients.elasticache import ReplicationGroups
 from remediator.clients.github import Repository
+from remediator.clients.gitops import Managed
+from remediator.clients.kubeconfig import KubernetesEndpoint
 from remediator.clients.nginx import IncludedFile, NginxFiles
 from remediator.clients.redis import Redis
 from remediator.errors import TargetError
-from remediator.inventory import AppServer, Backups, Disk, Nginx, Service
+from remediator.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
 
 T = TypeVar("T")
 
@@ -55,6 +57,28 @@ def nginx(service: Service) -> tuple[Nginx, IncludedFile]:
 def github(service: Service) -> Repository:
     """A client of the repository whose workflows deploy the service."""
     return Repository(_said(service.github, f"which repository deploys {service.name}"))
+
+
+def argocd(service: Service) -> Managed:
+    """The Argo CD Application that deploys the service."""
+    found = _said(service.argocd, f"which Argo CD Application deploys {service.name}")
+    return Managed(_cluster(found), "Application", found.application)
+
+
+def flux(service: Service) -> Managed:
+    """The Flux object that deploys the service."""
+    found = _said(service.flux, f"which Flux object deploys {service.name}")
+    return Managed(_cluster(found), found.kind, found.name)
+
+
+def _cluster(found: ArgoCd | Flux) -> KubernetesEndpoint:
+    return KubernetesEndpoint(
+        kubeconfig=found.kubeconfig,
+        context=found.context,
+        in_cluster=found.kubeconfig is None,
+        namespace=found.namespace,
+        timeout=found.timeout,
+    )
 
 
 def elasticache(service: Service) -> ReplicationGroups:

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.servers.alertmanager",
     "tests.servers.docker",
     "tests.servers.kubernetes",
+    "tests.servers.gitops",  # after kubernetes, which it imports
     "tests.servers.postgres",
     "tests.servers.prometheus",
     "tests.servers.nginx",

@@ -173,6 +173,15 @@ class Kubernetes:
                 raise _changed(path) from None
             raise
 
+    async def custom(self, resource: str, name: str) -> Document:
+        """An object of a custom resource, such as ``argoproj.io/v1alpha1/applications``, whole."""
+        return (await self._call("GET", self._path(*_custom(resource), name))).json(dict[str, Any])
+
+    async def patch_custom(self, resource: str, name: str, patch: Document, *, expected: str) -> None:
+        """Change some fields of it, by a merge patch: what is null there is taken away."""
+        versioned = {**patch, "metadata": {"resourceVersion": expected}}
+        await self._patch(self._path(*_custom(resource), name), versioned, "merge", False)
+
     async def scale(self, kind: Kind, name: str) -> Scale:
         """How many replicas are wanted and there."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name) + "/scale")).json(Scale)
@@ -272,6 +281,11 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise InputError(f"{name!r} is not a name in Kubernetes")
     return name
+
+
+def _custom(resource: str) -> tuple[str, str]:
+    group, _, plural = resource.rpartition("/")
+    return f"/apis/{group}", plural
 
 
 def _decode(data: msgspec.Raw, type_: type[T], call: str) -> T:

@@ -79,6 +79,14 @@ ON_GITHUB = {
     "unheard": GITHUB + "test_what_was_done_though_nobody_heard_is_seen",
     "changed": GITHUB + "test_what_changed_since_the_plan_is_left_alone",
 }
+GITOPS = "actions/test_gitops.py::"
+ON_GITOPS = {
+    "missing": GITOPS + "test_what_is_not_there_is_missing",
+    "denied": GITOPS + "test_an_account_that_may_only_read_changes_nothing",
+    **dict.fromkeys(("down", "slow", "garbage"), GITOPS + "test_nobody_there_silence_and_nonsense"),
+    "unheard": GITOPS + "test_what_was_done_though_nobody_heard_is_seen",
+    "changed": GITOPS + "test_what_changed_since_the_plan_is_left_alone",
+}
 
 COVERED: dict[str, dict[str, str]] = {
     "service.restart": {
@@ -189,6 +197,7 @@ COVERED: dict[str, dict[str, str]] = {
     "elasticache.test_failover": ON_ELASTICACHE,
     "github.dispatch_workflow": ON_GITHUB,
     "github.rerun_workflow": ON_GITHUB,
+    **dict.fromkeys(("argocd.pause", "argocd.resume", "argocd.rollback", "flux.resume", "flux.suspend"), ON_GITOPS),
 }
 
 
