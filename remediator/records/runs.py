@@ -122,9 +122,12 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
 
 
 def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
-    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target."""
+    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target, or
+    a newer version wrote it."""
     run = get(tx.connection, run_id, lock=True)
-    if run is None or run.status not in TERMINAL or holder(tx.connection, run.target, run_id) is not None:
+    if run is None or run.status not in TERMINAL or run.engine_version > ENGINE_VERSION:
+        return None
+    if holder(tx.connection, run.target, run_id) is not None:
         return None
     row = tx.connection.execute(
         update(table)

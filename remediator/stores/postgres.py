@@ -30,6 +30,13 @@ CHANNEL = "remediator"
 _OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
 # what is committed is on disk, whatever the server or the role has for a default
 _SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+# a server whose host is gone without a word is given up in half a minute, not in the kernel's quarter of an hour
+_ALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -58,11 +65,15 @@ class PostgresStore(Store):
             pool_size=4,
             max_overflow=4,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": _OPTIONS},
+            connect_args={"connect_timeout": 5, "options": _OPTIONS, **_ALIVE},
         )
-        with self.connect() as connection:
-            self._ask(connection)
-        self._gate = Gate(self, self.wakeups)
+        try:
+            with self.connect() as connection:
+                self._ask(connection)
+            self._gate = Gate(self, self.wakeups)
+        except BaseException:
+            self._engine.dispose()
+            raise
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
 
@@ -161,7 +172,7 @@ class _Listener:
 
         while not self._closed.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+                with psycopg.connect(self._url, autocommit=True, connect_timeout=5, **_ALIVE) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._relay(connection)
             except psycopg.Error:
