@@ -37,6 +37,11 @@ _ALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+_MAY_NUMBER = """
+SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
+FROM pg_depend d JOIN pg_class t ON t.oid = d.refobjid JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+WHERE d.deptype = 'a' AND t.relname = ANY(%s) AND pg_table_is_visible(t.oid)
+"""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -96,12 +101,17 @@ class PostgresStore(Store):
             if connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
                 raise StoreUnavailable("PostgreSQL is read only: a standby? give the URL of the primary")
             missing = [name for name in metadata.tables if not self._may(connection, name)]
+            numbers = connection.exec_driver_sql(_MAY_NUMBER, (list(metadata.tables),)).scalar()
+            missing += [] if numbers else ["the sequences"]
             self.now(connection)
         except sqlalchemy.exc.DBAPIError as error:
             raise StoreUnavailable(f"PostgreSQL does not let us: {_first_line(error)}; GRANT the rights") from error
         if missing:
             who, rights = self._url.username or "this user", ", ".join(_RIGHTS)
-            raise StoreUnavailable(f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES to it")
+            raise StoreUnavailable(
+                f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES "
+                f"and USAGE ON ALL SEQUENCES IN SCHEMA public TO {who}"
+            )
 
     def _may(self, connection: Connection, table: str) -> bool:
         asked = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{right}')" for right in _RIGHTS)
