@@ -316,7 +316,9 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
 
 def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
+    upkeep = Upkeep(
+        service.role, keep=config.timing.keep, history=config.timing.history, channels=config.watchdog.notify
+    )
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
@@ -370,7 +372,8 @@ def _checkpointing(config: Config) -> Checkpointing:
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
-    return Checkpointing(origin, signer, registry.make_notaries(settings.checkpoints), settings.every, settings.within)
+    notaries = registry.make_notaries(settings.checkpoints, config.channels)
+    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
 
 
 def _watching(config: Config) -> Watching:

@@ -8,11 +8,10 @@ last leaf; the time is in the entry ``checkpoint.signed`` that follows.)
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import msgspec
 
 from remediator.audit import note as notes
 from remediator.audit.chain import Head
@@ -20,6 +19,7 @@ from remediator.audit.merkle import WIDTH
 from remediator.audit.note import BadNote, Signer, Verifier
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_JSON = json.JSONDecoder()
 _BLOCK = re.compile(r"\n{2,}")
 
 
@@ -71,8 +71,8 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
 
 
 def find(text: str) -> Iterator[str]:
-    """Every signed note in a text: notes one after the other, or lines of JSON (as syslog keeps them) with a
-    ``checkpoint`` each. A record that was torn by a crash is passed over by the next one's beginning.
+    """Every signed note in a text: notes one after the other, or lines of JSON (as syslog and chats keep them) with
+    a ``checkpoint`` each. A record that was torn by a crash is passed over by the next one's beginning.
     """
     body = ""
     for block in _BLOCK.split(text.replace("\r\n", "\n")):
@@ -89,6 +89,8 @@ def _in_json(block: str) -> Iterator[str]:
         at = line.find('{"checkpoint":')
         if at >= 0:
             try:
-                yield msgspec.json.decode(line[at:], type=dict[str, str])["checkpoint"]
-            except (msgspec.DecodeError, KeyError):
+                found, _ = _JSON.raw_decode(line, at)  # whatever a chat or a log server puts behind it
+            except ValueError:
                 continue
+            if isinstance(found["checkpoint"], str):
+                yield found["checkpoint"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select
 
@@ -40,6 +41,6 @@ def foreign(connection: Connection, limit: int = 50) -> list[Run]:
     return _found(connection, select(table.c.id).where(table.c.finished_at.is_(None), later | unknown), limit)
 
 
-def _found(connection: Connection, ids: Select[tuple[str]], limit: int) -> list[Run]:
+def _found(connection: Connection, ids: Select[Any], limit: int) -> list[Run]:
     found = (runs.get(connection, run_id) for run_id in connection.execute(ids.limit(limit)).scalars().all())
     return [run for run in found if run is not None]
