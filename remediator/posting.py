@@ -16,6 +16,8 @@ from remediator.notifiers import Later, Undeliverable
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 _REST = 30.0
+ALT = "The alert's expression over the last hour"
+"""What a chart in a message is, for who cannot see it."""
 
 
 class Address(Strict):

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
+from remediator.errors import BadAnswer
 from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
-from remediator.posting import Address, Poster, short
+from remediator.posting import ALT, Address, Poster, short
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
+_NOBODY: Mapping[str, Any] = {"parse": []}
 
 
 class DiscordSettings(Address):
@@ -23,6 +27,7 @@ class DiscordNotifier(Notifier):
     Settings = DiscordSettings
     settings: DiscordSettings
     per_minute = 25
+    adds_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -40,9 +45,20 @@ class DiscordNotifier(Notifier):
         """In place."""
         if not receipt.get("message"):
             return await self.send(message)
-        place = f"{urlsplit(self._path).path}/messages/{receipt['message']}"
-        await self._poster.post(_payload(message), place, method="PATCH")
+        await self._poster.post(_payload(message), self._place(receipt), method="PATCH")
         return Delivery(receipt)
+
+    async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
+        """Below the embed, which is left as it is: it may say by now what became of the request."""
+        if not receipt.get("message"):
+            raise BadAnswer("discord did not say which message it was")
+        told = {"attachments": [{"id": 0, "filename": "chart.png", "description": ALT}], "allowed_mentions": _NOBODY}
+        form = {"payload_json": msgspec.json.encode(told).decode()}
+        files = {"files[0]": ("chart.png", chart, "image/png")}
+        await self._poster.post(None, self._place(receipt), method="PATCH", form=form, files=files)
+
+    def _place(self, receipt: Mapping[str, Any]) -> str:
+        return f"{urlsplit(self._path).path}/messages/{receipt['message']}"
 
     @property
     def _path(self) -> str:
@@ -61,7 +77,7 @@ def _payload(message: Message) -> dict[str, Any]:
         "fields": [_field(section) for section in message.sections[:20]],
         "description": "\n".join(_links(message)),
     }
-    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+    return {"embeds": [embed], "allowed_mentions": _NOBODY}
 
 
 def _plain(text: str) -> str:
