@@ -264,7 +264,7 @@ async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
     assert got.headers["authorization"] == "Bearer " + "k" * 20
 
 
-class _Mailbox:
+class Mailbox:
     """A mail server that keeps what it takes; ``refuse`` is its answer instead."""
 
     def __init__(self) -> None:
@@ -280,7 +280,7 @@ class _Mailbox:
 
 async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
     """A real mail server: no header can be smuggled in, HTML is escaped, the end answers the request."""
-    box = _Mailbox()
+    box = Mailbox()
     port = free_port()
     controller = Controller(box, "127.0.0.1", port)
     controller.start()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from remediator.records import stops
-from tests.servers.receivers import receiver
 from tests.web.browser import chromium, picture, serving
-from tests.web.room import Room
+from tests.web.letters import everything_said, links
+from tests.web.room import BASE, Room
+from tests.web.test_crawlers import contents
 
 pytestmark = [
     pytest.mark.browser,
@@ -137,21 +138,15 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
 
 
 @pytest.mark.promise(6)
-async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -> None:
-    """GET, HEAD and prefetch of every link of every message; then a robot with JavaScript that presses and posts
-    every form as it finds it: no decision, no stop, and nothing in the log but what was there."""
-    asked = await here.asks()
-    with receiver() as chat:
-        post = here.post({"chat": {"kind": "webhook", "url": chat.url}}, "chat")
-        await here.deliver(post)
-        await post.aclose()
-    sent = chat.received[0].json
-    personal = here.link(asked, "person:ann")
-    links = [item.replace("http://remediator.test", address) for item in (sent["ask"]["link"], sent["link"])]
-    links.append(address + personal)
-    before = await here.head()
+async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, tmp_path: Path) -> None:
+    """GET, HEAD and prefetch of every link of every kind of message, and of a personal one; then a robot with
+    JavaScript that presses and posts every form as it finds it: not a row of the database is another one."""
+    asked, said = await everything_said(here, "slack", tmp_path)
+    found = [*sorted(links(said)), BASE + here.link(asked, "person:ann")]
+    assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)
+    before = await here.engine.store.read(contents)
     page = await browser.new_page()
-    for link in links:
+    for link in (link.replace(BASE, address) for link in found):
         await _look(page, link)
         await page.evaluate(
             """async (link) => {
@@ -174,7 +169,7 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -
             async with page.expect_navigation():
                 await page.evaluate("(number) => document.forms[number].submit()", number)
         await _look(page, link)
-    assert await here.head() == before
+    assert await here.engine.store.read(contents) == before
     assert (await here.state(asked)).status == "pending"
 
 

@@ -234,3 +234,12 @@ async def test_a_chart_that_hangs_holds_up_no_message(here: Room, tmp_path: Path
         assert len(chat.received) == 2 and len(post._charts) == 2
         await post.aclose()
     assert not post._charts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0.0, 1.0, ["0", "1"]), (97.4, 97.42, ["97.4", "97.42"]), (0.0, 1.5e9, ["0", "1.5e+09"]), (0.5, 0.5, ["0.5"] * 2)],
+)
+def test_the_ends_of_an_axis_are_different_numbers(low: float, high: float, wanted: list[str]) -> None:
+    """However little a line moves, what stands beside it says by how much."""
+    assert [png.label(value, high - low) for value in (low, high)] == wanted
