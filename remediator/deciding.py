@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from remediator import approval as words
 from remediator.approval import Asked, NotAllowed, Person, Power, Why
 from remediator.audit import Draft, Kind
 from remediator.errors import InputError
+from remediator.findings import did_you_mean
 from remediator.ids import Ids
 from remediator.plan import from_data
 from remediator.records import approvals, episodes, messages, runs, stops
@@ -118,6 +120,22 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     told = {"about": "break glass", "text": text}
     escalate_to = tuple((run.plan or {}).get("escalate_to", ()))
     messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
+
+
+def require_known(scope: str, name: str, playbooks: Collection[str], services: Collection[str]) -> None:
+    """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
+
+    Raises:
+        InputError: there is no playbook, or no service, of this name; it says which is near.
+    """
+    there = {"playbook": playbooks, "service": services}.get(scope)
+    if there is None or name in there:
+        return
+    hint = did_you_mean(name, there)
+    raise InputError(
+        f"there is no {scope} {name[:64]!r}{f'; {hint}' if hint else ''} (what is not loaded yet does nothing: stop it "
+        f"once it is, or stop everything meanwhile)"
+    )
 
 
 def pause(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from remediator import desk
+from remediator import deciding, desk
 from remediator.cli.options import config_option
 from remediator.clock import parse_duration, rfc3339
 from remediator.config import Config
-from remediator.errors import InputError
+from remediator.errors import ConfigurationError, InputError
 from remediator.ids import Ids
-from remediator.loader import load_config
-from remediator.records import stops
+from remediator.inventory import Inventory
+from remediator.loader import load_config, read
+from remediator.records import playbooks, stops
 from remediator.stores import Tx
 
 
@@ -42,8 +44,11 @@ def command(
     if not reason.strip() or (lasts is not None and lasts <= timedelta(0)):
         raise InputError("a reason is needed, and --for has to be longer than nothing")
     config = load_config(config_path, Config)
+    services = _services(config) if service else ()
 
     def press(tx: Tx) -> stops.Stop | None:
+        if services is not None:
+            deciding.require_known(scope, name or "", playbooks.names(tx.connection), services)
         stop_id = Ids().new("stop", tx.now)
         until = None if lasts is None else tx.now + lasts
         stops.press(tx, stop_id, scope, name or "", reason.strip(), who or desk.person(), until)
@@ -53,3 +58,12 @@ def command(
     assert stop is not None
     until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
     click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")
+
+
+def _services(config: Config) -> Collection[str] | None:
+    """Those of the inventory; None if it cannot be read: stopping must not depend on that."""
+    try:
+        return list(read(config.inventory, Inventory).services)
+    except ConfigurationError:
+        click.echo("the inventory cannot be read, so nobody checks that name", err=True)
+        return None

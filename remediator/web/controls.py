@@ -34,15 +34,13 @@ def stop(site: Site) -> Handler:
 
 
 def known(service: Service, scope: str, name: str) -> None:
-    """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
+    """See that there is such a playbook, in force or in use by a run, or such a service.
 
     Raises:
-        InputError: there is no playbook, or no service, of this name.
+        InputError: there is none; it says which is near.
     """
     book = service.engine.book
-    there = {"playbook": [item.name for item in book.playbooks], "service": list(book.inventory.services)}
-    if scope in there and name not in there[scope]:
-        raise InputError(f"there is no {scope} {name[:64]!r}; there are: {', '.join(sorted(there[scope]))}")
+    deciding.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
 
 
 def span(text: str) -> timedelta | None:
