@@ -142,7 +142,7 @@ def _page(
         destructive=shown.asked.destructive,
         became=letters.became(run, found) if not pending else "",
         fires=list(letters.fires(shown.alerts, site.now)),
-        calls=list(letters.calls(plan, found.step)),
+        calls=list(letters.calls(plan, found.step, shown.evidence)),
         risks=list(letters.risks(plan, found.step)),
         evidence=list(letters.proof(shown.evidence)),
         why=letters.why_asked(run),
@@ -152,6 +152,7 @@ def _page(
         may_look=visitor.may(Power.SEE),
         oidc=site.service.config.access.oidc,
         refused=refused,
+        live=True,
         snooze=site.service.config.approvals.snooze,
     )
 

@@ -6,10 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from remediator.letters import calls
+from remediator.plan import Plan
 from remediator.records import approvals, stops
-from tests.web.room import Room, decides, nonce_of, room
+from remediator.records.evidence import Seen
+from tests.guards.house import NOON
+from tests.web.room import Room, decides, nonce_of, room, step
 
 pytestmark = pytest.mark.promise(6)
 
@@ -278,3 +283,23 @@ async def test_alert_text_is_text(here: Room) -> None:
         for path in ("/", f"/runs/{asked.run_id}", here.link(asked), "/runs", "/audit"):
             page = (await client.get(path)).text
             assert "<script>alert" not in page and "<img src=x" not in page and ">49<" not in page, path
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (None, "Delete old backups: move 3 files"),
+        ("evidence.disk.ok == false", "Delete old backups: move 3 files"),
+        ("evidence.disk.ok", "Delete old backups, left out as things are: move 3 files"),
+        ("evidence.other.ok", "(only if evidence.other.ok)"),
+        ("has(steps.earlier)", "(only if has(steps.earlier))"),
+    ],
+)
+def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
+    """A step whose condition does not hold by the evidence is said to be left out; one that nobody can tell, when."""
+    asked = msgspec.structs.replace(step(), when=when)
+    plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
+    seen = [Seen("diagnose", "disk", "fail", "97 % used", {}, NOON)]
+    [told] = calls(plan, None, seen)
+    assert said in told and "backups to quarantine" in told
+    assert ("only if" in told) is (when is not None and when != "evidence.disk.ok == false")

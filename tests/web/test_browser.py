@@ -13,7 +13,7 @@ import pytest
 from remediator.records import stops
 from tests.web.browser import chromium, picture, serving
 from tests.web.letters import everything_said, links
-from tests.web.room import BASE, Room
+from tests.web.room import BASE, Room, decides
 from tests.web.test_crawlers import contents
 
 pytestmark = [
@@ -135,6 +135,24 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     await page.wait_for_selector("text=All quiet")
     await here.asks()
     await page.wait_for_selector("text=1 question waits")
+
+
+async def test_a_request_that_is_open_shows_what_others_say(here: Room, address: str, browser: Any) -> None:
+    """Who has agreed, at once, and what one was typing stays; when it is decided, the buttons are gone."""
+    asked = await here.asks(quorum=2)
+    page = await browser.new_page()
+    await page.goto(address + here.link(asked))
+    await page.fill("#reason", "I have looked")
+    await page.locator("#token").focus()
+    for who, told in (("ann", "1 of 2 have agreed"), ("bob", "It was approved")):
+        async with here.client() as other:
+            assert (await decides(other, here.link(asked), "approve", token=here.tokens[who])).status_code == 303
+        if who == "bob":
+            await page.evaluate("document.activeElement.blur()")
+        await page.wait_for_selector(f"text={told}")
+        if who == "ann":
+            assert await page.input_value("#reason") == "I have looked"
+    await page.wait_for_selector("button[value=approve]", state="detached")
 
 
 @pytest.mark.promise(6)
