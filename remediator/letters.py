@@ -18,7 +18,7 @@ from remediator.clock import format_duration, rfc3339
 from remediator.notifiers import Ask, Message, Notifier, Section, Tone
 from remediator.plan import Plan, PlannedStep, from_data
 from remediator.records import approvals, episodes, evidence, runs
-from remediator.records.approvals import Approval
+from remediator.records.approvals import SNOOZED, Approval
 from remediator.records.evidence import Seen
 from remediator.records.messages import Queued
 from remediator.run import TERMINAL, Episode, Run, Status
@@ -27,6 +27,11 @@ from remediator.signing import Keyring
 _LINE = 400
 _EVIDENCE = 6
 _GOOD = (Status.SUCCEEDED,)
+_VOID = {
+    "resolved": "the alert has resolved by itself",
+    "cancelled": "the run was cancelled",
+    "deadline": "the run took longer than it may",
+}
 
 
 def tidy(text: object, limit: int = _LINE) -> str:
@@ -150,7 +155,7 @@ def became(run: Run, found: Approval) -> str:
         "approved": "Approved",
         "rejected": "Rejected",
         "expired": "Expired",
-        "void": f"Void ({found.reason})" if found.reason else "Void",
+        "void": _voided(found),
         "pending": "Expired",  # asked for the past: the run is about to say so too
     }[found.status]
     if run.status is Status.SUCCEEDED:
@@ -162,6 +167,18 @@ def became(run: Run, found: Approval) -> str:
             Status.CANCELLED: "Approved, then cancelled",
         }.get(run.status, told)
     return tidy(told, 200)
+
+
+def _voided(found: Approval) -> str:
+    why = why_void(found)
+    if why.startswith(SNOOZED):
+        return why[0].upper() + why[1:]
+    return f"Void ({why})" if why else "Void"
+
+
+def why_void(found: Approval) -> str:
+    """Why a request is void, in words; empty if nobody said."""
+    return _VOID.get(found.reason or "", found.reason or "")
 
 
 def _body(run: Run, found: Approval) -> Mapping[str, Any]:

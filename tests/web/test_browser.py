@@ -73,7 +73,8 @@ async def test_a_person_rejects(here: Room, address: str, browser: Any) -> None:
 
 @pytest.mark.promise(6)
 async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) -> None:
-    """Expired while the page was open: nothing happens, and it says why; a void request has no buttons."""
+    """Expired while the page was open: nothing happens, and it says why; a snoozed request has no buttons, and says
+    when it comes back."""
     asked, gone = await here.asks(), await here.asks()
     page = await browser.new_page()
     await page.goto(address + here.link(asked))
@@ -87,9 +88,9 @@ async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) 
     await page.goto(address + here.link(gone))
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=snooze]")
-    await page.wait_for_selector("text=This request is void")
+    await page.wait_for_selector("text=The question comes back at")
     assert await page.locator("button[value=approve]").count() == 0
-    await picture(page, "void")
+    await picture(page, "snoozed")
 
 
 @pytest.mark.promise(6)
