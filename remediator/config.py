@@ -60,6 +60,21 @@ class Channel(Strict):
         }
 
 
+class Place(Channel):
+    """A place that keeps checkpoints; ``kind`` names the notary, the rest are its settings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_beside_the_file(cls, value: Any, info: ValidationInfo) -> Any:
+        base = (info.context or {}).get("base")
+        if base is None or not isinstance(value, dict):
+            return value
+        return {
+            name: str(Path(base, item)) if name in ("path", "repository") and isinstance(item, str) else item
+            for name, item in value.items()
+        }
+
+
 class Timing(Strict):
     """How long things may take."""
 
@@ -99,8 +114,8 @@ class Audit(Strict):
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
     every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
     within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    checkpoints: tuple[Channel, ...] = Field(
-        default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
+    checkpoints: tuple[Place, ...] = Field(
+        default=(), description="Places that keep them: kind chat, file, git, s3 or syslog, and that kind's settings."
     )
     archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 

@@ -66,6 +66,7 @@ from remediator.guards.stop_button import StopButton
 from remediator.guards.storm import Storm
 from remediator.guards.watchdog import Watchdog
 from remediator.notaries import Notary, NotaryError
+from remediator.notaries.chat import ChatNotary
 from remediator.notaries.file import FileNotary
 from remediator.notaries.git import GitNotary
 from remediator.notaries.syslog import SyslogNotary
@@ -167,6 +168,7 @@ NOTIFIERS: tuple[type[Notifier], ...] = (
 )
 
 NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
+    "chat": lambda settings: ChatNotary(**settings),
     "file": lambda settings: FileNotary(Path(settings["path"])),
     "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
     "s3": lambda settings: _s3(settings),
@@ -270,8 +272,11 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
     return channels
 
 
-def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
+def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Notifier]) -> dict[str, Notary]:
     """The places that keep signed checkpoints, by kind and number.
+
+    Args:
+        channels: what ``kind: chat`` may name.
 
     Raises:
         ConfigurationError: there is no such kind, or its settings do not fit.
@@ -282,10 +287,20 @@ def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
             known = ", ".join(sorted(NOTARIES))
             raise ConfigurationError(f"audit.checkpoints: there is no kind {place.kind!r}; there are: {known}")
         try:
-            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](place.model_extra or {})
+            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](_place(place, channels))
         except (TypeError, KeyError, ImportError, NotaryError) as error:
             raise ConfigurationError(f"audit.checkpoints: {place.kind}: {error}") from None
     return made
+
+
+def _place(place: Channel, channels: Mapping[str, Notifier]) -> Mapping[str, Any]:
+    settings = place.model_extra or {}
+    if place.kind != ChatNotary.kind:
+        return settings
+    name = str(settings.get("channel", ""))
+    if name not in channels:
+        raise NotaryError(f"there is no channel {name!r} under channels")
+    return {**settings, "notifier": channels[name]}
 
 
 def make_fallback() -> Notifier:

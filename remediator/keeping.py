@@ -1,0 +1,37 @@
+"""What the settings say of keeping: who keeps checkpoints, where old audit entries go, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from remediator import keyfile, registry
+from remediator.checkpointing import Checkpointing
+from remediator.config import Config
+from remediator.notifiers import Notifier
+from remediator.retention import Retention
+
+
+def checkpointing_for(config: Config, channels: Mapping[str, Notifier]) -> Checkpointing:
+    """When to sign, as whom, and who keeps it; makes the key if there is none.
+
+    Raises:
+        ConfigurationError: a place cannot work.
+    """
+    settings = config.audit
+    origin = settings.origin or f"remediator/{config.environment}"
+    signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
+    notaries = registry.make_notaries(settings.checkpoints, channels)
+    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
+
+
+def archive_folder(config: Config) -> Path | None:
+    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    named = config.audit.archive.folder
+    return named or (config.state / "archive" if config.store == "sqlite" else None)
+
+
+def retention_for(config: Config) -> Retention | None:
+    """How old audit entries move to the archive; None if they do not."""
+    folder, settings = archive_folder(config), config.audit.archive
+    return None if folder is None else Retention(folder, settings.keep, settings.segment)
