@@ -81,6 +81,8 @@ format: setup-dev ## Put the code into its format
 bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.ingest
 	@$(PYTHON) -m bench.footprint
+	@$(PYTHON) -m bench.heal
+	@$(PYTHON) -m bench.match
 	@$(PYTHON) -m bench.audit
 	@$(PYTHON) -m bench.console
 

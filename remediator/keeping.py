@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from remediator import keyfile, registry
 from remediator.checkpointing import Checkpointing
 from remediator.config import Config
-from remediator.notifiers import Notifier
 from remediator.retention import Retention
 
 
-def checkpointing_for(config: Config, channels: Mapping[str, Notifier]) -> Checkpointing:
+def checkpointing_for(config: Config) -> Checkpointing:
     """When to sign, as whom, and who keeps it; makes the key if there is none.
 
     Raises:
@@ -21,7 +19,7 @@ def checkpointing_for(config: Config, channels: Mapping[str, Notifier]) -> Check
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
-    notaries = registry.make_notaries(settings.checkpoints, channels)
+    notaries = registry.make_notaries(settings.checkpoints, config.channels)
     return Checkpointing(origin, signer, notaries, settings.every, settings.within)
 
 

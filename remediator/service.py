@@ -303,7 +303,9 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
 
 def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
+    upkeep = Upkeep(
+        service.role, keep=config.timing.keep, history=config.timing.history, channels=config.watchdog.notify
+    )
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
@@ -311,7 +313,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     }
     if service.role == "receive":
         return always
-    checkpointing = checkpointing_for(config, post.channels)
+    checkpointing = checkpointing_for(config)
     working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,

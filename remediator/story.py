@@ -38,6 +38,14 @@ class Story:
     events: Sequence[Event]
 
 
+def unknown(run_id: str) -> str:
+    """What to say of a run that there is none of, or none any more."""
+    return (
+        f"there is no run {run_id[:64]}, or it is older than timing.history: what it did is in the audit log and its "
+        f"archive, see 'remediator audit search --run {run_id[:64]}'"
+    )
+
+
 def tell(connection: Connection, run_id: str) -> Story | None:
     """The story of a run, from one snapshot of the store; None if there is no such run."""
     run = runs.get(connection, run_id)

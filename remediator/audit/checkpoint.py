@@ -8,18 +8,18 @@ last leaf; the time is in the entry ``checkpoint.signed`` that follows.)
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from remediator.audit import note as notes
 from remediator.audit.chain import Head
 from remediator.audit.merkle import WIDTH
 from remediator.audit.note import BadNote, Signer, Verifier
 
+_JSON = json.JSONDecoder()
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _ROOT = re.compile(r"[A-Za-z0-9+/]{43}=")
 _SIGNED = re.compile(r"— \S+ [A-Za-z0-9+/]{60,}={0,2}")
@@ -116,8 +116,13 @@ def _begin(body: Sequence[str]) -> int | None:
 
 def _in_line(line: str) -> Iterator[str]:
     start = line.find('{"')
-    if start >= 0:
-        yield from _in_json(_json(line[start:]))
+    if start < 0:
+        return
+    try:
+        found, _ = _JSON.raw_decode(line, start)  # whatever a chat or a log server puts behind it
+    except (ValueError, RecursionError):
+        return
+    yield from _in_json(found)
 
 
 def _json(text: str) -> Any:
@@ -125,8 +130,8 @@ def _json(text: str) -> Any:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

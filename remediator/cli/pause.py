@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
+from remediator import deciding, desk, registry
 from remediator.cli.options import config_option
 from remediator.clock import parse_duration, rfc3339
 from remediator.config import Config
-from remediator.errors import InputError
+from remediator.errors import ConfigurationError, InputError
 from remediator.ids import Ids
-from remediator.loader import load_config
+from remediator.loader import load, load_config
 from remediator.records import stops
 from remediator.stores import Tx
 
@@ -42,6 +42,8 @@ def command(
     if not reason.strip() or (lasts is not None and lasts <= timedelta(0)):
         raise InputError("a reason is needed, and --for has to be longer than nothing")
     config = load_config(config_path, Config)
+    if name:
+        _require_known(config, scope, name)
 
     def press(tx: Tx) -> stops.Stop | None:
         stop_id = Ids().new("stop", tx.now)
@@ -53,3 +55,14 @@ def command(
     assert stop is not None
     until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
     click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")
+
+
+def _require_known(config: Config, scope: str, name: str) -> None:
+    """The running service's own files are read; stopping must not depend on whether they can be."""
+    try:
+        registry.load(config.plugins)
+        loaded = load(config.playbooks, config.inventory, registry.catalogue())
+    except ConfigurationError as error:
+        click.echo(f"remediator: the name was not checked: {error}", err=True)
+        return
+    deciding.require_known(scope, name, loaded.playbooks, loaded.inventory)

@@ -67,7 +67,7 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
     """One run: its alerts, plan, verdicts, steps and proof, in order."""
     told = _read(config_path, lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise InputError(f"there is no run {run_id}; 'remediator runs list' lists them")
+        raise InputError(story.unknown(run_id))
     if format_ == "json":
         click.echo(json.dumps(story.as_data(told), indent=2))
         return

@@ -20,7 +20,7 @@ from remediator.loader import load_config
 from remediator.records import episodes
 from remediator.report import timeline
 from remediator.service import read_only
-from remediator.story import Story, tell
+from remediator.story import Story, tell, unknown
 
 _MARGIN = timedelta(minutes=15)
 _POINTS = 120
@@ -61,7 +61,7 @@ def _stories(connection: Connection, which: str) -> list[Story]:
     found = [tell(connection, run_id) for run_id in ids]
     stories = [story for story in found if story is not None]
     if not stories:
-        raise InputError(f"there is no run and no episode {which[:64]}; 'remediator runs list' names the runs")
+        raise InputError(unknown(which))
     return stories
 
 

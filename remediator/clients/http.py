@@ -149,6 +149,7 @@ class HttpClient:
         params: Any = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         reads: bool | None = None,
@@ -162,6 +163,7 @@ class HttpClient:
             path: begins with a slash; comes after the endpoint's route prefix.
             params: of the query string, as a mapping or pairs; None values are left out by the caller.
             json: sent as the body, encoded by msgspec.
+            files: name, content and media type by field, beside those of ``form``.
             reads: whether it changes nothing over there; by default what the method says.
             seconds: for the whole call instead of the endpoint's.
             max_bytes: for this answer instead of the client's.
@@ -180,6 +182,7 @@ class HttpClient:
             params=params,
             content=msgspec.json.encode(json) if json is not None else content,
             data=form,
+            files=files,
             headers=self._headers(method, path, json is not None, headers),
         )
         call = _Call(

@@ -20,18 +20,16 @@ class ChatNotary(Notary):
     """Posts each note by one of the channels of the settings file, as exact text. Posting twice does no harm.
 
     Args:
-        channel: the channel's name, for messages.
-        notifier: what delivers to it.
+        channel: what delivers to it.
         patience: seconds for one message.
     """
 
     kind = "chat"
 
-    def __init__(self, channel: str, notifier: Notifier, patience: float = _PATIENCE) -> None:
-        if not notifier.keeps:
-            raise NotaryError(f"the channel {channel} ({notifier.kind}) does not keep what it is told, word by word")
+    def __init__(self, channel: Notifier, patience: float = _PATIENCE) -> None:
+        if not channel.keeps:
+            raise NotaryError(f"a channel of kind {channel.kind} does not keep what it is told, word by word")
         self._channel = channel
-        self._notifier = notifier
         self._patience = patience
 
     async def publish(self, note: str) -> str:
@@ -48,12 +46,13 @@ class ChatNotary(Notary):
         )
         try:
             async with asyncio.timeout(self._patience):
-                await self._notifier.send(message)
+                delivery = await self._channel.send(message)
         except TimeoutError:
-            raise NotaryError(f"the channel {self._channel} did not take it within {self._patience:g} s") from None
+            raise NotaryError(f"{self._channel.kind} did not take it within {self._patience:g} s") from None
         except RemediatorError as error:
-            raise NotaryError(f"the channel {self._channel} did not take it: {error}") from error
-        return f"channel {self._channel}"
+            raise NotaryError(f"the checkpoint was not told: {error}") from error
+        where = ", ".join(f"{name} {value}" for name, value in sorted(delivery.receipt.items()) if value)
+        return f"{self._channel.kind} {where}".strip()
 
     async def fetch(self) -> list[str]:
         """Always refuses."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
-from remediator.posting import Address, Poster, short
+from remediator.posting import CHART, Address, Poster, beside, short
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 
@@ -23,6 +25,7 @@ class DiscordNotifier(Notifier):
     Settings = DiscordSettings
     settings: DiscordSettings
     per_minute = 25
+    takes_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -34,15 +37,26 @@ class DiscordNotifier(Notifier):
     async def send(self, message: Message) -> Delivery:
         waits = f"{self._path}{'&' if '?' in self._path else '?'}wait=true"
         answer = await self._poster.post(_payload(message), waits)
-        return Delivery({"message": str(answer.get("id", ""))})
+        receipt = {"message": str(answer.get("id", ""))}
+        chart = {"chart": await beside(self._show(message.chart, receipt["message"]))} if message.chart else {}
+        return Delivery({**receipt, **chart})
+
+    async def _show(self, chart: bytes, message: str) -> None:
+        """As an attachment of the message, which later changes of its text leave where it is."""
+        described = {"attachments": [{"id": 0, "filename": "alert.png", "description": CHART}]}
+        form = {"payload_json": msgspec.json.encode(described).decode()}
+        files = {"files[0]": ("alert.png", chart, "image/png")}
+        await self._poster.post(None, self._place(message), method="PATCH", form=form, files=files)
 
     async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """In place."""
         if not receipt.get("message"):
             return await self.send(message)
-        place = f"{urlsplit(self._path).path}/messages/{receipt['message']}"
-        await self._poster.post(_payload(message), place, method="PATCH")
+        await self._poster.post(_payload(message), self._place(receipt["message"]), method="PATCH")
         return Delivery(receipt)
+
+    def _place(self, message: str) -> str:
+        return f"{urlsplit(self._path).path}/messages/{message}"
 
     @property
     def _path(self) -> str:

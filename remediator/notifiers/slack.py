@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from remediator.errors import BadAnswer
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
-from remediator.posting import Poster, secret, short
+from remediator.posting import CHART, Poster, beside, secret, short
 
 _FOR_GOOD = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
@@ -23,7 +24,9 @@ _NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause"
 class SlackSettings(Strict):
     """A bot of a Slack app."""
 
-    token_file: FilePath = Field(description="The bot token (xoxb-…), with the scope chat:write.")
+    token_file: FilePath = Field(
+        description="The bot token (xoxb-…), with the scope chat:write, and files:write for charts."
+    )
     channel: str = Field(min_length=1, description="Channel id, such as C0123456789.")
     api: str = Field(default="https://slack.com", description="For tests and proxies.")
 
@@ -35,6 +38,7 @@ class SlackNotifier(Notifier):
     Settings = SlackSettings
     settings: SlackSettings
     proves_people = True
+    takes_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -45,7 +49,30 @@ class SlackNotifier(Notifier):
 
     async def send(self, message: Message) -> Delivery:
         answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
-        return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
+        receipt = {"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))}
+        chart = {"chart": await beside(self._show(message.chart, receipt))} if message.chart else {}
+        return Delivery({**receipt, **chart})
+
+    async def _show(self, chart: bytes, receipt: Mapping[str, str]) -> None:
+        """Into the message's thread."""
+        wanted = {"filename": "alert.png", "length": str(len(chart)), "alt_txt": CHART}
+        place = await self._call("files.getUploadURLExternal", form=wanted)
+        poster = Poster(self.kind, self._ours(str(place.get("upload_url", ""))))
+        try:
+            await poster.post(None, content=chart, headers={"Content-Type": "application/octet-stream"})
+        finally:
+            await poster.aclose()
+        shared = {"channel_id": receipt["channel"], "thread_ts": receipt["ts"]}
+        files = [{"id": str(place.get("file_id", "")), "title": CHART}]
+        await self._call("files.completeUploadExternal", {"files": files, **shared})
+
+    def _ours(self, url: str) -> str:
+        """An address that Slack gave, if it is Slack's own."""
+        own = ".".join((urlsplit(self.settings.api).hostname or "").split(".")[-2:])
+        host = urlsplit(url).hostname or ""
+        if urlsplit(url).scheme != urlsplit(self.settings.api).scheme or f".{host}"[-len(own) - 1 :] != f".{own}":
+            raise BadAnswer("slack: wants the chart at an address that is not its own")
+        return url
 
     async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """In place; the end of the run is also said in the thread, where it makes phones ring."""
@@ -56,9 +83,9 @@ class SlackNotifier(Notifier):
             await self._call("chat.postMessage", {**reply, "unfurl_links": False, "unfurl_media": False})
         return Delivery(receipt)
 
-    async def _call(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _call(self, method: str, body: Mapping[str, Any] | None = None, **more: Any) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {secret(self.kind, self.settings.token_file)}"}
-        answer = await self._poster.post(body, f"/api/{method}", headers)
+        answer = await self._poster.post(body, f"/api/{method}", headers, **more)
         if answer.get("ok") is True:
             return answer
         error = str(answer.get("error", "no reason"))

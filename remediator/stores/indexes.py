@@ -67,6 +67,7 @@ Index("ix_approvals_pending_expires_at", approvals.c.expires_at, **_where("statu
 Index("ix_messages_due", messages.c.next_at, **_where("status = 'waiting'"))
 Index("ix_messages_run_id", messages.c.run_id)
 Index("ix_messages_dead", messages.c.created_at, **_where("status = 'dead'"))
+Index("ix_timers_run_id", timers.c.run_id)
 Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
 Index("ix_stops_standing", stops.c.scope, stops.c.name, **_where("cleared_at IS NULL"))
 Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))

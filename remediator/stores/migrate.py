@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from remediator.errors import StoreCorrupt, StoreUnavailable
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of ``schema.py``; the newest file under ``migrations/versions`` has the same."""
 
 _LOCK = 7_302_517_001  # any constant: the advisory lock under which PostgreSQL is migrated

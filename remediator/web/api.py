@@ -154,7 +154,7 @@ async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
     told = await call.read(lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise NotFound(f"there is no run {run_id[:64]}")
+        raise NotFound(story.unknown(run_id))
     return story.as_data(told)
 
 
@@ -240,7 +240,8 @@ async def _stops(call: Call) -> Any:
 async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     lasts = controls.span(call.text("for"))
-    controls.known(call.site.service, scope, name)
+    book = call.site.service.engine.book
+    deciding.require_known(scope, name, book.playbooks, book.inventory)
     return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 

@@ -156,7 +156,7 @@ def run(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
         if found is None:
-            return site.sorry(request, visitor, 404, "There is no such run", "It may have been archived.")
+            return site.sorry(request, visitor, 404, "There is no such run", story.unknown(run_id))
         told, pending, sent = found
         return site.render(request, visitor, "run.html", **_run_context(site, visitor, told, pending, sent))
 

@@ -26,23 +26,12 @@ def stop(site: Site) -> Handler:
         reason = fields.get("reason", "")[:500]
         scope, _, name = fields.get("what", "global").partition(":")
         lasts = span(fields.get("for", ""))
-        known(site.service, scope, name)
+        book = site.service.engine.book
+        deciding.require_known(scope, name, book.playbooks, book.inventory)
         await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason, scope, name, lasts))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
-
-
-def known(service: Service, scope: str, name: str) -> None:
-    """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
-
-    Raises:
-        InputError: there is no playbook, or no service, of this name.
-    """
-    book = service.engine.book
-    there = {"playbook": [item.name for item in book.playbooks], "service": list(book.inventory.services)}
-    if scope in there and name not in there[scope]:
-        raise InputError(f"there is no {scope} {name[:64]!r}; there are: {', '.join(sorted(there[scope]))}")
 
 
 def span(text: str) -> timedelta | None:

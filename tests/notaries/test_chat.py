@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from aiosmtpd.controller import Controller
 from click.testing import CliRunner
 
-from remediator import registry
 from remediator.audit import BadNote, checkpoint
 from remediator.cli.audit import command
-from remediator.config import Channel
-from remediator.errors import ConfigurationError
 from remediator.notaries import NotaryError
 from remediator.notaries.chat import ChatNotary
 from remediator.notifiers import Delivery, Message
@@ -26,6 +25,7 @@ from remediator.notifiers.slack import SlackNotifier
 from tests.audit.logs import SIGNER, check, make
 from tests.notaries.suite import NOTES, ROWS
 from tests.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, settings
+from tests.servers import free_port
 
 pytestmark = pytest.mark.promise(9)
 
@@ -43,10 +43,10 @@ def slack(tmp_path: Path) -> SlackNotifier:
 
 async def _posted(slack: SlackNotifier, *notes: str) -> list[Any]:
     """What Slack is sent for these checkpoints."""
-    notary = ChatNotary("ops", slack)
+    notary = ChatNotary(slack)
     async with respx.mock(base_url=_API) as router:
         router.post("/api/chat.postMessage").mock(return_value=httpx.Response(200, json=ANSWERS["slack"]))
-        assert [await notary.publish(each) for each in notes] == ["channel ops"] * len(notes)
+        assert [await notary.publish(each) for each in notes] == ["slack channel C1, ts 1.2"] * len(notes)
         return [json.loads(call.request.content) for call in router.calls]
 
 
@@ -120,7 +120,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
     made = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(kind, {})))
-        await ChatNotary("ops", made).publish(NOTES[12])
+        await ChatNotary(made).publish(NOTES[12])
         sent = router.calls[0].request.content.decode()
     await made.aclose()
 
@@ -134,7 +134,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
 
 async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
     """Whatever the refusal, the notary says so with the channel's name, and the next checkpoint is tried again."""
-    notary = ChatNotary("ops", slack)
+    notary = ChatNotary(slack)
     answers = (
         httpx.Response(200, json={"ok": False, "error": "channel_not_found"}),
         httpx.Response(429, headers={"Retry-After": "7"}),
@@ -144,7 +144,7 @@ async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
     for answer in answers:
         async with respx.mock(base_url=_API) as router:
             router.post("/api/chat.postMessage").mock(side_effect=[answer] * 9)
-            with pytest.raises(NotaryError, match="channel ops did not take it"):
+            with pytest.raises(NotaryError, match="the checkpoint was not told"):
                 await notary.publish(NOTES[3])
     await slack.aclose()
 
@@ -163,31 +163,36 @@ class _Slow(SlackNotifier):
 async def test_a_chat_that_hangs_does_not_hold_the_others_up() -> None:
     """It has its time, then it has not kept it."""
     with pytest.raises(NotaryError, match=r"within 0\.01 s"):
-        await ChatNotary("ops", _Slow(), patience=0.01).publish(NOTES[3])
+        await ChatNotary(_Slow(), patience=0.01).publish(NOTES[3])
 
 
 async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None:
     """It cannot be read back, takes nothing but checkpoints, and needs a channel that keeps words."""
     with pytest.raises(NotaryError, match="cannot be read back"):
-        await ChatNotary("ops", slack).fetch()
+        await ChatNotary(slack).fetch()
     with pytest.raises(BadNote):
-        await ChatNotary("ops", slack).publish("text\n")
-    with pytest.raises(NotaryError, match=r"ops \(log\) does not keep"):
-        ChatNotary("ops", LogNotifier({}))
+        await ChatNotary(slack).publish("text\n")
+    with pytest.raises(NotaryError, match="of kind log does not keep"):
+        ChatNotary(LogNotifier({}))
     await slack.aclose()
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ({"channel": "nobody"}, "there is no channel 'nobody'"),
-        ({}, "there is no channel ''"),
-        ({"channel": "ops", "room": "x"}, "room"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(slack: SlackNotifier, place: Mapping[str, str], message: str) -> None:
-    """The channel has to be one of the settings file's."""
-    with pytest.raises(ConfigurationError, match=message):
-        registry.make_notaries([Channel(kind="chat", **place)], {"ops": slack})
-    [made] = registry.make_notaries([Channel(kind="chat", channel="ops")], {"ops": slack}).values()
-    assert isinstance(made, ChatNotary)
+async def test_a_mail_can_be_given_as_it_is(tmp_path: Path) -> None:
+    """Its text part, however the mail was encoded on its way."""
+    kept: list[bytes] = []
+
+    class Box:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+            kept.append(envelope.content)
+            return "250 OK"
+
+    port = free_port()
+    controller = Controller(Box(), hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        channel = KINDS["email"]({**settings("email", tmp_path), "port": port, "tls": "none"})
+        await ChatNotary(channel).publish(NOTES[12])
+    finally:
+        controller.stop()
+    body = message_from_bytes(kept[0], policy=default).get_body(("plain",))  # type: ignore[attr-defined]
+    assert list(checkpoint.find(body.get_content())) == [NOTES[12]]

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from remediator.config import Config
-from remediator.loader import load_config
 from remediator.notaries import NotaryError
 from remediator.notaries.file import FileNotary
 from tests.notaries.suite import NOTES, NotarySuite
@@ -77,8 +75,6 @@ async def test_an_unmounted_volume_is_noticed(tmp_path: Path) -> None:
 _NO_ROOM = """
 import asyncio, resource, sys
 from pathlib import Path
-from remediator.config import Config
-from remediator.loader import load_config
 from remediator.notaries import NotaryError
 from remediator.notaries.file import FileNotary
 from tests.notaries.suite import NOTES
@@ -103,22 +99,3 @@ async def test_no_room_is_an_error_and_can_be_made_good(tmp_path: Path) -> None:
     await FileNotary(path).publish(NOTES[5])
 
     assert await FileNotary(path).fetch() == [NOTES[2], NOTES[5]]
-
-
-def test_paths_are_beside_the_settings_file(tmp_path: Path) -> None:
-    """Whatever folder the service is started in: ``path`` and ``repository`` as every other path there."""
-    (tmp_path / "remediator.yaml").write_text(
-        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: [playbooks]\ninventory: inventory.yaml\n"
-        "audit:\n  checkpoints:\n"
-        "    - {kind: file, path: kept/checkpoints}\n"
-        "    - {kind: git, repository: kept.git}\n"
-        "    - {kind: file, path: /mnt/other/checkpoints}\n"
-    )
-    places = load_config(tmp_path / "remediator.yaml", Config).audit.checkpoints
-
-    assert [(place.model_extra or {}).get("path") for place in places] == [
-        str(tmp_path / "kept/checkpoints"),
-        None,
-        "/mnt/other/checkpoints",
-    ]
-    assert (places[1].model_extra or {})["repository"] == str(tmp_path / "kept.git")

@@ -45,7 +45,7 @@ def test_a_chart_is_a_small_whole_png() -> None:
 
 
 async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
-    """To the webhook with its picture, to Discord without; a Prometheus that does not answer costs only the picture."""
+    """To the webhook with its picture, to Mattermost without; no answer of Prometheus costs only the picture."""
     drawn = png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
@@ -53,7 +53,7 @@ async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
         asked_for.append(run_id)
         return drawn
 
-    for kind, taken in (("webhook", True), ("teams", True), ("discord", False)):
+    for kind, taken in (("webhook", True), ("teams", True), ("mattermost", False)):
         asked = await here.asks()
         with receiver() as chat:
             post = here.post({"chat": {"kind": kind, "url": chat.url}}, "chat")
