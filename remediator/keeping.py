@@ -7,6 +7,7 @@ from pathlib import Path
 from remediator import keyfile, registry
 from remediator.checkpointing import Checkpointing
 from remediator.config import Config
+from remediator.pruning import Pruning
 from remediator.retention import Retention
 
 
@@ -33,3 +34,8 @@ def retention_for(config: Config) -> Retention | None:
     """How old audit entries move to the archive; None if they do not."""
     folder, settings = archive_folder(config), config.audit.archive
     return None if folder is None else Retention(folder, settings.keep, settings.segment)
+
+
+def pruning_for(config: Config) -> Pruning:
+    """How long runs are kept; with an archive, only those leave whose entries are all in it."""
+    return Pruning(config.timing.history, sealed=archive_folder(config) is not None)

@@ -33,7 +33,7 @@ from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
-from remediator.keeping import checkpointing_for, retention_for
+from remediator.keeping import checkpointing_for, pruning_for, retention_for
 from remediator.letters import Letters
 from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
@@ -41,6 +41,7 @@ from remediator.measuring import last_hour
 from remediator.metrics import Metrics
 from remediator.people import People
 from remediator.playbook import Off
+from remediator.pruning import prune_forever
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
@@ -303,9 +304,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
 
 def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    upkeep = Upkeep(
-        service.role, keep=config.timing.keep, history=config.timing.history, channels=config.watchdog.notify
-    )
+    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
@@ -321,6 +320,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "send messages": lambda: send_forever(engine, post, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
+        "forget what is over": lambda: prune_forever(engine, pruning_for(config), service.metrics.count_gone),
         "sign checkpoints": lambda: checkpoint_forever(engine, checkpointing),
     }
     retention = retention_for(config)
