@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate races crashes durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
+.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
   format lock bench clean
 
 help: ## List the targets
@@ -68,6 +68,9 @@ races: setup-dev ## Three replicas, every alert ten times at once, one replica k
 crashes: setup-dev ## kill -9 before and after every commit and call, on both databases; pauses past the lease
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_crashes.py
 
+outage: setup-dev ## PostgreSQL hangs, and is gone, for a minute, with three replicas at work (OUTAGE=60)
+	@OUTAGE=$${OUTAGE:-60} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_outage.py
+
 durability: setup-dev ## The kernel's own record: answered after the sync, and never when the sync fails
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_durability.py
 
@@ -81,6 +84,8 @@ format: setup-dev ## Put the code into its format
 bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.ingest
 	@$(PYTHON) -m bench.footprint
+	@$(PYTHON) -m bench.heal
+	@$(PYTHON) -m bench.match
 	@$(PYTHON) -m bench.audit
 	@$(PYTHON) -m bench.console
 

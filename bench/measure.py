@@ -46,7 +46,10 @@ def server(argv: Sequence[str], url: str, folder: Path) -> Iterator[subprocess.P
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
-        _wait(process, url)
+        try:
+            _wait(process, url)
+        except RuntimeError as error:
+            raise SystemExit(f"{error}:\n{(folder / 'server.log').read_text()[-2000:]}") from None
         yield process
     finally:
         process.terminate()

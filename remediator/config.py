@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from remediator.access import Access, Approvals
 from remediator.clients.commands import AllowedCommand
@@ -55,9 +55,27 @@ class Channel(Strict):
         if base is None or not isinstance(value, dict):
             return value
         return {
-            name: str(Path(base, item)) if name.endswith("_file") and isinstance(item, str) else item
+            name: str(Path(base, item)) if cls._is_path(name) and isinstance(item, str) else item
             for name, item in value.items()
         }
+
+    @classmethod
+    def _is_path(cls, name: str) -> bool:
+        return name.endswith("_file")
+
+
+class Place(Channel):
+    """A place that keeps signed checkpoints; ``kind`` names the notary, the rest are its settings."""
+
+    @classmethod
+    def _is_path(cls, name: str) -> bool:
+        return name in ("path", "repository") or super()._is_path(name)
+
+
+def _a_month_at_least(length: timedelta) -> timedelta:
+    if length < timedelta(days=31):
+        raise ValueError("guards and reports look back for a month: 31d or more")
+    return length
 
 
 class Timing(Strict):
@@ -71,6 +89,11 @@ class Timing(Strict):
         default=timedelta(minutes=15), description="An alert that fires so long after a success was not healed."
     )
     keep: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
+    history: Annotated[Duration, AfterValidator(_a_month_at_least)] = Field(
+        default=timedelta(days=365),
+        description="How long runs that are over are kept, with their evidence and messages, and episodes; at least "
+        "31d, because guards and reports look back. The audit log has its own, see audit.archive.",
+    )
     reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
 
 
@@ -99,8 +122,8 @@ class Audit(Strict):
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
     every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
     within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    checkpoints: tuple[Channel, ...] = Field(
-        default=(), description="Places that keep them: kind file, git, syslog or s3, and that kind's settings."
+    checkpoints: tuple[Place, ...] = Field(
+        default=(), description="Places that keep them: kind file, git, syslog, chat or s3, and that kind's settings."
     )
     archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 

@@ -46,8 +46,10 @@ from remediator.checks.redis_ping import RedisPing
 from remediator.checks.redis_write_test import RedisWriteTest
 from remediator.checks.service_running import ServiceRunning
 from remediator.checks.tcp_connect import TcpConnect
+from remediator.clock import parse_duration
 from remediator.config import Channel
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, InputError
+from remediator.findings import did_you_mean
 from remediator.guards import Guard
 from remediator.guards.breaker import Breaker
 from remediator.guards.budget import Budget
@@ -66,6 +68,7 @@ from remediator.guards.stop_button import StopButton
 from remediator.guards.storm import Storm
 from remediator.guards.watchdog import Watchdog
 from remediator.notaries import Notary, NotaryError
+from remediator.notaries.chat import ChatNotary
 from remediator.notaries.file import FileNotary
 from remediator.notaries.git import GitNotary
 from remediator.notaries.syslog import SyslogNotary
@@ -167,6 +170,7 @@ NOTIFIERS: tuple[type[Notifier], ...] = (
 )
 
 NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
+    "chat": lambda settings: ChatNotary(settings["channel"]),
     "file": lambda settings: FileNotary(Path(settings["path"])),
     "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
     "s3": lambda settings: _s3(settings),
@@ -177,7 +181,8 @@ NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
 def _s3(settings: Mapping[str, Any]) -> Notary:
     from remediator.notaries.s3 import S3Notary  # noqa: PLC0415 - boto3 comes with the extra only
 
-    return S3Notary(**settings)
+    kept = {"retention": parse_duration(str(settings["retention"]))} if "retention" in settings else {}
+    return S3Notary(**{**settings, **kept})
 
 
 PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform, SystemdPlatform)
@@ -270,8 +275,12 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
     return channels
 
 
-def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
+def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Channel]) -> dict[str, Notary]:
     """The places that keep signed checkpoints, by kind and number.
+
+    Args:
+        settings: the places; a ``channel`` among one's settings is the name of a channel, and given as its notifier.
+        channels: as the settings have them.
 
     Raises:
         ConfigurationError: there is no such kind, or its settings do not fit.
@@ -282,10 +291,23 @@ def make_notaries(settings: Sequence[Channel]) -> dict[str, Notary]:
             known = ", ".join(sorted(NOTARIES))
             raise ConfigurationError(f"audit.checkpoints: there is no kind {place.kind!r}; there are: {known}")
         try:
-            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](place.model_extra or {})
-        except (TypeError, KeyError, ImportError, NotaryError) as error:
-            raise ConfigurationError(f"audit.checkpoints: {place.kind}: {error}") from None
+            given = dict(place.model_extra or {})
+            if "channel" in given:
+                given["channel"] = _channel(str(given["channel"]), channels)
+            made[f"{place.kind}-{number}"] = NOTARIES[place.kind](given)
+        except (TypeError, KeyError, ImportError, NotaryError, InputError) as error:
+            raise ConfigurationError(f"audit.checkpoints: {place.kind}: {_said(error)}") from None
     return made
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _channel(name: str, channels: Mapping[str, Channel]) -> Notifier:
+    if name not in channels:
+        raise InputError(f"there is no channel {name!r}; {did_you_mean(name, channels) or 'the settings have none'}")
+    return make_channels({name: channels[name]})[name]
 
 
 def make_fallback() -> Notifier:

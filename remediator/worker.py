@@ -47,14 +47,16 @@ class Loops:
 
     async def take_in_forever(self) -> None:
         """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
-        clock = self.engine.clock
+        time = asyncio.get_running_loop().time  # a clock that is put right meanwhile must not be slept through
+        wakeups = self.engine.store.wakeups
         while True:
-            begun = clock.now()
+            wakeups.taken(NOTIFICATIONS)  # whatever was announced until now, this turn sees
+            begun = time()
             taken = await take_in(self.engine, self.index, self.intake)
             if taken < 0:
-                await self.engine.store.wakeups.wait(NOTIFICATIONS, self.poll)
-            elif taken >= self.intake.chunk:
-                await clock.sleep(max(0.0, 4 * (clock.now() - begun).total_seconds()))
+                await wakeups.wait(NOTIFICATIONS, self.poll)
+            elif taken >= self.intake.chunk and wakeups.taken(NOTIFICATIONS):
+                await self.engine.clock.sleep(4 * (time() - begun))
 
     async def close_forever(self) -> None:
         """Close episodes when their quiet time is over."""

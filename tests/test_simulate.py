@@ -32,6 +32,22 @@ def test_no_simulated_schedule_breaks_a_promise() -> None:
     assert f"{SLICE} schedules" in done.stdout and "0 broken" in done.stdout
 
 
+@pytest.mark.promise(1)
+@pytest.mark.promise(4)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(218, id="a process without its lease stumbled over its successor's request"),
+        pytest.param(1545, id="the clock was put right while a notification was folded: four hours of sleep"),
+        pytest.param(2305, id="the same, with alerts that had no episode"),
+    ],
+)
+def test_what_long_runs_found_stays_mended(seed: int) -> None:
+    """Schedules far beyond the slice that broke a promise once."""
+    done = run(str(seed))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
 def test_a_seed_replays_exactly() -> None:
     """The same seed gives the same trace, to the last line: a failure can be looked at again."""
     first, second = run("7", "--trace"), run("7", "--trace")

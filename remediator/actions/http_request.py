@@ -41,7 +41,11 @@ class HttpRequest(Action):
     async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:
         allowed = self._allowed(parameters)
         body = f" with {parameters.fields}" if parameters.fields else ""
-        return PlannedCall(text=f"{allowed.method} {allowed.url}{body}", arguments={"fields": dict(parameters.fields)})
+        return PlannedCall(
+            text=f"{allowed.method} {allowed.url}{body}",
+            arguments={"fields": dict(parameters.fields)},
+            pin={"method": allowed.method, "url": allowed.url},
+        )
 
     def _allowed(self, parameters: RequestParameters) -> AllowedRequest:
         allowed = self._requests.get(parameters.request)
@@ -58,6 +62,8 @@ class HttpRequest(Action):
 
     async def execute(self, service: Service, parameters: RequestParameters, call: PlannedCall) -> Result:
         allowed = self._allowed(parameters)
+        if {"method": allowed.method, "url": allowed.url} != dict(call.pin):
+            raise TargetError(f"the settings have another {parameters.request!r} than when the plan was made")
         body: dict[str, Any] = dict(parameters.fields)
         try:
             answer = await request(allowed, body)

@@ -88,8 +88,8 @@ class RedisRestoreBackup(Action):
         if status.state in (State.RUNNING, State.STARTING):
             raise TargetError(f"{service.name} runs by now: somebody was faster")
         folder, source = targets.disk(service).path, targets.backups(service).path / str(call.arguments["backup"])
-        if os.stat(source, follow_symlinks=False).st_ino != call.arguments["inode"]:
-            raise TargetError(f"{source.name} is not the file that was planned")
+        if _inode(source) != call.arguments["inode"]:
+            raise TargetError(f"{source.name} is not the file that was planned, or is gone")
         digest = await asyncio.to_thread(_put, folder, source, str(call.arguments["aside"]), parameters.append_only)
         await platform.restart(service, status.pin, parameters.stop_timeout)
         aside = folder / str(call.arguments["aside"])
@@ -122,9 +122,21 @@ async def _whole(folder: Path, pattern: str, name: str | None) -> File:
     raise TargetError(f"{folder} has no backup {name or ''} that is whole ({len(chosen)} looked at)")
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino
+    except OSError:
+        return None
+
+
 def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
     """The backup's SHA-256, once its copy is in place."""
-    (folder / aside).mkdir(mode=0o700)
+    try:
+        (folder / aside).mkdir(mode=0o700)  # the first thing that changes: until here, nothing has happened
+    except FileExistsError:
+        raise TargetError(f"{folder / aside} is there: this was begun before") from None
+    except OSError as error:
+        raise Refused(f"{folder} cannot be written: {error.strerror}") from None
     for name in ("dump.rdb", _APPEND_ONLY):
         if os.path.lexists(folder / name):
             os.rename(folder / name, folder / aside / name)

@@ -60,6 +60,7 @@ class Kind(StrEnum):
     CHECKPOINT_PUBLISHED = "checkpoint.published"
     CHECKPOINT_FAILED = "checkpoint.failed"
     ARCHIVE_SEALED = "archive.sealed"
+    HISTORY_PRUNED = "history.pruned"
 
 
 class Draft(Struct, frozen=True, gc=False):

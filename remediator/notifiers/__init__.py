@@ -135,6 +135,8 @@ class Notifier(ABC):
             place = ".".join(map(str, first["loc"])) or "settings"
             raise ConfigurationError(f"{self.kind}: {place}: {first['msg']}") from None
 
+    keeps: ClassVar[bool] = True
+    """Whether people find there later what was sent, exact text letter by letter; a log or a pager is no such place."""
     takes_charts: ClassVar[bool] = False
     """Whether it shows :attr:`Message.chart` in the message itself; others are not made to wait for one."""
     adds_charts: ClassVar[bool] = False

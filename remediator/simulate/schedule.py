@@ -172,6 +172,7 @@ class Schedule:
             for number in range(chance.choice((1, 2)))
         ]
         self.chaos = _chaos(chance)
+        self._resumptions: list[tuple[float, Host]] = []
         loop.before_step = self._before_step
         self._others: list[asyncio.Task[Any]] = []
 
@@ -316,11 +317,8 @@ class Schedule:
             self.tell(f"{host.name} is paused for {length:g} s")
             self._resumptions.append((self.loop.time() + length, host))
 
-    _resumptions: list[tuple[float, Host]]
-
     async def _ends_of_pauses(self) -> None:
         """Pauses end, and what died is started again."""
-        self._resumptions = []
         dead: set[str] = set()
         while True:
             await asyncio.sleep(0.5)

@@ -87,6 +87,13 @@ class Wakeups:
             return
         event.clear()
 
+    def taken(self, topic: str) -> bool:
+        """Whether ``topic`` was woken since this or a wait was last asked."""
+        event = self._events.setdefault(topic, asyncio.Event())
+        woken = event.is_set()
+        event.clear()
+        return woken
+
 
 class Store(ABC):
     """The contract of a store; ``tests/stores`` runs one suite on every implementation."""

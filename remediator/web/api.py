@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from remediator.approval import NotAllowed, Person, Power
 from remediator.clock import rfc3339
 from remediator.deciding import Rules, Word
 from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.keeping import archive_folder
 from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.web import controls
@@ -154,7 +156,7 @@ async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
     told = await call.read(lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise NotFound(f"there is no run {run_id[:64]}")
+        raise NotFound(await asyncio.to_thread(story.unknown, run_id, archive_folder(call.site.service.config)))
     return story.as_data(told)
 
 

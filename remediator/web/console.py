@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from remediator import checkpointing, letters, story
 from remediator.approval import Power
 from remediator.audit import NotCanonical, SealedEntry, decode
 from remediator.clock import from_micros, to_micros
+from remediator.keeping import archive_folder
 from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
 from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
@@ -157,9 +159,8 @@ def run(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
         if found is None:
-            return site.sorry(
-                request, visitor, 404, "There is no such run", "No run is ever deleted: look at its id again."
-            )
+            said = await asyncio.to_thread(story.unknown, run_id, archive_folder(site.service.config))
+            return site.sorry(request, visitor, 404, "There is no such run", said)
         told, pending, sent, moved = found
         context = _run_context(site, visitor, told, pending, sent)
         return site.render(request, visitor, "run.html", moved=moved, **context)

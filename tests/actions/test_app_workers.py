@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from remediator.actions import Happened, Outcome
+from remediator.actions import Action, Happened, Outcome
 from remediator.actions.app_reload import AppReload
 from remediator.actions.app_workers import AppWorkers
-from remediator.errors import TargetError
+from remediator.errors import Refused, TargetError
 from remediator.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
+from tests.actions.rights import nobody
 from tests.servers import until
 from tests.servers.app import App, MakeApp
 from tests.servers.redis import Redis
@@ -120,3 +123,80 @@ async def test_a_process_of_somebody_else_is_not_signalled(app: App) -> None:
 
     with pytest.raises(TargetError, match="any more"):
         await do(action, target(app), call=call, by=1)
+
+
+EITHER = pytest.mark.parametrize(
+    ("action", "given"), [(AppWorkers(WORLD), {"by": 1}), (AppReload(WORLD), {})], ids=["workers", "reload"]
+)
+
+
+@EITHER
+async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[str, int], tmp_path: Path) -> None:
+    """No server in the inventory; no file; nonsense in it; a process that does not run."""
+    with pytest.raises(TargetError, match="the inventory does not say"):
+        await plan(action, service("app"), **given)
+    nowhere = service("app", app_server={"pid_file": str(tmp_path / "pid")})
+    with pytest.raises(TargetError, match="cannot be read"):
+        await plan(action, nowhere, **given)
+    (tmp_path / "pid").write_text("gunicorn")
+    with pytest.raises(TargetError, match="process id"):
+        await plan(action, nowhere, **given)
+    (tmp_path / "pid").write_text("4194305")
+    with pytest.raises(TargetError, match="does not run"):
+        await plan(action, nowhere, **given)
+
+
+@EITHER
+async def test_a_server_that_is_not_ours_to_signal_is_refused(action: Action, given: dict[str, int], app: App) -> None:
+    """By the kernel; its workers stay as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        pid_file = Path(folder) / "pid"
+        pid_file.write_text((app.folder / "state/app.pid").read_text())
+        pid_file.chmod(0o644)
+        where = service("app", app_server={"pid_file": str(pid_file), "max_workers": 4})
+        call, before = await plan(action, where, **given), app.workers()
+        if os.geteuid() == 0:
+            with nobody(), pytest.raises(Refused, match="belongs to somebody else"):
+                await do(action, where, call=call, **given)
+        assert app.workers() == before
+
+
+@EITHER
+async def test_a_server_that_is_gone_by_then_is_not_guessed_at(action: Action, given: dict[str, int], app: App) -> None:
+    """Between the plan and the act."""
+    call = await plan(action, target(app), **given)
+    app.stop()
+    with pytest.raises(TargetError):
+        await do(action, target(app), call=call, **given)
+
+
+@EITHER
+async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, given: dict[str, int], app: App) -> None:
+    """Cut off in time, and a look says what became of it once it goes on: a reload happens then, once; a signal to
+    have another worker is forgotten by the kernel with the stop (SIGCONT discards TTIN), so it has not happened."""
+    call = await plan(action, target(app), **given)
+    os.kill(app.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):  # as the engine bounds every call
+                await do(action, target(app), call=call, **given)
+        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+    finally:
+        os.kill(app.pid, signal.SIGCONT)
+    if isinstance(action, AppReload):
+        while (await observe(action, target(app), call, **given)).happened is not Happened.YES:
+            await asyncio.sleep(0.1)
+    else:
+        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+        assert (await do(action, target(app), call=call, **given)).outcome is Outcome.OK
+
+
+async def test_a_reload_of_another_master_than_planned_is_refused(app: App) -> None:
+    """Somebody restarted it: what the reload was for has happened."""
+    action = AppReload(WORLD)
+    call = await plan(action, target(app))
+    app.stop()
+    app.start()
+    with pytest.raises(TargetError, match="somebody restarted it"):
+        await do(action, target(app), call=call)

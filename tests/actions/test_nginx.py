@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,7 @@ from remediator.errors import Refused, TargetError
 from remediator.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
+from tests.actions.rights import nobody
 from tests.servers import until
 from tests.servers.nginx import Nginx
 
@@ -103,3 +108,86 @@ async def test_an_unknown_outcome_is_looked_for(nginx: Nginx) -> None:
     nginx.rules.unlink()
     await do(LIMIT, target(nginx), call=call, level="strict")
     assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is Happened.YES
+
+
+RULES = pytest.mark.parametrize(
+    ("action", "given"), [(LIMIT, {"level": "strict"}), (MAINTENANCE, {})], ids=["limit", "maintenance"]
+)
+
+
+@RULES
+async def test_without_an_nginx_nothing_is_planned(action: Action, given: dict[str, str], tmp_path: Path) -> None:
+    """None in the inventory, or a pid file that names nobody."""
+    with pytest.raises(TargetError, match="the inventory does not say where the nginx"):
+        await plan(action, service("app"), **given)
+    (tmp_path / "pid").write_text("nginx")
+    where = {"include": str(tmp_path / "x.conf"), "pid_file": str(tmp_path / "pid"), "zone": "tight"}
+    with pytest.raises(TargetError, match="does not hold a process id"):
+        await plan(action, service("app", nginx=where), **given)
+    assert not (tmp_path / "x.conf").exists()
+
+
+@RULES
+async def test_a_file_that_may_not_be_written_stays(action: Action, given: dict[str, str], nginx: Nginx) -> None:
+    """Refused, and nginx goes on as before."""
+    call = await plan(action, target(nginx), **given)
+    with nobody(), pytest.raises(Refused, match="cannot be written"):
+        await do(action, target(nginx), call=call, **given)
+    assert not nginx.rules.exists()
+    assert set(nginx.statuses(3)) == {200}
+
+
+@RULES
+async def test_an_nginx_that_is_gone_by_then_is_left_alone(action: Action, given: dict[str, str], nginx: Nginx) -> None:
+    """Between the plan and the act: nothing is written for the next one to read."""
+    call = await plan(action, target(nginx), **given)
+    nginx.stop()
+    with pytest.raises(TargetError):
+        await do(action, target(nginx), call=call, **given)
+    assert not nginx.rules.exists()
+
+
+@RULES
+async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
+    action: Action, given: dict[str, str], nginx: Nginx
+) -> None:
+    """Its master hangs: cut off in time. Once it goes on it does what it was told, once, and a look says so."""
+    call = await plan(action, target(nginx), **given)
+    await asyncio.sleep(0.2)  # its workers become older than what is to come: the kernel tells hundredths of a second
+    since = datetime.now(UTC)
+    os.kill(nginx.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):  # as the engine bounds every call
+                await do(action, target(nginx), call=call, **given)
+        assert (await observe(action, target(nginx), call, since=since, **given)).happened is Happened.NO
+    finally:
+        os.kill(nginx.pid, signal.SIGCONT)
+    while (await observe(action, target(nginx), call, since=since, **given)).happened is not Happened.YES:
+        await asyncio.sleep(0.1)
+
+
+@RULES
+async def test_nonsense_from_the_test_of_the_configuration_is_a_no(
+    action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
+) -> None:
+    """Whatever it prints, only its status says yes; what was written is put back."""
+    binary = tmp_path / "nginx-of-another-kind"
+    binary.write_text("#!/bin/sh\nhead -c 300 /dev/urandom\nexit 3\n")
+    binary.chmod(0o755)
+    with pytest.raises(Refused, match="was put back"):
+        await do(action, target(nginx, binary=str(binary)), **given)
+    assert "return" not in nginx.rules.read_text() and "limit_req" not in nginx.rules.read_text()
+
+
+async def test_maintenance_that_was_changed_or_restarted_since_is_refused(nginx: Nginx) -> None:
+    """Another run was faster, or another nginx reads the file by now."""
+    call = await plan(MAINTENANCE, target(nginx))
+    await do(LIMIT, target(nginx), level="gentle")
+    with pytest.raises(TargetError, match="was changed since the plan was made"):
+        await do(MAINTENANCE, target(nginx), call=call)
+    nginx.rules.unlink()
+    nginx.stop()
+    nginx.start()
+    with pytest.raises(TargetError, match="started anew since the plan was made"):
+        await do(MAINTENANCE, target(nginx), call=call)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from remediator.actions import Happened
-from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from tests.actions.doing import do, observe, plan, service
 from tests.actions.test_redis import ACTIONS, target
 from tests.clients.peers import listener
-from tests.servers.redis import Redis
+from tests.servers.redis import MakeRedis, Redis
 
 GIVEN: dict[str, dict[str, Any]] = {
     "redis.bgrewriteaof": {},
@@ -96,15 +98,71 @@ async def _pass(theirs: asyncio.StreamReader, writer: asyncio.StreamWriter, hear
             writer.write(data)
 
 
-async def test_a_parameter_whose_answer_was_lost_is_seen_to_be_set(redis_server: Redis) -> None:
-    """The outcome is unknown, it was sent once, and a look says yes: nobody repeats it."""
-    action, direct, given = ACTIONS["redis.config_set"], target(redis_server), GIVEN["redis.config_set"]
-    call = await plan(action, direct, **given)
+LOST: dict[str, tuple[bytes, Happened]] = {
+    "redis.bgrewriteaof": (b"BGREWRITEAOF", Happened.YES),
+    "redis.bgsave": (b"BGSAVE", Happened.YES),
+    "redis.client_kill": (b"\r\nKILL\r\n", Happened.YES),
+    "redis.config_set": (b"\r\nSET\r\n", Happened.YES),
+    "redis.disable_persistence": (b"\r\nSET\r\n", Happened.YES),
+    "redis.memory_purge": (b"\r\nPURGE\r\n", Happened.NO),
+    "redis.restore_persistence": (b"\r\nSET\r\n", Happened.YES),
+}
+"""The command whose answer is lost, and what a look says; a purge leaves no sign, and may be done again."""
+
+
+HOG = {"redis.client_kill": {"idle_over": None, "memory_over": 500_000}}
+
+
+@asynccontextmanager
+async def hog(server: Redis) -> AsyncIterator[None]:
+    """A client that has sent most of a large command, and keeps Redis waiting for the rest."""
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    password = [f"*2\r\n$4\r\nAUTH\r\n${len(server.password)}\r\n{server.password}\r\n"] if server.password else []
+    named = "*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\nhog\r\n"
+    writer.write("".join([*password, named]).encode() + b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900000\r\n" + b"x" * 800_000)
+    await writer.drain()
+    while (
+        "name=hog" not in (found := server.ask("CLIENT", "LIST"))
+        or max(map(int, re.findall("tot-mem=([0-9]+)", found))) < 600_000
+    ):
+        await asyncio.sleep(0.05)
+    yield
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+@each_action
+async def test_what_was_done_though_nobody_heard_is_looked_for(name: str, make_redis: MakeRedis) -> None:
+    """The outcome is unknown; the command was sent once; a look says what became of it; nobody repeats it."""
+    server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
+    action, direct, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}
+    word, happened = LOST[name]
+    since = datetime.now(UTC)
     assert direct.redis is not None
-    async with hushed(redis_server, b"\r\nSET\r\n") as (port, heard):
-        where = direct.redis.model_copy(update={"port": port})
+    async with hog(server), hushed(server, word) as (port, heard):
+        call = await plan(action, direct, **given)
+        where = direct.redis.model_copy(update={"port": port, "timeout": timedelta(seconds=1)})
         with pytest.raises(TimedOut):
             await do(action, direct.model_copy(update={"redis": where}), call=call, **given)
 
     assert len(heard) == 1
-    assert (await observe(action, direct, call, **given)).happened is Happened.YES
+    seen = await observe(action, direct, call, since=since, **given)
+    assert seen.happened is happened, seen
+
+
+@each_action
+async def test_a_redis_that_was_restarted_since_the_plan_is_left_alone(name: str, make_redis: MakeRedis) -> None:
+    """The plan was made against another incarnation, with other memory, clients and files."""
+    server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
+    action, redis, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}
+    async with hog(server):
+        call = await plan(action, redis, **given)
+    server.kill()
+    server.start()
+
+    with pytest.raises(TargetError, match="restarted since the plan was made"):
+        await do(action, redis, call=call, **given)
+    said = server.ask("INFO", "commandstats")
+    changes = ("config|set", "bgsave", "bgrewriteaof", "client|kill", "memory|purge")
+    assert not any(f"cmdstat_{word}:" in said for word in changes)

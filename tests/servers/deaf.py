@@ -20,6 +20,7 @@ async def deaf(target: str, silent: Callable[[bytes], bool] | None = None) -> As
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await read_request(reader)
         head, _, body = request.partition(b"\r\n\r\n")
+        head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:"))
         theirs, ours = await _connect(target)
         ours.write(head + b"\r\nConnection: close\r\n\r\n" + body)
         answer = await theirs.read()

@@ -30,6 +30,7 @@ FLAGS = [
 ]
 SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artefacts/screenshots"))
 """Where pictures of the pages are kept, for a person to look at."""
+_TRIES = 10
 
 
 @asynccontextmanager
@@ -65,6 +66,13 @@ async def serving(room: Room) -> AsyncIterator[str]:
 
 
 async def picture(page: Any, name: str) -> None:
-    """Keep a picture of the whole page."""
+    """Keep a picture of the whole page. On a busy machine Chromium sometimes cannot draw at once: it is asked again."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    await page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
+    for left in reversed(range(_TRIES)):
+        try:
+            await page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
+            return
+        except pytest.importorskip("playwright.async_api").Error:
+            if not left:
+                raise
+            await asyncio.sleep(1.0)
