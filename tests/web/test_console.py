@@ -109,7 +109,7 @@ async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path)
         assert f"remediator audit search --run {asked.run_id}" in page and "move 3 files of /backups" in page
         assert "have moved to the archive" in (await client.get("/audit")).text
         unknown = await client.get("/runs/run-none")
-        assert unknown.status_code == 404 and "No run is ever deleted" in unknown.text
+        assert unknown.status_code == 404 and "remediator audit search --run run-none" in unknown.text
 
 
 @pytest.mark.parametrize(
