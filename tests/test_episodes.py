@@ -61,15 +61,6 @@ def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
     until(lambda: episodes(stack) == wanted, "twelve episodes")
 
 
-def test_a_resolution_that_is_never_sent_is_noticed(started: Started) -> None:
-    """Alertmanager is told not to send it: the comparison finds that nothing fires, and the episode ends."""
-    stack = started("send_resolved: false")
-    stack.alertmanager.fire(alertname="Once", n="1")
-    until(lambda: episodes(stack) == {("1", "firing"): 1}, "it fires")
-    stack.alertmanager.resolve("2020-01-01T00:00:00Z", alertname="Once", n="1")
-    until(lambda: episodes(stack) == {("1", "closed"): 1}, "it is over")
-
-
 def test_what_was_missed_is_found(started: Started) -> None:
     """The alert came and was posted nowhere that counts: the comparison finds it all the same."""
     stack = started("max_alerts: 1")

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Row,
     bindparam,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -28,7 +27,7 @@ from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
 from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
-from remediator.stores.schema import Instant, attempts, episodes, messages, run_episodes, timers
+from remediator.stores.schema import Instant, attempts, episodes, run_episodes
 from remediator.stores.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -293,22 +292,6 @@ def close_forgotten_incidents(tx: Tx, limit: int = 100) -> int:
     ids = list(tx.connection.execute(over).scalars())
     if ids:
         close_incident(tx, ids)
-    return len(ids)
-
-
-def prune(tx: Tx, before: datetime, limit: int) -> int:
-    """Forget runs that were over before then, with all that hangs on them; returns how many.
-
-    What still means something stays: an incident that is open, a target that is held, a measure that is to be put
-    back, a message that is to be sent.
-    """
-    later = exists().where(timers.c.run_id == table.c.id, timers.c.done_at.is_(None))
-    unsent = exists().where(messages.c.run_id == table.c.id, messages.c.status == "waiting")
-    over = (table.c.finished_at < before, table.c.lease_owner.is_(None), ~table.c.incident_open, ~table.c.holds_target)
-    old = select(table.c.id).where(table.c.created_at < before, *over, ~later, ~unsent)
-    ids = list(tx.connection.execute(old.order_by(table.c.created_at).limit(limit)).scalars())
-    if ids:
-        tx.connection.execute(delete(table).where(table.c.id.in_(ids)))
     return len(ids)
 
 
