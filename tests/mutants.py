@@ -88,7 +88,7 @@ MUTANTS = (
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "records/runs.py",
            "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
-    Mutant(0, "an index that no query can use", "stores/indexes.py", '{"sqlite_where": text(f"{column} = 1")', '{"sqlite_where": text(column)', QUERIES),
+    Mutant(0, "a query that no index serves", "records/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says\n", "", QUERIES),
     Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
     Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
 )  # fmt: skip
