@@ -11,7 +11,9 @@ import gzip
 import os
 import secrets
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
@@ -119,6 +121,26 @@ def load(path: Path) -> Segment:
 def segments(folder: Path) -> list[Segment]:
     """All segments in a folder, oldest first."""
     return sorted((load(path) for path in folder.glob("audit-*.jsonl.gz")), key=lambda segment: segment.start.seq)
+
+
+def of_time(folder: Path, at: datetime) -> str | None:
+    """The name of the file whose entries begin before an instant and reach up to it; None if no file does.
+
+    Asks few files, and only for their first entry: an archive may have thousands.
+    """
+    files = sorted(folder.glob("audit-*.jsonl.gz"))
+    place = bisect_right(files, at, key=_first_time)
+    if not place or (place == len(files) and _last_time(files[-1]) < at):
+        return None
+    return files[place - 1].name
+
+
+def _first_time(path: Path) -> datetime:
+    return next(load(path).entries()).time
+
+
+def _last_time(path: Path) -> datetime:
+    return max(row.time for row in load(path).entries())
 
 
 def whole(archived: Sequence[Segment], live: Iterable[SealedEntry]) -> tuple[Head, Iterator[SealedEntry]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import datetime
 
-from remediator.clock import to_micros
+from remediator.clock import from_micros, to_micros
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -23,6 +23,20 @@ class Ids:
     def new(self, kind: str, now: datetime) -> str:
         """``<kind>-<9 characters of milliseconds><8 random characters>``; 40 random bits a millisecond."""
         return f"{kind}-{_encode(to_micros(now) // 1000, 9)}{_encode(self._random.getrandbits(40), 8)}"
+
+
+def made_at(name: str) -> datetime | None:
+    """When a name of :meth:`Ids.new` was made, to the millisecond; None if it is none."""
+    digits = name.rpartition("-")[2]
+    if len(digits) != 17 or any(letter not in _ALPHABET for letter in digits):
+        return None
+    milliseconds = 0
+    for letter in digits[:9]:
+        milliseconds = milliseconds * 32 + _ALPHABET.index(letter)
+    try:
+        return from_micros(milliseconds * 1000)
+    except OverflowError:
+        return None
 
 
 def _encode(number: int, width: int) -> str:

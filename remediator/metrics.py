@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import generate_latest as _generate
 
@@ -34,6 +36,12 @@ class Metrics:
         self.audit_entries = Gauge(
             "remediator_audit_entries", "Number of the audit log's last entry.", registry=registry
         )
+        self.pruned = Counter(
+            "remediator_pruned_total",
+            "What left the database because it was over for longer than timing.history.",
+            ("what",),
+            registry=registry,
+        )
         self.reloads = Counter(
             "remediator_playbook_reloads_total",
             "Changes of the playbooks' files: loaded, or refused because they are broken.",
@@ -52,6 +60,11 @@ class Metrics:
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
             registry=registry,
         )
+
+    def count_gone(self, gone: Mapping[str, int]) -> None:
+        """So many of each kind left the database."""
+        for what, number in gone.items():
+            self.pruned.labels(what).inc(number)
 
     def render(self) -> bytes:
         """The exposition text."""

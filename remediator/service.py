@@ -21,9 +21,9 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from remediator import __version__, keyfile, registry
+from remediator import __version__, registry
 from remediator.audit import Draft, Kind, Redactor
-from remediator.checkpointing import Checkpointing, checkpoint_forever
+from remediator.checkpointing import checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.prometheus import Prometheus
 from remediator.clock import Clock, SystemClock
@@ -34,6 +34,7 @@ from remediator.guards import Guard
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
+from remediator.keeping import checkpointing_for, pruning_for, retention_for
 from remediator.letters import Letters
 from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
@@ -41,11 +42,12 @@ from remediator.measuring import last_hour
 from remediator.metrics import Metrics
 from remediator.people import People
 from remediator.playbook import Off
+from remediator.pruning import prune_forever
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
-from remediator.retention import Retention, retain_forever
+from remediator.retention import retain_forever
 from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
@@ -53,7 +55,7 @@ from remediator.signing import Keyring, load_keyring
 from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
-from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_near
+from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World
@@ -91,11 +93,24 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     if config.store == "sqlite":
         from remediator.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
 
-        config.state.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(config.state / "remediator.db", clock, redactor)
+        return SqliteStore(database_file(config), clock, redactor)
     from remediator.stores.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(store_url(config), clock, redactor)
+
+
+def database_file(config: Config) -> Path:
+    """The SQLite file, in a folder that is made if need be.
+
+    Raises:
+        StoreUnavailable: the folder cannot be made.
+    """
+    try:
+        config.state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"{config.state}: cannot be made a folder: {error.strerror}; correct its rights or 'state'"
+        raise StoreUnavailable(text) from None
+    return config.state / "remediator.db"
 
 
 def store_url(config: Config) -> str:
@@ -126,7 +141,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         metrics = Metrics()
         engine = _engine(config, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
-        require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
+        await require_neighbours(engine)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
@@ -303,9 +318,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
 
 def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    upkeep = Upkeep(
-        service.role, keep=config.timing.keep, history=config.timing.history, channels=config.watchdog.notify
-    )
+    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: keep_up_forever(engine, upkeep),
@@ -313,6 +326,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     }
     if service.role == "receive":
         return always
+    checkpointing = checkpointing_for(config)
     working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
@@ -320,11 +334,11 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "send messages": lambda: send_forever(engine, post, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
-        "sign checkpoints": lambda: checkpoint_forever(engine, _checkpointing(config)),
+        "forget what is over": lambda: prune_forever(engine, pruning_for(config), service.metrics.count_gone),
+        "sign checkpoints": lambda: checkpoint_forever(engine, checkpointing),
     }
-    folder, archiving = archive_folder(config), config.audit.archive
-    if folder is not None:
-        retention = Retention(folder, archiving.keep, archiving.segment)
+    retention = retention_for(config)
+    if retention is not None:
         working["archive"] = lambda: retain_forever(engine, retention)
     return working
 
@@ -347,20 +361,6 @@ def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
     return Post(channels, fallback, config.approvals.channels, letters, chart)
-
-
-def archive_folder(config: Config) -> Path | None:
-    """Where sealed segments of the audit log are; None if entries stay in the database."""
-    named = config.audit.archive.folder
-    return named or (config.state / "archive" if config.store == "sqlite" else None)
-
-
-def _checkpointing(config: Config) -> Checkpointing:
-    settings = config.audit
-    origin = settings.origin or f"remediator/{config.environment}"
-    signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
-    notaries = registry.make_notaries(settings.checkpoints, config.channels)
-    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
 
 
 def _watching(config: Config) -> Watching:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from remediator import archive
+from remediator.archive import ArchiveError
 from remediator.audit import Entry, decode
 from remediator.clock import rfc3339
+from remediator.ids import made_at
 from remediator.records import attempts, audit, episodes, evidence, runs
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Judged, Seen
@@ -38,12 +42,28 @@ class Story:
     events: Sequence[Event]
 
 
-def unknown(run_id: str) -> str:
-    """What to say of a run that there is none of, or none any more."""
+def unknown(run_id: str, folder: Path | None = None) -> str:
+    """What to say of a run that there is none of, or none any more.
+
+    Args:
+        folder: of the audit log's archive, if it has one; it is looked into.
+    """
+    name = run_id[:64]
     return (
-        f"there is no run {run_id[:64]}, or it is older than timing.history: what it did is in the audit log and its "
-        f"archive, see 'remediator audit search --run {run_id[:64]}'"
+        f"there is no run {name} in the database: it never was, or it was over for longer than timing.history. "
+        f"What became of a run is in the audit log{_where(name, folder)}: 'remediator audit search --run {name}'"
     )
+
+
+def _where(run_id: str, folder: Path | None) -> str:
+    at = made_at(run_id)
+    if folder is None or at is None:
+        return " and its archive"
+    try:
+        file = archive.of_time(folder, at)
+    except ArchiveError:
+        return " and its archive"  # a damaged file is for "audit verify" to name
+    return "" if file is None else f", of that time in the archive's file {file}"
 
 
 def tell(connection: Connection, run_id: str) -> Story | None:
@@ -108,6 +128,7 @@ _TEXT: Mapping[str, Callable[[Entry], str]] = {
     "approval.void": lambda entry: f"the request is void: {entry.reason}",
     "message.sent": lambda entry: f"message to {entry.data['channel']} delivered",
     "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
+    "message.chart": lambda entry: f"chart to {entry.data['channel']} {entry.data['error'] or 'delivered'}",
 }
 
 

@@ -10,11 +10,9 @@ import structlog
 
 from remediator import __version__
 from remediator.aftermath import look_after
-from remediator.audit import Draft, Kind
-from remediator.clock import rfc3339
 from remediator.engine import Engine
 from remediator.errors import StoreUnavailable
-from remediator.records import episodes, facts, messages, notifications, replicas, runs
+from remediator.records import facts, messages, notifications, replicas, runs, stranded
 from remediator.run import ENGINE_VERSION, Run
 from remediator.stores import Tx
 
@@ -26,10 +24,6 @@ STUCK = timedelta(minutes=10)
 """Longest time that a run may be due, or in a state that moves by itself, without moving."""
 
 
-_AT_ONCE = 200
-"""Most runs, and most episodes, that are forgotten in one transaction."""
-
-
 @dataclass(frozen=True, slots=True)
 class Upkeep:
     """What is kept, and who is told."""
@@ -38,8 +32,6 @@ class Upkeep:
     every: timedelta = timedelta(seconds=15)
     keep: timedelta = timedelta(days=30)
     """How long notifications are kept after they were taken in."""
-    history: timedelta = timedelta(days=365)
-    """How long runs that are over are kept, and episodes."""
     channels: tuple[str, ...] = ()
 
 
@@ -54,10 +46,10 @@ async def keep_up(engine: Engine, settings: Upkeep) -> None:
     """Once."""
     await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
     await look_after(engine)
-    stuck = await engine.store.read(lambda connection: runs.stuck(connection, engine.clock.now() - STUCK))
+    stuck = await engine.store.read(lambda connection: stranded.stuck(connection, engine.clock.now() - STUCK))
     for run in stuck:
         await engine.store.write(lambda tx, item=run: _stuck(tx, engine, settings, item))  # type: ignore[misc]
-    await engine.store.write(lambda tx: _clear(tx, engine, settings))
+    await engine.store.write(lambda tx: _clear(tx, settings))
 
 
 def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
@@ -75,25 +67,29 @@ def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
     messages.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 
-def _clear(tx: Tx, engine: Engine, settings: Upkeep) -> None:
-    """A little at a time, so that nobody has to wait for it."""
+def _clear(tx: Tx, settings: Upkeep) -> None:
     notifications.prune(tx, tx.now - settings.keep)
     runs.close_forgotten_incidents(tx)
-    before = tx.now - settings.history
-    gone = {"runs": runs.prune(tx, before, _AT_ONCE), "episodes": episodes.prune(tx, before, _AT_ONCE)}
-    if any(gone.values()):
-        tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=engine.actor, data={**gone, "before": rfc3339(before)}))
 
 
-def require_near(others: list[replicas.Replica]) -> None:
-    """Replicas on one store may be one engine version apart: so much is an upgrade, more is a mistake.
+async def require_neighbours(engine: Engine) -> None:
+    """Replicas on one store, and what they left there, may be one engine version apart: so much is an upgrade, more is
+    a mistake. On SQLite nobody else would go on with what a newer version began.
 
     Raises:
-        StoreUnavailable: a living one is further away.
+        StoreUnavailable: a living replica, or an open run, is further away.
     """
+    others = await engine.store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE))
     for other in others:
         if abs(other.engine_version - ENGINE_VERSION) > 1:
             raise StoreUnavailable(
                 f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
                 f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
+            )
+    furthest = ENGINE_VERSION + (engine.store.name != "sqlite")
+    for run in await engine.store.read(stranded.foreign):
+        if run.engine_version > furthest or run.engine_version <= ENGINE_VERSION:
+            raise StoreUnavailable(
+                f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "
+                f"is engine {ENGINE_VERSION} and cannot go on with it: start the newer version, and let it finish there"
             )

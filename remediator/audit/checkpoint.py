@@ -12,15 +12,19 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from remediator.audit import note as notes
 from remediator.audit.chain import Head
 from remediator.audit.merkle import WIDTH
 from remediator.audit.note import BadNote, Signer, Verifier
 
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _JSON = json.JSONDecoder()
-_BLOCK = re.compile(r"\n{2,}")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_ROOT = re.compile(r"[A-Za-z0-9+/]{43}=")
+_SIGNED = re.compile(r"— \S+ [A-Za-z0-9+/]{60,}={0,2}")
+_AROUND = " \t\u00a0>`"
+"""What people and chats put before and after a line: indentation, quoting, the fence of a code block."""
 
 
 @dataclass(frozen=True)
@@ -71,26 +75,72 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
 
 
 def find(text: str) -> Iterator[str]:
-    """Every signed note in a text: notes one after the other, or lines of JSON (as syslog and chats keep them) with
-    a ``checkpoint`` each. A record that was torn by a crash is passed over by the next one's beginning.
+    """Every signed note in a text, in order: notes one after the other; lines of JSON as syslog keeps them; what was
+    copied or exported from a chat, with other text around. A record that a crash tore is passed over by the next one.
+
+    Nothing is believed of them: what looks like a note is given out, for its signature to be verified.
     """
-    body = ""
-    for block in _BLOCK.split(text.replace("\r\n", "\n")):
-        if block.startswith("— ") and body:
-            yield f"{body}\n\n{block.rstrip()}\n"
-            body = ""
-        elif block.strip():
-            body = block.strip("\n")
-            yield from _in_json(block)
+    exported = _json(text)
+    if exported is not None:
+        yield from _in_json(exported)
+        return
+    lines = [line.strip(_AROUND) for line in text.replace("\r\n", "\n").split("\n")]
+    at = 0
+    while at < len(lines):
+        if lines[at].startswith("— "):
+            end = next((place for place in range(at, len(lines)) if not lines[place].startswith("— ")), len(lines))
+            body = _body(lines, at)
+            if body and (_begin(body) is not None or all(map(_SIGNED.fullmatch, lines[at:end]))):
+                yield "\n".join((*body[_begin(body) or 0 :], "", *lines[at:end], ""))
+            at = end
+        else:
+            yield from _in_line(lines[at])
+            at += 1
 
 
-def _in_json(block: str) -> Iterator[str]:
-    for line in block.split("\n"):
-        at = line.find('{"checkpoint":')
-        if at >= 0:
-            try:
-                found, _ = _JSON.raw_decode(line, at)  # whatever a chat or a log server puts behind it
-            except ValueError:
-                continue
-            if isinstance(found["checkpoint"], str):
-                yield found["checkpoint"]
+def _body(lines: Sequence[str], end: int) -> Sequence[str]:
+    """The lines above a signature, up to an empty one."""
+    while end and not lines[end - 1]:
+        end -= 1
+    start = end
+    while start and lines[start - 1] and not lines[start - 1].startswith("— "):
+        start -= 1
+    return lines[start:end]
+
+
+def _begin(body: Sequence[str]) -> int | None:
+    """Where in these lines a checkpoint begins; what a chat writes above it is none of it."""
+    places = range(len(body) - 3, -1, -1)
+    return next((at for at in places if _SIZE.fullmatch(body[at + 1]) and _ROOT.fullmatch(body[at + 2])), None)
+
+
+def _in_line(line: str) -> Iterator[str]:
+    start = line.find('{"')
+    if start < 0:
+        return
+    try:
+        found, _ = _JSON.raw_decode(line, start)  # whatever a chat or a log server puts behind it
+    except (ValueError, RecursionError):
+        return
+    yield from _in_json(found)
+
+
+def _json(text: str) -> Any:
+    """The JSON object or list that this is; None if it is something else."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _in_json(value: Any) -> Iterator[str]:
+    """Notes in the texts of a JSON value; a list of texts may be the lines of one."""
+    if isinstance(value, str):
+        yield from find(value) if "— " in value else ()
+    elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        yield from find("\n".join(value))
+    elif isinstance(value, list | dict):
+        for item in value if isinstance(value, list) else value.values():
+            yield from _in_json(item)

@@ -51,7 +51,11 @@ _archive = click.option(
     "--archive", "archived", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Sealed segments."
 )
 _checkpoints = click.option(
-    "--checkpoints", "points", type=_ANY, multiple=True, help="A file or folder of signed checkpoints; several may be."
+    "--checkpoints",
+    "points",
+    type=_ANY,
+    multiple=True,
+    help="A file or folder of signed checkpoints, or of text that has some in it (chat, syslog); several may be.",
 )
 _keys = click.option("--key", "keys", type=_FILE, multiple=True, help="Public keys whose checkpoints count.")
 _kind = click.option("--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only these.")
@@ -366,8 +370,15 @@ def _verifiers(paths: tuple[Path, ...]) -> list[Verifier]:
 
 
 def _notes(paths: tuple[Path, ...]) -> list[str]:
-    files = chain.from_iterable(sorted(path.iterdir()) if path.is_dir() else (path,) for path in paths)
-    return [note for file in files for note in checkpoint.find(_text(file))]
+    return [note for path in paths for note in _found(path)]
+
+
+def _found(path: Path) -> list[str]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    notes = [note for file in files for note in checkpoint.find(_text(file))]
+    if not notes:
+        raise InputError(f"{path} holds no signed checkpoint: name of the log, entries, root, then a line '— name …'")
+    return notes
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ from remediator.cli.options import config_option, format_option
 from remediator.clock import format_duration
 from remediator.config import Config
 from remediator.errors import InputError
+from remediator.keeping import archive_folder
 from remediator.loader import load_config
 from remediator.records import runs
 from remediator.run import Run
@@ -67,7 +68,7 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
     """One run: its alerts, plan, verdicts, steps and proof, in order."""
     told = _read(config_path, lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise InputError(story.unknown(run_id))
+        raise InputError(story.unknown(run_id, archive_folder(load_config(config_path, Config))))
     if format_ == "json":
         click.echo(json.dumps(story.as_data(told), indent=2))
         return

@@ -20,10 +20,11 @@ from remediator.audit import GENESIS, Head, SealedEntry
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
+from remediator.keeping import archive_folder
 from remediator.loader import load_config
 from remediator.records import audit as records
 from remediator.retention import begin
-from remediator.service import archive_folder, read_only
+from remediator.service import read_only
 
 
 class DatabaseLog:

@@ -16,6 +16,7 @@ from remediator.clients.prometheus import Prometheus
 from remediator.clock import SystemClock
 from remediator.config import Config
 from remediator.errors import InputError, RemediatorError
+from remediator.keeping import archive_folder
 from remediator.loader import load_config
 from remediator.records import episodes
 from remediator.report import timeline
@@ -44,7 +45,7 @@ def command(which: str, config_path: Path, format_: str, output: IO[str]) -> Non
     """
     config = load_config(config_path, Config)
     with read_only(config) as connection:
-        stories = _stories(connection, which)
+        stories = _stories(connection, which, archive_folder(config))
     pieces = []
     for story in stories:
         measured = _measured(config, story) if format_ == "html" else None
@@ -52,7 +53,7 @@ def command(which: str, config_path: Path, format_: str, output: IO[str]) -> Non
     output.write(timeline.html(pieces) if format_ == "html" else timeline.markdown(pieces))
 
 
-def _stories(connection: Connection, which: str) -> list[Story]:
+def _stories(connection: Connection, which: str, folder: Path | None) -> list[Story]:
     ids = [which]
     if episodes.get(connection, which) is not None:
         ids = episodes.runs_of(connection, [which]).get(which, [])
@@ -61,7 +62,7 @@ def _stories(connection: Connection, which: str) -> list[Story]:
     found = [tell(connection, run_id) for run_id in ids]
     stories = [story for story in found if story is not None]
     if not stories:
-        raise InputError(unknown(which))
+        raise InputError(unknown(which, folder))
     return stories
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -133,6 +133,10 @@ class Guard:
 
     def __init__(self, world: World) -> None:
         """Keep the clients that it needs, never state: that is the store's."""
+
+    def looks_back(self, settings: Any) -> timedelta:
+        """How old the runs are, at most, that ``decide`` reads; they are not forgotten before."""
+        return timedelta(0)
 
     async def ask(self, question: Question) -> Verdict:
         """Answer from the world. An exception counts as unknown."""

@@ -46,6 +46,9 @@ class Breaker(Guard):
     Settings = BreakerSettings
     waits_for_runs = True
 
+    def looks_back(self, settings: BreakerSettings) -> timedelta:
+        return _LOOK_BACK
+
     def decide(self, connection: Connection, question: Question) -> Verdict:
         playbook, target = question.playbook.name, question.service.name
         opened = _state(connection, playbook, target, question.settings, question.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -41,6 +42,10 @@ class Budget(Guard):
     name = "budget"
     reasons = frozenset({"used_up"})
     Settings = BudgetSettings
+
+    def looks_back(self, settings: BudgetSettings) -> timedelta:
+        windows = (*settings.target, *settings.playbook, *settings.everything)
+        return max((parse_rate(window)[1] for window in windows), default=timedelta(0))
 
     def decide(self, connection: Connection, question: Question) -> Verdict:
         target, playbook = question.service.name, question.playbook.name

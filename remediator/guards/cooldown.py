@@ -32,6 +32,9 @@ class Cooldown(Guard):
     reasons = frozenset({"cooling_down"})
     Settings = CooldownSettings
 
+    def looks_back(self, settings: CooldownSettings) -> timedelta:
+        return settings.period
+
     def decide(self, connection: Connection, question: Question) -> Verdict:
         period: timedelta = question.settings.period
         since = question.now - period

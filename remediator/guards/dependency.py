@@ -31,6 +31,9 @@ class Dependency(Guard):
     Settings = DependencySettings
     waits_for_runs = True
 
+    def looks_back(self, settings: DependencySettings) -> timedelta:
+        return settings.settle
+
     def decide(self, connection: Connection, question: Question) -> Verdict:
         settings: DependencySettings = question.settings
         found = [name for name in question.inventory.causes(question.service.name) if name not in settings.ignore]

@@ -47,6 +47,9 @@ class Ramp(Guard):
     Settings = RampSettings
     waits_for_runs = True
 
+    def looks_back(self, settings: RampSettings) -> timedelta:
+        return settings.within
+
     def decide(self, connection: Connection, question: Question) -> Verdict:
         settings: RampSettings = question.settings
         since = question.now - settings.within

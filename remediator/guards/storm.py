@@ -57,6 +57,9 @@ class Storm(Guard):
         text = f"storm of {rule} or more ended at {at}; statuses arrive in part, so nothing is done until {until}"
         return Verdict(Answer.BLOCK, "after_storm", text, inputs, free)
 
+    def looks_back(self, settings: StormSettings) -> timedelta:
+        return settings.within + settings.cooldown
+
     async def ask(self, question: Question) -> Verdict:
         settings: StormSettings = question.settings
         alerting = {

@@ -1,54 +1,59 @@
-"""Checkpoints in a chat or a mailbox: many people have seen them, on machines that are not ours.
+"""Checkpoints in a chat: a message that many people see, and that this host cannot take back unseen.
 
-Nothing comes back, so a notary of this kind cannot say more than that the channel took it; copy the messages into a
-file and give that to ``audit verify``. A bot may be able to delete its own messages: use a channel of its own that
-people follow, or a mailbox.
+Nothing comes back, so a notary of this kind cannot say more than that the chat took the message; save what was said
+there as a file and give it to ``audit verify --checkpoints``.
 """
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+import hashlib
 
-from remediator.errors import ClientError
+from remediator.errors import RemediatorError
 from remediator.notaries import Notary, NotaryError, parse
 from remediator.notifiers import Message, Notifier, Section
 
+_PATIENCE = 30.0
+
 
 class ChatNotary(Notary):
-    """Tells each note by one of the settings' channels, as one line of JSON, which survives being copied out of a
-    chat. Telling twice does no harm.
+    """Posts each note by one of the channels of the settings file, as exact text. Posting twice does no harm.
 
     Args:
-        channel: tells it.
+        channel: what delivers to it.
+        patience: seconds for one message.
     """
 
     kind = "chat"
 
-    def __init__(self, channel: Notifier) -> None:
+    def __init__(self, channel: Notifier, patience: float = _PATIENCE) -> None:
+        if not channel.keeps:
+            raise NotaryError(f"a channel of kind {channel.kind} does not keep what it is told, word by word")
         self._channel = channel
+        self._patience = patience
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`; here "kept" can only mean that the channel took it."""
+        """See :meth:`Notary.publish`; "kept" means that the chat has taken the message."""
         point = parse(note)
-        line = msgspec.json.encode({"checkpoint": note}).decode()
         message = Message(
-            id=f"checkpoint-{point.size}-{point.root.hex()[:16]}",
+            # the same note has the same id, so that a chat that knows repeats shows it once
+            id=f"checkpoint-{hashlib.sha256(note.encode()).hexdigest()[:16]}",
             run_id=None,
             kind="notice",
-            title=f"Audit log {point.origin}: {point.size} entries",
-            sections=(
-                Section("Signed checkpoint", (line,), exact=True),
-                Section("What for", ("Keep this message: audit verify --checkpoints FILE reads its text.",)),
-            ),
-            body={"origin": point.origin, "size": point.size},
+            title=f"Checkpoint of the audit log {point.origin}: {point.size} entries",
+            sections=(Section("Signed", tuple(note.removesuffix("\n").split("\n")), exact=True),),
+            body={"checkpoint": note},
         )
         try:
-            delivery = await self._channel.send(message)
-        except ClientError as error:
+            async with asyncio.timeout(self._patience):
+                delivery = await self._channel.send(message)
+        except TimeoutError:
+            raise NotaryError(f"{self._channel.kind} did not take it within {self._patience:g} s") from None
+        except RemediatorError as error:
             raise NotaryError(f"the checkpoint was not told: {error}") from error
         where = ", ".join(f"{name} {value}" for name, value in sorted(delivery.receipt.items()) if value)
         return f"{self._channel.kind} {where}".strip()
 
     async def fetch(self) -> list[str]:
         """Always refuses."""
-        raise NotaryError("a chat cannot be read back from here; copy its messages into a file for audit verify")
+        raise NotaryError("a chat cannot be read back from here; save it as a file for audit verify --checkpoints")

@@ -20,6 +20,7 @@ class LogNotifier(Notifier):
     """Writes messages into the log; links that let people decide stay out of it."""
 
     kind = "log"
+    keeps = False
     Settings = LogSettings
     per_minute = 600
 

@@ -26,6 +26,7 @@ class OpsgenieNotifier(Notifier):
     """One alert for each run, which is closed with it."""
 
     kind = "opsgenie"
+    keeps = False
     Settings = OpsgenieSettings
     settings: OpsgenieSettings
 

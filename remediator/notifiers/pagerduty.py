@@ -26,6 +26,7 @@ class PagerDutyNotifier(Notifier):
     """One incident for each run, which ends with it."""
 
     kind = "pagerduty"
+    keeps = False
     Settings = PagerDutySettings
     settings: PagerDutySettings
 

@@ -25,6 +25,11 @@ def head(connection: Connection) -> Head:
     return read_head(connection)
 
 
+def begins(connection: Connection) -> datetime | None:
+    """When the oldest entry was written that has not left for the archive; None if all have."""
+    return connection.execute(select(table.c.at).order_by(table.c.seq).limit(1)).scalar()
+
+
 def of_run(connection: Connection, run_id: str) -> list[SealedEntry]:
     """All entries of a run, in order."""
     return [

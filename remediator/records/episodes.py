@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from remediator.run import Episode, EpisodeStatus, Latest
 from remediator.stores import Tx
@@ -45,7 +45,9 @@ def latest(connection: Connection, identities: Sequence[str]) -> dict[str, Lates
 
 
 _LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
-    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status == EpisodeStatus.FIRING.value
+    table.c.identity.in_(bindparam("identities", expanding=True)),
+    table.c.status == EpisodeStatus.FIRING.value,
+    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says
 )
 
 
@@ -100,17 +102,6 @@ def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> lis
         .limit(limit)
     )
     return [_episode(row) for row in rows]
-
-
-def prune(tx: Tx, before: datetime, limit: int) -> int:
-    """Forget those that were over before then and that no run is for any more; returns how many."""
-    needed = exists().where(run_episodes.c.episode_id == table.c.id)
-    over = (table.c.status == EpisodeStatus.CLOSED.value, table.c.last_seen_at < before, ~needed)
-    old = select(table.c.id).where(table.c.started_at < before, *over)
-    ids = list(tx.connection.execute(old.order_by(table.c.started_at).limit(limit)).scalars())
-    if ids:
-        tx.connection.execute(delete(table).where(table.c.id.in_(ids)))
-    return len(ids)
 
 
 def next_closing(connection: Connection) -> datetime | None:

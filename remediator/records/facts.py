@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,6 +48,11 @@ def put(tx: Tx, name: str, value: Any) -> None:
     changed = tx.connection.execute(update(table).where(table.c.name == name).values(value=value, at=tx.now)).rowcount
     if not changed:
         tx.connection.execute(insert(table).values(name=name, value=value, at=tx.now))
+
+
+def drop_all(tx: Tx, names: Sequence[str]) -> None:
+    """Forget these."""
+    tx.connection.execute(delete(table).where(table.c.name.in_(names)))
 
 
 def drop(tx: Tx, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, func, select, type_coerce
 
+from remediator.records import before
 from remediator.stores.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
 
 BEFORE = 2000
@@ -172,7 +173,9 @@ def automatic_since(connection: Connection) -> dict[str, datetime]:
         .where(runs.c.mode == "auto", runs.c.first_action_at.is_not(None))
         .group_by(runs.c.playbook)
     )
-    return {playbook: at for playbook, at in found}
+    here = {playbook: at for playbook, at in found}
+    gone = before.automatic_since(connection)
+    return {name: min(at for at in (here.get(name), gone.get(name)) if at) for name in here.keys() | gone.keys()}
 
 
 def alertnames_of(connection: Connection, playbook: str, since: datetime, until: datetime) -> list[str]:
@@ -195,4 +198,5 @@ def lasted_before(connection: Connection, alertnames: Sequence[str], until: date
         .order_by(episodes.c.started_at.desc())
         .limit(BEFORE)
     )
-    return [(over - started) / 1e6 for started, over in connection.execute(statement)]
+    here = [(over - started) / 1e6 for started, over in connection.execute(statement)]
+    return (here + before.lasted(connection, alertnames, until))[:BEFORE]

@@ -10,6 +10,8 @@ INTENTS = 7_302_517_002
 """The turn to judge and write an action's intent. Any constant, one for each kind of turn."""
 RECONCILE = 7_302_517_005
 """The turn to compare our episodes with what Alertmanager holds."""
+PRUNE = 7_302_517_006
+"""The turn to forget what is over for long."""
 INTAKE = 7_302_517_004
 """The turn to take notifications in, since their order matters."""
 WATCH = 7_302_517_003

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from remediator.approval import NotAllowed, Person, Power
 from remediator.clock import rfc3339
 from remediator.deciding import Rules, Word
 from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.keeping import archive_folder
 from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.web import controls
@@ -154,7 +156,7 @@ async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
     told = await call.read(lambda connection: story.tell(connection, run_id))
     if told is None:
-        raise NotFound(story.unknown(run_id))
+        raise NotFound(await asyncio.to_thread(story.unknown, run_id, archive_folder(call.site.service.config)))
     return story.as_data(told)
 
 
@@ -240,8 +242,7 @@ async def _stops(call: Call) -> Any:
 async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     lasts = controls.span(call.text("for"))
-    book = call.site.service.engine.book
-    deciding.require_known(scope, name, book.playbooks, book.inventory)
+    controls.known(call.site.service, scope, name)
     return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 

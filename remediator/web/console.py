@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,12 @@ from remediator import checkpointing, letters, story
 from remediator.approval import Power
 from remediator.audit import NotCanonical, SealedEntry, decode
 from remediator.clock import from_micros, to_micros
+from remediator.keeping import archive_folder
 from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
 from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
+from remediator.retention import begin
 from remediator.run import Episode, EpisodeStatus, Run, Status
 from remediator.stop_file import read_stop_file
 from remediator.story import Story
@@ -156,18 +159,22 @@ def run(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
         if found is None:
-            return site.sorry(request, visitor, 404, "There is no such run", story.unknown(run_id))
-        told, pending, sent = found
-        return site.render(request, visitor, "run.html", **_run_context(site, visitor, told, pending, sent))
+            said = await asyncio.to_thread(story.unknown, run_id, archive_folder(site.service.config))
+            return site.sorry(request, visitor, 404, "There is no such run", said)
+        told, pending, sent, moved = found
+        context = _run_context(site, visitor, told, pending, sent)
+        return site.render(request, visitor, "run.html", moved=moved, **context)
 
     return site.page(get)
 
 
-def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[messages.Queued]] | None:
+def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[messages.Queued], bool] | None:
+    """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
     told = story.tell(connection, run_id)
     if told is None:
         return None
-    return told, approvals.latest_of(connection, run_id), messages.of_run(connection, run_id)
+    moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
+    return told, approvals.latest_of(connection, run_id), messages.of_run(connection, run_id), moved
 
 
 def _run_context(
@@ -220,7 +227,7 @@ def straight_line(told: Story) -> list[Moment]:
     for event in told.events:
         verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
         if event.kind == "evidence":
-            verb = "plan" if event.text.startswith("diagnose") else verb
+            verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
         moments.append(Moment(event.at, verb, letters.tidy(event.text, 2000), event.kind))
     return moments
 
@@ -312,6 +319,7 @@ def _log(connection: Connection, wanted: Mapping[str, str | None], before: int |
         "broken": audit.broken(shown, contiguous=not any(wanted.values())),
         "cursor": shown[-1].seq if len(found) > PAGE else None,
         "signed": None if signed is None else signed.value,
+        "moved": begin(connection).seq,
     }
 
 

@@ -6,7 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import respx
 import yaml
 
 from remediator import registry
@@ -25,7 +27,10 @@ def configured(folder: Path, *places: dict[str, Any]) -> Config:
         "state": "state",
         "playbooks": [],
         "inventory": "inventory.yaml",
-        "channels": {"audit-mail": {"kind": "log"}},
+        "channels": {
+            "audit-mail": {"kind": "mattermost", "url": "https://chat.example/hooks/x"},
+            "log": {"kind": "log"},
+        },
         "audit": {"checkpoints": list(places)},
     }
     (folder / "remediator.yaml").write_text(yaml.safe_dump(data))
@@ -61,6 +66,7 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
             "chat: there is no channel 'audit-mial'; did you mean 'audit-mail'",
         ),
         ({"kind": "chat"}, "chat: 'channel' is missing"),
+        ({"kind": "chat", "channel": "log"}, "chat: a channel of kind log does not keep what it is told"),
         ({"kind": "file"}, "file: 'path' is missing"),
         ({"kind": "stone"}, "there is no kind 'stone'; there are: chat, file, git, s3, syslog"),
     ],
@@ -77,4 +83,6 @@ async def test_a_chat_is_a_channel_of_the_settings(tmp_path: Path) -> None:
     """By its name."""
     config = configured(tmp_path, {"kind": "chat", "channel": "audit-mail"})
     made = registry.make_notaries(config.audit.checkpoints, config.channels)
-    assert (await made["chat-1"].publish(NOTES[3])).startswith("log")
+    async with respx.mock(base_url="https://chat.example") as router:
+        router.post("/hooks/x").mock(return_value=httpx.Response(200))
+        assert await made["chat-1"].publish(NOTES[3]) == "mattermost"

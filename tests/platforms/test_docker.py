@@ -281,7 +281,7 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
     assert seen.happened is (Happened.YES if lost == b"/start" else Happened.NO), seen.summary
     if seen.happened is Happened.NO:
         await action.execute(direct, parameters, await action.plan(direct, parameters))
-    assert (await platform.status(direct)).instances == 2
+    assert (await platform.status(direct)).healthy == 2
     assert len(names(docker_engine)) == 2
 
 

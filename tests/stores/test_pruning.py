@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
-from remediator.audit import Kind
+from remediator import archive, registry
+from remediator.audit import GENESIS, Draft, Kind
 from remediator.clock import SystemClock
 from remediator.config import Config
 from remediator.engine import Book, Engine
 from remediator.errors import ConfigurationError
 from remediator.ids import Ids
 from remediator.loader import load_config
-from remediator.records import audit
+from remediator.playbook import Playbook
+from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
+from remediator.records import audit, before, facts, reports
 from remediator.stores import Store, Tx, schema
 from remediator.story import unknown
-from remediator.upkeep import Upkeep, keep_up
-from remediator.world import NOTHING
+from remediator.world import NOTHING, World
+from tests.audit.logs import make
 from tests.guards.house import alert, attempt, row
+from tests.servers.remediator import PLAYBOOK
 
 pytestmark = [pytest.mark.promise(2), pytest.mark.promise(9)]
 
@@ -102,15 +107,15 @@ async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(stor
     await store.write(lambda tx: full(tx, "run-old", 1, now - YEAR - timedelta(days=2)))
     await store.write(lambda tx: full(tx, "run-young", 2, now - YEAR + timedelta(days=2)))
 
-    await keep_up(engine, Upkeep())
+    await prune(engine, Pruning())
 
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-young"}
     assert await store.read(lambda connection: names(connection, "episodes")) == {"episode-2"}
     left = await store.read(lambda connection: {table: counted(connection, table) for table in HANGING})
     assert left == dict.fromkeys(HANGING, 1)
     [said] = await store.read(pruned)
-    assert (said["runs"], said["episodes"]) == (1, 1)
-    await keep_up(engine, Upkeep())
+    assert (said["runs"], said["episodes"], said["ids"]) == (1, 1, ["run-old"])
+    await prune(engine, Pruning())
     assert len(await store.read(pruned)) == 1, "nothing to do is not told"
 
 
@@ -138,7 +143,7 @@ async def test_what_still_means_something_stays(store: Store) -> None:
         tx.connection.execute(text("UPDATE episodes SET status = 'firing' WHERE id = 'episode-1'"))
 
     await store.write(past)
-    await keep_up(engine, Upkeep())
+    await prune(engine, Pruning())
 
     kept = await store.read(lambda connection: names(connection, "runs"))
     assert kept == {"run-open", "run-held", "run-claimed", "run-going", "run-undo", "run-unsent"}
@@ -156,11 +161,11 @@ async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -
 
     await store.write(past)
     sizes = []
-    for _ in range(5):
-        await keep_up(engine, Upkeep(history=timedelta(days=100)))
+    for _ in range(9):
+        await prune(engine, Pruning(timedelta(days=100)))
         sizes.append(await store.read(lambda connection: counted(connection, "runs")))
     assert sizes[-1] in (99, 100)
-    assert all(before - after <= 200 for before, after in pairwise(sizes))
+    assert all(was - left <= AT_ONCE for was, left in pairwise(sizes))
     oldest = await store.read(lambda connection: connection.execute(_OLDEST).scalar())
     assert oldest is not None and oldest >= now - timedelta(days=101)
 
@@ -175,6 +180,122 @@ def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "remediator.yaml", Config)
 
 
-def test_whoever_asks_for_it_is_told_where_it_is() -> None:
-    """Not just that it is not there."""
-    assert "remediator audit search --run run-1" in unknown("run-1")
+async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None:
+    """With an archive: one entry in the live log is enough to keep a run; when it has left, so does the run."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        full(tx, "run-told", 1, at)
+        full(tx, "run-sealed", 2, at)
+        tx.audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
+
+    await store.write(past)
+    assert await prune(engine, Pruning(sealed=True)) is not None
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-told"}
+    await store.write(lambda tx: audit.forget(tx, 1))
+    await prune(engine, Pruning(sealed=True))
+    assert await store.read(lambda connection: names(connection, "runs")) == set()
+
+
+async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Store, connection: Connection) -> None:
+    """What was over after the oldest entry that has not left was written is not even looked at."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+    await store.write(lambda tx: tx.audit(Draft(kind=Kind.EVIDENCE, actor="test")))
+    connection.execute(schema.audit.update().values(at=at))
+    await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
+
+    await prune(engine, Pruning(sealed=True))
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-1"}
+
+
+async def test_what_reports_need_of_the_time_before_survives(store: Store) -> None:
+    """Since when a playbook acts by itself, and how long its alerts lasted before, read as before they left."""
+    engine = engine_on(store)
+    began = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for number in range(6):
+            seen = replace(alert(number, "closed", began + timedelta(days=number)), alertname="RedisDown")
+            over = replace(seen, resolved_at=seen.started_at + timedelta(minutes=10 + number))
+            tx.connection.execute(
+                insert(schema.episodes), {field: getattr(over, field) for field in over.__dataclass_fields__}
+            )
+        run = old_run("run-1", began + timedelta(days=4), mode="auto", first_action_at=began + timedelta(days=4))
+        tx.connection.execute(insert(schema.runs), run)
+        joined = {"run_id": "run-1", "episode_id": "episode-4", "joined_at": began + timedelta(days=4)}
+        tx.connection.execute(insert(schema.run_episodes), joined)
+
+    def compared(connection: Connection) -> Any:
+        since = reports.automatic_since(connection)
+        return since, reports.lasted_before(connection, ["RedisDown"], since["redis-down"])
+
+    await store.write(past)
+    was = await store.read(compared)
+    assert len(was[1]) == 4
+    while await prune(engine, Pruning()) is not None:
+        pass
+    assert await store.read(lambda connection: counted(connection, "episodes")) == 0
+    assert await store.read(compared) == was
+
+
+async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
+    """However many alerts leave, no more lengths are kept than a distribution needs; the latest of them."""
+    at = SystemClock().now() - 3 * YEAR
+    lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
+    for start in range(0, 700, 70):
+        await store.write(lambda tx, part=lengths[start : start + 70]: before.remember_lasted(tx, "Noisy", part))  # type: ignore[misc]
+    found = await store.read(lambda connection: before.lasted(connection, ["Noisy", "Other"], SystemClock().now()))
+    assert found == [float(hour) for hour in range(699, 699 - before.KEPT, -1)]
+
+
+async def test_messages_and_facts_go_too(store: Store) -> None:
+    """Messages about no run, unless they wait; what was remembered of a run that has left, and of no other."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        full(tx, "run-1", 1, at)
+        for name in ("stuck:run-1", "requested:run-1", "stuck:run-2", "breaker:run-1"):
+            facts.put(tx, name, "x")
+        told = {"channel": "chat", "kind": "notice", "content": {}, "attempts": 1}
+        for name, status, when in (("old", "sent", at), ("dead", "dead", at), ("waits", "waiting", at)):
+            tx.connection.execute(insert(schema.messages), {**told, "id": name, "status": status, "created_at": when})
+        young = {**told, "id": "young", "status": "sent", "created_at": tx.now}
+        tx.connection.execute(insert(schema.messages), young)
+
+    await store.write(past)
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
+    left = await store.read(lambda connection: set(facts.named(connection, "")))
+    assert left == {"stuck:run-2", "breaker:run-1"}
+
+
+async def test_what_guards_look_back_at_stays(store: Store) -> None:
+    """A budget over longer than the history keeps what it counts."""
+    engine = engine_on(store)
+    engine.guards = registry.make_guards(World())
+    engine.book = Book((Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test")
+    assert looks_back(engine) == timedelta(days=400)
+    now = engine.clock.now()
+    await store.write(lambda tx: full(tx, "run-counted", 1, now - timedelta(days=390)))
+    await store.write(lambda tx: full(tx, "run-old", 2, now - timedelta(days=402)))
+
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-counted"}
+
+
+def test_whoever_asks_for_it_is_told_where_it_is(tmp_path: Path) -> None:
+    """Not just that it is not there: in which file the log of its time is, if the name tells its time."""
+    assert "remediator audit search --run run-1" in unknown("run-1", tmp_path)
+    rows, end = make(12)
+    written = archive.write(tmp_path, GENESIS, rows, end)
+
+    def said(at: datetime) -> str:
+        return unknown(Ids().new("run", at), tmp_path)
+
+    assert f"in the archive's file {written.path.name}" in said(rows[4].time)
+    assert "file" not in said(rows[0].time - YEAR) and "file" not in said(rows[-1].time + YEAR)
+    written.path.write_bytes(b"damaged")
+    assert "audit search" in said(rows[4].time)

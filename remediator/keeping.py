@@ -1,0 +1,41 @@
+"""What the settings say of keeping: who keeps checkpoints, where old audit entries go, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from remediator import keyfile, registry
+from remediator.checkpointing import Checkpointing
+from remediator.config import Config
+from remediator.pruning import Pruning
+from remediator.retention import Retention
+
+
+def checkpointing_for(config: Config) -> Checkpointing:
+    """When to sign, as whom, and who keeps it; makes the key if there is none.
+
+    Raises:
+        ConfigurationError: a place cannot work.
+    """
+    settings = config.audit
+    origin = settings.origin or f"remediator/{config.environment}"
+    signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
+    notaries = registry.make_notaries(settings.checkpoints, config.channels)
+    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
+
+
+def archive_folder(config: Config) -> Path | None:
+    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    named = config.audit.archive.folder
+    return named or (config.state / "archive" if config.store == "sqlite" else None)
+
+
+def retention_for(config: Config) -> Retention | None:
+    """How old audit entries move to the archive; None if they do not."""
+    folder, settings = archive_folder(config), config.audit.archive
+    return None if folder is None else Retention(folder, settings.keep, settings.segment)
+
+
+def pruning_for(config: Config) -> Pruning:
+    """How long runs are kept; with an archive, only those leave whose entries are all in it."""
+    return Pruning(config.timing.history, sealed=archive_folder(config) is not None)

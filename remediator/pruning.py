@@ -1,0 +1,83 @@
+"""Forgetting what is over for long: runs with all that hangs on them, episodes, messages. The database stays bounded.
+
+A little at a time, by one replica at a time, each time with an entry. What still means something stays, however old,
+and so does what the guards look back at, and, where the audit log has an archive, every run whose entries are not all
+sealed there. What reports need of the time before is kept in few words (:mod:`remediator.records.before`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from remediator.audit import Draft, Kind
+from remediator.clock import rfc3339
+from remediator.engine import Engine
+from remediator.judgement import standing
+from remediator.records import audit, pruned, turns
+from remediator.stores import Tx
+
+AT_ONCE = 100
+"""Most runs, episodes and messages that one transaction forgets: a few milliseconds, so nobody waits for it."""
+LOOK = 60.0
+"""Seconds between looks."""
+REST = 0.25
+"""Seconds between two batches, while there is more."""
+_MARGIN = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What is kept."""
+
+    history: timedelta = timedelta(days=365)
+    """How long runs that are over are kept, episodes, and messages that are about no run."""
+    sealed: bool = False
+    """Only runs whose entries have all left for the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What one batch has forgotten."""
+
+    runs: int
+    episodes: int
+    messages: int
+
+
+async def prune_forever(engine: Engine, settings: Pruning, told: Callable[[Mapping[str, int]], None]) -> None:
+    """Forget what is due, batch by batch; ``told`` counts it."""
+    while True:
+        gone = await prune(engine, settings)
+        if gone is not None:
+            told(asdict(gone))
+        await engine.clock.sleep(LOOK if gone is None else REST)
+
+
+async def prune(engine: Engine, settings: Pruning) -> Gone | None:
+    """Forget one batch; None if there was nothing, or another replica is at it."""
+    history = max(settings.history, looks_back(engine) + _MARGIN)
+    try:
+        return await engine.store.write(lambda tx: _prune(tx, engine, tx.now - history, sealed=settings.sealed))
+    except turns.Taken:
+        return None
+
+
+def looks_back(engine: Engine) -> timedelta:
+    """How far the guards of the playbooks in force look back, the farthest of them."""
+    found = (guard.looks_back(own) for playbook in engine.book.playbooks for guard, own in standing(engine, playbook))
+    return max(found, default=timedelta(0))
+
+
+def _prune(tx: Tx, engine: Engine, before: datetime, *, sealed: bool) -> Gone | None:
+    turns.take(tx.connection, turns.PRUNE)
+    oldest = audit.begins(tx.connection) if sealed else None
+    over = before if oldest is None else min(before, oldest)
+    ids = pruned.forget_runs(tx, over, AT_ONCE, sealed=sealed)
+    gone = Gone(len(ids), pruned.forget_episodes(tx, before, AT_ONCE), pruned.forget_messages(tx, before, AT_ONCE))
+    if gone == Gone(0, 0, 0):
+        return None
+    data = {**asdict(gone), "before": rfc3339(before), "ids": ids}
+    tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=engine.actor, data=data))
+    return gone
