@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,6 +24,8 @@ from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.clients import elasticache
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
+from remediator.testing.play import Kinds
+from remediator.testing.runner import run
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.clients.peers import Peer, Script, hang_up, peer, reply, silence
@@ -178,6 +181,46 @@ def test_a_person_is_always_asked() -> None:
     asking = [action.name for action in registry.ACTIONS if action.asks]
 
     assert asking == ["elasticache.modify_node_type"]
+
+
+PLAYBOOK = """\
+apiVersion: remediator/v1
+kind: Playbook
+name: cache-small
+summary: The cache evicts what is still needed; put it on larger machines.
+match: {alertname: CacheEvicts}
+mode: auto
+target: redis
+steps:
+  - {id: larger, action: elasticache.modify_node_type, with: {node_type: cache.m5.xlarge}}
+verify: {settle: 1s, within: 1m, checks: [{check: redis.ping}]}
+escalate: {to: [sre], message: The cache is still too small.}
+"""
+TEST = """\
+apiVersion: remediator/v1
+kind: PlaybookTest
+playbook: cache-small
+given: {checks: {redis.ping: ok}}
+tests:
+  - name: nobody agrees, so nothing is done, though the mode is auto
+    alerts: [{labels: {alertname: CacheEvicts}}]
+    people: [{decide: reject}]
+    expect: {mode: auto, messages: [{kind: approval}], steps: {}}
+  - name: somebody agrees
+    alerts: [{labels: {alertname: CacheEvicts}}]
+    people: [{decide: approve}]
+    expect: {mode: auto, messages: [{kind: approval}], steps: {larger: ok}, outcome: succeeded}
+"""
+
+
+def test_in_auto_mode_a_person_is_asked_as_well(tmp_path: Path) -> None:
+    """By the engine itself, though the playbook does not ask for it."""
+    (tmp_path / "cache-small.yaml").write_text(PLAYBOOK)
+    (tmp_path / "cache-small.test.yaml").write_text(TEST)
+    kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
+    report = run(tmp_path / "cache-small.test.yaml", registry.catalogue(), kinds)
+
+    assert not report.errors and [test.findings for test in report.tests] == [(), ()]
 
 
 async def test_a_shard_is_failed_over() -> None:
