@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate races crashes durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
+.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
   format lock bench clean
 
 help: ## List the targets
@@ -62,11 +62,14 @@ test-kubernetes: setup-dev ## The tests on a real Kubernetes cluster: that of KU
 simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
 	@$(PYTHON) -m remediator.simulate $(SEEDS) --jobs 2
 
-races: setup-dev ## Three replicas, every alert ten times at once, one replica killed (RACES=10)
-	@RACES=$${RACES:-10} $(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_races.py
+races: setup-dev ## Three replicas, every alert ten times at once, one replica killed (RACES=10 EPISODES=2000)
+	@RACES=$${RACES:-10} EPISODES=$${EPISODES:-2000} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_races.py
 
 crashes: setup-dev ## kill -9 before and after every commit and call, on both databases; pauses past the lease
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_crashes.py
+
+outage: setup-dev ## PostgreSQL hangs, and is gone, for a minute, with three replicas at work (OUTAGE=60)
+	@OUTAGE=$${OUTAGE:-60} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_outage.py
 
 durability: setup-dev ## The kernel's own record: answered after the sync, and never when the sync fails
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/promises/test_durability.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -14,9 +14,7 @@ from remediator.audit import Draft, Kind
 from remediator.errors import InputError
 from remediator.findings import did_you_mean
 from remediator.ids import Ids
-from remediator.inventory import Inventory
 from remediator.plan import from_data
-from remediator.playbook import Playbook
 from remediator.records import approvals, episodes, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.run import EpisodeStatus, Run
@@ -124,16 +122,20 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
 
 
-def require_known(scope: str, name: str, playbooks: Iterable[Playbook], inventory: Inventory) -> None:
+def require_known(scope: str, name: str, playbooks: Collection[str], services: Collection[str]) -> None:
     """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
 
     Raises:
-        InputError: there is no playbook, or no service, of this name.
+        InputError: there is no playbook, or no service, of this name; it says which is near.
     """
-    there = {"playbook": [item.name for item in playbooks], "service": list(inventory.services)}
-    if scope in there and name not in there[scope]:
-        hint = did_you_mean(name, there[scope]) or f"there are no {scope}s at all"
-        raise InputError(f"there is no {scope} {name[:64]!r}; {hint}")
+    there = {"playbook": playbooks, "service": services}.get(scope)
+    if there is None or name in there:
+        return
+    hint = did_you_mean(name, there)
+    raise InputError(
+        f"there is no {scope} {name[:64]!r}{f'; {hint}' if hint else ''} (what is not loaded yet does nothing: stop it "
+        f"once it is, or stop everything meanwhile)"
+    )
 
 
 def pause(

@@ -96,8 +96,27 @@ class Endpoint(HttpAuth):
         return "http://localhost" if self.socket else self.url
 
 
+class SentinelAddress(Strict):
+    """Where one Sentinel listens."""
+
+    host: str
+    port: int = Field(default=26379, ge=1, le=65535)
+
+
+class SentinelEndpoint(Strict):
+    """A set of Sentinels, the name of the master that they watch, and how to log in to the Sentinels themselves."""
+
+    sentinels: tuple[SentinelAddress, ...] = Field(min_length=1, description="All of them: a majority is believed.")
+    master: str = Field(min_length=1, description="The name under which they watch the master.")
+    username: str | None = None
+    password_file: FilePath | None = None
+    tls: TlsSettings | None = None
+    timeout: Duration = timedelta(seconds=2)
+
+
 class RedisEndpoint(Strict):
-    """One Redis: host and port, or the path of its unix socket; who we are; how long to wait for each command.
+    """One Redis: host and port, or the path of its unix socket, or the Sentinels that know which one is the master;
+    who we are; how long to wait for each command.
 
     The name in its certificate has to be ``host``; ``server_name`` is not supported here.
     """
@@ -105,6 +124,9 @@ class RedisEndpoint(Strict):
     host: str = "127.0.0.1"
     port: int = Field(default=6379, ge=1, le=65535)
     socket: FilePath | None = None
+    sentinel: SentinelEndpoint | None = Field(
+        default=None, description="Who says which one is the master; then host and port are theirs to say."
+    )
     username: str | None = None
     password_file: FilePath | None = None
     tls: TlsSettings | None = None
@@ -119,11 +141,15 @@ class RedisEndpoint(Strict):
             raise ValueError("tls.server_name is not supported for Redis; use the name in the certificate as host")
         if self.tls is not None and self.socket is not None:
             raise ValueError("a unix socket has no TLS")
+        if self.sentinel is not None and self.model_fields_set & {"host", "port", "socket"}:
+            raise ValueError("sentinel says where the master is: leave out host, port and socket")
         return self
 
     @property
     def name(self) -> str:
         """For messages."""
+        if self.sentinel is not None:
+            return f"Redis master {self.sentinel.master}"
         return f"Redis at {self.socket or f'{self.host}:{self.port}'}"
 
 

@@ -12,12 +12,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator import approval as words
+from remediator import conditions, expressions
 from remediator.approval import BUTTON, Link
 from remediator.clock import format_duration, rfc3339
 from remediator.notifiers import Ask, Message, Notifier, Section, Tone
 from remediator.plan import Plan, PlannedStep, from_data
 from remediator.records import approvals, episodes, evidence, runs
-from remediator.records.approvals import Approval
+from remediator.records.approvals import SNOOZED, Approval
 from remediator.records.evidence import Seen
 from remediator.records.messages import Queued
 from remediator.run import TERMINAL, Episode, Run, Status
@@ -26,6 +27,11 @@ from remediator.signing import Keyring
 _LINE = 400
 _EVIDENCE = 6
 _GOOD = (Status.SUCCEEDED,)
+_VOID = {
+    "resolved": "the alert has resolved by itself",
+    "cancelled": "the run was cancelled",
+    "deadline": "the run took longer than it may",
+}
 
 
 def tidy(text: object, limit: int = _LINE) -> str:
@@ -84,12 +90,14 @@ class Letters:
         ask = self._ask(run, found, plan, notifier, name, now) if pending else None
         alerts = episodes.of_run(connection, run.id)
         said = approvals.decisions_of(connection, found.id)
+        looked = evidence.of_run(connection, run.id)
         sections = [
             Section("What fires", tuple(fires(alerts, now))),
-            Section("What will be done" if pending else "What it was about", tuple(calls(plan, found.step)), True),
+            Section(
+                "What will be done" if pending else "What it was about", tuple(calls(plan, found.step, looked)), True
+            ),
             Section("What it risks", tuple(risks(plan, found.step))),
         ]
-        looked = evidence.of_run(connection, run.id)
         seen = tuple(proof(looked))
         sections += causes(looked)
         sections += [Section("Evidence", seen)] if seen else []
@@ -147,7 +155,7 @@ def became(run: Run, found: Approval) -> str:
         "approved": "Approved",
         "rejected": "Rejected",
         "expired": "Expired",
-        "void": f"Void ({found.reason})" if found.reason else "Void",
+        "void": _voided(found),
         "pending": "Expired",  # asked for the past: the run is about to say so too
     }[found.status]
     if run.status is Status.SUCCEEDED:
@@ -159,6 +167,18 @@ def became(run: Run, found: Approval) -> str:
             Status.CANCELLED: "Approved, then cancelled",
         }.get(run.status, told)
     return tidy(told, 200)
+
+
+def _voided(found: Approval) -> str:
+    why = why_void(found)
+    if why.startswith(SNOOZED):
+        return why[0].upper() + why[1:]
+    return f"Void ({why})" if why else "Void"
+
+
+def why_void(found: Approval) -> str:
+    """Why a request is void, in words; empty if nobody said."""
+    return _VOID.get(found.reason or "", found.reason or "")
 
 
 def _body(run: Run, found: Approval) -> Mapping[str, Any]:
@@ -198,15 +218,28 @@ def acting(plan: Plan, only: str | None = None) -> list[PlannedStep]:
     return [step for step in plan.steps if step.mutates and only in (None, step.id)]
 
 
-def calls(plan: Plan, only: str | None = None) -> Iterator[str]:
-    """The exact calls, in order."""
+def calls(plan: Plan, only: str | None = None, seen: Sequence[Seen] = ()) -> Iterator[str]:
+    """The exact calls, in order; of those that depend on something, whether they are due as things are."""
     steps = acting(plan, only)
     for number, step in enumerate(steps, start=1):
         head = f"{number}. " if len(steps) > 1 else ""
         later = ", if the step before did not help" if number > 1 else ""
-        yield tidy(f"{head}{step.title}{later}: {step.call.told}")
+        left_out, only_if = _depends(plan, step, seen)
+        yield tidy(f"{head}{step.title}{left_out or later}: {step.call.told}{only_if}")
     if not steps:
         yield "nothing is changed"
+
+
+def _depends(plan: Plan, step: PlannedStep, seen: Sequence[Seen]) -> tuple[str, str]:
+    """What is said of a step with a condition; nothing if it holds by what is known now."""
+    if step.when is None:
+        return "", ""
+    condition = expressions.compile(step.when)
+    later = any(reference.root in ("steps", "target") for reference in condition.references)
+    holds = None if later else condition.evaluate(conditions.variables(plan.parameters, ("", ""), seen))
+    if holds is True:
+        return "", ""
+    return ", left out as things are" if holds is False else "", f" (only if {step.when})"
 
 
 def risks(plan: Plan, only: str | None = None) -> Iterator[str]:

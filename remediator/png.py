@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
-from math import isfinite
+from math import ceil, isfinite, log10
 
 WIDTH, HEIGHT = 480, 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 24
@@ -73,6 +73,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def label(value: float, span: float) -> str:
+    """A value beside an axis of this span: exact enough that its ends are different numbers, and short."""
+    digits = 3 if span <= 0 else max(3, ceil(log10(max(abs(value), span) / span)) + 2)
+    return f"{value:.{min(digits, 6)}g}"
+
+
 def line_chart(lines: Sequence[Line], start: datetime, end: datetime, limit: float | None) -> bytes:
     """Up to four lines over time, and the limit that they are compared with."""
     values = [value for line in lines for _, value in line if isfinite(value)]
@@ -90,7 +96,7 @@ def line_chart(lines: Sequence[Line], start: datetime, end: datetime, limit: flo
 
     for value in (low, (low + high) / 2, high):
         canvas.stroke((_LEFT, y(value)), (WIDTH - _RIGHT, y(value)), _GRID)
-        canvas.write(f"{value:.3g}", _LEFT - 4, y(value) - 4)
+        canvas.write(label(value, high - low), _LEFT - 4, y(value) - 4)
     canvas.write(f"{start:%H:%M}", _LEFT + 40, HEIGHT - 16)
     canvas.write(f"{end:%H:%M}", WIDTH - _RIGHT, HEIGHT - 16)
     for number, line in enumerate(lines[:_MOST_LINES]):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,15 +10,14 @@ from pydantic import model_validator
 
 from remediator.clients.endpoint import read_secret
 from remediator.clients.hook import Hook, HookRefused, split
-from remediator.errors import BadAnswer, ClientError, ConfigurationError
+from remediator.errors import BadAnswer, ConfigurationError
 from remediator.fields import FilePath, Mistake, Strict
 from remediator.notifiers import Later, Undeliverable
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 _REST = 30.0
-_PICTURE = 10.0
-CHART = "What the alert's expression measured in the last hour"
-"""For those who cannot see the chart."""
+ALT = "The alert's expression over the last hour"
+"""What a chart in a message is, for who cannot see it."""
 
 
 class Address(Strict):
@@ -106,19 +104,3 @@ def secret(name: str, path: FilePath) -> str:
 def short(text: str, limit: int) -> str:
     """At most so many characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-async def beside(picture: Awaitable[None]) -> str:
-    """Put a chart beside a message that was delivered. It is worth no second message, so nothing is raised.
-
-    Returns:
-        "shown", or why it is not there.
-    """
-    try:
-        async with asyncio.timeout(_PICTURE):
-            await picture
-    except TimeoutError:
-        return f"not taken within {_PICTURE:g} s"
-    except ClientError as error:
-        return str(error)
-    return "shown"

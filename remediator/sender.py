@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from remediator.audit import Draft, Kind
@@ -47,6 +48,7 @@ class Post:
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
+    _charts: set[asyncio.Task[None]] = field(default_factory=set)
 
     def ways(self, queued: Queued) -> list[str]:
         """The channels that a message may go by, in order."""
@@ -74,15 +76,20 @@ class Post:
         self._next[name] = now + timedelta(seconds=60 / self.notifier(name).per_minute)
         return None
 
+    def uses(self, name: str, now: datetime) -> None:
+        """It was used once more, for what does not wait: the next message comes that much later."""
+        self._next[name] = max(now, self._next.get(name, now)) + timedelta(seconds=60 / self.notifier(name).per_minute)
+
     def rests(self, name: str, until: datetime) -> None:
         """It asked for a rest."""
         self._next[name] = max(until, self._next.get(name, until))
 
     async def aclose(self) -> None:
         """End what is being sent, and close the channels."""
-        for task in self._busy.values():
+        tasks = (*self._busy.values(), *self._charts)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for notifier in (*self.channels.values(), self.fallback):
             await notifier.aclose()
 
@@ -128,6 +135,42 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
     else:
         await engine.store.write(lambda tx: _sent(tx, engine, queued, name, delivery))
+        _illustrate(engine, post, queued, name, delivery)
+
+
+def _illustrate(engine: Engine, post: Post, queued: Queued, name: str, delivery: Delivery) -> None:
+    """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
+    fits = post.notifier(name).adds_charts and queued.kind in _PICTURED
+    if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
+        return
+    draw = partial(post.chart, queued.run_id)
+    task = asyncio.create_task(_add_chart(engine, post, queued, name, delivery, draw), name=f"chart to {name}")
+    post._charts.add(task)
+    task.add_done_callback(post._charts.discard)
+
+
+async def _add_chart(
+    engine: Engine,
+    post: Post,
+    queued: Queued,
+    name: str,
+    delivery: Delivery,
+    draw: Callable[[datetime], Awaitable[bytes]],
+) -> None:
+    """Once; whether it is there is on record, and no more is done about it."""
+    chart, told = await draw(engine.clock.now()), ""
+    if not chart:
+        return
+    post.uses(name, engine.clock.now())
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds() / 2):
+            await post.notifier(name).add_chart(chart, delivery.receipt)
+    except TimeoutError:
+        told = "not delivered: it was not taken in time"
+    except RemediatorError as error:
+        told = f"not delivered: {error}"
+    data = {"channel": name, "error": told}
+    await engine.store.write(lambda tx: tx.audit(_draft(engine, Kind.MESSAGE_CHART, queued, data)))
 
 
 async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delivery:

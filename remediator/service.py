@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -54,7 +55,7 @@ from remediator.signing import Keyring, load_keyring
 from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
-from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_near
+from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World
@@ -92,11 +93,24 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
     if config.store == "sqlite":
         from remediator.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
 
-        config.state.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(config.state / "remediator.db", clock, redactor)
+        return SqliteStore(database_file(config), clock, redactor)
     from remediator.stores.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(store_url(config), clock, redactor)
+
+
+def database_file(config: Config) -> Path:
+    """The SQLite file, in a folder that is made if need be.
+
+    Raises:
+        StoreUnavailable: the folder cannot be made.
+    """
+    try:
+        config.state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"{config.state}: cannot be made a folder: {error.strerror}; correct its rights or 'state'"
+        raise StoreUnavailable(text) from None
+    return config.state / "remediator.db"
 
 
 def store_url(config: Config) -> str:
@@ -127,7 +141,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         metrics = Metrics()
         engine = _engine(config, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
-        require_near(await store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE)))
+        await require_neighbours(engine)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
         loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")

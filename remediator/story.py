@@ -128,6 +128,7 @@ _TEXT: Mapping[str, Callable[[Entry], str]] = {
     "approval.void": lambda entry: f"the request is void: {entry.reason}",
     "message.sent": lambda entry: f"message to {entry.data['channel']} delivered",
     "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
+    "message.chart": lambda entry: f"chart to {entry.data['channel']} {entry.data['error'] or 'delivered'}",
 }
 
 

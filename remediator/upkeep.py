@@ -12,7 +12,7 @@ from remediator import __version__
 from remediator.aftermath import look_after
 from remediator.engine import Engine
 from remediator.errors import StoreUnavailable
-from remediator.records import facts, messages, notifications, replicas, runs
+from remediator.records import facts, messages, notifications, replicas, runs, stranded
 from remediator.run import ENGINE_VERSION, Run
 from remediator.stores import Tx
 
@@ -46,7 +46,7 @@ async def keep_up(engine: Engine, settings: Upkeep) -> None:
     """Once."""
     await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
     await look_after(engine)
-    stuck = await engine.store.read(lambda connection: runs.stuck(connection, engine.clock.now() - STUCK))
+    stuck = await engine.store.read(lambda connection: stranded.stuck(connection, engine.clock.now() - STUCK))
     for run in stuck:
         await engine.store.write(lambda tx, item=run: _stuck(tx, engine, settings, item))  # type: ignore[misc]
     await engine.store.write(lambda tx: _clear(tx, settings))
@@ -72,15 +72,24 @@ def _clear(tx: Tx, settings: Upkeep) -> None:
     runs.close_forgotten_incidents(tx)
 
 
-def require_near(others: list[replicas.Replica]) -> None:
-    """Replicas on one store may be one engine version apart: so much is an upgrade, more is a mistake.
+async def require_neighbours(engine: Engine) -> None:
+    """Replicas on one store, and what they left there, may be one engine version apart: so much is an upgrade, more is
+    a mistake. On SQLite nobody else would go on with what a newer version began.
 
     Raises:
-        StoreUnavailable: a living one is further away.
+        StoreUnavailable: a living replica, or an open run, is further away.
     """
+    others = await engine.store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE))
     for other in others:
         if abs(other.engine_version - ENGINE_VERSION) > 1:
             raise StoreUnavailable(
                 f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
                 f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
+            )
+    furthest = ENGINE_VERSION + (engine.store.name != "sqlite")
+    for run in await engine.store.read(stranded.foreign):
+        if run.engine_version > furthest or run.engine_version <= ENGINE_VERSION:
+            raise StoreUnavailable(
+                f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "
+                f"is engine {ENGINE_VERSION} and cannot go on with it: start the newer version, and let it finish there"
             )

@@ -17,9 +17,10 @@ from pathlib import Path
 from tests.servers.remediator import ROOT
 
 SIMULATION = ("-m", "remediator.simulate", "1..150")
-MANY = ("-m", "remediator.simulate", "1..1500")
-"""For what few schedules come upon."""
 INTAKE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_intake.py")
+CLAIMS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_claims.py")
+QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_queries.py")
+RECEIVE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_receive.py")
 CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_contract.py")
 
 
@@ -51,6 +52,11 @@ MUTANTS = (
         1, "one entry that cannot be recorded takes its neighbours along", "stores/group.py",
         "        raise Spoiled from error", "        raise", CONTRACT,
     ),
+    Mutant(
+        1, "a store that hangs lets its senders wait", "stores/gate.py",
+        "async with asyncio.timeout(self._patience):", "async with asyncio.timeout(None):", CONTRACT,
+    ),
+    Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "stores/indexes.py",
            '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
     Mutant(2, "every firing makes a run", "intake.py", "existing.get((name, target)) or _create(", "_create("),
@@ -64,6 +70,9 @@ MUTANTS = (
     Mutant(4, "no fence", "records/runs.py",
            "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
            "held = (table.c.id == run.id,)"),
+    Mutant(4, "a claim whose time is over may write", "records/runs.py", ".where(*held, table.c.lease_until > tx.now)", ".where(*held)", CLAIMS),
+    Mutant(4, "what a newer version wrote is taken", "records/runs.py", '            table.c.engine_version <= bindparam("known"),\n', '            bindparam("known", type_=Integer) > 0,\n', CLAIMS),
+    Mutant(4, "what a newer version did is put back", "records/runs.py", " or run.engine_version > ENGINE_VERSION:", ":", CLAIMS),
     Mutant(4, "the fence does not rise", "records/runs.py", "type_=Instant), fence=table.c.fence + 1", "type_=Instant), fence=table.c.fence"),
     Mutant(4, "leases are not looked at", "records/runs.py",
            "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
@@ -79,8 +88,9 @@ MUTANTS = (
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "records/runs.py",
            "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
+    Mutant(0, "a query that no index serves", "records/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says\n", "", QUERIES),
     Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
-    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", MANY),
+    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
 )  # fmt: skip
 
 

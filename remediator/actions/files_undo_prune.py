@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime, timedelta
 
 from pydantic import Field
@@ -49,7 +50,13 @@ class FilesUndoPrune(Action):
     async def execute(self, service: Service, parameters: UndoPruneParameters, call: PlannedCall) -> Result:
         backups = targets.backups(service)
         quarantine = targets.quarantine(backups)
-        put = await asyncio.to_thread(quarantine.put_back, parameters.batch, backups.path)
+        stop = threading.Event()
+        try:
+            put = await asyncio.to_thread(
+                quarantine.put_back, parameters.batch, backups.path, lambda: not stop.is_set()
+            )
+        finally:
+            stop.set()  # out of time: the thread ends after the file that it is at
         return Result(Outcome.OK, f"{len(put)} backups are back in {backups.path}", {"files": list(put)})
 
     async def observe(

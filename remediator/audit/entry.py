@@ -53,6 +53,7 @@ class Kind(StrEnum):
     STOP_CLEARED = "stop.cleared"
     MESSAGE_SENT = "message.sent"
     MESSAGE_FAILED = "message.failed"
+    MESSAGE_CHART = "message.chart"
     SERVICE_STARTED = "service.started"
     SERVICE_STOPPED = "service.stopped"
     CHECKPOINT_SIGNED = "checkpoint.signed"

@@ -49,7 +49,11 @@ class TcpConnect(Check):
 
 def _address(service: Service, endpoint: str) -> tuple[str, int] | None:
     if endpoint == "redis":
-        return None if service.redis is None or service.redis.socket else (service.redis.host, service.redis.port)
+        return (
+            None
+            if service.redis is None or service.redis.socket or service.redis.sentinel
+            else (service.redis.host, service.redis.port)
+        )
     if service.http is None or service.http.url.startswith("unix:"):
         return None
     parts = urlsplit(service.http.url)

@@ -12,7 +12,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.loader import load_config
-from remediator.service import store_url
+from remediator.service import database_file, store_url
 from remediator.stores.migrate import HEAD, migrate, revision
 
 
@@ -22,8 +22,7 @@ def command(config_path: Path) -> None:
     """Bring the database to this version's schema, in one transaction; run it once, before starting replicas."""
     config = load_config(config_path, Config)
     if config.store == "sqlite":
-        config.state.mkdir(parents=True, exist_ok=True)
-        url = sqlalchemy.make_url(f"sqlite:///{config.state / 'remediator.db'}")
+        url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}")
     else:
         url = sqlalchemy.make_url(store_url(config)).set(drivername="postgresql+psycopg")
     try:
@@ -31,5 +30,5 @@ def command(config_path: Path) -> None:
             before = revision(connection)
             migrate(connection)
     except sqlalchemy.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database cannot be used: {error.orig}") from None
+        raise StoreUnavailable(f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}") from None
     click.echo(f"schema: {before or 'none'} -> {HEAD}")

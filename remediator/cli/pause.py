@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from remediator import deciding, desk, registry
+from remediator import deciding, desk
 from remediator.cli.options import config_option
 from remediator.clock import parse_duration, rfc3339
 from remediator.config import Config
 from remediator.errors import ConfigurationError, InputError
 from remediator.ids import Ids
-from remediator.loader import load, load_config
-from remediator.records import stops
+from remediator.inventory import Inventory
+from remediator.loader import load_config, read
+from remediator.records import playbooks, stops
 from remediator.stores import Tx
 
 
@@ -42,10 +44,11 @@ def command(
     if not reason.strip() or (lasts is not None and lasts <= timedelta(0)):
         raise InputError("a reason is needed, and --for has to be longer than nothing")
     config = load_config(config_path, Config)
-    if name:
-        _require_known(config, scope, name)
+    services = _services(config) if service else ()
 
     def press(tx: Tx) -> stops.Stop | None:
+        if services is not None:
+            deciding.require_known(scope, name or "", playbooks.names(tx.connection), services)
         stop_id = Ids().new("stop", tx.now)
         until = None if lasts is None else tx.now + lasts
         stops.press(tx, stop_id, scope, name or "", reason.strip(), who or desk.person(), until)
@@ -57,12 +60,10 @@ def command(
     click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")
 
 
-def _require_known(config: Config, scope: str, name: str) -> None:
-    """The running service's own files are read; stopping must not depend on whether they can be."""
+def _services(config: Config) -> Collection[str] | None:
+    """Those of the inventory; None if it cannot be read: stopping must not depend on that."""
     try:
-        registry.load(config.plugins)
-        loaded = load(config.playbooks, config.inventory, registry.catalogue())
-    except ConfigurationError as error:
-        click.echo(f"remediator: the name was not checked: {error}", err=True)
-        return
-    deciding.require_known(scope, name, loaded.playbooks, loaded.inventory)
+        return list(read(config.inventory, Inventory).services)
+    except ConfigurationError:
+        click.echo("the inventory cannot be read, so nobody checks that name", err=True)
+        return None

@@ -13,6 +13,7 @@ from remediator.clock import SystemClock
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
+from remediator.service import database_file
 from remediator.stores.backup import put_back
 from remediator.stores.sqlite import SqliteStore, locked
 
@@ -33,8 +34,7 @@ def command(file: Path, who: str, config_path: Path) -> None:
     config = load_config(config_path, Config)
     if config.store != "sqlite":
         raise ConfigurationError("store: PostgreSQL is restored by its own tools: pg_restore --clean --dbname=URL FILE")
-    config.state.mkdir(parents=True, exist_ok=True)
-    database = config.state / "remediator.db"
+    database = database_file(config)
     with locked(database):
         aside = put_back(file, database)
     asyncio.run(_record(database, file, who))

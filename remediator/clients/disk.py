@@ -6,6 +6,7 @@ call it in a thread.
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import hashlib
 import json
@@ -161,16 +162,29 @@ class Quarantine:
 
         Raises:
             TargetError: a file is not what was planned; those before it are moved.
+            Refused: one of the folders may not be written; nothing was moved.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise Refused(f"{self.folder} cannot be written: {error.strerror}") from None
         moved: list[Moved] = []
-        with opened(source) as origin, opened(self.folder) as here:
+        with opened(source) as origin, self._alone() as here:
+            _require_writable(origin, source)
+            _require_writable(here, self.folder)
             for file in files:
                 if not going_on():
                     break
                 moved.append(_move(origin, file, here, f"{batch}-{file.name}"))
                 self._note(here, batch, source, moved, now)
         return tuple(moved)
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Its folder, for one at a time: what was cut off in time may still be at its last file."""
+        with opened(self.folder) as here:
+            fcntl.flock(here, fcntl.LOCK_EX)
+            yield here
 
     def _note(self, here: int, batch: str, source: Path, moved: list[Moved], now: datetime) -> None:
         note = {"at": rfc3339(now), "from": str(source), "files": [asdict(each) for each in moved]}
@@ -195,18 +209,28 @@ class Quarantine:
             raise TargetError(f"there is no batch {batch!r} in {self.folder}; it was deleted, or put back")
         return found
 
-    def put_back(self, batch: str, folder: Path) -> tuple[str, ...]:
+    def put_back(self, batch: str, folder: Path, going_on: Callable[[], bool]) -> tuple[str, ...]:
         """Move a batch to where it was. What stands there by now is not replaced.
+
+        Args:
+            batch: its name.
+            folder: where it came from.
+            going_on: asked before each file; False ends it, and the rest is put back another time.
 
         Raises:
             TargetError: there is no such batch, or it is from elsewhere, or a name is taken.
+            Refused: one of the folders may not be written.
         """
-        note = self.held(batch)
-        if note["from"] != str(folder):
-            raise TargetError(f"batch {batch} came from {note['from']}, not from {folder}")
         put: list[str] = []
-        with opened(self.folder) as here, opened(folder) as target:
+        with self._alone() as here, opened(folder) as target:
+            note = self.held(batch)
+            if note["from"] != str(folder):
+                raise TargetError(f"batch {batch} came from {note['from']}, not from {folder}")
+            _require_writable(here, self.folder)
+            _require_writable(target, folder)
             for each in (Moved(**file) for file in note["files"]):
+                if not going_on():
+                    return tuple(put)
                 if _exists(target, each.name) and not _exists(here, each.stored):
                     continue  # put back before
                 if _exists(target, each.name):
@@ -218,14 +242,20 @@ class Quarantine:
 
     def delete(self, batch: str) -> int:
         """Delete a batch for good; the bytes that were freed."""
-        freed, note = 0, self.held(batch)
-        with opened(self.folder) as here:
+        freed = 0
+        with self._alone() as here:
+            note = self.held(batch)
             for each in (Moved(**file) for file in note["files"]):
                 if _exists(here, each.stored):
                     os.unlink(each.stored, dir_fd=here)
                     freed += each.size
             os.unlink(f"{batch}.json", dir_fd=here)
         return freed
+
+
+def _require_writable(handle: int, folder: Path) -> None:
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=handle, effective_ids=True):
+        raise Refused(f"{folder} cannot be written: Permission denied")
 
 
 def _note_of(here: int, name: str) -> dict[str, Any]:

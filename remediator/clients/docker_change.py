@@ -68,7 +68,8 @@ async def replace(client: Docker, old: Container, image: str, image_id: str) -> 
 
 
 async def tidy(client: Docker, leftovers: Iterable[Container], instances: Iterable[Container]) -> None:
-    """Finish what an interrupted `replace` left: one of the two containers counts, the other does not run."""
+    """Clear away what an interrupted change left: of two containers that one counts that runs, and one that was only
+    made counts for none."""
     for each in leftovers:
         if not each.state.running:
             with suppress(DockerRefused):

@@ -163,7 +163,7 @@ class HttpClient:
             path: begins with a slash; comes after the endpoint's route prefix.
             params: of the query string, as a mapping or pairs; None values are left out by the caller.
             json: sent as the body, encoded by msgspec.
-            files: name, content and media type by field, beside those of ``form``.
+            files: sent with ``form`` as multipart: name, content and media type of each field.
             reads: whether it changes nothing over there; by default what the method says.
             seconds: for the whole call instead of the endpoint's.
             max_bytes: for this answer instead of the client's.

@@ -22,9 +22,9 @@ from remediator.clients.redis_wire import (
     RedisState,
     RedisTimedOut,
     RedisUnreachable,
-    connect,
     text,
 )
+from remediator.clients.sentinel import connected
 from remediator.errors import InputError, TargetError
 
 WRITABLE = frozenset(
@@ -109,7 +109,7 @@ class Redis:
     async def health(self) -> Health:
         """How it serves. Does not raise: whatever is wrong is the answer."""
         try:
-            async with connect(self.endpoint) as link:
+            async with connected(self.endpoint) as link:
                 latency = await _ping(link)
                 greeting = link.greeting
         except (RedisUnreachable, RedisTimedOut, RedisRefused, RedisBadAnswer) as error:
@@ -118,12 +118,12 @@ class Redis:
 
     async def ping(self) -> timedelta:
         """How long a PING took, on a connection that was open."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return await _ping(link)
 
     async def info(self, *sections: str) -> Info:
         """The fields of these sections, or of the default ones."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return await _info(link, *sections)
 
     async def run_id(self) -> str:
@@ -132,7 +132,7 @@ class Redis:
 
     async def role(self) -> Role:
         """Whether it is a master, and of whom it is a replica otherwise."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return facts.role(await link.ask("ROLE"))
 
     async def config_get(self, name: str) -> str:
@@ -142,7 +142,7 @@ class Redis:
             InputError: it is not one of those.
         """
         _allowed(name, READABLE, "GET")
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return await _config(link, name)
 
     async def config_set(self, name: str, value: str, *, expected: str | None = None) -> ConfigChange:
@@ -152,7 +152,7 @@ class Redis:
             InputError: it is not one of those.
         """
         _allowed(name, WRITABLE, "SET")
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             await _check(link, expected)
             old = await _config(link, name)
             await link.tell("CONFIG", "SET", name, value)
@@ -175,7 +175,7 @@ class Redis:
 
     async def lastsave(self) -> datetime:
         """When the last snapshot succeeded; the server's start if none has."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return facts.instant(await link.ask("LASTSAVE"))
 
     async def memory_purge(self, *, expected: str | None = None) -> None:
@@ -184,7 +184,7 @@ class Redis:
 
     async def memory_usage(self, key: str) -> int | None:
         """The bytes that a key takes, estimated from samples of it; None without such a key."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             reply = await link.ask("MEMORY", "USAGE", key)
         return None if reply is None else int(reply)
 
@@ -192,22 +192,22 @@ class Redis:
         self, *, limit: int = 10_000, top: int = 10, within: timedelta = timedelta(seconds=5)
     ) -> BigKeys:
         """The biggest keys among the first ``limit`` that SCAN shows, or as many as it looks at in that time."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return await _big_keys(link, limit, top, time.monotonic() + within.total_seconds())
 
     async def slowlog(self, count: int = 25) -> tuple[SlowCommand, ...]:
         """The latest slow commands, newest first."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return facts.slow_commands(await link.ask("SLOWLOG", "GET", count))
 
     async def latency(self) -> tuple[LatencyEvent, ...]:
         """What the latency monitor has seen; nothing while latency-monitor-threshold is 0."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return facts.latency_events(await link.ask("LATENCY", "LATEST"))
 
     async def clients(self) -> tuple[Client, ...]:
         """Every connection, ours among them."""
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             return facts.clients(await link.ask("CLIENT", "LIST"))
 
     async def kill_client(self, client_id: int, *, expected: str | None = None) -> bool:
@@ -227,7 +227,7 @@ class Redis:
             RedisBadAnswer: what was read is not what was written.
         """
         key = _TEST_PREFIX + token
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             begun = time.monotonic()
             if await link.tell("SET", key, token, "NX", "PX", _TEST_LIFE) is None:
                 raise RedisBadAnswer(f"{link.name} has a key {key} already")
@@ -238,7 +238,7 @@ class Redis:
         return timedelta(seconds=time.monotonic() - begun)
 
     async def _tell(self, *command: str | int, expected: str | None) -> Any:
-        async with connect(self.endpoint) as link:
+        async with connected(self.endpoint) as link:
             await _check(link, expected)
             return await link.tell(*command)
 
@@ -256,7 +256,10 @@ async def _info(link: Link, *sections: str) -> Info:
 
 async def _check(link: Link, expected: str | None) -> None:
     if expected is not None and (await _info(link, "server")).text("run_id") != expected:
-        raise TargetError(f"{link.name} was restarted since the plan was made; nothing was changed")
+        raise TargetError(
+            f"{link.name} was restarted since the plan was made, or another one is the master by now; "
+            "nothing was changed"
+        )
 
 
 async def _config(link: Link, name: str) -> str:

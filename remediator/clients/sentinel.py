@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from pydantic import Field
-
-from remediator.clients.endpoint import Duration, FilePath, Strict, TlsSettings
-from remediator.clients.redis_wire import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState, open_link, text
+from remediator.clients.redis_wire import (
+    Link,
+    RedisBadAnswer,
+    RedisEndpoint,
+    RedisRefused,
+    RedisState,
+    RedisUnreachable,
+    connect,
+    open_link,
+    text,
+)
+from remediator.endpoints import SentinelEndpoint
 from remediator.errors import ClientError, Refused, Unreachable
-
-_PORT = 26379
-
-
-class SentinelAddress(Strict):
-    """Where one Sentinel listens."""
-
-    host: str
-    port: int = Field(default=_PORT, ge=1, le=65535)
-
-
-class SentinelEndpoint(Strict):
-    """A set of Sentinels, the name of the master that they watch, and how to log in to the Sentinels themselves."""
-
-    sentinels: tuple[SentinelAddress, ...] = Field(min_length=1)
-    master: str
-    username: str | None = None
-    password_file: FilePath | None = None
-    tls: TlsSettings | None = None
-    timeout: Duration = RedisEndpoint.model_fields["timeout"].default
-
-    def each(self) -> tuple[RedisEndpoint, ...]:
-        """How each of the Sentinels is reached."""
-        shared = {"username": self.username, "password_file": self.password_file, "tls": self.tls}
-        return tuple(
-            RedisEndpoint(host=each.host, port=each.port, timeout=self.timeout, **shared)  # type: ignore[arg-type]
-            for each in self.sentinels
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +48,7 @@ class Sentinel:
         """
         answers: list[tuple[str, int]] = []
         failures: list[ClientError] = []
-        for endpoint in self.endpoint.each():
+        for endpoint in _each(self.endpoint):
             try:
                 answers.append(await self._ask(endpoint))
             except ClientError as error:
@@ -91,3 +73,28 @@ class Sentinel:
         if not isinstance(reply, list) or len(reply) != 2 or not text(reply[1]).isdigit():
             raise RedisBadAnswer(f"{endpoint.name} did not answer with an address")
         return text(reply[0]), int(reply[1])
+
+
+def _each(endpoint: SentinelEndpoint) -> tuple[RedisEndpoint, ...]:
+    """How each of the Sentinels is reached."""
+    who = {name: getattr(endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
+    return tuple(RedisEndpoint(host=each.host, port=each.port, **who) for each in endpoint.sentinels)
+
+
+@asynccontextmanager
+async def connected(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
+    """A connection to a Redis; behind Sentinels, to the one that is the master at this moment.
+
+    Raises:
+        RedisUnreachable: no connection; or too few Sentinels answer, so nobody knows which one is meant.
+        RedisRefused: it, or the Sentinels, do not let us in or are of a kind that is not supported.
+        RedisBadAnswer: no majority of the Sentinels agrees.
+    """
+    if endpoint.sentinel is not None:
+        try:
+            master = await Sentinel(endpoint.sentinel).master()
+        except Unreachable as error:
+            raise RedisUnreachable(f"{endpoint.name}: {error}", RedisState.UNREACHABLE) from error
+        endpoint = endpoint.model_copy(update={"host": master.host, "port": master.port, "sentinel": None})
+    async with connect(endpoint) as link:
+        yield link

@@ -138,7 +138,9 @@ class Notifier(ABC):
     keeps: ClassVar[bool] = True
     """Whether people find there later what was sent, exact text letter by letter; a log or a pager is no such place."""
     takes_charts: ClassVar[bool] = False
-    """Whether it can show :attr:`Message.chart`; others are not made to wait for one."""
+    """Whether it shows :attr:`Message.chart` in the message itself; others are not made to wait for one."""
+    adds_charts: ClassVar[bool] = False
+    """Whether it takes a chart after the message, by :meth:`add_chart`."""
 
     @property
     def person(self) -> str | None:
@@ -152,6 +154,13 @@ class Notifier(ABC):
     async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """Say what became of a message that was delivered before; by default with another message."""
         return await self.send(message)
+
+    async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
+        """Put a chart (PNG) beside a message that was delivered; it changes nothing in the message itself.
+
+        Raises:
+            ClientError: it is not there; the message is, and nothing is tried again.
+        """
 
     async def aclose(self) -> None:
         """Close its connections."""

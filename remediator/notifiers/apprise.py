@@ -41,7 +41,7 @@ class AppriseNotifier(Notifier):
                 raise ConfigurationError("apprise: a line of url_file is no address that Apprise knows")
 
     async def send(self, message: Message) -> Delivery:
-        body = short("\n".join(list(message.text())[1:]), 3000)
+        body = short("\n".join(list(message.text())[1:]).strip() or message.title, 3000)  # it takes no empty one
         told = await self._apprise.async_notify(
             body=body, title=short(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
         )

@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from remediator.errors import BadAnswer
 from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
-from remediator.posting import CHART, Address, Poster, beside, short
+from remediator.posting import ALT, Address, Poster, short
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
+_NOBODY: Mapping[str, Any] = {"parse": []}
 
 
 class DiscordSettings(Address):
@@ -25,7 +27,7 @@ class DiscordNotifier(Notifier):
     Settings = DiscordSettings
     settings: DiscordSettings
     per_minute = 25
-    takes_charts = True
+    adds_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -37,26 +39,26 @@ class DiscordNotifier(Notifier):
     async def send(self, message: Message) -> Delivery:
         waits = f"{self._path}{'&' if '?' in self._path else '?'}wait=true"
         answer = await self._poster.post(_payload(message), waits)
-        receipt = {"message": str(answer.get("id", ""))}
-        chart = {"chart": await beside(self._show(message.chart, receipt["message"]))} if message.chart else {}
-        return Delivery({**receipt, **chart})
-
-    async def _show(self, chart: bytes, message: str) -> None:
-        """As an attachment of the message, which later changes of its text leave where it is."""
-        described = {"attachments": [{"id": 0, "filename": "alert.png", "description": CHART}]}
-        form = {"payload_json": msgspec.json.encode(described).decode()}
-        files = {"files[0]": ("alert.png", chart, "image/png")}
-        await self._poster.post(None, self._place(message), method="PATCH", form=form, files=files)
+        return Delivery({"message": str(answer.get("id", ""))})
 
     async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """In place."""
         if not receipt.get("message"):
             return await self.send(message)
-        await self._poster.post(_payload(message), self._place(receipt["message"]), method="PATCH")
+        await self._poster.post(_payload(message), self._place(receipt), method="PATCH")
         return Delivery(receipt)
 
-    def _place(self, message: str) -> str:
-        return f"{urlsplit(self._path).path}/messages/{message}"
+    async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
+        """Below the embed, which is left as it is: it may say by now what became of the request."""
+        if not receipt.get("message"):
+            raise BadAnswer("discord did not say which message it was")
+        told = {"attachments": [{"id": 0, "filename": "chart.png", "description": ALT}], "allowed_mentions": _NOBODY}
+        form = {"payload_json": msgspec.json.encode(told).decode()}
+        files = {"files[0]": ("chart.png", chart, "image/png")}
+        await self._poster.post(None, self._place(receipt), method="PATCH", form=form, files=files)
+
+    def _place(self, receipt: Mapping[str, Any]) -> str:
+        return f"{urlsplit(self._path).path}/messages/{receipt['message']}"
 
     @property
     def _path(self) -> str:
@@ -75,7 +77,7 @@ def _payload(message: Message) -> dict[str, Any]:
         "fields": [_field(section) for section in message.sections[:20]],
         "description": "\n".join(_links(message)),
     }
-    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+    return {"embeds": [embed], "allowed_mentions": _NOBODY}
 
 
 def _plain(text: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic import Field
 
 from remediator.errors import BadAnswer
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
-from remediator.posting import CHART, Poster, beside, secret, short
+from remediator.posting import ALT, Poster, secret, short
 
 _FOR_GOOD = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
@@ -24,9 +25,7 @@ _NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause"
 class SlackSettings(Strict):
     """A bot of a Slack app."""
 
-    token_file: FilePath = Field(
-        description="The bot token (xoxb-…), with the scope chat:write, and files:write for charts."
-    )
+    token_file: FilePath = Field(description="The bot token (xoxb-…); scopes chat:write and, for charts, files:write.")
     channel: str = Field(min_length=1, description="Channel id, such as C0123456789.")
     api: str = Field(default="https://slack.com", description="For tests and proxies.")
 
@@ -38,7 +37,7 @@ class SlackNotifier(Notifier):
     Settings = SlackSettings
     settings: SlackSettings
     proves_people = True
-    takes_charts = True
+    adds_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -49,30 +48,7 @@ class SlackNotifier(Notifier):
 
     async def send(self, message: Message) -> Delivery:
         answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
-        receipt = {"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))}
-        chart = {"chart": await beside(self._show(message.chart, receipt))} if message.chart else {}
-        return Delivery({**receipt, **chart})
-
-    async def _show(self, chart: bytes, receipt: Mapping[str, str]) -> None:
-        """Into the message's thread."""
-        wanted = {"filename": "alert.png", "length": str(len(chart)), "alt_txt": CHART}
-        place = await self._call("files.getUploadURLExternal", form=wanted)
-        poster = Poster(self.kind, self._ours(str(place.get("upload_url", ""))))
-        try:
-            await poster.post(None, content=chart, headers={"Content-Type": "application/octet-stream"})
-        finally:
-            await poster.aclose()
-        shared = {"channel_id": receipt["channel"], "thread_ts": receipt["ts"]}
-        files = [{"id": str(place.get("file_id", "")), "title": CHART}]
-        await self._call("files.completeUploadExternal", {"files": files, **shared})
-
-    def _ours(self, url: str) -> str:
-        """An address that Slack gave, if it is Slack's own."""
-        own = ".".join((urlsplit(self.settings.api).hostname or "").split(".")[-2:])
-        host = urlsplit(url).hostname or ""
-        if urlsplit(url).scheme != urlsplit(self.settings.api).scheme or f".{host}"[-len(own) - 1 :] != f".{own}":
-            raise BadAnswer("slack: wants the chart at an address that is not its own")
-        return url
+        return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
 
     async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
         """In place; the end of the run is also said in the thread, where it makes phones ring."""
@@ -83,7 +59,29 @@ class SlackNotifier(Notifier):
             await self._call("chat.postMessage", {**reply, "unfurl_links": False, "unfurl_media": False})
         return Delivery(receipt)
 
-    async def _call(self, method: str, body: Mapping[str, Any] | None = None, **more: Any) -> Mapping[str, Any]:
+    async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
+        """Into the message's thread: Slack names a place, takes the file there, and then shows it."""
+        asked = {"filename": "chart.png", "length": str(len(chart)), "alt_txt": ALT}
+        place = await self._call("files.getUploadURLExternal", None, form=asked)
+        await self._upload(chart, str(place.get("upload_url", "")))
+        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": ALT}]).decode()
+        where = {"channel_id": str(receipt["channel"]), "thread_ts": str(receipt["ts"])}
+        await self._call("files.completeUploadExternal", None, form={"files": files, **where})
+
+    async def _upload(self, chart: bytes, address: str) -> None:
+        """Only to Slack, whatever the answer says."""
+        parts = urlsplit(address)
+        host, home = parts.hostname or "", urlsplit(self.settings.api)
+        ours = parts.scheme == home.scheme and (host == home.hostname or host.endswith(".slack.com"))
+        if not ours or parts.username is not None:
+            raise BadAnswer("slack named a place for files that is not Slack's")
+        place = Poster(self.kind, address)
+        try:
+            await place.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
+        finally:
+            await place.aclose()
+
+    async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {secret(self.kind, self.settings.token_file)}"}
         answer = await self._poster.post(body, f"/api/{method}", headers, **more)
         if answer.get("ok") is True:

@@ -187,13 +187,14 @@ async def _look(client: Docker, container: str) -> Container | None:
 
 
 def _sorted_out(containers: Sequence[Container]) -> _Found:
-    """A new container counts once it runs, and then the one that it replaces counts no more."""
+    """A new container counts once it was started, and then the one that it replaces counts no more."""
     there = {each.id for each in containers}
     unborn = {
         each.id
         for each in containers
         if own_name(each).endswith(NEW) and not each.state.running and each.labels.get(REPLACES) in there
     }
+    unborn |= {each.id for each in containers if ADDED in each.labels and each.state.status == "created"}
     replaced = {each.labels.get(REPLACES) for each in containers if each.id not in unborn}
     gone = {each.id for each in containers if each.id in unborn or each.id in replaced}
     return _Found(

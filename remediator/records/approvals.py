@@ -21,6 +21,8 @@ from remediator.stores.schema import decisions
 
 _SNOOZED = "snoozed:"
 _REQUESTED = "requested:"
+SNOOZED = "snoozed by "
+"""How the reason of a request begins that somebody answered with "not now"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def decide(
     if verb == "snooze":
         facts.put(tx, _SNOOZED + run.id, {"approval": current.id, "until": rfc3339(tx.now + snooze), "who": identity})
     status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
-    reason = f"snoozed by {identity}" if verb == "snooze" else reason
+    reason = SNOOZED + identity if verb == "snooze" else reason
     if status != "pending":
         settle(tx, current, status, reason)
         runs.poke(tx, [approval.run_id])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
 
 from remediator.audit import Kind
 from remediator.records import runs
@@ -88,9 +88,10 @@ def begun_since(
         conditions.append(table.c.target == target)
     if playbook is not None:
         conditions.append(table.c.playbook == playbook)
-    first = func.min(table.c.intent_at).label("first")
-    rows = connection.execute(select(first, table.c.run_id).where(*conditions).group_by(table.c.run_id))
-    return sorted(((row.first, row.run_id) for row in rows), reverse=True)
+    first: dict[str, datetime] = {}
+    for row in connection.execute(select(table.c.intent_at, table.c.run_id).where(*conditions)):
+        first[row.run_id] = min(row.intent_at, first.get(row.run_id, row.intent_at))
+    return sorted(((at, run_id) for run_id, at in first.items()), reverse=True)
 
 
 def _attempt(row: Row[Any]) -> Attempt:

@@ -67,6 +67,7 @@ def _labelled(connection: Connection, services: Sequence[str], label: str) -> li
         select(episodes.c.id, episodes.c.alertname, episodes.c.started_at, episodes.c.labels)
         .where(
             episodes.c.status == EpisodeStatus.FIRING.value,
+            episodes.c.status != EpisodeStatus.CLOSED.value,  # as the index says
             or_(*(text.contains(pair, autoescape=True) for pair in pairs.values())),
         )
         .limit(100)

@@ -45,7 +45,9 @@ def latest(connection: Connection, identities: Sequence[str]) -> dict[str, Lates
 
 
 _LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
-    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status == EpisodeStatus.FIRING.value
+    table.c.identity.in_(bindparam("identities", expanding=True)),
+    table.c.status == EpisodeStatus.FIRING.value,
+    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says
 )
 
 

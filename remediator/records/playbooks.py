@@ -30,6 +30,11 @@ def keep(tx: Tx, playbooks: Collection[Playbook]) -> None:
         tx.connection.execute(insert(table), rows)
 
 
+def names(connection: Connection) -> set[str]:
+    """Of all that were ever in force."""
+    return set(connection.execute(select(table.c.name).distinct()).scalars())
+
+
 def get(connection: Connection, content_hash: str) -> Any | None:
     """The content of a version."""
     return connection.execute(select(table.c.content).where(table.c.hash == content_hash)).scalar()

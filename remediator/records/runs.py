@@ -27,7 +27,7 @@ from remediator.audit import Draft, Kind
 from remediator.errors import Fenced
 from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
-from remediator.stores.schema import Instant, attempts, audit, episodes, run_episodes
+from remediator.stores.schema import Instant, attempts, episodes, run_episodes
 from remediator.stores.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
@@ -135,9 +135,12 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
 
 
 def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
-    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target."""
+    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target, or
+    a newer version wrote it."""
     run = get(tx.connection, run_id, lock=True)
-    if run is None or run.status not in TERMINAL or holder(tx.connection, run.target, run_id) is not None:
+    if run is None or run.status not in TERMINAL or run.engine_version > ENGINE_VERSION:
+        return None
+    if holder(tx.connection, run.target, run_id) is not None:
         return None
     row = tx.connection.execute(
         update(table)
@@ -312,20 +315,6 @@ def mark_ineffective(tx: Tx, run_id: str) -> bool:
         return False
     tx.connection.execute(update(table).where(table.c.id == run_id).values(detail={**row.detail, "ineffective": True}))
     return True
-
-
-def stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
-    """Open runs that have been due since before then and were not taken, or that change their state by themselves and
-    have not for so long."""
-    late = table.c.wake_at < since
-    moved = (
-        select(func.max(audit.c.at))
-        .where(audit.c.run_id == table.c.id, audit.c.kind.in_((Kind.RUN_TRANSITION.value, Kind.RUN_MATCHED.value)))
-        .scalar_subquery()
-    )
-    moving = table.c.status.in_([Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.value])
-    statement = select(table).where(table.c.finished_at.is_(None), late | (moving & (moved < since))).limit(limit)
-    return [_run(row) for row in connection.execute(statement)]
 
 
 def holder(connection: Connection, target: str, other_than: str) -> str | None:

@@ -33,12 +33,15 @@ class Gate:
         dialect: the database.
         wakeups: woken after each commit.
         group: most jobs in one transaction; bounds how long a reader of the answer can be held up by others.
+        patience: seconds until a sender is told to try again. A database that hangs says nothing, and a sender that
+            gives up by itself does not say so on every balancer.
     """
 
-    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512) -> None:
+    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512, patience: float = 5.0) -> None:
         self._dialect = dialect
         self._wakeups = wakeups
         self._group = group
+        self._patience = patience
         self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._connection: Connection | None = dialect.connect()
         self._closed = False
@@ -51,7 +54,11 @@ class Gate:
 
     async def accept(self, source: str, body: bytes) -> None:
         """See :meth:`remediator.stores.Store.accept`."""
-        await self._submit(Job(source=source, body=body))
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._submit(Job(source=source, body=body))
+        except TimeoutError:
+            raise StoreUnavailable(f"the store has not answered for {self._patience:g} s") from None
 
     def _submit(self, job: Job) -> asyncio.Future[Any]:
         if self._closed:
@@ -81,6 +88,8 @@ class Gate:
                     stopping = True
                     break
                 waiting.append(one)
+            # who sent a notification and was told to try again will; work is done whether or not somebody waits
+            waiting = [one for one in waiting if one.job.work is not None or not one.future.cancelled()]
             self._answer_all(waiting, self._transact([one.job for one in waiting]))
         if self._connection is not None:
             self._connection.close()

@@ -31,6 +31,11 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+def _true(column: str) -> dict[str, Any]:
+    """As SQLAlchemy asks for it: SQLite uses a partial index only if the query has its condition word for word."""
+    return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
+
+
 def _words(statuses: frozenset[Status]) -> str:
     return ", ".join(f"'{status}'" for status in sorted(statuses))
 
@@ -43,8 +48,8 @@ Index("ix_episodes_open", episodes.c.started_at, **_where("status <> 'closed'"))
 Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.started_at)
 Index("ix_episodes_started_at", episodes.c.started_at)
 # one incident, one run; one hand on a target: by constraint, whatever the code above does
-Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_where("incident_open"))
-Index("uq_runs_hand_on_target", runs.c.target, unique=True, **_where("holds_target"))
+Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_true("incident_open"))
+Index("uq_runs_hand_on_target", runs.c.target, unique=True, **_true("holds_target"))
 Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
 Index("ix_runs_open", runs.c.created_at, **_where(f"status IN ({_words(OPEN)})"))
 Index("ix_runs_created_at", runs.c.created_at)
@@ -55,9 +60,9 @@ Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # budgets and cooldowns count what was really begun
-Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_where("mutates"))
-Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_where("mutates"))
-Index("ix_attempts_intent_at", attempts.c.intent_at, **_where("mutates"))
+Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_true("mutates"))
+Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_true("mutates"))
+Index("ix_attempts_intent_at", attempts.c.intent_at, **_true("mutates"))
 Index("ix_evidence_run_id", evidence.c.run_id, evidence.c.id)
 Index("ix_verdicts_run_id", verdicts.c.run_id, verdicts.c.id)
 Index("ix_verdicts_answer_at", verdicts.c.answer, verdicts.c.at)

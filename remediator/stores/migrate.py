@@ -12,8 +12,9 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
 from remediator.errors import StoreCorrupt, StoreUnavailable
+from remediator.stores.schema import metadata
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of ``schema.py``; the newest file under ``migrations/versions`` has the same."""
 
 _LOCK = 7_302_517_001  # any constant: the advisory lock under which PostgreSQL is migrated
@@ -35,9 +36,13 @@ def require_current(connection: Connection) -> None:
     """
     found = revision(connection)
     if found == HEAD:
+        _require_whole(connection)
         return
     if found is None and inspect(connection).get_table_names():
-        raise StoreCorrupt("the database has tables but no schema version: it is not a remediator's, or half migrated")
+        raise StoreCorrupt(
+            "the database has tables but no schema version: it is not a remediator's, or half migrated; "
+            "restore it from a backup, or name another one"
+        )
     if found is None and connection.dialect.name == "sqlite":
         migrate(connection)
         return
@@ -46,6 +51,13 @@ def require_current(connection: Connection) -> None:
     if found > HEAD:
         raise StoreCorrupt(f"the database has schema {found}, this version knows {HEAD}; start the newer remediator")
     raise StoreCorrupt(f"the database has schema {found}, this version needs {HEAD}; run 'remediator migrate'")
+
+
+def _require_whole(connection: Connection) -> None:
+    missing = sorted(metadata.tables.keys() - set(inspect(connection).get_table_names()))
+    if missing:
+        text = f"the database says that it has schema {HEAD}, and has no table {missing[0]}"
+        raise StoreCorrupt(f"{text}: half migrated or damaged; restore it from a backup")
 
 
 def migrate(connection: Connection) -> None:
@@ -76,4 +88,5 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql("COMMIT")
     except DBAPIError as error:
         connection.exec_driver_sql("ROLLBACK")
-        raise StoreUnavailable(f"the schema cannot be brought to {HEAD}: {error.orig}") from error
+        first = str(error.orig).strip().splitlines()[0]
+        raise StoreUnavailable(f"the schema cannot be brought to {HEAD}: {first}; nothing was changed") from error

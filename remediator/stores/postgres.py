@@ -30,6 +30,18 @@ CHANNEL = "remediator"
 _OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
 # what is committed is on disk, whatever the server or the role has for a default
 _SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+# a server whose host is gone without a word is given up in half a minute, not in the kernel's quarter of an hour
+_ALIVE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+_MAY_NUMBER = """
+SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
+FROM pg_depend d JOIN pg_class t ON t.oid = d.refobjid JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+WHERE d.deptype = 'a' AND t.relname = ANY(%s) AND pg_table_is_visible(t.oid)
+"""
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -58,11 +70,15 @@ class PostgresStore(Store):
             pool_size=4,
             max_overflow=4,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": _OPTIONS},
+            connect_args={"connect_timeout": 5, "options": _OPTIONS, **_ALIVE},
         )
-        with self.connect() as connection:
-            self._ask(connection)
-        self._gate = Gate(self, self.wakeups)
+        try:
+            with self.connect() as connection:
+                self._ask(connection)
+            self._gate = Gate(self, self.wakeups)
+        except BaseException:
+            self._engine.dispose()
+            raise
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
 
@@ -85,12 +101,17 @@ class PostgresStore(Store):
             if connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
                 raise StoreUnavailable("PostgreSQL is read only: a standby? give the URL of the primary")
             missing = [name for name in metadata.tables if not self._may(connection, name)]
+            numbers = connection.exec_driver_sql(_MAY_NUMBER, (list(metadata.tables),)).scalar()
+            missing += [] if numbers else ["the sequences"]
             self.now(connection)
         except sqlalchemy.exc.DBAPIError as error:
             raise StoreUnavailable(f"PostgreSQL does not let us: {_first_line(error)}; GRANT the rights") from error
         if missing:
             who, rights = self._url.username or "this user", ", ".join(_RIGHTS)
-            raise StoreUnavailable(f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES to it")
+            raise StoreUnavailable(
+                f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES "
+                f"and USAGE ON ALL SEQUENCES IN SCHEMA public TO {who}"
+            )
 
     def _may(self, connection: Connection, table: str) -> bool:
         asked = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{right}')" for right in _RIGHTS)
@@ -161,7 +182,7 @@ class _Listener:
 
         while not self._closed.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+                with psycopg.connect(self._url, autocommit=True, connect_timeout=5, **_ALIVE) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._relay(connection)
             except psycopg.Error:

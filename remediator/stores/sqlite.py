@@ -68,6 +68,7 @@ class SqliteStore(Store):
             with _explained(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
+                connection.exec_driver_sql("DELETE FROM facts WHERE name IS NULL")  # reading may be all that is allowed
             self._gate = Gate(self, self.wakeups)
         except BaseException:
             self._lock.close()
@@ -167,9 +168,13 @@ def _take_lock(path: Path) -> IO[str]:
         raise StoreUnavailable(
             f"{path}: is in use by process {holder}; stop it, or use PostgreSQL for replicas"
         ) from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
+    try:
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), str(os.getpid()).encode())
+    except OSError as error:
+        handle.close()
+        text = f"{path}: cannot be written: {error.strerror}; see to its rights and free space, or correct 'state'"
+        raise StoreUnavailable(text) from error
     return handle
 
 

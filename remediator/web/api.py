@@ -242,8 +242,7 @@ async def _stops(call: Call) -> Any:
 async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     lasts = controls.span(call.text("for"))
-    book = call.site.service.engine.book
-    deciding.require_known(scope, name, book.playbooks, book.inventory)
+    controls.known(call.site.service, scope, name)
     return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -40,6 +41,8 @@ class Shown:
     evidence: Sequence[Seen]
     asked: Asked
     stops: Sequence[Stop]
+    until: datetime | None
+    """When the question comes back, if it was snoozed."""
     newer: Approval | None
     """The request that came after this one."""
 
@@ -92,6 +95,7 @@ def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
         evidence.of_run(connection, run.id),
         deciding.asked_of(connection, found, run),
         stops.standing(connection, site.now),
+        approvals.snoozed_until(connection, found) if found.status == "void" else None,
         latest if latest is not None and latest.id != found.id else None,
     )
 
@@ -142,16 +146,19 @@ def _page(
         destructive=shown.asked.destructive,
         became=letters.became(run, found) if not pending else "",
         fires=list(letters.fires(shown.alerts, site.now)),
-        calls=list(letters.calls(plan, found.step)),
+        calls=list(letters.calls(plan, found.step, shown.evidence)),
         risks=list(letters.risks(plan, found.step)),
         evidence=list(letters.proof(shown.evidence)),
         why=letters.why_asked(run),
         who_may=letters.who_may(found),
         stops=[stop for stop in shown.stops if stop.covers(run.playbook, run.target)],
         newer=shown.newer,
+        void=letters.why_void(found),
+        until=shown.until,
         may_look=visitor.may(Power.SEE),
         oidc=site.service.config.access.oidc,
         refused=refused,
+        live=True,
         snooze=site.service.config.approvals.snooze,
     )
 

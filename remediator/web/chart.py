@@ -9,6 +9,7 @@ from html import escape
 from math import isfinite
 
 from remediator.measuring import Line
+from remediator.png import label
 
 WIDTH, HEIGHT = 720, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 26
@@ -72,17 +73,13 @@ def _axes(scale: _Scale) -> Iterator[str]:
     for value in (scale.low, (scale.low + scale.high) / 2, scale.high):
         y = scale.y(value)
         yield f'<line class="a" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{_number(value)}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{label(value, scale.high - scale.low)}</text>'
     for at, anchor in (
         (scale.start, "start"),
         (scale.start + (scale.end - scale.start) / 2, "middle"),
         (scale.end, "end"),
     ):
         yield f'<text x="{scale.x(at)}" y="{HEIGHT - 8}" text-anchor="{anchor}">{at:%H:%M:%S}</text>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}"
 
 
 def _line(scale: _Scale, line: Line, name: str) -> str:
@@ -99,11 +96,12 @@ def _threshold(scale: _Scale, threshold: float | None) -> Iterator[str]:
 
 
 def _marks(scale: _Scale, marks: Sequence[Mark]) -> Iterator[str]:
-    for mark in marks:
+    for number, mark in enumerate(marks):
         if scale.start <= mark.at <= scale.end:
             x = scale.x(mark.at)
             yield f'<line class="m" x1="{x}" x2="{x}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-            yield f'<text x="{x + 4}" y="{_TOP + 8}">{escape(mark.text)}</text>'
+            place = f'x="{x + 4}"' if x < WIDTH - 90 else f'x="{x - 4}" text-anchor="end"'
+            yield f'<text {place} y="{_TOP + 8 + 13 * number}">{escape(mark.text)}</text>'
 
 
 @dataclass(frozen=True, slots=True)

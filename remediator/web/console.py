@@ -21,6 +21,7 @@ from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
 from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
+from remediator.retention import begin
 from remediator.run import Episode, EpisodeStatus, Run, Status
 from remediator.stop_file import read_stop_file
 from remediator.story import Story
@@ -160,17 +161,20 @@ def run(site: Site) -> Handler:
         if found is None:
             said = await asyncio.to_thread(story.unknown, run_id, archive_folder(site.service.config))
             return site.sorry(request, visitor, 404, "There is no such run", said)
-        told, pending, sent = found
-        return site.render(request, visitor, "run.html", **_run_context(site, visitor, told, pending, sent))
+        told, pending, sent, moved = found
+        context = _run_context(site, visitor, told, pending, sent)
+        return site.render(request, visitor, "run.html", moved=moved, **context)
 
     return site.page(get)
 
 
-def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[messages.Queued]] | None:
+def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[messages.Queued], bool] | None:
+    """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
     told = story.tell(connection, run_id)
     if told is None:
         return None
-    return told, approvals.latest_of(connection, run_id), messages.of_run(connection, run_id)
+    moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
+    return told, approvals.latest_of(connection, run_id), messages.of_run(connection, run_id), moved
 
 
 def _run_context(
@@ -223,7 +227,7 @@ def straight_line(told: Story) -> list[Moment]:
     for event in told.events:
         verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
         if event.kind == "evidence":
-            verb = "plan" if event.text.startswith("diagnose") else verb
+            verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
         moments.append(Moment(event.at, verb, letters.tidy(event.text, 2000), event.kind))
     return moments
 
@@ -315,6 +319,7 @@ def _log(connection: Connection, wanted: Mapping[str, str | None], before: int |
         "broken": audit.broken(shown, contiguous=not any(wanted.values())),
         "cursor": shown[-1].seq if len(found) > PAGE else None,
         "signed": None if signed is None else signed.value,
+        "moved": begin(connection).seq,
     }
 
 

@@ -26,12 +26,21 @@ def stop(site: Site) -> Handler:
         reason = fields.get("reason", "")[:500]
         scope, _, name = fields.get("what", "global").partition(":")
         lasts = span(fields.get("for", ""))
-        book = site.service.engine.book
-        deciding.require_known(scope, name, book.playbooks, book.inventory)
+        known(site.service, scope, name)
         await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason, scope, name, lasts))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
+
+
+def known(service: Service, scope: str, name: str) -> None:
+    """See that there is such a playbook, in force or in use by a run, or such a service.
+
+    Raises:
+        InputError: there is none; it says which is near.
+    """
+    book = service.engine.book
+    deciding.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
 
 
 def span(text: str) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ from remediator.records import audit, facts, notifications, runs
 from remediator.service import Service
 
 Handler = Callable[[Request], Awaitable[Response]]
+PATIENCE = 3.0
+"""Seconds that a probe waits for the store; one that hangs must not make the probe hang."""
 
 
 async def live(request: Request) -> Response:
@@ -27,9 +30,13 @@ def ready(service: Service) -> Handler:
 
     async def get(request: Request) -> Response:
         try:
-            await service.engine.store.write(lambda tx: None)
+            async with asyncio.timeout(PATIENCE):
+                await service.engine.store.write(lambda tx: None)
         except StoreError as error:
             return JSONResponse({"ready": False, "store": str(error)}, 503)
+        except TimeoutError:
+            text = f"the store has not answered for {PATIENCE:g} s"
+            return JSONResponse({"ready": False, "store": text}, 503)
         return JSONResponse({"ready": True, "store": service.engine.store.name})
 
     return get
@@ -39,8 +46,10 @@ def metrics(service: Service) -> Handler:
     """The exposition text, with the gauges read from the store."""
 
     async def get(request: Request) -> Response:
-        with suppress(StoreError):  # counters are worth having even then; readiness tells of the store
-            await service.engine.store.read(lambda connection: _gauges(connection, service))
+        # counters are worth having even then; readiness tells of the store
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await service.engine.store.read(lambda connection: _gauges(connection, service))
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return get

@@ -116,3 +116,14 @@ async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
 
     with pytest.raises(TargetError, match="another 'it' than when the plan was made"):
         await do(action("/bin/echo", "two"), APP, call=call, command="it")
+
+
+async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> None:
+    """It was not started, so nothing happened."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\ntouch done\n")
+    script.chmod(0o644)
+
+    with pytest.raises(Unreachable, match="Permission denied"):
+        await do(action(str(script)), APP, command="it")
+    assert not (tmp_path / "done").exists()

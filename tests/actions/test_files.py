@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from remediator import registry
+from remediator import registry, targets
 from remediator.actions import Action, Happened, Outcome
 from remediator.clock import SystemClock
-from remediator.errors import TargetError
+from remediator.errors import Refused, TargetError
 from remediator.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
+from tests.actions.rights import nobody
 from tests.servers.redis import Redis
 
 ACTIONS: dict[str, Action] = registry.make_actions(World())
@@ -253,3 +256,68 @@ async def test_a_mount_below_is_not_looked_into(place: Place, small: Path) -> No
 
     result = await do(ACTIONS["files.disk_use"], inventory)
     assert not any("elsewhere" in each["file"] for each in result.output["top"])
+
+
+def readable(place: Place) -> None:
+    """For everybody, with the folders above; writable for its owner."""
+    for folder in (place.folder, *place.folder.parents, place.quarantine):
+        if folder.exists() and folder.stat().st_mode & 0o5 != 0o5:
+            folder.chmod(folder.stat().st_mode | 0o5)
+    for path in place.folder.iterdir():
+        path.chmod(0o644)
+
+
+async def test_without_the_right_nothing_is_moved(place: Place) -> None:
+    """A folder of backups that we may read and not change; then a quarantine that is not ours to open."""
+    call = await plan(PRUNE, place.service())
+    before = place.names()
+    readable(place)
+    with nobody(), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
+        await do(PRUNE, place.service(), call=call)
+    assert place.names() == before
+    assert (await observe(PRUNE, place.service(), call)).happened is Happened.NO
+
+    result = await do(PRUNE, place.service(), call=call)
+    undo_prune, batch = ACTIONS["files.undo_prune"], str(result.output["batch"])
+    back = await plan(undo_prune, place.service(), batch=batch)
+    with nobody(), pytest.raises(Refused, match="may not be read"):
+        await do(undo_prune, place.service(), call=back, batch=batch)
+    assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is Happened.NO
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
+async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(place: Place, seconds: float) -> None:
+    """A slow disk: wherever the time is over, each file is here or there; a look says how many are left, a new plan
+    takes them, and what was moved comes back whole."""
+    for number in range(200):
+        place.backup(f"old-{number:03}.rdb", 10 + number, size=1000)
+    before = place.names()
+    call, since = await plan(PRUNE, place.service()), datetime.now(UTC)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):  # as the engine bounds every call
+            await do(PRUNE, place.service(), call=call)
+    held: list[str] = []
+    while True:  # the thread ends after the file that it is at
+        quarantine = targets.quarantine(targets.backups(place.service()))
+        moved = [file["name"] for note in quarantine.batches().values() for file in note["files"]]
+        if sorted([*place.names(), *moved]) == before and moved == held:
+            break
+        held = moved
+        await asyncio.sleep(0.05)
+    seen = await observe(PRUNE, place.service(), call, since=since)
+    left = len(call.arguments["files"]) - len(moved)
+    assert (seen.happened, seen.facts) == (Happened.NO if left else Happened.YES, {"left": left})
+    if left:
+        await do(PRUNE, place.service())
+    assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
+
+    for batch in sorted(quarantine.batches()):
+        undo_prune = ACTIONS["files.undo_prune"]
+        back = await plan(undo_prune, place.service(), batch=batch)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await do(undo_prune, place.service(), call=back, batch=batch)
+        while (await observe(undo_prune, place.service(), back, batch=batch)).happened is not Happened.YES:
+            with suppress(TargetError):  # the thread that nobody waits for may be at it still
+                await do(undo_prune, place.service(), call=back, batch=batch)
+    assert place.names() == before

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Outcome
+from remediator.actions import Happened, Outcome
 from remediator.actions.http_request import HttpRequest
 from remediator.clients.web import AllowedRequest, forbidden
-from remediator.errors import Refused, TargetError, TimedOut, Unreachable
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.world import World
-from tests.actions.doing import do, plan, service
+from tests.actions.doing import do, observe, plan, service
 from tests.clients.peers import listener, peer, read_request, reply
+from tests.servers.deaf import deaf
 
 APP = service("app")
 
@@ -117,3 +118,44 @@ async def test_a_long_answer_is_cut() -> None:
         result = await do(action(web.port), APP, request="purge")
 
     assert result.outcome is Outcome.OK and len(result.output["text"]) == 2000
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_server_that_says_no_is_believed(status: int) -> None:
+    """Refused: it has not done it."""
+    async with peer(reply(status, b"who are you?")) as web:
+        with pytest.raises(Refused, match=str(status)):
+            await do(action(web.port), APP, request="purge")
+
+
+async def test_nonsense_leaves_it_unknown() -> None:
+    """Something else listens there: what it made of the request is not known."""
+
+    async def nonsense(reader: Any, writer: Any) -> None:
+        await read_request(reader)
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    async with listener(nonsense) as port:
+        with pytest.raises((BadAnswer, TimedOut)):
+            await do(action(port), APP, request="purge")
+
+
+async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
+    """It was made, once, and leaves no sign that could be looked for: nobody repeats it by guess."""
+    async with peer(reply(200, b"")) as web, deaf(web.url) as (url, withheld):
+        purge = action(int(url.rpartition(":")[2]), timeout="500ms")
+        call = await plan(purge, APP, request="purge")
+        with pytest.raises(TimedOut):
+            await do(purge, APP, call=call, request="purge")
+        assert (len(withheld), len(web.requests)) == (1, 1)
+        assert (await observe(purge, APP, call, request="purge")).happened is Happened.CANNOT_TELL
+        assert not purge.idempotent
+
+
+async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
+    """What was approved is what is sent."""
+    async with peer(reply(200, b"")) as web:
+        call = await plan(action(), APP, request="purge")
+        with pytest.raises(TargetError, match="another 'purge' than when the plan was made"):
+            await do(action(web.port), APP, call=call, request="purge")
+        assert web.requests == []

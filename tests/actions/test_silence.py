@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
 
 from remediator import registry
-from remediator.actions import RUN, Action, Happened, Outcome
+from remediator.actions import RUN, Action, Happened, Outcome, Result
 from remediator.clients.alertmanager import Alertmanager as Client
+from remediator.clients.alertmanager import Matcher, NewSilence
 from remediator.clients.endpoint import Endpoint
-from remediator.errors import TargetError, Unreachable
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Inventory
+from remediator.plan import PlannedCall
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, undo
+from tests.clients.peers import listener, peer, read_request, reply
 from tests.servers.alertmanager import Alertmanager
+from tests.servers.deaf import deaf
 
 INVENTORY = Inventory.model_validate(
     {
@@ -102,3 +107,119 @@ def test_only_our_own_silences_can_be_ended() -> None:
     """alertmanager.expire_silences takes our mark and nothing else."""
     with pytest.raises(ValidationError):
         actions()["alertmanager.expire_silences"].Parameters.model_validate({"mark": "maintenance of the rack"})
+
+
+OURS = "remediator run run-7 repairs redis, 2026-01-01T00:00:00.000000Z"
+EITHER = pytest.mark.parametrize("name", ["alertmanager.silence", "alertmanager.expire_silences"])
+
+
+def given(name: str, mark: str = OURS) -> dict[str, str]:
+    """Its parameters."""
+    return {"mark": mark} if name == "alertmanager.expire_silences" else {}
+
+
+async def doing(name: str, client: Client, call: PlannedCall | None = None) -> Result:
+    """Plan it, unless that was done, and do it."""
+    return await do(actions(client)[name], REDIS, call=call, **given(name))
+
+
+async def silenced(client: Client) -> PlannedCall:
+    """Silences of ours that stand; their plan."""
+    action = actions(client)["alertmanager.silence"]
+    RUN.set("run-7")
+    call = await plan(action, REDIS)
+    await do(action, REDIS, call=call)
+    return call
+
+
+@EITHER
+async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Client) -> None:
+    """401 and 403, as a proxy with passwords gives them."""
+    for status in (401, 403):
+        async with peer(reply(status, b"no")) as web:
+            away = Client(Endpoint(url=web.url))
+            with pytest.raises(Refused, match=str(status)):
+                await doing(name, away)
+            await away.aclose()
+    assert await client.silences() == ()
+
+
+@EITHER
+async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> None:
+    """Nobody there: certainly nothing happened. No answer: unknown for what changes something."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await reader.read()
+
+    away = Client(Endpoint(url="http://127.0.0.1:9"))
+    with pytest.raises(Unreachable):
+        await doing(name, away)
+    await away.aclose()
+    async with listener(silent) as port:
+        slow = Client(Endpoint(url=f"http://127.0.0.1:{port}", timeout=timedelta(milliseconds=300)))
+        with pytest.raises((TimedOut, Unreachable)):
+            await doing(name, slow)
+        await slow.aclose()
+
+
+@EITHER
+async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) -> None:
+    """A web page, or JSON of another shape."""
+    for body in (b"<html>welcome</html>", b'{"silenceID": 7}', b'[{"id": {}}]'):
+        async with peer(reply(200, body)) as web:
+            other = Client(Endpoint(url=web.url))
+            with pytest.raises(BadAnswer):
+                await doing(name, other)
+            await other.aclose()
+
+
+async def test_silences_that_were_made_though_nobody_heard_are_found(server: Alertmanager, client: Client) -> None:
+    """The answer to the first is lost: a look finds it and not all, so a person is asked; nothing is doubled."""
+    action = actions(client)["alertmanager.silence"]
+    RUN.set("run-7")
+    call = await plan(action, REDIS, services=("app",))
+    async with deaf(server.url) as (url, withheld):
+        hushed = Client(Endpoint(url=url, timeout=timedelta(seconds=2)))
+        with pytest.raises(TimedOut):
+            await do(actions(hushed)["alertmanager.silence"], REDIS, call=call, services=("app",))
+        await hushed.aclose()
+    assert len(withheld) == 1
+    assert len(await client.silences()) == 1
+    assert (await observe(action, REDIS, call, services=("app",))).happened is Happened.YES
+
+
+async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server: Alertmanager, client: Client) -> None:
+    """The answer is lost: a look says which are left; ending the rest again does no harm."""
+    mark = str((await silenced(client)).arguments["mark"])
+    action = actions(client)["alertmanager.expire_silences"]
+    call = await plan(action, REDIS, mark=mark)
+    async with deaf(server.url) as (url, withheld):
+        hushed = Client(Endpoint(url=url, timeout=timedelta(seconds=2)))
+        with pytest.raises(TimedOut):
+            await do(actions(hushed)["alertmanager.expire_silences"], REDIS, call=call, mark=mark)
+        await hushed.aclose()
+    assert len(withheld) == 1
+    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.NO, "one of the two is left"
+    assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 1}
+    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.YES
+
+
+async def test_what_others_did_meanwhile_is_left_alone(client: Client) -> None:
+    """Somebody ended ours already, and made one of their own: it stays; nothing of ours is no error."""
+    mark = str((await silenced(client)).arguments["mark"])
+    action = actions(client)["alertmanager.expire_silences"]
+    call = await plan(action, REDIS, mark=mark)
+    for silence in await client.silences():
+        await client.expire_silence(silence.id)
+    now = datetime.now(UTC)
+    theirs = NewSilence(
+        matchers=(Matcher(name="service", value="app"),),
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        created_by="ann",
+        comment="rack move",
+    )
+    await client.post_silence(theirs)
+    assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 0}
+    assert [each.comment for each in await client.silences() if each.status.state == "active"] == ["rack move"]

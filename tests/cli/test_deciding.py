@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.settings import ROOT
+from remediator.records import playbooks
 from tests.web.room import Room, room
 
 
@@ -73,6 +74,35 @@ async def test_what_destroys_is_confirmed_here_too(here: Room) -> None:
     code, said = await _run(here, "ann", "approve", asked.run_id, "--confirm", "redis")
     assert code == 0, said
     assert (await here.state(asked)).status == "approved"
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "told"),
+    [
+        ("--playbook", "redis-disk-fool", "did you mean 'redis-disk-full'?"),
+        ("--service", "redsi", "did you mean 'redis'?"),
+        ("--service", "billing", "there are: app, redis"),
+        ("--playbook", "not-there-yet", "what is not loaded yet does nothing"),
+    ],
+)
+async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, what: str, name: str, told: str) -> None:
+    """A slip in a name: an error that names what is near, and nothing on record; the right name is taken."""
+    book = here.engine.book.playbooks
+    await here.engine.store.write(lambda tx: playbooks.keep(tx, book))
+    before = await here.head()
+    code, said = await _run(here, "oscar", "pause", what, name, "--reason", "x")
+    assert code == 2 and f"there is no {what[2:]} '{name}'" in said and told in said, said
+    assert await here.head() == before
+    right = "redis" if what == "--service" else "redis-disk-full"
+    code, said = await _run(here, "oscar", "pause", what, right, "--reason", "x")
+    assert code == 0 and f"{what[2:]} {right} stopped" in said, said
+
+
+async def test_a_broken_inventory_keeps_nobody_from_stopping(here: Room) -> None:
+    """The name cannot be checked then; that is said, and the stop stands."""
+    here.service.config.inventory.write_text("kind: Nonsense")
+    code, said = await _run(here, "oscar", "pause", "--service", "redis", "--reason", "x")
+    assert code == 0 and "cannot be read" in said and "service redis stopped" in said, said
 
 
 async def test_status_says_what_waits_and_what_is_stopped(here: Room) -> None:

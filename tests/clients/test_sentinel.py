@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from remediator.clients.redis import Redis
 from remediator.clients.redis_wire import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState
-from remediator.clients.sentinel import Master, Sentinel, SentinelAddress, SentinelEndpoint
-from remediator.errors import Unreachable
+from remediator.clients.sentinel import Master, Sentinel
+from remediator.endpoints import SentinelAddress, SentinelEndpoint
+from remediator.errors import TargetError, Unreachable
 from tests.servers import until
 from tests.servers.redis import MakeRedis
 from tests.servers.redis import Redis as Server
@@ -80,3 +82,59 @@ async def test_after_a_failover_the_new_master_is_named(
         wait_for(each, "SENTINEL GET-MASTER-ADDR-BY-NAME main", replica)
     assert (await client_of(sentinels).master()).port == replica.port
     assert (await Redis(RedisEndpoint(port=replica.port)).role()).name == "master"
+
+
+def behind(servers: list[Server], master: str = "main", **more: object) -> RedisEndpoint:
+    """A Redis as the inventory names it: by its Sentinels."""
+    addresses = [{"host": "127.0.0.1", "port": each.port} for each in servers]
+    sentinel = {"sentinels": addresses, "master": master, "timeout": "300ms"}
+    return RedisEndpoint.model_validate({"sentinel": sentinel, **more})
+
+
+async def test_the_master_is_asked_wherever_it_is(sentinels: list[Server], master: Server) -> None:
+    """Health, figures and parameters are those of the one that the Sentinels name."""
+    redis = Redis(behind(sentinels))
+    health = await redis.health()
+    assert (health.state, health.role) == (RedisState.SERVING, "master")
+    change = await redis.config_set("maxmemory", "100mb", expected=await redis.run_id())
+    assert (change.old, change.new) == ("0", "104857600")
+    assert master.ask("CONFIG", "GET", "maxmemory").endswith("104857600")
+
+
+async def test_without_a_word_of_the_sentinels_nothing_is_asked(sentinels: list[Server]) -> None:
+    """No majority, an unknown master: the state says what is wrong, and no address is guessed."""
+    other = await Redis(behind(sentinels, "other")).health()
+    assert other.state is RedisState.REFUSING and "does not watch other" in other.detail
+    for each in sentinels[:2]:
+        each.kill()
+    health = await Redis(behind(sentinels)).health()
+    assert health.state is RedisState.UNREACHABLE and "1 of 3" in health.detail and "master main" in health.detail
+
+
+def test_an_address_beside_the_sentinels_is_a_mistake() -> None:
+    """One of the two would be wrong one day."""
+    with pytest.raises(ValidationError, match="leave out host, port and socket"):
+        RedisEndpoint.model_validate({"host": "redis", "sentinel": {"sentinels": [{"host": "a"}], "master": "m"}})
+
+
+@pytest.mark.slow
+@pytest.mark.promise(3)
+async def test_a_failover_between_plan_and_act_is_noticed(
+    make_redis: MakeRedis, master: Server, sentinels: list[Server]
+) -> None:
+    """What was planned for the old master is not done to the new one."""
+    replica = make_redis(f"replicaof 127.0.0.1 {master.port}")
+    until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "replica in sync", 60)
+    for each in sentinels:
+        wait_for(each, "SENTINEL REPLICAS main", replica)
+    redis = Redis(behind(sentinels))
+    planned = await redis.run_id()
+    master.kill()
+    for each in sentinels:
+        wait_for(each, "SENTINEL GET-MASTER-ADDR-BY-NAME main", replica)
+    until(lambda: "role:master" in replica.ask("INFO", "replication"), "it is the master", 60)
+
+    with pytest.raises(TargetError, match="another one is the master by now"):
+        await redis.config_set("maxmemory", "100mb", expected=planned)
+    assert replica.ask("CONFIG", "GET", "maxmemory").endswith("0")
+    assert (await redis.health()).role == "master"

@@ -75,7 +75,7 @@ def test_stopping_does_not_need_files_that_can_be_read(service: Remediator) -> N
     (service.folder / "inventory.yaml").write_text("services: {redis: [")
     paused = remediator(service, "pause", "--service", "redis", "--reason", "disk swap")
     assert paused.returncode == 0, paused.stderr
-    assert "the name was not checked" in paused.stderr and "Traceback" not in paused.stderr
+    assert "nobody checks that name" in paused.stderr and "Traceback" not in paused.stderr
     assert remediator(service, "status").returncode == 1
 
 

@@ -131,79 +131,6 @@ async def test_an_outage_is_unreachable(made: Notifier) -> None:
     assert "s3cret" not in str(raised.value)
 
 
-CHART = b"\x89PNG of an hour"
-DISCORD = "https://hooks.example/services/T0/B0/s3cret-value-of-the-channel"
-TELEGRAM = "https://api.telegram.org/bots3cret-value-of-the-channel"
-
-
-async def test_slack_shows_the_chart_in_the_thread(tmp_path: Path) -> None:
-    """Asked for a place, put there, shared below the message; the token goes to Slack's API only."""
-    slack = KINDS["slack"](settings("slack", tmp_path))
-    place = "https://files.slack.com/upload/v1/ABC"
-    async with respx.mock as router:
-        router.post("https://slack.com/api/chat.postMessage").respond(json=ANSWERS["slack"])
-        asked = router.post("https://slack.com/api/files.getUploadURLExternal")
-        asked.respond(json={"ok": True, "upload_url": place, "file_id": "F1"})
-        put = router.post(place).respond(text="OK - 16")
-        shared = router.post("https://slack.com/api/files.completeUploadExternal").respond(json={"ok": True})
-        delivery = await slack.send(replace(MESSAGE, chart=CHART))
-    await slack.aclose()
-    assert delivery.receipt == {"channel": "C1", "ts": "1.2", "chart": "shown"}
-    assert f"length={len(CHART)}" in asked.calls[0].request.content.decode()
-    assert put.calls[0].request.content == CHART and "Authorization" not in put.calls[0].request.headers
-    told = json.loads(shared.calls[0].request.content)
-    assert (told["files"][0]["id"], told["channel_id"], told["thread_ts"]) == ("F1", "C1", "1.2")
-
-
-async def test_discord_attaches_the_chart_to_the_message(tmp_path: Path) -> None:
-    """After it was posted, so that the text never waits for the picture."""
-    discord = KINDS["discord"](settings("discord", tmp_path))
-    async with respx.mock as router:
-        router.post(url__startswith=DISCORD).respond(json={"id": "9"})
-        attached = router.patch(url__startswith=f"{DISCORD}/messages/9").respond(json={"id": "9"})
-        delivery = await discord.send(replace(MESSAGE, chart=CHART))
-    await discord.aclose()
-    assert delivery.receipt == {"message": "9", "chart": "shown"}
-    assert CHART in attached.calls[0].request.content and b'name="files[0]"' in attached.calls[0].request.content
-
-
-async def test_telegram_answers_with_the_chart_silently(tmp_path: Path) -> None:
-    """The links stay in the text; the photo rings no phone."""
-    telegram = KINDS["telegram"](settings("telegram", tmp_path))
-    async with respx.mock as router:
-        router.post(f"{TELEGRAM}/sendMessage").respond(json=ANSWERS["telegram"])
-        photo = router.post(f"{TELEGRAM}/sendPhoto").respond(json={"ok": True})
-        delivery = await telegram.send(replace(MESSAGE, chart=CHART))
-    await telegram.aclose()
-    assert delivery.receipt == {"message": 7, "chart": "shown"}
-    sent = photo.calls[0].request.content
-    assert CHART in sent and b'"message_id":7' in sent and b"disable_notification" in sent
-
-
-@pytest.mark.parametrize(
-    ("kind", "answer", "why"),
-    [
-        ("slack", httpx.Response(200, json={"ok": False, "error": "missing_scope"}), "missing_scope"),
-        ("slack", httpx.Response(200, json={"ok": True, "upload_url": "https://evil.example/x"}), "not its own"),
-        ("slack", httpx.Response(200, json={"ok": True, "upload_url": "https://notslack.com/x"}), "not its own"),
-        ("discord", httpx.Response(413, text="too large"), "413"),
-        ("telegram", httpx.Response(500, text="oops"), "500"),
-    ],
-)
-async def test_a_chart_that_is_not_taken_costs_only_itself(
-    kind: str, answer: httpx.Response, why: str, tmp_path: Path
-) -> None:
-    """The message is delivered, once, and its receipt says why there is no picture."""
-    made = KINDS[kind](settings(kind, tmp_path))
-    async with respx.mock as router:
-        first = httpx.Response(200, json=ANSWERS[kind])
-        every = router.route().mock(side_effect=[first, answer])
-        delivery = await made.send(replace(MESSAGE, chart=CHART))
-        assert every.call_count == 2
-    await made.aclose()
-    assert why in delivery.receipt["chart"] and "s3cret" not in delivery.receipt["chart"]
-
-
 async def test_slack_takes_label_text_as_letters(tmp_path: Path) -> None:
     """Rich text is literal; the fallback is escaped; nothing unfurls; buttons carry signed values only."""
     slack = KINDS["slack"](settings("slack", tmp_path))
@@ -337,7 +264,7 @@ async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
     assert got.headers["authorization"] == "Bearer " + "k" * 20
 
 
-class _Mailbox:
+class Mailbox:
     """A mail server that keeps what it takes; ``refuse`` is its answer instead."""
 
     def __init__(self) -> None:
@@ -353,7 +280,7 @@ class _Mailbox:
 
 async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
     """A real mail server: no header can be smuggled in, HTML is escaped, the end answers the request."""
-    box = _Mailbox()
+    box = Mailbox()
     port = free_port()
     controller = Controller(box, "127.0.0.1", port)
     controller.start()

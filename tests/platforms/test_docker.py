@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from remediator.actions import Happened
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.actions.service_scale import ServiceScale
 from remediator.clients.docker import DockerRefused
 from remediator.clients.docker_change import ADDED, NEW, REPLACES, UNDONE
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
@@ -256,6 +257,32 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
         seen = await action.observe(direct, parameters, call, since)
     assert seen.happened is Happened.YES, seen.summary
     assert docker_engine.inspect(container, "{{.State.Status}}") == "running"
+
+
+@real
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("lost", [b"/start", b"/create"])
+async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
+    platform: DockerPlatform, docker_engine: Engine, lost: bytes
+) -> None:
+    """One more container is there and nobody heard: observing says yes, so nobody repeats it. Lost half-way, it says
+    no, and another try comes to two containers, not three."""
+    compose(docker_engine)
+    direct = bound(docker_engine)
+    action = ServiceScale(World(platforms={"docker": platform}))
+    parameters = action.Parameters.model_validate({"replicas": 2})
+    async with deaf(docker_engine.host, lambda request: lost in request.split(b"\r\n", 1)[0]) as (url, withheld):
+        service, since = bound(docker_engine, url=url, timeout="2s"), datetime.now(UTC)
+        call = await action.plan(service, parameters)
+        with pytest.raises(TimedOut):
+            await action.execute(service, parameters, call)
+        assert len(withheld) == 1
+    seen = await action.observe(direct, parameters, call, since)
+    assert seen.happened is (Happened.YES if lost == b"/start" else Happened.NO), seen.summary
+    if seen.happened is Happened.NO:
+        await action.execute(direct, parameters, await action.plan(direct, parameters))
+    assert (await platform.status(direct)).healthy == 2
+    assert len(names(docker_engine)) == 2
 
 
 @real

@@ -15,7 +15,7 @@ import sqlalchemy
 
 from remediator.stores.migrate import migrate
 from tests.servers import until
-from tests.servers.remediator import Remediator
+from tests.servers.remediator import ROOT, Remediator
 from tests.servers.supervisord import Supervisord
 
 PLAYBOOK: dict[str, Any] = {
@@ -33,15 +33,21 @@ PLAYBOOK: dict[str, Any] = {
 
 
 class House:
-    """Targets under a supervisord, and replicas of the remediator on one store."""
+    """Targets under a supervisord, and replicas of the remediator on one store.
 
-    def __init__(self, folder: Path, targets: int = 1, store: str = "sqlite") -> None:
+    Args:
+        stubborn: number of a target that cannot be asked to stop, so that its restart takes supervisord six seconds.
+    """
+
+    def __init__(self, folder: Path, targets: int = 1, store: str = "sqlite", stubborn: int = -1) -> None:
         self.folder = folder
         self.store = store
         self.supervisord = Supervisord(folder / "supervisord")
         self.targets = [f"target-{number}" for number in range(targets)]
-        for name in self.targets:
-            self.supervisord.program(name, f"sh -c 'echo started >> {folder}/{name}.log; exec sleep 1000'")
+        for number, name in enumerate(self.targets):
+            deaf = 'trap "" TERM; ' if number == stubborn else ""
+            command = f"sh -c '{deaf}echo started >> {folder}/{name}.log; exec sleep 1000'"
+            self.supervisord.program(name, command, "stopwaitsecs=6")
         self.replicas: list[CrashingRemediator] = []
         if store != "sqlite":
             at = sqlalchemy.make_url(store).set(drivername="postgresql+psycopg")
@@ -60,10 +66,10 @@ class House:
     def _rpc(self) -> ServerProxy:
         return ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2")
 
-    def replica(self, crash_at: str = "", **settings: Any) -> CrashingRemediator:
-        """One more remediator; not started."""
+    def replica(self, crash_at: str = "", tree: Path = ROOT, **settings: Any) -> CrashingRemediator:
+        """One more remediator, of the code in ``tree``; not started."""
         made = CrashingRemediator(self.folder / f"remediator-{len(self.replicas)}")
-        made.crash_at = crash_at
+        made.crash_at, made.tree = crash_at, tree
         made.playbooks = [PLAYBOOK]
         bound = {"kind": "supervisor", "url": self.supervisord.url}
         made.inventory["services"] = {name: {"platform": {**bound, "program": name}} for name in self.targets}
@@ -92,9 +98,18 @@ class CrashingRemediator(Remediator):
     """A remediator that ends, or stops, at a place of its code."""
 
     crash_at = ""
+    tree = ROOT
+    """Whose code it runs."""
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), "REMEDIATOR_CRASH_AT": self.crash_at}
+        return {**super().environment(), "REMEDIATOR_CRASH_AT": self.crash_at, "PYTHONPATH": str(self.tree)}
+
+    def command_line(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """One of its commands, on its settings."""
+        self.write()
+        command = [sys.executable, "-m", "remediator", *argv, "--config", str(self.config)]
+        environment = self.environment() | {"REMEDIATOR_CRASH_AT": ""}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.folder, check=False)
 
     @property
     def ended(self) -> bool:
@@ -135,10 +150,23 @@ def succeeded(replica: CrashingRemediator) -> set[str]:
     return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
 
 
-def counted(url: str, statement: str) -> int:
-    """A number, straight from a PostgreSQL."""
+def rows(url: str, statement: str) -> list[Any]:
+    """Rows, straight from a PostgreSQL."""
     engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
-        number = int(connection.execute(sqlalchemy.text(statement)).scalar_one())
+        found = list(connection.execute(sqlalchemy.text(statement)))
     engine.dispose()
-    return number
+    return found
+
+
+def counted(url: str, statement: str) -> int:
+    """A number, straight from a PostgreSQL."""
+    return int(rows(url, statement)[0][0])
+
+
+def changed(url: str, statement: str) -> None:
+    """Something done to a PostgreSQL behind everybody's back."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+    engine.dispose()

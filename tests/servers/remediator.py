@@ -114,13 +114,13 @@ class Remediator(Server):
 
     def notification(self, status: str, **labels: str) -> bytes:
         """A body of version 4 with one alert."""
-        alert = {
-            "status": status,
-            "labels": labels,
-            "startsAt": "2026-01-01T00:00:00Z",
-            "endsAt": "0001-01-01T00:00:00Z",
-        }
-        return json.dumps({"version": "4", "receiver": "remediator", "alerts": [alert]}).encode()
+        return self.notification_of([labels], status)
+
+    def notification_of(self, alerts: list[dict[str, str]], status: str = "firing") -> bytes:
+        """A body of version 4 with these alerts, each by its labels."""
+        times = {"startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}
+        told = [{"status": status, "labels": labels, **times} for labels in alerts]
+        return json.dumps({"version": "4", "receiver": "remediator", "alerts": told}).encode()
 
     def memory(self) -> int:
         """Resident bytes."""

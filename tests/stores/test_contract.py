@@ -164,6 +164,56 @@ async def test_what_was_queued_before_the_close_is_committed(open_store: OpenSto
         await store.write(lambda tx: None)
 
 
+@pytest.mark.promise(1)
+async def test_a_locked_store_is_an_error_in_time_and_takes_nothing(
+    store: Store, connection: Connection, kind: str
+) -> None:
+    """Somebody else holds the lock for longer than a sender waits: refused while the sender still listens; let go of,
+    it takes notifications again, and holds none that was refused and given up."""
+    await store.accept("webhook", b"before")
+    connection.exec_driver_sql("BEGIN EXCLUSIVE" if kind == "sqlite" else "BEGIN")
+    if kind == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE notifications")
+    refused = await asyncio.gather(*(store.accept("webhook", b"x") for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in refused] == [StoreUnavailable] * 3
+    if kind == "postgresql":  # by itself it would say so later, and one that hangs would never
+        assert all("has not answered for" in str(error) for error in refused)
+    connection.exec_driver_sql("ROLLBACK")
+    await asyncio.wait_for(_accepted(store, b"after"), 60)
+    bodies = set(connection.execute(select(notifications.c.body)).scalars())
+    assert {b"before", b"after"} <= bodies
+
+
+async def _accepted(store: Store, body: bytes) -> None:
+    """As a sender does: again and again."""
+    while True:
+        try:
+            return await store.accept("webhook", body)
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_listener_that_was_cut_off_listens_again(open_store: OpenStore, kind: str) -> None:
+    """The connection that LISTENs is ended by the server: soon after, wake-ups of other replicas arrive again."""
+    if kind != "postgresql":
+        pytest.skip("one process needs no listener")
+    here, there = await open_store(), await open_store()
+    await there.write(lambda tx: None)  # from here on it listens
+    cut = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+    )
+    ended = 0
+    while not ended:
+        ended = await here.read(lambda connection: connection.execute(cut).scalar_one())
+    woken = asyncio.create_task(there.wakeups.wait(MESSAGES, 50))
+    while not woken.done():
+        await here.write(lambda tx: tx.wake(MESSAGES))
+        await asyncio.wait([woken], timeout=0.2)
+    again = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+    assert await here.read(lambda connection: connection.execute(text(again)).scalar_one()) >= 1
+
+
 @pytest.mark.promise(2)
 async def test_one_incident_one_run_by_constraint(store: Store) -> None:
     """The database refuses a second open run for a playbook and target, whatever the code above does."""

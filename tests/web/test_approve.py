@@ -6,10 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from remediator.records import approvals, stops
-from tests.web.room import Room, decides, nonce_of, room
+from remediator.letters import calls
+from remediator.plan import Plan
+from remediator.records import approvals, runs, stops
+from remediator.records.evidence import Seen
+from remediator.stores import Tx
+from tests.guards.house import NOON
+from tests.web.room import Room, decides, nonce_of, room, step
 
 pytestmark = pytest.mark.promise(6)
 
@@ -278,3 +284,64 @@ async def test_alert_text_is_text(here: Room) -> None:
         for path in ("/", f"/runs/{asked.run_id}", here.link(asked), "/runs", "/audit"):
             page = (await client.get(path)).text
             assert "<script>alert" not in page and "<img src=x" not in page and ">49<" not in page, path
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (None, "Delete old backups: move 3 files"),
+        ("evidence.disk.ok == false", "Delete old backups: move 3 files"),
+        ("evidence.disk.ok", "Delete old backups, left out as things are: move 3 files"),
+        ("evidence.other.ok", "(only if evidence.other.ok)"),
+        ("has(steps.earlier)", "(only if has(steps.earlier))"),
+    ],
+)
+def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
+    """A step whose condition does not hold by the evidence is said to be left out; one that nobody can tell, when."""
+    asked = msgspec.structs.replace(step(), when=when)
+    plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
+    seen = [Seen("diagnose", "disk", "fail", "97 % used", {}, NOON)]
+    [told] = calls(plan, None, seen)
+    assert said in told and "backups to quarantine" in told
+    assert ("only if" in told) is (when is not None and when != "evidence.disk.ok == false")
+
+
+@pytest.mark.parametrize(
+    ("reason", "heading", "told"),
+    [
+        (
+            "resolved",
+            "Void (the alert has resolved by itself)",
+            "void: the alert has resolved by itself.",
+        ),
+        ("cancelled", "Void (the run was cancelled)", "void: the run was cancelled."),
+        (
+            "deadline",
+            "Void (the run took longer than it may)",
+            "void: the run took longer than it may.",
+        ),
+        ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
+    ],
+)
+async def test_a_void_request_says_what_happened_instead(here: Room, reason: str, heading: str, told: str) -> None:
+    """In words, and there is no button."""
+    asked = await here.asks()
+
+    def void(tx: Tx) -> None:
+        run = runs.get(tx.connection, asked.run_id)
+        assert run is not None
+        approvals.void(tx, run, reason, "test")
+
+    await here.engine.store.write(void)
+    async with here.client() as client:
+        page = (await client.get(here.link(asked))).text
+    assert heading in page and told in page and "<button" not in page.partition("<main")[2]
+
+
+async def test_a_snoozed_request_says_when_it_comes_back(here: Room) -> None:
+    """Who said not now, and until when."""
+    asked = await here.asks()
+    async with here.client() as client:
+        await decides(client, here.link(asked), "snooze", token=here.tokens["ann"])
+        page = (await client.get(here.link(asked))).text
+    assert "Snoozed by ann" in page and "The question comes back at 2026-03-04 12:30:00Z" in page

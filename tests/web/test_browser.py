@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from remediator.records import stops
-from tests.servers.receivers import receiver
 from tests.web.browser import chromium, picture, serving
-from tests.web.room import Room
+from tests.web.letters import everything_said, links
+from tests.web.room import BASE, Room, decides
+from tests.web.test_crawlers import contents
 
 pytestmark = [
     pytest.mark.browser,
@@ -72,7 +73,8 @@ async def test_a_person_rejects(here: Room, address: str, browser: Any) -> None:
 
 @pytest.mark.promise(6)
 async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) -> None:
-    """Expired while the page was open: nothing happens, and it says why; a void request has no buttons."""
+    """Expired while the page was open: nothing happens, and it says why; a snoozed request has no buttons, and says
+    when it comes back."""
     asked, gone = await here.asks(), await here.asks()
     page = await browser.new_page()
     await page.goto(address + here.link(asked))
@@ -86,9 +88,9 @@ async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) 
     await page.goto(address + here.link(gone))
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=snooze]")
-    await page.wait_for_selector("text=This request is void")
+    await page.wait_for_selector("text=The question comes back at")
     assert await page.locator("button[value=approve]").count() == 0
-    await picture(page, "void")
+    await picture(page, "snoozed")
 
 
 @pytest.mark.promise(6)
@@ -136,22 +138,34 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     await page.wait_for_selector("text=1 question waits")
 
 
-@pytest.mark.promise(6)
-async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -> None:
-    """GET, HEAD and prefetch of every link of every message; then a robot with JavaScript that presses and posts
-    every form as it finds it: no decision, no stop, and nothing in the log but what was there."""
-    asked = await here.asks()
-    with receiver() as chat:
-        post = here.post({"chat": {"kind": "webhook", "url": chat.url}}, "chat")
-        await here.deliver(post)
-        await post.aclose()
-    sent = chat.received[0].json
-    personal = here.link(asked, "person:ann")
-    links = [item.replace("http://remediator.test", address) for item in (sent["ask"]["link"], sent["link"])]
-    links.append(address + personal)
-    before = await here.head()
+async def test_a_request_that_is_open_shows_what_others_say(here: Room, address: str, browser: Any) -> None:
+    """Who has agreed, at once, and what one was typing stays; when it is decided, the buttons are gone."""
+    asked = await here.asks(quorum=2)
     page = await browser.new_page()
-    for link in links:
+    await page.goto(address + here.link(asked))
+    await page.fill("#reason", "I have looked")
+    await page.locator("#token").focus()
+    for who, told in (("ann", "1 of 2 have agreed"), ("bob", "It was approved")):
+        async with here.client() as other:
+            assert (await decides(other, here.link(asked), "approve", token=here.tokens[who])).status_code == 303
+        if who == "bob":
+            await page.evaluate("document.activeElement.blur()")
+        await page.wait_for_selector(f"text={told}")
+        if who == "ann":
+            assert await page.input_value("#reason") == "I have looked"
+    await page.wait_for_selector("button[value=approve]", state="detached")
+
+
+@pytest.mark.promise(6)
+async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, tmp_path: Path) -> None:
+    """GET, HEAD and prefetch of every link of every kind of message, and of a personal one; then a robot with
+    JavaScript that presses and posts every form as it finds it: not a row of the database is another one."""
+    asked, said = await everything_said(here, "slack", tmp_path)
+    found = [*sorted(links(said)), BASE + here.link(asked, "person:ann")]
+    assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)
+    before = await here.engine.store.read(contents)
+    page = await browser.new_page()
+    for link in (link.replace(BASE, address) for link in found):
         await _look(page, link)
         await page.evaluate(
             """async (link) => {
@@ -174,7 +188,7 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any) -
             async with page.expect_navigation():
                 await page.evaluate("(number) => document.forms[number].submit()", number)
         await _look(page, link)
-    assert await here.head() == before
+    assert await here.engine.store.read(contents) == before
     assert (await here.state(asked)).status == "pending"
 
 

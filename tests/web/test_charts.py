@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import struct
 import zlib
 from datetime import datetime, timedelta
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
 
 from remediator import png
 from remediator.clients.prometheus import Prometheus
 from remediator.endpoints import Endpoint
+from remediator.errors import BadAnswer
 from remediator.measuring import last_hour
+from remediator.notifiers import Undeliverable
 from tests.guards.house import NOON
+from tests.notifiers.test_notifiers import KINDS, settings
 from tests.servers import free_port
 from tests.servers.receivers import receiver
 from tests.web.room import Room
@@ -45,7 +57,7 @@ def test_a_chart_is_a_small_whole_png() -> None:
 
 
 async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
-    """To the webhook with its picture, to Mattermost without; no answer of Prometheus costs only the picture."""
+    """To the webhook with its picture, to Google Chat without, which is not even drawn."""
     drawn = png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
@@ -53,7 +65,7 @@ async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
         asked_for.append(run_id)
         return drawn
 
-    for kind, taken in (("webhook", True), ("teams", True), ("mattermost", False)):
+    for kind, taken in (("webhook", True), ("teams", True), ("google_chat", False)):
         asked = await here.asks()
         with receiver() as chat:
             post = here.post({"chat": {"kind": kind, "url": chat.url}}, "chat")
@@ -71,3 +83,163 @@ async def test_no_message_waits_for_its_picture(here: Room) -> None:
     for run_id in (asked.run_id, "run-none"):
         assert await last_hour(gone, here.engine.store, run_id, NOON) == b""
     await gone.aclose()
+
+
+PICTURE = png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
+WORDS = "The alert's expression over the last hour"
+
+
+def _parts(request: httpx.Request) -> dict[str, tuple[bytes, str]]:
+    """The parts of a multipart body, by name: content and media type."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    found = {}
+    for part in message_from_bytes(head + request.content).walk():
+        if not part.is_multipart():
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            name = part.get_param("name", header="content-disposition")
+            found[str(name)] = (content, part.get_content_type())
+    return found
+
+
+async def test_slack_has_it_in_the_thread(tmp_path: Path) -> None:
+    """A place is asked for, the very bytes are put there without the token, and the file is shown under the message."""
+    slack = KINDS["slack"](settings("slack", tmp_path))
+    place = "https://files.slack.com/upload/v1/abc"
+    async with respx.mock as router:
+        named = {"ok": True, "upload_url": place, "file_id": "F1"}
+        router.post("https://slack.com/api/files.getUploadURLExternal").respond(json=named)
+        router.post(place).respond(200, text=f"OK - {len(PICTURE)}")
+        router.post("https://slack.com/api/files.completeUploadExternal").respond(json={"ok": True})
+        await slack.add_chart(PICTURE, {"channel": "C1", "ts": "1.2"})
+        asked, put, shown = (call.request for call in router.calls)
+    await slack.aclose()
+    assert asked.headers["content-type"] == shown.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert dict(httpx.QueryParams(asked.content.decode())) == {
+        "filename": "chart.png",
+        "length": str(len(PICTURE)),
+        "alt_txt": WORDS,
+    }
+    assert put.content == PICTURE and "authorization" not in put.headers
+    form = dict(httpx.QueryParams(shown.content.decode()))
+    assert (form["channel_id"], form["thread_ts"]) == ("C1", "1.2")
+    assert json.loads(form["files"]) == [{"id": "F1", "title": WORDS}]
+
+
+@pytest.mark.parametrize(
+    "place", ["https://elsewhere.example/x", "http://files.slack.com/x", "https://u@slack.com/", ""]
+)
+async def test_slack_files_go_to_slack_only(tmp_path: Path, place: str) -> None:
+    """An answer that names another server is not believed."""
+    slack = KINDS["slack"](settings("slack", tmp_path))
+    async with respx.mock as router:
+        router.post("https://slack.com/api/files.getUploadURLExternal").respond(json={"ok": True, "upload_url": place})
+        with pytest.raises(BadAnswer, match="not Slack's"):
+            await slack.add_chart(PICTURE, {"channel": "C1", "ts": "1.2"})
+        assert len(router.calls) == 1
+    await slack.aclose()
+
+
+async def test_slack_without_the_scope(tmp_path: Path) -> None:
+    """The error says which one is missing, as Slack names it."""
+    slack = KINDS["slack"](settings("slack", tmp_path))
+    async with respx.mock as router:
+        router.route().respond(json={"ok": False, "error": "missing_scope", "needed": "files:write"})
+        with pytest.raises(Undeliverable, match="missing_scope"):
+            await slack.add_chart(PICTURE, {"channel": "C1", "ts": "1.2"})
+    await slack.aclose()
+
+
+async def test_discord_has_it_attached(tmp_path: Path) -> None:
+    """The message is changed in its attachments only: its embed may say by now what became of the request."""
+    discord = KINDS["discord"](settings("discord", tmp_path))
+    async with respx.mock as router:
+        router.route().respond(json={"id": "9"})
+        await discord.add_chart(PICTURE, {"message": "9"})
+        [request] = [call.request for call in router.calls]
+    await discord.aclose()
+    assert request.method == "PATCH" and request.url.path.endswith("/messages/9")
+    parts = _parts(request)
+    assert parts["files[0]"] == (PICTURE, "image/png")
+    told = json.loads(parts["payload_json"][0])
+    assert told["attachments"] == [{"id": 0, "filename": "chart.png", "description": WORDS}]
+    assert told["allowed_mentions"] == {"parse": []} and "embeds" not in told
+
+
+async def test_telegram_has_it_as_a_silent_answer(tmp_path: Path) -> None:
+    """The request with its links stays the text that it is; the photo answers it and rings nobody's phone."""
+    telegram = KINDS["telegram"](settings("telegram", tmp_path))
+    async with respx.mock as router:
+        router.route().respond(json={"ok": True, "result": {"message_id": 8}})
+        await telegram.add_chart(PICTURE, {"message": 7})
+        [request] = [call.request for call in router.calls]
+    await telegram.aclose()
+    assert request.url.path.endswith("/sendPhoto")
+    parts = _parts(request)
+    assert parts["photo"] == (PICTURE, "image/png")
+    assert parts["caption"][0].decode() == WORDS and parts["disable_notification"][0] == b"true"
+    assert json.loads(parts["reply_parameters"][0]) == {"message_id": 7, "allow_sending_without_reply": True}
+
+
+def _telegram(folder: Path, url: str) -> dict[str, Any]:
+    return {"kind": "telegram", **settings("telegram", folder), "api": url}
+
+
+async def _charts_over(post: Any) -> None:
+    async with asyncio.timeout(60):
+        while post._charts:
+            await asyncio.gather(*post._charts)
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, '"error":""'), (500, "not delivered: telegram answered 500")])
+async def test_the_message_goes_first(here: Room, tmp_path: Path, status: int, told: str) -> None:
+    """It is sent and on record before its chart is tried; a chart that is refused is on record, and that is all."""
+
+    async def chart(run_id: str, now: datetime) -> bytes:
+        sent = [item.status for item in await here.outbox(run_id)]
+        assert sent == ["sent"]
+        return PICTURE
+
+    asked = await here.asks()
+    with receiver() as chat:
+        chat.answers = [(200, {}, b'{"ok": true, "result": {"message_id": 7}}'), (status, {}, b"{}")]
+        post = here.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
+        post.chart = chart
+        await here.deliver(post)
+        await _charts_over(post)
+        await post.aclose()
+    assert [item.path.rpartition("/")[2] for item in chat.received] == ["sendMessage", "sendPhoto"]
+    [message] = await here.outbox(asked.run_id)
+    assert (message.status, message.attempts) == ("sent", 1)
+    log = await here.audit_text()
+    assert log.count('"kind":"message.chart"') == 1 and told in log
+
+
+async def test_a_chart_that_hangs_holds_up_no_message(here: Room, tmp_path: Path) -> None:
+    """The next request of the same channel goes while the first one's chart is still awaited."""
+    never = asyncio.Event()
+
+    async def chart(run_id: str, now: datetime) -> bytes:
+        await never.wait()
+        return b""
+
+    with receiver() as chat:
+        chat.answers = [(200, {}, b'{"ok": true, "result": {"message_id": 7}}')]
+        post = here.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
+        post.chart = chart
+        for _ in range(2):
+            await here.asks()
+            await here.deliver(post)
+            here.clock.time += timedelta(seconds=10)
+        assert len(chat.received) == 2 and len(post._charts) == 2
+        await post.aclose()
+    assert not post._charts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0.0, 1.0, ["0", "1"]), (97.4, 97.42, ["97.4", "97.42"]), (0.0, 1.5e9, ["0", "1.5e+09"]), (0.5, 0.5, ["0.5"] * 2)],
+)
+def test_the_ends_of_an_axis_are_different_numbers(low: float, high: float, wanted: list[str]) -> None:
+    """However little a line moves, what stands beside it says by how much."""
+    assert [png.label(value, high - low) for value in (low, high)] == wanted

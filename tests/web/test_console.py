@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import sqlalchemy
 from sqlalchemy import insert
 
+from remediator import keyfile
+from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.measuring import compared
+from remediator.records import audit
+from remediator.retention import Retention, move
 from remediator.stores.schema import runs as table
 from remediator.web.chart import Mark, line_chart, picture
 from tests.guards.house import NOON, row
@@ -88,6 +93,25 @@ async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
 
+async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path) -> None:
+    """The run's page has plan and evidence as before, and says where its entries are; so does the log's last page."""
+    asked = await here.asks()
+    async with here.client() as client:
+        before = (await client.get(f"/runs/{asked.run_id}")).text
+        assert "the archive" not in before and "the archive" not in (await client.get("/audit")).text
+        signer = keyfile.create(tmp_path / "audit.key", "remediator/test")
+        head = await here.engine.store.read(audit.head)
+        signing = Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1))
+        await checkpoint_now(here.engine, signing, head)
+        here.clock.time += timedelta(days=100)
+        assert await move(here.engine, Retention(tmp_path / "archive", timedelta(days=90), head.seq))
+        page = (await client.get(f"/runs/{asked.run_id}")).text
+        assert f"remediator audit search --run {asked.run_id}" in page and "move 3 files of /backups" in page
+        assert "have moved to the archive" in (await client.get("/audit")).text
+        unknown = await client.get("/runs/run-none")
+        assert unknown.status_code == 404 and "remediator audit search --run run-none" in unknown.text
+
+
 @pytest.mark.parametrize(
     ("expression", "wanted"),
     [
@@ -107,6 +131,9 @@ def test_pictures_are_well_formed() -> None:
     later = NOON + timedelta(minutes=1)
     lines = [[(NOON, 1.0), (later, float("nan"))], [(NOON, 0.0), (later, 2.5)], []]
     drawn = line_chart(lines, NOON, later, 0.9, [Mark(NOON, "<fires>")])
+    near = [Mark(later, text) for text in ("acts", "succeeded")]
+    tops = [part.partition('"')[0] for part in line_chart(lines, NOON, later, 0.9, near).split('text-anchor="end" y="')]
+    assert len(set(tops[-2:])) == 2, "what happened at once stands below one another, and within the picture"
     assert "nan" not in drawn and "&lt;fires&gt;" in drawn
     for svg in (drawn, line_chart([], NOON, later, None, [])):
         ElementTree.fromstring(svg)

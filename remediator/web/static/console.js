@@ -1,4 +1,5 @@
 // Renews what is marked data-live when the server says that there is news. Decides nothing, sends nothing.
+// data-live="form": a form that somebody may be filling in stays as it is, until there is none any more.
 "use strict";
 (() => {
   let busy = false;
@@ -13,6 +14,7 @@
       for (const old of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(old.id);
         if (!next || next.innerHTML === old.innerHTML || old.contains(document.activeElement)) continue;
+        if (old.dataset.live === "form" && old.querySelector("form") && next.querySelector("form")) continue;
         const open = [...old.querySelectorAll("details")].map((item) => item.open);
         old.replaceWith(next);
         next.querySelectorAll("details").forEach((item, at) => { item.open = Boolean(open[at]); });

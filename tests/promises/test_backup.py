@@ -1,0 +1,72 @@
+"""A copy of the store, taken while it is written, and put back: whole, of one instant, and never over anything."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.promises.house import CrashingRemediator
+from tests.servers import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+
+
+def bodies(database: Path) -> set[bytes]:
+    """What is in the inbox of a database file."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    found = {bytes(body) for (body,) in connection.execute("SELECT body FROM notifications")}
+    connection.close()
+    return found
+
+
+def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
+    """Taken while notifications pour in: all that was acknowledged before is in it, its audit log verifies. Put back,
+    the service starts on it; what was there is kept beside it; the restore is on record by name."""
+    service = CrashingRemediator(tmp_path / "remediator")
+    service.playbooks = []
+    backup = tmp_path / "backup.db"
+    enough, acknowledged = threading.Event(), list[bytes]()
+
+    def pour() -> None:
+        number = 0
+        while not enough.is_set():
+            body = service.notification("firing", alertname="Other", n=str(number))
+            if service.post(body)[0] == 200:
+                acknowledged.append(body)
+            number += 1
+
+    try:
+        service.start()
+        pouring = threading.Thread(target=pour, daemon=True)
+        pouring.start()
+        until(lambda: len(acknowledged) > 100, "many are there")
+        before = set(acknowledged)
+        done = service.command_line("backup", str(backup))
+        assert done.returncode == 0, done.stderr
+        assert "exists; a backup never overwrites" in service.command_line("backup", str(backup)).stderr
+        assert "is in use by process" in service.command_line("restore", str(backup), "--who", "ann").stderr
+        enough.set()
+        pouring.join(60)
+        service.stop()
+
+        assert before <= bodies(backup)
+        here = service.folder / "state" / "remediator.db"
+        was = bodies(here)
+        assert was >= set(acknowledged) and was > bodies(backup)
+        damaged = tmp_path / "damaged.db"
+        damaged.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
+        assert "it is no usable backup" in service.command_line("restore", str(damaged), "--who", "ann").stderr
+        assert bodies(here) == was
+        done = service.command_line("restore", str(backup), "--who", "ann")
+        assert done.returncode == 0, done.stderr
+        assert bodies(here) == bodies(backup)
+        assert bodies(here.with_name("remediator.db.before-1")) == was
+        service.start()
+        service.verified()
+        assert service.audit_has('"command":"restore"')
+    finally:
+        enough.set()
+        service.kill()

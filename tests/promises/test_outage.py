@@ -1,0 +1,143 @@
+"""PostgreSQL is lost for a while, in both ways that there are: nothing acknowledged is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.error import HTTPError
+
+import pytest
+
+from tests.promises.conftest import MakeHouse
+from tests.promises.house import CrashingRemediator, counted, rows, succeeded
+from tests.servers import until
+from tests.servers.postgres import MakePostgres, Postgres
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(4), pytest.mark.timeout(900)]
+
+SECONDS = float(os.environ.get("OUTAGE", "8"))
+"""How long it is away: past the lease (3 s) of these houses and a sender's patience; ``make outage`` has a minute."""
+REPLICAS = 3
+BEFORE = 4
+"""Incidents that are under way, or just acknowledged, when the database goes."""
+TARGETS = 12
+"""And those that are told meanwhile, so many in all."""
+
+
+@dataclass
+class Senders:
+    """One Alertmanager for each target: posts to the replicas in turn until it gets its 2xx."""
+
+    replicas: list[CrashingRemediator]
+    heard: Counter[int] = field(default_factory=Counter)
+    """Answers while the database was away, by status; 0 for none."""
+    acknowledged: dict[str, bytes] = field(default_factory=dict)
+    threads: list[threading.Thread] = field(default_factory=list)
+    enough: threading.Event = field(default_factory=threading.Event)
+    away: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, target: str, first: int = 0) -> None:
+        """Begin to tell of a target, and go on until it is acknowledged."""
+        self.threads.append(threading.Thread(target=self._insist, args=(target, first), daemon=True))
+        self.threads[-1].start()
+
+    def _insist(self, target: str, turn: int) -> None:
+        body = self.replicas[0].notification("firing", alertname="TargetDown", service=target)
+        while not self.enough.is_set():
+            away = self.away.is_set()
+            try:
+                status = self.replicas[turn % len(self.replicas)].post(body)[0]
+            except OSError:
+                status = 0
+            if away and self.away.is_set():
+                self.heard[status] += 1
+            if status == 200:
+                self.acknowledged[target] = body
+                return
+            turn += 1
+            self.enough.wait(0.3)
+
+    def wait(self) -> None:
+        """Until each has its 2xx."""
+        for thread in self.threads:
+            thread.join(120)
+        assert not any(thread.is_alive() for thread in self.threads), f"not acknowledged: {self.heard}"
+
+
+def lose(server: Postgres, how: str) -> None:
+    """Hang: connections stand and nobody answers. Gone: connections are refused."""
+    if how == "hangs":
+        server.pause()
+    else:
+        server.kill()
+
+
+def bring_back(server: Postgres, how: str) -> None:
+    """The same database again."""
+    if how == "hangs":
+        server.resume()
+    else:
+        server.start()
+    until(server.ready, "PostgreSQL answers again")
+
+
+def inboxes(url: str) -> Counter[bytes]:
+    """Every body that is stored, and how often."""
+    return Counter(bytes(body) for (body,) in rows(url, "SELECT body FROM notifications"))
+
+
+def unready(replica: CrashingRemediator) -> bool:
+    """Whether it says so itself, in time, rather than saying nothing."""
+    try:
+        replica.get("/readyz")
+    except HTTPError as error:
+        return error.code == 503
+    except TimeoutError:
+        return False
+    return False
+
+
+def nothing_left(url: str) -> bool:
+    """No open run, no lease, no hand on a target, no notification that was not taken in."""
+    left = "SELECT count(*) FROM runs WHERE finished_at IS NULL OR lease_owner IS NOT NULL OR holds_target"
+    waiting = "SELECT count(*) FROM notifications WHERE taken_at IS NULL"
+    return counted(url, left) == 0 and counted(url, waiting) == 0
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("how", ["hangs", "gone"])
+def test_losing_postgresql_loses_nothing(make_house: MakeHouse, make_postgres: MakePostgres, how: str) -> None:
+    """Three replicas at work, the database away for a while, alerts posted all the time: never a 2xx without a
+    database, everything acknowledged is there, each target has one run and one restart by its own log, and no run,
+    lease or notification is left lying."""
+    server = make_postgres(durable=True)
+    url = server.url(server.database(), tcp=True)
+    house = make_house(targets=TARGETS, store=url)
+    replicas = [house.replica() for _ in range(REPLICAS)]
+    for replica in replicas:
+        replica.start()
+    senders = Senders(replicas)
+    for number, target in enumerate(house.targets[:BEFORE]):
+        senders.send(target, number)
+    until(lambda: counted(url, "SELECT count(*) FROM attempts WHERE mutates") > 0, "actions are under way")
+
+    lose(server, how)
+    senders.away.set()
+    for number, target in enumerate(house.targets[BEFORE:]):
+        senders.send(target, number)
+    threading.Event().wait(SECONDS)  # the outage itself: its length is what this test is about
+    until(lambda: senders.heard[503] > 0, "senders are told to try again")
+    until(lambda: all(unready(replica) for replica in replicas), "every replica says that it is not ready")
+    senders.away.clear()
+    bring_back(server, how)
+
+    senders.wait()
+    until(lambda: succeeded(replicas[0]) == set(house.targets), "everything is healed", 240)
+    assert set(senders.heard) <= {503, 0}, f"acknowledged without a database: {senders.heard}"
+    assert set(inboxes(url)) >= set(senders.acknowledged.values())
+    assert {target: house.starts(target) for target in house.targets} == dict.fromkeys(house.targets, 2)
+    assert counted(url, "SELECT count(*) FROM runs") == TARGETS
+    until(lambda: nothing_left(url), "nothing is left lying")
+    print(f"{how} for {SECONDS:g} s: answers meanwhile {dict(senders.heard)}, {TARGETS} runs, {TARGETS} restarts")

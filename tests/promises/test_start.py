@@ -1,0 +1,289 @@
+"""A start that cannot come to good is refused: one sentence that says what, where and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from remediator.run import ENGINE_VERSION
+from remediator.stores.migrate import HEAD
+from tests.promises.house import CrashingRemediator, changed
+from tests.servers import require, until
+from tests.servers.postgres import Postgres
+from tests.servers.remediator import Remediator
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+
+RUN = (
+    "INSERT INTO runs (id, status, detail, playbook, playbook_hash, target, mode, engine_version, wake_at, "
+    "incident_open, holds_target, created_at, updated_at) "
+    "VALUES ('run-1', '{status}', '{{}}', 'redis-down', 'hash', 'redis', 'auto', {engine}, 1, true, false, 1, 1)"
+)
+LATER = RUN.format(status="matched", engine=ENGINE_VERSION + 1)
+MUCH_LATER = RUN.format(status="matched", engine=ENGINE_VERSION + 2)
+UNHEARD_OF = RUN.format(status="meditating", engine=ENGINE_VERSION)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[CrashingRemediator]:
+    """Not started."""
+    made = CrashingRemediator(tmp_path / "remediator")
+    made.playbooks = []
+    yield made
+    made.kill()
+
+
+def refusal(service: CrashingRemediator) -> str:
+    """How a start ends: the one sentence on standard error, with a status that says that it could not."""
+    service.write()
+    done = service.command_line("serve")
+    assert done.returncode in (2, 3), done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("remediator: "), done.stderr
+    return lines[0].removeprefix("remediator: ")
+
+
+def once(service: CrashingRemediator) -> Path:
+    """Start it and end it, so that there is a good database; where."""
+    service.start()
+    service.stop()
+    return service.folder / "state" / "remediator.db"
+
+
+def sql(database: Path, statement: str) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+SQLITE = {
+    "a newer schema": ("UPDATE alembic_version SET version_num = '9999'", "start the newer remediator"),
+    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator migrate'"),
+    "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
+    "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
+    "a run of a newer version": (LATER, "start the newer version, and let it finish there"),
+    "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
+}
+
+
+@pytest.mark.parametrize("case", SQLITE)
+def test_a_database_that_is_not_this_versions(service: CrashingRemediator, case: str) -> None:
+    """Newer, older, half migrated, or with runs that this version cannot go on with; mended, it starts."""
+    statement, told = SQLITE[case]
+    database = once(service)
+    kept = database.with_suffix(".kept")
+    shutil.copy(database, kept)
+    sql(database, statement)
+
+    assert told in refusal(service)
+    shutil.copy(kept, database)
+    service.start()
+
+
+def test_what_is_no_database(service: CrashingRemediator) -> None:
+    """A text, half a database and a folder are refused by name, and left as they are."""
+    database = once(service)
+    half = database.read_bytes()[: database.stat().st_size // 2]
+    for wrong in (b"not a database, and long enough to be looked at" * 100, half):
+        database.write_bytes(wrong)
+        told = refusal(service)
+        assert str(database) in told and "restore it from a backup" in told
+        assert database.read_bytes() == wrong
+    database.unlink()
+    database.mkdir()
+    assert str(database) in refusal(service)
+
+
+def test_a_second_process_on_one_file(service: CrashingRemediator) -> None:
+    """The second is told who has it and what there is for replicas; the first goes on."""
+    service.start()
+    assert f"is in use by process {service.pid}; stop it, or use PostgreSQL" in refusal(service)
+    assert service.ready()
+
+
+def test_a_wrong_path(service: CrashingRemediator) -> None:
+    """A file where the folder should be, and a place where nobody can make one."""
+    (service.folder / "state").write_text("a file")
+    assert "cannot be made a folder" in refusal(service)
+    service.settings["state"] = "/proc/remediator"
+    assert "/proc/remediator: cannot be made a folder" in refusal(service)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a file system of its own, with these options; needs privilege."""
+    made: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"mounted-{len(made)}"
+        place.mkdir()
+        argv = [require("mount"), "-t", "tmpfs", "-o", options, "none", str(place)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"may not mount here: {done.stderr.strip()}")
+        made.append(place)
+        return place
+
+    yield mount
+    for place in made:
+        subprocess.run([require("umount"), str(place)], check=True)
+
+
+def test_a_disk_that_is_read_only(service: CrashingRemediator, mounted: Callable[[str], Path]) -> None:
+    """With and without a database on it."""
+    disk = mounted("size=64m")
+    service.settings["state"] = str(disk)
+    service.start()
+    service.stop()
+    subprocess.run([require("mount"), "-o", "remount,ro", str(disk)], check=True)
+    assert f"{disk}/remediator.db: cannot be written: Read-only file system; correct" in refusal(service)
+    service.settings["state"] = str(disk / "new")
+    assert "cannot be made a folder: Read-only file system; correct its rights" in refusal(service)
+
+
+def test_a_file_that_may_not_be_written(service: CrashingRemediator) -> None:
+    """Not even by root: the rights of the file, not of its folder, are what is wrong."""
+    database = once(service)
+    done = subprocess.run([require("chattr"), "+i", str(database)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"files cannot be made unchangeable here: {done.stderr.strip()}")
+    try:
+        assert str(database) in refusal(service)
+    finally:
+        subprocess.run([require("chattr"), "-i", str(database)], check=True)
+    service.start()
+
+
+def test_a_full_disk(service: CrashingRemediator, mounted: Callable[[str], Path]) -> None:
+    """Full at the start: refused. Full later: 503 and not ready, nothing acknowledged is lost; emptied, it goes on."""
+    disk = mounted("size=8m")
+    service.settings["state"] = str(disk)
+    ballast = disk / "ballast"
+    fill(ballast)
+    told = refusal(service)
+    assert str(disk) in told and "free space" in told
+    ballast.unlink()
+    service.start()
+    acknowledged = [body for body in bodies(service, "before") if service.post(body)[0] == 200]
+    fill(ballast)
+    statuses = [service.post(body)[0] for body in bodies(service, "full", 40)]
+    assert set(statuses) <= {200, 503} and statuses[-1] == 503
+    acknowledged += [body for body, status in zip(bodies(service, "full", 40), statuses, strict=True) if status == 200]
+    until(lambda: not service.ready(), "it is not ready")
+    ballast.unlink()
+    until(lambda: service.post(next(bodies(service, "after")))[0] == 200, "it writes again")
+    service.kill()
+    with sqlite3.connect(f"file:{disk}/remediator.db?mode=ro", uri=True) as connection:
+        stored = {bytes(body) for (body,) in connection.execute("SELECT body FROM notifications")}
+    connection.close()
+    assert stored >= set(acknowledged) and acknowledged
+
+
+def bodies(service: Remediator, name: str, count: int = 5) -> Iterator[bytes]:
+    """Some of 32 KiB: more of them than fit into what was left over."""
+    for number in range(count):
+        yield service.notification("firing", alertname="Other", n=f"{name}-{number}", text="x" * 32_768)
+
+
+def fill(ballast: Path) -> None:
+    """To the last byte."""
+    with ballast.open("wb") as full:
+        try:
+            while os.write(full.fileno(), bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -> None:
+    """Pages overwritten under it: 503 and not ready, with a word of the backup; never a 2xx for what is not kept."""
+    database = once(service)
+    for number in range(200):  # enough for the tables to have pages of their own
+        sql(database, f"INSERT INTO facts (name, value, at) VALUES ('{number}', '{'x' * 500}', 1)")
+    with database.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(database.stat().st_size - 4096))
+    told = refusal(service)
+    assert str(database) in told and "restore it from a backup" in told
+
+
+POSTGRES = {
+    "an empty database": ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "run 'remediator migrate' once"),
+    "a newer schema": ("UPDATE alembic_version SET version_num = '9999'", "start the newer remediator"),
+    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator migrate'"),
+    "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
+    "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
+    "a run two versions ahead": (MUCH_LATER, "start the newer version, and let it finish there"),
+    "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
+    "a standby": ("ALTER DATABASE {name} SET default_transaction_read_only = on", "give the URL of the primary"),
+    # the functions of the first schema are found before PostgreSQL's own
+    "a clock an hour ahead": (
+        "CREATE SCHEMA skew; CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+        "'SELECT pg_catalog.clock_timestamp() + interval ''1 hour'''; "
+        "ALTER DATABASE {name} SET search_path = skew, pg_catalog, public",
+        "s apart; set both by NTP, then start again",
+    ),
+}
+
+
+@pytest.fixture
+def replica(service: CrashingRemediator, postgres_url: str) -> CrashingRemediator:
+    """On a migrated PostgreSQL; not started."""
+    service.settings["store"] = postgres_url
+    migrated = service.command_line("migrate")
+    assert migrated.stdout == f"schema: none -> {HEAD}\n", migrated.stderr
+    return service
+
+
+@pytest.mark.parametrize("case", POSTGRES)
+def test_a_postgresql_that_is_not_fit(replica: CrashingRemediator, postgres_url: str, case: str) -> None:
+    """Not this version's, read only, or of another time."""
+    statement, told = POSTGRES[case]
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    for one in statement.replace("{name}", name).split("; "):
+        changed(postgres_url, one)
+    assert told in refusal(replica)
+
+
+def test_a_postgresql_that_is_not_there(service: CrashingRemediator, postgres_url: str) -> None:
+    """Nobody listens, no such database, no such user: said without the password."""
+    for url, told in (
+        ("postgresql://ann:opensesame@127.0.0.1:1/remediator", "refused"),
+        (postgres_url.replace("/test_", "/no_such_"), "does not exist"),
+        (postgres_url.replace("postgres@", "nobody:opensesame@"), "does not exist"),
+    ):
+        service.settings["store"] = url
+        said = refusal(service)
+        assert told in said and "opensesame" not in said
+
+
+RIGHTS = (
+    ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user}", "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"),
+    ("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}", "USAGE ON ALL SEQUENCES"),
+    ("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}", ""),
+)
+
+
+def test_a_postgresql_without_rights(replica: CrashingRemediator, postgres: Postgres, postgres_url: str) -> None:
+    """Each right that is missing is named as the GRANT that gives it; with all of them it starts, and acknowledges."""
+    user = "guest_" + postgres_url.partition("@/")[2].partition("?")[0]
+    postgres.sql(f"CREATE ROLE {user} LOGIN")
+    try:
+        replica.settings["store"] = postgres_url.replace("postgres@", f"{user}@")
+        assert "GRANT the rights" in refusal(replica)
+        for grant, still in RIGHTS:
+            changed(postgres_url, grant.format(user=user))
+            if still:
+                assert still in refusal(replica)
+        replica.start()
+        assert replica.post(replica.notification("firing", alertname="Other"))[0] == 200
+        replica.kill()
+    finally:
+        changed(postgres_url, f"DROP OWNED BY {user}")
+        postgres.sql(f"DROP ROLE {user}")

@@ -1,0 +1,56 @@
+"""A resolution that is never sent (a restart, a silence, no data): what a real Alertmanager no longer holds is over."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, select
+
+from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.endpoint import Endpoint
+from remediator.intake import IntakeSettings, take_in
+from remediator.match import Index
+from remediator.receive import receive
+from remediator.reconcile import Reconciling, reconcile
+from remediator.stores import Store
+from remediator.stores.schema import episodes
+from tests.servers.alertmanager import Alertmanager as Server
+from tests.stores.test_intake import engine_on
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "Forgotten"},
+    "startsAt": "2026-01-01T00:00:00Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+}
+
+
+@pytest.mark.promise(2)
+async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
+    store: Store, connection: Connection, alertmanager: Server
+) -> None:
+    """One that was started lately proves nothing, however often it is asked; one that is old enough, asked three
+    times, ends the episode."""
+    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    client = Alertmanager(Endpoint(url=alertmanager.url))
+
+    async def looks(young: timedelta, times: int) -> str:
+        settings = Reconciling((client,), every=timedelta(0), young=young)
+        for _ in range(times):
+            await reconcile(engine, intake, settings)
+            await take_in(engine, Index((), "Watchdog"), intake)
+        return str(connection.execute(select(episodes.c.status)).scalar_one())
+
+    try:
+        await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": [ALERT]}).encode())
+        await take_in(engine, Index((), "Watchdog"), intake)
+        assert await looks(timedelta(hours=1), 5) == "firing"
+        assert await looks(timedelta(0), 2) == "firing"
+        alertmanager.stop()
+        assert await looks(timedelta(0), 3) == "firing", "nobody answers, so nobody says that it is over"
+        alertmanager.start()
+        assert await looks(timedelta(0), 1) == "resolved"
+    finally:
+        await client.aclose()
