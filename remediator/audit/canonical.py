@@ -47,7 +47,8 @@ def _no_fraction(text: str) -> float:
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 encode_ascii_into = _ENCODER.encode_into
 """An entry's canonical bytes into a buffer, if they turn out to be ASCII. For the verifier's inner loop only."""
-_decode = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+decode_whole = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+"""An entry from bytes that need not be canonical. For the verifier's inner loop; others want :func:`decode`."""
 decode_frame = msgspec.json.Decoder(Frame).decode
 """An entry from bytes that need not be canonical, its data passed over. For the verifier's inner loop only."""
 
@@ -67,7 +68,7 @@ def decode(canonical: bytes) -> Entry:
         NotCanonical: not an entry, or not spelled in the one way.
     """
     try:
-        entry = _decode(canonical)
+        entry = decode_whole(canonical)
         if encode(entry) == canonical:
             return entry
     except (ValueError, RecursionError) as error:

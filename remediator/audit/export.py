@@ -142,7 +142,7 @@ def _csv(cells: tuple[str, ...]) -> str:
 
 # OCSF knows remediation as a class; the outcome of an action is what it means by a status
 _REMEDIATION = {Kind.ACTION_INTENDED, Kind.ACTION_OUTCOME, Kind.ACTION_OBSERVED, Kind.ACTION_UNDONE}
-_STATUS = {"succeeded": (1, "Success"), "failed": (2, "Failure"), "unknown": (0, "Unknown")}
+_STATUS = {"ok": (1, "Success"), "failed": (2, "Failure"), "unknown": (0, "Unknown")}
 _SEVERE = {Kind.STOP_SET: 3, Kind.ACTION_OUTCOME: 2, Kind.BREAKER_TRIPPED: 3, Kind.WATCHDOG_LOST: 4, Kind.RUN_FENCED: 3}
 
 
@@ -156,8 +156,10 @@ def to_ocsf(row: SealedEntry) -> dict[str, Any]:
     if entry.kind in _REMEDIATION:
         event |= _ocsf_class(7, 7001, 3, "Restore")
         event |= {"command_uid": str(entry.data.get("attempt") or entry.run or row.seq)}
-        status, name = _STATUS.get(str(entry.data.get("outcome")), (99, "Other"))
-        event |= {"status_id": status, "status": name}
+        outcome = entry.data.get("outcome")
+        if outcome is not None:  # an intent has none yet
+            status, name = _STATUS.get(str(outcome), (99, str(outcome)))
+            event |= {"status_id": status, "status": name}
     else:
         event |= _ocsf_class(0, 0, 99, entry.kind)
     return event
@@ -184,7 +186,7 @@ def _ocsf_base(row: SealedEntry, entry: Entry) -> dict[str, Any]:
             "uid": row.hash.hex(),
             "sequence": row.seq,
             "event_code": entry.kind,
-            "correlation_uid": entry.run or entry.episode or "",
+            **({"correlation_uid": about} if (about := entry.run or entry.episode) else {}),
             "original_time": entry.written,
         },
         "unmapped": {

@@ -6,7 +6,7 @@ kept elsewhere. So a verification says, besides what is wrong, what it could not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import islice
@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from remediator.audit.canonical import NotCanonical, decode, decode_frame, encode_ascii_into
+from remediator.audit.canonical import NotCanonical, decode, decode_frame, decode_whole, encode_ascii_into
 from remediator.audit.chain import GENESIS, Head
 from remediator.audit.entry import EPOCH, Entry, SealedEntry, Written
 from remediator.audit.merkle import Range, leaf_hash
@@ -130,13 +130,14 @@ class _Walk:
         seq, leaf, link = self._seq, self._last, self._last.hex()
         written, time, latest, leaves = self._written, self._time, self._latest, self._leaves
         entry: Written[Any]
-        buffer, instant, quick = bytearray(), datetime.fromisoformat, not self._strict
+        buffer, instant = bytearray(), datetime.fromisoformat
+        read: Callable[[bytes], Written[Any]] = decode_whole if self._strict else decode_frame
         try:
             for row in rows:
                 canonical = row.canonical
                 digest = sha256(b"\x00" + canonical).digest()
-                if quick and canonical.isascii():
-                    entry = decode_frame(canonical)
+                if canonical.isascii():  # then the encoder is RFC 8785, whatever it was given, and needs no copy
+                    entry = read(canonical)
                     encode_ascii_into(entry, buffer)
                     if buffer != canonical:
                         return row
@@ -159,7 +160,7 @@ class _Walk:
                     written, time = entry.written, row.time
                 seq, leaf, link = seq + 1, digest, digest.hex()
                 leaves.append(digest)
-        except (NotCanonical, ValueError):
+        except (NotCanonical, ValueError, RecursionError):
             return row
         finally:
             self._seq, self._last, self._written, self._time = seq, leaf, written, time

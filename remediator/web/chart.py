@@ -96,11 +96,12 @@ def _threshold(scale: _Scale, threshold: float | None) -> Iterator[str]:
 
 
 def _marks(scale: _Scale, marks: Sequence[Mark]) -> Iterator[str]:
-    for mark in marks:
+    for number, mark in enumerate(marks):
         if scale.start <= mark.at <= scale.end:
             x = scale.x(mark.at)
             yield f'<line class="m" x1="{x}" x2="{x}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-            yield f'<text x="{x + 4}" y="{_TOP + 8}">{escape(mark.text)}</text>'
+            place = f'x="{x + 4}"' if x < WIDTH - 90 else f'x="{x - 4}" text-anchor="end"'
+            yield f'<text {place} y="{_TOP + 8 + 13 * number}">{escape(mark.text)}</text>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ def straight_line(told: Story) -> list[Moment]:
     for event in told.events:
         verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
         if event.kind == "evidence":
-            verb = "plan" if event.text.startswith("diagnose") else verb
+            verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
         moments.append(Moment(event.at, verb, letters.tidy(event.text, 2000), event.kind))
     return moments
 

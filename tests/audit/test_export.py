@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remediator.actions import Outcome
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, Problem, decode, export, seal, verify
 from tests.audit.logs import START, check, heads, make, note
 
@@ -108,11 +109,21 @@ def test_ocsf_events_have_what_their_class_requires() -> None:
         assert json.loads(json.dumps(event)) == event
 
 
-@pytest.mark.parametrize(("outcome", "status"), [("succeeded", 1), ("failed", 2), ("unknown", 0), ("other", 99)])
+@pytest.mark.parametrize(
+    ("outcome", "status"), [*zip([each.value for each in Outcome], (1, 2, 0), strict=True), ("other", 99)]
+)
 def test_ocsf_tells_the_outcome_of_an_action(outcome: str, status: int) -> None:
-    """Unknown is not failure, there as here."""
+    """In the words that actions really use; unknown is not failure, there as here."""
     draft = Draft(Kind.ACTION_OUTCOME, "remediator/a", run="run-1", data={"outcome": outcome, "attempt": "attempt-7"})
     [row], _ = seal(GENESIS, [draft], START)
 
     assert export.to_ocsf(row)["status_id"] == status
     assert export.to_ocsf(row)["command_uid"] == "attempt-7"
+
+
+def test_ocsf_gives_an_intent_no_outcome() -> None:
+    """Nothing has come of it yet, which is not "other"."""
+    draft = Draft(Kind.ACTION_INTENDED, "remediator/a", run="run-1", data={"attempt": "attempt-7"})
+    [row], _ = seal(GENESIS, [draft], START)
+
+    assert "status_id" not in export.to_ocsf(row)

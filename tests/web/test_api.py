@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy import insert
 from starlette.routing import Route
 
+from remediator.pipeline import advance
+from remediator.records import runs
+from remediator.run import TERMINAL, TRANSITIONS, Status
+from remediator.stores.schema import runs as table
 from remediator.web.routes import application
+from tests.guards.house import MINUTE, NOON, row
 from tests.web import reference
 from tests.web.room import Room, nonce_of
 
@@ -54,6 +61,28 @@ async def test_the_powers_of_the_console(here: Room) -> None:
         for path in ("/runs", "/episodes", "/playbooks", "/audit", "/stops", "/messages/dead", f"/runs/{asked.run_id}"):
             assert (await client.get(f"/api/v1{path}")).status_code == 200, path
         assert (await client.get("/api/v1/runs/none")).status_code == 404
+
+
+@pytest.mark.parametrize("status", list(Status))
+async def test_cancel_works_in_every_state(here: Room, status: Status) -> None:
+    """What waits or goes on is over with the next look, or, where a call's outcome is unknown, once that is known;
+    what is over lets go of its target."""
+    over = status in TERMINAL
+    more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
+    more |= {"finished_at": NOON, "holds_target": True} if over else {}
+    values = row("run-x", "redis-disk-full", "redis", status.value, NOON, **more)
+    await here.engine.store.write(lambda tx: tx.connection.execute(insert(table), values))
+    async with here.client(headers=here.bearer("oscar")) as client:
+        said = (await client.post("/api/v1/runs/run-x/cancel", json={"reason": "enough"})).json()["result"]
+    assert ("is released" if over else "is being cancelled") in said
+    run = await here.engine.store.read(lambda connection: runs.get(connection, "run-x"))
+    assert run is not None and (run.cancel is None) is over and not (over and run.holds_target)
+    if status is Status.UNKNOWN_OUTCOME:
+        assert {Status.CANCELLED, Status.RUNNING, Status.VERIFYING} <= TRANSITIONS[status]
+    elif not over:
+        after = (await advance(here.engine, run)).run
+        assert (after.status, after.reason) == (Status.CANCELLED, "cancelled")
+        assert after.detail == {"who": "oscar", "reason": "enough"}
 
 
 async def test_a_browsers_cookie_is_no_key_to_the_api(here: Room) -> None:

@@ -109,7 +109,7 @@ async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path)
         assert f"remediator audit search --run {asked.run_id}" in page and "move 3 files of /backups" in page
         assert "have moved to the archive" in (await client.get("/audit")).text
         unknown = await client.get("/runs/run-none")
-        assert unknown.status_code == 404 and "No run is ever deleted" in unknown.text
+        assert unknown.status_code == 404 and "remediator audit search --run run-none" in unknown.text
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,9 @@ def test_pictures_are_well_formed() -> None:
     later = NOON + timedelta(minutes=1)
     lines = [[(NOON, 1.0), (later, float("nan"))], [(NOON, 0.0), (later, 2.5)], []]
     drawn = line_chart(lines, NOON, later, 0.9, [Mark(NOON, "<fires>")])
+    near = [Mark(later, text) for text in ("acts", "succeeded")]
+    tops = [part.partition('"')[0] for part in line_chart(lines, NOON, later, 0.9, near).split('text-anchor="end" y="')]
+    assert len(set(tops[-2:])) == 2, "what happened at once stands below one another, and within the picture"
     assert "nan" not in drawn and "&lt;fires&gt;" in drawn
     for svg in (drawn, line_chart([], NOON, later, None, [])):
         ElementTree.fromstring(svg)

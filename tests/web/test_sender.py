@@ -41,6 +41,10 @@ async def test_a_request_goes_to_the_next_channel(here: Room) -> None:
     listed = await here.engine.store.read(messages.list_dead)
     assert len(listed) == 1 and "webhook cannot be reached" in (listed[0].error or "")
     assert '"next_channel":"chat"' in await here.audit_text()
+    async with here.client() as client:
+        page, told = (await client.get("/")).text, (await client.get("/api/v1/messages/dead")).json()
+    assert "Messages that could not be delivered" in page and "approval to approvals" in page
+    assert [item["kind"] for item in told] == ["approval"]
 
 
 async def test_what_became_of_it_reaches_those_who_were_asked(here: Room) -> None:
