@@ -3,7 +3,7 @@ alerts lasted before. Bounded: one instant for each playbook, :data:`KEPT` lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -38,12 +38,16 @@ def lasted(connection: Connection, alertnames: Iterable[str], until: datetime) -
     return [seconds for _, seconds in pairs]
 
 
-def remember_automatic(tx: Tx, playbook: str, acted: datetime, alertnames: Iterable[str]) -> None:
-    """A run that leaves now acted by itself then, for these alerts: what came later says nothing of the time before."""
+def remember_automatic(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[str, datetime]) -> None:
+    """A run that leaves now acted by itself then.
+
+    Args:
+        alerts: what it was for, by name, and when that began: from then on, alerts say nothing of the time before.
+    """
     _put_earlier(tx, _since(playbook), to_micros(acted))
-    for name in alertnames:
+    for name, began in alerts.items():
         value = _value(tx, name)
-        until = min(to_micros(acted), value["until"] or to_micros(acted))
+        until = min(to_micros(began), value["until"] or to_micros(began))
         facts.put(tx, _lasted(name), {**value, "until": until})
 
 

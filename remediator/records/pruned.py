@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, func, select
 
 from remediator.records import before, facts
 from remediator.stores import Tx
@@ -41,21 +40,21 @@ def forget_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[st
     ids = [row.id for row in rows]
     for row in rows:
         if row.mode == "auto" and row.first_action_at is not None:
-            before.remember_automatic(tx, row.playbook, row.first_action_at, _alertnames(tx, row.id))
+            before.remember_automatic(tx, row.playbook, row.first_action_at, _alerts(tx, row.id))
     if ids:
         facts.drop_all(tx, [f"{kind}{run_id}" for kind in _FACTS for run_id in ids])
         tx.connection.execute(delete(table).where(table.c.id.in_(ids)))
     return ids
 
 
-def _alertnames(tx: Tx, run_id: str) -> Sequence[str]:
+def _alerts(tx: Tx, run_id: str) -> dict[str, datetime]:
     statement = (
-        select(episodes.c.alertname)
-        .distinct()
+        select(episodes.c.alertname, func.min(episodes.c.started_at))
         .join(run_episodes, run_episodes.c.episode_id == episodes.c.id)
         .where(run_episodes.c.run_id == run_id)
+        .group_by(episodes.c.alertname)
     )
-    return tx.connection.execute(statement).scalars().all()
+    return {name: began for name, began in tx.connection.execute(statement)}
 
 
 def forget_episodes(tx: Tx, until: datetime, limit: int) -> int:

@@ -191,10 +191,19 @@ def alertnames_of(connection: Connection, playbook: str, since: datetime, until:
 
 
 def lasted_before(connection: Connection, alertnames: Sequence[str], until: datetime) -> list[float]:
-    """How many seconds alerts of these names lasted that began before then: the latest of them, newest first."""
+    """How many seconds alerts of these names lasted that began before then and that no playbook acted on by itself:
+    the latest of them, newest first. (The first that one did began before that action too.)
+    """
+    acted_on = (
+        select(run_episodes.c.episode_id)
+        .join(runs, runs.c.id == run_episodes.c.run_id)
+        .where(run_episodes.c.episode_id == episodes.c.id, runs.c.mode == "auto", runs.c.first_action_at.is_not(None))
+        .exists()
+    )
     statement = (
         select(_int(episodes.c.started_at), _int(episodes.c.resolved_at))
         .where(episodes.c.started_at < until, episodes.c.alertname.in_(alertnames), episodes.c.resolved_at.is_not(None))
+        .where(~acted_on)
         .order_by(episodes.c.started_at.desc())
         .limit(BEFORE)
     )

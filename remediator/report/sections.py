@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remediator.clock import format_duration
 from remediator.report.figures import OUTCOMES, Report
-from remediator.report.words import length, listed, plural, share
+from remediator.report.words import length, plural, share
 
 LONGEST = 25
 """Rows of a table; what follows is summed up in one."""
@@ -167,7 +168,13 @@ def foot(report: Report) -> str:
     span = format_duration(report.until - report.since)
     return (
         f"{report.since:%Y-%m-%d %H:%M}Z to {report.until:%Y-%m-%d %H:%M}Z ({span}){environment}; days are UTC. Times "
-        "before automatic remediation come from "
-        f"{listed({name: sum(p.before_from == name for p in report.playbooks) for name in ('records', 'prometheus')})} "
-        "(playbooks by source). An incident counts on the day on which its run was created."
+        f"before automatic remediation come {_sources(report)}. An incident counts on the day on which its run was "
+        "created."
     )
+
+
+def _sources(report: Report) -> str:
+    counted = Counter(each.before_from for each in report.playbooks)
+    words = {"records": "from our own records", "prometheus": "from Prometheus"}
+    said = [f"{text} for {counted[name]} playbooks" for name, text in words.items() if counted[name]]
+    return ", ".join(said) or "from nowhere: there are none"

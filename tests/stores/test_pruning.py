@@ -222,7 +222,8 @@ async def test_what_reports_need_of_the_time_before_survives(store: Store) -> No
             tx.connection.execute(
                 insert(schema.episodes), {field: getattr(over, field) for field in over.__dataclass_fields__}
             )
-        run = old_run("run-1", began + timedelta(days=4), mode="auto", first_action_at=began + timedelta(days=4))
+        acted = began + timedelta(days=4, seconds=30)  # after its own alert began, which is none of the time before
+        run = old_run("run-1", began + timedelta(days=4), mode="auto", first_action_at=acted)
         tx.connection.execute(insert(schema.runs), run)
         joined = {"run_id": "run-1", "episode_id": "episode-4", "joined_at": began + timedelta(days=4)}
         tx.connection.execute(insert(schema.run_episodes), joined)
