@@ -18,6 +18,7 @@ class Traits:
     reversible: bool = False
     destructive: bool = False
     summary: str = ""
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
     first = f"step_{playbook.steps[0].id}" if playbook.steps else "people"
     edges += [Edge("gate", first, "allowed"), Edge("gate", "people", "cannot tell, rejected, expired")]
     for at, step in enumerate(playbook.steps):
-        nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, f"{step.action}{_asks(step)}"))
+        nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, f"{step.action}{_asks(step, catalogue)}"))
         edges += _arrows(playbook, at, catalogue)
     if any(edge.end == "verify" for edge in edges):
         nodes += [
@@ -70,8 +70,9 @@ def _gate(playbook: Playbook) -> str:
     return f"mode {modes}" + ("; always asks" if playbook.approval.required else "")
 
 
-def _asks(step: Step) -> str:
-    return ", asks a person" if step.approval == "required" else ""
+def _asks(step: Step, catalogue: Catalogue) -> str:
+    asks = step.approval == "required" or catalogue.traits_of(step.action).asks
+    return ", asks a person" if asks else ""
 
 
 def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:

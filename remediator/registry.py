@@ -249,7 +249,9 @@ def catalogue() -> Catalogue:
 
 
 def _traits(action: type[Action]) -> Traits:
-    return Traits(action.mutates, action.idempotent, action.reversible, action.destructive, _first_line(action))
+    return Traits(
+        action.mutates, action.idempotent, action.reversible, action.destructive, _first_line(action), action.asks
+    )
 
 
 def _first_line(kind: type) -> str:
