@@ -17,14 +17,14 @@ from tests.promises.house import PLAYBOOK, CrashingRemediator, House, counted, r
 from tests.servers import until
 from tests.servers.receivers import Receiver, receiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900)]
-
 ROUNDS = int(os.environ.get("RACES", "3"))
 """Incidents; ``make races`` has more."""
 EPISODES = int(os.environ.get("EPISODES", "60"))
 """Alerts at once, each at a service of its own; ``make races`` has thousands."""
 COPIES = 10
 """How often each alert is posted, spread over the replicas."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(4), pytest.mark.timeout(900 + 3 * EPISODES)]
 
 
 def test_duplicates_at_three_replicas_are_one_run_and_one_action(make_house: MakeHouse, postgres_url: str) -> None:
@@ -93,7 +93,7 @@ def test_thousands_of_episodes_are_each_acted_on_once(make_house: MakeHouse, pos
             posts = [pool.submit(replica.post, body) for replica, body in zip(cycle(replicas), bodies, strict=False)]
         assert {post.result()[0] for post in posts} == {200}
         over = "SELECT count(*) FROM runs WHERE finished_at IS NOT NULL"
-        until(lambda: counted(postgres_url, over) == EPISODES, "everything is over", 800)
+        until(lambda: counted(postgres_url, over) == EPISODES, "everything is over", 300 + 2 * EPISODES)
         pushed = Counter(item.json["target"] for item in asked.received)
 
     # a request that was not answered in time is never sent again: a person is asked
