@@ -8,7 +8,7 @@ from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer, Question
 from remediator.judgement import Judgement, again_at, block, judge, judged, question
 from remediator.plan import Plan, from_data
-from remediator.records import approvals, episodes, evidence, runs
+from remediator.records import approvals, episodes, evidence, runs, waiting
 from remediator.run import Run, Status
 from remediator.stores import Tx
 
@@ -82,7 +82,7 @@ async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Ju
     final = judgement.final
     if final.answer is Answer.BLOCK:
         reason = f"{judgement.guard}:{final.reason}"
-        until = again_at(engine, final, asked.now)
+        until = again_at(engine, final, asked.now, await engine.store.read(waiting.count))
         if reason == run.reason:
             return wait(run, until)  # nothing new to say: no entry every few seconds
 

@@ -30,6 +30,8 @@ NO_ANSWER = "guard_error"
 """Reason of a guard that raised or did not answer in time."""
 _AT_LEAST = timedelta(minutes=1)
 """A run that is held is judged again at least so often: a calendar, a file or a setting may have changed."""
+_LOOKS = 20
+"""Most looks at held runs in a second, by all replicas, that nothing but time gives cause for."""
 _TURN = timedelta(seconds=5)
 """How long an intent waits for the intents of other replicas to be committed; they take milliseconds."""
 
@@ -233,8 +235,8 @@ async def _bounded(engine: Engine, guard: Guard, answer: Awaitable[Verdict]) -> 
 
 
 def learn(tx: Tx, engine: Engine, run: Run) -> None:
-    """A run has ended: wake the runs that waited for that, and let guards write down what they learn from it."""
-    waiting.wake(tx, [guard.name for guard in engine.guards if guard.waits_for_runs])
+    """A run has ended: wake runs that waited for that, and let guards write down what they learn from it."""
+    waiting.wake_next(tx, [guard.name for guard in engine.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
         return
     playbook = engine.book.of(run)
@@ -252,14 +254,21 @@ def judged(asked: Question, judgement: Judgement) -> Iterable[Judged]:
         yield Judged(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
 
 
-def again_at(engine: Engine, verdict: Verdict, now: datetime) -> datetime:
-    """When a held run is judged again: when its verdict says so, but not in hours, since people change their minds."""
-    return min(verdict.until or now + engine.pace.recheck, now + _AT_LEAST)
+def again_at(engine: Engine, verdict: Verdict, now: datetime, held: int) -> datetime:
+    """When a held run is judged again: when its verdict says so, but not in hours, since people change their minds.
+
+    Args:
+        held: runs that are held in all: thousands are looked at less often each, so that judging them leaves time for
+            what is being done.
+    """
+    in_turn = timedelta(seconds=held / _LOOKS)
+    until = verdict.until or now + max(engine.pace.recheck, in_turn)
+    return min(until, now + max(_AT_LEAST, in_turn))
 
 
 def block(tx: Tx, engine: Engine, run: Run, judgement: Judgement, resume_to: Status) -> Progress:
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
-    until = again_at(engine, judgement.final, tx.now)
+    until = again_at(engine, judgement.final, tx.now, waiting.count(tx.connection))
     reason = f"{judgement.guard}:{judgement.final.reason}"
     after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
     return wait(after, until)

@@ -229,7 +229,8 @@ async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
         except Unreachable as error:
             last = error
             continue
-        return [silence.id for silence in silences if silence.comment == mark and silence.status.state != "expired"]
+        ours = (item for item in silences if item.comment == mark and item.status.state != "expired")
+        return sorted(item.id for item in ours)  # it lists those that end together in any order; a plan must not
     raise last
 
 

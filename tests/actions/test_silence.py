@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -203,6 +204,22 @@ async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server
     assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.NO, "one of the two is left"
     assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 1}
     assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.YES
+
+
+async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() -> None:
+    """Those that end together come in any order; an approval of the plan must hold all the same."""
+    when = "2026-01-01T00:00:00.000Z"
+    times = {"startsAt": when, "endsAt": when, "updatedAt": when}
+    listed = [
+        {"id": name, "comment": "remediator run 7", "createdBy": "r", "matchers": [], "status": {"state": "active"}}
+        | times
+        for name in ("b", "a", "c")
+    ]
+    async with peer(reply(200, json.dumps(listed).encode(), "content-type: application/json")) as web:
+        there = Client(Endpoint(url=web.url))
+        call = await plan(actions(there)["alertmanager.expire_silences"], REDIS, mark="remediator run 7")
+        await there.aclose()
+    assert call.arguments == {"silences": ["a", "b", "c"]}
 
 
 async def test_what_others_did_meanwhile_is_left_alone(client: Client) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from remediator.judgement import learn
+from remediator.guards import Answer, Verdict
+from remediator.judgement import again_at, learn
 from remediator.records import approvals, attempts, evidence, ladder, messages, runs, stops
 from tests.guards.house import NOON, House, row
 from tests.guards.town import Gauge, Health, advance_until, breaks, engine, remedy
@@ -130,3 +132,31 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
 
     found = await house.store.read(lambda connection: runs.page(connection, 50))
     assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
+
+
+async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> None:
+    """Of hundreds that wait, those whose next look is nearest are looked at, and all that this very run held."""
+    later = NOON.replace(hour=23)
+    for number in range(200):
+        wakes = later + timedelta(seconds=(number * 37) % 200)
+        text = {"inputs": {"runs": ["run-1"], "limit": 1}}
+        held = row(f"held-{number}", "p", f"t{number}", "blocked", NOON, reason="concurrency:all_busy", wake_at=wakes)
+        await house.past(held | {"detail": text})
+    text = {"inputs": {"run": "run-1", "cause": "web-1"}}
+    reason = "dependency:cause_under_repair"
+    last = later + timedelta(hours=1)
+    await house.past(row("symptom", "p", "api", "blocked", NOON, reason=reason, wake_at=last) | {"detail": text})
+    over = house.run("run-1", remedy("mend", {}), "auto", None)
+    await house.past(row("mine", "p", over.target, "blocked", NOON, reason="ramp:wave_full", wake_at=last))
+
+    await house.write(lambda tx: learn(tx, house.engine, over))
+
+    found = {run.id for run in await house.store.read(lambda c: runs.page(c, 500)) if run.wake_at == NOON}
+    assert found == {"symptom", "mine"} | {f"held-{number}" for number in range(200) if (number * 37) % 200 < 4}
+
+
+@pytest.mark.parametrize(("held", "seconds"), [(1, 15), (300, 15), (2000, 100)])
+async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
+    """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
+    blocked = Verdict(Answer.BLOCK, "all_busy", "busy")
+    assert again_at(house.engine, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

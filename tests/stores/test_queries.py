@@ -32,6 +32,7 @@ from remediator.records import (
     storms,
     stranded,
     timers,
+    waiting,
 )
 from remediator.run import Status
 from remediator.stores import Store, Tx
@@ -128,6 +129,10 @@ def _written(tx: Tx) -> None:
     runs.close_incident(tx, ["run-1"])
     notifications.next_waiting(tx, 64)
     timers.done(tx, "run-1", "step")
+    waiting.wake(tx, ["stop_button"])
+    run = runs.get(tx.connection, "run-1")
+    assert run is not None
+    waiting.wake_next(tx, ["concurrency", "ramp"], run)
     messages.follow_up(tx, "run-1", "succeeded")
 
 
@@ -136,6 +141,7 @@ def _looked(connection: Connection) -> None:
     runs.open_incidents(connection, [("p", "t"), ("q", "u")])
     runs.holder(connection, "t", "run-1")
     runs.holding(connection)
+    waiting.count(connection)
     runs.results(connection, "p")
     for choice in ({}, {"playbook": "p"}, {"target": "t"}, {"status": "failed"}, {"open_only": True}):
         runs.page(connection, 50, **choice)
