@@ -31,7 +31,7 @@ def ready(service: Service) -> Handler:
     async def get(request: Request) -> Response:
         try:
             async with asyncio.timeout(PATIENCE):
-                await service.engine.store.write(lambda tx: None)
+                await service.engine.store.write(lambda tx: audit.head(tx.connection))  # what every write stands on
         except StoreError as error:
             return JSONResponse({"ready": False, "store": str(error)}, 503)
         except TimeoutError:

@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -201,16 +203,38 @@ def fill(ballast: Path) -> None:
             return
 
 
-def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -> None:
-    """Pages overwritten under it: 503 and not ready, with a word of the backup; never a 2xx for what is not kept."""
+def overwritten(file: Path, start: int) -> None:
+    """Garbage from there to the end."""
+    with file.open("r+b") as open_file:
+        open_file.seek(start)
+        open_file.write(os.urandom(max(file.stat().st_size - start, 0)))
+
+
+def test_a_database_that_was_damaged(service: CrashingRemediator) -> None:
+    """Pages overwritten while it was away: refused, with a word of the backup."""
     database = once(service)
     for number in range(200):  # enough for the tables to have pages of their own
         sql(database, f"INSERT INTO facts (name, value, at) VALUES ('{number}', '{'x' * 500}', 1)")
-    with database.open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(database.stat().st_size - 4096))
+    overwritten(database, 4096)
     told = refusal(service)
     assert str(database) in told and "restore it from a backup" in told
+
+
+def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -> None:
+    """Pages overwritten under it: 503 and not ready, with a word of the backup; never a 2xx for what is not kept."""
+    service.start()
+    body = service.notification("firing", alertname="TargetDown", service="redis")
+    assert service.post(body)[0] == 200
+    database = service.folder / "state" / "remediator.db"
+    sql(database, "INSERT INTO facts (name, value, at) VALUES ('x', '1', 1)")  # it cannot trust what it has in memory
+    overwritten(Path(f"{database}-wal"), 64)
+    overwritten(database, 4096)
+    for _ in range(5):
+        status, answer = service.post(body)
+        assert status == 503 and "restore it from a backup" in answer["error"]
+    with pytest.raises(HTTPError, match="503"):
+        urlopen(f"{service.url}/readyz", timeout=30)
+    assert "Traceback" not in service.log
 
 
 POSTGRES = {
