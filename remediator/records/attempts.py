@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from remediator.audit import Kind
 from remediator.records import runs
 from remediator.run import Run
 from remediator.stores import Tx
+from remediator.stores.schema import Instant
 from remediator.stores.schema import attempts as table
 
 
@@ -83,15 +85,20 @@ def begun_since(
 
     The first of a run stands for the run: a remedy that needs three steps is one remedy.
     """
-    conditions: list[ColumnElement[bool]] = [table.c.mutates, ~table.c.undoing, table.c.intent_at > since]
-    if target is not None:
-        conditions.append(table.c.target == target)
-    if playbook is not None:
-        conditions.append(table.c.playbook == playbook)
+    asked = {"since": since, "target": target, "playbook": playbook}
+    given = {name: value for name, value in asked.items() if value is not None}
     first: dict[str, datetime] = {}
-    for row in connection.execute(select(table.c.intent_at, table.c.run_id).where(*conditions)):
+    for row in connection.execute(_begun_since(tuple(given)), given):
         first[row.run_id] = min(row.intent_at, first.get(row.run_id, row.intent_at))
     return sorted(((at, run_id) for run_id, at in first.items()), reverse=True)
+
+
+@cache
+def _begun_since(given: tuple[str, ...]) -> Select[tuple[datetime, str]]:
+    """The statement for these conditions, built once: guards ask it a dozen times before each action."""
+    conditions = [table.c.mutates, ~table.c.undoing, table.c.intent_at > bindparam("since", type_=Instant)]
+    conditions += [table.c[name] == bindparam(name) for name in given if name != "since"]
+    return select(table.c.intent_at, table.c.run_id).where(*conditions)
 
 
 def _attempt(row: Row[Any]) -> Attempt:

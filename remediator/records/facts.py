@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Executable, bindparam, delete, select
 
 from remediator.stores import Tx
 from remediator.stores.schema import facts as table
@@ -44,10 +46,17 @@ def named(connection: Connection, prefix: str) -> dict[str, Fact]:
 
 
 def put(tx: Tx, name: str, value: Any) -> None:
-    """Set it, whatever it was."""
-    changed = tx.connection.execute(update(table).where(table.c.name == name).values(value=value, at=tx.now)).rowcount
-    if not changed:
-        tx.connection.execute(insert(table).values(name=name, value=value, at=tx.now))
+    """Set it, whatever it was, and whoever else sets it first at the same time."""
+    tx.connection.execute(_put(tx.connection.dialect.name), {"name": name, "value": value, "at": tx.now})
+
+
+@cache
+def _put(dialect: str) -> Executable:
+    dialects = import_module(f"sqlalchemy.dialects.{dialect}")  # the other one is not worth its memory
+    given = dialects.insert(table)
+    fresh = {name: given.excluded[name] for name in ("value", "at")}
+    upsert: Executable = given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)
+    return upsert
 
 
 def drop_all(tx: Tx, names: Sequence[str]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from remediator.run import TERMINAL, Status
+from remediator.stores.schema import Instant
 from remediator.stores.schema import runs as table
 
 
@@ -30,13 +31,16 @@ _OVER = {status.value for status in TERMINAL}
 
 def acted_since(connection: Connection, playbook: str, since: datetime) -> list[Ended]:
     """The runs of a playbook that acted since then, oldest first; without those that were cancelled."""
-    rows = connection.execute(
-        select(table.c.id, table.c.target, table.c.first_action_at, table.c.finished_at, table.c.status)
-        .where(table.c.playbook == playbook, table.c.first_action_at >= since)
-        .order_by(table.c.first_action_at, table.c.id)
-    )
+    rows = connection.execute(_ACTED_SINCE, {"playbook": playbook, "since": since})
     return [
         Ended(row.id, row.target, row.first_action_at, row.finished_at, _HEALED.get(row.status))
         for row in rows
         if row.status not in _OVER or row.status in _HEALED
     ]
+
+
+_ACTED_SINCE = (
+    select(table.c.id, table.c.target, table.c.first_action_at, table.c.finished_at, table.c.status)
+    .where(table.c.playbook == bindparam("playbook"), table.c.first_action_at >= bindparam("since", type_=Instant))
+    .order_by(table.c.first_action_at, table.c.id)
+)

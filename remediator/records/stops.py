@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from remediator.audit import Draft, Kind
 from remediator.records import waiting
 from remediator.stores import RUNS, Tx
+from remediator.stores.schema import Instant
 from remediator.stores.schema import stops as table
 
 SCOPES = ("global", "playbook", "service")
@@ -72,12 +73,17 @@ def get(connection: Connection, stop_id: str) -> Stop | None:
 
 def standing(connection: Connection, now: datetime) -> list[Stop]:
     """All that stand now, oldest first."""
-    rows = connection.execute(
-        select(table)
-        .where(table.c.cleared_at.is_(None), or_(table.c.expires_at.is_(None), table.c.expires_at > now))
-        .order_by(table.c.set_at)
+    return [Stop(**row._mapping) for row in connection.execute(_STANDING, {"now": now})]
+
+
+_STANDING = (
+    select(table)
+    .where(
+        table.c.cleared_at.is_(None),
+        or_(table.c.expires_at.is_(None), table.c.expires_at > bindparam("now", type_=Instant)),
     )
-    return [Stop(**row._mapping) for row in rows]
+    .order_by(table.c.set_at)
+)
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -145,6 +145,18 @@ async def test_a_write_wakes_who_waits_for_its_topic(open_store: OpenStore, kind
     assert await waiting
 
 
+async def test_two_who_set_the_same_fact_first_both_succeed(
+    open_store: OpenStore, kind: str, connection: Connection
+) -> None:
+    """Replicas that hear the first Watchdog, or sign the first checkpoint, at once: nobody's work is refused."""
+    here = await open_store()
+    there = await open_store() if kind == "postgresql" else here
+    for number in range(40):
+        both = (store.write(lambda tx, store=store: facts.put(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
+        await asyncio.gather(*both)
+    assert len(names(connection)) == 40
+
+
 async def test_an_accepted_notification_wakes_the_intake(open_store: OpenStore) -> None:
     """Whoever takes in need not poll to be quick."""
     store = await open_store()
