@@ -100,4 +100,6 @@ def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Re
         skipped = ", ".join(release.id for release in older)
         because = f"; {skipped} was rolled back itself, or is the same" if skipped else ""
         raise TargetError(f"{service.name}: no release before {current[0].id} is on record{because}")
+    if current[0].facts.get("tied") or usable[0].facts.get("tied"):
+        raise TargetError(f"{service.name}: releases of exactly the same age; which was before {current[0].id}?")
     return current[0], usable[0]

@@ -133,14 +133,21 @@ class Event(msgspec.Struct, frozen=True):
     attributes: dict[str, str]
 
 
+class ImageMetadata(Part, frozen=True, kw_only=True, rename="pascal"):
+    """What the host knows of an image: when it came here, by pull, build or tag (absent in some image stores)."""
+
+    last_tag_time: datetime | None = None
+
+
 class Image(Part, frozen=True, kw_only=True, rename="pascal"):
-    """An image on the host. ``created`` is when it was built."""
+    """An image on the host. ``created`` is when it was built, or a fixed day for builds that can be reproduced."""
 
     id: str
     repo_tags: tuple[str, ...] | None = None
     repo_digests: tuple[str, ...] | None = None
     created: datetime
     size: int
+    metadata: ImageMetadata = ImageMetadata()
 
     @property
     def tags(self) -> tuple[str, ...]:

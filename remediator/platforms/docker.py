@@ -7,6 +7,7 @@ runs. So a process that dies in between leaves two containers of which at most o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from remediator.clients.docker_change import (
     tidy,
 )
 from remediator.clients.docker_facts import Container, ListedImage
+from remediator.clients.docker_images import ages, repository
 from remediator.clients.endpoint import Endpoint
 from remediator.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
@@ -102,14 +104,18 @@ class DockerPlatform(Platform):
             await client.remove(each.id)
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """The images of the service's repository on this host, the last built first.
+        """The images of the service's repository on this host, the last built first; of those that were built in the
+        same second, or all on the fixed day of reproducible builds, the last that came here.
 
         ``created_at`` of the current one is when it was deployed, of the others when they were built.
         """
         _, client = self._of(service)
         instances = (await _find(client, service)).instances
-        images = await client.images(reference=await _repository(client, instances[0]))
-        return tuple(_release(image, instances) for image in sorted(images, key=lambda each: -each.created))
+        images = await client.images(reference=await repository(client, instances[0]))
+        known = await ages(client, images)
+        how_many = Counter(known.values())
+        ordered = sorted(images, key=lambda each: known[each.id], reverse=True)
+        return tuple(_release(image, instances, tied=how_many[known[image.id]] > 1) for image in ordered)
 
     def describe_rollback(self, service: Service, to: str) -> str:
         what = "with its networks, volumes and configuration"
@@ -261,7 +267,9 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
 
 
 def _pin(container: Container) -> dict[str, Any]:
-    return {"started": container.state.started_at.isoformat(), "restarts": container.restart_count}
+    """Docker counts a restart of its own when it decides on it, which is before it starts."""
+    begun = container.restart_count - container.state.restarting
+    return {"started": container.state.started_at.isoformat(), "restarts": begun}
 
 
 def _state(container: Container, now: datetime) -> State:
@@ -341,19 +349,7 @@ def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Containe
     return ordered[: max(len(instances) - replicas, 0)]
 
 
-async def _repository(client: Docker, container: Container) -> str:
-    """The name of its image without tag and digest."""
-    names = [container.config.image]
-    if names[0].startswith("sha256:"):
-        names = [*(await client.image(container.image)).tags]
-    if not names:
-        raise TargetError(f"the image of {own_name(container)} has no name, so no other of its kind can be found")
-    name = names[0].partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    return f"{head}{slash}{last.partition(':')[0]}"
-
-
-def _release(image: ListedImage, instances: Sequence[Container]) -> Release:
+def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) -> Release:
     running = [each for each in instances if each.image == image.id]
     built = datetime.fromtimestamp(image.created, UTC)
     undone = {each for container in instances for each in container.labels.get(UNDONE, "").split(",")}
@@ -361,7 +357,12 @@ def _release(image: ListedImage, instances: Sequence[Container]) -> Release:
         id=image.id,
         created_at=max((each.created for each in running), default=built),
         current=bool(running),
-        facts={"tags": list(image.repo_tags or ()), "built_at": rfc3339(built), "redo": image.id in undone},
+        facts={
+            "tags": list(image.repo_tags or ()),
+            "built_at": rfc3339(built),
+            "redo": image.id in undone,
+            **({"tied": True} if tied else {}),
+        },
     )
 
 
@@ -373,8 +374,8 @@ async def _recorded(client: Docker, service: Service, instances: Sequence[Contai
     """
     if all(each.image == to for each in instances):
         raise TargetError(f"{service.name} runs {to[:19]} already")
-    repository = await _repository(client, instances[0])
-    images = {image.id: image for image in await client.images(reference=repository)}
+    name = await repository(client, instances[0])
+    images = {image.id: image for image in await client.images(reference=name)}
     if to not in images:
-        raise TargetError(f"{to[:19]} is not an image of {repository} on {client.url}")
+        raise TargetError(f"{to[:19]} is not an image of {name} on {client.url}")
     return next(iter(images[to].repo_tags or ()), to)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from pydantic import ValidationError
 
 from remediator.actions import Happened
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.actions.service_rollback import way_back
 from remediator.actions.service_scale import ServiceScale
 from remediator.clients.docker import DockerRefused
 from remediator.clients.docker_change import ADDED, NEW, REPLACES, UNDONE
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
-from remediator.platforms import State
+from remediator.platforms import Release, State
 from remediator.platforms.docker import DockerPlatform
 from remediator.world import World
 from tests.clients.peers import peer, reply
@@ -35,6 +37,11 @@ async def platform() -> AsyncIterator[DockerPlatform]:
     platform = DockerPlatform()
     yield platform
     await platform.aclose()
+
+
+def bound_to(url: str) -> Service:
+    """The service ``web`` on an Engine there."""
+    return Service.model_validate({"name": "web", "platform": {"kind": "docker", "url": url, "project": "p"}})
 
 
 def bound(engine: Engine, *, instances: int = 1, url: str = "", **binding: Any) -> Service:
@@ -389,6 +396,47 @@ async def test_a_rollback_keeps_everything_but_the_image(platform: DockerPlatfor
     after = {each.id: each for each in await platform.releases(service)}
     assert after[to].current and after[image_id(docker_engine, bad)].facts["redo"] is True
     assert docker_engine.inspect(new, f'{{{{index .Config.Labels "{UNDONE}"}}}}') == image_id(docker_engine, bad)
+
+
+@real
+@pytest.mark.promise(8)
+async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """Docker waits before it starts it again, and has counted that start already: nobody else was faster."""
+    container = compose(docker_engine, "--restart=always", "--- sleep 0.2; exit 1")
+    service = bound(docker_engine)
+    waits = "{{.State.Restarting}} {{.RestartCount}}"
+    until(lambda: docker_engine.inspect(container, waits) in ("true 3", "true 4", "true 5"), "it waits")
+    pin = (await platform.status(service)).pin
+    begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
+    until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != begun, "it was started again")
+    await platform.restart(service, pin, 1)
+
+
+@real
+async def test_releases_of_the_same_second_are_in_their_order(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """The Engine lists whole seconds; a pipeline that builds two releases in one has built one after the other."""
+    built = [docker_engine.build(str(number), f"ENV RELEASE={number}") for number in range(2, 8)]
+    compose(docker_engine, "--- sleep 1000", image=built[-1])
+    releases = await platform.releases(bound(docker_engine))
+    assert [each.facts["tags"] for each in releases] == [[name] for name in [*reversed(built), docker_engine.image]]
+    assert not any(each.facts.get("tied") for each in releases)
+
+
+async def test_releases_of_no_age_that_tells_are_not_gone_back_to() -> None:
+    """Builds that can be reproduced all bear one day; where nothing else tells which was before, a person has to."""
+    day = datetime(1980, 1, 1, tzinfo=UTC)
+    now, before, other = (
+        Release(id=name, created_at=day, current=name == "now", facts=facts)
+        for name, facts in (("now", {"tied": True}), ("before", {"tied": True}), ("other", {}))
+    )
+    service = bound_to("unix:///none")
+    with pytest.raises(TargetError, match="exactly the same age; which was before now"):
+        way_back(service, [now, before, other])
+    assert way_back(service, [replace(now, facts={}), other, before]) == (replace(now, facts={}), other)
+    with pytest.raises(TargetError, match="exactly the same age"):
+        way_back(service, [replace(now, facts={}), before, other])
 
 
 @real
