@@ -44,6 +44,8 @@ class Reference:
     """Of the root, counted from 1."""
     field: str | None = None
     """What follows the name, as in ``evidence.ping.ok``."""
+    compared: str | None = None
+    """The literal that all of it is compared with by ``==`` or ``!=``, as it is written."""
 
 
 @dataclass(frozen=True)
@@ -236,14 +238,28 @@ _TOKEN = re.compile(
 
 def _references(text: str) -> list[Reference]:
     tokens = [(str(found.lastgroup), found.group(), found.start()) for found in _TOKEN.finditer(text)]
-    tokens = [token for token in tokens if token[0] != "skip"] + [("end", "", 0)] * 4
+    tokens = [token for token in tokens if token[0] != "skip"] + [("end", "", 0)] * 6
     found = []
     for at, (kind, word, start) in enumerate(tokens):
         if kind == "name" and word in ROOTS and (at == 0 or tokens[at - 1][1] != "."):
             name, after = _member(tokens, at + 1)
-            field, _ = _member(tokens, after) if name is not None else (None, after)
-            found.append(Reference(word, name, start + 1, field))
+            field, after = _member(tokens, after) if name is not None else (None, after)
+            found.append(Reference(word, name, start + 1, field, _compared(tokens, after)))
     return found
+
+
+_LITERAL = re.compile(r"""true|false|null|[rR]?["'].*|\d.*""", re.DOTALL)
+
+
+def _compared(tokens: list[tuple[str, str, int]], at: int) -> str | None:
+    """The literal after ``==`` or ``!=`` at this place, unless it is part of something longer."""
+    if tokens[at][1] + tokens[at + 1][1] not in ("==", "!="):
+        return None
+    sign, at = ("-", at + 3) if tokens[at + 2][1] == "-" else ("", at + 2)
+    if at + 1 >= len(tokens) or tokens[at + 1][1] not in ("", "&", "|", ")", "]", ",", "?", ":"):
+        return None
+    literal = tokens[at][1]
+    return sign + literal if _LITERAL.fullmatch(literal) else None
 
 
 def _member(tokens: list[tuple[str, str, int]], at: int) -> tuple[str | None, int]:

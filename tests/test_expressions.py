@@ -182,3 +182,21 @@ def test_the_library_is_loaded_only_for_a_condition() -> None:
     code = "import sys, remediator.playbook; print('cel_expr_python' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(said.strip().lower()) is False
+
+
+@pytest.mark.parametrize(
+    ("condition", "compared"),
+    [
+        ('evidence.a.ok == true && steps.b.status != "ok"', ["true", '"ok"']),
+        ("params.x == -5", ["-5"]),
+        ("params.x == 5 + 1", [None]),
+        ("params.x == params.y", [None, None]),
+        ('evidence.a.facts.role == "replica"', [None]),
+        ("size(evidence.a.summary) == 3", [None]),
+    ],
+)
+def test_what_a_name_is_compared_with_is_known_where_it_is_a_literal(
+    condition: str, compared: list[str | None]
+) -> None:
+    """Only the whole of a name against the whole of a literal: anything longer may be anything."""
+    assert [each.compared for each in expressions.compile(condition).references] == compared

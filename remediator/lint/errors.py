@@ -54,7 +54,10 @@ ERRORS: Mapping[str, Explained] = {
     "bad-condition": Explained(
         "This is not a condition in CEL.", "It speaks of evidence, params, steps and target, and is true or false."
     ),
-    "bad-promql": Explained("A quote or bracket in a PromQL expression is not closed.", "Close it."),
+    "bad-promql": Explained(
+        "This is not a PromQL expression: something is not closed, is missing, or is of the wrong type.",
+        "Try it in Prometheus' own page, with values for the parameters.",
+    ),
     # names
     "file-name": Explained("File and playbook have different names.", "Give the file the playbook's name."),
     "duplicate-name": Explained("Two files have the same name inside.", "Rename one of them."),

@@ -33,6 +33,7 @@ from remediator.lint.snooze import apply
 from remediator.lint.unbounded_parameter import UnboundedParameter
 from remediator.lint.unknown_alert import UnknownAlert
 from remediator.lint.unknown_channel import UnknownChannel
+from remediator.lint.unknown_function import UnknownFunction
 from remediator.lint.unknown_label import UnknownLabel
 from remediator.lint.unreachable_step import UnreachableStep
 from remediator.lint.unused_fragment import UnusedFragment
@@ -59,6 +60,7 @@ RULES: tuple[type[Rule], ...] = (
     UnboundedParameter,
     UnknownAlert,
     UnknownChannel,
+    UnknownFunction,
     UnknownLabel,
     UnreachableStep,
     UnusedFragment,

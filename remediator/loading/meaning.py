@@ -11,6 +11,7 @@ from remediator import expressions
 from remediator.catalogue import Traits, plain_field
 from remediator.findings import Finding, did_you_mean
 from remediator.loading import calls
+from remediator.loading.comparisons import impossible
 from remediator.loading.nodes import Items, Path, Table, data, find
 from remediator.loading.shape import faults
 from remediator.loading.subject import Subject
@@ -139,19 +140,23 @@ def _conditions(about: Subject) -> Iterator[Finding]:
         if step.when is None:
             continue
         for reference in expressions.compile(step.when).references:
-            wrong = _referred(about, at, reference)
-            if wrong is not None:
-                rule, message, hint = wrong
-                yield about.finding(("steps", at, "when"), rule, message, hint, offset=reference.column)
+            yield from _wrong(about, at, ("steps", at, "when"), reference)
 
 
 def _conclusions(about: Subject) -> Iterator[Finding]:
     for at, item in enumerate(about.playbook.conclude):
         for reference in expressions.compile(item.when).references:
-            wrong = _referred(about, 0, reference)
-            if wrong is not None:
-                rule, message, hint = wrong
-                yield about.finding(("conclude", at, "when"), rule, message, hint, offset=reference.column)
+            yield from _wrong(about, 0, ("conclude", at, "when"), reference)
+
+
+def _wrong(about: Subject, at: int, path: Path, reference: expressions.Reference) -> Iterator[Finding]:
+    """What a condition at this path names wrongly; ``at`` is the first step that it cannot ask for."""
+    if (referred := _referred(about, at, reference)) is not None:
+        rule, message, hint = referred
+        yield about.finding(path, rule, message, hint, offset=reference.column)
+    elif (compared := impossible(reference, about.playbook.parameters)) is not None:
+        message, hint = compared
+        yield about.finding(path, "bad-condition", message, hint, offset=reference.column)
 
 
 def _others(about: Subject) -> Iterator[Finding]:

@@ -1,4 +1,5 @@
-"""PromQL in playbooks, as far as it can be told without Prometheus: is it closed, and where may a parameter stand?"""
+"""PromQL in playbooks, as far as it can be told without Prometheus: is it whole, do its types go together, and where
+may a parameter stand? The grammar is a library's, which is loaded with the first expression."""
 
 from __future__ import annotations
 
@@ -35,6 +36,34 @@ class Flaw:
 
 def flaws(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
     """What is wrong with an expression that a playbook holds."""
+    found = list(_unclosed(query, parameters))
+    if not found and (said := complaint(query, parameters)) and not said.startswith(UNKNOWN_FUNCTION):
+        found = [Flaw(0, "bad-promql", _SAID.get(said, said))]
+    yield from found
+
+
+UNKNOWN_FUNCTION = "unknown function"
+"""So begins the complaint about a function that the library does not know; a newer Prometheus may."""
+_SAID = {"invalid promql query": "this is not PromQL: an operator, a name or a value is missing somewhere"}
+_SAMPLES = {"integer": "1", "number": "1", "duration": "5m"}
+
+
+def complaint(query: str, parameters: Mapping[str, Parameter]) -> str | None:
+    """The library's first complaint about an expression whose parameters are filled in; None if it has none."""
+    from promql_parser import parse  # noqa: PLC0415 - only where there is PromQL
+
+    def filled(found: re.Match[str]) -> str:
+        declared = None if found[1] is not None else parameters.get(found[2])
+        return "x" if declared is None else _SAMPLES.get(declared.type, "x")
+
+    try:
+        parse(REFERENCE.sub(filled, query))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _unclosed(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
     if not query.strip():
         yield Flaw(0, "bad-promql", "the expression is empty")
     open_: list[tuple[str, int]] = []
