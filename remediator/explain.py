@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,17 +13,18 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from remediator import parameters
-from remediator.alert import identity
+from remediator.alert import fingerprint, identity
+from remediator.clients.alertmanager import Alertmanager
 from remediator.config import Config
 from remediator.engine import Engine
-from remediator.errors import InputError, RemediatorError, StoreUnavailable
+from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
 from remediator.guards import Answer
 from remediator.judgement import Judgement, judge, question
 from remediator.match import Index
 from remediator.plan import Plan, as_data
 from remediator.planning import make_plan
 from remediator.playbook import Playbook
-from remediator.records import ladder
+from remediator.records import episodes, ladder
 from remediator.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.service import looking_only, read_only
 from remediator.stores import Store, Tx, Wakeups
@@ -93,6 +95,35 @@ def read_alert(text: str) -> list[dict[str, str]]:
         ):
             raise InputError('write an alert as {"labels": {"alertname": "RedisDown"}}, or a whole notification')
     return [dict(labels) for labels in found if labels is not None]
+
+
+async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
+    """The labels of a firing alert by Alertmanager's fingerprint: what is on record here is asked first, then every
+    Alertmanager of the settings.
+
+    Raises:
+        InputError: nobody knows such an alert; the message tells who could not be asked.
+    """
+    silent = []
+    try:
+        open_ones = await ReadOnlyStore(config).read(episodes.list_open)
+    except StoreUnavailable as error:
+        open_ones, silent = [], [str(error)]
+    for episode in open_ones:
+        if fingerprint(episode.labels) == wanted:
+            return dict(episode.labels)
+    for endpoint in config.alertmanagers:
+        async with aclosing(Alertmanager(endpoint)) as alertmanager:
+            try:
+                alerts = await alertmanager.alerts()
+            except ClientError as error:
+                silent.append(str(error))
+                continue
+        for alert in alerts:
+            if alert.fingerprint == wanted:
+                return dict(alert.labels)
+    unheard = f" ({'; '.join(silent)})" if silent else ""
+    raise InputError(f"no alert with the fingerprint {wanted} fires{unheard}; give its labels in a file instead")
 
 
 async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import click
 
@@ -16,24 +16,28 @@ from remediator.config import Config
 from remediator.explain import Line
 from remediator.loader import load_config
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
 
 @click.command("explain")
 @config_option
 @format_option
-@click.argument("alert", type=click.File(encoding="utf-8"))
-def command(config_path: Path, format_: str, alert: IO[str]) -> None:
-    """What would be done right now for an alert in a JSON file (- for standard input). Changes nothing.
+@click.option("--alert", metavar="FILE|FINGERPRINT", required=True, help="- for standard input.")
+def command(config_path: Path, format_: str, alert: str) -> None:
+    """What would be done right now for an alert: one in a JSON file, or one that fires. Changes nothing.
 
-    The file holds labels, an alert with labels, or a webhook notification. Every guard is asked, also beyond the
-    first that says no. Exit status 1 if no playbook matches.
+    A file holds labels, an alert with labels, or a webhook notification. A fingerprint is Alertmanager's: 16
+    hexadecimal digits. Every guard is asked, also beyond the first that says no. Exit status 1 if no playbook
+    matches.
 
     \b
     Examples:
-      echo '{"alertname": "RedisDown"}' | remediator explain -
-      remediator explain alert.json --format json
+      echo '{"alertname": "RedisDown"}' | remediator explain --alert -
+      remediator explain --alert alert.json --format json
+      remediator explain --alert 5ac5a6b4ab2bb3b1
     """
     config = load_config(config_path, Config)
-    told = [(labels, asyncio.run(explain.explain(config, labels))) for labels in explain.read_alert(alert.read())]
+    told = [(labels, asyncio.run(explain.explain(config, labels))) for labels in _alerts(config, alert)]
     if format_ == "json":
         data = [{"labels": labels, "playbooks": [explain.as_json(line) for line in lines]} for labels, lines in told]
         click.echo(json.dumps(data, indent=2))
@@ -41,6 +45,13 @@ def command(config_path: Path, format_: str, alert: IO[str]) -> None:
         click.echo("\n\n".join("\n".join(_lines(labels, lines)) for labels, lines in told))
     if not any(not line.missing for _, lines in told for line in lines):
         raise SystemExit(1)
+
+
+def _alerts(config: Config, alert: str) -> list[dict[str, str]]:
+    if _FINGERPRINT.fullmatch(alert) and not Path(alert).exists():
+        return [asyncio.run(explain.by_fingerprint(config, alert))]
+    with click.File(encoding="utf-8")(alert) as file:
+        return explain.read_alert(file.read())
 
 
 def _lines(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:

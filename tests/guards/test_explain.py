@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import insert
 
+from remediator.alert import fingerprint
 from remediator.errors import InputError
 from remediator.explain import read_alert
 from remediator.report import promotion
 from remediator.stores.schema import approvals
 from tests.guards.house import HOUR, MINUTE, NOON, House, alert, row
+from tests.servers import until
 from tests.servers.remediator import ROOT, Stack
 
 
@@ -23,7 +26,17 @@ def explain(stack: Stack, labels: dict[str, Any], folder: Path, *more: str) -> s
     path = folder / "alert.json"
     path.write_text(json.dumps(labels))
     return subprocess.run(
-        [sys.executable, "-m", "remediator", "explain", str(path), "--config", str(stack.remediator.config), *more],
+        [
+            sys.executable,
+            "-m",
+            "remediator",
+            "explain",
+            "--alert",
+            str(path),
+            "--config",
+            str(stack.remediator.config),
+            *more,
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -48,6 +61,37 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     assert len(answers) == 15  # all but the Watchdog's, which is off in these tests
     assert {guard for guard, answer in answers.items() if answer != "allow"} == {"still_firing"}
     assert stack.remediator.runs() == []
+
+
+def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
+    """Alertmanager's own word for it, whether Alertmanager has it, the record has it, or neither can be asked."""
+    labels = {"alertname": "RedisDown", "ort": 'Köln, "A"', "instance": "redis:6379", "empty_": "\U0001f525"}
+    stack.alertmanager.fire(**labels)
+    [fired] = httpx.get(f"{stack.alertmanager.url}/api/v2/alerts").json()
+    assert fingerprint(fired["labels"]) == fired["fingerprint"]
+    mine = [sys.executable, "-m", "remediator", "explain", "--config", str(stack.remediator.config), "--alert"]
+
+    def explained(wanted: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*mine, wanted], capture_output=True, text=True, cwd=ROOT)
+
+    until(lambda: stack.remediator.runs(), "it is on record")
+    assert "match    redis-down, target redis" in explained(fired["fingerprint"]).stdout
+    other = {"alertname": "RedisDown", "instance": "elsewhere"}
+    stack.alertmanager.stop()
+    unheard = explained(fingerprint(other))
+    assert unheard.returncode == 2
+    assert unheard.stderr.startswith(f"remediator: no alert with the fingerprint {fingerprint(other)} fires (")
+    assert "instance=redis:6379" in explained(fired["fingerprint"]).stdout
+
+
+def test_an_alert_that_only_alertmanager_knows_is_found(stack: Stack) -> None:
+    """One that is silenced, or was never routed here."""
+    stack.remediator.stop()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    wanted = fingerprint({"alertname": "RedisDown", "instance": "redis:6379"})
+    argv = ["explain", "--config", str(stack.remediator.config), "--alert", wanted]
+    done = subprocess.run([sys.executable, "-m", "remediator", *argv], capture_output=True, text=True, cwd=ROOT)
+    assert "match    redis-down, target redis" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
