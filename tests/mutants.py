@@ -22,6 +22,7 @@ CLAIMS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/te
 QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_queries.py")
 RECEIVE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_receive.py")
 CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_contract.py")
+GUARDS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/guards/test_engine.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ MUTANTS = (
            "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
     Mutant(0, "a query that no index serves", "records/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says\n", "", QUERIES),
     Mutant(0, "an event is slept through", "records/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
+    Mutant(0, "each end has all looked at that wait for a hand", "records/waiting.py", ".limit(_FEW)", "", GUARDS),
+    Mutant(0, "an end does not wake those that it alone held", "records/waiting.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
+    Mutant(0, "thousands that are held are all looked at all the time", "judgement.py", "max(engine.pace.recheck, in_turn)", "engine.pace.recheck", GUARDS),
+    Mutant(2, "who sets a fact second at the same moment is refused", "records/facts.py",
+           "given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)", "given", CONTRACT),
     Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
 )  # fmt: skip
 
