@@ -27,8 +27,9 @@ class PlannedCall(msgspec.Struct, frozen=True):
     impossible: str | None = None
     """Why it cannot be done as things are; such a step fails without being tried, unless it has become possible."""
     fresh: tuple[str, ...] = ()
-    """Names of arguments that each planning measures or makes up anew, such as a counter or the name of a folder: with
-    another value of these it is still the same call."""
+    """Names of arguments, and of parts of the pin, that each planning measures or makes up anew, such as a counter, the
+    name of a folder, or how often a crashing container was restarted by then: with other values it is still the same
+    call."""
     note: str | None = None
     """What was measured, for people; with another note it is still the same call."""
 
@@ -41,8 +42,9 @@ class PlannedCall(msgspec.Struct, frozen=True):
     def core(self) -> PlannedCall:
         """The call without what may differ from one planning to the next although the same would be done."""
         kept = {name: value for name, value in self.arguments.items() if name not in self.fresh}
+        pin = {name: value for name, value in self.pin.items() if name not in self.fresh}
         impossible = None if self.impossible is None else ""
-        return msgspec.structs.replace(self, arguments=kept, impossible=impossible, note=None)
+        return msgspec.structs.replace(self, arguments=kept, pin=pin, impossible=impossible, note=None)
 
 
 class PlannedCheck(msgspec.Struct, frozen=True):

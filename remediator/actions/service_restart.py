@@ -11,7 +11,7 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients.endpoint import Duration
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
-from remediator.platforms import State
+from remediator.platforms import OWN_RESTARTS, State
 from remediator.world import World
 
 
@@ -41,6 +41,7 @@ class ServiceRestart(Action):
             text=platform.describe_restart(service, seconds),
             arguments={"stop_timeout": seconds},
             pin=status.pin,
+            fresh=(OWN_RESTARTS,),
             risk="Clients lose their connections; what was not persisted is lost.",
         )
 

@@ -14,7 +14,7 @@ from remediator.clock import format_duration, rfc3339
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
-from remediator.platforms import Release, State
+from remediator.platforms import OWN_RESTARTS, Release, State
 from remediator.world import World
 
 
@@ -47,6 +47,7 @@ class ServiceRollback(Action):
             + platform.describe_rollback(service, previous.id),
             arguments={"from": current.id, "to": previous.id},
             pin=status.pin,
+            fresh=(OWN_RESTARTS, "pid", "started"),  # one that crashes is another process each time
             risk=f"What only {current.id} can do is gone, and data that it wrote may be strange to {previous.id}.",
         )
 

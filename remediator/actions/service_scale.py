@@ -12,6 +12,7 @@ from remediator.actions import Action, Back, Happened, Observation, Outcome, Par
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.plan import PlannedCall
+from remediator.platforms import OWN_RESTARTS
 from remediator.world import World
 
 
@@ -60,6 +61,7 @@ class ServiceScale(Action):
             text=f"{text} ({now} now)",
             arguments={"from": now, "to": wanted},
             pin=status.pin,
+            fresh=(OWN_RESTARTS,),
             undo=f"scale {service.name} to {now} again",
             risk="What every instance uses (connections, memory, disk) is used more." if wanted > now else None,
         )

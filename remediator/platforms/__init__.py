@@ -30,6 +30,11 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+OWN_RESTARTS = "own_restarts"
+"""Part of a pin that moves by itself: how far a crash loop had come. It tells the platform's own restarts from somebody
+else's, and is no part of what people approve."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
     """One look at a service."""
@@ -53,7 +58,8 @@ class Release:
     created_at: datetime | None
     current: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """``same``: it would change nothing but a restart; ``redo``: going there would repeat what was undone."""
+    """``same``: it would change nothing but a restart; ``redo``: going there would repeat what was undone; ``tied``:
+    whether it came before or after another cannot be told."""
 
 
 class Platform(ABC):

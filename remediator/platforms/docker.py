@@ -32,7 +32,7 @@ from remediator.clients.endpoint import Endpoint
 from remediator.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
 from remediator.inventory import DockerBinding, Service
-from remediator.platforms import Platform, Release, ServiceStatus, State
+from remediator.platforms import OWN_RESTARTS, Platform, Release, ServiceStatus, State
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
@@ -235,9 +235,9 @@ def _as_planned(service: Service, found: _Found, pin: Mapping[str, Any]) -> tupl
         now = ", ".join(f"{own_name(each)} ({each.id[:12]})" for each in found.instances)
         raise TargetError(f"{service.name} is {now} now, not what was planned against: somebody was faster")
     for each in found.instances:
-        then = planned[each.id]
+        then = planned[each.id] or pin[OWN_RESTARTS][each.id]
         same = each.state.started_at.isoformat() == then["started"]
-        if not same and each.restart_count <= int(then["restarts"]):
+        if not same and each.restart_count <= int(then.get("restarts", 0)):
             raise TargetError(f"{own_name(each)} was started anew since the plan was made: somebody was faster")
     return found.instances
 
@@ -255,7 +255,7 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
         summary="; ".join(told),
         instances=max(len(states), service.instances),
         healthy=healthy,
-        pin={"containers": {each.id: _pin(each) for each in found.instances}},
+        pin=_pin(found.instances),
         started_at=max(each.state.started_at for each in found.instances),
         facts={
             "replicas": len(states),
@@ -266,7 +266,16 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
     )
 
 
-def _pin(container: Container) -> dict[str, Any]:
+def _pin(instances: Sequence[Container]) -> dict[str, Any]:
+    """Which incarnations were looked at. What Docker itself restarts again and again is pinned apart from the others:
+    it is the same crash loop after one more restart, and people's word for it holds."""
+    looping = [each for each in instances if each.restart_count]
+    steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
+    pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
+    return pin | ({OWN_RESTARTS: {each.id: _life(each) for each in looping}} if looping else {})
+
+
+def _life(container: Container) -> dict[str, Any]:
     """Docker counts a restart of its own when it decides on it, which is before it starts."""
     begun = container.restart_count - container.state.restarting
     return {"started": container.state.started_at.isoformat(), "restarts": begun}

@@ -113,6 +113,20 @@ async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_bac
     assert (await plan(action, shop.service)).arguments["to"] == "2"
 
 
+async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, world: World) -> None:
+    """The program is another process by then: what people approved is the same still."""
+    shop.at("2")
+    platform = world.platforms["supervisor"]
+    await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
+    action = ServiceRollback(world)
+    call = await plan(action, shop.service)
+    await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
+    again = await action.plan(shop.service, action.Parameters())
+
+    assert again.pin != call.pin and again.core() == call.core()
+    assert (await do(action, shop.service, call=call)).outcome is Outcome.OK
+
+
 async def test_an_old_release_is_no_recent_change(shop: Shop, world: World) -> None:
     """Nothing is rolled back that has been in use for longer than allowed."""
     long_ago = (datetime.now(UTC) - timedelta(hours=2)).timestamp()

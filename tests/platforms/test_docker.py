@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Happened
+from remediator.actions import Happened, Outcome
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
-from remediator.actions.service_rollback import way_back
+from remediator.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
 from remediator.actions.service_scale import ServiceScale
 from remediator.clients.docker import DockerRefused
 from remediator.clients.docker_change import ADDED, NEW, REPLACES, UNDONE
@@ -412,6 +412,28 @@ async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
     begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
     until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != begun, "it was started again")
     await platform.restart(service, pin, 1)
+
+
+@real
+@pytest.mark.promise(8)
+async def test_a_crash_between_plan_and_approval_is_no_other_plan(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """People approve the rollback of a crash loop, which goes on meanwhile; a restart by somebody is another matter."""
+    good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["false"]')
+    container = compose(docker_engine, "--restart=always", image=bad)
+    service = bound(docker_engine)
+    restarts = "{{.RestartCount}}"
+    until(lambda: int(docker_engine.inspect(container, restarts)) >= 2, "a crash loop")
+    action = ServiceRollback(World(platforms={"docker": platform}))
+    call = await action.plan(service, RollbackParameters())
+    count = docker_engine.inspect(container, restarts)
+    until(lambda: docker_engine.inspect(container, restarts) != count, "one more crash")
+    again = await action.plan(service, RollbackParameters())
+
+    assert again.pin != call.pin and again.core() == call.core()
+    done = await action.execute(service, RollbackParameters(), call)
+    assert (done.outcome, done.output["to"]) == (Outcome.OK, image_id(docker_engine, good))
 
 
 @real
