@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,9 +100,20 @@ class Client:
     memory: int
 
 
+_SEPARATOR = re.compile(r"([:/|#{}]+)")
+_OF_SECRETS = re.compile(r"sess|token|auth|jwt|csrf|otp|secret|passw|api.?key|refresh|cookie", re.IGNORECASE)
+"""What stands behind such a word is somebody's way in: whoever has ``session:<id>`` is signed in as its user."""
+_OPAQUE = re.compile(r"[0-9a-fA-F-]{16,}|(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w+=.-]{16,}", re.ASCII)
+
+
 def shown(name: bytes) -> str:
-    """A key or word for display."""
-    whole = text(name)
+    """A key or word for display, without the parts that may be credentials: ``session:…``, ``cart:…:items``."""
+    parts = _SEPARATOR.split(text(name))
+    for at in range(0, len(parts), 2):
+        after_word = at >= 2 and any(_OF_SECRETS.search(before) for before in parts[:at:2])
+        if parts[at] and (after_word or _OPAQUE.fullmatch(parts[at])):
+            parts[at] = "…"
+    whole = "".join(parts)
     return whole if len(whole) <= _LONGEST_NAME else whole[:_LONGEST_NAME] + "…"
 
 

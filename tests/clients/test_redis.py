@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.clients.redis import READABLE, WRITABLE, Redis
-from remediator.clients.redis_facts import Info
+from remediator.clients.redis_facts import Info, shown
 from remediator.clients.redis_wire import (
     RedisBadAnswer,
     RedisEndpoint,
@@ -373,6 +373,39 @@ async def test_a_server_that_was_restarted_since_the_plan_is_left_alone(redis_se
     assert await client.config_get("maxmemory") == "0"
 
 
+@pytest.mark.promise(11)
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("session:vK5CiWqw707ygGyKlRGSJlqUjzeDoJUDWiUoQA9Avno", "session:…"),
+        ("session:7", "session:…"),
+        ("app:auth_token:user:5", "app:auth_token:…:…"),
+        ("cart:3f2504e0-4f89-11d3-9a0c-0305e82c3301:items", "cart:…:items"),
+        ("cache/9f86d081884c7d659a2feaa0c55ad015", "cache/…"),
+        ("Zx81kLmNqRsTuVwX0123", "…"),
+        ("item:17", "item:17"),
+        ("{user1000}.following", "{user1000}.following"),
+        ("metrics:requests:2026-11-23", "metrics:requests:2026-11-23"),
+        ("feature_flags_for_checkout", "feature_flags_for_checkout"),
+    ],
+)
+def test_a_key_is_shown_without_what_lets_somebody_in(key: str, told: str) -> None:
+    """Whoever has the id of a session is signed in: it must not stand in chat, on pages or in the record."""
+    assert shown(key.encode()) == told
+
+
+async def test_big_keys_and_slow_commands_tell_no_session(make_redis: MakeRedis) -> None:
+    """Their names come from the application, where a key may be a credential."""
+    server = make_redis("slowlog-log-slower-than 0")
+    secret = "vK5CiWqw707ygGyKlRGSJlqUjzeDoJUDWiUoQA9Avno"
+    server.ask("SET", f"session:{secret}", "x" * 1000)
+    client = client_of(server)
+    found = [each.name for each in (await client.big_keys()).keys]
+    slow = [each.command for each in await client.slowlog()]
+    assert found == ["session:…"] and "SET session:…" in slow
+    assert secret not in repr((found, slow))
+
+
 async def test_big_keys_are_found_within_limits(redis_server: Server) -> None:
     """The biggest first; it stops at the limit and says that there was more; strange names are shown, not obeyed."""
     filled(redis_server, 1000)
@@ -394,10 +427,10 @@ async def test_big_keys_are_found_within_limits(redis_server: Server) -> None:
 async def test_the_slow_log_shows_commands_and_keys_but_no_values(make_redis: MakeRedis) -> None:
     """Values may be secrets."""
     server = make_redis("slowlog-log-slower-than 0", "latency-monitor-threshold 1")
-    server.ask("SET", "session:1", "s3cret")
+    server.ask("SET", "item:1", "s3cret")
     slow = await client_of(server).slowlog()
     entry = next(each for each in slow if each.command.startswith("SET"))
-    assert entry.command == "SET session:1"
+    assert entry.command == "SET item:1"
     assert abs(datetime.now(UTC) - entry.at) < timedelta(minutes=1) and entry.took >= timedelta(0)
     assert "s3cret" not in str(slow)
 
