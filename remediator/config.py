@@ -14,6 +14,7 @@ from remediator.clients.commands import AllowedCommand
 from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
 from remediator.clients.endpoint import read_secret as _read_secret
 from remediator.clients.web import AllowedRequest
+from remediator.endpoints import checked_url
 from remediator.errors import ConfigurationError
 
 
@@ -128,13 +129,22 @@ class Audit(Strict):
     archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
 
 
+def _public(url: str) -> str:
+    """An address for people's browsers, or nothing."""
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must be http://host… or https://host…, as people type it")
+    return checked_url(url) if url else ""
+
+
 class Config(Strict):
     """The settings of one remediator process."""
 
     apiVersion: Literal["remediator/v1"]
     kind: Literal["Config"]
     listen: str = Field(default="127.0.0.1:8095", description="Address and port.")
-    public_url: str = Field(default="", description="How people reach it; goes into links.")
+    public_url: Annotated[str, AfterValidator(_public)] = Field(
+        default="", description="How people reach it; goes into links. Without it messages have none."
+    )
     environment: str = Field(default="default", description="Selects the rung of each playbook's ladder.")
     state: FilePath = Field(description="Folder for everything that the service writes.")
     store: Literal["sqlite"] | UrlFile | str = Field(

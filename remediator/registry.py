@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,11 +191,11 @@ NOTIFIERS: tuple[type[Notifier], ...] = (
 )
 
 NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
-    "chat": lambda settings: ChatNotary(settings["channel"]),
-    "file": lambda settings: FileNotary(Path(settings["path"])),
+    "chat": lambda settings: ChatNotary(**settings),
+    "file": lambda settings: FileNotary(**{**settings, "path": Path(settings["path"])}),
     "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
     "s3": lambda settings: _s3(settings),
-    "syslog": lambda settings: SyslogNotary(settings["address"]),
+    "syslog": lambda settings: SyslogNotary(**settings),
 }
 
 
@@ -322,8 +323,19 @@ def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Channel]) 
     return made
 
 
+_MISSING = re.compile(r"missing \d+ required .*?: (.*)")
+_UNEXPECTED = re.compile(r"unexpected keyword argument ('.*?')")
+
+
 def _said(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    """What Python says of a constructor's arguments, in the words of settings."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if missing := _MISSING.search(str(error)):
+        return f"{missing[1]} is missing"
+    if unexpected := _UNEXPECTED.search(str(error)):
+        return f"there is no setting {unexpected[1]}"
+    return str(error)
 
 
 def _channel(name: str, channels: Mapping[str, Channel]) -> Notifier:

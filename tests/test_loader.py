@@ -344,3 +344,15 @@ def test_every_scalar_has_its_place() -> None:
     for _, scalar in walk(root):
         rest = lines[scalar.line - 1][scalar.column - 1 :]
         assert rest.lstrip("'\"").startswith(scalar.raw.split("\n")[0][:5]) or '"' in scalar.raw
+
+
+@pytest.mark.parametrize("url", ["remediator.example", "unix:///run/x", "http://", "https://a.example/?x=1"])
+def test_links_need_an_address_that_browsers_take(tmp_path: Path, url: str) -> None:
+    """A request whose link leads nowhere is found at the start, not on a phone at night."""
+    settings = tmp_path / "remediator.yaml"
+    settings.write_text(
+        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
+        f"public_url: {url}\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:13: error: 'public_url'"):
+        load_config(settings, Config)

@@ -109,6 +109,9 @@ class Delivery:
     receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
+_SAID = {"missing": "{place!r} is missing", "extra_forbidden": "there is no setting {place!r}"}
+
+
 class Notifier(ABC):
     """One kind of channel. Raises ``ClientError`` when it could not deliver; the sender retries and escalates.
 
@@ -133,7 +136,8 @@ class Notifier(ABC):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "settings"
-            raise ConfigurationError(f"{self.kind}: {place}: {first['msg']}") from None
+            said = _SAID.get(first["type"], "{place}: {msg}").format(place=place, msg=first["msg"])
+            raise ConfigurationError(f"{self.kind}: {said}") from None
 
     keeps: ClassVar[bool] = True
     """Whether people find there later what was sent, exact text letter by letter; a log or a pager is no such place."""

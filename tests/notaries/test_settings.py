@@ -68,6 +68,9 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
         ({"kind": "chat"}, "chat: 'channel' is missing"),
         ({"kind": "chat", "channel": "log"}, "chat: a channel of kind log does not keep what it is told"),
         ({"kind": "file"}, "file: 'path' is missing"),
+        ({"kind": "file", "path": "x", "pth": "y"}, "file: there is no setting 'pth'"),
+        ({"kind": "s3"}, "s3: 'bucket' is missing"),
+        ({"kind": "syslog", "adress": "udp://h"}, "syslog: there is no setting 'adress'"),
         ({"kind": "stone"}, "there is no kind 'stone'; there are: chat, file, git, s3, syslog"),
     ],
 )

@@ -333,3 +333,16 @@ def test_file_name_and_docs_agree(kind: str) -> None:
     assert KINDS[kind].__module__ == f"remediator.notifiers.{kind}"
     page = Path(__file__).parents[2] / "docs" / "notifiers.md"
     assert f"\n## {kind}\n" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "telegram: 'token_file' is missing"),
+        ({"token_file": "t", "chat": "1", "chanel": "x"}, "telegram: there is no setting 'chanel'"),
+    ],
+)
+def test_a_slip_in_a_channel_is_named(settings: dict[str, str], said: str) -> None:
+    """Which setting, in the words of settings."""
+    with pytest.raises(ConfigurationError, match=said):
+        KINDS["telegram"](settings)
