@@ -10,7 +10,7 @@ from remediator.clients import process
 from remediator.clients.disk import tool
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
 from remediator.inventory import Service, SystemdBinding
-from remediator.platforms import Platform, ServiceStatus, State
+from remediator.platforms import OWN_RESTARTS, Platform, ServiceStatus, State
 
 _PROPERTIES = (
     "LoadState",
@@ -60,7 +60,7 @@ class SystemdPlatform(Platform):
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         unit = _unit(service)
         now = (await self.status(service)).pin
-        if dict(now) != dict(pin):
+        if not as_planned(pin, now):
             raise TargetError(f"{unit} is {dict(now)} now, not {dict(pin)} as planned: somebody was faster")
         await _systemctl("restart", "--", unit, seconds=stop_timeout * 2)
 
@@ -125,10 +125,24 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
         summary=told,
         instances=1,
         healthy=int(running),
-        pin={"pid": pid, "invocation": found.get("InvocationID", "")},
+        pin=_pin(found, restarts),
         started_at=started,
         facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": found.get("ExecMainStatus", "")},
     )
+
+
+def _pin(found: Mapping[str, str], restarts: int) -> dict[str, Any]:
+    """Which incarnation it is; of a unit that systemd itself restarts again and again, how far that has come."""
+    life = {"pid": int(found["MainPID"]), "invocation": found.get("InvocationID", "")}
+    return {OWN_RESTARTS: {**life, "restarts": restarts}} if restarts else life
+
+
+def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether nobody but systemd itself has started the unit anew: a start by somebody sets its count back."""
+    loop = now.get(OWN_RESTARTS)
+    if loop is None or dict(pin) == dict(now):
+        return dict(pin) == dict(now)
+    return int(loop["restarts"]) > int(pin.get(OWN_RESTARTS, {}).get("restarts", 0))
 
 
 def _instant(text: str) -> datetime | None:

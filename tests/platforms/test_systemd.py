@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from remediator.errors import BadAnswer, TargetError, Unreachable
 from remediator.inventory import Service
-from remediator.platforms import State
-from remediator.platforms.systemd import SystemdPlatform, described, properties
+from remediator.plan import PlannedCall
+from remediator.platforms import OWN_RESTARTS, State
+from remediator.platforms.systemd import SystemdPlatform, as_planned, described, properties
 from tests.servers import require
 
 RUNS = """\
@@ -81,3 +84,23 @@ async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
 
     with pytest.raises(Unreachable, match="systemd does not run this host"):
         await SystemdPlatform().status(UNIT)
+
+
+def pin_of(**lines: str) -> Mapping[str, Any]:
+    """Of a unit with these properties."""
+    return described("redis.service", changed(**lines)).pin
+
+
+@pytest.mark.promise(8)
+def test_one_more_restart_of_its_own_is_no_other_plan() -> None:
+    """A unit that crashes on while people decide is what they decide about; a start by somebody is not."""
+    life = {"MainPID": "900", "InvocationID": "a" * 32}
+    planned = pin_of(**life, NRestarts="4")
+    later = pin_of(MainPID="950", InvocationID="b" * 32, NRestarts="6")
+    assert as_planned(planned, planned) and as_planned(planned, later)
+    assert as_planned(pin_of(), later), "it began to crash since"
+    assert not as_planned(planned, pin_of(MainPID="960", InvocationID="c" * 32, NRestarts="0"))
+    assert not as_planned(planned, pin_of(MainPID="970", InvocationID="d" * 32, NRestarts="2"))
+    assert not as_planned(pin_of(), pin_of(**life))
+    call = PlannedCall("restart", pin=planned, fresh=(OWN_RESTARTS,))
+    assert call.core() == PlannedCall("restart", pin=later, fresh=(OWN_RESTARTS,)).core()
