@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from math import isnan
 from typing import Any
 
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.endpoint import Duration
+from remediator.clients.promql import is_comparison
 from remediator.clock import format_duration, rfc3339
 from remediator.errors import ClientError
 from remediator.inventory import Service
@@ -16,9 +19,12 @@ from remediator.world import World
 
 
 class PromqlParameters(Parameters):
-    """An expression that yields at least one sample, none of them zero, when all is well."""
+    """A comparison that holds when all is well: of any of its series, as in an alerting rule."""
 
-    query: str = Field(description='PromQL; a comparison such as up{job="x"} == 1.')
+    query: str = Field(
+        description='PromQL; a comparison such as up{job="x"} == 1, which holds if it is true of any series '
+        "(min(up) == 1: of all). Without a comparison no value may be 0."
+    )
     max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
 
 
@@ -50,10 +56,17 @@ class Promql(Check):
         if stale:
             age = format_duration(parameters.max_age)
             return Evidence(Answer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
-        if vector.samples and all(item.value for item in vector.samples):
-            return Evidence(Answer.OK, f"{parameters.query} holds", facts)
-        return Evidence(Answer.FAIL, f"{parameters.query} does not hold", facts)
+        return _judged(parameters.query, [item.value for item in vector.samples], facts)
 
     def _old(self, at: Any, parameters: PromqlParameters) -> bool:
         age: timedelta = self._clock.now() - at
         return age > parameters.max_age
+
+
+def _judged(query: str, values: Sequence[float], facts: dict[str, Any]) -> Evidence:
+    compares = is_comparison(query)
+    if not compares and any(map(isnan, values)):
+        return Evidence(Answer.UNKNOWN, f"{query} is not a number", facts)
+    if values and (compares or all(values)):
+        return Evidence(Answer.OK, f"{query} holds", facts)
+    return Evidence(Answer.FAIL, f"{query} does not hold", facts)

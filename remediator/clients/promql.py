@@ -63,6 +63,41 @@ def selectors(expression: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def is_comparison(expression: str) -> bool:
+    """Whether what an expression yields are the series for which a comparison holds, and not the values of its truth.
+
+    Of ``x == 0`` Prometheus gives each x that is 0, with the value 0: that there is one is the answer. Of ``x``,
+    ``x == bool 0`` and ``sum(x > 5)`` the value is. ``and`` and ``unless`` give what stands left of them, ``or`` what
+    stands on both sides.
+    """
+    return _compares(list(_tokens(expression)))
+
+
+def _compares(tokens: list[tuple[str, str]]) -> bool:
+    outside = list(_outside(tokens))
+    if len(outside) == 0 and tokens and tokens[0][1] == "(":
+        return _compares(tokens[1:-1])
+    ors = [at for at in outside if tokens[at][1].lower() == "or"]
+    if ors:
+        sides = zip([0, *(at + 1 for at in ors)], [*ors, len(tokens)], strict=True)
+        return all(_compares(tokens[begin:end]) for begin, end in sides)
+    for at in outside:
+        if tokens[at][1].lower() in ("and", "unless"):
+            return _compares(tokens[:at])
+    signs = [at for at in outside if tokens[at][0] == "sign" and tokens[at][1] in "=!<>"]
+    return bool(signs) and [text.lower() for _, text in tokens[signs[-1] + 1 : signs[-1] + 2]] != ["bool"]
+
+
+def _outside(tokens: list[tuple[str, str]]) -> Iterator[int]:
+    """The places of tokens that stand in no bracket."""
+    depth = 0
+    for at, (kind, text) in enumerate(tokens):
+        depth -= kind == "sign" and text in ")]}"
+        if depth == 0 and (kind != "sign" or text not in "([{)]}"):
+            yield at
+        depth += kind == "sign" and text in "([{"
+
+
 def _tokens(expression: str) -> Iterator[tuple[str, str]]:
     for match in _TOKEN.finditer(expression):
         if match.lastgroup != "skip":

@@ -124,6 +124,36 @@ async def test_dependencies_ok(make_redis: MakeRedis) -> None:
     assert (found.answer, found.facts["redis"]["status"]) == (Answer.FAIL, "fail")
 
 
+@pytest.mark.promise(7)
+async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
+    """A comparison holds for what it is true of, also of 0: Prometheus then gives the series with the value 0."""
+    import time  # noqa: PLC0415
+
+    at = time.time() - 5
+    lines = [f"# TYPE {name} gauge\n{name}{labels} {value} {at:.3f}" for name, labels, value in (
+        ("redis_up", "", 0), ("saving", "", 0), ("busy", "", 3), ("odd", "", "NaN")
+    )]  # fmt: skip
+    server = make_prometheus(history="\n".join(lines) + "\n")
+    client = Client(Endpoint(url=server.url))
+    check = registry.make_checks(World(prometheus=client))["promql"]
+
+    for query, expected in (
+        ("redis_up == 0", Answer.OK),
+        ("(saving == 0) and on () (busy < 5)", Answer.OK),
+        ("saving < 1", Answer.OK),
+        ("redis_up == 1", Answer.FAIL),
+        ("redis_up == bool 1", Answer.FAIL),
+        ("redis_up == bool 0", Answer.OK),
+        ("redis_up", Answer.FAIL),
+        ("busy", Answer.OK),
+        ("odd", Answer.UNKNOWN),
+        ("odd > 1", Answer.FAIL),
+        ("nothing == 0", Answer.UNKNOWN),
+    ):
+        assert (await look(check, service("redis"), query=query)).answer is expected, query
+    await client.aclose()
+
+
 @pytest.fixture
 async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[Callable[[float, float], Check]]:
     """A Prometheus that has seen so many good and bad answers a second."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.clients.promql import escape_pattern, escape_value, selector, selectors
+from remediator.clients.promql import escape_pattern, escape_value, is_comparison, selector, selectors
 from remediator.errors import InputError
 
 
@@ -59,3 +59,30 @@ def test_a_selector_is_built_from_checked_names() -> None:
 def test_the_selectors_of_an_expression_are_found(expression: str, expected: tuple[str, ...]) -> None:
     """Metrics, and not functions, operators, label lists, durations, strings or comments."""
     assert selectors(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("redis_up == 0", True),
+        ('redis_up{job=~"a|b", x!="("} == 0', True),
+        ("(redis_up == 0)", True),
+        ("1 < x < 5", True),
+        ("sum by (job) (rate(errors[5m])) / on (job) total < 0.01  # few", True),
+        ("a == 0 or b == 0", True),
+        ("(a == 0) and on (job) up", True),
+        ("a > b unless c", True),
+        ("x != bool 0", False),
+        ("up", False),
+        ('up{job="x"}', False),
+        ("sum(x > 5)", False),
+        ("up and on (job) (errors == 0)", False),
+        ("a == 0 or vector(0)", False),
+        ("(a == 0) + (b == 0)", False),
+        ("absent(up == 1)", False),
+        ("", False),
+    ],
+)
+def test_whether_samples_or_their_values_are_the_answer(expression: str, expected: bool) -> None:
+    """A comparison yields the series for which it holds, whatever their values; anything else yields values."""
+    assert is_comparison(expression) is expected
