@@ -389,7 +389,7 @@ async def _observation(engine: Engine, run: Run, step: PlannedStep, attempt: Att
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             return await action.observe(service, parameters, call, attempt.intent_at)
-    except (TimeoutError, RemediatorError) as error:
+    except (TimeoutError, RemediatorError, OSError) as error:
         return Observation(Happened.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
 
 

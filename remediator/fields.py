@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
 )
@@ -67,6 +69,24 @@ def _longer_than_nothing(length: timedelta) -> timedelta:
 
 PositiveDuration = Annotated[Duration, AfterValidator(_longer_than_nothing)]
 """A duration of more than nothing."""
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def fitted(model: type[M], given: Mapping[str, Any], what: str) -> M:
+    """A ``with`` block as its model, once an alert's values are in it: what fits the playbook may not fit the action.
+
+    Raises:
+        InputError: it does not fit; one line that names what it is for, the key and the rule.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        rule = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise InputError(f"{what}: {key}: {rule}" if key else f"{what}: {rule}") from None
 
 
 class Mistake(ValueError):

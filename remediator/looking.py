@@ -9,6 +9,7 @@ from typing import Any
 from remediator.checks import Answer, Check, Evidence
 from remediator.engine import Engine
 from remediator.errors import RemediatorError
+from remediator.fields import fitted
 from remediator.inventory import Service
 
 
@@ -17,8 +18,8 @@ async def observe(engine: Engine, name: str, service: Service, given: Mapping[st
     check: Check = engine.checks[name]
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
-            return await check.observe(service, check.Parameters.model_validate(given))
+            return await check.observe(service, fitted(check.Parameters, given, name))
     except TimeoutError:
         return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
-    except (RemediatorError, ValueError) as error:
+    except (RemediatorError, OSError, ValueError) as error:
         return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
+
 from remediator import conditions, expressions, parameters, plan
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
+from remediator.fields import fitted
 from remediator.inventory import Service
 from remediator.looking import observe
 from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
@@ -20,18 +23,28 @@ from remediator.records import episodes, evidence, runs
 from remediator.records.evidence import Seen
 from remediator.run import Episode, Run, Status
 
+log: Any = structlog.get_logger("remediator.planning")
+
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What a mistake in an action or a check raises, ours or a plugin's."""
+
 
 async def plan_run(engine: Engine, run: Run) -> Progress:
     """From ``matched`` to ``planned``; to ``escalated`` if it cannot be resolved: never to "all", never to a guess."""
     try:
-        playbook, service = engine.book.of(run), engine.book.service(run)
+        playbook = engine.book.of(run)
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-        values = parameters.resolve(playbook, _labels(alerts), engine.book.inventory)
+        values = parameters.resolve(playbook, _labels(alerts), engine.book.inventory)  # may say why there is no target
+        service = engine.book.service(run)
         seen = await diagnose(engine, playbook, service, values)
         seen += conclude(engine, playbook, service, values, seen)
         made = await make_plan(engine, playbook, service, values, run.mode)
     except RemediatorError as error:
         detail = {"message": str(error), "error": type(error).__name__}
+        return await _give_up(engine, run, detail)
+    except _MISTAKES as error:  # nothing was done yet, and trying again would only keep it from people
+        log.exception("a defect: no plan could be made", run=run.id, playbook=run.playbook)
+        detail = {"message": f"a defect: {type(error).__name__}: {error}", "error": type(error).__name__}
         return await _give_up(engine, run, detail)
     return onward(await engine.store.write(lambda tx: _planned(tx, engine, run, made, seen)))
 
@@ -84,7 +97,7 @@ async def make_plan(engine: Engine, playbook: Playbook, service: Service, values
         mode=mode,
         parameters=dict(values),
         steps=tuple(steps),
-        checks=tuple(_check(call, values) for call in playbook.verify.checks),
+        checks=tuple(_check(engine, call, values) for call in playbook.verify.checks),
         settle=playbook.verify.settle.total_seconds(),
         within=playbook.verify.within.total_seconds(),
         escalate_to=tuple(playbook.escalate.to),
@@ -96,14 +109,17 @@ async def make_plan(engine: Engine, playbook: Playbook, service: Service, values
     )
 
 
-def _check(call: CheckCall, values: Any) -> PlannedCheck:
-    return PlannedCheck(call.check, parameters.substitute_all(call.with_, values, promql=call.check == "promql"))
+def _check(engine: Engine, call: CheckCall, values: Any) -> PlannedCheck:
+    given = parameters.substitute_all(call.with_, values, promql=call.check == "promql")
+    fitted(engine.checks[call.check].Parameters, given, f"check {call.check}")
+    return PlannedCheck(call.check, given)
 
 
 async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step, values: Any) -> PlannedStep:
     action = engine.actions[step.action]
     given = parameters.substitute_all(step.with_, values)
-    model = action.Parameters.model_validate(given)
+    model = fitted(action.Parameters, given, f"step {step.id}: {step.action}")
+    undo = _undo(engine, step, values)
     call = await resolve(engine, action, service, model)
     return PlannedStep(
         id=step.id,
@@ -121,7 +137,7 @@ async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step
         on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
         on_failure=_arrow(step.on_failure) or "next",
         approval=step.approval == "required" or action.asks,
-        undo=_undo(step, values),
+        undo=undo,
     )
 
 
@@ -137,7 +153,7 @@ async def resolve(engine: Engine, action: Action, service: Service, model: Any) 
     except TimeoutError:
         within = engine.pace.probe.total_seconds()
         raise TimedOut(f"{action.name}: {service.name} gave no answer within {within:g} s") from None
-    except (TargetError, Refused) as error:
+    except (TargetError, Refused, OSError) as error:
         return PlannedCall(text=f"{action.name} is not possible now", impossible=str(error))
 
 
@@ -147,13 +163,15 @@ def _arrow(arrow: Any) -> str | None:
     return f"goto {arrow.goto}"
 
 
-def _undo(step: Step, values: Any) -> dict[str, Any] | None:
+def _undo(engine: Engine, step: Step, values: Any) -> dict[str, Any] | None:
     if step.undo is None:
         return None
-    after = step.undo.after
+    after, given = step.undo.after, parameters.substitute_all(step.undo.with_, values)
+    if step.undo.action is not None:  # known before anything is done: afterwards it would be too late
+        fitted(engine.actions[step.undo.action].Parameters, given, f"step {step.id}: undo: {step.undo.action}")
     return {
         "action": step.undo.action,
-        "with": parameters.substitute_all(step.undo.with_, values),
+        "with": given,
         "after": None if after is None else after.total_seconds(),
     }
 
@@ -186,13 +204,13 @@ def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, 
 async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:
     assert name is not None, "a look is a check or an action"
     action = engine.actions[name]
-    model = action.Parameters.model_validate(given)
     try:
+        model = fitted(action.Parameters, given, name)
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             result = await action.execute(service, model, PlannedCall(text=name))
     except TimeoutError:
         return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
-    except RemediatorError as error:
+    except (RemediatorError, OSError) as error:
         return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")
     answer = Answer.OK if result.outcome == "ok" else Answer.FAIL
     return Evidence(answer, result.summary, result.output)

@@ -6,6 +6,7 @@ comes only after the commit, 503 whenever that failed, and 4xx only for what no 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -15,6 +16,16 @@ from dataclasses import dataclass
 from remediator.alert import parse_notification
 from remediator.errors import PayloadError
 from remediator.stores import Store
+
+WITHIN = 60.0
+"""Seconds that a body may take to arrive; Alertmanager itself has long given up by then."""
+
+
+class TooSlow(PayloadError):
+    """The body did not arrive in time; whoever sent it may try again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the body did not arrive within {WITHIN:g} s; nothing was taken, send it again", 503)
 
 
 class Unauthorized(PayloadError):
@@ -68,17 +79,22 @@ async def bounded(stream: AsyncIterator[bytes], limit: int) -> bytes:
 
     Raises:
         PayloadError: longer, with status 413. Alertmanager drops it then; its ``max_alerts`` is the cure.
+        TooSlow: not whole in time.
     """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in stream:
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-        if size > DRAIN:
-            break
+    try:
+        async with asyncio.timeout(WITHIN):
+            async for chunk in stream:
+                size += len(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                else:
+                    chunks.clear()
+                if size > DRAIN:
+                    break
+    except TimeoutError:
+        raise TooSlow from None
     if size > limit:
         raise _too_large(limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

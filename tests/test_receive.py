@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remediator.errors import PayloadError
+from remediator.receive import bounded
 from tests.servers import until
-from tests.servers.remediator import TOKEN, Remediator
+from tests.servers.remediator import PLAYBOOK, TOKEN, Remediator
 
 ALERT: dict[str, Any] = {
     "status": "firing",
@@ -147,6 +150,20 @@ def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
     assert service.post(notification(ALERT))[0] == 200
 
 
+async def test_a_sender_that_never_ends_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that trickles in for ever holds nothing for ever, and 503 is what Alertmanager tries again."""
+    monkeypatch.setattr("remediator.receive.WITHIN", 0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(PayloadError, match="did not arrive") as told:
+        await bounded(trickle(), 1024)
+    assert told.value.status == 503
+
+
 def test_no_input_makes_a_traceback(service: Remediator) -> None:
     """Whatever was sent by the tests before this one, the log has no traceback and the service is ready."""
     for body, _, _ in BAD.values():
@@ -184,5 +201,53 @@ def test_a_store_that_cannot_write_is_a_503(tmp_path: Path) -> None:
         statuses = [service.post(big)[0] for _ in range(4)]
         assert 503 in statuses
         assert set(statuses) <= {200, 503}
+    finally:
+        service.stop()
+
+
+def test_a_label_that_does_not_fit_is_named_where_the_run_ended(tmp_path: Path) -> None:
+    """People read which label was refused and why, and not that there is no target: that is what comes of it."""
+    service = Remediator(tmp_path)
+    service.playbooks = [{**PLAYBOOK, "parameters": {"size": {"label": "size", "type": "integer"}}}]
+    redis = {"platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"}}
+    service.inventory["services"] = {"redis": redis}
+    service.start()
+    try:
+        service.post(service.notification("firing", alertname="RedisDown", size="1e999"))
+        run = service.wait_for("escalated")
+        assert run["reason"] == "no_plan"
+        assert service.audit_has("parameter size: label size='1e999' is not an integer")
+    finally:
+        service.stop()
+
+
+LOOK = {"id": "logs", "action": "service.logs", "with": {"lines": "${n}"}}
+SCALE = {"id": "more", "action": "service.scale", "with": {"replicas": "${n}"}}
+RESTART: dict[str, Any] = {"id": "restart", "action": "service.restart"}
+TOO_MANY = {"action": "service.scale", "with": {"replicas": "${n}"}, "after": "5m"}
+UNFIT = {
+    "a step": ({"steps": [SCALE]}, "step more: service.scale: replicas: input should be less than or equal to 1000"),
+    "its way back": ({"steps": [{**RESTART, "undo": TOO_MANY}]}, "step restart: undo: service.scale: replicas"),
+    "a look": ({"diagnose": [LOOK]}, "no connection"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_value_that_fits_the_playbook_and_not_the_action_ends_with_people(tmp_path: Path, case: str) -> None:
+    """The label of an alert is out of an action's bounds: nothing is done, no alert waits for ever, people read why."""
+    change, told = UNFIT[case]
+    service = Remediator(tmp_path)
+    declared = {"n": {"label": "n", "type": "integer"}}
+    bare = {"diagnose": [], "steps": [RESTART]}
+    service.playbooks = [{**PLAYBOOK, "parameters": declared, **bare, **change}]
+    redis = {"platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"}}
+    service.inventory["services"] = {"redis": redis}
+    service.start()
+    try:
+        service.post(service.notification("firing", alertname="RedisDown", n="1000000000000000"))
+        run = service.wait_for("escalated")
+        assert (run["reason"], run["steps"]) == ("no_plan", [])
+        assert "Traceback" not in service.log
+        assert service.audit_has(told)
     finally:
         service.stop()

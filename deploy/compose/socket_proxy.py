@@ -7,8 +7,9 @@ label that a container has to carry to be seen or touched, default ``remediator.
 (``0.0.0.0:2375``) and ``READ_ONLY`` (``1``: nothing can be changed).
 
 A list of paths cannot do this: whoever may create any container owns the host. So a container is created only if it is
-what `successor` or `twin` make of one that is there already, of an image of the same repository; and what is sent on is
-our own encoding of it, so that no reader of the same text can understand something else.
+what `successor` or `twin` make of one that is there already, of an image of the same repository; and what is sent on,
+body and query, is our own encoding of what was judged, so that no reader of the same text can understand something else
+(of ``force=1&force=0`` the Engine reads the first, and others the last).
 """
 
 from __future__ import annotations
@@ -61,29 +62,32 @@ class Proxy:
         """Judge one call and pass it on."""
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", request.url.path)
         try:
-            content = await self._judged(request, path)
+            query = _query(request)
+            content = await self._judged(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
         except (RemediatorError, httpx.HTTPError) as error:
             return PlainTextResponse(f"{request.method} {path}: {error}", 502)
-        return await self._passed_on(request, content)
+        return await self._passed_on(request, query, content)
 
-    async def _judged(self, request: Request, path: str) -> bytes | None:
+    async def _judged(self, request: Request, path: str, query: Mapping[str, str]) -> bytes | None:
         """What to send as the body, if it may be sent at all."""
         method = request.method
         if _one_of((*ANYBODY, *IMAGES), method, path):
             return None
         if (method, path) == ("GET", "/containers/json"):
-            self._list(request)
+            self._list(query)
             return None
         if found := _one_of(LOOKS, method, path):
+            if _on(query, "follow") or (path.endswith("/stats") and _on({"stream": "true", **query}, "stream")):
+                raise Denied("an answer without an end is not passed on")
             await self._document(found["id"])
             return None
         if self.read_only:
             raise Denied("not allowed")
         if found := _one_of(CHANGES, method, path):
             await self._document(found["id"])
-            if method == "DELETE" and (_on(request, "force") or _on(request, "v")):
+            if method == "DELETE" and (_on(query, "force") or _on(query, "v")):
                 raise Denied("neither running containers nor volumes are removed")
             return None
         if (method, path) == ("POST", "/containers/create"):
@@ -92,8 +96,8 @@ class Proxy:
             return await self._connection(path.split("/")[2], await _body(request))
         raise Denied("not allowed")
 
-    def _list(self, request: Request) -> None:
-        filters = json.loads(request.query_params.get("filters", "{}"))
+    def _list(self, query: Mapping[str, str]) -> None:
+        filters = _decoded(query.get("filters", "{}"))
         labels = filters.get("label", []) if isinstance(filters, dict) else []
         if not any(str(label).split("=")[0] == self.label for label in labels):
             raise Denied(f"containers are listed by the label {self.label} only")
@@ -140,14 +144,14 @@ class Proxy:
             raise Denied("no container of this service is in that network")
         return json.dumps({"Container": document["Id"], "EndpointConfig": settings}).encode()
 
-    async def _passed_on(self, request: Request, content: bytes | None) -> Response:
-        url = httpx.URL(path=request.url.path, query=request.url.query.encode())
+    async def _passed_on(self, request: Request, query: Mapping[str, str], content: bytes | None) -> Response:
         headers = {"content-type": "application/json"} if content is not None else {}
         try:
+            url = httpx.URL(path=request.url.path, params=dict(query))
             answer = await self.engine.request(request.method, url, content=content, headers=headers)
         except httpx.TimeoutException:
             return PlainTextResponse("the Engine did not answer", 504)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return PlainTextResponse(f"the Engine cannot be asked: {error}", 502)
         kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
         return Response(answer.content, answer.status_code, kept)
@@ -158,19 +162,35 @@ def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Ma
     return next((match for match in found if match), None)
 
 
-def _on(request: Request, name: str) -> bool:
-    return request.query_params.get(name, "false").lower() not in ("", "0", "false")
+def _query(request: Request) -> Mapping[str, str]:
+    """The parameters, each of which is said once."""
+    said = request.query_params.multi_items()
+    if len({name for name, _ in said}) < len(said):
+        raise Denied("a parameter is said twice")
+    return dict(said)
+
+
+def _on(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "false").lower() not in ("", "0", "false")
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
-    content = await request.body()
-    try:
-        body = json.loads(content[:LIMIT])
-    except ValueError:
-        raise Denied("not JSON, or too long") from None
+    content = b""
+    async for piece in request.stream():
+        content += piece
+        if len(content) > LIMIT:
+            raise Denied("too long")
+    body = _decoded(content)
     if not isinstance(body, dict):
         raise Denied("not an object")
     return body
+
+
+def _decoded(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Denied("not JSON") from None
 
 
 def _is_copy(body: Mapping[str, Any], document: Mapping[str, Any], image: Mapping[str, Any]) -> bool:

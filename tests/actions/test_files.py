@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from remediator import registry, targets
 from remediator.actions import Action, Happened, Outcome
+from remediator.clients import disk
 from remediator.clock import SystemClock
 from remediator.errors import Refused, TargetError
 from remediator.inventory import Service
@@ -321,3 +323,90 @@ async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(
             with suppress(TargetError):  # the thread that nobody waits for may be at it still
                 await do(undo_prune, place.service(), call=back, batch=batch)
     assert place.names() == before
+
+
+async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: Path) -> None:
+    """The disk is nearly full, and a copy beside the original would fill it: the file itself is moved, and back."""
+    full = Place(small / "backups", small / "quarantine", place.snapshot)
+    full.folder.mkdir()
+    for age in range(3):
+        full.backup(f"dump-{age}.rdb", age, size=1_200_000).chmod(0o640)
+
+    call = await plan(PRUNE, full.service(verify="none"))
+    result = await do(PRUNE, full.service(verify="none"), call=call)
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb"]
+    await undo(PRUNE, ACTIONS, full.service(verify="none"), call, result)
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb"]
+
+
+async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, small: Path) -> None:
+    """On another disk that is too small: refused before a byte is written, and nothing is gone."""
+    place.backup("dump-9.rdb", 9, size=5_000_000)
+    service = Place(place.folder, small / "quarantine", place.snapshot).service()
+    with pytest.raises(Refused, match=r"dump-9\.rdb cannot be copied"):
+        await do(PRUNE, service)
+    assert "dump-9.rdb" in place.names()
+    assert [path.name for path in (small / "quarantine").iterdir()] == []
+
+
+async def test_what_comes_back_from_another_disk_is_as_it_was(place: Place, small: Path) -> None:
+    """Content, time, and who may read it: Redis has to be able to read its own backup."""
+    old = place.folder / "dump-4.rdb"
+    old.chmod(0o640)
+    before = (old.read_bytes(), old.stat().st_mtime_ns, old.stat().st_mode, old.stat().st_uid, old.stat().st_gid)
+    service = Place(place.folder, small / "quarantine", place.snapshot).service()
+    call = await plan(PRUNE, service)
+    result = await do(PRUNE, service, call=call)
+    assert not old.exists()
+
+    await undo(PRUNE, ACTIONS, service, call, result)
+    after = (old.read_bytes(), old.stat().st_mtime_ns, old.stat().st_mode, old.stat().st_uid, old.stat().st_gid)
+    assert after == before
+
+
+KILLED = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from remediator.clients import disk, quarantine
+
+cut = getattr(quarantine, sys.argv[3])
+def killed(*given):
+    cut(*given)
+    os._exit(9)
+setattr(quarantine, sys.argv[3], killed)
+files = disk.listed(Path(sys.argv[1]), "*.rdb")
+quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", datetime.now(UTC), lambda: True)
+"""
+
+
+@pytest.mark.parametrize("after", ["_move", "_copy"])
+async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, small: Path, after: str) -> None:
+    """kill -9 after a file was moved, or copied and not yet removed: its batch names it, and puts it back."""
+    before = place.names()
+    quarantine = small / "quarantine"
+    argv = [sys.executable, "-c", KILLED, str(place.folder), str(quarantine), after]
+    assert subprocess.run(argv, check=False, cwd=Path(__file__).parents[2]).returncode == 9
+    assert [path.name for path in quarantine.iterdir() if path.suffix == ".rdb"]
+
+    service = Place(place.folder, quarantine, place.snapshot).service()
+    await do(ACTIONS["files.undo_prune"], service, batch="cut")
+    assert place.names() == before
+    assert list(quarantine.iterdir()) == []
+
+
+def test_what_is_gone_since_its_name_was_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server at work makes and removes files while we look: that is no error."""
+    for name in ("temp-1.rdb", "dump.rdb"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    look = os.stat
+
+    def vanishing(path: Any, **given: Any) -> os.stat_result:
+        if path == "temp-1.rdb":
+            (tmp_path / "temp-1.rdb").unlink(missing_ok=True)
+        return look(path, **given)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+    assert [file.name for file in disk.listed(tmp_path, "*.rdb")] == ["dump.rdb"]
+    (tmp_path / "temp-1.rdb").write_bytes(b"x")
+    assert list(disk.space(tmp_path)) == ["dump.rdb"]

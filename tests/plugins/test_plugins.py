@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -172,6 +174,33 @@ def test_a_service_acts_and_proves_by_a_plugin(drained: Drained) -> None:
     run = drained.wait_for("succeeded")
     assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("example.drain", "ok")]
     assert (drained.pool / "app").exists()
+
+
+@pytest.fixture
+def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
+    """The same, installed for itself, with a mistake in the planning of its action."""
+    own = tmp_path / "site"
+    shutil.copytree(site, own)
+    source = own / "remediator_example/drain.py"
+    text = re.sub(
+        r"(async def plan\(.*?-> PlannedCall:\n)", r'\1        {}["mistake"]\n', source.read_text(), flags=re.S
+    )
+    assert "mistake" in text
+    source.write_text(text)
+    made = Drained(tmp_path / "remediator", own)
+    made.write()
+    yield made
+    made.stop()
+
+
+def test_a_mistake_in_a_plugin_keeps_no_alert_from_people(careless: Drained) -> None:
+    """Its action cannot be planned: the run ends with people, who read why, and is not tried for ever unseen."""
+    careless.start()
+    careless.post(careless.notification("firing", alertname="AppSlow"))
+
+    run = careless.wait_for("escalated")
+    assert run["reason"] == "no_plan"
+    assert careless.audit_has("a defect: KeyError: 'mistake'")
 
 
 def test_a_broken_plugin_ends_the_start_with_a_sentence(drained: Drained) -> None:

@@ -1,0 +1,100 @@
+"""The proxy and the Engine read the same text: what one of them judged is what the other is asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+
+import httpx
+import pytest
+
+from deploy.compose.socket_proxy import LIMIT, application
+
+MINE = {"Id": "mine", "Config": {"Labels": {"remediator.service": "web"}}}
+
+
+@dataclass
+class Asked:
+    """What the Engine's stand-in was asked, word for word."""
+
+    socket: str
+    lines: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Asked]:
+    """Knows one container, which is ours, and answers everything."""
+    asked = Asked(str(tmp_path / "engine.sock"))
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            asked.lines.append(f"{self.command} {self.path}")
+            body = json.dumps(MINE if self.path.endswith("/mine/json") else []).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = _answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    server = ThreadingUnixStreamServer(asked.socket, Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+async def client(engine: Asked) -> AsyncIterator[httpx.AsyncClient]:
+    """Whoever asks the proxy."""
+    app = application(engine.socket, "remediator.service", read_only=False)
+    made = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://proxy")
+    async with app.router.lifespan_context(app), made:
+        yield made
+
+
+FILTERS = '{"label": ["remediator.service"]}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "params"),
+    [
+        ("DELETE", "/containers/mine", [("force", "1"), ("force", "0")]),
+        ("DELETE", "/containers/mine", [("v", "true"), ("v", "false")]),
+        ("GET", "/containers/json", [("filters", "{}"), ("filters", FILTERS)]),
+        ("GET", "/containers/json", [("filters", "x")]),
+        ("GET", "/containers/json", [("filters", "[" * 15_000)]),
+        ("GET", "/containers/mine/logs", [("stdout", "1"), ("follow", "1")]),
+        ("GET", "/containers/mine/stats", []),
+    ],
+)
+async def test_what_two_readers_could_read_differently_is_refused(
+    engine: Asked, client: httpx.AsyncClient, method: str, path: str, params: list[tuple[str, str]]
+) -> None:
+    """A parameter said twice, filters that are none, an answer without an end: 403, and the Engine is not asked."""
+    answer = await client.request(method, path, params=params)
+    assert answer.status_code == 403, answer.text
+    assert f"{method} {path}" not in " ".join(line.partition("?")[0] for line in engine.lines)
+
+
+async def test_the_query_that_was_judged_is_the_one_that_is_sent(engine: Asked, client: httpx.AsyncClient) -> None:
+    """Escaped anew, so that no character in it ends a parameter for one reader only."""
+    answer = await client.request("DELETE", "/containers/mine?force=false&x=a;v=1%26force=1")
+    assert answer.status_code == 200, answer.text
+    assert engine.lines[-1] == "DELETE /containers/mine?force=false&x=a%3Bv%3D1%26force%3D1"
+
+
+@pytest.mark.parametrize("body", [b'{"Image": "' + b"a" * LIMIT + b'"}', b"[" * 100_000, b"[]", b"\xff"])
+async def test_a_body_that_is_none_creates_nothing(engine: Asked, client: httpx.AsyncClient, body: bytes) -> None:
+    """Too long, too deep, no object, no text: 403, and the Engine is not asked to create."""
+    answer = await client.post("/containers/create", content=body)
+    assert answer.status_code == 403, answer.text
+    assert not [line for line in engine.lines if "create" in line]
