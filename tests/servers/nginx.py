@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from . import Server, require
+from . import Server, require, until
 
 _CONF = """\
 daemon off;
@@ -46,6 +46,12 @@ class Nginx(Server):
             if folder.stat().st_mode & 0o5 != 0o5:
                 folder.chmod(folder.stat().st_mode | 0o5)  # nginx' workers are nobody when its master is root
         return [require("nginx"), "-p", str(self.folder), "-c", str(self.config), "-e", "stderr"]
+
+    def start(self) -> None:
+        """It answers before it has written its pid."""
+        super().start()
+        pid = self.folder / "nginx.pid"
+        until(lambda: pid.exists() and pid.read_text().strip().isdigit(), "its pid")
 
     @property
     def config(self) -> Path:
