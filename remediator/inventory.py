@@ -128,7 +128,9 @@ class Backups(Strict):
     quarantine: FilePath | None = Field(
         default=None, description="Folder that they are moved to first, on another filesystem; default: beside them."
     )
-    grace: Duration = Field(default=timedelta(days=1), description="How long they stay there before they are deleted.")
+    grace: Duration = Field(
+        default=timedelta(days=1), description="How long they stay there at least; the next prune deletes them."
+    )
 
 
 class Nginx(Strict):

@@ -1,4 +1,4 @@
-"""``files.prune``: make room by moving old backups into quarantine, where they are deleted after a grace.
+"""``files.prune``: make room by moving old backups into quarantine, where the next prune after a grace deletes them.
 
 Only in the one folder of the inventory, only files of its pattern, never the newest ones, and never before the newest
 has been proved to be whole: the list is made in the plan, and each file is moved only if it still is that very file.
@@ -57,19 +57,18 @@ class FilesPrune(Action):
         files = await asyncio.to_thread(disk.listed, backups.path, backups.pattern)
         kept = await _kept(backups, files)
         chosen = await asyncio.to_thread(_chosen, service, parameters, [f for f in files if f.name not in kept], now)
-        if not chosen:
+        expired = await asyncio.to_thread(_expired, backups, now)
+        if not chosen and not expired:
             raise TargetError(
                 f"no backup in {backups.path} may go: {len(files)} there, {len(kept)} of them stay anyway"
             )
-        size, quarantine = sum(file.space for file in chosen), targets.quarantine(backups)
         return PlannedCall(
-            text=f"move {len(chosen)} of {len(files)} backups ({size / _MEBIBYTE:.1f} MiB) from {backups.path} to "
-            f"{quarantine.folder}, deleted there after {format_duration(backups.grace)}: {_names(chosen)}",
+            text="; ".join(filter(None, (_told_of(expired), _told(backups, files, chosen)))),
             arguments={
                 "files": [_described(file) for file in chosen],
                 "batch": now.strftime("%Y%m%dT%H%M%S%f"),
                 "kept": sorted(kept),
-                "expired": await asyncio.to_thread(_expired, backups, now),
+                "expired": expired,
             },
             fresh=("batch",),
             undo=f"move them back, within {format_duration(backups.grace)}",
@@ -105,6 +104,9 @@ class FilesPrune(Action):
     ) -> Observation:
         """The planned files are all gone, or all there; where some are gone, the rest may be planned anew."""
         backups = targets.backups(service)
+        batches = await asyncio.to_thread(targets.quarantine(backups).batches)
+        if held := set(call.arguments["expired"]) & set(batches):
+            return Observation(Happened.NO, f"{len(held)} batches whose time is over are there", {"expired": len(held)})
         there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
         if not left:
@@ -163,6 +165,20 @@ def _at(note: Mapping[str, Any]) -> datetime:
 def _described(file: File) -> dict[str, Any]:
     names = ("name", "size", "space", "changed", "inode")
     return {name: getattr(file, name) for name in names}
+
+
+def _told(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
+    if not chosen:
+        return ""
+    size, folder = sum(file.space for file in chosen) / _MEBIBYTE, targets.quarantine(backups).folder
+    return (
+        f"move {len(chosen)} of {len(files)} backups ({size:.1f} MiB) from {backups.path} to {folder}, where the next "
+        f"prune after {format_duration(backups.grace)} deletes them: {_names(chosen)}"
+    )
+
+
+def _told_of(expired: Sequence[str]) -> str:
+    return f"delete for good what is in quarantine since {', '.join(expired)}" if expired else ""
 
 
 def _names(files: Sequence[File]) -> str:

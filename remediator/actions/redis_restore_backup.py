@@ -30,6 +30,7 @@ from remediator.world import World
 
 _ASIDE = "before-restore-"
 _APPEND_ONLY = "appendonlydir"
+_OWN = ("dump.rdb", _APPEND_ONLY)
 _SPARE = 1.1
 
 
@@ -137,9 +138,17 @@ def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
         raise TargetError(f"{folder / aside} is there: this was begun before") from None
     except OSError as error:
         raise Refused(f"{folder} cannot be written: {error.strerror}") from None
-    for name in ("dump.rdb", _APPEND_ONLY):
-        if os.path.lexists(folder / name):
-            os.rename(folder / name, folder / aside / name)
+    try:
+        for name in _OWN:
+            if os.path.lexists(folder / name):
+                os.rename(folder / name, folder / aside / name)
+        return _copied(folder, source, append_only)
+    except OSError as error:
+        _undone(folder, aside)
+        raise Refused(f"{source.name} cannot be put into {folder}, which is as before: {error.strerror}") from None
+
+
+def _copied(folder: Path, source: Path, append_only: bool) -> str:
     target = folder / "dump.rdb"
     if append_only:
         (folder / _APPEND_ONLY).mkdir()
@@ -154,3 +163,14 @@ def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
     for path in (target, target.parent, *target.parent.glob("*.manifest")):
         os.chown(path, owner.st_uid, owner.st_gid)
     return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def _undone(folder: Path, aside: str) -> None:
+    """Redis' own files where they were: whoever starts it next must not find it empty."""
+    for name in _OWN:
+        if not os.path.lexists(folder / aside / name):
+            continue  # was not there, or was not moved
+        if name == _APPEND_ONLY:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        os.rename(folder / aside / name, folder / name)
+    os.rmdir(folder / aside)

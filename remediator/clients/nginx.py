@@ -60,20 +60,28 @@ class IncludedFile:
     async def apply(self, content: str, *, expected: str, master: Process) -> int:
         """Put this content in force; how many workers use it.
 
+        Whatever ends it before nginx is told to reload, the file is as before: nobody finds an untested one there.
+
         Raises:
             TargetError: the file or the process is not as planned.
-            Refused: nginx does not take it; the file is as before then.
+            Refused: nginx does not take it.
+            Unreachable: nginx cannot be asked what it thinks of it.
         """
         if self.master() != master:
             raise TargetError("nginx was started anew since the plan was made: somebody was faster")
         if self.content() != expected:
             raise TargetError(f"{self._files.include} was changed since the plan was made: somebody was faster")
+        before = set(process.children(master))
         self._write(content)
-        refusal = await self._refusal()
-        if refusal is not None:
+        try:
+            refusal = await self._refusal()
+            if refusal is not None:
+                raise Refused(f"nginx does not take it, so it was put back: {refusal}")
+            process.send(master, signal.SIGHUP)
+        except BaseException:  # cut off in time, too
             self._write(expected)
-            raise Refused(f"nginx does not take it, so it was put back: {refusal}")
-        return await self._reload(master)
+            raise
+        return await self._reloaded(master, before)
 
     def _write(self, content: str) -> None:
         path = self._files.include
@@ -90,10 +98,8 @@ class IncludedFile:
         tested = await process.run((self._files.binary, "-t", "-q", "-e", "stderr", *config), seconds=10)
         return None if tested.status == 0 else tested.output.strip()[-500:]
 
-    async def _reload(self, master: Process) -> int:
+    async def _reloaded(self, master: Process, before: set[Process]) -> int:
         """The master starts new workers at once and lets the old ones finish what they have in hand."""
-        before = set(process.children(master))
-        process.send(master, signal.SIGHUP)
         while True:
             new = set(process.children(master)) - before
             if new:

@@ -142,6 +142,7 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
         )
     except (OSError, ValueError) as error:
         raise Unreachable(f"{argv[0]} cannot be started: {error}") from None
+    status: int | None = None
     try:
         async with asyncio.timeout(seconds):
             output = await _read(child)
@@ -149,10 +150,10 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
     except TimeoutError:
         raise TimedOut(f"{argv[0]} did not end within {seconds:g} s") from None
     finally:
-        with suppress(ProcessLookupError):
-            if child.returncode is None:
+        if status is None:  # also where it ended itself and left children that keep its output open
+            with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-                await child.wait()
+            await child.wait()
     return Ended(status, output.decode(errors="replace"))
 
 

@@ -105,11 +105,20 @@ async def _resolved(host: str, port: int, *, private: bool) -> str:
 
 def forbidden(address: str, *, private: bool) -> str | None:
     """Why an address may not be asked; None if it may."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
+    found = _meant(ipaddress.ip_address(address.partition("%")[0]))
     if found.is_link_local or found.is_multicast or found.is_unspecified:
         return "link-local (where clouds keep their credentials), multicast or nobody's"
     if not private and not found.is_global:
         return "this host or a private network, and the settings do not say private: true"
     return None
+
+
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _meant(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address leads to, where it is one in disguise (mapped, 6to4, NAT64)."""
+    if isinstance(found, ipaddress.IPv4Address):
+        return found
+    translated = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF) if found in _TRANSLATED else None
+    return found.ipv4_mapped or found.sixtofour or translated or found

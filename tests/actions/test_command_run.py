@@ -85,10 +85,11 @@ async def test_a_status_that_is_not_0_is_a_failure() -> None:
     assert result.outcome is Outcome.FAILED and "No such file" in result.output["output"]
 
 
-async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
-    """And its outcome is unknown, since it did something until then."""
+@pytest.mark.parametrize("then", ["wait", "exit 0"])
+async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path, then: str) -> None:
+    """And its outcome is unknown, since it did something until then; a child that goes on alone is killed too."""
     script = tmp_path / "slow"
-    script.write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\nwait\n")
+    script.write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\n{then}\n")
     script.chmod(0o755)
 
     with pytest.raises(TimedOut):

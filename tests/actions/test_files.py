@@ -207,6 +207,23 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
     assert result.output["moved"] == ["dump-9.rdb"]
 
 
+async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Place) -> None:
+    """Only the newest are left, and the quarantine, on the same disk, is what fills it: the plan says that it goes."""
+
+    class Later(SystemClock):
+        def now(self) -> Any:
+            return super().now() + timedelta(days=2)
+
+    await do(PRUNE, place.service())
+    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    call = await plan(later, place.service(grace="1d"))
+    assert call.text.startswith("delete for good what is in quarantine since ")
+    assert (await observe(later, place.service(), call)).happened is Happened.NO
+    await do(later, place.service(grace="1d"), call=call)
+    assert list(place.quarantine.iterdir()) == []
+    assert (await observe(later, place.service(), call)).happened is Happened.YES
+
+
 async def test_who_fills_the_disk(place: Place) -> None:
     """By kind, with the biggest files; links and other filesystems do not count."""
     data = place.folder.parent

@@ -13,7 +13,7 @@ import pytest
 from remediator.actions import Action, Happened, Outcome
 from remediator.actions.nginx_maintenance import NginxMaintenance
 from remediator.actions.nginx_rate_limit import NginxRateLimit
-from remediator.errors import Refused, TargetError
+from remediator.errors import Refused, TargetError, Unreachable
 from remediator.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
@@ -191,3 +191,21 @@ async def test_maintenance_that_was_changed_or_restarted_since_is_refused(nginx:
     nginx.start()
     with pytest.raises(TargetError, match="started anew since the plan was made"):
         await do(MAINTENANCE, target(nginx), call=call)
+
+
+@RULES
+async def test_cut_off_before_the_reload_the_file_is_as_before(
+    action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
+) -> None:
+    """The test of the configuration cannot be started, or never ends: an untested file would wait for the next
+    reload, and nobody would take it away."""
+    before = nginx.rules.read_text() if nginx.rules.exists() else ""
+    with pytest.raises(Unreachable):
+        await do(action, target(nginx, binary="/no/such/nginx"), **given)
+    slow = tmp_path / "slow-nginx"
+    slow.write_text("#!/bin/sh\nsleep 60\n")
+    slow.chmod(0o755)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):  # as the engine bounds every call
+            await do(action, target(nginx, binary=str(slow)), **given)
+    assert nginx.rules.read_text().splitlines()[1:] == before.splitlines()[1:]

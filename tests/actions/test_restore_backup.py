@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -150,3 +151,19 @@ async def test_another_backup_than_was_planned_is_not_taken(sick: Sick) -> None:
     with pytest.raises(TargetError, match="or is gone"):
         await do(sick.action, sick.where(), call=call)
     assert sick.untouched()
+
+
+async def test_a_disk_that_fills_meanwhile_leaves_redis_its_own_files(sick: Sick) -> None:
+    """The copy fails half way (a limit on file sizes stands for a full disk): whoever starts Redis next does not find
+    it empty, and it can be tried again."""
+    call = await plan(sick.action, sick.where())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        with pytest.raises(Refused, match="which is as before"):
+            await do(sick.action, sick.where(), call=call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sick.untouched()
+    assert (await observe(sick.action, sick.where(), call)).happened is Happened.NO
+    await do(sick.action, sick.where(), call=call)

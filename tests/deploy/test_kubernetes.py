@@ -197,6 +197,9 @@ def test_all_kinds_are_there() -> None:
         ("ServiceMonitor", "remediator", "remediator"),
         ("NetworkPolicy", "remediator", "remediator"),
         ("NetworkPolicy", "shop", "redis"),
+        ("Deployment", "shop", "redis-exporter"),
+        ("ServiceMonitor", "shop", "redis-exporter"),
+        ("ServiceMonitor", "shop", "app"),
         ("Role", "shop", "remediator"),
         ("RoleBinding", "shop", "remediator"),
         ("ValidatingAdmissionPolicy", "", "remediator-in-place"),
@@ -229,3 +232,55 @@ def test_the_role_names_what_it_may_change() -> None:
     deployments = next(rule for rule in role["rules"] if rule["resources"] == ["deployments"])
     inventory = yaml.safe_load((FOLDER / "remediator/inventory.yaml").read_text())["services"]
     assert sorted(deployments["resourceNames"]) == sorted(each["platform"]["deployment"] for each in inventory.values())
+
+
+def test_what_is_measured_has_the_names_that_the_rules_ask_for() -> None:
+    """Each job and service of prometheus.yml that the rules and playbooks need is a ServiceMonitor's, on a port that
+    its Service has."""
+    scraped = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
+    wanted = {each["job_name"]: each["static_configs"][0]["labels"]["service"] for each in scraped}
+    services = {each["metadata"]["name"]: each for each in of_kind("Service")}
+    for monitor in of_kind("ServiceMonitor"):
+        service = services[monitor["metadata"]["name"]]
+        labels = monitor["spec"]["selector"]["matchLabels"]
+        assert labels.items() <= service["metadata"]["labels"].items()
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+        given = {each["targetLabel"]: each["replacement"] for each in endpoint.get("relabelings", ())}
+        if given:
+            assert wanted.pop(given["job"]) == given["service"]
+    assert not {"fastapi-app", "redis-exporter"} & wanted.keys()
+
+
+def test_services_pods_and_policies_find_each_other() -> None:
+    """Each Service finds pods and a port of theirs; each policy's pods and each secret's key are somebody's."""
+    workloads = [*of_kind("Deployment"), *of_kind("StatefulSet")]
+    templates = [each["spec"]["template"] for each in workloads]
+    for service in of_kind("Service"):
+        chosen = [
+            each for each in templates if service["spec"]["selector"].items() <= each["metadata"]["labels"].items()
+        ]
+        (template,) = chosen
+        ports = {port["name"] for each in template["spec"]["containers"] for port in each["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, service["metadata"]["name"]
+    for policy in of_kind("NetworkPolicy"):
+        named = [policy["spec"]["podSelector"]]
+        for rule in policy["spec"].get("ingress", ()):
+            named += [each["podSelector"] for each in rule["from"] if "podSelector" in each]
+        for selector in named:
+            labels = selector["matchLabels"].items()
+            assert any(labels <= each["metadata"]["labels"].items() for each in templates), policy["metadata"]
+    told = (ROOT / "docs/deployment.md").read_text()
+    for template in templates:
+        for volume in template["spec"].get("volumes", ()):
+            for item in volume.get("secret", {}).get("items", ()):
+                assert f"--from-literal={item['key']}=" in told, item
+
+
+def test_the_rules_become_what_the_operator_takes() -> None:
+    """The same rules, in the shape of its own kind, with the labels that it selects by."""
+    done = subprocess.run([FOLDER / "rules.sh", "release=mine"], capture_output=True, text=True, check=True, cwd="/")
+    made = yaml.safe_load(done.stdout)
+    assert (made["kind"], made["metadata"]["namespace"]) == ("PrometheusRule", "monitoring")
+    assert made["metadata"]["labels"]["release"] == "mine"
+    assert made["spec"] == yaml.safe_load((ROOT / "alerting/rules.yml").read_text())
