@@ -13,6 +13,7 @@ from remediator.actions import Action, Back, Happened, Outcome, Result
 from remediator.audit import Kind
 from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
+from remediator.fields import fitted
 from remediator.inventory import Service
 from remediator.plan import Plan, PlannedCall, PlannedStep
 from remediator.records import attempts, runs, stops, timers
@@ -66,11 +67,11 @@ async def undo(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Atte
     if back is None:
         return _not_tried(step, f"{step.action} says no way back")
     action, service = engine.actions[back.action], engine.book.service(run)
-    parameters = action.Parameters.model_validate(back.parameters)
     try:
+        parameters = fitted(action.Parameters, back.parameters, back.action)
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             call = await action.plan(service, parameters)
-    except (TimeoutError, RemediatorError) as error:
+    except (TimeoutError, RemediatorError, OSError) as error:
         return _not_tried(step, f"it cannot be planned: {error or 'no answer'}")
     number = 1 + sum(1 for item in tried if item.undoing and item.step == step.id)
     attempt, begun = await engine.store.write(lambda tx: (_intend(tx, engine, run, step, back, call, number), tx.begun))
@@ -122,7 +123,7 @@ async def settle(
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             seen = await action.observe(service, parameters, call, attempt.intent_at)
-    except (TimeoutError, RemediatorError):
+    except (TimeoutError, RemediatorError, OSError):
         return otherwise
     if seen.happened is Happened.CANNOT_TELL:
         return otherwise

@@ -43,7 +43,9 @@ class ConfigSetParameters(Parameters):
 
     name: Name = Field(description="The parameter.")
     value: str = Field(
-        max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", description="Its value, as in redis.conf: 100mb, yes."
+        max_length=200,
+        pattern=r"^(-1|[A-Za-z0-9][A-Za-z0-9 ._-]*)$",
+        description="Its value, as in redis.conf: 100mb, yes, -1.",
     )
     rewrite: bool = Field(
         default=False, description="Also write it into Redis' own configuration file; else the next restart forgets it."

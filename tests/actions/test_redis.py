@@ -56,11 +56,22 @@ def test_no_other_parameter_can_be_named(name: str) -> None:
         ACTIONS["redis.config_set"].Parameters.model_validate({"name": name, "value": "x"})
 
 
-@pytest.mark.parametrize("value", ["", "-1", "a\nb", 'x"', "$(id)"])
+@pytest.mark.parametrize("value", ["", "-10", "--x", "a\nb", 'x"', "$(id)"])
 def test_no_value_can_be_anything_else(value: str) -> None:
     """It is a word of redis.conf."""
     with pytest.raises(ValidationError):
         ACTIONS["redis.config_set"].Parameters.model_validate({"name": "maxmemory", "value": value})
+
+
+async def test_what_was_off_can_be_off_again(redis_server: Redis) -> None:
+    """-1 is how Redis says that the log of slow commands is off: the way back has to be able to say so too."""
+    redis_server.ask("CONFIG", "SET", "slowlog-log-slower-than", "-1")
+    given = {"name": "slowlog-log-slower-than", "value": "10000"}
+    action, redis = ACTIONS["redis.config_set"], target(redis_server)
+    call = await plan(action, redis, **given)
+    result = await do(action, redis, call=call, **given)
+    await undo(action, ACTIONS, redis, call, result)
+    assert redis_server.ask("CONFIG", "GET", "slowlog-log-slower-than").endswith("-1")
 
 
 async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) -> None:
