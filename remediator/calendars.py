@@ -17,10 +17,12 @@ _DAY = timedelta(days=1)
 def covering(path: Path, now: datetime, zone: ZoneInfo) -> Span | None:
     """The event of a calendar that an instant is in; of several the one that ends last.
 
-    Whole days and times without a zone are in ``zone``. Cancelled events do not count.
+    Whole days and times without a zone are in ``zone``. Cancelled events do not count. Where clocks are turned, a time
+    that is skipped or comes twice is read so that the event is longer.
 
     Raises:
-        ConfigurationError: the file cannot be read, is no calendar, or the ``calendar`` extra is not installed.
+        ConfigurationError: the file cannot be read, is no calendar, has a time whose zone is not known, or the
+            ``calendar`` extra is not installed.
     """
     try:
         stamp = path.stat()
@@ -41,9 +43,21 @@ def _parsed(path: Path, changed: int, size: int) -> Any:
         raise ConfigurationError(f"{path}: {error.name} is not installed; install remediator[calendar]") from None
     try:
         calendar = icalendar.Calendar.from_ical(path.read_bytes())
+        for event in calendar.walk("VEVENT"):
+            _check(event, path)
         return recurring_ical_events.of(calendar)
     except ValueError as error:
         raise ConfigurationError(f"{path}: is no iCalendar file: {error}") from None
+
+
+def _check(event: Any, path: Path) -> None:
+    """Raise where an event would be left out, or be at another time than its author sees: a freeze that is missed."""
+    if "DTSTART" not in event:
+        raise ConfigurationError(f"{path}: an event has no DTSTART: {event.get('SUMMARY', 'without SUMMARY')}")
+    for name in ("DTSTART", "DTEND"):
+        zone = event[name].params.get("TZID") if name in event else None
+        if zone is not None and isinstance(event[name].dt, datetime) and event[name].dt.tzinfo is None:
+            raise ConfigurationError(f"{path}: there is no time zone {zone!r}, and the file does not define it")
 
 
 def _span(event: Any, zone: ZoneInfo) -> Span:
@@ -51,6 +65,8 @@ def _span(event: Any, zone: ZoneInfo) -> Span:
     if end is None:
         length = event["DURATION"].dt if "DURATION" in event else (timedelta() if _timed(begin) else _DAY)
         end = begin + length
+    if not _timed(begin) and end <= begin:  # RFC 5545 wants DTEND to be the day after; some calendars write the same
+        end = begin + _DAY
     return Span(_instant(begin, zone, last=False), _instant(end, zone, last=True), str(event.get("SUMMARY", "")))
 
 
@@ -60,6 +76,8 @@ def _timed(value: date) -> bool:
 
 def _instant(value: date, zone: ZoneInfo, *, last: bool) -> datetime:
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
+        if not isinstance(value.tzinfo, ZoneInfo):
+            return value.astimezone(UTC)
+        value, zone = value.replace(tzinfo=None), value.tzinfo
     local = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
     return latest(local, zone) if last else earliest(local, zone)

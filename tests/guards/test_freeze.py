@@ -216,3 +216,64 @@ async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, house: 
     verdict = await house.verdict("freeze", {"calendars": ["holidays.ics"]})
 
     assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "calendar_unreadable")
+
+
+def event(*lines: str) -> str:
+    """A calendar with one event."""
+    head = ["BEGIN:VCALENDAR", "VERSION:2.0", "BEGIN:VEVENT", "UID:1"]
+    return "\r\n".join([*head, *lines, "END:VEVENT", "END:VCALENDAR", ""])
+
+
+@pytest.mark.parametrize(
+    ("lines", "now", "frozen"),
+    [
+        (("DTSTART;VALUE=DATE:20261224",), "2026-12-24 23:59", True),
+        (("DTSTART;VALUE=DATE:20261224",), "2026-12-25 00:00", False),
+        (("DTSTART;VALUE=DATE:20261224", "DTEND;VALUE=DATE:20261224"), "2026-12-24 12:00", True),
+        (("DTSTART;VALUE=DATE:20261224", "DURATION:P2D"), "2026-12-25 23:59", True),
+        (("DTSTART;TZID=Europe/Berlin:20261224T220000", "DURATION:PT4H"), "2026-12-25 01:59", True),
+        (("DTSTART:20261224T220000", "DURATION:PT4H"), "2026-12-25 02:00", False),
+        (("DTSTART;VALUE=DATE:20260101", "RDATE;VALUE=DATE:20260501"), "2026-05-01 12:00", True),
+        (("DTSTART;TZID=Europe/Berlin:20261025T010000", "DTEND;TZID=Europe/Berlin:20261025T023000"), "01:15Z", True),
+        (("DTSTART;TZID=Europe/Berlin:20260329T023000", "DTEND;TZID=Europe/Berlin:20260329T024500"), "00:35Z", True),
+    ],
+)
+async def test_odd_events_freeze_rather_longer(
+    tmp_path: Path, house: House, lines: tuple[str, ...], now: str, frozen: bool
+) -> None:
+    """An end that is left out, a length, a day that ends on itself, hours that are skipped or come twice."""
+    pytest.importorskip("recurring_ical_events")
+    (tmp_path / "odd.ics").write_text(event(*lines))
+    house = House(house.store, house.clock, World(folder=tmp_path))
+    instants = {
+        "01:15Z": datetime(2026, 10, 25, 1, 15, tzinfo=UTC),
+        "00:35Z": datetime(2026, 3, 29, 0, 35, tzinfo=UTC),
+    }
+    house.clock.time = instants[now] if now in instants else berlin(now)
+
+    verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["odd.ics"]})
+
+    assert (verdict.answer is Answer.BLOCK) is frozen, verdict
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("DTSTART;TZID=Nowhere/Else:20260701T100000", "DURATION:PT1H"), "there is no time zone 'Nowhere/Else'"),
+        (("DTEND:20260701T100000Z",), "an event has no DTSTART"),
+        (("DTSTART:tomorrow",), "is no iCalendar file"),
+        (("DTSTART:20260701T100000Z", "RRULE:FREQ=SOMETIMES"), "is no iCalendar file"),
+    ],
+)
+async def test_an_event_that_cannot_be_placed_is_unknown(
+    tmp_path: Path, house: House, lines: tuple[str, ...], said: str
+) -> None:
+    """An event whose time cannot be told is neither left out nor taken for another time."""
+    pytest.importorskip("recurring_ical_events")
+    (tmp_path / "odd.ics").write_text(event(*lines))
+    house = House(house.store, house.clock, World(folder=tmp_path))
+
+    verdict = await house.verdict("freeze", {"calendars": ["odd.ics"]})
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "calendar_unreadable")
+    assert said in verdict.text
