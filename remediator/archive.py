@@ -135,6 +135,21 @@ def of_time(folder: Path, at: datetime) -> str | None:
     return files[place - 1].name
 
 
+def of_run(folder: Path, run: str, since: datetime, until: datetime) -> Iterator[SealedEntry]:
+    """A run's entries that have moved, in order; looks only into the files of that time.
+
+    Raises:
+        ArchiveError: one of these files is damaged.
+    """
+    files = sorted(folder.glob("audit-*.jsonl.gz"))
+    for path in files[max(0, bisect_right(files, since, key=_first_time) - 1) :]:
+        for place, row in enumerate(load(path).entries()):
+            if not place and row.time > until:
+                return
+            if row.run == run:
+                yield row
+
+
 def _first_time(path: Path) -> datetime:
     return next(load(path).entries()).time
 

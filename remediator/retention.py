@@ -22,7 +22,7 @@ from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry
 from remediator.audit.merkle import Range
 from remediator.checkpointing import LATEST
 from remediator.engine import Engine
-from remediator.errors import AuditError
+from remediator.errors import AuditError, StoreCorrupt
 from remediator.records import audit, facts
 from remediator.stores import Tx
 
@@ -100,9 +100,16 @@ def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
 
 
 def begin(connection: Connection) -> Head:
-    """Where the live log begins: after the last entry that has left."""
-    fact = facts.get(connection, ARCHIVED)
-    return GENESIS if fact is None else _head(fact.value)
+    """Where the live log begins: after the last entry that has left.
+
+    Raises:
+        StoreCorrupt: what says so is not what was written.
+    """
+    try:
+        fact = facts.get(connection, ARCHIVED)
+        return GENESIS if fact is None else _head(fact.value)
+    except (KeyError, TypeError, ValueError):
+        raise StoreCorrupt("what says where the audit log's archive ends (the fact 'archived') was changed") from None
 
 
 def _head(value: Mapping[str, Any]) -> Head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ from sqlalchemy import Connection
 
 from remediator import archive
 from remediator.archive import ArchiveError
-from remediator.audit import Entry, decode
+from remediator.audit import Entry, Kind, NotCanonical, SealedEntry, decode
 from remediator.clock import rfc3339
 from remediator.ids import made_at
 from remediator.records import attempts, audit, episodes, evidence, runs
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Judged, Seen
 from remediator.run import Episode, Run
+
+_AFTERWARDS = timedelta(hours=1)
+"""For so long after a run's end, something of it may still be written: that a message was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,16 @@ class Story:
     evidence: Sequence[Seen]
     verdicts: Sequence[Judged]
     events: Sequence[Event]
+    whole: bool = True
+    """False if entries of it have left the database, and the archive that has them was not given or cannot be read."""
+
+
+def moved(run_id: str) -> str:
+    """What to say where a story is not whole."""
+    return (
+        "Entries of this run have moved to the audit log's archive, which cannot be read here: what happened is not "
+        f"all here. 'remediator audit search --archive FOLDER --run {run_id}' reads it."
+    )
 
 
 def unknown(run_id: str, folder: Path | None = None) -> str:
@@ -66,19 +79,47 @@ def _where(run_id: str, folder: Path | None) -> str:
     return "" if file is None else f", of that time in the archive's file {file}"
 
 
-def tell(connection: Connection, run_id: str) -> Story | None:
-    """The story of a run, from one snapshot of the store; None if there is no such run."""
+def tell(connection: Connection, run_id: str, folder: Path | None = None) -> Story | None:
+    """The story of a run, from one snapshot of the store; None if there is no such run.
+
+    Args:
+        folder: of the audit log's archive; entries of the run that have moved there are read from it.
+    """
     run = runs.get(connection, run_id)
     if run is None:
         return None
+    rows, whole = _entries(connection, run, folder)
     return Story(
         run,
         episodes.of_run(connection, run_id),
         attempts.of_run(connection, run_id),
         evidence.of_run(connection, run_id),
         evidence.verdicts_of_run(connection, run_id),
-        [event for entry in audit.of_run(connection, run_id) for event in _events(decode(entry.canonical))],
+        [event for row in rows for event in _told(row)],
+        whole,
     )
+
+
+def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Sequence[SealedEntry], bool]:
+    """A run's entries, and whether they are all there."""
+    live = audit.of_run(connection, run.id)
+    if audit.reaches(connection, run.created_at):
+        return live, True
+    until = max(run.finished_at or run.updated_at, run.updated_at) + _AFTERWARDS
+    try:
+        old = [] if folder is None else list(archive.of_run(folder, run.id, run.created_at, until))
+    except ArchiveError:
+        old = []  # a damaged file is for "audit verify" to name
+    rows = {row.seq: row for row in (*old, *live)}  # a crash while moving leaves entries in both places
+    return list(rows.values()), any(row.kind == Kind.RUN_MATCHED for row in rows.values())
+
+
+def _told(row: SealedEntry) -> Iterable[Event]:
+    try:
+        return list(_events(decode(row.canonical)))
+    except (NotCanonical, LookupError, TypeError):  # somebody wrote into the database; the rest is still to be told
+        text = f"entry {row.seq} of the audit log cannot be read; run 'remediator audit verify'"
+        return [Event(row.time, row.kind, text)]
 
 
 def _events(entry: Entry) -> Iterable[Event]:

@@ -117,6 +117,18 @@ def seal_again(seq: int, canonical: bytes, stored: bytes) -> SealedEntry:
         return SealedEntry(seq, EPOCH, "", None, None, canonical, stored)
 
 
+def read_entry(row: SealedEntry) -> Entry:
+    """What a row says.
+
+    Raises:
+        NotCanonical: nothing that this log writes; it names the entry.
+    """
+    try:
+        return decode(row.canonical)
+    except NotCanonical as error:
+        raise NotCanonical(f"entry {row.seq} cannot be read ({error}); run 'remediator audit verify'") from error
+
+
 def csv_header() -> str:
     """The first line of the CSV."""
     return _csv(COLUMNS)
@@ -124,7 +136,7 @@ def csv_header() -> str:
 
 def to_csv(row: SealedEntry) -> str:
     """One line. Cells that a spreadsheet would run as a formula are quoted with an apostrophe."""
-    entry = decode(row.canonical)
+    entry = read_entry(row)
     fields = msgspec.to_builtins(entry) | {"data": _encode(entry.data).decode(), "hash": row.hash.hex()}
     return _csv(tuple(_cell(fields[column]) for column in COLUMNS))
 
@@ -151,7 +163,7 @@ def to_ocsf(row: SealedEntry) -> dict[str, Any]:
 
     Every event carries the entry's number and hash, so that a finding in the lake leads back to the log.
     """
-    entry = decode(row.canonical)
+    entry = read_entry(row)
     event = _ocsf_base(row, entry)
     if entry.kind in _REMEDIATION:
         event |= _ocsf_class(7, 7001, 3, "Restore")

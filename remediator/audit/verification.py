@@ -19,6 +19,7 @@ from remediator.audit.chain import GENESIS, Head
 from remediator.audit.entry import EPOCH, Entry, SealedEntry, Written
 from remediator.audit.merkle import Range, leaf_hash
 from remediator.audit.note import Verifier
+from remediator.audit.strange import strange
 from remediator.audit.trust import Finding, Problem, Trusted, trust
 from remediator.clock import rfc3339
 
@@ -56,7 +57,7 @@ class Verification(Struct, frozen=True):
         if self.findings:
             return f"The audit log does not verify: {self.findings[0].message}"
         if not self.first:
-            return "The audit log verifies: it is empty."
+            return f"The audit log verifies: {f'nothing follows entry {self.last}' if self.last else 'it is empty'}."
         agree = f", and {len(self.checkpoints)} checkpoints agree" if self.checkpoints else ""
         return f"The audit log verifies: entries {self.first} to {self.last} are as they were written{agree}."
 
@@ -168,7 +169,8 @@ class _Walk:
 
     def _diagnose(self, row: SealedEntry, rest: Iterator[SealedEntry]) -> Finding:
         if not row.hash:
-            return Finding(Problem.UNREADABLE, row.seq, f"where entry {row.seq} should be is something else.")
+            what = "an entry without its hash" if row.kind else strange(row.canonical)
+            return Finding(Problem.UNREADABLE, row.seq, f"where entry {row.seq} should be is something else: {what}.")
         if leaf_hash(row.canonical) != row.hash:
             return Finding(
                 Problem.CHANGED,
@@ -280,6 +282,9 @@ class _Walk:
             )
 
     def _say_what_is_not_covered(self) -> None:
+        if self._start:
+            which = "Entry 1 was" if self._start == 1 else f"Entries 1 to {self._start} were"
+            self.remarks.append(f"{which} not looked at: what was given begins after that.")
         covered = self._agreed[-1] if self._agreed else 0
         if not covered:
             self.remarks.append("No checkpoint was compared: a log rewritten as a whole, or cut off, would look good.")

@@ -21,7 +21,6 @@ from remediator.audit import (
     GENESIS,
     BadSignature,
     Checkpoint,
-    Entry,
     Head,
     Kind,
     Problem,
@@ -30,7 +29,6 @@ from remediator.audit import (
     Verification,
     Verifier,
     checkpoint,
-    decode,
     export,
     verify,
 )
@@ -117,7 +115,7 @@ def verify_(
         raise click.UsageError("--checkpoints needs --key: a checkpoint is only worth its signature")
     now = SystemClock().now()
     if exported is not None:
-        start, rows = export.read(exported)
+        start, rows = export.read(_some(exported))
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
         segments = sealed(archived, database, config_path)
@@ -135,17 +133,30 @@ def verify_(
                 origin=origin,
                 strict=strict,
             )
-            result = _with_hint(result, reader.moved())
+            result = _with_hint(result, reader.moved(), segments)
     _report(result, format_)
     if not result.ok:
         raise SystemExit(1)
 
 
-def _with_hint(result: Verification, moved: int) -> Verification:
+def _some(exported: IO[bytes]) -> Iterator[bytes]:
+    """An export's lines. One without any is what a command that failed has left: nothing is proved by that."""
+    lines = iter(exported)
+    first = next(lines, None)
+    if first is None:
+        raise AuditError("the export is empty: there is nothing in it to verify")
+    return chain((first,), lines)
+
+
+def _with_hint(result: Verification, moved: int, segments: Sequence[Segment]) -> Verification:
     """Entries that are said to be in the archive are missing all the same, until somebody shows them."""
     if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
         return result
-    hint = f"The database says that entries 1 to {moved} were moved to the archive: give --archive FOLDER."
+    hint = f"The database says that entries 1 to {moved} were moved to the archive"
+    if not segments:
+        hint += ": give --archive FOLDER."
+    elif (result.findings[0].seq or 0) <= moved:
+        hint += f"; in {segments[0].path.parent} there is no file that has these."
     return structs.replace(result, remarks=(hint, *result.remarks))
 
 
@@ -211,7 +222,7 @@ def search(
         for row in WholeLog(segments, reader).entries(run=run, kind=kind, since=since):
             if wanted and wanted not in row.canonical.decode("utf-8", "replace").lower():
                 continue
-            if actor and _read(row).actor != actor:
+            if actor and export.read_entry(row).actor != actor:
                 continue
             _show(row, format_)
             found += 1
@@ -219,18 +230,11 @@ def search(
                 return
 
 
-def _read(row: SealedEntry) -> Entry:
-    try:
-        return decode(row.canonical)
-    except AuditError as error:
-        raise AuditError(f"entry {row.seq} cannot be read ({error}); run 'remediator audit verify'") from error
-
-
 def _show(row: SealedEntry, format_: str) -> None:
     if format_ == "json":
         click.echo(export.to_jsonl(row), nl=False)
         return
-    entry = _read(row)
+    entry = export.read_entry(row)
     about = " ".join(part for part in (entry.run or entry.episode, entry.playbook, entry.reason) if part)
     data = msgspec.json.encode(entry.data).decode()
     line = f"{entry.seq:>8}  {entry.written[:19]}Z  {entry.kind:<22} {entry.actor}  {about}  {data}"

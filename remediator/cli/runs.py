@@ -66,9 +66,10 @@ def _line(run: Run) -> str:
 @click.argument("run_id")
 def show(config_path: Path, format_: str, run_id: str) -> None:
     """One run: its alerts, plan, verdicts, steps and proof, in order."""
-    told = _read(config_path, lambda connection: story.tell(connection, run_id))
+    folder = archive_folder(load_config(config_path, Config))
+    told = _read(config_path, lambda connection: story.tell(connection, run_id, folder))
     if told is None:
-        raise InputError(story.unknown(run_id, archive_folder(load_config(config_path, Config))))
+        raise InputError(story.unknown(run_id, folder))
     if format_ == "json":
         click.echo(json.dumps(story.as_data(told), indent=2))
         return
@@ -83,8 +84,8 @@ def _tell(told: Story) -> list[str]:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
     lines.append("")
-    lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"  {event.text}" for event in told.events]
-    return lines
+    lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in told.events]
+    return lines if told.whole else [*lines, "", story.moved(run.id)]
 
 
 def _read(config_path: Path, work: Callable[[Connection], T]) -> T:

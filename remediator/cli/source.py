@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import quote
@@ -114,11 +115,13 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
     """
     if database is None:
         with read_only(load_config(config_path, Config)) as connection:
+            _any_text(connection)
             yield DatabaseLog(connection)
         return
     engine = sqlalchemy.create_engine("sqlite://", creator=lambda: _open(database), poolclass=NullPool)
     try:
         with engine.connect() as connection:
+            _any_text(connection)
             yield DatabaseLog(connection)
     except sqlalchemy.exc.DBAPIError as error:
         raise StoreUnavailable(f"{database} cannot be read: {error.orig}") from None
@@ -129,3 +132,10 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
 def _open(database: Path) -> sqlite3.Connection:
     # not by way of an URL of SQLAlchemy's, which would lose what is special in a file's name
     return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=ro", uri=True)
+
+
+def _any_text(connection: Connection) -> None:
+    """Read text that is none, as SQLite keeps it if told to: it is for verification to name."""
+    raw = connection.connection.dbapi_connection
+    if isinstance(raw, sqlite3.Connection):
+        raw.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")

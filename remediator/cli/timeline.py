@@ -59,7 +59,7 @@ def _stories(connection: Connection, which: str, folder: Path | None) -> list[St
         ids = episodes.runs_of(connection, [which]).get(which, [])
         if not ids:
             raise InputError(f"no playbook has taken {which[:64]}, so there is nothing to tell")
-    found = [tell(connection, run_id) for run_id in ids]
+    found = [tell(connection, run_id, folder) for run_id in ids]
     stories = [story for story in found if story is not None]
     if not stories:
         raise InputError(unknown(which, folder))

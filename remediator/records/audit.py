@@ -8,9 +8,12 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import BigInteger, Connection, Row, delete, select, type_coerce
 
 from remediator.audit import Head, SealedEntry, decode
+from remediator.audit.canonical import NotCanonical
+from remediator.audit.entry import EPOCH
+from remediator.clock import from_micros
 from remediator.stores import Tx
 from remediator.stores.schema import audit as table
 from remediator.stores.sequencer import read_head
@@ -18,6 +21,8 @@ from remediator.stores.sequencer import read_head
 _PAGE = 5000
 WINDOW = 200_000
 """How many entries a page looks through for one kind."""
+_AS_IT_STANDS = [type_coerce(column, BigInteger).label("at") if column is table.c.at else column for column in table.c]
+"""Times as numbers: one that none can be is for verification to name, not for the driver to stumble over."""
 
 
 def head(connection: Connection) -> Head:
@@ -30,10 +35,17 @@ def begins(connection: Connection) -> datetime | None:
     return connection.execute(select(table.c.at).order_by(table.c.seq).limit(1)).scalar()
 
 
+def reaches(connection: Connection, at: datetime) -> bool:
+    """Whether everything that was written since this instant is still in the database, or nothing has left it yet."""
+    oldest = connection.execute(select(*_AS_IT_STANDS).order_by(table.c.seq).limit(1)).first()
+    return oldest is None or oldest.seq == 1 or _instant(oldest.at) < at
+
+
 def of_run(connection: Connection, run_id: str) -> list[SealedEntry]:
     """All entries of a run, in order."""
     return [
-        _sealed(row) for row in connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.seq))
+        _sealed(row)
+        for row in connection.execute(select(*_AS_IT_STANDS).where(table.c.run_id == run_id).order_by(table.c.seq))
     ]
 
 
@@ -49,7 +61,7 @@ def entries(
     left = limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)
-        statement = select(table).where(table.c.seq > after_seq).order_by(table.c.seq).limit(size)
+        statement = select(*_AS_IT_STANDS).where(table.c.seq > after_seq).order_by(table.c.seq).limit(size)
         for column, value in ((table.c.run_id, run), (table.c.kind, kind)):
             if value is not None:
                 statement = statement.where(column == value)
@@ -76,7 +88,7 @@ def newest(
     By kind it looks through :data:`WINDOW` entries and no more, since kinds have no index: ``remediator audit search``
     looks through all.
     """
-    statement = select(table).order_by(table.c.seq.desc()).limit(limit)
+    statement = select(*_AS_IT_STANDS).order_by(table.c.seq.desc()).limit(limit)
     if before is not None:
         statement = statement.where(table.c.seq < before)
     if kind is not None and run is None:
@@ -98,10 +110,33 @@ def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
         if hashlib.sha256(b"\0" + item.canonical).digest() != item.hash:
             return item.seq
     for later, earlier in pairwise(shown) if contiguous else ():
-        if later.seq != earlier.seq + 1 or decode(later.canonical).prev != earlier.hash.hex():
+        if later.seq != earlier.seq + 1 or _prev(later) != earlier.hash.hex():
             return later.seq
     return None
 
 
+def _prev(row: SealedEntry) -> str | None:
+    try:
+        return decode(row.canonical).prev
+    except NotCanonical:
+        return None
+
+
 def _sealed(row: Row[Any]) -> SealedEntry:
-    return SealedEntry(row.seq, row.at, row.kind, row.run_id, row.episode_id, bytes(row.canonical), bytes(row.hash))
+    """A row as it stands. SQLite keeps any type in any column, and an edit by hand easily leaves text where bytes were:
+    what no entry can be is kept in its place, and does not verify."""
+    canonical, stored = _bytes(row.canonical), _bytes(row.hash)
+    return SealedEntry(row.seq, _instant(row.at), row.kind, row.run_id, row.episode_id, canonical, stored)
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes | memoryview):
+        return bytes(value)
+    return str(value).encode("utf-8", "surrogateescape")
+
+
+def _instant(value: object) -> datetime:
+    try:
+        return from_micros(value) if isinstance(value, int) else EPOCH
+    except OverflowError:
+        return EPOCH

@@ -17,7 +17,7 @@ from remediator.measuring import Line
 from remediator.report import charts, page
 from remediator.report.words import length
 from remediator.run import Episode, Status
-from remediator.story import Story
+from remediator.story import Story, moved
 
 _ENDED: Mapping[Status, str] = {
     Status.SUCCEEDED: "proved well",
@@ -100,10 +100,11 @@ def _lead(story: Story) -> list[str]:
     run = story.run
     end = _ENDED.get(run.status, f"still {run.status.value.replace('_', ' ')}")
     people = sorted({event.text.partition(" says ")[0] for event in story.events if event.kind == "approval.decided"})
-    asked = f" {', '.join(people)} decided." if people else " Nobody had to be asked."
+    asked = f" {', '.join(people)} decided." if people else " Nobody had to be asked." if story.whole else ""
     after = "" if run.finished_at is None else f" after {length((run.finished_at - _began(story)).total_seconds())}"
     causes = [item.summary for item in story.evidence if item.phase == "conclude"]
     said = [f"Playbook {run.playbook} ({run.mode}) for {run.target}: {end}{after}.{asked}"]
+    said += [] if story.whole else [moved(run.id)]
     return said + ([f"Likely cause: {' '.join(causes)}"] if causes else [])
 
 
@@ -133,14 +134,18 @@ def _course(story: Story) -> Iterator[Sequence[str]]:
 
 
 def _decisions(story: Story) -> Iterator[Sequence[str]]:
+    """What guards and people said, in order."""
+    said: list[tuple[datetime, str, str, str]] = []
     for verdict in story.verdicts:
         if verdict.answer != "allow":
             why = str(verdict.inputs.get("text") or verdict.reason or "")
-            yield (_clock(verdict.at), f"guard {verdict.guard}", verdict.answer, why)
+            said.append((verdict.at, f"guard {verdict.guard}", verdict.answer, why))
     for event in story.events:
         if event.kind.startswith("approval."):
             who, _, verb = event.text.partition(" says ")
-            yield (_clock(event.at), who if verb else "remediator", verb or event.text, "")
+            said.append((event.at, who if verb else "remediator", verb or event.text, ""))
+    for at, *words in sorted(said, key=lambda item: item[0]):
+        yield (_clock(at), *words)
 
 
 def _actions(story: Story) -> Iterator[Sequence[str]]:

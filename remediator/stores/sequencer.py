@@ -39,9 +39,15 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
 
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head:
-    """The log's head: number and hash of the last entry, and the Merkle range over all of them."""
+    """The log's head: number and hash of the last entry, and the Merkle range over all of them.
+
+    Raises:
+        StoreCorrupt: there is none, or what is there is no head.
+    """
     statement = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
     row = connection.execute(statement.with_for_update() if lock else statement).first()
     if row is None:
         raise StoreCorrupt("the audit log has no head; restore the database from a backup")
+    if not (isinstance(row.seq, int) and isinstance(row.hash, bytes) and isinstance(row.tree, bytes)):
+        raise StoreCorrupt("the audit log's head is none that was written here; restore the database from a backup")
     return Head(row.seq, row.hash, row.tree)

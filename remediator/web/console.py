@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from remediator import checkpointing, letters, story
 from remediator.approval import Power
-from remediator.audit import NotCanonical, SealedEntry, decode
+from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.clock import from_micros, to_micros
 from remediator.keeping import archive_folder
 from remediator.plan import Plan, from_data
@@ -316,11 +316,19 @@ def _log(connection: Connection, wanted: Mapping[str, str | None], before: int |
         "rows": rows,
         "head": head,
         "head_hash": head.hash.hex(),
-        "broken": audit.broken(shown, contiguous=not any(wanted.values())),
+        "broken": _broken(shown, head, newest=before is None, all_kinds=not any(wanted.values())),
         "cursor": shown[-1].seq if len(found) > PAGE else None,
         "signed": None if signed is None else signed.value,
         "moved": begin(connection).seq,
     }
+
+
+def _broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all_kinds: bool) -> int | None:
+    """The first entry that does not fit; the first page also has to end where the head says that the log ends."""
+    found = audit.broken(shown, contiguous=all_kinds)
+    if found is None and newest and all_kinds and [(row.seq, row.hash) for row in shown[:1]] != [(head.seq, head.hash)]:
+        return head.seq if head.seq else None
+    return found
 
 
 def _row(item: SealedEntry) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import sqlite3
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from remediator import archive, keyfile
 from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret
 from remediator.cli.audit import command
+from remediator.errors import AuditError, StoreCorrupt
 from remediator.stores.migrate import migrate
 from remediator.stores.sequencer import append
 from tests.audit.logs import ORIGIN, SIGNER, START, draft, heads, make, note
@@ -101,6 +103,13 @@ def _attacks() -> Iterator[tuple[str, str, tuple[object, ...], str, int | None]]
     back = heads(ROWS)[11]
     yield "beyond", "UPDATE audit_head SET seq = 11, hash = ?, tree = ?", (back.hash, back.tree), "rewritten", 12
     yield "everything", "DELETE FROM audit", (), "truncated", 1
+    edit = "UPDATE audit SET canonical = replace(canonical, 'reason 4', 'reason 5') WHERE seq = 5"  # leaves it as text
+    yield "by hand", edit, (), "changed", 5
+    yield "hash as text", "UPDATE audit SET hash = hex(hash) WHERE seq = 5", (), "changed", 5
+    yield "a number", "UPDATE audit SET canonical = 99999999999999 WHERE seq = 5", (), "changed", 5
+    yield "no time", "UPDATE audit SET at = 'soon' WHERE seq = 5", (), "mislabelled", 5
+    yield "beyond time", f"UPDATE audit SET at = {2**63 - 1} WHERE seq = 5", (), "mislabelled", 5
+    yield "no text", "UPDATE audit SET kind = CAST(x'ff' AS TEXT) WHERE seq = 5", (), "mislabelled", 5
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,61 @@ def test_an_attack_on_the_database_is_named(
     assert text.stdout.startswith("The audit log does not verify: ")
     assert found["ok"] is False
     assert (found["findings"][0]["problem"], found["findings"][0]["seq"]) == (problem, seq)
+
+
+@pytest.mark.parametrize("words", [["tail"], ["export", "--format", "csv"], ["export", "--format", "ocsf"]])
+def test_what_cannot_be_read_back_is_named(run: Run, database: Path, words: list[str]) -> None:
+    """Reading on past an entry that somebody edited: which one it is, and what to do; never a traceback."""
+    _change(database, "UPDATE audit SET canonical = replace(canonical, 'reason', 'REASON') WHERE seq = 5")
+    error = run(*words, "--db", database).exception
+    assert isinstance(error, AuditError)
+    assert "entry 5 cannot be read" in str(error) and "remediator audit verify" in str(error)
+
+
+@pytest.mark.parametrize("column", ["seq", "hash", "tree"])
+def test_a_head_that_is_none_is_said(run: Run, database: Path, column: str) -> None:
+    """Whoever writes words where the log's end was gets a sentence back."""
+    _change(database, f"UPDATE audit_head SET {column} = 'words'")
+    assert isinstance(run("verify", "--db", database).exception, StoreCorrupt)
+
+
+_SENT = [
+    (lambda whole: b"\xef\xbb\xbf" + whole, 1, "a byte order mark"),
+    (lambda whole: whole.replace(b"\n", b"\r\n"), 1, "ends in CR LF"),
+    (lambda whole: whole.decode().encode("utf-16"), 1, "UTF-16"),
+    (lambda whole: gzip.compress(whole), 1, "unpack it first"),
+    (lambda whole: whole[:-30], 12, "cut off in the middle"),
+    (lambda whole: whole + b"\n", 13, "an empty line"),
+    (lambda whole: whole.replace(b'"hash":', b'"hash": '), 1, "another spelling"),
+    (lambda whole: b"Dear auditor,\n" + whole, 1, "no JSON"),
+    (lambda whole: whole.replace(b'"hash"', b'"hush"'), 1, "no line of an export"),
+]
+
+
+@pytest.mark.parametrize(("sent", "seq", "what"), _SENT, ids=[item[2] for item in _SENT])
+def test_what_became_of_an_export_on_its_way_is_named(
+    run: Run, database: Path, sent: Callable[[bytes], bytes], seq: int, what: str
+) -> None:
+    """Editors, mail and scissors: it does not verify, and it is said whether that is a forgery or a line ending."""
+    done = run("verify", "--export", "-", stdin=sent(run("export", "--db", database).stdout_bytes))
+    assert done.exit_code == 1
+    assert f"where entry {seq} should be is something else" in done.stdout and what in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("form", ["csv", "ocsf"])
+def test_other_exports_are_recognised(run: Run, database: Path, form: str) -> None:
+    """A table or a data lake's form given to verify: which form verifies is said."""
+    done = run("verify", "--export", "-", stdin=run("export", "--db", database, "--format", form).stdout_bytes)
+    assert done.exit_code == 1 and "--format jsonl" in done.stdout
+    assert "give it as --db" in run("verify", "--export", database).stdout
+
+
+def test_an_empty_export_proves_nothing(run: Run, database: Path) -> None:
+    """What a failed export leaves in a pipe is no log that verifies; one that begins at the end says where."""
+    assert isinstance(run("verify", "--export", "-", stdin=b"").exception, AuditError)
+    part = run("export", "--db", database, "--since", "1s").stdout_bytes
+    said = run("verify", "--export", "-", stdin=part).stdout
+    assert "nothing follows entry 12" in said and "Entries 1 to 12 were not looked at" in said
 
 
 def test_an_old_copy_of_the_database_is_found_by_checkpoints(

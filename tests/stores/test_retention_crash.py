@@ -20,9 +20,10 @@ from remediator.checkpointing import Checkpointing
 from remediator.cli.audit import command
 from remediator.cli.source import DatabaseLog, WholeLog
 from remediator.clock import SystemClock
+from remediator.errors import StoreCorrupt
 from remediator.records import audit as records
 from remediator.retention import Retention, move
-from remediator.stores.schema import audit
+from remediator.stores.schema import audit, facts
 from remediator.stores.sqlite import SqliteStore
 from tests.stores.test_retention import engine_on, fill, sign
 
@@ -154,3 +155,18 @@ async def test_the_commands_find_the_archive_by_themselves(
     connection.execute(delete(audit).where(audit.c.seq <= 15))
     gone = run.invoke(command, ["verify", *elsewhere])
     assert gone.exit_code == 1 and "entries 11 to 15 are missing" in gone.output
+
+
+async def test_a_file_that_is_missing_among_others_is_said(
+    database: Path, connection: Connection, tmp_path: Path
+) -> None:
+    """An archive with a gap: which entries, and in which folder they were looked for; a fact that somebody wrote over
+    is a sentence too."""
+    folder, at, run = tmp_path / "archive", ["--db", str(database)], CliRunner()
+    await _filled(database, 25)
+    assert await _moved(database, folder, 10) and await _moved(database, folder, 10)
+    archive.segments(folder)[1].path.unlink()
+    said = run.invoke(command, ["verify", *at]).output
+    assert "entries 11 to 20 are missing" in said and f"in {folder} there is no file that has these" in said
+    connection.execute(facts.update().where(facts.c.name == "archived").values(value={}))
+    assert isinstance(run.invoke(command, ["verify", *at]).exception, StoreCorrupt)

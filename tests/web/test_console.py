@@ -9,17 +9,20 @@ from xml.etree import ElementTree
 
 import pytest
 import sqlalchemy
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
-from remediator import keyfile
+from remediator import keyfile, story
+from remediator.audit import Draft, Kind
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.measuring import compared
 from remediator.records import audit
+from remediator.report import timeline
 from remediator.retention import Retention, move
+from remediator.stores.schema import audit as log
 from remediator.stores.schema import runs as table
 from remediator.web.chart import Mark, line_chart, picture
 from tests.guards.house import NOON, row
-from tests.web.room import Room
+from tests.web.room import Room, decides
 
 MANY = 20_000
 
@@ -93,18 +96,72 @@ async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
 
+async def test_a_log_that_was_cut_off_is_seen(here: Room) -> None:
+    """Somebody deletes the last entries, and not the head: the first page of the log says so; older pages are as good
+    as they were."""
+    await here.asks()
+    end = await here.head()
+    await here.engine.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
+    async with here.client() as client:
+        page = (await client.get("/audit")).text
+        assert f"Entry {end} does not fit the chain" in page
+        assert "matches its hashes" in (await client.get(f"/audit?before={end}")).text
+
+
+async def test_an_entry_that_cannot_be_read_hides_no_run(here: Room) -> None:
+    """The run's page, its document and the API tell the rest, and which entry it is."""
+    asked = await here.asks()
+    change = "UPDATE audit SET canonical = 'x' WHERE kind = 'approval.requested'"
+    await here.engine.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+    async with here.client() as client:
+        for path in (f"/runs/{asked.run_id}", f"/api/v1/runs/{asked.run_id}"):
+            page = await client.get(path)
+            assert page.status_code == 200 and "of the audit log cannot be read" in page.text
+        assert "does not fit the chain" in (await client.get("/audit")).text
+
+
+async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> None:
+    """What was decided is in the document also when its entries have left the database; without the archive the
+    document says that it is not whole, and claims nothing that it cannot know."""
+    asked = await here.asks()
+    matched = Draft(
+        Kind.RUN_MATCHED, "test", run=asked.run_id, playbook="p", data={"target": "redis", "mode": "approve"}
+    )
+    await here.engine.store.write(lambda tx: tx.audit(matched))
+    async with here.client() as client:
+        await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
+    before = await here.engine.store.read(lambda connection: story.tell(connection, asked.run_id))
+    await _sealed(here, tmp_path)
+    told, alone = [
+        await here.engine.store.read(lambda connection, folder=folder: story.tell(connection, asked.run_id, folder))
+        for folder in (tmp_path / "archive", None)
+    ]
+    assert before and told and alone
+    assert told.events == before.events and told.whole and not alone.whole
+    said = timeline.markdown(timeline.document(alone))
+    assert "ann decided" in timeline.markdown(timeline.document(told))
+    assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
+    next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
+    damaged = await here.engine.store.read(lambda c: story.tell(c, asked.run_id, tmp_path / "archive"))
+    assert damaged and not damaged.whole
+
+
+async def _sealed(here: Room, folder: Path) -> None:
+    """Everything that is on record so far moves to the archive."""
+    signer = keyfile.create(folder / "audit.key", "remediator/test")
+    head = await here.engine.store.read(audit.head)
+    await checkpoint_now(here.engine, Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
+    here.clock.time += timedelta(days=100)
+    assert await move(here.engine, Retention(folder / "archive", timedelta(days=90), head.seq))
+
+
 async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path) -> None:
     """The run's page has plan and evidence as before, and says where its entries are; so does the log's last page."""
     asked = await here.asks()
     async with here.client() as client:
         before = (await client.get(f"/runs/{asked.run_id}")).text
         assert "the archive" not in before and "the archive" not in (await client.get("/audit")).text
-        signer = keyfile.create(tmp_path / "audit.key", "remediator/test")
-        head = await here.engine.store.read(audit.head)
-        signing = Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1))
-        await checkpoint_now(here.engine, signing, head)
-        here.clock.time += timedelta(days=100)
-        assert await move(here.engine, Retention(tmp_path / "archive", timedelta(days=90), head.seq))
+        await _sealed(here, tmp_path)
         page = (await client.get(f"/runs/{asked.run_id}")).text
         assert f"remediator audit search --run {asked.run_id}" in page and "move 3 files of /backups" in page
         assert "have moved to the archive" in (await client.get("/audit")).text
