@@ -71,6 +71,18 @@ def parse_duration(text: str) -> timedelta:
         raise InputError(f"{text[:40]!r} is longer than any duration can be") from None
 
 
+def before(now: datetime, length: str) -> datetime:
+    """The instant so long before: what ``--since 30d`` means.
+
+    Raises:
+        InputError: no duration, or longer than there has been time.
+    """
+    try:
+        return now - parse_duration(length)
+    except OverflowError:
+        raise InputError(f"{length!r} is longer ago than time goes back") from None
+
+
 def is_duration(text: str) -> bool:
     """Whether :func:`parse_duration` takes it."""
     try:

@@ -106,7 +106,7 @@ def database_file(config: Config) -> Path:
         StoreUnavailable: the folder cannot be made.
     """
     try:
-        config.state.mkdir(parents=True, exist_ok=True)
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is seen on record is not for all
     except OSError as error:
         text = f"{config.state}: cannot be made a folder: {error.strerror}; correct its rights or 'state'"
         raise StoreUnavailable(text) from None

@@ -35,9 +35,9 @@ from remediator.audit import (
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
-from remediator.cli.options import config_option, format_option
+from remediator.cli.options import config_option, format_option, output_option, writing
 from remediator.cli.source import WholeLog, audit_log, sealed
-from remediator.clock import SystemClock, parse_duration
+from remediator.clock import SystemClock, before
 from remediator.errors import AuditError, InputError
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -69,8 +69,8 @@ class _Since(click.ParamType[datetime]):
             return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
         except ValueError:
             try:
-                return SystemClock().now() - parse_duration(value)
-            except (InputError, OverflowError):
+                return before(SystemClock().now(), value)
+            except InputError:
                 self.fail(f"{value!r} is neither a time (2026-01-31T12:00:00Z) nor an age (24h)", param, ctx)
 
 
@@ -224,10 +224,11 @@ def search(
                 continue
             if actor and export.read_entry(row).actor != actor:
                 continue
+            if found == limit:
+                click.echo(f"there is more: these are the first {limit}; --limit or --since shows the rest", err=True)
+                return
             _show(row, format_)
             found += 1
-            if found == limit:
-                return
 
 
 def _show(row: SealedEntry, format_: str) -> None:
@@ -248,26 +249,26 @@ def _show(row: SealedEntry, format_: str) -> None:
 @_archive
 @_since
 @click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
-@click.option("--output", type=click.File("wb", atomic=True), default="-", help="A file; otherwise standard output.")
+@output_option
 def export_(
     config_path: Path,
     database: Path | None,
     archived: Path | None,
     since: datetime | None,
     format_: str,
-    output: IO[bytes],
+    output: Path,
 ) -> None:
     """The log for others, sealed segments included. Lines of JSON verify by themselves, also when they begin later
     (--since)."""
     segments = sealed(archived, database, config_path)
-    with audit_log(database, config_path) as reader:
+    with audit_log(database, config_path) as reader, writing(output) as file:
         start, rows = _from(reader, segments, since)
         if format_ == "jsonl" and start.seq:
-            output.write(export.start_line(start))
+            file.write(export.start_line(start))
         if format_ == "csv":
-            output.write(export.csv_header().encode())
+            file.write(export.csv_header().encode())
         for row in rows:
-            output.write(_FORMATS[format_](row))
+            file.write(_FORMATS[format_](row))
 
 
 _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {

@@ -14,7 +14,7 @@ from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
 from remediator.clients.endpoint import Endpoint
 from remediator.clients.prometheus import Prometheus
-from remediator.clock import SystemClock, parse_duration
+from remediator.clock import SystemClock, before, parse_duration
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
@@ -48,7 +48,7 @@ def command(
     if endpoint is None:
         raise ConfigurationError("the settings file names no Prometheus; give one with --prometheus")
     end = SystemClock().now()
-    history = asyncio.run(_fetch(endpoint, end - parse_duration(since), end, parse_duration(step), config))
+    history = asyncio.run(_fetch(endpoint, before(end, since), end, parse_duration(step), config))
     show(Asked(config, playbooks, against, svg, format_), history)
 
 

@@ -82,10 +82,11 @@ def decide(
     rules = Rules(config.approvals.link_holders, config.approvals.snooze)
 
     def write(tx: Tx) -> tuple[str, Heard]:
-        found = approvals.get(tx.connection, name) or approvals.pending_of(tx.connection, name)
+        pending = approvals.get(tx.connection, name) or approvals.pending_of(tx.connection, name)
+        found = pending or approvals.latest_of(tx.connection, name)  # one that is decided: said, and nothing changes
         if found is None:
             there = runs.get(tx.connection, name) is not None
-            raise InputError(f"{name} waits for nobody" if there else f"there is no request or run {name}")
+            raise InputError(f"{name} never asked anybody" if there else f"there is no request or run {name}")
         word = Word(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
         return found.id, deciding.decide(tx, word, rules)
 
@@ -93,5 +94,5 @@ def decide(
     if heard.counted:
         click.echo(f"{person.id} said {verb}; {approval_id} is {heard.status}")
     else:
-        click.echo(f"nothing was changed; {approval_id} is {heard.status}")
+        click.echo(f"nothing was changed; {approval_id} is {heard.status} already")
         raise SystemExit(1)

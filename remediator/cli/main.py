@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +93,13 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+STATUS = (
+    "Exit status: 0 all well; 1 findings, a failed expectation, a stop that stands, or a word that did not count; "
+    "2 wrong usage or settings; 3 it could not be done."
+)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=STATUS)
 @click.version_option(__version__, prog_name="remediator")
 def cli() -> None:
     """Alert-driven remediation that asks when it is not sure, and proves what it did."""
@@ -100,6 +107,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; what goes wrong on purpose is a sentence and an exit status, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+            stream.reconfigure(errors="backslashreplace")  # what this terminal's alphabet lacks is spelled out
     try:
         cli(prog_name="remediator")
     except InputError as error:
@@ -108,8 +118,10 @@ def main() -> None:
         _fail(error, 3)
     except RemediatorError as error:
         _fail(error, 3)
+    except OSError as error:  # a full disk, a folder that may not be read: of this machine, and no defect of ours
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 3)
 
 
-def _fail(error: RemediatorError, status: int) -> None:
+def _fail(error: RemediatorError | str, status: int) -> None:
     click.echo(f"remediator: {error}", err=True)
     sys.exit(status)

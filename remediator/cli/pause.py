@@ -41,8 +41,8 @@ def command(
         raise InputError("give --playbook or --service, not both; two stops can stand at once")
     scope, name = ("playbook", playbook) if playbook else ("service", service) if service else ("global", "")
     lasts = None if length is None else parse_duration(length)
-    if not reason.strip() or (lasts is not None and lasts <= timedelta(0)):
-        raise InputError("a reason is needed, and --for has to be longer than nothing")
+    if not reason.strip() or (lasts is not None and not timedelta(0) < lasts <= deciding.LONGEST_STOP):
+        raise InputError("a reason is needed, and --for is longer than nothing and at most a year")
     config = load_config(config_path, Config)
     services = _services(config) if service else ()
 

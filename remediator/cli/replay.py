@@ -9,7 +9,7 @@ import click
 from remediator.backtest.sources import stored
 from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
-from remediator.clock import SystemClock, parse_duration
+from remediator.clock import SystemClock, before
 from remediator.config import Config
 from remediator.loader import load_config
 from remediator.service import read_only
@@ -34,5 +34,5 @@ def command(
     config = load_config(config_path, Config)
     end = SystemClock().now()
     with read_only(config) as connection:
-        history = stored(connection, end - parse_duration(since), end)
+        history = stored(connection, before(end, since), end)
     show(Asked(config, playbooks, against, svg, format_), history)

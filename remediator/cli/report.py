@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import IO
 
 import click
 
-from remediator.cli.options import config_option, format_option
-from remediator.clock import SystemClock, parse_duration
+from remediator.cli.options import config_option, format_option, output_option, writing
+from remediator.clock import SystemClock, before, parse_duration
 from remediator.config import Config
 from remediator.loader import load_config
 from remediator.report import figures, promotion, render
@@ -29,9 +28,9 @@ from remediator.service import read_only
     show_default=True,
     help="What an incident costs a person: the assumption behind the toil saved.",
 )
-@click.option("--output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="A file.")
+@output_option
 @click.pass_context
-def command(ctx: click.Context, config_path: Path, age: str, format_: str, minutes: float, output: IO[str]) -> None:
+def command(ctx: click.Context, config_path: Path, age: str, format_: str, minutes: float, output: Path) -> None:
     """What was healed, how fast against the time before, what was refused, and which causes are left to fix.
 
     \b
@@ -42,10 +41,11 @@ def command(ctx: click.Context, config_path: Path, age: str, format_: str, minut
         return
     config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(age)
     history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
-    asked = figures.Asked(now - span, now, config.environment, minutes, history)
+    asked = figures.Asked(before(now, age), now, config.environment, minutes, history)
     with read_only(config) as connection:
         report = figures.gather(connection, asked)
-    output.write(_FORMATS[format_](report))
+    with writing(output) as file:
+        file.write(_FORMATS[format_](report).encode())
 
 
 _FORMATS = {
@@ -67,7 +67,7 @@ def promotion_(config_path: Path, format_: str, length: str, playbook: str | Non
     Example:
       remediator report promotion --since 90d --playbook redis-down
     """
-    since = SystemClock().now() - parse_duration(length)
+    since = before(SystemClock().now(), length)
     with read_only(load_config(config_path, Config)) as connection:
         found = promotion.evidence(connection, since, playbook)
     if format_ == "json":

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from sqlalchemy import Connection
 
-from remediator import story
+from remediator import letters, story
 from remediator.cli.options import config_option, format_option
 from remediator.clock import format_duration
 from remediator.config import Config
 from remediator.errors import InputError
 from remediator.keeping import archive_folder
 from remediator.loader import load_config
+from remediator.plan import from_data
 from remediator.records import runs
-from remediator.run import Run
+from remediator.run import Run, Status
 from remediator.service import read_only
 from remediator.story import Story
 
@@ -83,9 +84,20 @@ def _tell(told: Story) -> list[str]:
     for alert in told.alerts:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
-    lines.append("")
+    lines += ["", *_decision(told), ""] if run.status is Status.AWAITING_APPROVAL else [""]
     lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in told.events]
     return lines if told.whole else [*lines, "", story.moved(run.id)]
+
+
+def _decision(told: Story) -> Iterator[str]:
+    """What somebody has to know who is about to say yes or no."""
+    run = told.run
+    if run.plan is None:
+        return
+    plan = from_data(run.plan)
+    yield from (f"do      {text}" for text in letters.calls(plan, seen=told.evidence))
+    yield from (f"risk    {text}" for text in letters.risks(plan))
+    yield f"decide  remediator approve {run.id}; or reject, or snooze"
 
 
 def _read(config_path: Path, work: Callable[[Connection], T]) -> T:

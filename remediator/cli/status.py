@@ -10,13 +10,15 @@ import click
 from sqlalchemy import Connection
 
 from remediator.cli.options import config_option, format_option
-from remediator.clock import SystemClock, rfc3339
+from remediator.clock import SystemClock, format_duration, rfc3339
 from remediator.config import Config
 from remediator.loader import load_config
-from remediator.records import approvals, breakers, facts, ladder, runs, stops
+from remediator.records import approvals, breakers, facts, ladder, replicas, runs, stops
+from remediator.records.approvals import Approval
 from remediator.reload import REFUSED
 from remediator.service import read_only
 from remediator.stop_file import read_stop_file
+from remediator.upkeep import ALIVE
 
 
 @click.command("status")
@@ -69,16 +71,33 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
             name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
             for name, (why, scope, at) in sorted(breakers.tripped(connection).items())
         },
-        "asks": [
-            {"request": item.id, "run": item.run_id, "until": rfc3339(item.expires_at), "quorum": item.quorum}
-            for item in approvals.list_pending(connection)
+        "asks": [_ask(connection, item) for item in approvals.list_pending(connection)],
+        "watchdog": {
+            "heard": None if heard is None else rfc3339(heard.at),
+            "silence": facts.silence(connection, now, config.watchdog.within),
+        },
+        "service": [
+            {"replica": item.id, "role": item.role, "version": item.version, "seen": rfc3339(item.seen_at)}
+            for item in replicas.alive(connection, now - ALIVE)
         ],
-        "watchdog": {"heard": None if heard is None else rfc3339(heard.at)},
         "runs": waiting,
         "unusable": {
             name.removeprefix(REFUSED): fact.value["findings"]
             for name, fact in sorted(facts.named(connection, REFUSED).items())
         },
+    }
+
+
+def _ask(connection: Connection, item: Approval) -> dict[str, Any]:
+    run = runs.get(connection, item.run_id)
+    return {
+        "request": item.id,
+        "run": item.run_id,
+        "playbook": "" if run is None else run.playbook,
+        "target": "" if run is None else run.target,
+        "until": rfc3339(item.expires_at),
+        "quorum": item.quorum,
+        "agreed": sum(said.verb == "approve" for said in approvals.decisions_of(connection, item.id)),
     }
 
 
@@ -94,7 +113,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"PLAYBOOKS not reloaded by {replica}, the last good ones stay in force:")
         lines += [f"        {finding}" for finding in findings]
     lines += [
-        f"asks     {item['run']} waits for {item['quorum']} until {item['until']}: remediator approve {item['run']}"
+        f"asks     {item['playbook']} on {item['target']} ({item['run']}) waits for {item['quorum'] - item['agreed']} "
+        f"to approve, until {item['until']}: look with remediator runs show {item['run']}"
         for item in found["asks"]
     ]
     lines += [
@@ -105,6 +125,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"breaker  {name}: tripped {item['tripped']} ({item['why']}, {item['scope']})"
         for name, item in found["breakers"].items()
     ]
-    lines.append(f"watchdog {found['watchdog']['heard'] or 'never heard'}")
+    late = found["watchdog"]["silence"]
+    lines.append(f"watchdog {found['watchdog']['heard'] or 'never heard'}{f' ATTENTION: {late}' if late else ''}")
+    lines += [f"service  {item['replica']} ({item['role']}) seen {item['seen']}" for item in found["service"]]
+    if not found["service"]:
+        lines.append(f"service  ATTENTION: none was seen in the last {format_duration(ALIVE)}; is it running?")
     lines += [f"runs     {count} {what}" for what, count in sorted(found["runs"].items())]
     return lines if found["stops"] or found["stop_file"] else ["nothing is stopped", *lines]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
 
 import click
 from sqlalchemy import Connection
 
 from remediator import measuring
-from remediator.cli.options import config_option
+from remediator.cli.options import config_option, output_option, writing
 from remediator.clients.prometheus import Prometheus
 from remediator.clock import SystemClock
 from remediator.config import Config
@@ -31,8 +30,8 @@ _POINTS = 120
 @click.argument("which", metavar="RUN|EPISODE")
 @config_option
 @click.option("--format", "format_", type=click.Choice(["md", "html"]), default="md", show_default=True)
-@click.option("--output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="A file.")
-def command(which: str, config_path: Path, format_: str, output: IO[str]) -> None:
+@output_option
+def command(which: str, config_path: Path, format_: str, output: Path) -> None:
     """What fired, what was decided and why, what was done and what was seen: ready to paste.
 
     For an EPISODE, the documents of all its runs. With --format html and Prometheus in the settings, a chart of what
@@ -50,7 +49,8 @@ def command(which: str, config_path: Path, format_: str, output: IO[str]) -> Non
     for story in stories:
         measured = _measured(config, story) if format_ == "html" else None
         pieces += timeline.document(story, measured)
-    output.write(timeline.html(pieces) if format_ == "html" else timeline.markdown(pieces))
+    with writing(output) as file:
+        file.write((timeline.html(pieces) if format_ == "html" else timeline.markdown(pieces)).encode())
 
 
 def _stories(connection: Connection, which: str, folder: Path | None) -> list[Story]:

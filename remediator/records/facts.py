@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, Executable, bindparam, delete, select
 
+from remediator.clock import format_duration
 from remediator.stores import Tx
 from remediator.stores.schema import facts as table
 
@@ -37,6 +38,19 @@ def get(connection: Connection, name: str) -> Fact | None:
 
 
 _GET = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
+
+
+def silence(connection: Connection, now: datetime, within: timedelta) -> str:
+    """Why it is not known whether alerts arrive; empty if the Watchdog was heard in time, firing."""
+    heard = get(connection, WATCHDOG)
+    if heard is None:
+        return "the Watchdog was never heard: whether alerts arrive at all is not known"
+    if now - heard.at > within:
+        age = format_duration(timedelta(seconds=int((now - heard.at).total_seconds())))
+        return f"the Watchdog was heard {age} ago, not within {format_duration(within)}: alerts may not arrive"
+    if not heard.value.get("firing", True):
+        return "the Watchdog stopped firing: rules may be broken, and alerts may not arrive"
+    return ""
 
 
 def named(connection: Connection, prefix: str) -> dict[str, Fact]:

@@ -36,10 +36,15 @@ def lead(report: Report) -> str:
         return "No playbook was called upon in this time."
     healed, helped = report.outcomes["healed"], report.outcomes["helped"]
     people = report.outcomes["escalated"] + report.outcomes["failed"]
-    return (
+    said = (
         f"Of {plural(report.incidents, 'incident')}, {healed} ({share(healed, report.incidents)}) healed without a "
-        f"person and {helped} after one approved; {people} went to people unhealed. In the middle, proof of recovery "
-        f"came {length(report.proved.median)} after the alert, for nine in ten within {length(report.proved.p90)}."
+        f"person and {helped} after one approved; {people} went to people unhealed."
+    )
+    if report.proved.median is None:
+        return said
+    return (
+        f"{said} In the middle, proof of recovery came {length(report.proved.median)} after the alert, for nine in ten "
+        f"within {length(report.proved.p90)}."
     )
 
 

@@ -45,6 +45,7 @@ class Now:
     recent: Sequence[Run]
     dead: Sequence[messages.Queued]
     heard: datetime | None
+    silence: str
     head: int
 
 
@@ -52,8 +53,8 @@ def now(site: Site) -> Handler:
     """``GET /``."""
 
     async def get(request: Request, visitor: Visitor) -> Response:
-        moment = site.now
-        found = await site.service.engine.store.read(lambda connection: _now(connection, moment))
+        moment, within = site.now, site.service.config.watchdog.within
+        found = await site.service.engine.store.read(lambda connection: _now(connection, moment, within))
         said = read_stop_file(site.service.config.state)
         may_stop, may_resume = visitor.may(Power.PAUSE), visitor.may(Power.RESUME)
         return site.render(
@@ -72,7 +73,7 @@ def now(site: Site) -> Handler:
     return site.page(get)
 
 
-def _now(connection: Connection, moment: datetime) -> Now:
+def _now(connection: Connection, moment: datetime, within: timedelta) -> Now:
     firing = [item for item in episodes.list_open(connection, _FEW) if item.status is EpisodeStatus.FIRING]
     heard = facts.get(connection, facts.WATCHDOG)
     waiting = [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)]
@@ -85,6 +86,7 @@ def _now(connection: Connection, moment: datetime) -> Now:
         [run for run in runs.page(connection, 12) if run.finished_at is not None],
         messages.list_dead(connection, 5),
         None if heard is None else heard.at,
+        facts.silence(connection, moment, within),
         audit.head(connection).seq,
     )
 
