@@ -20,7 +20,7 @@ from remediator.records.attempts import Attempt
 from remediator.records.timers import Timer
 from remediator.run import Run
 from remediator.stores import Tx
-from remediator.undo import conclude, settle, undo, way_back
+from remediator.undo import HELD, conclude, settle, undo, way_back
 
 log: Any = structlog.get_logger("remediator.stepdown")
 
@@ -99,6 +99,5 @@ def _conclude(tx: Tx, engine: Engine, run: Run, timer: Timer, told: dict[str, An
         content = {"status": "temporary measure still in force", "step": timer.step, "detail": told}
         messages.tell(tx, engine.ids, "escalation", run, content, channels)
     else:
-        tried = outcome != "not_tried" or "stopped" not in told["summary"]
-        timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=tried)
+        timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=not told.get(HELD, False))
     runs.let_go(tx, run)

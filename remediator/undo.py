@@ -21,6 +21,9 @@ from remediator.records.attempts import Attempt
 from remediator.run import Run
 from remediator.stores import Tx
 
+HELD = "held"
+"""In what is told of an undo: the stop button kept it from being tried, so it was no try."""
+
 
 async def put_back(engine: Engine, run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Undo the steps that took effect, last first; says of each what became of it. Never tried twice."""
@@ -62,7 +65,7 @@ async def undo(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Atte
     assert step.undo is not None
     stopped = await engine.store.read(lambda connection: _stopped(connection, engine, run))
     if stopped is not None:
-        return _not_tried(step, f"{stopped.what} stopped by {stopped.who}")
+        return {**_not_tried(step, f"{stopped.what} stopped by {stopped.who}"), HELD: True}
     back = way_back(engine, step, tried)
     if back is None:
         return _not_tried(step, f"{step.action} says no way back")

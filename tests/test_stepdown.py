@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,22 @@ def test_the_stop_button_holds_a_measure_in_force(started: Callable[..., Stack])
     assert stop is not None, told
     command(stack, "resume", stop[0])
     until(lambda: policy(stack) == "noeviction", "it is put back")
+
+
+def test_only_the_stop_button_makes_a_try_none(started: Callable[..., Stack]) -> None:
+    """What keeps it from being put back has the word stopped in its name: it is a try all the same, so that people are
+    told when there have been enough of them."""
+    measure = {**MEASURE, "undo": {"action": "command.run", "with": {"command": "stopped"}, "after": "1s"}}
+    stack = started(playbook(measure))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+    stack.remediator.wait_for("succeeded")
+
+    def tries() -> int:
+        with closing(sqlite3.connect(stack.remediator.folder / "state/remediator.db")) as database:
+            (content,) = database.execute("SELECT content FROM timers").fetchone()
+            return int(json.loads(content).get("tries", 0))
+
+    until(lambda: tries() >= 1, "it was tried")
 
 
 def command(stack: Stack, *words: str) -> str:
