@@ -242,6 +242,7 @@ def catalogue() -> Catalogue:
         checks={check.name: check.Parameters for check in CHECKS},
         guards={guard.name: guard.Settings for guard in GUARDS},
         traits={action.name: _traits(action) for action in ACTIONS},
+        notifiers=frozenset(notifier.kind for notifier in NOTIFIERS),
         summaries={
             **{check.name: _first_line(check) for check in CHECKS},
             **{guard.name: _first_line(guard) for guard in GUARDS},

@@ -225,7 +225,7 @@ def guards_off(config: Config) -> tuple[Off, ...]:
     try:
         found = tuple(Off.model_validate(item) for item in config.guards.get("off", ()))
     except ValidationError as error:
-        raise ConfigurationError(f"guards.off: {error.errors()[0]['msg']}") from None
+        raise ConfigurationError(f"guards.off{_first(error)}") from None
     for item in found:
         if item.guard not in known:
             raise ConfigurationError(f"guards.off: there is no guard {item.guard!r}; there are: {', '.join(known)}")
@@ -255,10 +255,15 @@ def guard_defaults(config: Config) -> dict[str, Any]:
         try:
             models[name].model_validate(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, (name, *first["loc"])))
-            raise ConfigurationError(f"guards.{place}: {first['msg']}") from None
+            raise ConfigurationError(f"guards.{name}{_first(error)}") from None
     return common
+
+
+def _first(error: ValidationError) -> str:
+    """The first mistake, with its place, and who knows its line."""
+    first = error.errors()[0]
+    place = "".join(f".{step}" for step in first["loc"])
+    return f"{place}: {first['msg']} (remediator lint names its line in the settings file)"
 
 
 def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]:

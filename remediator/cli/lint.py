@@ -48,6 +48,7 @@ def command(
     fail_on: str,
 ) -> None:
     """Check PATHS (files and folders; default: playbooks): every error at once, with its place and how to mend it.
+    Settings file and inventory are checked with them.
 
     Exit status: 0 nothing found, 1 findings, 2 wrong usage, 3 could not run.
 

@@ -73,6 +73,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    def off(self) -> str:
+        """How these settings switch the guard off, all of it or a part, in words; empty if they do not."""
+        return ""
+
 
 class Sight(Protocol):
     """What guards may look at beside their own clients; asked once in a judgement however many guards ask."""

@@ -35,6 +35,10 @@ class BudgetSettings(Settings):
             parse_rate(window)
         return windows
 
+    def off(self) -> str:
+        free = [name for name in ("target", "playbook", "everything") if not getattr(self, name)]
+        return f"no window for {listed(free)}" if free else ""
+
 
 class Budget(Guard):
     """Blocks when a window is used up by other runs."""

@@ -24,6 +24,9 @@ class CooldownSettings(Settings):
     def _plain(cls, value: Any) -> Any:
         return {"period": value} if isinstance(value, str) else value
 
+    def off(self) -> str:
+        return "" if self.period else "a period of nothing"
+
 
 class Cooldown(Guard):
     """Blocks for ``period`` after the last action that another run began on the same target."""

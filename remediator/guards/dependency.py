@@ -22,6 +22,9 @@ class DependencySettings(Settings):
     label: str = Field(default="service", description="The alert label that names a service of the inventory.")
     ignore: tuple[str, ...] = Field(default=(), description="Dependencies whose trouble does not hold this playbook.")
 
+    def off(self) -> str:
+        return f"it ignores {listed(self.ignore)}" if self.ignore else ""
+
 
 class Dependency(Guard):
     """Blocks while something that the target depends on fires, is repaired, or was just acted on by us."""

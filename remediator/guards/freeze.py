@@ -24,6 +24,10 @@ class FreezeSettings(Settings):
         default=(), description="iCalendar files, relative to the settings file; while any event is on, it is frozen."
     )
 
+    def off(self) -> str:
+        said = self.model_fields_set & {"windows", "calendars"}
+        return "no windows and no calendars" if said and not self.windows and not self.calendars else ""
+
 
 class Freeze(Guard):
     """Blocks inside a window or during an event; unknown if a calendar cannot be read."""

@@ -15,6 +15,9 @@ class MinHealthySettings(Settings):
 
     minimum: int | None = Field(default=None, ge=0, description="Instances that must stay healthy.")
 
+    def off(self) -> str:
+        return "none have to stay healthy" if self.minimum == 0 else ""
+
 
 class MinHealthy(Guard):
     """Blocks if fewer than the minimum would be left; an action takes one healthy instance where all are healthy."""

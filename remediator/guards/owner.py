@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from remediator.errors import RemediatorError
-from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, listed
 from remediator.world import World
 
 
@@ -17,6 +17,11 @@ class OwnerSettings(Settings):
 
     platforms: tuple[str, ...] = Field(default=("kubernetes",), description="Platforms that are asked for an owner.")
     tolerate: tuple[str, ...] = Field(default=(), description="Kinds of owners that do not undo what we do.")
+
+    def off(self) -> str:
+        if not self.platforms:
+            return "no platform is asked"
+        return f"it tolerates {listed(self.tolerate)}" if self.tolerate else ""
 
 
 class Owner(Guard):

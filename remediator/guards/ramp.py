@@ -14,6 +14,9 @@ from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict,
 from remediator.records import outcomes
 from remediator.records.outcomes import Ended
 
+_ALL = 100
+"""Targets at once with which there is no ramp any more."""
+
 
 class RampSettings(Settings):
     """How fast a playbook may spread over targets; a plain list in YAML means ``waves``."""
@@ -37,6 +40,9 @@ class RampSettings(Settings):
         if list(waves) != sorted(waves):
             raise ValueError("waves must not shrink")
         return waves
+
+    def off(self) -> str:
+        return f"a first wave of {self.waves[0]}" if self.waves[0] >= _ALL else ""
 
 
 class Ramp(Guard):

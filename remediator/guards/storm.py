@@ -28,6 +28,9 @@ class StormSettings(Settings):
     instances: int = Field(default=3, ge=2, description="Smaller services are not judged by their share.")
     label: str = Field(default="instance", description="The alert label that tells instances apart.")
 
+    def off(self) -> str:
+        return "more than all instances never alert" if self.share == 1 else ""
+
 
 class Storm(Guard):
     """Blocks in a flood of new alerts and for a while after it, and when most instances of a service alert."""

@@ -43,6 +43,8 @@ class Context:
     """None where no rule files are known; what depends on them is not checked then."""
     channels: frozenset[str] | None = None
     """Of the settings file; None where it is not known."""
+    settings: Node | None = None
+    """The settings file; None where there is none, or it cannot be read."""
     watchdog: str = "Watchdog"
     tests: frozenset[str] = field(default_factory=frozenset)
     """Names of playbooks that have a test beside them."""

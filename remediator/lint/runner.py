@@ -41,6 +41,7 @@ from remediator.lint.unused_parameter import UnusedParameter
 from remediator.lint.weak_proof import WeakProof
 from remediator.loader import Reading, load_playbooks, read_model
 from remediator.loading.composer import read_file
+from remediator.loading.installation import in_settings
 from remediator.loading.nodes import Scalar, Text, child
 
 RULES: tuple[type[Rule], ...] = (
@@ -121,12 +122,14 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
         today=today,
         alerts=None if sources.alerting is None else read_alerts(sources.alerting),
         channels=None if config is None else frozenset(config.channels),
+        settings=settings.root,
         watchdog="Watchdog" if config is None else config.watchdog.alertname,
         tests=_tested(read.texts),
     )
     found = [finding for rule in RULES for finding in rule().check(context)]
     texts = [*read.texts.values(), *(each.root.text for each in (inventory, settings) if each.root is not None)]
-    everything = [*inventory.findings, *settings.findings, *read.findings, *found]
+    meant = [] if settings.root is None else list(in_settings(catalogue, settings.root))
+    everything = [*inventory.findings, *settings.findings, *meant, *read.findings, *found]
     names = {rule.id for rule in RULES}
     standing, off = apply(everything, texts, names, ERRORS, today)
     return Report(tuple(sorted(standing)), tuple(off), len(read.playbooks), len(texts), tuple(_remarks(sources)))

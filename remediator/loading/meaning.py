@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import PurePath
 
 from remediator import expressions
-from remediator.catalogue import Traits, plain_field
+from remediator.catalogue import Traits
 from remediator.findings import Finding, did_you_mean
-from remediator.loading import calls
+from remediator.loading import calls, guarding
 from remediator.loading.comparisons import impossible
-from remediator.loading.nodes import Items, Path, Table, data, find
-from remediator.loading.shape import faults
+from remediator.loading.nodes import Path
 from remediator.loading.subject import Subject
 from remediator.parameters import REFERENCE
 from remediator.playbook import Step
@@ -113,26 +110,14 @@ def _own_way_back(about: Subject, at: int, step: Step, traits: Traits) -> Iterat
 
 
 def _guards(about: Subject) -> Iterator[Finding]:
-    offered = about.catalogue.guards
-    for name in about.playbook.guards.settings:
-        path: Path = ("guards", name)
-        if name not in offered:
-            hint = did_you_mean(name, offered)
-            yield about.key_finding(path, "unknown-guard", f"there is no guard {name!r}", hint)
-            continue
-        node, _ = find(about.root, path)
-        plain = None if isinstance(node, Table | Items) else plain_field(offered[name])
-        for fault in faults(offered[name], node, values=None if plain is None else {plain: data(node)}):
-            message = re.sub("^this( |:)", rf"{name!r}\1", fault.message)
-            yield replace(fault, message=message).finding(node)
-        yield from calls.check_references(about, path)
-        yield from calls.promql_below(about, path)
-        yield from calls.check_below(about, path)
-    for at, off in enumerate(about.playbook.guards.off):
-        if off.guard not in offered:
-            hint = did_you_mean(off.guard, offered)
-            path = ("guards", "off", at, "guard")
-            yield about.finding(path, "unknown-guard", f"there is no guard {off.guard!r}", hint)
+    offered, names = about.catalogue.guards, about.playbook.guards.settings
+    yield from guarding.unfit(offered, about.root, names)
+    for name in names:
+        if name in offered:
+            yield from calls.check_references(about, ("guards", name))
+            yield from calls.promql_below(about, ("guards", name))
+            yield from calls.check_below(about, ("guards", name))
+    yield from guarding.strangers(offered, about.root, enumerate(about.playbook.guards.off))
 
 
 def _conditions(about: Subject) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from remediator import registry
 from remediator.cli.lint import command
 from remediator.config import Config
 from remediator.findings import Finding, Severity
@@ -60,6 +61,90 @@ def test_a_rule_explains_itself(rule: type) -> None:
     """What, why and how to mend it, in sentences."""
     assert rule.what.endswith(".") and rule.why.endswith(".")  # type: ignore[attr-defined]
     assert not rule.mend.endswith(".")  # type: ignore[attr-defined]
+
+
+# -- the settings file ----------------------------------------------------------------------------------------------
+
+SETTINGS = """apiVersion: remediator/v1
+kind: Config
+state: state
+playbooks: [.]
+inventory: inventory.yaml
+channels:
+  infrastructure: {kind: log}
+  development: {kind: log}
+guards:
+"""
+
+
+def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
+    """What is said of a settings file with these lines below ``guards``."""
+    (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
+    sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
+    found = lint(sources, registry.catalogue(), Config, TODAY).findings
+    return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in found if item.file.endswith("r.yaml")]
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize(
+    ("guards", "said"),
+    [
+        ("  coldown: 5m", "10:3 unknown-guard: there is no guard 'coldown'"),
+        ("  off: [{guard: cooldown}]", "10:9 missing-key: 'reason' is missing"),
+        ("  off: [{guard: rmap, reason: one target only}]", "10:17 unknown-guard: there is no guard 'rmap'"),
+        ("  off: {ramp: one target only}", "10:8 wrong-type: 'off' must be a list"),
+        ("  budget: [3 an hour]", "10:11 wrong-value: 'budget': '3 an hour' is not so many in so much time;"),
+        ("  freeze: {timezone: Europe/Berln}", "10:22 wrong-value: 'timezone': there is no time zone 'Europe/Berln';"),
+        (
+            "  off: [{guard: ramp, reason: one target}]",
+            "10:17 guard-off: the guard ramp is switched off everywhere: one",
+        ),
+        (
+            "  cooldown: 0s",
+            "10:3 guard-off: the guard cooldown is switched off everywhere, all of it or a part: a period",
+        ),
+    ],
+)
+def test_guards_in_the_settings_file_are_checked(tmp_path: Path, guards: str, said: str) -> None:
+    """A mistake there, and a guard that is off for everything, is found by lint and not by the service's start."""
+    found = settle(tmp_path, guards + "\n")
+    assert len([line for line in found if "guard-off" not in line or "guard-off" in said]) == 1, found
+    assert any(line.startswith(said) for line in found), found
+
+
+def test_channels_are_of_a_kind_that_there_is(tmp_path: Path) -> None:
+    """A notifier that there is not is found by lint, too."""
+    base = SETTINGS.replace("development: {kind: log}", "development: {kind: slak}")
+    assert settle(tmp_path, "  cooldown: 5m\n", base) == ["8:23 wrong-value: there is no notifier 'slak'"]
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ("cooldown: 0s", "a period of nothing"),
+        ("ramp: [100]", "a first wave of 100"),
+        ("min_healthy: {minimum: 0}", "none have to stay healthy"),
+        ("owner: {tolerate: [argocd]}", "it tolerates argocd"),
+        ("owner: {platforms: []}", "no platform is asked"),
+        ("dependency: {ignore: [app]}", "it ignores app"),
+        ("budget: {everything: []}", "no window for everything"),
+        ("storm: {share: 1.0}", "more than all instances never alert"),
+        ("freeze: {windows: []}", "no windows and no calendars"),
+        ("cooldown: 1s", ""),
+        ("ramp: [1, 100]", ""),
+        ("budget: [1/1d]", ""),
+        ("freeze: {timezone: UTC}", ""),
+    ],
+)
+def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how: str) -> None:
+    """Settings that let everything through are warned of like a guard that is off by name."""
+    text = f"apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {{alertname: A}}\ntarget: redis\nguards: {{{given}}}\n"
+    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), registry.catalogue(), Config, TODAY).findings
+    warned = [item.message for item in found if item.rule == "guard-off"]
+    name = given.partition(":")[0]
+    assert warned == ([f"the guard {name} is switched off, all of it or a part: {how}"] if how else [])
 
 
 # -- exceptions -----------------------------------------------------------------------------------------------------
