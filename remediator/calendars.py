@@ -75,9 +75,10 @@ def _timed(value: date) -> bool:
 
 
 def _instant(value: date, zone: ZoneInfo, *, last: bool) -> datetime:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        if not isinstance(value.tzinfo, ZoneInfo):
+    own = value.tzinfo if isinstance(value, datetime) else None
+    if isinstance(value, datetime) and own is not None:
+        if not isinstance(own, ZoneInfo):
             return value.astimezone(UTC)
-        value, zone = value.replace(tzinfo=None), value.tzinfo
+        value, zone = value.replace(tzinfo=None), own
     local = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
     return latest(local, zone) if last else earliest(local, zone)

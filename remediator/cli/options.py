@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         InputError: there is no such folder, or nothing may be written there.
     """
     if str(path) == "-":
-        stream = click.get_binary_stream("stdout")
+        stream: IO[bytes] = sys.stdout.buffer
         yield stream
         stream.flush()
         return

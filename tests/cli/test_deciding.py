@@ -111,4 +111,5 @@ async def test_status_says_what_waits_and_what_is_stopped(here: Room) -> None:
     code, said = await _run(here, "oscar", "pause", "--service", "redis", "--reason", "by hand", "--for", "1h")
     assert code == 0, said
     code, said = await _run(here, "", "status")
-    assert code == 1 and f"redis-disk-full on redis ({asked.run_id}) waits for 1 to approve" in said and "by hand" in said, said
+    asks = f"redis-disk-full on redis ({asked.run_id}) waits for 1 to approve"
+    assert code == 1 and asks in said and "by hand" in said, said

@@ -139,8 +139,8 @@ def test_channels_are_of_a_kind_that_there_is(tmp_path: Path) -> None:
 )
 def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how: str) -> None:
     """Settings that let everything through are warned of like a guard that is off by name."""
-    text = f"apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {{alertname: A}}\ntarget: redis\nguards: {{{given}}}\n"
-    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    text = "apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {alertname: A}\ntarget: redis\n"
+    (tmp_path / "p.yaml").write_text(f"{text}guards: {{{given}}}\n", encoding="utf-8")
     found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), registry.catalogue(), Config, TODAY).findings
     warned = [item.message for item in found if item.rule == "guard-off"]
     name = given.partition(":")[0]
