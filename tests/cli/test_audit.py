@@ -273,7 +273,10 @@ def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
     assert run("search", "--db", database, "--kind", ROWS[4].kind).stdout.split()[0] == "5"
     assert run("search", "--db", database, "--since", "2026-03-01T03:00:09Z").stdout.count("\n") == 3
     assert run("search", "--db", database, "--actor", "nobody").stdout == ""
-    assert run("search", "--db", database, "--limit", "2").stdout.count("\n") == 2
+    few = run("search", "--db", database, "--limit", "2")
+    assert few.stdout.count("\n") == 2
+    assert "there is more: these are the first 2" in few.stderr
+    assert run("search", "--db", database, "--limit", SIZE).stderr == ""
 
 
 def test_what_others_wrote_does_not_steer_the_terminal(run: Run, database: Path) -> None:

@@ -49,7 +49,7 @@ async def test_a_word_counts_once(here: Room, verb: str, status: str) -> None:
     after = await here.state(asked)
     assert after.status == status
     again, said = await _run(here, "bob", verb, asked.id)
-    assert again == 1 and "nothing was changed" in said
+    assert again == 1 and f"nothing was changed; {asked.id} is {status} already" in said
     log = await here.audit_text()
     assert f'"verb":"{verb}"' in log and '"how":"token"' in log and "seen" in log
 
@@ -113,3 +113,13 @@ async def test_status_says_what_waits_and_what_is_stopped(here: Room) -> None:
     code, said = await _run(here, "", "status")
     asks = f"redis-disk-full on redis ({asked.run_id}) waits for 1 to approve"
     assert code == 1 and asks in said and "by hand" in said, said
+    assert "ATTENTION: the Watchdog was never heard" in said, said
+
+
+async def test_who_decides_by_terminal_sees_what(here: Room) -> None:
+    """The exact calls and the risk, before the word that it takes."""
+    asked = await here.asks()
+    code, said = await _run(here, "", "runs", "show", asked.run_id)
+    lines = [line.partition(" ")[0] for line in said.splitlines()]
+    assert code == 0 and {"do", "risk", "decide"} <= set(lines), said
+    assert f"decide  remediator approve {asked.run_id}" in said

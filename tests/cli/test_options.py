@@ -1,0 +1,126 @@
+"""How commands write files, count back in time, and end: as a person at a terminal meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy.local.settings import ROOT
+from remediator.cli.options import writing
+from remediator.clock import before
+from remediator.errors import InputError
+
+NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What was there stays if the command fails, with nothing left beside it; who may read it stays too."""
+    path = tmp_path / "report.html"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with pytest.raises(RuntimeError), writing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    with writing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
+    """``--output`` onto a link writes what it points to."""
+    path, link = tmp_path / "report.html", tmp_path / "latest.html"
+    path.write_bytes(b"old")
+    link.symlink_to(path)
+    with writing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """A reader at the other end gets it, and the pipe is one afterwards."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    with writing(path) as file:
+        file.write(b"new")
+    reader.join()
+    assert read == [b"new"]
+    assert path.is_fifo()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """In a sentence, before anything is done."""
+    with (
+        pytest.raises(InputError, match=r"nowhere/report\.html cannot be written: No such file"),
+        writing(tmp_path / "nowhere" / "report.html"),
+    ):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.parametrize("length", ["3000y", "999999999w", "soon", ""])
+def test_longer_ago_than_time_goes_back(length: str) -> None:
+    """``--since`` with anything that cannot be is a sentence."""
+    with pytest.raises(InputError):
+        before(NOW, length)
+
+
+def test_so_long_ago() -> None:
+    """Days are twenty-four hours."""
+    assert before(NOW, "30d") == NOW - timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        (("report", "--since", "3000y"), 2, "remediator: "),
+        (("report", "--output", "nowhere/report.md"), 2, "nowhere/report.md cannot be written"),
+        (("audit", "export", "--format", "csv", "--output", "/dev/full"), 3, "No space left on device"),
+        (("pause", "--reason", "x", "--for", "9000d"), 2, "at most a year"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(tmp_path: Path, argv: tuple[str, ...], status: int, said: str) -> None:
+    """And an exit status; never a traceback."""
+    (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
+    (tmp_path / "remediator.yaml").write_text(
+        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    migrated = _remediator(("migrate",), tmp_path, environment)
+    assert migrated.returncode == 0, migrated.stderr
+    done = _remediator(argv, tmp_path, environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+    assert said in done.stderr
+
+
+def test_a_terminal_without_the_alphabet_still_reads_it(tmp_path: Path) -> None:
+    """Text that the terminal cannot show is spelled out."""
+    (tmp_path / "→.yaml").write_text("apiVersion: remediator/v1\nkind: Playbok\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    done = _remediator(("lint", "."), tmp_path, environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "\\u2192.yaml:2" in done.stdout
+
+
+def _remediator(argv: tuple[str, ...], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "remediator", *argv),
+        cwd=folder,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
