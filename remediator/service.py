@@ -238,6 +238,11 @@ def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
     return tuple(guard for guard in guards if guard.name not in off)
 
 
+def watchdog_within(config: Config) -> timedelta | None:
+    """How long the Watchdog may be silent; None where its guard is off, and nobody watches it."""
+    return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.within
+
+
 def guard_defaults(config: Config) -> dict[str, Any]:
     """What the settings say for guards.
 
@@ -374,7 +379,7 @@ def _watching(config: Config) -> Watching:
     storm: Any = registry.catalogue().guards["storm"].model_validate(settings.get("storm", {}))
     return Watching(
         state=config.state,
-        within=None if "watchdog" in off else config.watchdog.within,
+        within=watchdog_within(config),
         channels=config.watchdog.notify,
         storm=None if "storm" in off else Flood(storm.alerts, storm.within, storm.cooldown),
     )

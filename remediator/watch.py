@@ -89,10 +89,7 @@ def _told(connection: Any, what: str) -> bool:
 
 def _lost(connection: Any, now: Any, within: timedelta) -> bool:
     """Never heard is not lost: a new installation has nothing to lose yet, and the guard asks anyway."""
-    heard = facts.get(connection, facts.WATCHDOG)
-    if heard is None:
-        return False
-    return now - heard.at > within or not heard.value.get("firing", True)
+    return facts.get(connection, facts.WATCHDOG) is not None and bool(facts.silence(connection, now, within))
 
 
 def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> None:

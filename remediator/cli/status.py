@@ -16,7 +16,7 @@ from remediator.loader import load_config
 from remediator.records import approvals, breakers, facts, ladder, replicas, runs, stops
 from remediator.records.approvals import Approval
 from remediator.reload import REFUSED
-from remediator.service import read_only
+from remediator.service import read_only, watchdog_within
 from remediator.stop_file import read_stop_file
 from remediator.upkeep import ALIVE
 
@@ -74,7 +74,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         "asks": [_ask(connection, item) for item in approvals.list_pending(connection)],
         "watchdog": {
             "heard": None if heard is None else rfc3339(heard.at),
-            "silence": facts.silence(connection, now, config.watchdog.within),
+            "silence": facts.silence(connection, now, watchdog_within(config)),
         },
         "service": [
             {"replica": item.id, "role": item.role, "version": item.version, "seen": rfc3339(item.seen_at)}

@@ -40,8 +40,11 @@ def get(connection: Connection, name: str) -> Fact | None:
 _GET = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
 
 
-def silence(connection: Connection, now: datetime, within: timedelta) -> str:
-    """Why it is not known whether alerts arrive; empty if the Watchdog was heard in time, firing."""
+def silence(connection: Connection, now: datetime, within: timedelta | None) -> str:
+    """Why it is not known whether alerts arrive; empty if the Watchdog was heard in time, firing, or if nobody watches
+    it (None)."""
+    if within is None:
+        return ""
     heard = get(connection, WATCHDOG)
     if heard is None:
         return "the Watchdog was never heard: whether alerts arrive at all is not known"

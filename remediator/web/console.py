@@ -23,6 +23,7 @@ from remediator.records import approvals, audit, breakers, episodes, facts, ladd
 from remediator.records.approvals import Approval
 from remediator.retention import begin
 from remediator.run import Episode, EpisodeStatus, Run, Status
+from remediator.service import watchdog_within
 from remediator.stop_file import read_stop_file
 from remediator.story import Story
 from remediator.web.chart import picture
@@ -53,7 +54,7 @@ def now(site: Site) -> Handler:
     """``GET /``."""
 
     async def get(request: Request, visitor: Visitor) -> Response:
-        moment, within = site.now, site.service.config.watchdog.within
+        moment, within = site.now, watchdog_within(site.service.config)
         found = await site.service.engine.store.read(lambda connection: _now(connection, moment, within))
         said = read_stop_file(site.service.config.state)
         may_stop, may_resume = visitor.may(Power.PAUSE), visitor.may(Power.RESUME)
@@ -73,7 +74,7 @@ def now(site: Site) -> Handler:
     return site.page(get)
 
 
-def _now(connection: Connection, moment: datetime, within: timedelta) -> Now:
+def _now(connection: Connection, moment: datetime, within: timedelta | None) -> Now:
     firing = [item for item in episodes.list_open(connection, _FEW) if item.status is EpisodeStatus.FIRING]
     heard = facts.get(connection, facts.WATCHDOG)
     waiting = [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from remediator.records import stops
+from remediator.records import facts, stops
 from tests.web.browser import chromium, picture, serving
 from tests.web.letters import everything_said, links
 from tests.web.room import BASE, Room, decides
@@ -130,10 +130,33 @@ async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: An
 
 
 async def test_pages_renew_themselves(here: Room, address: str, browser: Any) -> None:
-    """A page that is open shows what is new without being touched."""
+    """A page that is open shows what is new without being touched; and calls it quiet only if it would hear noise."""
     page = await browser.new_page()
     await page.goto(address)
+    await page.wait_for_selector("text=Nothing fires that was heard of")
+    await page.wait_for_selector("text=The Watchdog was never heard")
+    await here.engine.store.write(lambda tx: facts.put(tx, facts.WATCHDOG, {"firing": True}))
+    await page.reload()
     await page.wait_for_selector("text=All quiet")
+    assert await page.locator("text=Watchdog was").count() == 0
+    await here.asks()
+    await page.wait_for_selector("text=1 question waits")
+
+
+@pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
+async def test_a_page_says_when_it_is_cut_off(here: Room, address: str, browser: Any, how: str) -> None:
+    """It goes on showing what it had, and says that this may be old; when the service is back, it renews itself."""
+
+    async def away(route: Any) -> None:
+        await (route.abort() if how == "nothing answers" else route.fulfill(status=502, body="bad gateway"))
+
+    page = await browser.new_page()
+    await page.route("**/events", away)
+    await page.goto(address)
+    await page.wait_for_selector("#lost:not([hidden])")
+    await picture(page, "cut-off")
+    await page.unroute("**/events")
+    await page.wait_for_selector("#lost", state="hidden")
     await here.asks()
     await page.wait_for_selector("text=1 question waits")
 

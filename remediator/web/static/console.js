@@ -24,8 +24,25 @@
       if (again) { again = false; setTimeout(renew, 200); }
     }
   }
-  const events = new EventSource("/events");
+  const lost = document.getElementById("lost");
   let first = true;
-  events.onmessage = () => { if (first) { first = false; return; } renew(); };
-  events.onopen = () => { if (!first) renew(); };
+  let missing = 0;
+  function listen() {
+    const events = new EventSource("/events");
+    events.onmessage = () => { if (first) { first = false; return; } renew(); };
+    events.onopen = () => {
+      clearTimeout(missing);
+      missing = 0;
+      lost.hidden = true;
+      if (!first) renew();
+    };
+    events.onerror = () => {
+      first = false;
+      // Streams end by themselves now and then, and come back within two seconds: that is no news.
+      missing = missing || setTimeout(() => { lost.hidden = false; }, 6000);
+      // A browser gives up when something else answers, as a proxy does while the service starts again.
+      if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    };
+  }
+  listen();
 })();
