@@ -1,18 +1,338 @@
 """The first schema.
 
-Frozen: it creates what ``schema.py`` said at this revision. Later revisions alter it.
+Frozen: tables and indexes as they were at this revision, whatever ``schema.py`` says by now. Later ones alter them.
 """
 
-from alembic import op
+from __future__ import annotations
 
-from remediator.audit import GENESIS
-from remediator.stores import indexes  # noqa: F401 - hangs them on the tables
-from remediator.stores.schema import audit_head, metadata
+from typing import Any
+
+from alembic import op
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 revision = "0001"
 down_revision = None
 
+Key = String(64)
+Micros = BigInteger
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("received_at", Micros, nullable=False),
+    Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
+    Column("body", LargeBinary, nullable=False),
+    Column("taken_at", Micros, comment="when its last alert was folded into episodes"),
+    Column("taken_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"),
+    sqlite_autoincrement=True,
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("identity", Key, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("alertname", String(1024), nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("annotations", Text, nullable=False),
+    Column("started_at", Micros, nullable=False),
+    Column("starts_at", Micros, nullable=False),
+    Column("last_seen_at", Micros, nullable=False),
+    Column("resolved_at", Micros),
+    Column("closes_at", Micros),
+    Column("flaps", Integer, nullable=False, server_default="0"),
+    CheckConstraint("status IN ('firing', 'resolved', 'closed')", name="status"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("status", String(24), nullable=False),
+    Column("reason", String(64)),
+    Column("detail", Text, nullable=False),
+    Column("playbook", String(200), nullable=False),
+    Column("playbook_hash", Key, nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("plan", Text),
+    Column("plan_hash", Key),
+    Column("cursor", String(200)),
+    Column("resume_to", String(24)),
+    Column("engine_version", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("pokes", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"),
+    Column("cancel", Text, comment="who asked to cancel it, when and why"),
+    Column("lease_owner", String(200)),
+    Column("lease_until", Micros),
+    Column("wake_at", Micros, comment="when it is due; NULL while only an event can move it"),
+    Column("deadline_at", Micros),
+    Column("incident_open", Boolean, nullable=False),
+    Column("holds_target", Boolean, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+    Column("first_action_at", Micros),
+    Column("finished_at", Micros),
+)
+
+run_episodes = Table(
+    "run_episodes",
+    metadata,
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("episode_id", Key, ForeignKey("episodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("joined_at", Micros, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("step", String(200), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("action", String(100), nullable=False),
+    Column("playbook", String(200), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("mutates", Boolean, nullable=False),
+    Column("undoing", Boolean, nullable=False, server_default=text("false")),
+    Column("call", Text, nullable=False, comment="the exact call and what it was planned against"),
+    Column("fence", BigInteger, nullable=False),
+    Column("intent_at", Micros, nullable=False),
+    Column("outcome", String(16), comment="ok, failed or unknown; NULL while in flight"),
+    Column("outcome_at", Micros),
+    Column("result", Text),
+    CheckConstraint("outcome IN ('ok', 'failed', 'unknown')", name="outcome"),
+    UniqueConstraint("run_id", "step", "number", "undoing"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("phase", String(24), nullable=False, comment="diagnose, before, step, verify"),
+    Column("name", String(200), nullable=False),
+    Column("status", String(16), nullable=False, comment="ok, fail or unknown"),
+    Column("summary", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("at", Micros, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Micros, nullable=False),
+    Column("moment", String(16), nullable=False, comment="plan or act"),
+    Column("step", String(200)),
+    Column("guard", String(64), nullable=False),
+    Column("answer", String(16), nullable=False, comment="allow, block or unknown"),
+    Column("reason", String(64)),
+    Column("inputs", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("plan_hash", Key, nullable=False),
+    Column("step", String(200), comment="the step that needs it; NULL for the whole plan"),
+    Column("status", String(16), nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("quorum", Integer, nullable=False),
+    Column("requested_at", Micros, nullable=False),
+    Column("expires_at", Micros, nullable=False),
+    Column("decided_at", Micros),
+    Column("reason", Text),
+    CheckConstraint("status IN ('pending','approved','rejected','expired','void')", name="status"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("approval_id", Key, ForeignKey("approvals.id", ondelete="CASCADE"), primary_key=True),
+    Column("identity", String(320), primary_key=True),
+    Column("verb", String(16), nullable=False, comment="approve, reject or snooze"),
+    Column("at", Micros, nullable=False),
+    Column("reason", Text),
+    Column("how", String(32), nullable=False, comment="oidc, slack, proxy, link, token, break_glass"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("channel", String(100), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("status", String(16), nullable=False, comment="waiting, sent or dead"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", Micros, nullable=False),
+    Column("next_at", Micros),
+    Column("sent_at", Micros),
+    Column("receipt", Text, comment="what the channel needs to update the message later"),
+    Column("error", Text),
+)
+
+timers = Table(
+    "timers",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("kind", String(32), nullable=False, comment="undo: put back a temporary measure"),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("target", String(200)),
+    Column("content", Text, nullable=False),
+    Column("due_at", Micros, nullable=False),
+    Column("done_at", Micros),
+)
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("scope", String(16), nullable=False, comment="global, playbook or service"),
+    Column("name", String(200), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False),
+    Column("who", String(320), nullable=False),
+    Column("set_at", Micros, nullable=False),
+    Column("expires_at", Micros),
+    Column("cleared_at", Micros),
+    Column("cleared_by", String(320)),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("at", Micros, nullable=False),
+    comment="small durable state of guards and loops: last Watchdog, breakers, demotions, storms",
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("engine_version", Integer, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("started_at", Micros, nullable=False),
+    Column("seen_at", Micros, nullable=False),
+)
+
+playbook_versions = Table(
+    "playbook_versions",
+    metadata,
+    Column("hash", Key, primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("first_loaded_at", Micros, nullable=False),
+    comment="a run keeps the playbook that it started with, whatever the files say by then",
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False),
+    Column("at", Micros, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("run_id", Key),
+    Column("episode_id", Key),
+    Column("canonical", LargeBinary, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, comment="always 1: the one row that is the sequencer"),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("tree", LargeBinary, nullable=False, comment="compact Merkle range over all entries"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+Index("ix_notifications_waiting", notifications.c.id, **_where("taken_at IS NULL"))
+Index("ix_notifications_received_at", notifications.c.received_at)
+Index("uq_episodes_open_identity", episodes.c.identity, unique=True, **_where("status <> 'closed'"))
+Index("ix_episodes_closes_at", episodes.c.closes_at, **_where("status = 'resolved'"))
+Index("ix_episodes_open", episodes.c.started_at, **_where("status <> 'closed'"))
+Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.started_at)
+Index("ix_episodes_started_at", episodes.c.started_at)
+Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_where("incident_open"))
+Index("uq_runs_hand_on_target", runs.c.target, unique=True, **_where("holds_target"))
+Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
+Index(
+    "ix_runs_open",
+    runs.c.created_at,
+    **_where(
+        "status IN ('awaiting_approval', 'blocked', 'matched', 'planned', 'running', 'unknown_outcome', 'verifying')"
+    ),
+)
+Index("ix_runs_created_at", runs.c.created_at)
+Index("ix_runs_playbook_target_created_at", runs.c.playbook, runs.c.target, runs.c.created_at)
+Index("ix_runs_playbook_created_at", runs.c.playbook, runs.c.created_at)
+Index("ix_runs_status_created_at", runs.c.status, runs.c.created_at)
+Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
+Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
+Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
+Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_where("mutates"))
+Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_where("mutates"))
+Index("ix_attempts_intent_at", attempts.c.intent_at, **_where("mutates"))
+Index("ix_evidence_run_id", evidence.c.run_id, evidence.c.id)
+Index("ix_verdicts_run_id", verdicts.c.run_id, verdicts.c.id)
+Index("ix_verdicts_answer_at", verdicts.c.answer, verdicts.c.at)
+Index("uq_approvals_pending_run", approvals.c.run_id, unique=True, **_where("status = 'pending'"))
+Index("ix_approvals_run_id", approvals.c.run_id)
+Index("ix_approvals_pending_expires_at", approvals.c.expires_at, **_where("status = 'pending'"))
+Index("ix_messages_due", messages.c.next_at, **_where("status = 'waiting'"))
+Index("ix_messages_run_id", messages.c.run_id)
+Index("ix_messages_dead", messages.c.created_at, **_where("status = 'dead'"))
+Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
+Index("ix_stops_standing", stops.c.scope, stops.c.name, **_where("cleared_at IS NULL"))
+Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))
+Index("ix_audit_at", audit.c.at)
+
 
 def upgrade() -> None:
     metadata.create_all(op.get_bind())
-    op.bulk_insert(audit_head, [{"id": 1, "seq": GENESIS.seq, "hash": GENESIS.hash, "tree": GENESIS.tree}])
+    op.bulk_insert(audit_head, [{"id": 1, "seq": 0, "hash": bytes(32), "tree": b""}])

@@ -7,5 +7,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    # a database that 0001 made anew has it already: 0001 creates what schema.py says now
+    # databases of before the first release may have it: their 0001 created what schema.py said on the day
     op.create_index("ix_timers_run_id", "timers", ["run_id"], if_not_exists=True)

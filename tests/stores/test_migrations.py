@@ -1,0 +1,80 @@
+"""A database made by migrations alone is what ``schema.py`` says, on both kinds; and a migration stays as it is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, inspect
+
+from remediator.stores import indexes  # noqa: F401 - hangs them on the tables
+from remediator.stores import migrate as module
+from remediator.stores.schema import metadata
+
+VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("*.py"))
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    """Into a migrated database."""
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+@pytest.mark.promise(1)
+def test_migrations_end_at_the_schema(connection: Connection) -> None:
+    """Tables, columns, constraints, indexes with their conditions and comments: nothing more, less or otherwise."""
+    migrated = _shape(connection)
+    metadata.drop_all(connection)
+    assert not _shape(connection)
+    metadata.create_all(connection)
+    assert migrated == _shape(connection)
+    assert "incident_open" in str(migrated["runs"]["indexes"]["uq_runs_incident"])
+
+
+def test_the_newest_migration_is_the_head() -> None:
+    """What is required at a start is what the last file brings."""
+    assert VERSIONS[-1].name.startswith(f"{module.HEAD}_")
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_a_migration_stands_alone(path: Path) -> None:
+    """It imports nothing of ours: what changes later must not change what it once did."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.partition(".")[0] for name in names} <= {"__future__", "typing", "alembic", "sqlalchemy"}
+
+
+def _shape(connection: Connection) -> dict[str, Any]:
+    """Everything that a database says of its tables, as plain data."""
+    found = inspect(connection)
+    return {name: _table(found, name) for name in found.get_table_names() if name != "alembic_version"}
+
+
+def _table(found: Any, name: str) -> dict[str, Any]:
+    postgres = found.dialect.name == "postgresql"
+    return {
+        "comment": found.get_table_comment(name) if postgres else None,
+        "columns": {item["name"]: _plain(item) for item in found.get_columns(name)},
+        "key": _plain(found.get_pk_constraint(name)),
+        "foreign": {item["name"]: _plain(item) for item in found.get_foreign_keys(name)},
+        "unique": {item["name"]: _plain(item) for item in found.get_unique_constraints(name)},
+        "checks": {item["name"]: _plain(item) for item in found.get_check_constraints(name)},
+        "indexes": {item["name"]: _plain(item) for item in found.get_indexes(name)},
+    }
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    """Types and conditions as text: two objects of SQLAlchemy's are never equal."""
+    return {key: _text(value) for key, value in item.items()}
+
+
+def _text(value: Any) -> Any:
+    return {key: str(each) for key, each in value.items()} if isinstance(value, dict) else str(value)
