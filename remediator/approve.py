@@ -50,12 +50,28 @@ def _expire(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
 def _withdrawn(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
     """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
     until = approvals.snoozed_until(tx.connection, approval)
-    detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
     if until is None:
-        return onward(runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor))
-    detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
+        return onward(_again(tx, engine, run, approval, str(approval.reason)))
+    text = f"{approval.reason} until {until:%H:%M:%S}Z"
+    detail = {"approval": approval.id, "why": approval.reason, "until": until.isoformat(), "text": text}
     after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, engine.actor, resume_to=Status.MATCHED)
     return wait(after, until)
+
+
+def outdate(tx: Tx, engine: Engine) -> None:
+    """Withdraw the questions that came from playbooks which are not in force any more, and plan those runs anew.
+
+    Only when this replica has read its files, never whenever it looks at a run: two replicas whose files differ for a
+    moment would withdraw each other's questions without end. What a run asks that has acted already stays until
+    somebody answers it: only a person has such a run begin again.
+    """
+    for approval in approvals.list_pending(tx.connection):
+        run = runs.get(tx.connection, approval.run_id)
+        if run is None or run.first_action_at is not None:
+            continue
+        if (changed := _rewritten(engine, run)) is not None:
+            approvals.void(tx, run, changed, engine.actor)
+            runs.poke(tx, [run.id])
 
 
 async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence[Decision]) -> Progress:
@@ -80,9 +96,8 @@ def _again(tx: Tx, engine: Engine, run: Run, approval: Approval, changed: str) -
 
 async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | None:
     """Make the plan again: people approved exactly what they saw, so anything else needs them again."""
-    current = engine.book.current(run.playbook)
-    if engine.book.playbooks and (current is None or current.content_hash != run.playbook_hash):
-        return "the playbook is gone" if current is None else "the playbook has changed"
+    if (changed := _rewritten(engine, run)) is not None:
+        return changed
     try:
         playbook, service = engine.book.of(run), engine.book.service(run)
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
@@ -91,6 +106,14 @@ async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | N
     except RemediatorError as error:
         return f"it cannot be planned any more: {error}"
     return None if plan.hash == approval.plan_hash else "the plan is not the one that was approved"
+
+
+def _rewritten(engine: Engine, run: Run) -> str | None:
+    """How the playbook that is in force differs from the one that this run began with, if it does."""
+    current = engine.book.current(run.playbook)
+    if not engine.book.playbooks or (current is not None and current.content_hash == run.playbook_hash):
+        return None
+    return "the playbook is gone" if current is None else "the playbook has changed"
 
 
 async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, object]) -> Progress:

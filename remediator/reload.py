@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from remediator import registry
+from remediator.approve import outdate
 from remediator.audit import Draft, Kind
 from remediator.config import Config
 from remediator.engine import Book
@@ -206,6 +207,7 @@ async def _use(reloading: Reloading, loaded: Loaded, asked: bool) -> None:
 
     needed = await engine.store.write(work)
     _swap(reloading, loaded, needed)
+    await engine.store.write(lambda tx: outdate(tx, engine))
     reloading.metrics.reloads.labels("loaded").inc()
     reloading.metrics.reload_ok.set(1)
     reloading.refused = ()

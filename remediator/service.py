@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from remediator import __version__, registry
+from remediator.approve import outdate
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
@@ -320,6 +321,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
             data={"version": __version__, "store": engine.store.name, "environment": config.environment},
         )
     )
+    outdate(tx, engine)
     waiting.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}

@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from remediator.approve import outdate
+from remediator.engine import Book
 from remediator.guards import Answer, Verdict
 from remediator.judgement import again_at, learn
 from remediator.records import approvals, attempts, evidence, ladder, messages, runs, stops
+from remediator.stores.schema import runs as runs_table
 from tests.guards.house import NOON, House, row
 from tests.guards.town import Gauge, Health, advance_until, breaks, engine, remedy
 
@@ -38,6 +42,40 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
 
     tried = await house.store.read(lambda connection: attempts.of_run(connection, done.id))
     assert [item.outcome for item in tried] == ["ok"]
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("acted", [False, True])
+async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(house: House, acted: bool) -> None:
+    """Withdrawn when the playbook in force is another one; a run that has acted waits for its answer, since beginning
+    again would act again."""
+    chosen = remedy("mend", {"ramp": [9]})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await breaks(town, chosen, "web-1", 1)
+    asked = await advance_until(town, ["awaiting_approval"])
+    if acted:
+        await house.write(lambda tx: tx.connection.execute(update(runs_table).values(first_action_at=tx.now)))
+    await house.write(lambda tx: outdate(tx, town))
+    before = await house.store.read(lambda connection: approvals.latest_of(connection, asked.id))
+    assert before is not None and before.status == "pending"  # nothing has changed yet
+
+    changed = remedy("mend", {"ramp": [8]})
+    assert changed.content_hash != chosen.content_hash
+    town.book = Book([changed], town.book.inventory, town.book.environment)
+    town.book.keep(chosen)
+    await house.write(lambda tx: outdate(tx, town))
+    after = await house.store.read(lambda connection: approvals.get(connection, before.id))
+
+    assert after is not None
+    if acted:
+        assert after.status == "pending"
+        return
+    assert (after.status, after.reason) == ("void", "the playbook has changed")
+    again = await advance_until(town, ["awaiting_approval"], house.clock)
+    newer = await house.store.read(lambda connection: approvals.pending_of(connection, again.id))
+    assert again.playbook_hash == changed.content_hash
+    assert newer is not None and newer.id != before.id
 
 
 @pytest.mark.promise(10)

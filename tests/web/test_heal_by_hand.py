@@ -144,6 +144,37 @@ def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) ->
     assert asking.redis()["pid"] == pid and not run["steps"]
 
 
+@pytest.mark.promise(6)
+def test_a_question_of_a_playbook_that_changed_is_withdrawn(asking: Stack, chat: Receiver) -> None:
+    """On reload, and when the service starts with other files: nobody decides about what is not in force. The old link
+    says so and leads to the new question, which heals."""
+    remediator = asking.remediator
+    asking.kill_redis()
+    asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    first = _asked(chat)
+    _rewrite(remediator, "written differently")
+    second = _asked(chat, 2)
+    page = httpx.get(first).text
+    assert "void: the playbook has changed" in page and "There is a new request" in page
+    assert 'value="approve"' not in page
+
+    remediator.stop()
+    _rewrite(remediator, "and once more")
+    remediator.start()
+    third = _asked(chat, 3)
+    assert "void: the playbook has changed" in httpx.get(second).text
+
+    _decide(third, "approve")
+    remediator.wait_for("succeeded")
+    assert [run["status"] for run in remediator.runs()] == ["succeeded"]
+
+
+def _rewrite(remediator: Remediator, summary: str) -> None:
+    """Change the playbook as an author does."""
+    remediator.playbooks = [{**remediator.playbooks[0], "summary": summary}]
+    remediator.write()
+
+
 def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
     """From the command line, by an operator, at once; and the request's page says so."""
     asking.kill_redis()
