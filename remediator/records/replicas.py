@@ -34,6 +34,11 @@ def beat(tx: Tx, id_: str, version: str, engine_version: int, role: str) -> None
         tx.connection.execute(delete(table).where(table.c.seen_at < tx.now - _FORGOTTEN))
 
 
+def seen(tx: Tx, id_: str) -> None:
+    """It was asked, and writes."""
+    tx.connection.execute(update(table).where(table.c.id == id_).values(seen_at=tx.now))
+
+
 def leave(tx: Tx, id_: str) -> None:
     """It ends in peace."""
     tx.connection.execute(delete(table).where(table.c.id == id_))

@@ -124,6 +124,13 @@ class Store(ABC):
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on a connection that sees what was committed; it must not write."""
 
+    def require_room(self) -> None:
+        """See that another notification fits, as far as can be told without writing one.
+
+        Raises:
+            StoreUnavailable: it may not.
+        """
+
     @abstractmethod
     async def close(self) -> None:
         """Finish what was begun, then let go of the database."""

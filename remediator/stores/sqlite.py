@@ -41,6 +41,10 @@ _NETWORK_FILE_SYSTEMS = {
     "fuse.glusterfs",
 }
 
+_ROOM = 1 << 20
+"""Bytes that have to be free. A small write still fits into what SQLite's log holds of the disk when nothing is left
+for a large one."""
+
 
 class SqliteStore(Store):
     """A store in one SQLite file, owned by this process alone while open.
@@ -112,6 +116,16 @@ class SqliteStore(Store):
                     connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.DBAPIError as error:
             raise told(error) from error
+
+    def require_room(self) -> None:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path.parent}: {error.strerror}") from error
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        if free < _ROOM:
+            text = f"{self.path.parent}: only {free // 1024} KiB are free; see to its free space"
+            raise StoreUnavailable(f"{text}, since a notification may not fit")
 
     async def close(self) -> None:
         await self._gate.close()

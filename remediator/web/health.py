@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from remediator import intake
 from remediator.errors import StoreError
-from remediator.records import audit, facts, notifications, runs
+from remediator.records import audit, facts, notifications, replicas, runs
 from remediator.service import Service
+from remediator.stores import Tx
 
 Handler = Callable[[Request], Awaitable[Response]]
 PATIENCE = 3.0
@@ -26,20 +27,27 @@ async def live(request: Request) -> Response:
 
 
 def ready(service: Service) -> Handler:
-    """It can acknowledge notifications: the store can be written."""
+    """It can acknowledge notifications: the store can be written, which only writing tells."""
+    store, replica = service.engine.store, service.engine.replica
 
     async def get(request: Request) -> Response:
         try:
             async with asyncio.timeout(PATIENCE):
-                await service.engine.store.write(lambda tx: audit.head(tx.connection))  # what every write stands on
+                await asyncio.to_thread(store.require_room)
+                await store.write(lambda tx: _probe(tx, replica))
         except StoreError as error:
             return JSONResponse({"ready": False, "store": str(error)}, 503)
         except TimeoutError:
             text = f"the store has not answered for {PATIENCE:g} s"
             return JSONResponse({"ready": False, "store": text}, 503)
-        return JSONResponse({"ready": True, "store": service.engine.store.name})
+        return JSONResponse({"ready": True, "store": store.name})
 
     return get
+
+
+def _probe(tx: Tx, replica: str) -> None:
+    audit.head(tx.connection)  # what every write stands on
+    replicas.seen(tx, replica)
 
 
 def metrics(service: Service) -> Handler:

@@ -134,7 +134,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield mount
     for place in made:
-        subprocess.run([require("umount"), str(place)], check=True)
+        subprocess.run([require("umount"), "--lazy", str(place)], check=True)
 
 
 def test_a_disk_that_is_read_only(service: CrashingRemediator, mounted: Callable[[str], Path]) -> None:
