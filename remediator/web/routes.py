@@ -10,9 +10,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remediator.service import Service
-from remediator.web import api, approve, console, controls, graph, health, live, signin, slack, webhook
+from remediator.web import api, approve, console, controls, graph, health, live, signin, slack, webhook, wrong
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HERE, Site
+from remediator.web.wrong import Handlers
 
 _DOORS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow it with a GET."""
@@ -22,8 +23,8 @@ class _Application(Starlette):
     """Starlette, with a short way to the doors: through its middleware and router, a notification spends a third of
     its time (``bench/ingest``). Whatever is no POST takes the long way, and is told so there."""
 
-    def __init__(self, doors: Mapping[str, ASGIApp], routes: Sequence[BaseRoute]) -> None:
-        super().__init__(routes=routes)
+    def __init__(self, doors: Mapping[str, ASGIApp], routes: Sequence[BaseRoute], when_wrong: Handlers) -> None:
+        super().__init__(routes=routes, exception_handlers=when_wrong)
         self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +52,7 @@ def application(service: Service) -> Starlette:
             *_signing_in(site),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
+        wrong.handlers(site),
     )
     app.router.redirect_slashes = False
     return app
