@@ -126,7 +126,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         for name, item in found["breakers"].items()
     ]
     late = found["watchdog"]["silence"]
-    lines.append(f"watchdog {found['watchdog']['heard'] or 'never heard'}{f' ATTENTION: {late}' if late else ''}")
+    lines.append(f"watchdog {f'ATTENTION: {late}' if late else found['watchdog']['heard'] or 'not watched'}")
     lines += [f"service  {item['replica']} ({item['role']}) seen {item['seen']}" for item in found["service"]]
     if not found["service"]:
         lines.append(f"service  ATTENTION: none was seen in the last {format_duration(ALIVE)}; is it running?")

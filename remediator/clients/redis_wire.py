@@ -178,7 +178,8 @@ async def _shake_hands(link: Link, endpoint: RedisEndpoint, connection: Abstract
             await link.ask("SELECT", endpoint.db)
     except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
         state = _state_of_failed_connection(error)
-        raise RedisUnreachable(f"no connection to {link.name}: {state}: {error}", state) from error
+        why = "nobody listens" if state is RedisState.DOWN else f"{state}: {error}"
+        raise RedisUnreachable(f"no connection to {link.name}: {why}", state) from error
     except RedisTimedOut as error:
         raise RedisUnreachable(f"{link.name} accepts connections but does not answer", RedisState.SILENT) from error
     except RedisRefused as error:
