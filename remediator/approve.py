@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from remediator import parameters
 from remediator.engine import Engine, Progress, onward, wait
-from remediator.errors import RemediatorError
+from remediator.errors import ClientError, RemediatorError
+from remediator.plan import Plan
 from remediator.planning import make_plan
 from remediator.records import approvals, episodes, runs
 from remediator.records.approvals import Approval, Decision
 from remediator.run import Run, Status
 from remediator.stores import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Why a plan that people were shown is not what would be done now."""
+
+    why: str
+    plan: Plan | None = None
+    """What would be done now, where that is known."""
 
 
 async def await_approval(engine: Engine, run: Run) -> Progress:
@@ -50,10 +61,10 @@ def _expire(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
 def _withdrawn(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
     """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
     until = approvals.snoozed_until(tx.connection, approval)
+    detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
     if until is None:
-        return onward(_again(tx, engine, run, approval, str(approval.reason)))
-    text = f"{approval.reason} until {until:%H:%M:%S}Z"
-    detail = {"approval": approval.id, "why": approval.reason, "until": until.isoformat(), "text": text}
+        return onward(_afresh(tx, engine, run, detail))
+    detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
     after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, engine.actor, resume_to=Status.MATCHED)
     return wait(after, until)
 
@@ -75,9 +86,13 @@ def outdate(tx: Tx, engine: Engine) -> None:
 
 
 async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence[Decision]) -> Progress:
-    changed = await _what_changed(engine, run, approval)
+    try:
+        changed = await what_changed(engine, run, approval)
+    except ClientError as error:
+        changed = Change(_unplannable(error))
     if changed is not None:
-        return onward(await engine.store.write(lambda tx: _again(tx, engine, run, approval, changed)))
+        why = changed.why
+        return onward(await engine.store.write(lambda tx: _again(tx, engine, run, approval, why)))
     who = [item.identity for item in said if item.verb == "approve"]
     detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
     return await _move(engine, run, Status.RUNNING, "approved", detail)
@@ -86,7 +101,10 @@ async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence
 def _again(tx: Tx, engine: Engine, run: Run, approval: Approval, changed: str) -> Run:
     """From the start, by the playbook that is in force now; people are asked anew."""
     approvals.revoke(tx, run, approval, changed, engine.actor)
-    detail = {"approval": approval.id, "changed": changed}
+    return _afresh(tx, engine, run, {"approval": approval.id, "changed": changed})
+
+
+def _afresh(tx: Tx, engine: Engine, run: Run, detail: Mapping[str, object]) -> Run:
     current = engine.book.current(run.playbook)
     if current is None and engine.book.playbooks:
         return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, engine.actor)
@@ -94,18 +112,33 @@ def _again(tx: Tx, engine: Engine, run: Run, approval: Approval, changed: str) -
     return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor, **adopt)
 
 
-async def _what_changed(engine: Engine, run: Run, approval: Approval) -> str | None:
-    """Make the plan again: people approved exactly what they saw, so anything else needs them again."""
+async def what_changed(engine: Engine, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
+    """Make the plan again: people approve exactly what they saw, so anything else needs them again. Changes nothing.
+
+    Args:
+        plans: False looks at the playbook only and asks no target.
+
+    Raises:
+        ClientError: the target cannot be asked how it is.
+    """
     if (changed := _rewritten(engine, run)) is not None:
-        return changed
+        return Change(changed)
+    if not plans:
+        return None
     try:
         playbook, service = engine.book.of(run), engine.book.service(run)
         alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
         values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, engine.book.inventory)
         plan = await make_plan(engine, playbook, service, values, run.mode)
+    except ClientError:
+        raise
     except RemediatorError as error:
-        return f"it cannot be planned any more: {error}"
-    return None if plan.hash == approval.plan_hash else "the plan is not the one that was approved"
+        return Change(_unplannable(error))
+    return None if plan.hash == approval.plan_hash else Change("as things are now, the plan is another one", plan)
+
+
+def _unplannable(error: RemediatorError) -> str:
+    return f"it cannot be planned any more: {error}"
 
 
 def _rewritten(engine: Engine, run: Run) -> str | None:

@@ -122,6 +122,23 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
 
 
+def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: Rules) -> bool:
+    """End a request whose plan is not what would be done now: the run is planned afresh and people are asked anew.
+    It decides nothing. False if it does not wait any more.
+
+    Raises:
+        NotAllowed: this person could not say "not now" to it either.
+    """
+    found = approvals.get(tx.connection, approval_id, lock=True)
+    run = None if found is None else runs.get(tx.connection, found.run_id)
+    if found is None or run is None or found.status != "pending":
+        return False
+    words.may_decide(person, "snooze", asked_of(tx.connection, found, run), link_holders=rules.link_holders)
+    approvals.void(tx, run, why, person.id)
+    runs.poke(tx, [run.id])
+    return True
+
+
 def require_known(scope: str, name: str, playbooks: Collection[str], services: Collection[str]) -> None:
     """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
 

@@ -25,6 +25,8 @@ from remediator.run import TERMINAL, Episode, Run, Status
 from remediator.signing import Keyring
 
 _LINE = 400
+_CALL = 8000
+"""A call is shown whole: what people approve is never cut, except by a channel that says so."""
 _EVIDENCE = 6
 _GOOD = (Status.SUCCEEDED,)
 _VOID = {
@@ -103,7 +105,8 @@ class Letters:
         sections += [Section("Evidence", seen)] if seen else []
         if pending:
             sections.append(Section("Why you are asked", (why_asked(run),)))
-            sections.append(Section("Who may approve, and until when", (who_may(found), until(found, now))))
+            how = () if self.public_url else (f"decide by: remediator approve {found.id} (or reject, or snooze)",)
+            sections.append(Section("Who may approve, and until when", (until(found, now), who_may(found), *how)))
         else:
             said_lines = [f"{item.identity} said {item.verb} at {item.at:%H:%M:%S}Z" for item in said]
             sections.insert(0, Section("What became of it", tuple([became(run, found), *said_lines])))
@@ -225,7 +228,7 @@ def calls(plan: Plan, only: str | None = None, seen: Sequence[Seen] = ()) -> Ite
         head = f"{number}. " if len(steps) > 1 else ""
         later = ", if the step before did not help" if number > 1 else ""
         left_out, only_if = _depends(plan, step, seen)
-        yield tidy(f"{head}{step.title}{left_out or later}: {step.call.told}{only_if}")
+        yield tidy(f"{head}{step.title}{left_out or later}: {step.call.told}{only_if}", _CALL)
     if not steps:
         yield "nothing is changed"
 

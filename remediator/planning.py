@@ -25,7 +25,7 @@ from remediator.run import Episode, Run, Status
 
 log: Any = structlog.get_logger("remediator.planning")
 
-_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 """What a mistake in an action or a check raises, ours or a plugin's."""
 
 
@@ -42,7 +42,7 @@ async def plan_run(engine: Engine, run: Run) -> Progress:
     except RemediatorError as error:
         detail = {"message": str(error), "error": type(error).__name__}
         return await _give_up(engine, run, detail)
-    except _MISTAKES as error:  # nothing was done yet, and trying again would only keep it from people
+    except MISTAKES as error:  # nothing was done yet, and trying again would only keep it from people
         log.exception("a defect: no plan could be made", run=run.id, playbook=run.playbook)
         detail = {"message": f"a defect: {type(error).__name__}: {error}", "error": type(error).__name__}
         return await _give_up(engine, run, detail)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,10 +13,12 @@ from remediator.clients.endpoint import read_secret
 from remediator.clients.hook import Hook, HookRefused, split
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.fields import FilePath, Mistake, Strict
-from remediator.notifiers import Later, Undeliverable
+from remediator.notifiers import Later, Section, Undeliverable
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 _REST = 30.0
+CUT = "… there is more: the page shows all of it"
+"""What stands at the end of a section that was too long for a channel."""
 ALT = "The alert's expression over the last hour"
 """What a chart in a message is, for who cannot see it."""
 
@@ -99,6 +102,73 @@ def secret(name: str, path: FilePath) -> str:
         return read_secret(path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{name}: {path} cannot be read: {error}") from None
+
+
+def utf16(text: str) -> int:
+    """How long some services count a text to be: what is outside the basic plane, such as emoji, counts twice."""
+    return len(text) + sum(letter > "\uffff" for letter in text)
+
+
+def fit(
+    sections: Sequence[Section], room: int, most: int = 1 << 20, size: Callable[[str], int] = len, each: int = 1
+) -> list[Section]:
+    """Sections cut to what a channel takes. None is left out: long ones give way to short ones, what will be done
+    gives way last, and what was cut says so.
+
+    Args:
+        room: for all of them, in what ``size`` counts.
+        most: for one of them.
+        size: how the channel counts a text.
+        each: what a line or a heading costs beside its text.
+    """
+    wanted = [sum(size(line) + each for line in section.lines) for section in sections]
+    left = max(0, room - sum(size(section.heading) + each for section in sections))
+    shares = _shares(wanted, left, [3 if section.exact else 1 for section in sections])
+    return [
+        replace(section, lines=tuple(_cut(section.lines, min(share, most), size, each)))
+        for section, share in zip(sections, shares, strict=True)
+    ]
+
+
+def _shares(wanted: Sequence[int], left: int, weights: Sequence[int]) -> list[int]:
+    """Whoever wants less than a fair share gets what it wants; the others share what that leaves."""
+    shares, hungry = list(wanted), set(range(len(wanted)))
+    while hungry:
+        unit = left / sum(weights[place] for place in hungry)
+        content = {place for place in hungry if wanted[place] <= unit * weights[place]}
+        if not content:
+            for place in hungry:
+                shares[place] = int(unit * weights[place])
+            break
+        left -= sum(wanted[place] for place in content)
+        hungry -= content
+    return shares
+
+
+def _cut(lines: Sequence[str], room: int, size: Callable[[str], int], each: int) -> Iterator[str]:
+    if sum(size(line) + each for line in lines) <= room:
+        yield from lines
+        return
+    room -= size(CUT) + each
+    for line in lines:
+        part = _begin(line, room - each, size)
+        if part:
+            yield part
+        room -= size(part) + each
+        if part != line:
+            break
+    yield CUT
+
+
+def _begin(line: str, room: int, size: Callable[[str], int]) -> str:
+    """As much of the beginning as there is room for."""
+    if size(line) <= room:
+        return line
+    low, high = 0, len(line)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if size(line[:middle] + "…") <= room else (low, middle - 1)
+    return line[:low] + "…" if low else ""
 
 
 def short(text: str, limit: int) -> str:

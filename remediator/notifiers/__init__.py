@@ -88,6 +88,12 @@ class Message:
     chart: bytes = b""
     """The alert's expression over the last hour as a small PNG; empty if there is none."""
 
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """What can be opened: the name of each link, and the link. None where no public address is set."""
+        ask = "" if self.ask is None else self.ask.link
+        return [(name, url) for name, url in (("Look and decide", ask), ("Follow the run", self.link)) if url]
+
     def text(self) -> Iterator[str]:
         """As plain text, line by line."""
         yield self.title
@@ -95,11 +101,9 @@ class Message:
             yield ""
             yield section.heading
             yield from (f"  {line}" for line in section.lines)
-        if self.ask is not None:
+        if self.links:
             yield ""
-            yield f"Decide: {self.ask.link}"
-        if self.link:
-            yield f"Follow: {self.link}"
+        yield from (f"{name}: {url}" for name, url in self.links)
 
 
 @dataclass(frozen=True, slots=True)

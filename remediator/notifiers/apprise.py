@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic import Field
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Tone
-from remediator.posting import secret, short
+from remediator.posting import fit, secret, short
 
 _TYPES = {Tone.ASK: "warning", Tone.PROBLEM: "failure", Tone.GOOD: "success", Tone.NOTE: "info"}
 
@@ -41,7 +42,9 @@ class AppriseNotifier(Notifier):
                 raise ConfigurationError("apprise: a line of url_file is no address that Apprise knows")
 
     async def send(self, message: Message) -> Delivery:
-        body = short("\n".join(list(message.text())[1:]).strip() or message.title, 3000)  # it takes no empty one
+        fitted = fit(message.sections, 2800 - sum(len(url) + 20 for _, url in message.links), each=4)
+        lines = list(replace(message, sections=tuple(fitted)).text())[1:]
+        body = "\n".join(lines).strip() or message.title  # it takes no empty one
         told = await self._apprise.async_notify(
             body=body, title=short(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
         )

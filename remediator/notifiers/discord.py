@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ import msgspec
 
 from remediator.errors import BadAnswer
 from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
-from remediator.posting import ALT, Address, Poster, short
+from remediator.posting import ALT, Address, Poster, fit, short, utf16
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 _NOBODY: Mapping[str, Any] = {"parse": []}
@@ -70,12 +70,21 @@ def block(text: str) -> str:
     return "```\n" + (text.replace("`", "'") or " ") + "\n```"
 
 
+_ALL = 5900
+"""Characters that Discord takes in one embed: 6000, of which a few are left for what it may count otherwise."""
+_FIELD = 1024 - len(block(""))
+
+
 def _payload(message: Message) -> dict[str, Any]:
+    title = _plain(short(message.title, 120))  # 256, after escaping
+    links = "\n".join(f"[{name}](<{url}>)" for name, url in message.links)
+    sections = message.sections[:20]
+    room = _ALL - utf16(title) - utf16(links) - len(sections) * len(block(""))
     embed = {
-        "title": short(_plain(message.title), 250),
+        "title": title,
         "color": _COLOURS[message.tone],
-        "fields": [_field(section) for section in message.sections[:20]],
-        "description": "\n".join(_links(message)),
+        "fields": [_field(section) for section in fit(sections, room, _FIELD, utf16)],
+        "description": links,
     }
     return {"embeds": [embed], "allowed_mentions": _NOBODY}
 
@@ -86,11 +95,4 @@ def _plain(text: str) -> str:
 
 
 def _field(section: Section) -> dict[str, Any]:
-    return {"name": short(section.heading, 250), "value": block(short("\n".join(section.lines), 1000)), "inline": False}
-
-
-def _links(message: Message) -> Iterator[str]:
-    if message.ask is not None:
-        yield f"[Look and decide](<{message.ask.link}>)"
-    if message.link:
-        yield f"[Follow the run](<{message.link}>)"
+    return {"name": section.heading, "value": block("\n".join(section.lines)), "inline": False}

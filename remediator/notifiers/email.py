@@ -141,8 +141,5 @@ def _html(message: Message) -> Iterator[str]:
             yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in section.lines) + "</ul>"
     if message.chart:
         yield "<p><img src='cid:chart' alt='the expression of the alert over the last hour'></p>"
-    if message.ask is not None:
-        yield f"<p><a href='{escape(message.ask.link)}'><b>Look and decide</b></a></p>"
-    if message.link:
-        yield f"<p><a href='{escape(message.link)}'>Follow the run</a></p>"
+    yield from (f"<p><a href='{escape(url)}'><b>{name}</b></a></p>" for name, url in message.links)
     yield "</body></html>"

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from remediator.notifiers import Delivery, Message, Notifier, Section
-from remediator.posting import Address, Poster, short
+from remediator.posting import Address, Poster, fit, short
 
 
 class GoogleChatSettings(Address):
@@ -42,8 +42,16 @@ class GoogleChatNotifier(Notifier):
         return Delivery({"name": str(answer.get("name", ""))})
 
 
+_ALL = 24_000
+"""Bytes for text, of the 32,000 that Google Chat takes in a message."""
+
+
+def _bytes(text: str) -> int:
+    return len(escape(text).encode("utf-8", "replace"))
+
+
 def _card(message: Message) -> dict[str, Any]:
-    sections = [_section(section) for section in message.sections[:20]]
+    sections = [_section(section) for section in fit(message.sections[:20], _ALL, 8000, _bytes, each=8)]
     buttons = list(_buttons(message))
     if buttons:
         sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
@@ -51,12 +59,9 @@ def _card(message: Message) -> dict[str, Any]:
 
 
 def _section(section: Section) -> dict[str, Any]:
-    lines = "<br>".join(escape(short(line, 1000)) for line in section.lines[:12])
+    lines = "<br>".join(escape(line) for line in section.lines)
     return {"header": escape(section.heading), "widgets": [{"textParagraph": {"text": lines or " "}}]}
 
 
 def _buttons(message: Message) -> Iterator[dict[str, Any]]:
-    if message.ask is not None:
-        yield {"text": "Look and decide", "onClick": {"openLink": {"url": message.ask.link}}}
-    if message.link:
-        yield {"text": "Follow the run", "onClick": {"openLink": {"url": message.link}}}
+    yield from ({"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links)

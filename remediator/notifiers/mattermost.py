@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from remediator.notifiers import Delivery, Message, Notifier, Tone
-from remediator.posting import Address, Poster, short
+from remediator.posting import Address, Poster, fit
 
 _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", Tone.NOTE: "#5b7083"}
 
@@ -30,10 +30,14 @@ class MattermostNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        text = short("\n".join(_lines(message)), 7500)
+        text = "\n".join(_lines(message))
         attachment = {"color": _COLOURS[message.tone], "text": text, "fallback": code(message.title)}
         await self._poster.post({"attachments": [attachment]})
         return Delivery()
+
+
+_ALL = 7500
+"""Characters: Mattermost keeps attachments among a post's properties, of which older ones take 8000."""
 
 
 def code(text: str) -> str:
@@ -43,12 +47,11 @@ def code(text: str) -> str:
 
 def _lines(message: Message) -> Iterator[str]:
     yield f"##### {code(message.title)}"
-    for section in message.sections:
+    links = [f"[{name}]({url})" for name, url in message.links]
+    room = _ALL - len(message.title) - sum(map(len, links))
+    for section in fit(message.sections, room - 20 * len(message.sections)):
         yield f"**{section.heading}**"
         yield "```text"
-        yield from (short(line, 1000).replace("`", "'") for line in section.lines[:12])
+        yield from (line.replace("`", "'") for line in section.lines)
         yield "```"
-    if message.ask is not None:
-        yield f"[Look and decide]({message.ask.link})"
-    if message.link:
-        yield f"[Follow the run]({message.link})"
+    yield from links

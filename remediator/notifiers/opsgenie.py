@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Tone
-from remediator.posting import Poster, secret, short
+from remediator.posting import Poster, fit, secret, short
 
 _PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3"}
 
@@ -42,7 +43,7 @@ class OpsgenieNotifier(Notifier):
         body = {
             "message": short(message.title, 130),
             "alias": alias,
-            "description": short("\n".join(message.text()), 15_000),
+            "description": _text(message),
             "priority": _PRIORITY[message.tone],
             "source": "remediator",
         }
@@ -53,10 +54,15 @@ class OpsgenieNotifier(Notifier):
         """A note on the alert; a run that ended well closes it."""
         well = message.final and message.tone is Tone.GOOD
         path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if well else 'notes'}"
-        note = short("\n".join(message.text()), 15_000)
-        await self._post({"note": note, "source": "remediator"}, f"{path}?identifierType=alias")
+        await self._post({"note": _text(message), "source": "remediator"}, f"{path}?identifierType=alias")
         return Delivery(receipt)
 
     async def _post(self, body: Mapping[str, Any], path: str) -> None:
         key = secret(self.kind, self.settings.key_file)
         await self._poster.post(body, path, {"Authorization": f"GenieKey {key}"})
+
+
+def _text(message: Message) -> str:
+    """Opsgenie takes 15,000 characters; the links at the end are among them."""
+    sections = fit(message.sections, 13_000 - sum(len(url) for _, url in message.links), each=4)
+    return "\n".join(replace(message, sections=tuple(sections)).text())

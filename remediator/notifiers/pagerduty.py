@@ -49,8 +49,7 @@ class PagerDutyNotifier(Notifier):
         return Delivery(receipt)
 
     async def _event(self, message: Message, key: str, action: str) -> None:
-        links = [{"href": message.ask.link, "text": "Look and decide"}] if message.ask else []
-        links += [{"href": message.link, "text": "Follow the run"}] if message.link else []
+        links = [{"href": url, "text": name} for name, url in message.links]
         details = {section.heading: short("\n".join(section.lines), 4000) for section in message.sections}
         await self._poster.post(
             {

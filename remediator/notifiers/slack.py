@@ -12,12 +12,22 @@ from pydantic import Field
 from remediator.errors import BadAnswer
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
-from remediator.posting import ALT, Poster, secret, short
+from remediator.posting import ALT, Poster, fit, secret, short
 
 _FOR_GOOD = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
-    | {"invalid_blocks", "missing_scope", "not_authed", "no_permission", "restricted_action"}
+    | {
+        "invalid_blocks",
+        "msg_too_long",
+        "msg_blocks_too_long",
+        "missing_scope",
+        "not_authed",
+        "no_permission",
+        "restricted_action",
+    }
 )
+_ALL, _SECTION = 9000, 2900
+"""Characters in all sections, and in one: a block takes 3000, a message some 12,000 before Slack refuses it."""
 _STYLES = {"approve": "primary", "reject": "danger"}
 _NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause": "Pause everything"}
 
@@ -111,9 +121,12 @@ def _payload(message: Message) -> dict[str, Any]:
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     yield {"type": "header", "text": {"type": "plain_text", "text": short(message.title, 150), "emoji": False}}
-    for section in message.sections[:20]:
+    sections = message.sections[:20]
+    shown = fit(sections, _ALL, _SECTION)
+    for section in shown:
         yield {"type": "rich_text", "elements": list(_rich(section))}
-    buttons = list(_buttons(message))
+    whole = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
+    buttons = list(_buttons(message, whole))
     if buttons:
         yield {"type": "actions", "elements": buttons}
 
@@ -122,21 +135,22 @@ def _rich(section: Section) -> Iterator[dict[str, Any]]:
     """Rich text is literal: nothing in it is parsed."""
     heading = {"type": "text", "text": section.heading, "style": {"bold": True}}
     yield {"type": "rich_text_section", "elements": [heading]}
-    lines = [short(line, 1000) for line in section.lines[:12]]
     if section.exact:
-        yield {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "\n".join(lines) or " "}]}
+        text = {"type": "text", "text": "\n".join(section.lines) or " "}
+        yield {"type": "rich_text_preformatted", "elements": [text]}
         return
+    lines = section.lines or (" ",)
     items = [{"type": "rich_text_section", "elements": [{"type": "text", "text": line or " "}]} for line in lines]
     yield {"type": "rich_text_list", "style": "bullet", "elements": items}
 
 
-def _buttons(message: Message) -> Iterator[dict[str, Any]]:
-    if message.ask is not None:
-        for verb, value in message.ask.buttons.items():
+def _buttons(message: Message, whole: bool) -> Iterator[dict[str, Any]]:
+    """Nobody approves what the message could not show: where the plan was too long, the page is the place."""
+    for verb, value in ({} if message.ask is None else message.ask.buttons).items():
+        if whole or verb != "approve":
             yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
-        yield _button("Look and decide", "remediator.open") | {"url": message.ask.link}
-    if message.link:
-        yield _button("Follow the run", "remediator.follow") | {"url": message.link}
+    for name, url in message.links:
+        yield _button(name, "remediator.open" if name == "Look and decide" else "remediator.follow") | {"url": url}
 
 
 def _button(name: str, action: str) -> dict[str, Any]:

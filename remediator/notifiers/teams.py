@@ -6,8 +6,10 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from remediator.notifiers import Delivery, Message, Notifier, Section, Tone
-from remediator.posting import Address, Poster, short
+from remediator.posting import ALT, Address, Poster, fit
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 
@@ -49,20 +51,31 @@ def card(message: Message) -> dict[str, Any]:
     }
 
 
+_ALL = 26_000
+"""Bytes of a message that Teams takes: 28 KB, of which some are for what stands around the text."""
+_PICTURE = 12_000
+"""Bytes that a picture may take of them; a larger one is left out, the text is not."""
+
+
+def _bytes(text: str) -> int:
+    return len(msgspec.json.encode(text))
+
+
 def _body(message: Message) -> Iterator[dict[str, Any]]:
     yield _block([{**_run(message.title), "weight": "Bolder", "size": "Medium", "color": _COLOURS[message.tone]}])
-    for section in message.sections:
+    picture = base64.b64encode(message.chart).decode()
+    picture = picture if len(picture) <= _PICTURE else ""
+    taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
+    for section in fit(message.sections, _ALL - taken, size=_bytes, each=_AROUND):
         yield _block([{**_run(section.heading), "weight": "Bolder"}])
         yield from _lines(section)
-    if message.chart:
-        picture = base64.b64encode(message.chart).decode()
-        alt = "the expression of the alert over the last hour"
-        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": alt}
+    if picture:
+        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": ALT}
 
 
 def _lines(section: Section) -> Iterator[dict[str, Any]]:
     font = {"fontType": "Monospace"} if section.exact else {}
-    for line in section.lines[:12]:
+    for line in section.lines:
         yield _block([{**_run(line), **font}]) | {"spacing": "Small"}
 
 
@@ -71,11 +84,11 @@ def _block(inlines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(text: str) -> dict[str, Any]:
-    return {"type": "TextRun", "text": short(text, 1000) or " "}
+    return {"type": "TextRun", "text": text or " "}
+
+
+_AROUND = len(msgspec.json.encode(_block([{**_run(" "), "fontType": "Monospace"}]) | {"spacing": "Small"}))
 
 
 def _actions(message: Message) -> Iterator[dict[str, Any]]:
-    if message.ask is not None:
-        yield {"type": "Action.OpenUrl", "title": "Look and decide", "url": message.ask.link}
-    if message.link:
-        yield {"type": "Action.OpenUrl", "title": "Follow the run", "url": message.link}
+    yield from ({"type": "Action.OpenUrl", "title": name, "url": url} for name, url in message.links)

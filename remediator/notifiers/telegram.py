@@ -12,7 +12,7 @@ from pydantic import Field
 from remediator.errors import BadAnswer
 from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier
-from remediator.posting import ALT, Poster, secret, short
+from remediator.posting import ALT, Poster, fit, secret, short, utf16
 
 
 class TelegramSettings(Strict):
@@ -80,19 +80,17 @@ def _payload(message: Message) -> dict[str, Any]:
     return payload | ({"reply_markup": {"inline_keyboard": [keys]}} if keys else {})
 
 
+_ALL = 4000
+"""Characters that Telegram takes: 4096, tags and entities not counted."""
+
+
 def _lines(message: Message) -> Iterator[str]:
-    left = 3000  # Telegram takes 4096 characters, tags and entities not counted
-    yield f"<b>{escape(short(message.title, 300)).replace('://', ':&#8203;//')}</b>"
-    for section in message.sections:
-        text = short("\n".join(section.lines), min(left, 900))
-        left -= len(text)
-        if left <= 0:
-            return
+    title = short(message.title, 300)
+    yield f"<b>{escape(title).replace('://', ':&#8203;//')}</b>"
+    for section in fit(message.sections, _ALL - utf16(title) - 20, size=utf16, each=2):
+        text = "\n".join(section.lines)
         yield f"<b>{escape(section.heading)}</b>\n<pre>{escape(text)}</pre>"
 
 
 def _keys(message: Message) -> Iterator[dict[str, str]]:
-    if message.ask is not None:
-        yield {"text": "Look and decide", "url": message.ask.link}
-    if message.link:
-        yield {"text": "Follow the run", "url": message.link}
+    yield from ({"text": name, "url": url} for name, url in message.links)

@@ -25,8 +25,10 @@ from remediator.records.stops import Stop
 from remediator.run import Episode, Run
 from remediator.stores import Tx
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
+from remediator.web.standing import Standing, Standings
 from remediator.web.visitor import Visitor
 
+_STANDS = Standing()
 _FALSE = "This link is not one of ours, or it is not whole. Copy all of it, or open the console."
 
 
@@ -45,9 +47,16 @@ class Shown:
     """When the question comes back, if it was snoozed."""
     newer: Approval | None
     """The request that came after this one."""
+    standing: Standing = _STANDS
+    """Whether it could be approved as things are, if it waits."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it waits for people."""
+        return self.approval.status == "pending"
 
 
-def by_link(site: Site) -> Handler:
+def by_link(site: Site, standings: Standings) -> Handler:
     """``/approve/<token>``, to look and to decide."""
 
     async def handle(request: Request) -> Response:
@@ -55,25 +64,29 @@ def by_link(site: Site) -> Handler:
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.sorry(request, visitor, 404, "This link is not valid", _FALSE)
-        return await _answer(site, request, visitor, opened.link.approval, opened)
+        return await _answer(site, standings, request, visitor, opened.link.approval, opened)
 
     return handle
 
 
-def by_id(site: Site) -> Handler:
+def by_id(site: Site, standings: Standings) -> Handler:
     """``/approvals/<id>``, for people who have signed in, or who may look."""
 
     async def handle(request: Request, visitor: Visitor) -> Response:
-        return await _answer(site, request, visitor, request.path_params["approval_id"], None)
+        return await _answer(site, standings, request, visitor, request.path_params["approval_id"], None)
 
     return site.page(handle)
 
 
-async def _answer(site: Site, request: Request, visitor: Visitor, approval_id: str, opened: Opened | None) -> Response:
+async def _answer(
+    site: Site, standings: Standings, request: Request, visitor: Visitor, approval_id: str, opened: Opened | None
+) -> Response:
     try:
         shown = await site.service.engine.store.read(lambda connection: _look(connection, approval_id, site))
         if shown is None or (opened is not None and opened.link.run != shown.run.id):
             return site.sorry(request, visitor, 404, "There is no such request", _FALSE)
+        if shown.pending and site.now < shown.approval.expires_at:
+            shown = replace(shown, standing=await standings.of(shown.approval, shown.run))
         if request.method == "POST":
             return await _decide(site, request, visitor, shown, opened)
     except StoreError as error:
@@ -124,7 +137,8 @@ def _page(
     plan = from_data(shown.run.plan)
     found, run = shown.approval, shown.run
     person = _who(site, visitor, opened)
-    pending = found.status == "pending" and site.now < found.expires_at
+    pending = shown.pending and site.now < found.expires_at
+    change = shown.standing.change if pending else None
     same = opened is None or opened.link.plan == found.plan_hash == run.plan_hash
     agreed = [item.identity for item in shown.said if item.verb == "approve"]
     return site.render(
@@ -139,7 +153,10 @@ def _page(
         person=person,
         by_link=person is not None and person.how == "link",
         link_expired=opened is not None and opened.expired,
-        open=pending and same and (opened is None or not opened.expired),
+        open=pending and same and change is None and (opened is None or not opened.expired),
+        changed=change if same and (opened is None or not opened.expired) else None,
+        would_be=[] if change is None or change.plan is None else list(letters.calls(change.plan, found.step)),
+        unsure=shown.standing.unsure,
         spoken=person is not None and any(item.identity == person.id for item in shown.said),
         may=_may(site, person, shown.asked),
         can_break_glass=person is not None and person.can(Power.BREAK_GLASS),
@@ -203,6 +220,9 @@ async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, 
 
 def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
+    if verb == "renew":
+        _renew(tx, site, shown, person)
+        return
     if verb == "pause":
         deciding.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
         return
@@ -217,6 +237,14 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
         verb == "break_glass",
     )
     deciding.decide(tx, word, Rules(settings.link_holders, settings.snooze))
+
+
+def _renew(tx: Tx, site: Site, shown: Shown, person: Person) -> None:
+    if shown.standing.change is None:
+        raise InputError("this request stands as it is; there is nothing to ask anew")
+    settings = site.service.config.approvals
+    rules = Rules(settings.link_holders, settings.snooze)
+    deciding.renew(tx, person, shown.approval.id, shown.standing.change.why, rules)
 
 
 def _pausing(site: Site, person: Person) -> Person:

@@ -134,7 +134,9 @@ def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) ->
     _decide(_asked(chat), "snooze")
     second = _asked(chat, 2)
     asking.control("start")  # somebody restarts it by hand: the process that the plan was made against is another one
-    _decide(second, "approve")
+    page = httpx.get(second).text
+    assert "No longer stands" in page and 'value="approve"' not in page and "What would be done now" in page
+    _decide(second, "approve")  # from a form that was open before
     third = _asked(chat, 3)
 
     assert "void" in httpx.get(second).text.lower()
