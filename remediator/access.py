@@ -33,6 +33,7 @@ class Proxy(Strict):
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
+        found = getattr(found, "ipv4_mapped", None) or found  # a socket for both families says IPv4 in IPv6's way
         return any(found in ipaddress.ip_network(item) for item in self.addresses)
 
 

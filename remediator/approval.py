@@ -5,6 +5,7 @@ What was decided is in the store (:mod:`remediator.records.approvals`); here is 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -139,7 +140,7 @@ def may_decide(person: Person, verb: str, asked: Asked, *, link_holders: bool) -
     person.need(Power.DECIDE)
     if verb != "approve":
         return
-    if asked.requester is not None and asked.requester == person.id:
+    if asked.requester is not None and same_person(asked.requester, person.id):
         raise NotAllowed(Why.REQUESTER, f"{person.id} started this run; somebody else has to approve it")
     if asked.groups and not person.groups & set(asked.groups) and Role.ADMIN not in person.roles:
         groups = ", ".join(sorted(asked.groups))
@@ -162,6 +163,16 @@ def low_risk(plan: Plan, reason: str | None) -> bool:
 def destructive(plan: Plan) -> bool:
     """Whether any step can lose something for good."""
     return any(step.destructive for step in plan.steps)
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two ids mean one person: doors spell one address with capitals or without."""
+    return mark(one) == mark(other)
+
+
+def mark(identity: str) -> str:
+    """An id as it is compared with others; roles and groups still go by the id as it is written."""
+    return unicodedata.normalize("NFKC", identity).strip().casefold()
 
 
 def fits(typed: str, target: str) -> bool:
@@ -226,4 +237,4 @@ class Count:
     @property
     def missing(self) -> int:
         """How many more have to agree."""
-        return max(0, self.quorum - len(set(self.agreed)))
+        return max(0, self.quorum - len(set(map(mark, self.agreed))))

@@ -22,6 +22,7 @@ from remediator.stores import Tx
 
 VERBS = ("approve", "reject", "snooze")
 LONGEST_STOP = timedelta(days=366)
+_DOUBLE_CLICK = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +157,20 @@ def require_known(scope: str, name: str, playbooks: Collection[str], services: C
 
 
 def pause(
-    tx: Tx, person: Person, reason: str, scope: str = "global", name: str = "", lasts: timedelta | None = None
+    tx: Tx,
+    person: Person,
+    reason: str,
+    scope: str = "global",
+    name: str = "",
+    lasts: timedelta | None = None,
+    press: str = "",
 ) -> str:
-    """Press the stop button; returns the stop's id.
+    """Press the stop button; returns the stop's id. A double click presses it once.
 
     Args:
         scope: everything, a playbook or a service; ``name`` says which.
         lasts: it is over by itself after so long; without it, somebody has to release it.
+        press: id of this very press where the door knows one, so that a repeat of it is none.
 
     Raises:
         NotAllowed: the role is not enough.
@@ -177,10 +185,24 @@ def pause(
         raise InputError("name the playbook or the service that is to be stopped; everything has no name")
     if lasts is not None and not timedelta(0) < lasts <= LONGEST_STOP:
         raise InputError("a stop lasts for longer than nothing and at most a year, or until somebody releases it")
-    stop_id = Ids().new("stop", tx.now)
+    again = _pressed(tx, person, scope, name, tx.clean(reason.strip()), press)
+    if again is not None:
+        return again
+    stop_id = press or Ids().new("stop", tx.now)
     until = None if lasts is None else tx.now + lasts
     stops.press(tx, stop_id, scope, name, reason.strip(), person.id, until)
     return stop_id
+
+
+def _pressed(tx: Tx, person: Person, scope: str, name: str, reason: str, press: str) -> str | None:
+    """The stop that this person has just set with the same words, if it stands: the same press, come twice."""
+    if press and stops.get(tx.connection, press) is not None:
+        return press
+    for stop in stops.standing(tx.connection, tx.now):
+        same = (stop.scope, stop.name, stop.who, stop.reason) == (scope, name, person.id, reason)
+        if same and stop.expires_at is None and tx.now - stop.set_at < _DOUBLE_CLICK:
+            return stop.id
+    return None
 
 
 def resume(tx: Tx, person: Person, stop_id: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from remediator.approval import Person, Role
+from remediator.approval import Person, Role, mark
 from remediator.fields import Mistake, Strict
 
 PREFIX = "rmo_"
@@ -42,10 +42,14 @@ class People(Strict):
     @model_validator(mode="after")
     def _one_each(self) -> People:
         seen: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        for who in self.people:
+            if ids.setdefault(mark(who), who) != who:
+                raise Mistake(f"{who} and {ids[mark(who)]} are one id in two spellings", ("people", who))
         for who, entry in self.people.items():
-            for mark in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
-                if seen.setdefault(mark, who) != who:
-                    raise Mistake(f"{who} and {seen[mark]} have the same token or Slack id", ("people", who))
+            for known in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
+                if seen.setdefault(known, who) != who:
+                    raise Mistake(f"{who} and {seen[known]} have the same token or Slack id", ("people", who))
         return self
 
     def by_id(self, who: str, how: str) -> Person | None:
@@ -65,8 +69,8 @@ class People(Strict):
 
     def by_slack(self, workspace: str, user: str) -> Person | None:
         """Who this user of this Slack workspace is; display names say nothing."""
-        mark = f"{workspace}/{user}"
-        return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == mark), None)
+        known = f"{workspace}/{user}"
+        return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == known), None)
 
     def with_groups(self, who: str, how: str, groups: Mapping[str, Role] | None, claimed: frozenset[str]) -> Person:
         """Somebody whom an identity provider vouches for: what the file says, and what the groups bring.

@@ -23,6 +23,8 @@ from remediator.stores import MESSAGES, Tx
 TRIES = 8
 TRIES_BEFORE_NEXT = 3
 """For a request, where there is another channel: somebody waits for an answer."""
+LONGEST_REST = timedelta(minutes=1)
+"""A request goes to the next channel rather than to wait for longer until a channel may be used again."""
 FIRST_PAUSE = timedelta(seconds=2)
 PATIENCE = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
@@ -121,21 +123,35 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         return  # another replica has it
     name, following = post.way(queued)
     rest = post.rest(name, engine.clock.now())
-    if rest is not None:
+    if rest is not None and not _too_long(engine, post, queued, following, rest):
         await engine.store.write(lambda tx: messages.delay(tx, queued.id, rest))
+        return
+    if rest is not None:
+        told = f"{name} rests until {rest:%H:%M:%S}Z, and somebody waits for an answer"
+        await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, True))
         return
     try:
         delivery = await _send(engine, post, queued, name)
     except Later as error:
         until = engine.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
         post.rests(name, until)
-        await engine.store.write(lambda tx: messages.delay(tx, queued.id, until))
+        if _too_long(engine, post, queued, following, until):
+            told = str(error)
+            await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, True))
+        else:
+            await engine.store.write(lambda tx: messages.delay(tx, queued.id, until))
     except RemediatorError as error:
         told, hopeless = str(error), isinstance(error, Undeliverable)
         await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
     else:
-        await engine.store.write(lambda tx: _sent(tx, engine, queued, name, delivery))
+        one = post.notifier(name).person is not None
+        await engine.store.write(lambda tx: _sent(tx, engine, queued, name, delivery, following if one else None))
         _illustrate(engine, post, queued, name, delivery)
+
+
+def _too_long(engine: Engine, post: Post, queued: Queued, following: str | None, until: datetime) -> bool:
+    """Whether a channel rests for longer than a request may wait, where another one could take it."""
+    return queued.kind == "approval" and following in post.channels and until - engine.clock.now() > LONGEST_REST
 
 
 def _illustrate(engine: Engine, post: Post, queued: Queued, name: str, delivery: Delivery) -> None:
@@ -203,12 +219,29 @@ async def _follow(engine: Engine, notifier: Notifier, message: Message, first: s
     return await notifier.follow(message, receipt)
 
 
-def _sent(tx: Tx, engine: Engine, queued: Queued, name: str, delivery: Delivery) -> None:
+def _sent(tx: Tx, engine: Engine, queued: Queued, name: str, delivery: Delivery, following: str | None = None) -> None:
+    """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
+    well, if that person alone cannot be enough."""
     messages.sent(tx, queued.id, delivery.receipt, name)
     data = {"receipt": delivery.receipt, "channel": name}
     tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, data))
     if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
         _catch_up(tx, queued)
+        if following is not None and _more_people(tx, queued, name):
+            messages.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
+
+
+def _more_people(tx: Tx, queued: Queued, name: str) -> bool:
+    """Whether a personal channel is not enough: more than one has to agree, or this one may not."""
+    found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
+    if found is None or found.status != "pending":
+        return False
+    asked = {
+        item.channel
+        for item in messages.of_run(tx.connection, found.run_id)
+        if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
+    }
+    return len(asked | {name}) < found.quorum or approvals.requester(tx.connection, found.run_id) is not None
 
 
 def _catch_up(tx: Tx, queued: Queued) -> None:

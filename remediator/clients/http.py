@@ -251,7 +251,7 @@ def _refusal(call: _Call, answer: Answer) -> ClientError:
     if 300 <= answer.status < 400 and answer.status != 304:
         return HttpRefused(f"{call.name} answered {answer.status}: redirects are not followed", answer.status, text)
     said = answer.headers.get("Retry-After", "")
-    later = float(said) if said.isdigit() else None
+    later = float(said) if said.isascii() and said.isdigit() else None
     message = f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}"
     return HttpRefused(message, answer.status, text, later)
 

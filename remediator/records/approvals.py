@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from remediator.approval import same_person
 from remediator.audit import Kind
 from remediator.clock import rfc3339
 from remediator.ids import Ids
@@ -150,7 +151,7 @@ def decide(
         return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
-    if any(item.identity == identity for item in decisions_of(tx.connection, approval.id)):
+    if any(same_person(item.identity, identity) for item in decisions_of(tx.connection, approval.id)):
         return "pending"  # this person has spoken already
     tx.connection.execute(
         insert(decisions).values(

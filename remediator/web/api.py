@@ -62,7 +62,7 @@ class Call:
             InputError: it is none, or out of bounds.
         """
         text = self.request.query_params.get(name, str(default))
-        if not text.isdigit() or not 1 <= int(text) <= most:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
             raise InputError(f"{name} must be a number from 1 to {most}")
         return int(text)
 

@@ -157,7 +157,7 @@ def _page(
         changed=change if same and (opened is None or not opened.expired) else None,
         would_be=[] if change is None or change.plan is None else list(letters.calls(change.plan, found.step)),
         unsure=shown.standing.unsure,
-        spoken=person is not None and any(item.identity == person.id for item in shown.said),
+        spoken=person is not None and any(words.same_person(item.identity, person.id) for item in shown.said),
         may=_may(site, person, shown.asked),
         can_break_glass=person is not None and person.can(Power.BREAK_GLASS),
         destructive=shown.asked.destructive,

@@ -124,7 +124,7 @@ def history(site: Site) -> Handler:
 
 def _cursor(text: str) -> tuple[datetime, str] | None:
     micros, _, run_id = text.partition("~")
-    if not micros.isdigit() or len(micros) > 17 or not run_id:
+    if not micros.isascii() or not micros.isdigit() or len(micros) > 17 or not run_id:
         return None
     return from_micros(int(micros)), run_id[:64]
 
@@ -303,7 +303,8 @@ def log(site: Site) -> Handler:
     async def get(request: Request, visitor: Visitor) -> Response:
         asked = request.query_params
         wanted = {name: asked.get(name, "").strip()[:64] or None for name in ("run", "kind")}
-        before = int(asked["before"]) if asked.get("before", "").isdigit() and len(asked["before"]) < 18 else None
+        cursor = asked.get("before", "")
+        before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
         found = await site.service.engine.store.read(lambda connection: _log(connection, wanted, before))
         return site.render(request, visitor, "audit.html", wanted=wanted, live=False, **found)
 

@@ -19,6 +19,7 @@ from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputE
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures with a public key only: neither ``none`` nor one with a shared secret."""
 _LEEWAY = 30
+_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,9 @@ class OidcClient:
             found = await self._call("GET", f"{issuer}/.well-known/openid-configuration")
             if not isinstance(found, dict) or str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
                 raise BadAnswer("the identity provider calls itself something else than access.oidc.issuer")
+            missing = [name for name in _ENDPOINTS if not isinstance(found.get(name), str)]
+            if missing:
+                raise BadAnswer(f"the identity provider does not say its {', '.join(missing)}")
             self._metadata = found
         return self._metadata
 
@@ -115,13 +119,17 @@ class OidcClient:
             answer = await self._call("POST", metadata["token_endpoint"], form=form, headers=headers)
         except ClientError as error:
             raise InputError(f"the identity provider did not accept the code: {error}") from None
-        claims = await self._claims(str(answer.get("id_token", "")), metadata)
+        token = answer.get("id_token") if isinstance(answer, dict) else None
+        if not isinstance(token, str):
+            raise InputError("the identity provider gave no ID token")
+        claims = await self._claims(token, metadata)
         self._believe(claims, nonce, now)
         return self._identity(claims)
 
     async def _claims(self, token: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-        keys = self._jwk.KeySet.import_key_set(await self._call("GET", metadata["jwks_uri"]))
+        known = await self._call("GET", metadata["jwks_uri"])
         try:
+            keys = self._jwk.KeySet.import_key_set(known)
             claims: Mapping[str, Any] = self._jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
         except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with a token: it is not believed
             raise InputError(f"the ID token is not valid: {type(error).__name__}") from None
@@ -147,7 +155,7 @@ class OidcClient:
         who = claims.get(self._settings.id_claim)
         if not isinstance(who, str) or not who.strip() or len(who) > 200 or not who.isprintable():
             raise InputError(f"the ID token has no usable claim {self._settings.id_claim!r}")
-        if self._settings.id_claim == "email" and claims.get("email_verified") is False:
+        if self._settings.id_claim == "email" and claims.get("email_verified", True) not in (True, "true"):
             raise InputError("the provider has not verified this e-mail address")
         groups = claims.get(self._settings.groups_claim, ())
         listed = groups if isinstance(groups, list) else []

@@ -16,6 +16,7 @@ from remediator.web.visitor import sign_in, sign_out
 _ATTEMPT = "remediator_sign_in"
 _PURPOSE = "oidc attempt"
 _PATIENCE = timedelta(minutes=10)
+_ENDED = "Nothing was changed: you are not signed in any more. Sign in, and say it again."
 
 
 def _inside(path: str) -> str:
@@ -28,7 +29,8 @@ def show(site: Site) -> Handler:
     """``GET /sign-in``."""
 
     async def get(request: Request) -> Response:
-        return _form(site, request, _inside(request.query_params.get("next", "/")))
+        ended = _ENDED if request.query_params.get("ended") else ""
+        return _form(site, request, _inside(request.query_params.get("next", "/")), refused=ended)
 
     return get
 

@@ -104,7 +104,7 @@ class Site:
             return False
         browser = request.cookies.get(_BROWSER, "")
         made, _, proof = nonce.partition(".")
-        if not browser or not made.isdigit() or len(made) > 12:
+        if not browser or not made.isascii() or not made.isdigit() or len(made) > 11:
             return False
         if self.now - datetime.fromtimestamp(int(made), UTC) > FORM_LIFE:
             return False
@@ -120,8 +120,8 @@ class Site:
         async def get(request: Request) -> Response:
             visitor = self.visitor(request)
             if not visitor.may(power):
-                back = quote(request.url.path)
-                return RedirectResponse(f"/sign-in?next={back}", 303, HEADERS)
+                back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
             try:
                 return await handler(request, visitor)
             except StoreError as error:
@@ -137,8 +137,9 @@ class Site:
             fields = await form_fields(request)
             if not self.genuine(request, fields.get("nonce", "")):
                 return self.sorry(request, visitor, 403, "Nothing was changed", STALE_FORM)
-            if visitor.person is None:
-                return RedirectResponse("/sign-in", 303, HEADERS)
+            if visitor.person is None:  # signed out meanwhile: said, and back to the page with the form
+                page = request.url.path.rpartition("/")[0] if request.url.path.startswith("/runs/") else "/"
+                return RedirectResponse(f"/sign-in?next={quote(page)}&ended=1", 303, HEADERS)
             try:
                 return await handler(request, visitor.person, fields)
             except NotAllowed as error:

@@ -19,7 +19,7 @@ from remediator.clients.hook import Hook, split
 from remediator.config import read_secret
 from remediator.deciding import Rules, Word
 from remediator.errors import ClientError, InputError, StoreError
-from remediator.records import runs
+from remediator.records import runs, stops
 from remediator.stores import Tx
 from remediator.web.site import Handler, Site
 
@@ -73,7 +73,7 @@ async def _raw(request: Request) -> bytes | None:
 
 def genuine(secret: str, timestamp: str, signature: str, raw: bytes, now: float) -> bool:
     """Whether Slack signed these very bytes, lately."""
-    if not timestamp.isdigit() or len(timestamp) > 12 or abs(now - int(timestamp)) > WINDOW:
+    if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12 or abs(now - int(timestamp)) > WINDOW:
         return False
     expected = hmac.new(secret.encode(), b"v0:" + timestamp.encode() + b":" + raw, hashlib.sha256).hexdigest()
     return hmac.compare_digest(f"v0={expected}".encode(), signature.encode("utf-8", "replace"))
@@ -98,7 +98,7 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
 
     def write(tx: Tx) -> str:
         if verb == "pause":
-            return _pause(tx, person, opened.link.run)
+            return _pause(tx, person, opened.link.run, _press(payload))
         word = Word(opened.link.approval, opened.link.plan, verb, person)
         heard = deciding.decide(tx, word, Rules(settings.link_holders, settings.snooze))
         return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
@@ -109,10 +109,20 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
         return f"Nothing was changed: {error}"
 
 
-def _pause(tx: Tx, person: Person, run_id: str) -> str:
+def _press(payload: Mapping[str, Any]) -> str:
+    """What tells one press of a button from the next, if Slack says it: a repeat of this one is none."""
+    at = str(payload["actions"][0].get("action_ts", ""))
+    marks = (str(payload["team"]["id"]), str(payload["user"]["id"]), at)
+    return f"stop-slack-{hashlib.sha256('/'.join(marks).encode()).hexdigest()[:24]}" if at else ""
+
+
+def _pause(tx: Tx, person: Person, run_id: str, press: str) -> str:
     run = runs.get(tx.connection, run_id)
     about = "" if run is None else f" ({run.playbook} on {run.target})"
-    deciding.pause(tx, person, f"from Slack, looking at {run_id}{about}")
+    before = stops.get(tx.connection, press) if press else None
+    if before is not None and before.cleared_at is not None:
+        return "Nothing was changed: this press of the button counted before, and somebody has released it since."
+    deciding.pause(tx, person, f"from Slack, looking at {run_id}{about}", press=press)
     return "Everything is paused. 'remediator resume', or the console, releases it."
 
 

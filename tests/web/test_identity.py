@@ -17,10 +17,18 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
+import respx
+from pydantic import ValidationError
 
-from remediator.approval import BUTTON, Link
-from remediator.records import approvals
+from remediator import deciding
+from remediator.access import Oidc
+from remediator.approval import BUTTON, Link, NotAllowed, Person, Role
+from remediator.deciding import Rules, Word
+from remediator.errors import InputError
+from remediator.people import People
+from remediator.records import approvals, stops
 from remediator.signing import Keyring, load_keyring
+from remediator.web.oidc import OidcClient
 from tests.guards.house import NOON
 from tests.servers import Server
 from tests.web.room import Room, decides, nonce_of, room
@@ -103,7 +111,7 @@ SECRET = "slack-signing-secret"
 
 
 def _press(
-    here: Room, verb: str, user: str, asked: Any, *, at: float | None = None, key: str = SECRET
+    here: Room, verb: str, user: str, asked: Any, *, at: float | None = None, key: str = SECRET, pressed: str = "1.1"
 ) -> dict[str, Any]:
     link = Link(asked.id, asked.run_id, asked.plan_hash, "channel:chat", asked.expires_at)
     value = link.token(here.service.keyring, here.clock.now(), BUTTON)
@@ -111,7 +119,7 @@ def _press(
         "type": "block_actions",
         "team": {"id": "T01"},
         "user": {"id": user, "name": "ann"},
-        "actions": [{"action_id": f"remediator.{verb}", "value": value}],
+        "actions": [{"action_id": f"remediator.{verb}", "value": value, "action_ts": pressed}],
     }
     body = f"payload={quote(json.dumps(payload))}"
     stamp = str(int(here.clock.now().timestamp() if at is None else at))
@@ -141,6 +149,134 @@ async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None
         assert [(item.identity, item.how, item.verb) for item in said] == [("ann", "slack", "approve")]
 
 
+@pytest.mark.promise(10)
+async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
+    """Whatever Slack repeats, and whoever replays it after the stop was released: one press, one stop."""
+    (tmp_path / "slack.secret").write_text(SECRET)
+    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
+        asked = await here.asks()
+
+        async def standing() -> list[stops.Stop]:
+            return await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+
+        async with here.client() as client:
+            for _ in range(3):
+                await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
+            [stop] = await standing()
+            oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
+            await here.engine.store.write(lambda tx: deciding.resume(tx, oscar, stop.id))
+            await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
+            assert not await standing(), "a replay does not stop what somebody has released"
+            again = _press(here, "pause", "U00", asked, pressed="2.2")
+            await client.post("/api/v1/slack/interactions", **again)
+            assert len(await standing()) == 1, "a new press does"
+
+
+@pytest.mark.promise(10)
+async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
+    """So that releasing it once is enough; another reason, or a minute later, is another stop."""
+    async with room(tmp_path) as here:
+        ann = Person("ann", "token", frozenset({Role.APPROVER}))
+        write = here.engine.store.write
+        first = await write(lambda tx: deciding.pause(tx, ann, "migration"))
+        assert await write(lambda tx: deciding.pause(tx, ann, "migration")) == first
+        assert await write(lambda tx: deciding.pause(tx, ann, "something else")) != first
+        here.clock.time += timedelta(minutes=1)
+        assert await write(lambda tx: deciding.pause(tx, ann, "migration")) != first
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("other", ["Ann@Example.com", " ann@example.com", "\uff21\uff2e\uff2e@example.com"])
+async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str) -> None:
+    """By Slack as the people file spells her, by OIDC as the provider does: one of two, and no approver of her own."""
+    async with room(tmp_path) as here:
+        roles = frozenset({Role.APPROVER})
+        asked = await here.asks(quorum=2)
+        for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
+            word = Word(asked.id, asked.plan_hash, "approve", person)
+            await here.engine.store.write(lambda tx, word=word: deciding.decide(tx, word, Rules()))
+        assert (await here.state(asked)).status == "pending"
+        own = await here.asks()
+        await here.engine.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
+        word = Word(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
+        with pytest.raises(NotAllowed, match="somebody else has to approve"):
+            await here.engine.store.write(lambda tx: deciding.decide(tx, word, Rules()))
+
+
+def test_the_people_file_has_each_person_once() -> None:
+    """Two spellings of one id would be two people to whoever counts."""
+    with pytest.raises(ValidationError, match="one id in two spellings"):
+        People.model_validate({"people": {"ann@example.com": {}, "Ann@example.com": {}}})
+
+
+@pytest.mark.parametrize("verified", [False, "false", "no", None, 0])
+def test_an_address_that_the_provider_has_not_verified_is_nobodys(verified: Any) -> None:
+    """However a provider says that it has not; one that says nothing about it vouches by itself."""
+    client = OidcClient(Oidc(issuer="https://id.example.com", client_id="remediator"), CALLBACK)
+    with pytest.raises(InputError, match="not verified"):
+        client._identity({"email": "ann@example.com", "email_verified": verified})
+    for fine in ({}, {"email_verified": True}, {"email_verified": "true"}):
+        assert client._identity({"email": "ann@example.com", **fine}).id == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("token", "keys"),
+    [([], {}), ({"id_token": 7}, {}), ({"id_token": "a.b.c"}, []), ({"id_token": "a.b.c"}, {"keys": 3}), (None, {})],
+)
+async def test_a_provider_that_answers_nonsense_is_a_sentence(tmp_path: Path, token: Any, keys: Any) -> None:
+    """No endpoints, no token, no keys: a page says so, and nobody is signed in."""
+    base = "https://id.example.com"
+    names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+    told = {"issuer": base} | ({} if token is None else {name: f"{base}/{name}" for name in names})
+    async with room(tmp_path, access=_oidc(tmp_path, base)) as here, here.client() as client:
+        with respx.mock(assert_all_called=False) as router:
+            router.get(f"{base}/.well-known/openid-configuration").respond(json=told)
+            router.post(f"{base}/token_endpoint").respond(json=token)
+            router.get(f"{base}/jwks_uri").respond(json=keys)
+            answer = await client.get("/sign-in/oidc")
+            if token is not None:
+                state = parse_qs(urlsplit(answer.headers["location"]).query)["state"][0]
+                answer = await client.get(f"/sign-in/oidc/back?code=c&state={state}")
+        assert answer.status_code == (502 if token is None else 403)
+        assert 'role="alert"' in answer.text and "remediator_session" not in client.cookies
+
+
+async def test_what_only_looks_like_a_number_is_none(tmp_path: Path) -> None:
+    """Digits that Python calls digits and cannot read: an answer, never a failure of the service."""
+    (tmp_path / "slack.secret").write_text(SECRET)
+    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
+        asked = await here.asks()
+        async with here.client() as client:
+            for path in ("/runs?before=²~x", "/audit?before=²", "/audit?before=" + "9" * 17):
+                assert (await client.get(path)).status_code == 200, path
+            assert (await client.get("/api/v1/runs?limit=²")).status_code in (400, 422)
+            stamp = {"X-Slack-Request-Timestamp": b"\xb2", "X-Slack-Signature": b"v0=x"}
+            assert (await client.post("/api/v1/slack/interactions", content=b"x", headers=stamp)).status_code == 401
+            await client.get(here.link(asked))
+            for nonce in ("².x", "999999999999.x", "-1.x", ""):
+                said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
+                assert (await client.post(here.link(asked), data=said)).status_code == 403, nonce
+
+
+async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None:
+    """Nothing was changed, in words, and signing in leads back to the page with the form, filters and all."""
+    async with room(tmp_path, access={"anonymous": "none"}) as here:
+        asked = await here.asks()
+        async with here.client() as client:
+            back = await client.get("/runs?status=failed&q=a%26b")
+            page = await client.get(back.headers["location"])
+            assert 'value="/runs?status=failed&amp;q=a%26b"' in page.text
+            said = {"nonce": nonce_of(page.text), "token": here.tokens["oscar"], "next": "/"}
+            await client.post("/sign-in", data=said)
+            nonce = nonce_of((await client.get("/")).text)
+            del client.cookies["remediator_session"]
+            for path, leads in (("/stop", "/"), (f"/runs/{asked.run_id}/cancel", f"/runs/{asked.run_id}")):
+                answer = await client.post(path, data={"nonce": nonce, "reason": "x"})
+                assert answer.status_code == 303
+                told = (await client.get(answer.headers["location"])).text
+                assert "Nothing was changed" in told and f'value="{leads}"' in told, path
+
+
 async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> None:
     """The same header from elsewhere, or twice, says nothing."""
     proxy = {"addresses": ["192.0.2.7"], "header": "X-User", "groups_header": "X-Groups"}
@@ -151,6 +287,10 @@ async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> N
             assert "known by proxy" not in (await outside.get("/", headers=said)).text
             twice = [("X-User", "ann"), ("X-User", "oscar")]
             assert "known by proxy" not in (await inside.get("/", headers=twice)).text
+            forged = {**said, "X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7", "X-Real-IP": "192.0.2.7"}
+            assert "known by proxy" not in (await outside.get("/", headers=forged)).text
+        async with here.client(client=("::ffff:192.0.2.7", 1)) as both:  # a socket for IPv4 and IPv6
+            assert "known by proxy" in (await both.get("/", headers=said)).text
 
 
 async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:

@@ -4,13 +4,22 @@ another, and none a run."""
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from email import message_from_bytes
+from email.policy import default
 from typing import Any
 
+import pytest
+from aiosmtpd.controller import Controller
+
 from remediator.records import approvals, messages
-from remediator.sender import TRIES_BEFORE_NEXT, send_forever
+from remediator.sender import TRIES_BEFORE_NEXT, Post, send_forever
 from remediator.stores import Tx
 from tests.clients.peers import listener
+from tests.notifiers.test_notifiers import Mailbox
 from tests.servers import free_port
 from tests.servers.receivers import Receiver, receiver
 from tests.web.room import Room
@@ -83,6 +92,69 @@ async def test_a_channel_that_asks_for_rest_gets_it(here: Room) -> None:
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+
+
+async def test_a_request_waits_for_no_channel_that_rests_long(here: Room) -> None:
+    """A channel wants an hour's rest: the request, and the next one too, go to the other channel at once."""
+    await here.asks()
+    with receiver() as busy, receiver() as chat:
+        busy.answers = [(429, {"Retry-After": "3600"}, b"")]
+        post = here.post({"busy": _hook(busy), "chat": _hook(chat)}, "busy", "chat")
+        await here.deliver(post)
+        await here.deliver(post)
+        assert [item.json["kind"] for item in chat.received] == ["approval"]
+        here.clock.time += timedelta(seconds=5)
+        await here.asks()
+        await here.deliver(post)
+        await here.deliver(post)
+        await post.aclose()
+    assert len(busy.received) == 1 and len(chat.received) == 2
+
+
+@pytest.mark.parametrize(("quorum", "asked_people"), [(1, ["ann"]), (2, ["ann", "bob"]), (3, ["ann", "bob", "eve"])])
+async def test_as_many_people_are_asked_as_have_to_agree(here: Room, quorum: int, asked_people: list[str]) -> None:
+    """Channels that reach one person each: a quorum of two asks two, each by a link that is theirs alone."""
+    await here.asks(quorum=quorum)
+    async with _mailboxes(here, "ann", "bob", "eve") as (post, box):
+        for _ in range(4):
+            await here.deliver(post)
+    assert [_to(mail) for mail in box.mails] == asked_people
+    links = [re.findall(r"/approve/\S+", _plain(mail))[0] for mail in box.mails]
+    assert len(set(links)) == len(asked_people)
+
+
+async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(here: Room) -> None:
+    """Ann started it and may not approve it: whoever comes after her is asked as well."""
+    asked = await here.asks()
+    await here.engine.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
+    async with _mailboxes(here, "ann", "bob") as (post, box):
+        for _ in range(3):
+            await here.deliver(post)
+    assert [_to(mail) for mail in box.mails] == ["ann", "bob"]
+
+
+@asynccontextmanager
+async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Post, Mailbox]]:
+    """A personal channel for each of these people, in this order, and the mail server that takes their mail."""
+    box = Mailbox()
+    controller = Controller(box, "127.0.0.1", port := free_port())
+    controller.start()
+    common = {"kind": "email", "sender": "remediator@example.com", "host": "127.0.0.1", "port": port, "personal": True}
+    post = here.post({name: {**common, "to": [f"{name}@example.com"]} for name in names}, *names)
+    try:
+        yield post, box
+    finally:
+        await post.aclose()
+        controller.stop()
+
+
+def _to(mail: bytes) -> str:
+    return str(message_from_bytes(mail, policy=default)["To"]).partition("@")[0]
+
+
+def _plain(mail: bytes) -> str:
+    part = message_from_bytes(mail, policy=default).get_body(("plain",))  # type: ignore[attr-defined]
+    return str(part.get_content())
 
 
 async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:

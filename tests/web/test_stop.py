@@ -103,7 +103,7 @@ async def test_who_may_press_and_who_may_release(here: Room) -> None:
             await client.post("/api/v1/stops", json={"reason": "x"}, headers=here.bearer("victor"))
         ).status_code == 403
         form = {"nonce": nonce_of((await client.get("/sign-in")).text), "reason": "x"}
-        assert (await client.post("/stop", data=form)).headers["location"] == "/sign-in"
+        assert (await client.post("/stop", data=form)).headers["location"] == "/sign-in?next=/&ended=1"
     async with here.client(headers=here.bearer("ann")) as client:
         assert (await _press(here, client, reason="x")).status_code == 303
         page = await client.get("/")
