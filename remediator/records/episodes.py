@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
 from remediator.run import Episode, EpisodeStatus, Latest
 from remediator.stores import Tx
 from remediator.stores.schema import episodes as table
-from remediator.stores.schema import run_episodes
+from remediator.stores.schema import run_episodes, runs
 
 _BATCH = 500  # host parameters in one statement
+_FAR = 40  # batches that one search reads at most
+_JOINS = timedelta(days=1)
+"""An alert can join a run that began before it did, while that run is open."""
 
 
 def _episode(row: Row[Any]) -> Episode:
@@ -125,14 +128,31 @@ def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, lis
     return found
 
 
-def runs_of_alert(connection: Connection, alertname: str, limit: int) -> list[str]:
-    """Ids of the runs of the newest episodes of this alert."""
-    newest = (
-        select(table.c.id)
-        .where(table.c.alertname == alertname)
-        .order_by(table.c.started_at.desc())
-        .limit(limit)
-        .subquery()
-    )
-    rows = connection.execute(select(run_episodes.c.run_id).join(newest, newest.c.id == run_episodes.c.episode_id))
-    return list(dict.fromkeys(rows.scalars()))
+def runs_of_alert(
+    connection: Connection,
+    alertname: str,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    **wanted: str | None,
+) -> list[str]:
+    """Ids of at least so many runs of this alert, if there are, from its newest episodes on.
+
+    Args:
+        before: only runs before this (created_at, id), as :func:`remediator.records.runs.page` counts.
+        wanted: only runs with this playbook, target or status.
+    """
+    chosen = [runs.c[name] == value for name, value in wanted.items() if value is not None]
+    newest = select(table.c.id).where(table.c.alertname == alertname)
+    if before is not None:
+        chosen.append(tuple_(runs.c.created_at, runs.c.id) < before)
+        newest = newest.where(table.c.started_at <= before[0] + _JOINS)
+    newest = newest.order_by(table.c.started_at.desc()).limit(_BATCH)
+    found: dict[str, None] = {}
+    for start in range(0, _BATCH * _FAR, _BATCH):  # one run may be for hundreds of alerts
+        batch = list(connection.execute(newest.offset(start)).scalars())
+        joined = select(runs.c.id).join(run_episodes, run_episodes.c.run_id == runs.c.id)
+        joined = joined.where(run_episodes.c.episode_id.in_(batch), *chosen)
+        found.update(dict.fromkeys(connection.execute(joined).scalars()))
+        if len(found) >= limit or len(batch) < _BATCH:
+            break
+    return list(found)

@@ -138,14 +138,14 @@ def _history(
     exact = runs.get(connection, search)
     if exact is not None:
         return [exact]
-    of_alert = episodes.runs_of_alert(connection, search, PAGE)
+    of_alert = episodes.runs_of_alert(connection, search, PAGE + 1, before, **wanted)
     found = {run.id: run for run_id in of_alert if (run := runs.get(connection, run_id)) is not None}
     for field in ("playbook", "target"):
+        if wanted[field] not in (None, search):
+            continue  # another one is asked for, so nothing fits both
         more = _by_filters(connection, {**wanted, field: search}, before)
         found.update((run.id, run) for run in more)
-    kept = [run for run in found.values() if before is None or (run.created_at, run.id) < before]
-    kept = [run for run in kept if wanted["status"] in (None, run.status.value)]
-    return sorted(kept, key=lambda run: (run.created_at, run.id), reverse=True)[: PAGE + 1]
+    return sorted(found.values(), key=lambda run: (run.created_at, run.id), reverse=True)[: PAGE + 1]
 
 
 def _by_filters(

@@ -154,6 +154,7 @@ def _looked(connection: Connection) -> None:
     episodes.due_to_close(connection, MOMENT)
     episodes.next_closing(connection)
     episodes.runs_of_alert(connection, "RedisDown", 20)
+    episodes.runs_of_alert(connection, "RedisDown", 20, (MOMENT, "run-1"), status="failed")
     storms.last_flooded(connection, MOMENT, 10, HOUR)
     causes.repairing(connection, ["t"])
     causes.firing(connection, ["t"], "service")

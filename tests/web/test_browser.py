@@ -15,6 +15,7 @@ from tests.web.browser import chromium, picture, serving
 from tests.web.letters import everything_said, links
 from tests.web.room import BASE, Room, decides
 from tests.web.test_crawlers import contents
+from tests.web.test_standing import edit
 
 pytestmark = [
     pytest.mark.browser,
@@ -140,7 +141,7 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0
     await here.asks()
-    await page.wait_for_selector("text=1 question waits")
+    await page.wait_for_selector("h1:has-text('1 question waits')")
 
 
 @pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
@@ -158,7 +159,34 @@ async def test_a_page_says_when_it_is_cut_off(here: Room, address: str, browser:
     await page.unroute("**/events")
     await page.wait_for_selector("#lost", state="hidden")
     await here.asks()
-    await page.wait_for_selector("text=1 question waits")
+    await page.wait_for_selector("h1:has-text('1 question waits')")
+    assert await page.text_content("[role=status]") == "1 question waits for an answer", "for who cannot see it"
+
+
+@pytest.mark.promise(6)
+async def test_an_open_page_takes_back_what_no_longer_stands(
+    here: Room, address: str, browser: Any, tmp_path: Path
+) -> None:
+    """The playbook changes while somebody types: approving is not on offer any more, and why is said, also aloud."""
+    asked = await here.asks()
+    page = await browser.new_page(**PHONE, bypass_csp=True)
+    await page.goto(address + here.link(asked))
+    await page.fill("#reason", "I have looked")
+    await page.locator("#reason").focus()
+    edit(here, tmp_path)
+    await here.asks()  # something is on record, so pages renew themselves
+    await page.wait_for_selector("button[value=approve]", state="detached")
+    await page.wait_for_selector("h1:has-text('No longer stands')")
+    assert "No longer stands" in str(await page.text_content("[role=status]"))
+    assert "No longer stands" in await page.title()
+    await picture(page, "outdated-phone")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    await page.evaluate(AXE.read_text())
+    found = await page.evaluate("axe.run({resultTypes: ['violations']})")
+    assert not [item["id"] for item in found["violations"] if item["impact"] in ("serious", "critical")]
+    await page.fill("#token", here.tokens["ann"])
+    await page.click("button[value=renew]")
+    await page.wait_for_selector("text=Void (the playbook has changed)")
 
 
 async def test_a_request_that_is_open_shows_what_others_say(here: Room, address: str, browser: Any) -> None:
@@ -224,7 +252,8 @@ async def _look(page: Any, link: str) -> None:
 async def test_pages_are_accessible_and_fit_a_phone(here: Room, address: str, browser: Any, scheme: str) -> None:
     """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
     axe = AXE.read_text()
-    asked = await here.asks(quorum=2, labels={"path": "/a/very/long/path" * 12})
+    asked = await here.asks(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
+    await here.engine.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
     paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", here.link(asked), "/sign-in"]
     context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()

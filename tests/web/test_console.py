@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,13 +16,15 @@ from remediator import keyfile, story
 from remediator.audit import Draft, Kind
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.measuring import compared
-from remediator.records import audit
+from remediator.records import audit, runs
 from remediator.report import timeline
 from remediator.retention import Retention, move
+from remediator.stores import Tx
 from remediator.stores.schema import audit as log
+from remediator.stores.schema import episodes, run_episodes
 from remediator.stores.schema import runs as table
 from remediator.web.chart import Mark, line_chart, picture
-from tests.guards.house import NOON, row
+from tests.guards.house import NOON, alert, row
 from tests.web.room import Room, decides
 
 MANY = 20_000
@@ -57,6 +60,38 @@ async def test_pages_go_on_from_the_last_row(here: Room) -> None:
         assert (await client.get("/runs?q=run-old-0000007")).text.count('<a href="/runs/run-old') == 1
         assert (await client.get("/runs?q=service-3")).text.count('<a href="/runs/run-old') == 21
         assert (await client.get("/runs?before=nonsense")).status_code == 200
+
+
+async def test_a_search_for_an_alert_goes_on_too(here: Room) -> None:
+    """Every run of the alert is on exactly one page, also where one run is for hundreds of alerts; filters hold."""
+    await _many(here, 130)
+    await here.engine.store.write(lambda tx: _fire(tx, 130))
+    seen: list[str] = []
+    async with here.client() as client:
+        path = "/runs?q=TheAlert"
+        while path:
+            page = (await client.get(path)).text
+            seen += [part.partition('"')[0] for part in page.split('<a href="/runs/')[1:]]
+            path = page.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+        assert len(seen) == len(set(seen)) == 130
+        one = (await client.get("/runs?q=TheAlert&target=service-3")).text
+        assert one.count('<a href="/runs/run-old') == (await client.get("/runs?q=service-3")).text.count(
+            "/runs/run-old"
+        )
+        both = (await client.get("/runs?q=service-3&target=service-4")).text
+        assert "/runs/run-old" not in both
+
+
+def _fire(tx: Tx, count: int) -> None:
+    """Each run is for an episode of its own; the newest for a thousand more."""
+    found = [(run.id, run.created_at) for run in runs.page(tx.connection, count)]
+    for number, (run_id, created) in enumerate([*found, *[found[0]] * 1000]):
+        item = replace(alert(number, at=created), alertname="TheAlert", identity=f"identity-{number}")
+        values = {name: getattr(item, name) for name in item.__dataclass_fields__}
+        tx.connection.execute(insert(episodes), {**values, "id": f"episode-{number}", "status": "closed"})
+        tx.connection.execute(
+            insert(run_episodes), {"run_id": run_id, "episode_id": f"episode-{number}", "joined_at": created}
+        )
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Room]:
         yield made
 
 
-def _edit(here: Room, folder: Path) -> None:
+def edit(here: Room, folder: Path) -> None:
     """Another version of the playbook comes into force."""
     path = folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
@@ -48,7 +48,7 @@ def _forget(here: Room, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [(_edit, "The playbook has changed"), (_forget, "It cannot be planned any more")]
+    ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It cannot be planned any more")]
 )
 async def test_what_would_be_void_is_not_offered(here: Room, tmp_path: Path, change: Any, said: str) -> None:
     """Looking says that it no longer stands and offers no approval, and nothing is voided or used up by looking."""
@@ -69,7 +69,7 @@ async def test_what_would_be_void_is_not_offered(here: Room, tmp_path: Path, cha
 async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path) -> None:
     """Somebody who may decide asks anew: the request is void, and the run goes back to be planned by what is there."""
     asked = await here.asks()
-    _edit(here, tmp_path)
+    edit(here, tmp_path)
     async with here.client() as client:
         assert (await decides(client, here.link(asked), "renew")).status_code == 403, "a link alone is nobody"
         assert (await decides(client, here.link(asked), "renew", token=here.tokens["victor"])).status_code == 403
@@ -98,7 +98,7 @@ async def test_approving_what_changed_after_the_look_is_void(here: Room, tmp_pat
     asked = await here.asks()
     async with here.client() as client:
         page = await client.get(here.link(asked))
-        _edit(here, tmp_path)
+        edit(here, tmp_path)
         nonce = page.text.partition('name="nonce" value="')[2].partition('"')[0]
         said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
         assert (await client.post(here.link(asked), data=said)).status_code == 303

@@ -4,6 +4,13 @@
 (() => {
   let busy = false;
   let again = false;
+  const heading = (page) => (page.querySelector("h1")?.textContent ?? "").replace(/\s+/g, " ").trim();
+  // Said by screen readers, and in the tab: a region that was there before, with the heading that has changed.
+  function tell(fresh) {
+    if (heading(fresh) === heading(document)) return;
+    document.title = fresh.title;
+    document.getElementById("news").textContent = heading(fresh);
+  }
   async function renew() {
     if (busy) { again = true; return; }
     busy = true;
@@ -11,10 +18,14 @@
       const answer = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      tell(fresh);
       for (const old of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(old.id);
-        if (!next || next.innerHTML === old.innerHTML || old.contains(document.activeElement)) continue;
-        if (old.dataset.live === "form" && old.querySelector("form") && next.querySelector("form")) continue;
+        if (!next || next.innerHTML === old.innerHTML) continue;
+        const [form, offered] = [old, next].map((item) => item.querySelector("form"));
+        // What can be decided no more must not stand there, whoever is typing: the form for something else replaces it.
+        const other = old.dataset.live === "form" && form && (!offered || form.id !== offered.id);
+        if (!other && (old.contains(document.activeElement) || (old.dataset.live === "form" && form && offered))) continue;
         const open = [...old.querySelectorAll("details")].map((item) => item.open);
         old.replaceWith(next);
         next.querySelectorAll("details").forEach((item, at) => { item.open = Boolean(open[at]); });
