@@ -85,13 +85,18 @@ async def _answer(
         shown = await site.service.engine.store.read(lambda connection: _look(connection, approval_id, site))
         if shown is None or (opened is not None and opened.link.run != shown.run.id):
             return site.sorry(request, visitor, 404, "There is no such request", _FALSE)
-        if shown.pending and site.now < shown.approval.expires_at:
-            shown = replace(shown, standing=await standings.of(shown.approval, shown.run))
         if request.method == "POST":
-            return await _decide(site, request, visitor, shown, opened)
+            return await _decide(site, standings, request, visitor, shown, opened)
     except StoreError as error:
         return site.sorry(request, visitor, 503, "The store does not answer", str(error))
-    return _page(site, request, visitor, shown, opened)
+    return _page(site, request, visitor, await _checked(site, standings, shown), opened)
+
+
+async def _checked(site: Site, standings: Standings, shown: Shown) -> Shown:
+    """With whether it could be approved as things are; that asks the target, which may take its time."""
+    if not shown.pending or site.now >= shown.approval.expires_at:
+        return shown
+    return replace(shown, standing=await standings.of(shown.approval, shown.run))
 
 
 def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
@@ -191,30 +196,34 @@ def _may(site: Site, person: Person | None, asked: Asked) -> str:
     return ""
 
 
-async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, opened: Opened | None) -> Response:
+async def _decide(
+    site: Site, standings: Standings, request: Request, visitor: Visitor, shown: Shown, opened: Opened | None
+) -> Response:
     fields = await form_fields(request)
 
-    def again(status: int, why: str) -> Response:
-        return _page(site, request, visitor, shown, opened, status, why)
+    async def again(status: int, why: str) -> Response:
+        return _page(site, request, visitor, await _checked(site, standings, shown), opened, status, why)
 
     if not site.genuine(request, fields.get("nonce", "")):
-        return again(403, STALE_FORM)
+        return await again(403, STALE_FORM)
     if opened is not None and opened.expired:
-        return again(410, "This link is too old to decide by.")
+        return await again(410, "This link is too old to decide by.")
     person = _who(site, visitor, opened)
     if fields.get("token"):
         person = site.service.people.by_token(fields["token"])
     if person is None:
-        return again(403, "We do not know who you are: sign in, or give your operator token.")
+        return await again(403, "We do not know who you are: sign in, or give your operator token.")
     if person.how == "link" and not words.fits(fields.get("typed", ""), shown.run.target):
-        return again(422, f"Type the name of what this is about to confirm: {shown.run.target}")
+        return await again(422, f"Type the name of what this is about to confirm: {shown.run.target}")
     plan_hash = shown.approval.plan_hash if opened is None else opened.link.plan
+    if fields.get("verb") == "renew":  # whatever else is said waits for nobody: a stop is a stop at once
+        shown = await _checked(site, standings, shown)
     try:
         await site.service.engine.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
     except NotAllowed as error:
-        return again(403, str(error))
+        return await again(403, str(error))
     except InputError as error:
-        return again(422, str(error))
+        return await again(422, str(error))
     return RedirectResponse(request.url.path, 303, HEADERS)
 
 

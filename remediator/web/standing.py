@@ -15,7 +15,7 @@ from remediator.records.approvals import Approval
 from remediator.run import Run
 from remediator.service import Service
 
-PATIENCE = 3.0
+PATIENCE = 2.0
 """Seconds that a page waits for the target to say how it is."""
 
 

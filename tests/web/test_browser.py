@@ -179,6 +179,7 @@ async def test_an_open_page_takes_back_what_no_longer_stands(
     await page.wait_for_selector("h1:has-text('No longer stands')")
     assert "No longer stands" in str(await page.text_content("[role=status]"))
     assert "No longer stands" in await page.title()
+    assert await page.text_content("#h-calls") == "What the request was for"
     await picture(page, "outdated-phone")
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
     await page.evaluate(AXE.read_text())

@@ -13,11 +13,11 @@ from remediator.approve import await_approval
 from remediator.inventory import Inventory
 from remediator.loader import load
 from remediator.playbook import Playbook
-from remediator.records import runs
+from remediator.records import runs, stops
 from remediator.records.approvals import Approval
 from remediator.registry import catalogue
 from remediator.run import Run, Status
-from tests.web.room import INVENTORY, Room, decides, room
+from tests.web.room import INVENTORY, Room, decides, nonce_of, room
 
 pytestmark = pytest.mark.promise(6)
 
@@ -99,7 +99,7 @@ async def test_approving_what_changed_after_the_look_is_void(here: Room, tmp_pat
     async with here.client() as client:
         page = await client.get(here.link(asked))
         edit(here, tmp_path)
-        nonce = page.text.partition('name="nonce" value="')[2].partition('"')[0]
+        nonce = nonce_of(page.text)
         said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
         assert (await client.post(here.link(asked), data=said)).status_code == 303
     run = await _goes_on(here, asked)
@@ -132,6 +132,30 @@ async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> Non
         pages = await asyncio.gather(*(client.get(here.link(asked)) for _ in range(12)))
     assert {page.status_code for page in pages} == {200}
     assert len(accepted) == 1
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_from_the_page_waits_for_no_target(here: Room, tmp_path: Path) -> None:
+    """The target hangs, so looking takes its time; the word of whoever has the form open does not wait for it."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "s")
+    asked = await here.asks()
+    async with server, here.client() as client:
+        nonce = nonce_of((await client.get(here.link(asked))).text)
+        platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
+        services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
+        here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+        page = await client.get(here.link(asked))
+        assert "gave no answer within" in page.text and 'value="approve"' in page.text
+        begun = asyncio.get_running_loop().time()
+        said = {"nonce": nonce, "verb": "pause", "token": here.tokens["ann"]}
+        assert (await client.post(here.link(asked), data=said)).status_code == 303
+        assert asyncio.get_running_loop().time() - begun < 1
+    assert await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
 
 
 async def _goes_on(here: Room, asked: Approval) -> Run:
