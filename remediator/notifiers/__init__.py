@@ -94,6 +94,12 @@ class Message:
         ask = "" if self.ask is None else self.ask.link
         return [(name, url) for name, url in (("Look and decide", ask), ("Follow the run", self.link)) if url]
 
+    @property
+    def incident(self) -> str:
+        """What a pager takes for one and the same: a run's request and what becomes of it. That a person is needed is
+        news of its own: whoever has acknowledged the request would not be woken by it again."""
+        return self.run_id if self.run_id and self.kind in ("approval", "update") else self.id.partition("~")[0]
+
     def text(self) -> Iterator[str]:
         """As plain text, line by line."""
         yield self.title

@@ -24,7 +24,7 @@ class OpsgenieSettings(Strict):
 
 
 class OpsgenieNotifier(Notifier):
-    """One alert for each run, which is closed with it."""
+    """One alert for the request of a run, which is closed with it; one for each time that a person is needed."""
 
     kind = "opsgenie"
     keeps = False
@@ -39,7 +39,7 @@ class OpsgenieNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        alias = short(message.run_id or message.id, 500)
+        alias = short(message.incident, 500)
         body = {
             "message": short(message.title, 130),
             "alias": alias,

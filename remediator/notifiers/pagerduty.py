@@ -23,7 +23,7 @@ class PagerDutySettings(Strict):
 
 
 class PagerDutyNotifier(Notifier):
-    """One incident for each run, which ends with it."""
+    """One incident for the request of a run, which ends with it; one for each time that a person is needed."""
 
     kind = "pagerduty"
     keeps = False
@@ -38,7 +38,7 @@ class PagerDutyNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        key = message.run_id or message.id
+        key = message.incident
         await self._event(message, key, "trigger")
         return Delivery({"dedup_key": key})
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remediator.errors import BadAnswer
 from remediator.fields import FilePath, Strict
-from remediator.notifiers import Delivery, Message, Notifier
+from remediator.notifiers import Delivery, Message, Notifier, Undeliverable
 from remediator.posting import ALT, Poster, fit, secret, short, utf16
 
 
@@ -49,7 +49,11 @@ class TelegramNotifier(Notifier):
         if receipt.get("message") is None:
             return await self.send(message)
         place = {"chat_id": self.settings.chat, "message_id": receipt["message"]}
-        await self._call("editMessageText", {**place, **_payload(message)})
+        try:
+            await self._call("editMessageText", {**place, **_payload(message)})
+        except Undeliverable as error:
+            if "not modified" not in str(error):  # an edit whose answer was lost, made again: it is there
+                raise
         if message.final:
             reply = {"message_id": receipt["message"], "allow_sending_without_reply": True}
             body = {"chat_id": self.settings.chat, "reply_parameters": reply, "parse_mode": "HTML"}

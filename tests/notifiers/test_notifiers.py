@@ -248,6 +248,37 @@ async def test_what_woke_somebody_ends_with_the_run(kind: str, opens: str, close
     assert opens in first and closes in second and "run-1" in first + second
 
 
+@pytest.mark.parametrize(("kind", "name"), [("pagerduty", "dedup_key"), ("opsgenie", "alias")])
+async def test_who_acknowledged_a_request_is_woken_when_a_person_is_needed(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    """Asked, acknowledged, nobody answered: the escalation is no repeat of the request; a repeat of itself is."""
+    notifier = KINDS[kind](settings(kind, tmp_path))
+    needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM)
+    async with respx.mock() as router:
+        router.route().mock(return_value=httpx.Response(202, json={}))
+        for message in (MESSAGE, MESSAGE, needed, replace(needed, id="message-2~1")):
+            await notifier.send(message)
+        keys = [body[name] for body in bodies(router)]
+    await notifier.aclose()
+    assert keys[0] == keys[1] and keys[2] == keys[3] and keys[0] != keys[2]
+
+
+async def test_telegram_takes_an_edit_made_again_for_done(tmp_path: Path) -> None:
+    """The answer to an edit was lost; the second one is refused as no change, and the end is told all the same."""
+    telegram = KINDS["telegram"](settings("telegram", tmp_path))
+    same = {"ok": False, "description": "Bad Request: message is not modified"}
+    async with respx.mock() as router:
+        router.post(path__regex="editMessageText$").respond(400, json=same)
+        told = router.post(path__regex="sendMessage$").respond(200, json=ANSWERS["telegram"])
+        await telegram.follow(HEALED, {"message": 7})
+        assert told.called
+        router.post(path__regex="editMessageText$").respond(400, json={"description": "message to edit not found"})
+        with pytest.raises(Undeliverable):
+            await telegram.follow(HEALED, {"message": 7})
+    await telegram.aclose()
+
+
 async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
     """A real receiver on loopback: JSON with the link, the bearer token, and an HMAC over the very bytes."""
     key = tmp_path / "key"
