@@ -22,7 +22,7 @@ from remediator.errors import InputError, RemediatorError, StoreError
 from remediator.keeping import archive_folder
 from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
-from remediator.web import controls
+from remediator.web import controls, paging
 from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
 from remediator.web.visitor import Visitor
@@ -62,7 +62,7 @@ class Call:
             InputError: it is none, or out of bounds.
         """
         text = self.request.query_params.get(name, str(default))
-        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or not 1 <= int(text) <= most:
             raise InputError(f"{name} must be a number from 1 to {most}")
         return int(text)
 
@@ -140,15 +140,8 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
 
 
 async def _runs(call: Call) -> Any:
-    asked = call.request.query_params
-    limit = call.whole("limit", 50, 500)
-    open_only = asked.get("open", "").lower() in ("1", "true")
-    playbook, target, status = (asked.get(name) for name in ("playbook", "target", "status"))
-    found = await call.read(
-        lambda connection: runs.page(
-            connection, limit, open_only=open_only, playbook=playbook, target=target, status=status
-        )
-    )
+    asked, limit = call.request.query_params, call.whole("limit", 50, 500)
+    found = await call.read(lambda connection: paging.asked_for(connection, asked, limit))
     return [story.summary(run) for run in found]
 
 
@@ -318,12 +311,15 @@ def _filters(*names: str) -> tuple[Parameter, ...]:
     return tuple(Parameter(name, "query", f"Only of this {name}.") for name in names)
 
 
+_BEFORE = Parameter(
+    "before", "query", "A run's id: only those that began before it; the last of a page leads to the next."
+)
 _OPEN = Parameter("open", "query", "true: only those that are not over.", "boolean")
 _WHICH = _filters("playbook", "target", "status")
 
 OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, _OPEN, *_WHICH)),
+        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_WHICH)),
         _runs,
     ),
     (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),

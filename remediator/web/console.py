@@ -15,7 +15,6 @@ from starlette.responses import Response
 from remediator import checkpointing, letters, story
 from remediator.approval import Power
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
-from remediator.clock import from_micros, to_micros
 from remediator.keeping import archive_folder
 from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
@@ -26,6 +25,7 @@ from remediator.run import Episode, EpisodeStatus, Run, Status
 from remediator.service import watchdog_within
 from remediator.stop_file import read_stop_file
 from remediator.story import Story
+from remediator.web import paging
 from remediator.web.chart import picture
 from remediator.web.site import Handler, Site
 from remediator.web.visitor import Visitor
@@ -99,11 +99,11 @@ def history(site: Site) -> Handler:
         asked = request.query_params
         wanted = {name: asked.get(name, "").strip()[:200] or None for name in ("playbook", "target", "status")}
         search = asked.get("q", "").strip()[:200]
-        before = _cursor(asked.get("before", ""))
+        before = paging.cursor(asked.get("before", ""))
         found = await site.service.engine.store.read(lambda connection: _history(connection, search, wanted, before))
         more = len(found) > PAGE
         shown = found[:PAGE]
-        cursor = f"{to_micros(shown[-1].created_at)}~{shown[-1].id}" if more else ""
+        cursor = paging.cursor_after(shown[-1]) if more else ""
         return site.render(
             request,
             visitor,
@@ -120,13 +120,6 @@ def history(site: Site) -> Handler:
         )
 
     return site.page(get)
-
-
-def _cursor(text: str) -> tuple[datetime, str] | None:
-    micros, _, run_id = text.partition("~")
-    if not micros.isascii() or not micros.isdigit() or len(micros) > 17 or not run_id:
-        return None
-    return from_micros(int(micros)), run_id[:64]
 
 
 def _history(

@@ -63,6 +63,20 @@ async def test_the_powers_of_the_console(here: Room) -> None:
         assert (await client.get("/api/v1/runs/none")).status_code == 404
 
 
+async def test_runs_are_paged_to_the_end(here: Room) -> None:
+    """The last run of a page leads to the next, each run is there once; a slip in a filter is said, not empty."""
+    made = [(await here.asks()).run_id for _ in range(7)]
+    seen: list[str] = []
+    async with here.client() as client:
+        while page := (await client.get("/api/v1/runs?limit=3" + (f"&before={seen[-1]}" if seen else ""))).json():
+            seen += [item["id"] for item in page]
+        assert seen == sorted(made, reverse=True)
+        for slip in ({"before": "run-none"}, {"status": "fail"}, {"limit": "0"}):
+            answer = await client.get("/api/v1/runs", params=slip)
+            assert answer.status_code == 400 and answer.json()["error"], slip
+        assert (await client.get("/api/v1/audit?before=123456789012345")).status_code == 200
+
+
 @pytest.mark.parametrize("status", list(Status))
 async def test_cancel_works_in_every_state(here: Room, status: Status) -> None:
     """What waits or goes on is over with the next look, or, where a call's outcome is unknown, once that is known;
