@@ -1,4 +1,4 @@
-"""Where a page of runs goes on: after the last run of the one before, so that the thousandth is as quick as the first."""
+"""Where a page of runs goes on: after the last run of the one before, so that the last is as quick as the first."""
 
 from __future__ import annotations
 
