@@ -14,6 +14,10 @@ MOMENT = timedelta(seconds=10)
 """How exactly ``last_seen_at`` is kept."""
 
 
+NAME = 500
+"""Characters of an alert's name that are kept apart, to search by: what an index surely holds. The labels have all."""
+
+
 class Change(StrEnum):
     """What one sighting did to an episode."""
 
@@ -89,7 +93,7 @@ def _firing(current: Episode | None, seen: Sighting, now: datetime, new_id: str)
             id=new_id,
             identity=seen.identity,
             status=EpisodeStatus.FIRING,
-            alertname=seen.labels.get("alertname", ""),
+            alertname=seen.labels.get("alertname", "")[:NAME],
             labels=seen.labels,
             annotations=seen.annotations,
             started_at=now,

@@ -21,7 +21,7 @@ from remediator.engine import Engine
 from remediator.errors import ClientError
 from remediator.intake import IntakeSettings
 from remediator.records import episodes, facts, notifications, turns
-from remediator.run import Episode, EpisodeStatus
+from remediator.run import Episode
 from remediator.stores import RECONCILE, Tx
 
 _IN_ONE = 500  # alerts in one notification of ours
@@ -100,7 +100,7 @@ def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Seque
     turns.take(tx.connection, turns.RECONCILE)
     last = facts.get(tx.connection, facts.RECONCILED)
     held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
-    ours = {one.identity: one for one in episodes.list_open(tx.connection) if one.status is EpisodeStatus.FIRING}
+    ours = {one.identity: one for one in episodes.firing(tx.connection)}
     missed = [alert for key, alert in held.items() if key not in ours and _concerns_us(tx, alert, intake, settings)]
     absent = {} if last is None else dict(last.value)
     if all(not one.young for one in heard):

@@ -79,7 +79,7 @@ async def _ask(peer: Alertmanager, alerts: Sequence[Episode], within: float) -> 
 
 
 async def _by_name(peer: Alertmanager, alerts: Sequence[Episode]) -> list[FiringAlert | None]:
-    names = sorted({alert.alertname for alert in alerts})
+    names = sorted({alert.labels.get("alertname", "") for alert in alerts})
     found = await asyncio.gather(*(peer.alerts([matcher("alertname", name)]) for name in names))
     known = {_key(each.labels): each for group in found for each in group}
     return [_seen_through(alert, found) if _hidden(alert) else known.get(_key(alert.labels)) for alert in alerts]

@@ -96,6 +96,15 @@ _OF_RUN = (
 )
 
 
+def firing(connection: Connection) -> list[Episode]:
+    """All that fire, however many."""
+    rows = connection.execute(select(table).where(table.c.status == EpisodeStatus.FIRING.value, _NOT_CLOSED))
+    return [_episode(row) for row in rows]
+
+
+_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # as the index says
+
+
 def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
     """Resolved ones whose quiet time is over."""
     rows = connection.execute(

@@ -33,6 +33,7 @@ def back_up(database: Path, to: Path) -> int:
             closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(part)) as copy,
         ):
+            _hold_still(source)
             source.backup(copy, pages=_PAGES, sleep=0.01)
             copy.execute("PRAGMA journal_mode=DELETE")
         check(part)
@@ -44,6 +45,13 @@ def back_up(database: Path, to: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return to.stat().st_size
+
+
+def _hold_still(source: sqlite3.Connection) -> None:
+    """Read one snapshot to the end: else the copy begins anew whenever another process writes, under load for ever."""
+    source.isolation_level = None
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def check(backup: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from remediator.audit import Redactor
 from remediator.clock import Clock, SystemClock, from_micros
@@ -72,6 +72,7 @@ class PostgresStore(Store):
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "options": _OPTIONS, **_ALIVE},
         )
+        event.listen(self._engine, "connect", _take_any_text)
         try:
             with self.connect() as connection:
                 self._ask(connection)
@@ -164,6 +165,18 @@ class PostgresStore(Store):
         await self._gate.close()
         self._readers.shutdown()
         self._engine.dispose()
+
+
+def _take_any_text(connection: Any, record: Any) -> None:
+    """PostgreSQL refuses text with a zero byte. A label or a line of some log may have one, and a notification that
+    can never be written would stand in the way of all that come after it: kept is the sign for what has no sign."""
+    from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 - only with the extra
+
+    class AnyText(StrDumperUnknown):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\x00", "\ufffd"))
+
+    connection.adapters.register_dumper(str, AnyText)
 
 
 class _Listener:

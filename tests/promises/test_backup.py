@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
+from remediator.stores.backup import back_up
+from remediator.stores.migrate import migrate
 from tests.promises.house import CrashingRemediator
 from tests.servers import until
 
@@ -70,3 +75,37 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
     finally:
         enough.set()
         service.kill()
+
+
+def test_a_large_store_is_copied_to_the_end_while_it_is_written(tmp_path: Path) -> None:
+    """Many times what is copied at once, and another process that writes all the while: the copy is of one instant,
+    and does not begin anew with every write."""
+    database, backup = tmp_path / "remediator.db", tmp_path / "backup.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        migrate(connection)
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        connection.exec_driver_sql(
+            "INSERT INTO notifications (received_at, source, body) WITH RECURSIVE n(i) AS "
+            "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 15000) SELECT i, 'webhook', randomblob(3500) FROM n"
+        )
+    engine.dispose()
+    with subprocess.Popen([sys.executable, "-c", WRITE, str(database)]) as writer:
+        try:
+            until(lambda: len(bodies(database)) > 15_000, "it is being written")
+            copying = threading.Thread(target=back_up, args=(database, backup), daemon=True)
+            copying.start()
+            copying.join(60)
+            assert not copying.is_alive(), "it begins anew with every write"
+        finally:
+            writer.kill()
+    assert 15_000 < len(bodies(backup)) < len(bodies(database))
+
+
+WRITE = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
+while True:
+    connection.execute("INSERT INTO notifications (received_at, source, body) VALUES (1, 'webhook', randomblob(9))")
+    time.sleep(0.002)
+"""

@@ -15,7 +15,8 @@ from remediator.ids import Ids
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.receive import receive
-from remediator.records import runs
+from remediator.records import evidence, runs
+from remediator.records.evidence import Seen
 from remediator.stores import Store
 from remediator.stores.schema import audit, episodes, notifications
 from remediator.world import NOTHING
@@ -80,3 +81,52 @@ async def test_without_an_event_a_run_sleeps(store: Store) -> None:
     [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
     await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.pokes))
     assert await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5)) == []
+
+
+def body_of(labels: dict[str, str], annotations: dict[str, str] | None = None) -> bytes:
+    """A notification of one alert that fires."""
+    alert = {
+        "status": "firing",
+        "labels": labels,
+        "annotations": annotations or {},
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+    }
+    return json.dumps({"version": "4", "receiver": "r", "alerts": [alert]}).encode()
+
+
+LONG = "".join(random.Random(2).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
+STRANGE = {
+    "a name with a zero byte": ({"alertname": "Do\x00wn"}, {}),
+    "a label with a zero byte": ({"alertname": "Down", "pod\x00": "a\x00b"}, {}),
+    "an annotation with a zero byte": ({"alertname": "Down"}, {"summary": "a\x00b"}),
+    "a name longer than an index holds": ({"alertname": LONG}, {}),
+    "a label longer than an index holds": ({"alertname": "Down", "pod": LONG}, {}),
+    "no name": ({"pod": "a"}, {}),
+}
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("labels, annotations", STRANGE.values(), ids=STRANGE)
+async def test_no_alert_stands_in_the_way_of_the_next(
+    store: Store, connection: Connection, labels: dict[str, str], annotations: dict[str, str]
+) -> None:
+    """What was acknowledged is folded, whatever its labels hold: or nothing that comes after it ever would be."""
+    engine, settings = engine_on(store), IntakeSettings()
+    await receive(store, body_of(labels, annotations))
+    await receive(store, body_of({"alertname": "Next"}))
+    while await take_in(engine, Index((), "Watchdog"), settings) >= 0:
+        pass
+    assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == 2
+    names = connection.execute(select(episodes.c.alertname)).scalars().all()
+    assert "Next" in names
+
+
+async def test_what_a_log_says_with_a_zero_byte_is_kept(store: Store) -> None:
+    """A line that a service wrote while it died is evidence; that it is odd does not keep its run from going on."""
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
+    odd = Seen("diagnose", "logs", "ok", "it said \x00 and was gone", {"lines": ["\x00"]}, SystemClock().now())
+    await store.write(lambda tx: evidence.add(tx, run, [odd], "test"))
+    [kept] = await store.read(lambda connection: evidence.of_run(connection, run.id))
+    assert "and was gone" in kept.summary

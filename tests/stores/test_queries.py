@@ -151,6 +151,7 @@ def _looked(connection: Connection) -> None:
     episodes.latest(connection, ["a", "b"])
     episodes.of_run(connection, "run-1")
     episodes.list_open(connection)
+    episodes.firing(connection)
     episodes.due_to_close(connection, MOMENT)
     episodes.next_closing(connection)
     episodes.runs_of_alert(connection, "RedisDown", 20)

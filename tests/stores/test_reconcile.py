@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.endpoint import Endpoint
@@ -52,5 +52,32 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
         assert await looks(timedelta(0), 3) == "firing", "nobody answers, so nobody says that it is over"
         alertmanager.start()
         assert await looks(timedelta(0), 1) == "resolved"
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.promise(2)
+async def test_however_many_fire_the_oldest_is_looked_at_too(
+    store: Store, connection: Connection, alertmanager: Server
+) -> None:
+    """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
+    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    client = Alertmanager(Endpoint(url=alertmanager.url))
+    settings = Reconciling((client,), every=timedelta(0), young=timedelta(0))
+    storm = [{**ALERT, "labels": {"alertname": "Forgotten", "n": str(number)}} for number in range(1100)]
+    still = select(func.count()).select_from(episodes).where(episodes.c.status == "firing")
+
+    async def take_all() -> None:
+        while await take_in(engine, Index((), "Watchdog"), intake) >= 0:
+            pass
+
+    try:
+        await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": storm}).encode())
+        await take_all()
+        assert connection.execute(still).scalar_one() == len(storm)
+        for _ in range(settings.looks):
+            await reconcile(engine, intake, settings)
+        await take_all()
+        assert connection.execute(still).scalar_one() == 0
     finally:
         await client.aclose()
