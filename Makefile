@@ -51,7 +51,7 @@ lint: setup-dev ## Style, types, layers
 
 test: setup-dev lint ## All tests that need neither privilege nor hours
 	@$(PYTHON) -m deploy.local.programs
-	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
 	@$(PYTHON) -m tests.engines docker $(ARGS)

@@ -91,6 +91,7 @@ FOR_TESTS = PACKAGES | {
     "strace": "strace",
     "git": "git",
     "pg_ctl": "postgresql",
+    "chromium": "chromium",
 }
 """What the tests and benches start besides."""
 
