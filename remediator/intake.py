@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
+import structlog
 
 from remediator import episode as episode_rules
-from remediator import parameters
+from remediator import parameters, unfit
 from remediator.aftermath import came_back
 from remediator.alert import Alert, Notification, identity, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
@@ -31,6 +33,7 @@ UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
 WATCHDOG = facts.WATCHDOG
 _RECEIVERS = 50  # names that are remembered
+log: Any = structlog.get_logger("remediator.intake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class IntakeSettings:
     """The alertname that always fires; it proves that alerts arrive and is never an incident."""
     chunk: int = 64
     """Most notifications, and most alerts, in one transaction."""
+    channels: tuple[str, ...] = ()
+    """Who is told of an alert that could not be taken in."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,52 @@ async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int
         return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
     except turns.Taken:
         return -1  # another replica is at it, and goes on until the inbox is empty
+    except Exception as error:
+        if not unfit.is_of_the_alert(error):
+            raise
+        log.exception("alerts cannot be folded together; each alone may be")
+        return await _take_in_one_by_one(engine, index, settings)
+
+
+async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSettings) -> int:
+    """Fold alerts alone until one is found that cannot be: people are told of it, and the next have their turn."""
+    one = replace(settings, chunk=1)
+    for folded in range(settings.chunk):
+        place = unfit.Place()
+        try:
+            if await engine.store.write(lambda tx: _take_next(tx, engine, index, one, place)) < 0:  # noqa: B023
+                return folded
+        except turns.Taken:
+            return -1
+        except Exception as error:
+            if not unfit.is_of_the_alert(error):
+                raise
+            why = unfit.sentence(error)
+            log.exception("an alert could not be taken in", notification=place.notification, alert=place.alert)
+            await engine.store.write(lambda tx: _set_aside(tx, engine, settings, place, why))  # noqa: B023
+            return folded + 1
+    return settings.chunk
+
+
+def _take_next(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, place: unfit.Place) -> int:
+    for first in notifications.next_waiting(tx, 1):
+        place.notification, place.alert = first.id, first.taken_alerts
+    return _take_in(tx, engine, index, settings)
+
+
+def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: unfit.Place, why: str) -> None:
+    for first in notifications.next_waiting(tx, 1):
+        if (first.id, first.taken_alerts) != (place.notification, place.alert):
+            return  # another replica was there meanwhile
+        try:
+            alerts = _once_each(stored_notification(first.body).alerts, settings)
+        except Exception:  # noqa: BLE001 - that may be just what is wrong with it
+            alerts = ()
+        if first.taken_alerts + 1 < len(alerts):
+            notifications.take_part(tx, first, first.taken_alerts + 1)
+        else:
+            notifications.take(tx, [first])
+        unfit.tell(tx, engine, settings.channels, place, alerts, why)
 
 
 def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:

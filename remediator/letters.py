@@ -334,7 +334,7 @@ def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:
 def _notice(queued: Queued, run: Run | None, link: str) -> Message:
     text = queued.content.get("text") or queued.content.get("why") or queued.content.get("about") or queued.kind
     about = f" ({run.playbook} on {run.target})" if run is not None else ""
-    loud = queued.content.get("about") in ("break glass", "watchdog", "storm", "playbooks")
+    loud = queued.content.get("about") in ("break glass", "watchdog", "storm", "playbooks", "alert set aside")
     return Message(
         id=queued.id,
         run_id=queued.run_id,

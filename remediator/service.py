@@ -295,6 +295,7 @@ def intake_settings(config: Config) -> IntakeSettings:
         ignore_labels=frozenset(config.identity_ignore_labels),
         quiet=config.timing.quiet,
         watchdog=config.watchdog.alertname,
+        channels=config.watchdog.notify,
     )
 
 

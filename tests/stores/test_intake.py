@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import ProgrammingError
 
 from remediator.clock import SystemClock
 from remediator.engine import Book, Engine
+from remediator.errors import StoreUnavailable
 from remediator.ids import Ids
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
+from remediator.playbook import Playbook
 from remediator.receive import receive
 from remediator.records import evidence, runs
 from remediator.records.evidence import Seen
 from remediator.stores import Store
-from remediator.stores.schema import audit, episodes, notifications
+from remediator.stores.schema import audit, episodes, messages, notifications
 from remediator.world import NOTHING
 
 
@@ -120,6 +124,61 @@ async def test_no_alert_stands_in_the_way_of_the_next(
     assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == 2
     names = connection.execute(select(episodes.c.alertname)).scalars().all()
     assert "Next" in names
+
+
+class Careless(Index):
+    """An index that some alerts are too much for."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__((), "Watchdog")
+        self.error = error
+
+    def match(self, labels: Mapping[str, str]) -> list[Playbook]:
+        if labels["alertname"].startswith("Bad"):
+            raise self.error
+        return super().match(labels)
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), (70, 70)])
+async def test_an_alert_that_cannot_be_folded_goes_to_people(
+    store: Store, connection: Connection, before: int, after: int
+) -> None:
+    """Whatever is wrong with it: those before it, after it, and in the next notification are folded, each once."""
+    engine, settings = engine_on(store), IntakeSettings(channels=("pager",))
+    names = [*(f"B{n}" for n in range(before)), "Bad\x00", *(f"A{n}" for n in range(after))]
+    alerts = [{"status": "firing", "labels": {"alertname": name}} for name in names]
+    await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": alerts}).encode())
+    await receive(store, body_of({"alertname": "Next"}))
+    index = Careless(RuntimeError("a defect"))
+    for _ in range(20):
+        if await take_in(engine, index, settings) < 0:
+            break
+    folded = connection.execute(select(episodes.c.alertname)).scalars().all()
+    assert sorted(folded) == sorted([*names[:before], *names[before + 1 :], "Next"])
+    assert connection.execute(select(func.count()).where(notifications.c.taken_at.is_(None))).scalar_one() == 0
+    [entry] = connection.execute(select(audit.c.canonical).where(audit.c.kind == "notification.rejected")).scalars()
+    said = json.loads(entry)["data"]
+    assert said == {"notification": 1, "alert": before, "alertname": "Bad\\x00", "message": "RuntimeError: a defect"}
+    [message] = connection.execute(select(messages)).all()
+    assert (message.channel, message.kind) == ("pager", "notice")
+    assert message.content["text"].startswith("Bad\\x00 could not be taken in, and nothing will be done about it")
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("full"), ProgrammingError("insert", {}, Exception("permission denied"))], ids=repr
+)
+async def test_a_store_in_trouble_sets_no_alert_aside(store: Store, connection: Connection, error: Exception) -> None:
+    """It would set aside every one of them: they wait until it is well, and are folded then."""
+    engine, settings = engine_on(store), IntakeSettings(channels=("pager",))
+    await receive(store, body_of({"alertname": "Bad"}))
+    with pytest.raises(type(error)):
+        await take_in(engine, Careless(error), settings)
+    assert connection.execute(select(func.count()).where(notifications.c.taken_at.is_(None))).scalar_one() == 1
+    while await take_in(engine, Index((), "Watchdog"), settings) >= 0:
+        pass
+    assert connection.execute(select(episodes.c.alertname)).scalars().all() == ["Bad"]
 
 
 async def test_what_a_log_says_with_a_zero_byte_is_kept(store: Store) -> None:

@@ -1,0 +1,59 @@
+"""An alert that cannot be folded, whatever the reason: it must not stand in the way of all that come after it.
+
+Nothing is known that does this; what did was mended. But the next mistake of this kind would otherwise stop all intake,
+at 3 a.m. and for good. So such an alert is put aside, where it stays readable, and goes to people instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import DataError, SQLAlchemyError
+
+from remediator.alert import Alert
+from remediator.audit import Draft, Kind
+from remediator.engine import Engine
+from remediator.errors import StoreError
+from remediator.records import messages
+from remediator.stores import Tx
+
+_LONG = 200
+
+
+@dataclass(slots=True)
+class Place:
+    """Which alert: the notification's number in the inbox, and the alert's place in it, counted from 0."""
+
+    notification: int = 0
+    alert: int = 0
+
+
+def is_of_the_alert(error: Exception) -> bool:
+    """Whether this may be the fault of one alert. A store that is away, full, damaged or without rights is nobody's
+    fault, and would put aside everything: then all wait."""
+    return isinstance(error, DataError) or not isinstance(error, (StoreError, SQLAlchemyError))
+
+
+def sentence(error: Exception) -> str:
+    """What is wrong, in one line that every store takes."""
+    first = next(iter(str(error).splitlines()), "")
+    return _plain(f"{type(error).__name__}: {first}")
+
+
+def tell(tx: Tx, engine: Engine, channels: Sequence[str], place: Place, alerts: Sequence[Alert], why: str) -> None:
+    """Write it down, and tell people: from here on it is theirs."""
+    labels = alerts[place.alert].labels if place.alert < len(alerts) else {}
+    name = _plain(labels.get("alertname", "")) or "an alert"
+    data = {"notification": place.notification, "alert": place.alert, "alertname": name, "message": why}
+    tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, reason="alert set aside", data=data))
+    text = (
+        f"{name} could not be taken in, and nothing will be done about it: a person should look "
+        f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why})"
+    )
+    messages.tell(tx, engine.ids, "notice", None, {"about": "alert set aside", "text": text}, channels)
+
+
+def _plain(text: str) -> str:
+    """Without anything that may be just what could not be written."""
+    return ascii(text[:_LONG])[1:-1]
