@@ -26,6 +26,7 @@ from remediator.secrecy import redactor_for
 from remediator.stores import Tx
 from remediator.stores.migrate import require_current
 from remediator.stores.sequencer import append
+from remediator.stores.url import postgresql
 
 T = TypeVar("T")
 
@@ -63,8 +64,7 @@ def _url(config: Config) -> sqlalchemy.URL:
         if not path.is_file():
             raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
         return sqlalchemy.make_url(f"sqlite:///{path}")
-    url = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else str(config.store)
-    return sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+    return postgresql(read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store)
 
 
 def _redactor(config: Config) -> Redactor:

@@ -56,6 +56,7 @@ from remediator.signing import Keyring, load_keyring
 from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current
+from remediator.stores.url import postgresql
 from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
@@ -114,11 +115,14 @@ def database_file(config: Config) -> Path:
     return config.state / "remediator.db"
 
 
-def store_url(config: Config) -> str:
-    """The PostgreSQL URL, from the settings or from the file that they name."""
-    if isinstance(config.store, UrlFile):
-        return read_secret(config.store.url_file)
-    return config.store
+def store_url(config: Config) -> sqlalchemy.URL:
+    """The PostgreSQL URL, from the settings or from the file that they name.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    text = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
+    return postgresql(text)
 
 
 @asynccontextmanager
@@ -406,7 +410,7 @@ def read_only(config: Config) -> Iterator[Connection]:
             raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
         url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
     else:
-        url = sqlalchemy.make_url(store_url(config)).set(drivername="postgresql+psycopg")
+        url = store_url(config)
     engine = sqlalchemy.create_engine(url)
     try:
         with engine.connect() as connection:

@@ -92,6 +92,7 @@ FOR_TESTS = PACKAGES | {
     "git": "git",
     "pg_ctl": "postgresql",
     "chromium": "chromium",
+    "curl": "curl",
 }
 """What the tests and benches start besides."""
 

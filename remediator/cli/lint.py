@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from remediator.errors import ConfigurationError
 from remediator.findings import Severity
 from remediator.lint.reporters import REPORTERS
 from remediator.lint.runner import Sources, kind_of, lint
+from remediator.loader import load_config
 
 _SEVERITIES = click.Choice([each.value for each in Severity])
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -47,8 +49,8 @@ def command(
     min_severity: str,
     fail_on: str,
 ) -> None:
-    """Check PATHS (files and folders; default: playbooks): every error at once, with its place and how to mend it.
-    Settings file and inventory are checked with them.
+    """Check PATHS (files and folders; default: those of --config, or playbooks) with their settings file and inventory:
+    every error at once, with its place and how to mend it.
 
     Exit status: 0 nothing found, 1 findings, 2 wrong usage, 3 could not run.
 
@@ -58,11 +60,19 @@ def command(
       remediator lint playbooks/redis-down.yaml --fail-on error
       remediator lint playbooks --format github
     """
-    chosen = _sources(list(paths) or [Path("playbooks")], config, inventory, alerting)
+    chosen = _sources(list(paths) or _named(config), config, inventory, alerting)
     registry.load(named(chosen.config))
     report = lint(chosen, registry.catalogue(), Config, datetime.now(UTC).date())
     click.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)
+
+
+def _named(config: Path | None) -> list[Path]:
+    """The playbooks of the settings file; one that cannot be read is a finding, or an error, of what comes next."""
+    with suppress(ConfigurationError):
+        if config is not None:
+            return list(load_config(config, Config).playbooks)
+    return [Path("playbooks")]
 
 
 def _sources(paths: list[Path], config: Path | None, inventory: Path | None, alerting: Sequence[Path]) -> Sources:

@@ -21,10 +21,8 @@ from remediator.stores.migrate import HEAD, migrate, revision
 def command(config_path: Path) -> None:
     """Bring the database to this version's schema, in one transaction; run it once, before starting replicas."""
     config = load_config(config_path, Config)
-    if config.store == "sqlite":
-        url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}")
-    else:
-        url = sqlalchemy.make_url(store_url(config)).set(drivername="postgresql+psycopg")
+    sqlite = config.store == "sqlite"
+    url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}") if sqlite else store_url(config)
     try:
         with sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
             before = revision(connection)

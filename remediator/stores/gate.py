@@ -120,8 +120,9 @@ class Gate:
         try:
             connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.SQLAlchemyError:
-            connection.invalidate()
+            pass
         finally:
+            connection.invalidate()  # not even the pool is to use it again
             connection.close()
 
     def _answer_all(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:

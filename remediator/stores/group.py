@@ -24,6 +24,7 @@ from remediator.stores.sequencer import append
 _INSERT_NOTIFICATIONS = "INSERT INTO notifications (received_at, source, body) VALUES "
 _AT_ONCE = 256  # rows in one statement
 _AGAIN = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was done, do it again
+_READ_ONLY = "25006"  # PostgreSQL: this server was the primary, and is none any more
 _REPEATS = 3
 _OF_THE_WORK = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError)
 
@@ -104,7 +105,10 @@ def _repeated(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> 
         try:
             return commit(dialect, connection, jobs)
         except Spoiled as spoiled:
-            if getattr(getattr(spoiled.__cause__, "orig", None), "sqlstate", None) not in _AGAIN:
+            state = getattr(getattr(spoiled.__cause__, "orig", None), "sqlstate", None)
+            if state == _READ_ONLY:
+                raise NotBegun from spoiled.__cause__
+            if state not in _AGAIN:
                 raise
     return commit(dialect, connection, jobs)
 

@@ -49,7 +49,7 @@ class PostgresStore(Store):
     """A store in a PostgreSQL database that is shared with other replicas.
 
     Args:
-        url: ``postgresql://user:password@host:port/database``.
+        url: see :func:`remediator.stores.url.postgresql`.
         clock: this host's, compared with the database's.
 
     Raises:
@@ -59,11 +59,11 @@ class PostgresStore(Store):
 
     name = "postgresql"
 
-    def __init__(self, url: str, clock: Clock | None = None, redactor: Redactor | None = None) -> None:
+    def __init__(self, url: sqlalchemy.URL, clock: Clock | None = None, redactor: Redactor | None = None) -> None:
         self._clock = clock or SystemClock()
         self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
-        self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+        self._url = url
         self._engine = sqlalchemy.create_engine(
             self._url,
             isolation_level="AUTOCOMMIT",  # the gate says BEGIN and COMMIT itself
@@ -86,6 +86,10 @@ class PostgresStore(Store):
     begin = "BEGIN"
     mark = "%s"
 
+    @property
+    def _where(self) -> str:
+        return str(self._url.host or self._url.query.get("host", "its socket"))
+
     def connect(self) -> Connection:
         """The gate's connection; see :class:`remediator.stores.group.Dialect`."""
         try:
@@ -93,7 +97,7 @@ class PostgresStore(Store):
             connection.exec_driver_sql(_SYNCED)
             return connection
         except sqlalchemy.exc.DBAPIError as error:
-            raise StoreUnavailable(f"PostgreSQL at {self._url.host} cannot be used: {_first_line(error)}") from error
+            raise StoreUnavailable(f"PostgreSQL at {self._where} cannot be used: {_first_line(error)}") from error
 
     def _ask(self, connection: Connection) -> None:
         """Whether everything can be done here that has to be."""

@@ -23,6 +23,7 @@ from remediator.stores import Store
 from remediator.stores.migrate import migrate
 from remediator.stores.postgres import PostgresStore
 from remediator.stores.sqlite import SqliteStore
+from remediator.stores.url import postgresql
 from remediator.worker import Loops
 from tests.guards.town import Begun, Health, begun, breaks, engine, eventually, holding, overdrawn, remedy
 
@@ -68,7 +69,7 @@ async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
     async with AsyncExitStack() as stack:
         stores = []
         for _ in range(3):
-            stores.append(PostgresStore(url))
+            stores.append(PostgresStore(postgresql(url)))
             stack.push_async_callback(stores[-1].close)
         yield stores
 

@@ -34,7 +34,7 @@ def opened(url: str) -> Store:
     at = sqlalchemy.make_url(url)
     if at.drivername.startswith("sqlite"):
         return SqliteStore(Path(str(at.database)), SystemClock())
-    return PostgresStore(at.set(drivername="postgresql").render_as_string(hide_password=False))
+    return PostgresStore(at.set(drivername="postgresql+psycopg"))
 
 
 def signing(folder: Path, name: str) -> Checkpointing:

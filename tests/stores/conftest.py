@@ -52,7 +52,7 @@ async def open_store(kind: str, url: str) -> AsyncIterator[OpenStore]:
             store: Store = (
                 SqliteStore(Path(str(at.database)), SystemClock())
                 if kind == "sqlite"
-                else PostgresStore(at.set(drivername="postgresql").render_as_string(hide_password=False))
+                else PostgresStore(at.set(drivername="postgresql+psycopg"))
             )
             stack.push_async_callback(store.close)
             return store
