@@ -30,6 +30,8 @@ class Catalogue:
     guards: Mapping[str, type[BaseModel]]
     traits: Mapping[str, Traits] = field(default_factory=dict)
     """Of actions; one that is not in here is taken for the most dangerous kind."""
+    ask_prometheus: frozenset[str] = frozenset()
+    """The checks that can say nothing without a Prometheus."""
     notifiers: frozenset[str] = frozenset()
     """Kinds of channels; empty where they are not known."""
     summaries: Mapping[str, str] = field(default_factory=dict)

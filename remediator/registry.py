@@ -242,6 +242,7 @@ def catalogue() -> Catalogue:
         checks={check.name: check.Parameters for check in CHECKS},
         guards={guard.name: guard.Settings for guard in GUARDS},
         traits={action.name: _traits(action) for action in ACTIONS},
+        ask_prometheus=frozenset(check.name for check in CHECKS if check.asks_prometheus),
         notifiers=frozenset(notifier.kind for notifier in NOTIFIERS),
         summaries={
             **{check.name: _first_line(check) for check in CHECKS},

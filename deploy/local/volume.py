@@ -27,6 +27,15 @@ def mounted(settings: Settings) -> bool:
     return folder(settings).is_mount()
 
 
+def seen(settings: Settings) -> bool:
+    """Whether node_exporter tells of it: it looks at the mounts of process 1, which in a sandbox may be others."""
+    try:
+        lines = Path("/proc/1/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True  # it looks at its own then
+    return str(folder(settings).resolve()).replace(" ", "\\040") in (line.split()[1] for line in lines)
+
+
 def mount(settings: Settings) -> None:
     """Mount it, made anew if it is not there; nothing where that is not possible."""
     if os.geteuid() != 0 or mounted(settings):

@@ -33,6 +33,7 @@ class ErrorRate(Check):
 
     name = "error.rate"
     Parameters = ErrorRateParameters
+    asks_prometheus = True
 
     def __init__(self, world: World) -> None:
         self._prometheus = world.prometheus

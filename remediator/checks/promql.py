@@ -33,6 +33,7 @@ class Promql(Check):
 
     name = "promql"
     Parameters = PromqlParameters
+    asks_prometheus = True
 
     def __init__(self, world: World) -> None:
         self._prometheus = world.prometheus

@@ -26,6 +26,7 @@ from remediator.lint.no_escalation import NoEscalation
 from remediator.lint.no_summary import NoSummary
 from remediator.lint.no_test import NoTest
 from remediator.lint.no_verify import NoVerify
+from remediator.lint.nobody_to_ask import NobodyToAsk
 from remediator.lint.not_a_template import NotATemplate
 from remediator.lint.overlap import Overlap
 from remediator.lint.proof_by_absence import ProofByAbsence
@@ -55,6 +56,7 @@ RULES: tuple[type[Rule], ...] = (
     NoSummary,
     NoTest,
     NoVerify,
+    NobodyToAsk,
     NotATemplate,
     Overlap,
     ProofByAbsence,

@@ -27,7 +27,9 @@ def cases() -> list[str]:
 
 def look(path: Path) -> Report:
     """What lint says of playbooks, in the small world of the fixtures."""
-    sources = Sources([path], WORLD / "inventory.yaml", WORLD / "remediator.yaml", [WORLD / "alerting"])
+    own = path / "settings"  # without a suffix, for it is no playbook
+    settings = own if own.is_file() else WORLD / "remediator.yaml"
+    sources = Sources([path], WORLD / "inventory.yaml", settings, [WORLD / "alerting"])
     return lint(sources, CATALOGUE, Config, TODAY)
 
 

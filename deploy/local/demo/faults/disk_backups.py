@@ -52,6 +52,8 @@ def percent(probe: Probe) -> float:
 
 def needs(probe: Probe) -> str | None:
     """Why it cannot be shown here, in a sentence; None if it can."""
-    if volume.mounted(probe.settings):
-        return None
-    return "it needs a small filesystem for Redis' data, which only root can mount"
+    if not volume.mounted(probe.settings):
+        return "it needs a small filesystem for Redis' data, which only root can mount"
+    if not volume.seen(probe.settings):
+        return "it needs a small filesystem that node_exporter sees, and process 1 is in another mount namespace"
+    return None
