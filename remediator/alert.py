@@ -50,6 +50,8 @@ class Notification(msgspec.Struct, frozen=True, rename="camel"):
     common_labels: dict[str, str] = {}
     common_annotations: dict[str, str] = {}
     external_url: str = msgspec.field(default="", name="externalURL")
+    as_of: str = ""
+    """Of those that we make of what Alertmanager's API told (:mod:`remediator.reconcile`): when it was asked."""
 
 
 _decoder = msgspec.json.Decoder(Notification)

@@ -26,7 +26,7 @@ class Change(StrEnum):
     REOPENED = "reopened"
     RESOLVED = "resolved"
     STALE = "stale"
-    """A message that was overtaken: it ends a stretch of firing that is over already."""
+    """A message that was overtaken by one that we have: an end of what fired before, an answer older than the news."""
     NOTHING = "nothing"
     """Resolved, and we had not known that it fired: nothing to do for."""
 
@@ -42,6 +42,8 @@ class Sighting:
     starts: str
     ends: str
     """As sent: read only where they matter, which for a repetition they do not."""
+    as_of: datetime | None = None
+    """When Alertmanager was asked, if this is its answer: what was said since then is newer."""
 
     @property
     def starts_at(self) -> datetime:
@@ -76,6 +78,8 @@ def fold(
         quiet: how long it must stay resolved before the next firing is another incident.
         new_id: the id to use if an episode opens.
     """
+    if seen.as_of is not None and current is not None and current.last_seen_at >= seen.as_of:
+        return Change.STALE, current  # told while we asked; the next look will know
     if seen.firing:
         return _firing(current, seen, now, new_id)
     if current is None or current.status is EpisodeStatus.RESOLVED:

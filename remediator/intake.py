@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import structlog
 from remediator import episode as episode_rules
 from remediator import parameters, unfit
 from remediator.aftermath import came_back
-from remediator.alert import Alert, Notification, identity, receiver_name, stored_notification
+from remediator.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.episode import Change, Sighting
@@ -121,14 +121,14 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
     waiting = notifications.next_waiting(tx, settings.chunk)
     if not waiting:
         return -1
-    chosen: list[Alert] = []
+    chosen: list[Sighting] = []
     names: set[str] = set()
     whole: list[Received] = []
     for received in (_without_secrets(tx, item) for item in waiting):
-        alerts = _alerts(tx, engine, received, settings, names)
+        alerts, as_of = _alerts(tx, engine, received, settings, names)
         room = settings.chunk - len(chosen)
         rest = alerts[received.taken_alerts :]
-        chosen += rest[:room]
+        chosen += [sighting(alert, settings, as_of) for alert in rest[:room]]
         if len(rest) > room:
             notifications.take_part(tx, received, received.taken_alerts + room)
             break
@@ -152,16 +152,20 @@ def _without_secrets(tx: Tx, received: Received) -> Received:
     return replace(received, body=body)
 
 
-def _alerts(tx: Tx, engine: Engine, received: Received, settings: IntakeSettings, names: set[str]) -> Sequence[Alert]:
+def _alerts(
+    tx: Tx, engine: Engine, received: Received, settings: IntakeSettings, names: set[str]
+) -> tuple[Sequence[Alert], datetime | None]:
+    """Its alerts; and if it is our own note of what Alertmanager answered, when that was asked."""
     try:
         notification = stored_notification(received.body)
         _compare_if_cut(tx, notification)
         names.add(receiver_name(notification.receiver))
-        return _once_each(notification.alerts, settings)
+        asked = instant(notification.as_of) if received.source == RECONCILE and notification.as_of else None
+        return _once_each(notification.alerts, settings), asked
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
         tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
-        return ()
+        return (), None
 
 
 def _compare_if_cut(tx: Tx, notification: Notification) -> None:
@@ -207,9 +211,9 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
     tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
 
 
-def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Alert]) -> None:
+def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Sighting]) -> None:
     """Fold alerts in order, and give what opened its runs."""
-    seen = _news(tx, [sighting(alert, settings) for alert in alerts])
+    seen = _news(tx, alerts)
     known = episodes.open_by_identity(tx.connection, sorted({item.identity for item in seen}))
     batch = _Batch()
     for item in seen:
@@ -237,7 +241,7 @@ def _news(tx: Tx, seen: Sequence[Sighting]) -> Sequence[Sighting]:
     return news
 
 
-def sighting(alert: Alert, settings: IntakeSettings) -> Sighting:
+def sighting(alert: Alert, settings: IntakeSettings, as_of: datetime | None = None) -> Sighting:
     """An alert of a notification, as the rules for episodes read it."""
     return Sighting(
         identity=identity(alert.labels, settings.ignore_labels),
@@ -246,6 +250,7 @@ def sighting(alert: Alert, settings: IntakeSettings) -> Sighting:
         annotations=alert.annotations,
         starts=alert.starts_at,
         ends=alert.ends_at,
+        as_of=as_of,
     )
 
 

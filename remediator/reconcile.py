@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -66,12 +66,13 @@ async def reconcile(engine: Engine, intake: IntakeSettings, settings: Reconcilin
     """Look once, unless another replica has just done so; returns how many alerts were put in."""
     if not settings.peers or not await engine.store.read(lambda connection: _is_due(connection, engine, settings)):
         return 0
+    asked = engine.clock.now()
     answers = await asyncio.gather(*(_ask(engine, peer, settings) for peer in settings.peers))
     heard = [answer for answer in answers if answer is not None]
     if not heard:
         return 0
     try:
-        return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard))
+        return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard, asked))
     except turns.Taken:
         return 0
 
@@ -96,7 +97,7 @@ async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | No
     return _Heard(alerts, engine.clock.now() - status.started < settings.young)
 
 
-def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard]) -> int:
+def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard], asked: datetime) -> int:
     turns.take(tx.connection, turns.RECONCILE)
     last = facts.get(tx.connection, facts.RECONCILED)
     held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
@@ -108,8 +109,8 @@ def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Seque
     gone = [ours[key] for key, looks in absent.items() if looks >= settings.looks and key in ours]
     put = [*map(_firing, missed), *(_ended(one, rfc3339(tx.now)) for one in gone)]
     for start in range(0, len(put), _IN_ONE):
-        body = msgspec.json.encode(Notification("4", put[start : start + _IN_ONE]))
-        notifications.put(tx, "reconcile", body)
+        body = msgspec.json.encode(Notification("4", put[start : start + _IN_ONE], as_of=rfc3339(asked)))
+        notifications.put(tx, RECONCILE, body)
     facts.put(tx, facts.RECONCILED, absent)
     return len(put)
 

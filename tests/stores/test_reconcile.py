@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, func, select
 
-from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.alertmanager import Alertmanager, FiringAlert
 from remediator.clients.endpoint import Endpoint
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
@@ -54,6 +55,51 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
         assert await looks(timedelta(0), 1) == "resolved"
     finally:
         await client.aclose()
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("folded", ["before it is written down", "after"])
+async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
+    store: Store, connection: Connection, alertmanager: Server, folded: str
+) -> None:
+    """Resolved between the question and its being written down: the episode is not opened again, nor its remedy called
+    ineffective; the next look would know."""
+    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    client = Alertmanager(Endpoint(url=alertmanager.url))
+    over = {**ALERT, "status": "resolved", "endsAt": "2026-01-01T00:01:00Z"}
+
+    async def tell(alert: object) -> None:
+        await receive(store, json.dumps({"version": "4", "receiver": "default", "alerts": [alert]}).encode())
+
+    async def take_all() -> None:
+        while await take_in(engine, Index((), "Watchdog"), intake) >= 0:
+            pass
+
+    class Late(Alertmanager):
+        async def alerts(self, filters: Iterable[str] = (), **which: bool) -> list[FiringAlert]:
+            held = await super().alerts(filters, **which)
+            await tell(over)
+            if folded != "after":
+                await take_all()
+            return held
+
+    late = Late(Endpoint(url=alertmanager.url))
+    settings = Reconciling((late,), every=timedelta(0), receiver="default")
+    try:
+        alertmanager.fire(alertname="Forgotten")
+        await tell(ALERT)
+        await take_all()
+        assert await reconcile(engine, intake, settings) == (0 if folded == "after" else 1)
+        await take_all()
+        [found] = connection.execute(select(episodes.c.status, episodes.c.flaps)).all()
+        assert tuple(found) == ("resolved", 0)
+        await reconcile(engine, intake, Reconciling((client,), every=timedelta(0), receiver="default"))
+        await take_all()
+        [status] = connection.execute(select(episodes.c.status)).scalars()
+        assert status == "firing", "it still holds it: the first look was too early to know, the second is not"
+    finally:
+        await client.aclose()
+        await late.aclose()
 
 
 @pytest.mark.promise(2)
