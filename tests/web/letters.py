@@ -36,6 +36,7 @@ TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
     "guards/breaker": ("notice", True, {"guard": "breaker", "text": "it failed too often; from now on it asks"}),
     "upkeep": ("notice", True, {"about": "stuck", "text": "it does not move"}),
     "watch": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
+    "unfit": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
     "reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
 }
 """The modules that tell people something: kind, whether it is about a run, and what they say."""
