@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
@@ -15,10 +16,12 @@ from remediator.alert import Alert
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.errors import StoreError
-from remediator.records import messages
+from remediator.records import facts, messages
 from remediator.stores import Tx
 
 _LONG = 200
+_TOLD = "told:unfit"
+_ONCE_IN = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
@@ -47,9 +50,14 @@ def tell(tx: Tx, engine: Engine, channels: Sequence[str], place: Place, alerts: 
     name = _plain(labels.get("alertname", "")) or "an alert"
     data = {"notification": place.notification, "alert": place.alert, "alertname": name, "message": why}
     tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, reason="alert set aside", data=data))
+    told = facts.get(tx.connection, _TOLD)
+    if told is not None and tx.now - told.at < _ONCE_IN:
+        return  # the audit log has each; a defect that meets every alert must not bury people
+    facts.put(tx, _TOLD, True)
     text = (
         f"{name} could not be taken in, and nothing will be done about it: a person should look "
-        f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why})"
+        f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why}); "
+        "for all of them: remediator audit search --kind notification.rejected"
     )
     messages.tell(tx, engine.ids, "notice", None, {"about": "alert set aside", "text": text}, channels)
 
