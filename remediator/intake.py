@@ -72,7 +72,7 @@ async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int
     except Exception as error:
         if not unfit.is_of_the_alert(error):
             raise
-        log.exception("alerts cannot be folded together; each alone may be")
+        log.warning("alerts cannot be folded together; each alone may be", message=unfit.sentence(error))
         return await _take_in_one_by_one(engine, index, settings)
 
 
