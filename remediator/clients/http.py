@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from remediator.clients.endpoint import Endpoint, TlsSettings, read_secret
+from remediator.clients.tls import trusting
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 
 MEBIBYTE = 1024 * 1024
@@ -299,7 +300,7 @@ def tls_context(tls: TlsSettings) -> ssl.SSLContext:
         ConfigurationError: a file cannot be read or is not what it should be.
     """
     try:
-        context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
+        context = trusting(tls.ca_file)
         if tls.cert_file is not None:
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # never ask on the terminal
     except (OSError, ssl.SSLError) as error:

@@ -18,6 +18,7 @@ import yaml
 from pydantic import model_validator
 
 from remediator.clients.endpoint import Duration, Endpoint, FilePath, Strict, TlsSettings, read_secret
+from remediator.clients.tls import trusting
 from remediator.errors import ConfigurationError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -84,7 +85,7 @@ def from_service_account(
         raise ConfigurationError("this is not a pod of a cluster: KUBERNETES_SERVICE_HOST is not set")
     try:
         namespace = read_secret(folder / "namespace")
-        context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        context = trusting(folder / "ca.crt")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the pod's service account cannot be used: {error}") from None
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
@@ -147,7 +148,7 @@ class _File:
         authority = self._data(cluster, "certificate-authority")
         certificate, key = self._data(user, "client-certificate"), self._data(user, "client-key")
         try:
-            context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+            context = trusting(text=authority.decode() if authority else None)
             if certificate is not None and key is not None:
                 _load_pair(context, certificate, key)
         except (ssl.SSLError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
+from remediator.clients.tls import NOT_STRICT
 from remediator.endpoints import RedisEndpoint as RedisEndpoint
 from remediator.endpoints import TlsSettings, read_secret
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
@@ -230,6 +231,7 @@ def _tls(tls: TlsSettings) -> dict[str, Any]:
         "ssl_keyfile": str(tls.key_file) if tls.key_file else None,
         "ssl_cert_reqs": "none" if tls.insecure_skip_verify else "required",
         "ssl_check_hostname": not tls.insecure_skip_verify,
+        "ssl_exclude_verify_flags": [NOT_STRICT] if tls.ca_file else None,
     }
 
 

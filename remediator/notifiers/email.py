@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
-import ssl
 from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from remediator.clients.tls import trusting
 from remediator.clock import SystemClock
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
 from remediator.fields import FilePath, Strict
@@ -97,7 +97,7 @@ def _meaning(error: smtplib.SMTPException) -> Exception:
 
 
 def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:
-    context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+    context = trusting(settings.ca_file)
     if settings.tls == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=_PATIENCE, context=context)
     else:

@@ -67,14 +67,15 @@ class SqliteStore(Store):
         self.redactor = redactor or Redactor()
         self.wakeups = Wakeups()
         self._lock = _take_lock(path)
+        self._engine = _engine(path)
         try:
-            self._engine = _engine(path)
             with _explained(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
                 connection.exec_driver_sql("DELETE FROM facts WHERE name IS NULL")  # reading may be all that is allowed
             self._gate = Gate(self, self.wakeups)
         except BaseException:
+            self._engine.dispose()
             self._lock.close()
             raise
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-reader")
@@ -145,10 +146,14 @@ def _engine(path: Path) -> sqlalchemy.Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA cache_size=-8000")
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA cache_size=-8000")
+        except BaseException:
+            connection.close()
+            raise
 
     return engine
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 NOBODY = 65_534
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
-    """Be nobody for a while, if the tests run as root; whoever else they run as has few rights anyway."""
+def nobody(*fixed: Path, hidden: Path | None = None) -> Iterator[None]:
+    """Be nobody for a while, if the tests run as root; whoever else they run as gives up the right to write into some
+    folders, and to look into another."""
     if os.geteuid() != 0:
-        yield
+        with _without(*((folder, 0o555) for folder in fixed), *([(hidden, 0)] if hidden else [])):
+            yield
         return
     groups = os.getgroups()
     os.setgroups([])
@@ -25,3 +28,15 @@ def nobody() -> Iterator[None]:
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
         os.setgroups(groups)
+
+
+@contextmanager
+def _without(*modes: tuple[Path, int]) -> Iterator[None]:
+    before = [(folder, folder.stat().st_mode) for folder, _ in modes]
+    for folder, mode in modes:
+        folder.chmod(mode)
+    try:
+        yield
+    finally:
+        for folder, mode in before:
+            folder.chmod(mode)

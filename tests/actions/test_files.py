@@ -291,7 +291,7 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
     call = await plan(PRUNE, place.service())
     before = place.names()
     readable(place)
-    with nobody(), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
+    with nobody(place.folder), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
         await do(PRUNE, place.service(), call=call)
     assert place.names() == before
     assert (await observe(PRUNE, place.service(), call)).happened is Happened.NO
@@ -299,7 +299,7 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
     result = await do(PRUNE, place.service(), call=call)
     undo_prune, batch = ACTIONS["files.undo_prune"], str(result.output["batch"])
     back = await plan(undo_prune, place.service(), batch=batch)
-    with nobody(), pytest.raises(Refused, match="may not be read"):
+    with nobody(hidden=place.quarantine), pytest.raises(Refused, match="may not be read"):
         await do(undo_prune, place.service(), call=back, batch=batch)
     assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is Happened.NO
 

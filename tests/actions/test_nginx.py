@@ -131,7 +131,7 @@ async def test_without_an_nginx_nothing_is_planned(action: Action, given: dict[s
 async def test_a_file_that_may_not_be_written_stays(action: Action, given: dict[str, str], nginx: Nginx) -> None:
     """Refused, and nginx goes on as before."""
     call = await plan(action, target(nginx), **given)
-    with nobody(), pytest.raises(Refused, match="cannot be written"):
+    with nobody(nginx.rules.parent), pytest.raises(Refused, match="cannot be written"):
         await do(action, target(nginx), call=call, **given)
     assert not nginx.rules.exists()
     assert set(nginx.statuses(3)) == {200}

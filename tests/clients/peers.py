@@ -131,6 +131,7 @@ class Authority:
     def server_context(self, certificate: Path, key: Path, *, clients: bool = False) -> ssl.SSLContext:
         """What a server uses; with ``clients`` it demands a certificate of this authority."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca_file))
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # this authority writes no more than many a company's
         context.load_cert_chain(certificate, key)
         context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
         return context

@@ -16,7 +16,7 @@ from . import Server, accepts, require
 _HEAD = """
 [supervisord]
 nodaemon=true
-user=root
+{user}
 logfile={folder}/supervisord.log
 pidfile={folder}/supervisord.pid
 childlogdir={folder}
@@ -53,7 +53,9 @@ class Supervisord(Server):
 
     def command(self) -> list[str]:
         require("supervisord", str(Path(sys.executable).with_name("supervisord")))
-        text = _HEAD.format(folder=self.folder, socket=self.socket, port=self.port)
+        text = _HEAD.format(
+            user="user=root" if os.geteuid() == 0 else "", folder=self.folder, socket=self.socket, port=self.port
+        )
         text += "".join(f"[program:{name}]\n{lines}\n" for name, lines in self.programs.items())
         path = self.folder / "supervisord.conf"
         path.write_text(text)
