@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-WORKERS ?= 2
+WORKERS ?= 3
 SEEDS ?= 1..2000
 
 .PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
