@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deploy.local import stack
+from deploy.local import programs, stack
 from deploy.local.__main__ import urls
 from deploy.local.demo import refusals
 from deploy.local.demo.faults import FAULTS, Fault
@@ -81,6 +81,7 @@ def chosen(name: str) -> list[Fault]:
 
 
 def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
+    programs.ensure()  # before anything is said to start
     ours = not stack.running(settings)
     keep = wish.keep or not ours
     begun = time.monotonic()
