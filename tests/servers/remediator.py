@@ -190,6 +190,7 @@ receivers:
 
     def start(self) -> None:
         """Start all of it, Redis included."""
+        require("redis-server")
         self.supervisord.start()
         self.control("start")
         self.alertmanager.start()
