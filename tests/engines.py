@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     if missing:
         print(missing, file=sys.stderr)
         return 1
-    # CI=1: a tool that is missing inside of a test is a failure too, not a skipped test
+    # REQUIRE_ALL: a tool that is missing inside of a test is a failure too, not a skipped test
     argv = [sys.executable, "-m", "pytest", "-q", "-m", name, "--timeout=600", *rest]
     return subprocess.run(argv, env={**environment, "REQUIRE_ALL": "1"}).returncode
 
