@@ -209,7 +209,7 @@ def test_alertmanager_itself_agrees(tmp_path: Path) -> None:
         given_ = [f"{name}={_quoted(value)}" for name, value in labels.items()]
         command = [amtool, "config", "routes", "test", "--config.file", str(config), *given_]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        theirs = set(said.split(",")) - {"none"}
+        theirs = set(said.splitlines()[-1].split(",")) - {"none"}  # newer ones warn of what they read the old way first
         ours = {f"r{number}" for number, text in enumerate(CASES) if parse_matcher(text).matches(labels)}
         assert ours == theirs, labels
 

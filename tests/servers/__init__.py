@@ -18,7 +18,8 @@ DEADLINE = 60.0
 
 
 def require(*programs: str) -> str:
-    """The path of the first of these programs that is installed. Without any the test is skipped, or fails with REQUIRE_ALL=1."""
+    """The path of the first of these programs that is installed; skips the test without any, or with REQUIRE_ALL=1
+    fails it."""
     for program in programs:
         path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
         if path:
