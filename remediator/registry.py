@@ -23,7 +23,9 @@ from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.actions.files_disk_use import FilesDiskUse
 from remediator.actions.files_prune import FilesPrune
 from remediator.actions.files_undo_prune import FilesUndoPrune
+from remediator.actions.flux_release import FluxRelease
 from remediator.actions.flux_resume import FluxResume
+from remediator.actions.flux_rollback import FluxRollback
 from remediator.actions.flux_suspend import FluxSuspend
 from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
@@ -118,7 +120,9 @@ ACTIONS: tuple[type[Action], ...] = (
     FilesDiskUse,
     FilesPrune,
     FilesUndoPrune,
+    FluxRelease,
     FluxResume,
+    FluxRollback,
     FluxSuspend,
     GithubDispatchWorkflow,
     GithubRerunWorkflow,

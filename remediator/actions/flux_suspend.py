@@ -1,6 +1,7 @@
 """``flux.suspend``: stop Flux from reconciling what deploys a service, so that what is repaired by hand stays.
 
-Flux has no way back to an earlier release but git; until then, suspend it and use ``service.rollback``.
+After that ``service.restart``, ``service.scale`` and ``service.rollback`` hold. To go back by Flux itself, do not
+suspend it: ``flux.rollback``.
 """
 
 from __future__ import annotations

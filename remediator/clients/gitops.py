@@ -1,4 +1,5 @@
-"""What keeps a service as git says: an Argo CD Application, a Flux Kustomization or HelmRelease, by Kubernetes' API.
+"""What keeps a service as git says: an Argo CD Application, a Flux Kustomization or HelmRelease and what that takes its
+manifests from, by Kubernetes' API.
 
 These are plain objects with fields that their controllers read; there is no other protocol, and no login but the
 cluster's. A change is compared by the API server against the version that was read.
@@ -15,12 +16,14 @@ from remediator.clients.kubernetes import Kubernetes, KubernetesRefused, Moved
 from remediator.clients.kubernetes_facts import Document
 from remediator.errors import BadAnswer, ConfigurationError, TargetError
 
-Kind = Literal["Application", "Kustomization", "HelmRelease"]
+Kind = Literal["Application", "Kustomization", "HelmRelease", "GitRepository", "OCIRepository"]
 
 _RESOURCES: Mapping[str, str] = {
     "Application": "argoproj.io/v1alpha1/applications",
     "Kustomization": "kustomize.toolkit.fluxcd.io/v1/kustomizations",
     "HelmRelease": "helm.toolkit.fluxcd.io/v2/helmreleases",
+    "GitRepository": "source.toolkit.fluxcd.io/v1/gitrepositories",
+    "OCIRepository": "source.toolkit.fluxcd.io/v1/ocirepositories",
 }
 _MADE_BY = ("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance", "kustomize.toolkit.fluxcd.io/name")
 _TRIES = 5
@@ -30,10 +33,16 @@ class Managed:
     """One such object. Raises what `Kubernetes` raises, and ``TargetError`` where it is not there."""
 
     def __init__(self, endpoint: KubernetesEndpoint, kind: Kind, name: str) -> None:
+        self.kind = kind
         self.name = f"{kind} {endpoint.namespace}/{name}"
         self._endpoint = endpoint
         self._resource = _RESOURCES[kind]
         self._named = name
+
+    def beside(self, kind: Kind, name: str, namespace: str | None = None) -> Managed:
+        """Another object of the same cluster, in the same namespace if none is named."""
+        there = {"namespace": namespace or self._endpoint.namespace}
+        return Managed(self._endpoint.model_copy(update=there), kind, name)
 
     async def read(self) -> Document:
         """The object as it is now, whole."""

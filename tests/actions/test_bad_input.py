@@ -197,7 +197,8 @@ COVERED: dict[str, dict[str, str]] = {
     "elasticache.test_failover": ON_ELASTICACHE,
     "github.dispatch_workflow": ON_GITHUB,
     "github.rerun_workflow": ON_GITHUB,
-    **dict.fromkeys(("argocd.pause", "argocd.resume", "argocd.rollback", "flux.resume", "flux.suspend"), ON_GITOPS),
+    **dict.fromkeys(("argocd.pause", "argocd.resume", "argocd.rollback"), ON_GITOPS),
+    **dict.fromkeys(("flux.release", "flux.resume", "flux.rollback", "flux.suspend"), ON_GITOPS),
 }
 
 

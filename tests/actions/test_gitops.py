@@ -23,8 +23,16 @@ from tests.servers.kubernetes import Cluster
 real = pytest.mark.kubernetes
 ACTIONS = registry.make_actions(World())
 PAUSE, RESUME, ROLLBACK = (ACTIONS[f"argocd.{verb}"] for verb in ("pause", "resume", "rollback"))
-SUSPEND = ACTIONS["flux.suspend"]
-NAMES = ("argocd.pause", "argocd.resume", "argocd.rollback", "flux.suspend", "flux.resume")
+SUSPEND, HOLD, RELEASE = (ACTIONS[f"flux.{verb}"] for verb in ("suspend", "rollback", "release"))
+NAMES = (
+    "argocd.pause",
+    "argocd.resume",
+    "argocd.rollback",
+    "flux.suspend",
+    "flux.resume",
+    "flux.rollback",
+    "flux.release",
+)
 EACH = pytest.mark.parametrize("name", NAMES)
 POLICY = {"prune": True, "selfHeal": True}
 SOURCE = {"repoURL": "https://git.example/shop", "path": "deploy", "targetRevision": "main"}
@@ -57,15 +65,58 @@ def flux(kind: str = "Kustomization", *, suspend: bool = False) -> dict[str, Any
     return {"apiVersion": group, "kind": kind, "metadata": {"name": "shop"}, "spec": spec}
 
 
-def fitting(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An object on which the action can be done, and the field that it changes, changed by somebody else."""
-    if name == "argocd.pause":
-        return application(POLICY), {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
-    if name == "argocd.resume":
-        return application(), {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
-    if name == "argocd.rollback":
-        return application(), {"status": {"history": [OLD, NEW, deployed(3, "c" * 40)]}}
-    return flux(suspend=name == "flux.resume"), {"spec": {"suspend": name != "flux.resume"}}
+GOOD, BAD, FIX = (f"main@sha1:{digit * 40}" for digit in "abc")
+GOOD_DIGEST, BAD_DIGEST = (f"1.{n}@sha256:{n * 64}" for n in "12")
+
+
+def snapshot(revision: str, status: str = "ReconciliationSucceeded") -> dict[str, Any]:
+    """An entry of a Kustomization's history, as Flux writes it since 2.7."""
+    return {"digest": f"sha256:{revision[-8:]}", "lastReconciledStatus": status, "metadata": {"revision": revision}}
+
+
+def kustomization(*history: dict[str, Any], kind: str = "GitRepository", **status: Any) -> dict[str, Any]:
+    """A Kustomization that was reconciled, the newest first; by default it went from GOOD to BAD."""
+    made = flux()
+    made["spec"]["sourceRef"] = {"kind": kind, "name": "shop"}
+    history = history or (snapshot(BAD), snapshot(GOOD))
+    now = history[0]["metadata"]["revision"]
+    made["status"] = {"lastAttemptedRevision": now, "lastAppliedRevision": now, "history": [*history], **status}
+    return made
+
+
+def origin(kind: str = "GitRepository", **ref: str) -> dict[str, Any]:
+    """Where Flux takes the manifests from."""
+    return {
+        "apiVersion": "source.toolkit.fluxcd.io/v1",
+        "kind": kind,
+        "metadata": {"name": "shop"},
+        "spec": {"interval": "1m", "url": "https://git.example/shop", "ref": ref},
+    }
+
+
+def fitting(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Objects on which the action can be done, and the field of the last that it changes, changed by somebody else."""
+    match name:
+        case "argocd.pause":
+            return [application(POLICY)], {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
+        case "argocd.resume":
+            return [application()], {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
+        case "argocd.rollback":
+            return [application()], {"status": {"history": [OLD, NEW, deployed(3, "c" * 40)]}}
+        case "flux.rollback":
+            return [kustomization(), origin(branch="main")], {"spec": {"ref": {"branch": "other"}}}
+        case "flux.release":
+            return [kustomization(), origin(branch="main", commit="a" * 40)], {"spec": {"ref": {"commit": "c" * 40}}}
+    return [flux(suspend=name == "flux.resume")], {"spec": {"suspend": name != "flux.resume"}}
+
+
+def put(cluster: Cluster, *objects: dict[str, Any]) -> None:
+    """Have them there; what a controller writes is written after the rest."""
+    for each in objects:
+        cluster.apply(each)
+        if "status" in each and each["kind"] != "Application":
+            status = json.dumps({"status": each["status"]})
+            cluster.kubectl("patch", each["kind"], "shop", "--type=merge", "--subresource=status", f"--patch={status}")
 
 
 def bound(cluster: Cluster, kind: str = "Kustomization", path: Path | None = None) -> Service:
@@ -183,14 +234,107 @@ async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None
 
 
 @real
+@pytest.mark.parametrize(
+    ("kind", "history", "before", "held"),
+    [
+        ("GitRepository", (snapshot(BAD), snapshot(GOOD)), {"branch": "main"}, {"commit": "a" * 40}),
+        ("GitRepository", (snapshot(BAD, "HealthCheckFailed"), snapshot(GOOD)), {}, {"commit": "a" * 40}),
+        (
+            "OCIRepository",
+            (snapshot(BAD_DIGEST), snapshot(GOOD_DIGEST)),
+            {"tag": "1"},
+            {"digest": "sha256:" + "1" * 64},
+        ),
+    ],
+)
+async def test_flux_goes_back_to_what_it_had_applied_and_follows_again(
+    kind: str, history: tuple[dict[str, Any], ...], before: dict[str, str], held: dict[str, str], gitops: Cluster
+) -> None:
+    """The source is held at the revision before, and the rest of its reference stays; the way back takes it away."""
+    put(gitops, kustomization(*history, kind=kind), origin(kind, **before))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    assert (await observe(HOLD, target, call)).happened is Happened.NO
+    result = await do(HOLD, target, call=call)
+    assert shop(gitops, kind)["spec"]["ref"] == {**before, **held}
+    assert (await observe(HOLD, target, call)).happened is Happened.YES
+    with pytest.raises(TargetError, match="going on is a person's choice"):
+        await plan(HOLD, target)
+
+    await undo(HOLD, ACTIONS, target, call, result)
+    assert shop(gitops, kind)["spec"].get("ref", {}) == before
+    with pytest.raises(TargetError, match="follows already"):
+        await plan(RELEASE, target)
+
+
+@real
+async def test_a_person_may_go_further_back_and_the_way_back_is_what_was_held(gitops: Cluster) -> None:
+    """By its revision or its commit; nothing that was never applied with success."""
+    put(
+        gitops,
+        kustomization(snapshot(BAD), snapshot(FIX, "HealthCheckFailed"), snapshot(GOOD)),
+        origin(commit="b" * 40),
+    )
+    target = bound(gitops)
+    with pytest.raises(TargetError, match=f"not recorded as applied.*there are: {GOOD}"):
+        await plan(HOLD, target, to=FIX)
+    call = await plan(HOLD, target, to="a" * 40)
+    assert call.core() == (await plan(HOLD, target, to=GOOD)).core()
+    result = await do(HOLD, target, call=call)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"commit": "a" * 40}
+    await undo(HOLD, ACTIONS, target, call, result)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"commit": "b" * 40}
+
+
+@real
+async def test_an_older_flux_tells_of_what_failed_only(gitops: Cluster) -> None:
+    """Without a history there is the last that was applied; if that is what is deployed, there is nothing."""
+    put(gitops, kustomization(lastAppliedRevision=GOOD, history=[]), origin(branch="main"))
+    assert (await plan(HOLD, bound(gitops))).arguments["revision"] == GOOD
+    put(gitops, kustomization(history=[]))
+    with pytest.raises(TargetError, match="nothing else is recorded"):
+        await plan(HOLD, bound(gitops))
+
+
+@real
+async def test_flux_that_would_deploy_nothing_is_not_rolled_back(gitops: Cluster) -> None:
+    """Suspended, before the plan or after it; or not a thing that records what it applied; or from a strange source."""
+    put(gitops, kustomization(), origin(branch="main"))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    await do(SUSPEND, target)
+    with pytest.raises(TargetError, match="is suspended"):
+        await do(HOLD, target, call=call)
+    with pytest.raises(TargetError, match="is suspended"):
+        await plan(HOLD, target)
+    put(gitops, flux("HelmRelease"), kustomization(kind="Bucket"))
+    with pytest.raises(TargetError, match="only a Kustomization"):
+        await plan(HOLD, bound(gitops, "HelmRelease"))
+    with pytest.raises(TargetError, match="made from a Bucket"):
+        await plan(HOLD, target)
+
+
+@real
+async def test_a_commit_that_came_after_the_plan_is_not_gone_back_from(gitops: Cluster) -> None:
+    """It may be the repair."""
+    put(gitops, kustomization(), origin(branch="main"))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    put(gitops, kustomization(snapshot(FIX), snapshot(BAD), snapshot(GOOD)))
+    with pytest.raises(TargetError, match="changed since the plan"):
+        await do(HOLD, target, call=call)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"branch": "main"}
+
+
+@real
 @EACH
 async def test_what_changed_since_the_plan_is_left_alone(name: str, gitops: Cluster) -> None:
     """Somebody was faster: nothing is written over."""
     made, meanwhile = fitting(name)
-    gitops.apply(made)
+    put(gitops, *made)
     target = bound(gitops)
     call = await plan(ACTIONS[name], target)
-    kind = "applications.argoproj.io" if name.startswith("argocd") else "kustomization"
+    kind = "applications.argoproj.io" if name.startswith("argocd") else made[-1]["kind"]
     changed(gitops, kind, meanwhile)
     before = shop(gitops, kind)
     with pytest.raises(TargetError):
@@ -202,8 +346,8 @@ async def test_what_changed_since_the_plan_is_left_alone(name: str, gitops: Clus
 @EACH
 async def test_an_account_that_may_only_read_changes_nothing(name: str, gitops: Cluster, tmp_path: Path) -> None:
     """Looking works; the change is the API server's refusal."""
-    gitops.apply(fitting(name)[0])
-    groups = ["argoproj.io", "kustomize.toolkit.fluxcd.io"]
+    put(gitops, *fitting(name)[0])
+    groups = ["argoproj.io", "kustomize.toolkit.fluxcd.io", "source.toolkit.fluxcd.io"]
     token = gitops.account("reader", {"apiGroups": groups, "resources": ["*"], "verbs": ["get"]})
     target = bound(gitops, path=kubeconfig(tmp_path, server_of(gitops), token=token))
     call = await plan(ACTIONS[name], target)
@@ -244,16 +388,20 @@ async def test_nobody_there_silence_and_nonsense(name: str, tmp_path: Path) -> N
 async def test_what_was_done_though_nobody_heard_is_seen(name: str, tmp_path: Path) -> None:
     """The patch is taken and the answer lost: unknown, asked once, and then seen in the object."""
     made = fitting(name)[0]
-    made["metadata"] |= {"uid": "u", "resourceVersion": "7"}
+    for each in made:
+        each["metadata"] |= {"uid": "u", "resourceVersion": "7"}
     patched: list[dict[str, Any]] = []
 
     async def script(request: bytes, writer: asyncio.StreamWriter) -> None:
+        plural = request.split(b" ")[1].split(b"/")[-2].decode()
+        meant = next((each for each in made if each["kind"].lower()[:-1] in plural), made[-1])
         if request.startswith(b"PATCH"):
+            assert meant is made[-1]
             patched.append(json.loads(request.partition(b"\r\n\r\n")[2]))
-            _merge(made, patched[-1])
+            _merge(meant, patched[-1])
             await hang_up(request, writer)
             return
-        await reply(200, json.dumps(made).encode(), "connection: close")(request, writer)
+        await reply(200, json.dumps(meant).encode(), "connection: close")(request, writer)
 
     async with peer(script) as server:
         target = far(tmp_path, server.url)
@@ -272,11 +420,3 @@ def _merge(into: dict[str, Any], patch: dict[str, Any]) -> None:
             _merge(into.setdefault(name, {}), value)
         else:
             into[name] = value
-
-
-def test_flux_has_no_rollback() -> None:
-    """None is made up for it: its way back is git, or suspending it and rolling the service back."""
-    page = (Path(__file__).parents[2] / "docs" / "actions.md").read_text()
-
-    assert "flux.rollback" not in ACTIONS
-    assert "use ``service.rollback``" in page.partition("## flux.suspend")[2]

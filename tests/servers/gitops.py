@@ -51,11 +51,27 @@ APPLICATION = an(
     operation=OPERATION,
     status=an(history=many(DEPLOYED), operationState=an(operation=OPERATION, phase=TEXT, startedAt=TEXT)),
 )
-FLUX = an(spec=an(interval=TEXT, suspend=FLAG), status=an(observedGeneration=WHOLE))
+SNAPSHOT = an(
+    digest=TEXT,
+    firstReconciled=TEXT,
+    lastReconciled=TEXT,
+    lastReconciledDuration=TEXT,
+    lastReconciledStatus=TEXT,
+    totalReconciliations=WHOLE,
+    metadata={"type": "object", "additionalProperties": TEXT},
+)
+FLUX = an(
+    spec=an(interval=TEXT, suspend=FLAG, sourceRef=an(kind=TEXT, name=TEXT, namespace=TEXT)),
+    status=an(observedGeneration=WHOLE, lastAppliedRevision=TEXT, lastAttemptedRevision=TEXT, history=many(SNAPSHOT)),
+)
+GIT = an(spec=an(interval=TEXT, suspend=FLAG, url=TEXT, ref=an(branch=TEXT, tag=TEXT, semver=TEXT, commit=TEXT)))
+OCI = an(spec=an(interval=TEXT, suspend=FLAG, url=TEXT, ref=an(tag=TEXT, semver=TEXT, digest=TEXT)))
 CRDS = (
     ("argoproj.io", "v1alpha1", "Application", "applications", APPLICATION, {}),
     ("kustomize.toolkit.fluxcd.io", "v1", "Kustomization", "kustomizations", FLUX, {"subresources": {"status": {}}}),
     ("helm.toolkit.fluxcd.io", "v2", "HelmRelease", "helmreleases", FLUX, {"subresources": {"status": {}}}),
+    ("source.toolkit.fluxcd.io", "v1", "GitRepository", "gitrepositories", GIT, {"subresources": {"status": {}}}),
+    ("source.toolkit.fluxcd.io", "v1", "OCIRepository", "ocirepositories", OCI, {"subresources": {"status": {}}}),
 )
 
 
