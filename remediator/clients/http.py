@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import httpx
@@ -288,9 +288,12 @@ def _credentials(endpoint: Endpoint) -> dict[str, str]:
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:
     """A context for https; for anything else one that trusts nobody, because loading the system's costs 20 ms."""
-    if not endpoint.url.startswith("https://"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return tls_context(endpoint.tls)
+    return tls_context(endpoint.tls) if endpoint.url.startswith("https://") else _trusts_nobody()
+
+
+@cache
+def _trusts_nobody() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
