@@ -5,17 +5,19 @@ goes to the next. Nothing here can hold up a run."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from remediator.approval import Power, among
 from remediator.audit import Draft, Kind
 from remediator.engine import Engine
 from remediator.errors import ClientError, RemediatorError
 from remediator.letters import Letters
 from remediator.notifiers import Delivery, Later, Message, Notifier, Undeliverable
+from remediator.people import People
 from remediator.records import approvals, messages
 from remediator.records.messages import APPROVERS, Queued
 from remediator.stores import MESSAGES, Tx
@@ -40,6 +42,7 @@ class Post:
         fallback: for names that the settings do not have.
         approvals: names of the channels for requests, the first first.
         letters: writes the messages.
+        people: who is known here, and in which groups.
         chart: the small picture of what a run's alert measures, for channels that take one.
     """
 
@@ -47,6 +50,7 @@ class Post:
     fallback: Notifier
     approvals: Sequence[str]
     letters: Letters
+    people: People
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
@@ -69,6 +73,11 @@ class Post:
     def notifier(self, name: str) -> Notifier:
         """What delivers to a channel."""
         return self.channels.get(name, self.fallback)
+
+    def could_agree(self, name: str, groups: Collection[str]) -> bool:
+        """Whether the one person whom a channel reaches could agree to what these groups may agree to."""
+        person = self.people.by_id(self.notifier(name).person or "", "link")
+        return person is not None and person.can(Power.DECIDE) and among(person, groups)
 
     def rest(self, name: str, now: datetime) -> datetime | None:
         """Until when a channel has to rest; None if it can be used now, which then counts as a use."""
@@ -144,8 +153,8 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         told, hopeless = str(error), isinstance(error, Undeliverable)
         await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
     else:
-        one = post.notifier(name).person is not None
-        await engine.store.write(lambda tx: _sent(tx, engine, queued, name, delivery, following if one else None))
+        more = following if post.notifier(name).person is not None else None
+        await engine.store.write(lambda tx: _sent(tx, engine, post, queued, name, delivery, more))
         _illustrate(engine, post, queued, name, delivery)
 
 
@@ -219,7 +228,9 @@ async def _follow(engine: Engine, notifier: Notifier, message: Message, first: s
     return await notifier.follow(message, receipt)
 
 
-def _sent(tx: Tx, engine: Engine, queued: Queued, name: str, delivery: Delivery, following: str | None = None) -> None:
+def _sent(
+    tx: Tx, engine: Engine, post: Post, queued: Queued, name: str, delivery: Delivery, following: str | None
+) -> None:
     """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
     well, if that person alone cannot be enough."""
     messages.sent(tx, queued.id, delivery.receipt, name)
@@ -227,12 +238,12 @@ def _sent(tx: Tx, engine: Engine, queued: Queued, name: str, delivery: Delivery,
     tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, data))
     if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
         _catch_up(tx, queued)
-        if following is not None and _more_people(tx, queued, name):
+        if following is not None and _more_people(tx, post, queued, name):
             messages.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
-def _more_people(tx: Tx, queued: Queued, name: str) -> bool:
-    """Whether a personal channel is not enough: more than one has to agree, or this one may not."""
+def _more_people(tx: Tx, post: Post, queued: Queued, name: str) -> bool:
+    """Whether personal channels have not reached as many yet as have to agree, of those who may."""
     found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
     if found is None or found.status != "pending":
         return False
@@ -241,7 +252,8 @@ def _more_people(tx: Tx, queued: Queued, name: str) -> bool:
         for item in messages.of_run(tx.connection, found.run_id)
         if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
     }
-    return len(asked | {name}) < found.quorum or approvals.requester(tx.connection, found.run_id) is not None
+    able = {each for each in asked | {name} if post.could_agree(each, found.groups)}
+    return len(able) < found.quorum or approvals.requester(tx.connection, found.run_id) is not None
 
 
 def _catch_up(tx: Tx, queued: Queued) -> None:

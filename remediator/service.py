@@ -153,7 +153,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         door, people = _credentials(config), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, seen)
         service = Service(config, engine, loops, metrics, door, keyring, people, world, reloading, role)
-        post = _post(config, keyring, world, store)
+        post = _post(config, keyring, people, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
             stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
@@ -373,11 +373,11 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def _post(config: Config, keyring: Keyring, world: World, store: Store) -> Post:
+def _post(config: Config, keyring: Keyring, people: People, world: World, store: Store) -> Post:
     letters = Letters(keyring, config.public_url.rstrip("/"))
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
-    return Post(channels, fallback, config.approvals.channels, letters, chart)
+    return Post(channels, fallback, config.approvals.channels, letters, people, chart)
 
 
 def _watching(config: Config) -> Watching:

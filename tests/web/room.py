@@ -198,7 +198,7 @@ class Room:
         """The sender's channels."""
         letters = Letters(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Post(registry.make_channels(chosen), registry.make_fallback(), approvals_, letters)
+        return Post(registry.make_channels(chosen), registry.make_fallback(), approvals_, letters, self.service.people)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from remediator.people import People
 from remediator.records import approvals, messages
 from remediator.sender import TRIES_BEFORE_NEXT, Post, send_forever
 from remediator.stores import Tx
@@ -133,6 +134,24 @@ async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(here: Room) -
     assert [_to(mail) for mail in box.mails] == ["ann", "bob"]
 
 
+@pytest.mark.parametrize(("groups", "asked_people"), [(("sre",), ["ann"]), (("dba",), ["ann", "bob"]), (("x",), None)])
+async def test_who_may_not_approve_is_not_the_only_one_asked(
+    here: Room, groups: tuple[str, ...], asked_people: list[str] | None
+) -> None:
+    """The first is in none of the groups: the next is asked as well, until there is one who may."""
+    await here.asks(groups=groups)
+    async with _mailboxes(here, "ann", "bob", "eve", "stranger") as (post, box):
+        post.people = _people(ann=("approver", "sre"), bob=("approver", "dba"), eve=("viewer", "x"))
+        for _ in range(5):
+            await here.deliver(post)
+    assert [_to(mail) for mail in box.mails] == (asked_people or ["ann", "bob", "eve", "stranger"])
+
+
+def _people(**known: tuple[str, str]) -> People:
+    entries = {f"{name}@example.com": {"roles": [role], "groups": [group]} for name, (role, group) in known.items()}
+    return People.model_validate({"people": entries})
+
+
 @asynccontextmanager
 async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Post, Mailbox]]:
     """A personal channel for each of these people, in this order, and the mail server that takes their mail."""
@@ -141,6 +160,7 @@ async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Post, Mailb
     controller.start()
     common = {"kind": "email", "sender": "remediator@example.com", "host": "127.0.0.1", "port": port, "personal": True}
     post = here.post({name: {**common, "to": [f"{name}@example.com"]} for name in names}, *names)
+    post.people = _people(**dict.fromkeys(names, ("approver", "sre")))
     try:
         yield post, box
     finally:
