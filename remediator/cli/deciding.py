@@ -1,4 +1,4 @@
-"""What ``approve``, ``reject``, ``snooze``, ``cancel`` and ``retry`` share: who is at this terminal."""
+"""What ``approve``, ``reject``, ``snooze``, ``renew``, ``cancel`` and ``retry`` share: who is at this terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from sqlalchemy import Connection
 
 from remediator import deciding, desk
 from remediator.approval import Person, Role
@@ -16,6 +17,7 @@ from remediator.deciding import Heard, Rules, Word
 from remediator.errors import InputError
 from remediator.loader import load_config
 from remediator.records import approvals, runs
+from remediator.records.approvals import Approval
 from remediator.service import load_people
 from remediator.stores import Tx
 
@@ -60,6 +62,25 @@ def at_this_terminal() -> Person:
     return Person(desk.person(), "terminal", frozenset({Role.OPERATOR}))
 
 
+def rules_of(config: Config) -> Rules:
+    """What the settings say about deciding."""
+    return Rules(config.approvals.link_holders, config.approvals.snooze)
+
+
+def found_by(connection: Connection, name: str) -> Approval:
+    """The request with this id, or the one that a run waits for, or its last, which is decided.
+
+    Raises:
+        InputError: there is none.
+    """
+    pending = approvals.get(connection, name) or approvals.pending_of(connection, name)
+    found = pending or approvals.latest_of(connection, name)
+    if found is None:
+        there = runs.get(connection, name) is not None
+        raise InputError(f"{name} never asked anybody" if there else f"there is no request or run {name}")
+    return found
+
+
 def decide(
     config_path: Path,
     name: str,
@@ -79,16 +100,11 @@ def decide(
     config = load_config(config_path, Config)
     without_token = token_file is None and not os.environ.get(TOKEN)
     person = at_this_terminal() if break_glass and without_token else who(config, token_file)
-    rules = Rules(config.approvals.link_holders, config.approvals.snooze)
 
     def write(tx: Tx) -> tuple[str, Heard]:
-        pending = approvals.get(tx.connection, name) or approvals.pending_of(tx.connection, name)
-        found = pending or approvals.latest_of(tx.connection, name)  # one that is decided: said, and nothing changes
-        if found is None:
-            there = runs.get(tx.connection, name) is not None
-            raise InputError(f"{name} never asked anybody" if there else f"there is no request or run {name}")
+        found = found_by(tx.connection, name)
         word = Word(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
-        return found.id, deciding.decide(tx, word, rules)
+        return found.id, deciding.decide(tx, word, rules_of(config))
 
     approval_id, heard = desk.write(config, write)
     if heard.counted:

@@ -32,6 +32,7 @@ COMMANDS = {
     "pause": "The stop button: start no action any more.",
     "promote": "Let a playbook do more, or less, by itself.",
     "reject": "Say no: the run ends, nothing is done.",
+    "renew": "Ask people anew, where a plan is not what would be done now.",
     "replay": "What playbooks would have done with the notifications that are stored.",
     "report": "What the records show.",
     "restore": "Put a backup of the store in place.",

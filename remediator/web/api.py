@@ -22,6 +22,7 @@ from remediator.errors import InputError, RemediatorError, StoreError
 from remediator.keeping import archive_folder
 from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
+from remediator.standing import Standing
 from remediator.web import controls, paging
 from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
@@ -71,6 +72,12 @@ class Call:
         """Who calls; operations that change something are only reached by somebody."""
         assert self.person is not None
         return self.person
+
+    @property
+    def rules(self) -> Rules:
+        """What the settings say about deciding."""
+        settings = self.site.service.config.approvals
+        return Rules(settings.link_holders, settings.snooze)
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read the store."""
@@ -168,16 +175,44 @@ async def _approvals(call: Call) -> Any:
 
 
 async def _asked(call: Call) -> Any:
-    approval_id = call.request.path_params["approval_id"]
-    found = await call.read(lambda connection: approvals.get(connection, approval_id))
-    if found is None:
-        raise NotFound(f"there is no request {approval_id[:64]}")
-    said = await call.read(lambda connection: approvals.decisions_of(connection, approval_id))
+    found = await _request(call)
+    said = await call.read(lambda connection: approvals.decisions_of(connection, found.id))
     words = [
         {"who": item.identity, "said": item.verb, "at": rfc3339(item.at), "how": item.how, "reason": item.reason}
         for item in said
     ]
-    return {**_approval(found), "said": words}
+    return {**_approval(found), "said": words, "standing": await _standing(call, found)}
+
+
+async def _standing(call: Call, found: Approval) -> dict[str, Any] | None:
+    """Whether it could be approved as things are, as its page says; None if it waits no more."""
+    if found.status != "pending":
+        return None
+    now = await _look(call, found)
+    stands = None if now.unsure else now.change is None
+    return {"stands": stands, "because": now.unsure or (now.change.why if now.change else None)}
+
+
+async def _look(call: Call, found: Approval) -> Standing:
+    run = await call.read(lambda connection: runs.get(connection, found.run_id))
+    return await call.site.standings.of(found, run)
+
+
+async def _renew(call: Call) -> Any:
+    found = await _request(call)
+    if found.status != "pending":
+        return {"status": found.status, "renewed": False}
+    why, rules = (await _look(call, found)).why_anew(), call.rules
+    renewed = await call.write(lambda tx: deciding.renew(tx, call.somebody, found.id, why, rules))
+    return {"status": (await _request(call)).status, "renewed": renewed}
+
+
+async def _request(call: Call) -> Approval:
+    approval_id = call.request.path_params["approval_id"]
+    found: Approval | None = await call.read(lambda connection: approvals.get(connection, approval_id))
+    if found is None:
+        raise NotFound(f"there is no request {approval_id[:64]}")
+    return found
 
 
 def _approval(item: Approval) -> dict[str, Any]:
@@ -198,7 +233,6 @@ def _approval(item: Approval) -> dict[str, Any]:
 
 def _decision(verb: str) -> Answer:
     async def decide(call: Call) -> Any:
-        settings = call.site.service.config.approvals
         word = Word(
             call.request.path_params["approval_id"],
             call.text("plan_hash", required=True),
@@ -208,8 +242,7 @@ def _decision(verb: str) -> Answer:
             call.text("confirm"),
             call.body.get("break_glass") is True,
         )
-        rules = Rules(settings.link_holders, settings.snooze)
-        heard = await call.write(lambda tx: deciding.decide(tx, word, rules))
+        heard = await call.write(lambda tx: deciding.decide(tx, word, call.rules))
         return {"status": heard.status, "counted": heard.counted}
 
     return decide
@@ -327,7 +360,9 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Power.RETRY), _retry),
     (Operation("GET", "/api/v1/approvals", "Requests that wait for people."), _approvals),
     (
-        Operation("GET", "/api/v1/approvals/{approval_id}", "One request, and who said what.", (_APPROVAL,)),
+        Operation(
+            "GET", "/api/v1/approvals/{approval_id}", "One request, who said what, and if it stands.", (_APPROVAL,)
+        ),
         _asked,
     ),
     *(
@@ -336,6 +371,17 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             _decision(verb),
         )
         for verb, text in (("approve", "Say yes."), ("reject", "Say no."), ("snooze", "Ask again later."))
+    ),
+    (
+        Operation(
+            "POST",
+            "/api/v1/approvals/{approval_id}/renew",
+            "Ask anew, where the plan is not what would be done now.",
+            (_APPROVAL,),
+            {},
+            Power.DECIDE,
+        ),
+        _renew,
     ),
     (Operation("GET", "/api/v1/stops", "Stop buttons that stand."), _stops),
     (

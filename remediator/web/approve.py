@@ -23,9 +23,9 @@ from remediator.records.approvals import Approval, Decision
 from remediator.records.evidence import Seen
 from remediator.records.stops import Stop
 from remediator.run import Episode, Run
+from remediator.standing import Standing
 from remediator.stores import Tx
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
-from remediator.web.standing import Standing, Standings
 from remediator.web.visitor import Visitor
 
 _STANDS = Standing()
@@ -56,7 +56,7 @@ class Shown:
         return self.approval.status == "pending"
 
 
-def by_link(site: Site, standings: Standings) -> Handler:
+def by_link(site: Site) -> Handler:
     """``/approve/<token>``, to look and to decide."""
 
     async def handle(request: Request) -> Response:
@@ -64,39 +64,37 @@ def by_link(site: Site, standings: Standings) -> Handler:
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
             return site.sorry(request, visitor, 404, "This link is not valid", _FALSE)
-        return await _answer(site, standings, request, visitor, opened.link.approval, opened)
+        return await _answer(site, request, visitor, opened.link.approval, opened)
 
     return handle
 
 
-def by_id(site: Site, standings: Standings) -> Handler:
+def by_id(site: Site) -> Handler:
     """``/approvals/<id>``, for people who have signed in, or who may look."""
 
     async def handle(request: Request, visitor: Visitor) -> Response:
-        return await _answer(site, standings, request, visitor, request.path_params["approval_id"], None)
+        return await _answer(site, request, visitor, request.path_params["approval_id"], None)
 
     return site.page(handle)
 
 
-async def _answer(
-    site: Site, standings: Standings, request: Request, visitor: Visitor, approval_id: str, opened: Opened | None
-) -> Response:
+async def _answer(site: Site, request: Request, visitor: Visitor, approval_id: str, opened: Opened | None) -> Response:
     try:
         shown = await site.service.engine.store.read(lambda connection: _look(connection, approval_id, site))
         if shown is None or (opened is not None and opened.link.run != shown.run.id):
             return site.sorry(request, visitor, 404, "There is no such request", _FALSE)
         if request.method == "POST":
-            return await _decide(site, standings, request, visitor, shown, opened)
+            return await _decide(site, request, visitor, shown, opened)
     except StoreError as error:
         return site.sorry(request, visitor, 503, "The store does not answer", str(error))
-    return _page(site, request, visitor, await _checked(site, standings, shown), opened)
+    return _page(site, request, visitor, await _checked(site, shown), opened)
 
 
-async def _checked(site: Site, standings: Standings, shown: Shown) -> Shown:
+async def _checked(site: Site, shown: Shown) -> Shown:
     """With whether it could be approved as things are; that asks the target, which may take its time."""
     if not shown.pending or site.now >= shown.approval.expires_at:
         return shown
-    return replace(shown, standing=await standings.of(shown.approval, shown.run))
+    return replace(shown, standing=await site.standings.of(shown.approval, shown.run))
 
 
 def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
@@ -196,13 +194,11 @@ def _may(site: Site, person: Person | None, asked: Asked) -> str:
     return ""
 
 
-async def _decide(
-    site: Site, standings: Standings, request: Request, visitor: Visitor, shown: Shown, opened: Opened | None
-) -> Response:
+async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, opened: Opened | None) -> Response:
     fields = await form_fields(request)
 
     async def again(status: int, why: str) -> Response:
-        return _page(site, request, visitor, await _checked(site, standings, shown), opened, status, why)
+        return _page(site, request, visitor, await _checked(site, shown), opened, status, why)
 
     if not site.genuine(request, fields.get("nonce", "")):
         return await again(403, STALE_FORM)
@@ -217,7 +213,7 @@ async def _decide(
         return await again(422, f"Type the name of what this is about to confirm: {shown.run.target}")
     plan_hash = shown.approval.plan_hash if opened is None else opened.link.plan
     if fields.get("verb") == "renew":  # whatever else is said waits for nobody: a stop is a stop at once
-        shown = await _checked(site, standings, shown)
+        shown = await _checked(site, shown)
     try:
         await site.service.engine.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
     except NotAllowed as error:
@@ -249,11 +245,9 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
 
 
 def _renew(tx: Tx, site: Site, shown: Shown, person: Person) -> None:
-    if shown.standing.change is None:
-        raise InputError("this request stands as it is; there is nothing to ask anew")
     settings = site.service.config.approvals
     rules = Rules(settings.link_holders, settings.snooze)
-    deciding.renew(tx, person, shown.approval.id, shown.standing.change.why, rules)
+    deciding.renew(tx, person, shown.approval.id, shown.standing.why_anew(), rules)
 
 
 def _pausing(site: Site, person: Person) -> Person:

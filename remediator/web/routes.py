@@ -13,7 +13,6 @@ from remediator.service import Service
 from remediator.web import api, approve, console, controls, graph, health, live, signin, slack, webhook, wrong
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HERE, Site
-from remediator.web.standing import Standings
 from remediator.web.wrong import Handlers
 
 _DOORS = ("/api/v1/alerts", "/api/v1/alerts/")
@@ -60,7 +59,6 @@ def application(service: Service) -> Starlette:
 
 
 def _pages(site: Site) -> list[BaseRoute]:
-    standings = Standings(site.service)
     return [
         Route("/", console.now(site)),
         Route("/runs", console.history(site)),
@@ -73,8 +71,8 @@ def _pages(site: Site) -> list[BaseRoute]:
         Route("/inventory", console.inventory(site)),
         Route("/stop", controls.stop(site), methods=["POST"]),
         Route("/stops/{stop_id}/release", controls.release(site), methods=["POST"]),
-        Route("/approve/{token}", approve.by_link(site, standings), methods=["GET", "POST"]),
-        Route("/approvals/{approval_id}", approve.by_id(site, standings), methods=["GET", "POST"]),
+        Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
+        Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
         Route("/events", live.events(site)),
         Route("/favicon.ico", live.favicon(site)),
     ]

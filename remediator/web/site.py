@@ -20,6 +20,7 @@ from remediator.approval import NotAllowed, Person, Power
 from remediator.clock import format_duration
 from remediator.errors import InputError, StoreError
 from remediator.service import Service
+from remediator.web.standing import Standings
 from remediator.web.visitor import Visitor, identify
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -50,9 +51,11 @@ class Site:
     """The pages of one service."""
 
     service: Service
+    standings: Standings = field(init=False)
     templates: ImmutableSandboxedEnvironment = field(init=False)
 
     def __post_init__(self) -> None:
+        self.standings = Standings(self.service)
         self.templates = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,

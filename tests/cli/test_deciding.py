@@ -55,6 +55,25 @@ async def test_a_word_counts_once(here: Room, verb: str, status: str) -> None:
 
 
 @pytest.mark.promise(6)
+async def test_people_are_asked_anew_where_the_playbook_has_changed(here: Room) -> None:
+    """Not while it may stand, not by who may not decide; then once, with what has changed."""
+    asked = await here.asks()
+    code, said = await _run(here, "ann", "renew", asked.run_id)
+    assert code == 2 and "cannot be told now" in said, said
+    assert (await here.state(asked)).status == "pending"
+    path = here.service.config.folder / "redis-disk-full.yaml"
+    path.write_text(path.read_text().replace("Makes room", "Makes more room"))
+    code, said = await _run(here, "victor", "renew", asked.run_id)
+    assert code not in (0, 1) and "needs the role approver" in said, said
+    code, said = await _run(here, "ann", "renew", asked.run_id)
+    assert code == 0 and f"ann asks anew; {asked.id} is void: the playbook has changed" in said, said
+    code, said = await _run(here, "ann", "renew", asked.id)
+    assert code == 1 and f"nothing was changed; {asked.id} is void already" in said, said
+    assert (await here.state(asked)).status == "void"
+    assert '"actor":"ann"' in await here.audit_text()
+
+
+@pytest.mark.promise(6)
 async def test_who_may_not_is_told_why(here: Room) -> None:
     """No token, a viewer's, somebody's out of the group: refused in a sentence, and the request stands."""
     asked = await here.asks(groups=("sre",))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from remediator.approve import await_approval
+from remediator.errors import InputError
 from remediator.inventory import Inventory
 from remediator.loader import load
 from remediator.playbook import Playbook
@@ -17,6 +18,7 @@ from remediator.records import runs, stops
 from remediator.records.approvals import Approval
 from remediator.registry import catalogue
 from remediator.run import Run, Status
+from remediator.standing import Standing
 from remediator.web.standing import Standings
 from tests.web.room import INVENTORY, Room, decides, nonce_of, room
 
@@ -84,14 +86,37 @@ async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path)
     assert '"actor":"ann"' in await here.audit_text()
 
 
+async def test_programs_ask_anew_by_the_same_rules(here: Room, tmp_path: Path) -> None:
+    """The API says whether it stands, and why not; renewing it needs the power to decide, and happens once."""
+    asked = await here.asks()
+    path = f"/api/v1/approvals/{asked.id}"
+    async with here.client() as client:
+        told = (await client.get(path)).json()["standing"]
+        assert told["stands"] is None and "no connection" in told["because"], "the target cannot be asked"
+        unsure = await client.post(f"{path}/renew", headers=here.bearer("ann"))
+        assert unsure.status_code == 400 and "cannot be told now" in unsure.json()["error"]
+        edit(here, tmp_path)
+        told = (await client.get(path)).json()["standing"]
+        assert told == {"stands": False, "because": "the playbook has changed"}
+        assert (await client.post(f"{path}/renew", headers=here.bearer("victor"))).status_code == 403
+        for renewed in (True, False):
+            answer = await client.post(f"{path}/renew", headers=here.bearer("ann"))
+            assert answer.json() == {"status": "void", "renewed": renewed}
+        assert (await client.get(path)).json()["standing"] is None
+        assert (await client.post("/api/v1/approvals/none/renew", headers=here.bearer("ann"))).status_code == 404
+    assert (await _goes_on(here, asked)).status is Status.MATCHED
+
+
 async def test_a_request_that_stands_is_not_asked_anew(here: Room) -> None:
     """Nobody gets rid of what others have said by asking again."""
     asked = await here.asks(quorum=2)
     async with here.client() as client:
         await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
         refused = await decides(client, here.link(asked), "renew", token=here.tokens["bob"])
-    assert refused.status_code == 422 and "stands as it is" in refused.text
+    assert refused.status_code == 422 and "cannot be told now" in refused.text, "it may well stand"
     assert (await here.state(asked)).status == "pending"
+    with pytest.raises(InputError, match="stands as it is"):
+        Standing().why_anew()
 
 
 async def test_approving_what_changed_after_the_look_is_void(here: Room, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""``remediator renew``: ask people anew, where what they were asked is not what would be done now."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from remediator import deciding, desk
+from remediator.approval import Person
+from remediator.cli.deciding import found_by, rules_of, token_option, who
+from remediator.cli.options import config_option
+from remediator.config import Config
+from remediator.engine import Engine
+from remediator.explain import ReadOnlyStore
+from remediator.loader import load_config
+from remediator.records import runs
+from remediator.records.approvals import Approval
+from remediator.service import looking_only
+from remediator.standing import look
+
+PATIENCE = 10.0
+"""Seconds for the target to say how it is."""
+
+
+@click.command("renew")
+@config_option
+@token_option
+@click.argument("request_or_run")
+def command(config_path: Path, token_file: Path | None, request_or_run: str) -> None:
+    """End a request whose plan is not what would be done now; the run plans afresh and asks people again.
+
+    The playbook or the target has changed since people were asked: nobody can approve that request any more. One that
+    stands is left alone. Exit status 1 if it was decided already.
+
+    \b
+    Example:
+      REMEDIATOR_TOKEN=… remediator renew run-1m832pbs91d5nnh4x
+    """
+    config = load_config(config_path, Config)
+    person = who(config, token_file)
+    approval, why = asyncio.run(_changed(config, request_or_run))
+    if approval.status == "pending" and _renew(config, person, approval, why):
+        click.echo(f"{person.id} asks anew; {approval.id} is void: {why}")
+        return
+    click.echo(f"nothing was changed; {approval.id} is {approval.status} already")
+    raise SystemExit(1)
+
+
+def _renew(config: Config, person: Person, approval: Approval, why: str) -> bool:
+    return desk.write(config, lambda tx: deciding.renew(tx, person, approval.id, why, rules_of(config)))
+
+
+async def _changed(config: Config, name: str) -> tuple[Approval, str]:
+    """The request, and why it does not stand; no reason if nobody waits for it."""
+    async with looking_only(config, ReadOnlyStore(config)) as engine:
+        approval = await engine.store.read(lambda connection: found_by(connection, name))
+        return approval, await _why(engine, approval) if approval.status == "pending" else ""
+
+
+async def _why(engine: Engine, approval: Approval) -> str:
+    run = await engine.store.read(lambda connection: runs.get(connection, approval.run_id))
+    assert run is not None
+    return (await look(engine, approval, run, patience=PATIENCE)).why_anew()
