@@ -1,4 +1,5 @@
-"""Forgetting what is over for long: runs with all that hangs on them, episodes, messages. The database stays bounded.
+"""Forgetting what is over for long: runs with all that hangs on them, episodes, messages, released stops, versions of
+playbooks that nothing runs by any more. The database stays bounded.
 
 A little at a time, by one replica at a time, each time with an entry. What still means something stays, however old,
 and so does what the guards look back at, and, where the audit log has an archive, every run whose entries are not all
@@ -15,11 +16,11 @@ from remediator.audit import Draft, Kind
 from remediator.clock import rfc3339
 from remediator.engine import Engine
 from remediator.judgement import standing
-from remediator.records import audit, pruned, turns
+from remediator.records import audit, playbooks, pruned, turns
 from remediator.stores import Tx
 
 AT_ONCE = 100
-"""Most runs, episodes and messages that one transaction forgets: a few milliseconds, so nobody waits for it."""
+"""Most of each kind that one transaction forgets: a few milliseconds, so nobody waits for it."""
 LOOK = 60.0
 """Seconds between looks."""
 REST = 0.25
@@ -32,7 +33,7 @@ class Pruning:
     """What is kept."""
 
     history: timedelta = timedelta(days=365)
-    """How long runs that are over are kept, episodes, and messages that are about no run."""
+    """How long runs that are over are kept, episodes, messages that are about no run, stops, playbooks' versions."""
     sealed: bool = False
     """Only runs whose entries have all left for the archive."""
 
@@ -44,6 +45,8 @@ class Gone:
     runs: int
     episodes: int
     messages: int
+    stops: int
+    versions: int
 
 
 async def prune_forever(engine: Engine, settings: Pruning, told: Callable[[Mapping[str, int]], None]) -> None:
@@ -75,8 +78,17 @@ def _prune(tx: Tx, engine: Engine, before: datetime, *, sealed: bool) -> Gone | 
     oldest = audit.begins(tx.connection) if sealed else None
     over = before if oldest is None else min(before, oldest)
     ids = pruned.forget_runs(tx, over, AT_ONCE, sealed=sealed)
-    gone = Gone(len(ids), pruned.forget_episodes(tx, before, AT_ONCE), pruned.forget_messages(tx, before, AT_ONCE))
-    if gone == Gone(0, 0, 0):
+    playbooks.keep(tx, engine.book.playbooks)  # should a replica with other files have taken them for forgotten
+    gone = Gone(
+        len(ids),
+        pruned.forget_episodes(tx, before, AT_ONCE),
+        pruned.forget_messages(tx, before, AT_ONCE),
+        pruned.forget_stops(tx, before, AT_ONCE),
+        pruned.forget_versions(
+            tx, before, AT_ONCE, in_force=[playbook.content_hash for playbook in engine.book.playbooks]
+        ),
+    )
+    if not any(asdict(gone).values()):
         return None
     data = {**asdict(gone), "before": rfc3339(before), "ids": ids}
     tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=engine.actor, data=data))

@@ -1,18 +1,21 @@
-"""Runs that leave the database, with all that hangs on them."""
+"""Runs that leave the database with all that hangs on them, and whatever else has lost its meaning."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, exists, func, or_, select
 
 from remediator.records import before, facts
+from remediator.run import OPEN
 from remediator.stores import Tx
-from remediator.stores.schema import audit, episodes, messages, run_episodes, timers
+from remediator.stores.schema import audit, episodes, messages, playbook_versions, run_episodes, stops, timers
 from remediator.stores.schema import runs as table
 
 _FACTS = ("stuck:", "snoozed:", "requested:")
 """Facts about one run begin so, before its id."""
+_OPEN = sorted(status.value for status in OPEN)
 
 
 def forget_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
@@ -87,3 +90,28 @@ def forget_messages(tx: Tx, until: datetime, limit: int) -> int:
     if ids:
         tx.connection.execute(delete(messages).where(messages.c.id.in_(ids)))
     return len(ids)
+
+
+def forget_stops(tx: Tx, until: datetime, limit: int) -> int:
+    """Forget stops that were released, or ended by themselves, before then; returns how many."""
+    over = or_(stops.c.cleared_at < until, stops.c.expires_at < until)
+    ids = list(tx.connection.execute(select(stops.c.id).where(over).limit(limit)).scalars())
+    if ids:
+        tx.connection.execute(delete(stops).where(stops.c.id.in_(ids)))
+    return len(ids)
+
+
+def forget_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
+    """Forget versions of playbooks from before then that are not in force, and that no run which goes on began with;
+    returns how many."""
+    going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))
+    hashes = playbook_versions.c.hash
+    old = (
+        select(hashes)
+        .where(playbook_versions.c.first_loaded_at < until, hashes.not_in(in_force), hashes.not_in(going))
+        .limit(limit)
+    )
+    gone = list(tx.connection.execute(old).scalars())
+    if gone:
+        tx.connection.execute(delete(playbook_versions).where(hashes.in_(gone)))
+    return len(gone)

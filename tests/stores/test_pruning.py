@@ -273,6 +273,61 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
     assert left == {"stuck:run-2", "breaker:run-1"}
 
 
+async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
+    """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
+    engine = engine_on(store)
+    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [in_force] = engine.book.playbooks
+    now = engine.clock.now()
+    at = now - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for name, ends in {
+            "stands": {},
+            "released": {"cleared_at": at, "cleared_by": "ann"},
+            "ended": {"expires_at": at},
+            "ends-later": {"expires_at": now + YEAR},
+            "released-lately": {"cleared_at": now - timedelta(days=1), "cleared_by": "ann"},
+        }.items():
+            stop = {"id": name, "scope": "global", "name": "", "reason": "x", "who": "ann", "set_at": at}
+            tx.connection.execute(insert(schema.stops), {**stop, **ends})
+        for name, loaded in (("old", at), ("of-a-run", at), ("of-an-old-run", at), ("young", now)):
+            version = {"hash": name, "name": "x", "content": {}, "first_loaded_at": loaded}
+            tx.connection.execute(insert(schema.playbook_versions), version)
+        version = {"hash": in_force.content_hash, "name": in_force.name, "content": {}, "first_loaded_at": at}
+        tx.connection.execute(insert(schema.playbook_versions), version)
+        going = {"status": "awaiting_approval", "finished_at": None, "incident_open": True}
+        tx.connection.execute(insert(schema.runs), old_run("run-going", at, **going, playbook_hash="of-a-run"))
+        tx.connection.execute(insert(schema.runs), old_run("run-over", now, playbook_hash="of-an-old-run"))
+
+    await store.write(past)
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "stops")) == {
+        "stands",
+        "ends-later",
+        "released-lately",
+    }
+    versions = select(schema.playbook_versions.c.hash)
+    left = await store.read(lambda connection: set(connection.execute(versions).scalars()))
+    assert left == {"of-a-run", "young", in_force.content_hash}
+    [said] = await store.read(pruned)
+    assert (said["stops"], said["versions"]) == (2, 2)
+
+
+async def test_a_version_that_another_replica_took_for_forgotten_comes_back(store: Store) -> None:
+    """Two replicas whose files differ: each has its own in the store again at its next look."""
+    engine, other = engine_on(store), engine_on(store)
+    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [ours] = engine.book.playbooks
+    at = engine.clock.now() - 2 * YEAR
+    version = {"hash": ours.content_hash, "name": ours.name, "content": {}, "first_loaded_at": at}
+    await store.write(lambda tx: tx.connection.execute(insert(schema.playbook_versions), version))
+    await prune(other, Pruning())
+    assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 0
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 1
+
+
 async def test_what_guards_look_back_at_stays(store: Store) -> None:
     """A budget over longer than the history keeps what it counts."""
     engine = engine_on(store)
