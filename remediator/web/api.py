@@ -82,7 +82,7 @@ async def _renew(call: Call) -> Any:
     found = await _request(call)
     if found.status != "pending":
         return {"status": found.status, "renewed": False}
-    why, rules = (await _look(call, found)).why_anew(), call.rules
+    why, rules = (await _look(call, found)).why_anew(), call.site.rules
     renewed = await call.write(lambda tx: deciding.renew(tx, call.somebody, found.id, why, rules))
     return {"status": (await _request(call)).status, "renewed": renewed}
 
@@ -122,7 +122,7 @@ def _decision(verb: str) -> Answer:
             call.text("confirm"),
             call.body.get("break_glass") is True,
         )
-        heard = await call.write(lambda tx: deciding.decide(tx, word, call.rules))
+        heard = await call.write(lambda tx: deciding.decide(tx, word, call.site.rules))
         return {"status": heard.status, "counted": heard.counted}
 
     return decide

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from remediator import approval as words
 from remediator import deciding, letters
 from remediator.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
-from remediator.deciding import Rules, Word
+from remediator.deciding import Word
 from remediator.errors import InputError, StoreError
 from remediator.plan import from_data
 from remediator.records import approvals, episodes, evidence, runs, stops
@@ -226,12 +226,11 @@ async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, 
 def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
     if verb == "renew":
-        _renew(tx, site, shown, person)
+        deciding.renew(tx, person, shown.approval.id, shown.standing.why_anew(), site.rules)
         return
     if verb == "pause":
         deciding.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
         return
-    settings = site.service.config.approvals
     word = Word(
         shown.approval.id,
         plan_hash,
@@ -241,13 +240,7 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
         str(fields.get("typed", "")),
         verb == "break_glass",
     )
-    deciding.decide(tx, word, Rules(settings.link_holders, settings.snooze))
-
-
-def _renew(tx: Tx, site: Site, shown: Shown, person: Person) -> None:
-    settings = site.service.config.approvals
-    rules = Rules(settings.link_holders, settings.snooze)
-    deciding.renew(tx, person, shown.approval.id, shown.standing.why_anew(), rules)
+    deciding.decide(tx, word, site.rules)
 
 
 def _pausing(site: Site, person: Person) -> Person:

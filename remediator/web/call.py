@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator.approval import NotAllowed, Person, Power
-from remediator.deciding import Rules
 from remediator.errors import InputError, RemediatorError, StoreError
 from remediator.web.openapi import Operation
 from remediator.web.site import Site
@@ -62,12 +61,6 @@ class Call:
         """Who calls; operations that change something are only reached by somebody."""
         assert self.person is not None
         return self.person
-
-    @property
-    def rules(self) -> Rules:
-        """What the settings say about deciding."""
-        settings = self.site.service.config.approvals
-        return Rules(settings.link_holders, settings.snooze)
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read the store."""

@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from remediator import __version__
 from remediator.approval import NotAllowed, Person, Power
 from remediator.clock import format_duration
+from remediator.deciding import Rules
 from remediator.errors import InputError, StoreError
 from remediator.service import Service
 from remediator.web.standing import Standings
@@ -65,6 +66,12 @@ class Site:
         )
         self.templates.filters.update(ago=ago, instant=instant, length=length, words=words)
         self.templates.globals.update(version=__version__, environment=self.service.config.environment)
+
+    @property
+    def rules(self) -> Rules:
+        """What the settings say about deciding."""
+        settings = self.service.config.approvals
+        return Rules(settings.link_holders, settings.snooze)
 
     @property
     def now(self) -> datetime:

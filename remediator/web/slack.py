@@ -17,7 +17,7 @@ from remediator import deciding
 from remediator.approval import BUTTON, NotAllowed, Person, open_link
 from remediator.clients.hook import Hook, split
 from remediator.config import read_secret
-from remediator.deciding import Rules, Word
+from remediator.deciding import Word
 from remediator.errors import ClientError, InputError, StoreError
 from remediator.records import runs, stops
 from remediator.stores import Tx
@@ -94,13 +94,12 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
     person = site.service.people.by_slack(workspace, user)
     if person is None:
         return f"You ({user}) are not in the people file, so your word cannot count. Nothing was changed."
-    settings = site.service.config.approvals
 
     def write(tx: Tx) -> str:
         if verb == "pause":
             return _pause(tx, person, opened.link.run, _press(payload))
         word = Word(opened.link.approval, opened.link.plan, verb, person)
-        heard = deciding.decide(tx, word, Rules(settings.link_holders, settings.snooze))
+        heard = deciding.decide(tx, word, site.rules)
         return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
 
     try:
