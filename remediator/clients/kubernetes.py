@@ -158,13 +158,26 @@ class Kubernetes:
         return (await self._patch(path, patch, how, dry_run)).json(Workload)
 
     async def replace_template(
-        self, kind: Kind, name: str, template: Document, *, expected: str, dry_run: bool = False
+        self,
+        kind: Kind,
+        name: str,
+        template: Document,
+        *,
+        expected: str,
+        annotations: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> Workload:
-        """Have it make other pods, as ``kubectl rollout undo`` does: the whole template at once."""
+        """Replace the whole pod template, as ``kubectl rollout undo`` does.
+
+        Args:
+            annotations: all annotations that the object has after that, in the same change; None leaves them.
+        """
         operations: list[Document] = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": expected},
             {"op": "replace", "path": "/spec/template", "value": template},
         ]
+        if annotations is not None:
+            operations.append({"op": "add", "path": "/metadata/annotations", "value": dict(annotations)})
         path = self._path("/apis/apps/v1", kind, name)
         try:
             return (await self._patch(path, operations, "json", dry_run)).json(Workload)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +21,15 @@ from remediator.platforms import Platform, Release, ServiceStatus, State
 HASH = "pod-template-hash"
 HISTORY = "deployment.kubernetes.io/revision-history"
 """Annotation of a ReplicaSet that came back by an undo: the revisions that it had before."""
+UNDONE = "remediator.undone"
+"""Annotation of a Deployment: the releases that were rolled back, each as the digest of its template. The controller
+copies it to the ReplicaSets, where it is read too, because ``kubectl rollout undo`` replaces the Deployment's own."""
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 _ARGO_CD = ("argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id")
 _FLUX = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name")
 _UNDONE_BY_GITOPS = ["service.rollback", "service.scale"]
+_REMEMBERED = 50
 _TRIES = 5
 _MOST_PODS = 5
 _MOST_EVENTS = 10
@@ -114,7 +120,8 @@ class KubernetesPlatform(Platform):
         sets = await _sets(client, deployment)
         current = _current(deployment, sets)
         templates = {each.metadata.name: await _template(client, each) for each in sets}
-        return tuple(_release(each, current, templates) for each in sets)
+        bad = _bad(deployment, sets, templates)
+        return tuple(_release(each, current, templates, redo=each.metadata.name in bad) for each in sets)
 
     def describe_rollback(self, service: Service, to: str) -> str:
         return f"{_where(service)}: rollout undo to the revision that ReplicaSet {to} keeps (replace the template)"
@@ -123,10 +130,17 @@ class KubernetesPlatform(Platform):
         client = self._of(service)
 
         async def change(seen: Workload) -> None:
-            recorded = _recorded(service, seen, await _sets(client, seen), to)
+            sets = await _sets(client, seen)
+            recorded = _recorded(service, seen, sets, to)
             template = await _template(client, recorded)
-            expected = seen.metadata.resource_version
-            await client.replace_template("deployments", seen.metadata.name, template, expected=expected)
+            left = await client.template("deployments", seen.metadata.name)
+            await client.replace_template(
+                "deployments",
+                seen.metadata.name,
+                template,
+                expected=seen.metadata.resource_version,
+                annotations=_with_undone(seen, sets, _digest(left), _digest(template)),
+            )
 
         await _if_unchanged(client, service, pin, change)
 
@@ -290,12 +304,57 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = template["metadata"]
+    metadata = template.get("metadata") or {}
     annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT}
-    return {**template, "metadata": {"labels": metadata["labels"], "annotations": annotations}}
+    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH}
+    return {**template, "metadata": {"labels": labels, "annotations": annotations}}
 
 
-def _release(each: Workload, current: Workload | None, templates: Mapping[str, Mapping[str, Any]]) -> Release:
+def _digest(template: Mapping[str, Any]) -> str:
+    """Return the same 32 characters for two templates that are the `_same`."""
+    return hashlib.sha256(json.dumps(_bare(template), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _undone(deployment: Workload, sets: Sequence[Workload]) -> list[str]:
+    """Return the digests of the releases that were rolled back, the oldest first."""
+    found = [each.metadata.annotations.get(UNDONE, "") for each in (*reversed(sets), deployment)]
+    return list(dict.fromkeys(digest for text in found for digest in text.split(",") if digest))
+
+
+def _with_undone(deployment: Workload, sets: Sequence[Workload], left: str, to: str) -> dict[str, str]:
+    """Return the Deployment's annotations with the release that is left remembered as rolled back.
+
+    Going to a release that was itself rolled back tells nothing bad of the one that is left.
+    """
+    undone = _undone(deployment, sets)
+    if to not in undone:
+        undone = [*(each for each in undone if each != left), left]
+    return {**deployment.metadata.annotations, UNDONE: ",".join(undone[-_REMEMBERED:])}
+
+
+def _bad(deployment: Workload, sets: Sequence[Workload], templates: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of the ReplicaSets that a rollback must not choose.
+
+    Our own rollbacks are on record. What a person undid shows only in the history of the ReplicaSet that came back: it
+    has its earlier revisions there, and Kubernetes gave it a new, higher revision. Each revision between those was left
+    by going back. A ReplicaSet that is on record as bad tells nothing in this way: it came back by a new deployment.
+    """
+    undone = set(_undone(deployment, sets))
+    recorded = {name for name, template in templates.items() if _digest(template) in undone}
+    trusted = [each for each in sets if each.metadata.name not in recorded]
+    passed = {each.metadata.name for each in sets for other in trusted if _went_back(each, other)}
+    return frozenset(recorded | passed)
+
+
+def _went_back(each: Workload, other: Workload) -> bool:
+    """Return whether ``other`` was in use before ``each`` and came back after it."""
+    before = [int(text) for text in other.metadata.annotations.get(HISTORY, "").split(",") if text.isdigit()]
+    return bool(before) and min(before) < (each.revision or 0) < (other.revision or 0)
+
+
+def _release(
+    each: Workload, current: Workload | None, templates: Mapping[str, Mapping[str, Any]], *, redo: bool
+) -> Release:
     name = each.metadata.name
     is_current = current is not None and name == current.metadata.name
     same = current is not None and not is_current and _same(templates[name], templates[current.metadata.name])
@@ -308,15 +367,9 @@ def _release(each: Workload, current: Workload | None, templates: Mapping[str, M
             "images": [container.image for container in each.spec.template.spec.containers],
             "change_cause": each.metadata.annotations.get(CHANGE_CAUSE, ""),
             "same": same,
-            "redo": current is not None and not is_current and _undone(each, current),
+            "redo": redo and not is_current,
         },
     )
-
-
-def _undone(each: Workload, current: Workload) -> bool:
-    """Whether the current revision is there because somebody went back from this one to it."""
-    before = [int(text) for text in current.metadata.annotations.get(HISTORY, "").split(",") if text.isdigit()]
-    return bool(before) and (each.revision or 0) > max(before)
 
 
 def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], to: str) -> Workload:

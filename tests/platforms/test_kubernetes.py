@@ -14,11 +14,14 @@ import yaml
 
 from remediator.actions import Happened
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.actions.service_rollback import way_back
 from remediator.clients.kubernetes import KubernetesRefused
+from remediator.clients.kubernetes_facts import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.platforms import Release, State
-from remediator.platforms.kubernetes import KubernetesPlatform
+from remediator.platforms import kubernetes as module
+from remediator.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
 from remediator.world import World
 from tests.clients.peers import Authority, listener, peer, read_request, reply
 from tests.servers.kubernetes import Cluster
@@ -323,6 +326,133 @@ async def test_a_revision_that_is_only_a_restart_is_marked(platform: KubernetesP
     await until(lambda: platform.releases(service), lambda found: len(found) == 2)
     _, before = await platform.releases(service)
     assert before.facts["same"] is True and before.facts["redo"] is False
+
+
+async def rolled_back(platform: KubernetesPlatform, cluster: Cluster, service: Service) -> str:
+    """Go where a rollback goes by itself, and wait until it is in use; its command."""
+    await until(lambda: platform.status(service), lambda seen: seen.facts["observed"])
+    _, to = way_back(service, await platform.releases(service))
+    await platform.rollback(service, (await platform.status(service)).pin, to.id)
+    await until(
+        lambda: platform.releases(service), lambda found: any(each.current and each.id == to.id for each in found)
+    )
+    return command_of(cluster)
+
+
+def command_of(cluster: Cluster) -> str:
+    """What the Deployment's containers run."""
+    command: str = cluster.get("deployment", "web")["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+    return command
+
+
+async def released(platform: KubernetesPlatform, cluster: Cluster, command: str) -> None:
+    """Deploy a release, and wait until its ReplicaSet is there."""
+    cluster.deploy("web", command, replicas=0)
+
+    def in_use(found: tuple[Release, ...]) -> bool:
+        return any(each.current for each in found) and command_of(cluster) == command
+
+    await until(lambda: platform.status(bound(cluster)), lambda seen: seen.facts["observed"])
+    await until(lambda: platform.releases(bound(cluster)), in_use)
+
+
+@real
+async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """After a second rollback, after a restart, and without the annotation; the good one stays usable."""
+    service = bound(cluster)
+    await released(platform, cluster, "good")
+    await released(platform, cluster, "bad")
+    assert await rolled_back(platform, cluster, service) == "good"
+    await released(platform, cluster, "worse")
+    assert await rolled_back(platform, cluster, service) == "good"
+    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
+        way_back(service, await platform.releases(service))
+
+    count = len(await platform.releases(service))
+    await platform.restart(service, (await platform.status(service)).pin, 1)
+    await until(lambda: platform.releases(service), lambda found: len(found) == count + 1)
+    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
+        way_back(service, await platform.releases(service))
+
+    await released(platform, cluster, "bad")
+    assert await rolled_back(platform, cluster, service) == "good"
+
+    cluster.kubectl("annotate", "deployment/web", f"{UNDONE}-")
+    await released(platform, cluster, "third")
+    assert await rolled_back(platform, cluster, service) == "good"
+
+
+def made(name: str, revision: int, command: str, history: str = "", undone: str = "", restarted: str = "") -> Any:
+    """A ReplicaSet and its template."""
+    annotations = {"deployment.kubernetes.io/revision": str(revision), HISTORY: history, UNDONE: undone}
+    meta = Meta(name=name, annotations={key: value for key, value in annotations.items() if value})
+    template = {"metadata": {"annotations": {RESTARTED_AT: restarted}}, "spec": {"command": command}}
+    return Workload(metadata=meta, spec=_WorkloadSpec(selector=Selector())), template
+
+
+GOOD, BAD, WORSE = (module._digest({"spec": {"command": each}}) for each in ("good", "bad", "worse"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "undone", "expected"),
+    [
+        pytest.param([("a", 3, "good", "1"), ("b", 2, "bad")], BAD, {"b"}, id="rolled back once"),
+        pytest.param(
+            [("a", 5, "good", "1,3"), ("c", 4, "worse"), ("b", 2, "bad")],
+            f"{BAD},{WORSE}",
+            {"b", "c"},
+            id="rolled back twice",
+        ),
+        pytest.param(
+            [("a", 5, "good", "1,3"), ("c", 4, "worse"), ("b", 2, "bad")], "", {"b", "c"}, id="by kubectl, twice"
+        ),
+        pytest.param(
+            [("r", 4, "good", "", "", "today"), ("a", 3, "good", "1"), ("b", 2, "bad")],
+            "",
+            {"b"},
+            id="by kubectl, and restarted since",
+        ),
+        pytest.param([("r", 4, "good"), ("b", 2, "bad")], BAD, {"b"}, id="the history was pruned"),
+        pytest.param(
+            [("b", 4, "bad", "2"), ("a", 3, "good", "1")],
+            BAD,
+            {"b"},
+            id="the bad one was deployed again, the good stays",
+        ),
+        pytest.param(
+            [("c", 4, "worse"), ("b2", 3, "bad", "", "", "today"), ("a", 1, "good")],
+            BAD,
+            {"b2"},
+            id="the bad one was only restarted",
+        ),
+        pytest.param(
+            [("a", 3, "good", "1", BAD), ("b", 2, "bad")], "", {"b"}, id="only a ReplicaSet remembers it still"
+        ),
+        pytest.param([("c", 3, "worse"), ("b", 2, "bad"), ("a", 1, "good")], "", set(), id="nothing was rolled back"),
+    ],
+)
+def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expected: set[str]) -> None:
+    """By the record, and by the history of what came back."""
+    both = [made(*each) for each in sets]
+    deployment = Workload(
+        metadata=Meta(name="web", annotations={UNDONE: undone}), spec=_WorkloadSpec(selector=Selector())
+    )
+    templates = {each.metadata.name: template for each, template in both}
+
+    assert module._bad(deployment, [each for each, _ in both], templates) == expected
+
+
+def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
+    """Going on purpose to a release that was bad does not call the one that is left bad."""
+    both = Meta(name="web", annotations={UNDONE: ",".join(map(str, range(60))), "mine": "kept"})
+    deployment = Workload(metadata=both, spec=_WorkloadSpec(selector=Selector()))
+
+    after = module._with_undone(deployment, [], BAD, GOOD)
+    again = module._with_undone(deployment, [], GOOD, "59")
+
+    assert after["mine"] == "kept"
+    assert after[UNDONE].split(",") == [*map(str, range(11, 60)), BAD]
+    assert GOOD not in again[UNDONE].split(",")
 
 
 def kubeconfig(folder: Path, url: str, *, token: str = "none", authority: Path | None = None) -> Path:
