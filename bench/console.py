@@ -20,7 +20,7 @@ import yaml
 
 from bench import past
 from bench.measure import free_port, server
-from remediator.run import ENGINE_VERSION
+from remediator.core.run import ENGINE_VERSION
 
 FEW, MANY = 10_000, 1_000_000
 BUDGET_RATIO = 2.0

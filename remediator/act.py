@@ -8,20 +8,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import conditions, crashpoints, expressions
+from remediator import conditions, expressions
 from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
+from remediator.core import failpoints
+from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
+from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
 from remediator.guards import Answer, Question, Verdict
 from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
-from remediator.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.planning import make_plan, resolve
 from remediator.records import approvals, attempts, episodes, evidence, runs, timers
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
-from remediator.run import Run, Status
 from remediator.steps import follow, to_verifying
 from remediator.stores import Tx
 from remediator.undo import put_back
@@ -271,9 +272,9 @@ async def _do(
         result = Result(Outcome.FAILED, _NOT_BEGUN)
     else:
         engine.on_event("action", run, {"step": step.id, "call": call.text})
-        crashpoints.reach("before", lambda: ("call",))
+        failpoints.reach("before", lambda: ("call",))
         result = await _call(engine, step, action, service, call)
-        crashpoints.reach("after", lambda: ("call",))
+        failpoints.reach("after", lambda: ("call",))
     return await _concluded(engine, run, step, attempt, result)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from remediator.audit import Kind
+from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.engine import Engine
 from remediator.records import episodes, messages, runs, timers
 from remediator.records.timers import Timer
-from remediator.run import EpisodeStatus, Run, Status
 from remediator.stores import Tx
 
 

@@ -8,16 +8,16 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from remediator import approval as words
-from remediator.approval import Asked, NotAllowed, Person, Power, Why
 from remediator.audit import Draft, Kind
+from remediator.core import approval as words
+from remediator.core.approval import Asked, NotAllowed, Person, Power, Why
+from remediator.core.ids import Ids
+from remediator.core.plan import from_data
+from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.findings import did_you_mean
-from remediator.ids import Ids
-from remediator.plan import from_data
 from remediator.records import approvals, episodes, messages, runs, stops
 from remediator.records.approvals import Approval
-from remediator.run import EpisodeStatus, Run
 from remediator.stores import Tx
 
 VERBS = ("approve", "reject", "snooze")

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from remediator.core.matchers import compile_pattern
+from remediator.core.types import Duration, FilePath, Mistake, PositiveDuration, Strict
 from remediator.errors import SyntaxMistake
-from remediator.fields import Duration, FilePath, Mistake, PositiveDuration, Strict
-from remediator.matchers import compile_pattern
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
 _REF = r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$"

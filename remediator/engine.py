@@ -13,14 +13,14 @@ from typing import Any
 
 from remediator.actions import Action
 from remediator.checks import Check
-from remediator.clock import Clock
+from remediator.core.clock import Clock
+from remediator.core.ids import Ids
+from remediator.core.run import Run
 from remediator.errors import ConfigurationError, TargetError
 from remediator.guards import Guard
-from remediator.ids import Ids
 from remediator.inventory import Inventory, Service
 from remediator.platforms import Platform, ServiceStatus
 from remediator.playbook import Playbook
-from remediator.run import Run
 from remediator.stores import Store
 
 

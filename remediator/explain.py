@@ -13,19 +13,19 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from remediator import parameters
-from remediator.alert import fingerprint, identity
 from remediator.clients.alertmanager import Alertmanager
 from remediator.config import Config
+from remediator.core.alert import fingerprint, identity
+from remediator.core.plan import Plan, as_data
+from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.engine import Engine
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
 from remediator.guards import Answer
 from remediator.judgement import Judgement, judge, question
 from remediator.match import Index
-from remediator.plan import Plan, as_data
 from remediator.planning import make_plan
 from remediator.playbook import Playbook
 from remediator.records import episodes, ladder
-from remediator.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.service import looking_only, read_only
 from remediator.stores import Store, Tx, Wakeups
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from remediator.core.plan import Plan, from_data
+from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer, Question
 from remediator.judgement import Judgement, again_at, block, judge, judged, question
-from remediator.plan import Plan, from_data
 from remediator.records import approvals, episodes, evidence, runs, waiting
-from remediator.run import Run, Status
 from remediator.stores import Tx
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from remediator.catalogue import Catalogue
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.flow import flow, mermaid, svg
 from remediator.playbook import Goto, Look, Playbook, Step
 

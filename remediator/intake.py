@@ -13,20 +13,20 @@ from typing import Any
 import msgspec
 import structlog
 
-from remediator import episode as episode_rules
 from remediator import parameters, unfit
 from remediator.aftermath import came_back
-from remediator.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
 from remediator.audit import Draft, Kind
+from remediator.core import episode as episode_rules
+from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
+from remediator.core.episode import Change, Sighting
+from remediator.core.run import Episode, EpisodeStatus, Run
 from remediator.engine import Engine
-from remediator.episode import Change, Sighting
 from remediator.errors import InputError, PayloadError
 from remediator.inventory import Inventory
 from remediator.match import Index
 from remediator.playbook import Playbook
 from remediator.records import episodes, facts, ladder, notifications, runs, turns
 from remediator.records.notifications import Received
-from remediator.run import Episode, EpisodeStatus, Run
 from remediator.stores import RECONCILE, Tx
 
 UNRESOLVED = "?"

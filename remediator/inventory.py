@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from remediator.core.types import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
 from remediator.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.errors import ConfigurationError
-from remediator.fields import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]

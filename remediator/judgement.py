@@ -12,16 +12,16 @@ from sqlalchemy import Connection
 
 from remediator import looking
 from remediator.checks import Evidence
+from remediator.core.plan import PlannedStep
+from remediator.core.run import Episode, Run, Status
 from remediator.engine import Engine, Progress, wait
 from remediator.errors import RemediatorError, StoreUnavailable
 from remediator.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
 from remediator.inventory import Service
-from remediator.plan import PlannedStep
 from remediator.platforms import ServiceStatus
 from remediator.playbook import Playbook
 from remediator.records import runs, turns, waiting
 from remediator.records.evidence import Judged
-from remediator.run import Episode, Run, Status
 from remediator.stores import Tx
 
 T = TypeVar("T")

@@ -11,18 +11,18 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator import approval as words
 from remediator import conditions, expressions
-from remediator.approval import BUTTON, Link
-from remediator.clock import format_duration, rfc3339
+from remediator.core import approval as words
+from remediator.core.approval import BUTTON, Link
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import Plan, PlannedStep, from_data
+from remediator.core.run import TERMINAL, Episode, Run, Status
+from remediator.core.tokens import Keyring
 from remediator.notifiers import Ask, Message, Notifier, Section, Tone
-from remediator.plan import Plan, PlannedStep, from_data
 from remediator.records import approvals, episodes, evidence, runs
 from remediator.records.approvals import SNOOZED, Approval
 from remediator.records.evidence import Seen
 from remediator.records.messages import Queued
-from remediator.run import TERMINAL, Episode, Run, Status
-from remediator.signing import Keyring
 
 _LINE = 400
 _CALL = 8000

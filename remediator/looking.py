@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from remediator.checks import Answer, Check, Evidence
+from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import RemediatorError
-from remediator.fields import fitted
 from remediator.inventory import Service
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from remediator.clients.promql import escape_pattern, escape_value
-from remediator.clock import is_duration
+from remediator.core.clock import is_duration
+from remediator.core.matchers import compile_pattern
 from remediator.errors import InputError
 from remediator.inventory import Inventory
-from remediator.matchers import compile_pattern
 from remediator.playbook import Parameter, Playbook
 
 REFERENCE = re.compile(r"\$(\$)?\{([^{}]*)\}")

@@ -1,4 +1,4 @@
-"""The line: which verb moves a run on from which status. This table and :data:`remediator.run.TRANSITIONS` are all.
+"""The line: which verb moves a run on from which status. This table and :data:`remediator.core.run.TRANSITIONS` are all.
 
 ``receive`` and ``match`` come before a run exists; see :mod:`remediator.receive` and :mod:`remediator.intake`.
 """
@@ -15,13 +15,13 @@ from remediator.act import act, observe
 from remediator.actions import RUN
 from remediator.aftermath import watch_on
 from remediator.approve import await_approval
+from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ConfigurationError
 from remediator.guard import guard_plan
 from remediator.judgement import intend, learn
 from remediator.planning import plan_run
 from remediator.records import approvals, attempts, episodes, messages, runs
-from remediator.run import TERMINAL, Episode, EpisodeStatus, Run, Status
 from remediator.stores import Tx
 from remediator.verify import verify
 

@@ -8,20 +8,21 @@ from typing import Any
 
 import structlog
 
-from remediator import conditions, expressions, parameters, plan
+from remediator import conditions, expressions, parameters
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
+from remediator.core import plan
+from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
+from remediator.core.run import Episode, Run, Status
+from remediator.core.types import fitted
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
-from remediator.fields import fitted
 from remediator.inventory import Service
 from remediator.looking import observe
-from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.playbook import CheckCall, Playbook, Step
 from remediator.records import episodes, evidence, runs
 from remediator.records.evidence import Seen
-from remediator.run import Episode, Run, Status
 
 log: Any = structlog.get_logger("remediator.planning")
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from remediator import expressions
-from remediator.clock import is_duration
+from remediator.core.clock import is_duration
+from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
+from remediator.core.types import Duration, Mistake, PositiveDuration, Strict, raise_all
 from remediator.errors import SyntaxMistake
-from remediator.fields import Duration, Mistake, PositiveDuration, Strict, raise_all
-from remediator.matchers import Matcher, Operator, compile_pattern, parse_matcher
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]

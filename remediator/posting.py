@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from remediator.clients.endpoint import read_secret
 from remediator.clients.hook import Hook, HookRefused, split
+from remediator.core.types import FilePath, Mistake, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.fields import FilePath, Mistake, Strict
 from remediator.notifiers import Later, Section, Undeliverable
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})

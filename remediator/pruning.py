@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from remediator.audit import Draft, Kind
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.engine import Engine
 from remediator.judgement import standing
 from remediator.records import audit, playbooks, pruned, turns

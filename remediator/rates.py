@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from remediator.clock import parse_duration
+from remediator.core.clock import parse_duration
 from remediator.errors import InputError
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(\S+)")

@@ -13,7 +13,7 @@ import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from remediator.alert import parse_notification
+from remediator.core.alert import parse_notification
 from remediator.errors import PayloadError
 from remediator.stores import Store
 

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection
 
-from remediator.alert import Alert, Notification, identity
 from remediator.clients.alertmanager import AlertmanagerStatus, FiringAlert
-from remediator.clock import rfc3339
+from remediator.core.alert import Alert, Notification, identity
+from remediator.core.clock import rfc3339
+from remediator.core.run import Episode
 from remediator.engine import Engine
 from remediator.errors import ClientError
 from remediator.intake import IntakeSettings
 from remediator.records import episodes, facts, notifications, turns
-from remediator.run import Episode
 from remediator.stores import RECONCILE, Tx
 
 _IN_ONE = 500  # alerts in one notification of ours

@@ -59,8 +59,8 @@ from remediator.checks.redis_ping import RedisPing
 from remediator.checks.redis_write_test import RedisWriteTest
 from remediator.checks.service_running import ServiceRunning
 from remediator.checks.tcp_connect import TcpConnect
-from remediator.clock import parse_duration
 from remediator.config import Channel
+from remediator.core.clock import parse_duration
 from remediator.errors import ConfigurationError, InputError
 from remediator.findings import did_you_mean
 from remediator.guards import Guard

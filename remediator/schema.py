@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from remediator.catalogue import Catalogue, plain_field
-from remediator.clock import format_duration
-from remediator.fields import DURATION
+from remediator.core.clock import format_duration
+from remediator.core.types import DURATION
 from remediator.inventory import Inventory
 from remediator.playbook import Fragment, Include, Playbook
 from remediator.testing.model import Suite

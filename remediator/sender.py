@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from remediator.approval import Power, among
 from remediator.audit import Draft, Kind
+from remediator.core.approval import Power, among
+from remediator.core.identity import People
 from remediator.engine import Engine
 from remediator.errors import ClientError, RemediatorError
 from remediator.letters import Letters
 from remediator.notifiers import Delivery, Later, Message, Notifier, Undeliverable
-from remediator.people import People
 from remediator.records import approvals, messages
 from remediator.records.messages import APPROVERS, Queued
 from remediator.stores import MESSAGES, Tx

@@ -27,12 +27,15 @@ from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import checkpoint_forever
 from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.prometheus import Prometheus
-from remediator.clock import Clock, SystemClock
 from remediator.config import Config, UrlFile, read_secret
+from remediator.core.clock import Clock, SystemClock
+from remediator.core.identity import People
+from remediator.core.ids import Ids
+from remediator.core.run import Run
+from remediator.core.tokens import Keyring, load_keyring
 from remediator.engine import Book, Engine, Pace
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.guards import Guard
-from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
 from remediator.keeping import checkpointing_for, pruning_for, retention_for
@@ -41,7 +44,6 @@ from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
 from remediator.measuring import last_hour
 from remediator.metrics import Metrics
-from remediator.people import People
 from remediator.playbook import Off
 from remediator.pruning import prune_forever
 from remediator.receive import Credentials
@@ -49,10 +51,8 @@ from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.retention import retain_forever
-from remediator.run import Run
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
-from remediator.signing import Keyring, load_keyring
 from remediator.stepdown import step_down_forever
 from remediator.stores import Store, StoreClock, Tx
 from remediator.stores.migrate import require_current

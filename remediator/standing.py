@@ -9,11 +9,11 @@ import asyncio
 from dataclasses import dataclass
 
 from remediator.approve import Change, what_changed
+from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import InputError, RemediatorError
 from remediator.planning import MISTAKES
 from remediator.records.approvals import Approval
-from remediator.run import Run
 
 PATIENCE = 2.0
 """Seconds that a page waits for the target to say how it is."""

@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 
 from remediator.actions import RUN, Outcome, Result
+from remediator.core.plan import Plan, PlannedStep, from_data
+from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced, RemediatorError, StoreError
-from remediator.plan import Plan, PlannedStep, from_data
 from remediator.records import attempts, messages, runs, timers
 from remediator.records.attempts import Attempt
 from remediator.records.timers import Timer
-from remediator.run import Run
 from remediator.stores import Tx
 from remediator.undo import HELD, conclude, settle, undo, way_back
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from remediator.core.plan import Plan, PlannedStep
+from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward
-from remediator.plan import Plan, PlannedStep
 from remediator.records import runs
-from remediator.run import Run, Status
 from remediator.stores import Tx
 
 

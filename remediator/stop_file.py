@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from remediator.clock import from_micros
+from remediator.core.clock import from_micros
 
 NAME = "STOP"
 _LONGEST = 500  # characters of the reason that are kept

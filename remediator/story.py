@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 from remediator import archive
 from remediator.archive import ArchiveError
 from remediator.audit import Entry, Kind, NotCanonical, SealedEntry, decode
-from remediator.clock import rfc3339
-from remediator.ids import made_at
+from remediator.core.clock import rfc3339
+from remediator.core.ids import made_at
+from remediator.core.run import Episode, Run
 from remediator.records import attempts, audit, episodes, evidence, runs
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Judged, Seen
-from remediator.run import Episode, Run
 
 _AFTERWARDS = timedelta(hours=1)
 """For so long after a run's end, something of it may still be written: that a message was delivered."""

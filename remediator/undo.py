@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from remediator.actions import Action, Back, Happened, Outcome, Result
 from remediator.audit import Kind
+from remediator.core.plan import Plan, PlannedCall, PlannedStep
+from remediator.core.run import Run
+from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.fields import fitted
 from remediator.inventory import Service
-from remediator.plan import Plan, PlannedCall, PlannedStep
 from remediator.records import attempts, runs, stops, timers
 from remediator.records.attempts import Attempt
-from remediator.run import Run
 from remediator.stores import Tx
 
 HELD = "held"

@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from remediator.alert import Alert
 from remediator.audit import Draft, Kind
+from remediator.core.alert import Alert
 from remediator.engine import Engine
 from remediator.errors import StoreError
 from remediator.records import facts, messages

@@ -10,10 +10,10 @@ import structlog
 
 from remediator import __version__
 from remediator.aftermath import look_after
+from remediator.core.run import ENGINE_VERSION, Run
 from remediator.engine import Engine
 from remediator.errors import StoreUnavailable
 from remediator.records import facts, messages, notifications, replicas, runs, stranded
-from remediator.run import ENGINE_VERSION, Run
 from remediator.stores import Tx
 
 log: Any = structlog.get_logger("remediator.upkeep")

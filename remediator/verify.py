@@ -8,14 +8,14 @@ from typing import Any
 
 from remediator.audit import Kind
 from remediator.checks import Answer
+from remediator.core.plan import Plan, from_data
+from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer as GuardAnswer
 from remediator.judgement import Judgement, harmed, question
 from remediator.looking import observe
-from remediator.plan import Plan, from_data
 from remediator.records import episodes, evidence, runs
 from remediator.records.evidence import Seen
-from remediator.run import Run, Status
 from remediator.steps import follow
 from remediator.stores import Tx
 from remediator.undo import put_back

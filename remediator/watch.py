@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.audit import Draft, Kind
-from remediator.clock import format_duration, rfc3339
+from remediator.core.clock import format_duration, rfc3339
 from remediator.engine import Engine
 from remediator.records import facts, messages, stops, storms, turns, waiting
 from remediator.stop_file import StopFile, read_stop_file

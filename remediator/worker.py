@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced, StoreError
 from remediator.intake import IntakeSettings, close_due, take_in
@@ -17,7 +18,6 @@ from remediator.match import Index
 from remediator.pipeline import advance
 from remediator.playbook import Playbook
 from remediator.records import episodes, playbooks, runs
-from remediator.run import Run
 from remediator.stores import NOTIFICATIONS, RUNS, Tx
 
 _LONG = 30.0

@@ -10,7 +10,7 @@ from remediator.clients.alertmanager import Alertmanager
 from remediator.clients.commands import AllowedCommand
 from remediator.clients.prometheus import Prometheus
 from remediator.clients.web import AllowedRequest
-from remediator.clock import Clock, SystemClock
+from remediator.core.clock import Clock, SystemClock
 from remediator.inventory import Inventory
 from remediator.platforms import Platform
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
 from remediator.errors import SyntaxMistake
-from remediator.matchers import Matcher, Operator, compile_pattern, parse_matcher
 from tests.servers import require
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.plan import Plan, PlannedCall, as_data, from_data
+from remediator.core.plan import Plan, PlannedCall, as_data, from_data
 from tests.web.room import step
 
 CALL = PlannedCall(

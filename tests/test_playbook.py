@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.fields import Mistakes
+from remediator.core.types import Mistakes
 from remediator.playbook import Goto, Playbook
 
 LEAST: dict[str, Any] = {

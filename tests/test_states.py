@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from remediator.run import TERMINAL, TRANSITIONS
+from remediator.core.run import TERMINAL, TRANSITIONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 _BLOCK = re.compile(r"```mermaid\n(stateDiagram.*?)```\n", re.S)

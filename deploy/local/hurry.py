@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from remediator.clock import format_duration, parse_duration
+from remediator.core.clock import format_duration, parse_duration
 
 FOR, RANGE = 60, 5
 """How many times shorter an alert waits, and looks back."""

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.alertmanager import marked
+from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 

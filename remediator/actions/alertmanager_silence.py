@@ -14,10 +14,10 @@ from pydantic import Field
 from remediator.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.alertmanager import Matcher, NewSilence, marked
 from remediator.clients.endpoint import Duration
-from remediator.clock import format_duration, rfc3339
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, Unreachable
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _LONGEST = timedelta(hours=4)

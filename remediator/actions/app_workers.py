@@ -17,9 +17,9 @@ from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients import process
 from remediator.clients.process import Process
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _LOOK = 0.05

@@ -13,9 +13,9 @@ from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.gitops import automated, held_by, uid
 from remediator.clients.kubernetes_facts import Document
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})

@@ -11,9 +11,9 @@ from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.gitops import automated, uid, written_automated
 from remediator.clients.kubernetes_facts import Document
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 

@@ -16,10 +16,10 @@ from remediator import targets
 from remediator.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.gitops import automated, busy, history, operations, uid
 from remediator.clients.kubernetes_facts import Document
-from remediator.clock import Clock, rfc3339
+from remediator.core.clock import Clock, rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _MARK = "remediator"

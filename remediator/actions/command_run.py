@@ -10,9 +10,9 @@ from pydantic import Field
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients import process
 from remediator.clients.commands import AllowedCommand
+from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _KEPT = 4000

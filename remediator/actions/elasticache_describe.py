@@ -8,8 +8,8 @@ import msgspec
 
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _FACTS = {

@@ -12,9 +12,9 @@ from pydantic import Field
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.elasticache import NodeGroup, ReplicationGroup
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _NOTED = "test failover api called"

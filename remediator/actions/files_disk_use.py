@@ -13,8 +13,8 @@ from pydantic import Field
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients import disk
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

@@ -20,10 +20,10 @@ from remediator.clients import disk
 from remediator.clients.disk import File
 from remediator.clients.endpoint import Duration
 from remediator.clients.redis_files import rdb_flaw
-from remediator.clock import Clock, format_duration
+from remediator.core.clock import Clock, format_duration
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Backups, Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

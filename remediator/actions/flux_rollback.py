@@ -19,9 +19,9 @@ from remediator.actions import Action, Back, Happened, Observation, Outcome, Par
 from remediator.clients import flux
 from remediator.clients.gitops import Managed, held_by, uid
 from remediator.clients.kubernetes_facts import Document
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 

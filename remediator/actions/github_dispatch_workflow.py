@@ -10,10 +10,10 @@ from pydantic import Field
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.github import Repository
+from remediator.core.plan import PlannedCall
 from remediator.endpoints import Dispatch
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _SETTLED = timedelta(minutes=2)

@@ -10,9 +10,9 @@ from pydantic import Field
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients.http import HttpRefused
 from remediator.clients.web import AllowedRequest, request
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _KEPT = 2000

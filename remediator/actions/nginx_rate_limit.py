@@ -12,9 +12,9 @@ from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.nginx import MARK, OFF
 from remediator.clients.process import Process
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _BURST = {"gentle": 100, "normal": 20, "strict": 5}

@@ -17,9 +17,9 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients import disk
 from remediator.clients.redis import Redis
 from remediator.clients.redis_facts import Info
+from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

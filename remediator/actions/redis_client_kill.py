@@ -11,9 +11,9 @@ from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.endpoint import Duration
 from remediator.clients.redis_facts import Client
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 Name = Literal[

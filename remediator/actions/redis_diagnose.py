@@ -11,10 +11,10 @@ from pydantic import Field
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients.redis import Redis
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]

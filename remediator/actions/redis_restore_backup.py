@@ -21,10 +21,10 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients import disk
 from remediator.clients.disk import File
 from remediator.clients.redis_files import rdb_flaw
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import State
 from remediator.world import World
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.actions import Action, Outcome, Parameters, Result
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 
 _TELLING = re.compile(

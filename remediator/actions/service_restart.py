@@ -9,8 +9,8 @@ from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.endpoint import Duration
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import OWN_RESTARTS, State
 from remediator.world import World
 

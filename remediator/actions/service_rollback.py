@@ -10,10 +10,10 @@ from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.clients.endpoint import Duration
-from remediator.clock import format_duration, rfc3339
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import OWN_RESTARTS, Release, State
 from remediator.world import World
 

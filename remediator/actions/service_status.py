@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from remediator.actions import Action, Outcome, Parameters, Result
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import State
 from remediator.world import World
 

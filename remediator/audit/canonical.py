@@ -20,7 +20,7 @@ import rfc8785
 
 from remediator.audit.entry import Entry, Frame
 from remediator.audit.redact import Redactor, Secret
-from remediator.clock import format_duration, rfc3339
+from remediator.core.clock import format_duration, rfc3339
 from remediator.errors import AuditError
 
 LARGEST = 2**53 - 1

@@ -19,7 +19,7 @@ from remediator.audit.canonical import Plain, encode
 from remediator.audit.entry import VERSION, Draft, Entry, SealedEntry
 from remediator.audit.merkle import Range, leaf_hash
 from remediator.audit.redact import SHAPES_ONLY, TEXT_LIMIT, Redactor
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 
 ENTRY_LIMIT = 65536
 """Largest entry, in bytes of its canonical form. Longer data is shortened: first its strings, then all of it."""

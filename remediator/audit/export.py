@@ -15,7 +15,7 @@ import remediator
 from remediator.audit.canonical import NotCanonical, decode
 from remediator.audit.chain import GENESIS, Head
 from remediator.audit.entry import EPOCH, Entry, Kind, SealedEntry
-from remediator.clock import to_micros
+from remediator.core.clock import to_micros
 
 COLUMNS = (
     "seq",

@@ -21,7 +21,7 @@ from remediator.audit.merkle import Range, leaf_hash
 from remediator.audit.note import Verifier
 from remediator.audit.strange import strange
 from remediator.audit.trust import Finding, Problem, Trusted, trust
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 
 TOLERANCE = timedelta(minutes=5)
 """How far ahead of the verifier's clock an entry's time may be."""

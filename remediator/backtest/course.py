@@ -15,17 +15,17 @@ from sqlalchemy import Connection, select
 
 from remediator import registry
 from remediator.backtest import History, Outcome, WouldRun, world
-from remediator.clock import Clock
 from remediator.config import Config
+from remediator.core.clock import Clock
+from remediator.core.ids import Ids
+from remediator.core.run import Run, Status
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Guard
-from remediator.ids import Ids
 from remediator.intake import close_due
 from remediator.loader import Loaded
 from remediator.match import Index
 from remediator.records import approvals, playbooks, runs
 from remediator.records.episodes import next_closing
-from remediator.run import Run, Status
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.simulate.loop import Deadlock, VirtualLoop
 from remediator.simulate.store import Database, SimStore, StoreFaults

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from remediator.backtest import ASSUMED, Outcome, WouldRun
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 
 _BAR = 40
 _MOST = 20

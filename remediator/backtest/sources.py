@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.backtest import Event, History
 from remediator.clients.prometheus import Prometheus, Series
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.records import notifications
 
 _OWN = frozenset({"__name__", "alertstate"})

@@ -10,7 +10,7 @@ from pydantic import Field
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.endpoint import Duration
 from remediator.clients.prometheus import Prometheus
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.errors import ClientError
 from remediator.inventory import Service
 from remediator.world import World

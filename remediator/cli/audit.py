@@ -37,7 +37,7 @@ from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli.options import config_option, format_option, output_option, writing
 from remediator.cli.source import WholeLog, audit_log, sealed
-from remediator.clock import SystemClock, before
+from remediator.core.clock import SystemClock, before
 from remediator.errors import AuditError, InputError
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -14,8 +14,8 @@ from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
 from remediator.clients.endpoint import Endpoint
 from remediator.clients.prometheus import Prometheus
-from remediator.clock import SystemClock, before, parse_duration
 from remediator.config import Config
+from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
 

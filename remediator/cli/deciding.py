@@ -11,8 +11,8 @@ import click
 from sqlalchemy import Connection
 
 from remediator import deciding, desk
-from remediator.approval import Person, Role
 from remediator.config import Config, read_secret
+from remediator.core.approval import Person, Role
 from remediator.deciding import Heard, Rules, Word
 from remediator.errors import InputError
 from remediator.loader import load_config

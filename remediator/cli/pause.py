@@ -10,10 +10,10 @@ import click
 
 from remediator import deciding, desk
 from remediator.cli.options import config_option
-from remediator.clock import parse_duration, rfc3339
 from remediator.config import Config
+from remediator.core.clock import parse_duration, rfc3339
+from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError, InputError
-from remediator.ids import Ids
 from remediator.inventory import Inventory
 from remediator.loader import load_config, read
 from remediator.records import playbooks, stops

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from remediator import deciding, desk
-from remediator.approval import Person
 from remediator.cli.deciding import found_by, rules_of, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
+from remediator.core.approval import Person
 from remediator.engine import Engine
 from remediator.explain import ReadOnlyStore
 from remediator.loader import load_config

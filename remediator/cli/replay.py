@@ -9,8 +9,8 @@ import click
 from remediator.backtest.sources import stored
 from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
-from remediator.clock import SystemClock, before
 from remediator.config import Config
+from remediator.core.clock import SystemClock, before
 from remediator.loader import load_config
 from remediator.service import read_only
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from remediator.cli.options import config_option, format_option, output_option, writing
-from remediator.clock import SystemClock, before, parse_duration
 from remediator.config import Config
+from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.loader import load_config
 from remediator.report import figures, promotion, render
 from remediator.report.history import from_prometheus

@@ -9,8 +9,8 @@ import click
 
 from remediator.audit import Draft, Kind
 from remediator.cli.options import config_option
-from remediator.clock import SystemClock
 from remediator.config import Config
+from remediator.core.clock import SystemClock
 from remediator.errors import ConfigurationError
 from remediator.loader import load_config
 from remediator.service import database_file

@@ -10,10 +10,10 @@ from remediator import deciding, desk, registry
 from remediator.cli.deciding import reason_option, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
+from remediator.core.run import Run
 from remediator.errors import InputError
 from remediator.loader import load, load_config
 from remediator.records import ladder, runs
-from remediator.run import Run
 from remediator.stores import Tx
 
 

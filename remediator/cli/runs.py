@@ -12,14 +12,14 @@ from sqlalchemy import Connection
 
 from remediator import letters, story
 from remediator.cli.options import config_option, format_option
-from remediator.clock import format_duration
 from remediator.config import Config
+from remediator.core.clock import format_duration
+from remediator.core.plan import from_data
+from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.keeping import archive_folder
 from remediator.loader import load_config
-from remediator.plan import from_data
 from remediator.records import runs
-from remediator.run import Run, Status
 from remediator.service import read_only
 from remediator.story import Story
 

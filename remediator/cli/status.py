@@ -10,8 +10,8 @@ import click
 from sqlalchemy import Connection
 
 from remediator.cli.options import config_option, format_option
-from remediator.clock import SystemClock, format_duration, rfc3339
 from remediator.config import Config
+from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.loader import load_config
 from remediator.records import approvals, breakers, facts, ladder, replicas, runs, stops
 from remediator.records.approvals import Approval

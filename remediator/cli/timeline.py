@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from remediator import measuring
 from remediator.cli.options import config_option, output_option, writing
 from remediator.clients.prometheus import Prometheus
-from remediator.clock import SystemClock
 from remediator.config import Config
+from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.keeping import archive_folder
 from remediator.loader import load_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from remediator.people import hash_token, make_token
+from remediator.core.identity import hash_token, make_token
 
 
 @click.command("token")

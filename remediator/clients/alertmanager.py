@@ -10,7 +10,7 @@ import msgspec
 
 from remediator.clients.endpoint import Endpoint
 from remediator.clients.http import MEBIBYTE, HttpClient, HttpRefused, Part
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.errors import BadAnswer, Unreachable
 
 

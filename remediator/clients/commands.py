@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from remediator.core.matchers import compile_pattern
+from remediator.core.types import Mistake, PositiveDuration, Strict
 from remediator.errors import InputError, SyntaxMistake
-from remediator.fields import Mistake, PositiveDuration, Strict
-from remediator.matchers import compile_pattern
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 

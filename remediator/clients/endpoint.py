@@ -1,7 +1,7 @@
 """The endpoints, under the name by which clients and their tests import them; :mod:`remediator.endpoints` has them."""
 
+from remediator.core.types import Duration, FilePath, Strict
 from remediator.endpoints import BasicAuth, Endpoint, HttpAuth, RedisEndpoint, TlsSettings, checked_url, read_secret
-from remediator.fields import Duration, FilePath, Strict
 
 __all__ = [
     "BasicAuth",

@@ -12,7 +12,7 @@ from typing import Any
 
 from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused, Part
 from remediator.clients.web import connected
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.endpoints import GitHub, HttpAuth
 from remediator.errors import TargetError, TimedOut
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remediator.clients.kubernetes_facts import ContainerStatus, Pod, Terminated
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 
 _LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
 _STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName")

@@ -11,7 +11,7 @@ import msgspec
 from remediator.clients.endpoint import Endpoint
 from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused, Part
 from remediator.clients.promql import selector, selectors
-from remediator.clock import format_duration, rfc3339
+from remediator.core.clock import format_duration, rfc3339
 from remediator.errors import BadAnswer, Refused, TimedOut
 
 _LONG_QUERY = 2000  # longer ones go into a POST body; urls are limited to about 8 kB on the way

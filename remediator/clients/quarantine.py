@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.clients.disk import File, listed_in, opened, stat_of
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.errors import BadAnswer, Refused, TargetError
 
 _PIECE = 1024 * 1024

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.errors import Refused, TargetError
 
 RECORD = ".rolled-back.json"

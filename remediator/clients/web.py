@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from remediator.clients.http import Answer, HttpClient
+from remediator.core.types import PositiveDuration
 from remediator.endpoints import Endpoint, HttpAuth, TlsSettings, checked_url
 from remediator.errors import Refused, Unreachable
-from remediator.fields import PositiveDuration
 
 MAX_ANSWER = 64 * 1024
 

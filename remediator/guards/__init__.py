@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
 from remediator.checks import Evidence
-from remediator.ids import Ids
+from remediator.core.ids import Ids
+from remediator.core.plan import PlannedStep
+from remediator.core.run import Episode, Run
 from remediator.inventory import Inventory, Service
-from remediator.plan import PlannedStep
 from remediator.platforms import ServiceStatus
 from remediator.playbook import Playbook
-from remediator.run import Episode, Run
 from remediator.stores import Tx
 from remediator.world import World
 

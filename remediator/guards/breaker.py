@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Kind
 from remediator.clients.endpoint import Duration
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.guards import ALLOW, Answer, Guard, Lesson, Question, Settings, Verdict, clock_time, listed
 from remediator.rates import parse_rate
 from remediator.records import breakers, ladder, messages, outcomes, runs

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
 from remediator.rates import parse_rate
 from remediator.records import attempts

@@ -11,7 +11,7 @@ from remediator import parameters
 from remediator.checks import Answer as Seen
 from remediator.checks import Evidence
 from remediator.clients.endpoint import Duration, Strict
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
 from remediator.world import World
 

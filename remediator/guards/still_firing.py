@@ -12,9 +12,9 @@ from pydantic import Field
 from remediator.audit import REDACTED
 from remediator.clients.alertmanager import Alertmanager, FiringAlert, matcher
 from remediator.clients.endpoint import Duration
+from remediator.core.run import Episode, EpisodeStatus
 from remediator.errors import ClientError
 from remediator.guards import Answer, Guard, Question, Settings, Verdict, listed
-from remediator.run import Episode, EpisodeStatus
 from remediator.world import World
 
 _ONE_BY_ONE = 20

@@ -8,11 +8,11 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from remediator.clients.endpoint import Duration
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
+from remediator.core.run import EpisodeStatus
 from remediator.errors import RemediatorError
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
 from remediator.records import storms
-from remediator.run import EpisodeStatus
 from remediator.world import World
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from remediator.core.matchers import Operator, parse_matcher
 from remediator.findings import Finding, Severity
 from remediator.lint import Context, Rule
-from remediator.matchers import Operator, parse_matcher
 
 
 class NeedlessAnchor(Rule):

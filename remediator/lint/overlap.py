@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
+from remediator.core.matchers import Matcher
 from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.matchers import Matcher
 from remediator.playbook import Playbook
 
 

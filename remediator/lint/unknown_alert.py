@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from remediator.core.matchers import parse_matcher
 from remediator.findings import Finding, did_you_mean
 from remediator.lint import Context, Rule
-from remediator.matchers import parse_matcher
 from remediator.playbook import Playbook
 
 

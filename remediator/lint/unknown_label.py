@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from remediator.core.matchers import parse_matcher
 from remediator.findings import Finding, did_you_mean
 from remediator.lint import AlertRule, Context, Rule
 from remediator.match import possible
-from remediator.matchers import parse_matcher
 from remediator.playbook import Playbook
 
 _ALWAYS = frozenset({"alertname", "job", "instance"})

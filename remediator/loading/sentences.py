@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.fields import Mistake, Mistakes
+from remediator.core.types import Mistake, Mistakes
 from remediator.findings import Finding, did_you_mean
 from remediator.loading.nodes import Node, Path, Scalar, child, find, key_of, kind, surprise
 

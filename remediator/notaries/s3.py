@@ -16,7 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from remediator.audit.checkpoint import Checkpoint
-from remediator.clock import Clock, SystemClock
+from remediator.core.clock import Clock, SystemClock
 from remediator.notaries import Notary, NotaryError, agree, parse
 
 _HELD = "PreconditionFailed"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from remediator.clock import Clock, SystemClock, rfc3339
+from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.notaries import Notary, NotaryError, parse
 
 PRIORITY = 13 * 8 + 5

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Tone
 from remediator.posting import fit, secret, short
 

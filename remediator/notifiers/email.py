@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from remediator.clients.tls import trusting
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
+from remediator.core.types import FilePath, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Undeliverable
 from remediator.posting import secret, short
 

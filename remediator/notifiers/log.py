@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from remediator.fields import Strict
+from remediator.core.types import Strict
 from remediator.notifiers import Delivery, Message, Notifier
 
 _log: Any = structlog.get_logger("remediator.message")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from remediator.fields import FilePath, Strict
+from remediator.core.types import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Tone
 from remediator.posting import Poster, fit, secret, short
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from remediator.fields import FilePath, Strict
+from remediator.core.types import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Tone
 from remediator.posting import Poster, secret, short
 

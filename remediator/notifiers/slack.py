@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
+from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
 from remediator.posting import ALT, Poster, fit, secret, short
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from pydantic import Field
 
+from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.fields import FilePath, Strict
 from remediator.notifiers import Delivery, Message, Notifier, Undeliverable
 from remediator.posting import ALT, Poster, fit, secret, short, utf16
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from pydantic import Field
 
-from remediator.clock import rfc3339
-from remediator.fields import FilePath
+from remediator.core.clock import rfc3339
+from remediator.core.types import FilePath
 from remediator.notifiers import Delivery, Message, Notifier
 from remediator.posting import Address, Poster, secret
 

@@ -29,7 +29,7 @@ from remediator.clients.docker_change import (
 from remediator.clients.docker_facts import Container, ListedImage
 from remediator.clients.docker_images import ages, repository
 from remediator.clients.endpoint import Endpoint
-from remediator.clock import Clock, SystemClock, rfc3339
+from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
 from remediator.inventory import DockerBinding, Service
 from remediator.platforms import OWN_RESTARTS, Platform, Release, ServiceStatus, State

@@ -13,7 +13,7 @@ from remediator.clients.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes import Kubernetes, KubernetesRefused, Moved, restarted_at
 from remediator.clients.kubernetes_facts import ContainerStatus, Pod, Workload
 from remediator.clients.kubernetes_pods import containers, loops, pod_facts, stuck, troubles
-from remediator.clock import Clock, SystemClock, rfc3339
+from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import ConfigurationError, TargetError
 from remediator.inventory import KubernetesBinding, Service
 from remediator.platforms import Platform, Release, ServiceStatus, State

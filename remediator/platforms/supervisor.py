@@ -12,7 +12,7 @@ from typing import Any
 from remediator.clients.endpoint import BasicAuth, Endpoint
 from remediator.clients.releases import Folder, ReleaseFolders
 from remediator.clients.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
-from remediator.clock import SystemClock, rfc3339
+from remediator.core.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
 from remediator.inventory import Service, SupervisorBinding
 from remediator.platforms import Platform, Release, ServiceStatus, State

@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from remediator.approval import same_person
 from remediator.audit import Kind
-from remediator.clock import rfc3339
-from remediator.ids import Ids
-from remediator.plan import Plan
+from remediator.core.approval import same_person
+from remediator.core.clock import rfc3339
+from remediator.core.ids import Ids
+from remediator.core.plan import Plan
+from remediator.core.run import Run, Status
 from remediator.records import facts, messages, runs
-from remediator.run import Run, Status
 from remediator.stores import Tx
 from remediator.stores.schema import approvals as table
 from remediator.stores.schema import decisions

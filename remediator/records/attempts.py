@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from remediator.audit import Kind
+from remediator.core.run import Run
 from remediator.records import runs
-from remediator.run import Run
 from remediator.stores import Tx
 from remediator.stores.schema import Instant
 from remediator.stores.schema import attempts as table

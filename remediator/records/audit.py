@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Connection, Row, delete, select, type_coerce
 from remediator.audit import Head, SealedEntry, decode
 from remediator.audit.canonical import NotCanonical
 from remediator.audit.entry import EPOCH
-from remediator.clock import from_micros
+from remediator.core.clock import from_micros
 from remediator.stores import Tx
 from remediator.stores.schema import audit as table
 from remediator.stores.sequencer import read_head

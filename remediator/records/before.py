@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, to_micros
 from remediator.records import facts
 from remediator.stores import Tx
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
 from remediator.records import facts, waiting
 from remediator.stores import Tx
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Text, or_, select, type_coerce
 
+from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.records import runs
-from remediator.run import EpisodeStatus, Run, Status
 from remediator.stores.schema import episodes, run_episodes
 from remediator.stores.schema import runs as table
 

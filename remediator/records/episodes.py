@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
-from remediator.run import Episode, EpisodeStatus, Latest
+from remediator.core.run import Episode, EpisodeStatus, Latest
 from remediator.stores import Tx
 from remediator.stores.schema import episodes as table
 from remediator.stores.schema import run_episodes, runs

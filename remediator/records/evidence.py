@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from remediator.audit import Kind
+from remediator.core.run import Run
 from remediator.records import runs
-from remediator.run import Run
 from remediator.stores import Tx
 from remediator.stores.schema import evidence as table
 from remediator.stores.schema import verdicts

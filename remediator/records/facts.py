@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, bindparam, delete, select
 
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.stores import Tx
 from remediator.stores.schema import facts as table
 

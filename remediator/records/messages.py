@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from remediator.ids import Ids
-from remediator.run import Run
+from remediator.core.ids import Ids
+from remediator.core.run import Run
 from remediator.stores import MESSAGES, Tx
 from remediator.stores.schema import messages as table
 

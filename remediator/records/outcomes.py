@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
 
-from remediator.run import TERMINAL, Status
+from remediator.core.run import TERMINAL, Status
 from remediator.stores.schema import Instant
 from remediator.stores.schema import runs as table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from remediator.run import EpisodeStatus
+from remediator.core.run import EpisodeStatus
 from remediator.stores.schema import approvals, decisions, episodes, run_episodes
 from remediator.stores.schema import runs as table
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import delete, exists, func, or_, select
 
+from remediator.core.run import OPEN
 from remediator.records import before, facts
-from remediator.run import OPEN
 from remediator.stores import Tx
 from remediator.stores.schema import audit, episodes, messages, playbook_versions, run_episodes, stops, timers
 from remediator.stores.schema import runs as table

@@ -24,8 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from remediator.audit import Draft, Kind
+from remediator.core.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.errors import Fenced
-from remediator.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.stores import RUNS, Tx
 from remediator.stores.schema import Instant, attempts, episodes, run_episodes
 from remediator.stores.schema import runs as table

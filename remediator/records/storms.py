@@ -7,7 +7,7 @@ from functools import cache
 
 from sqlalchemy import BigInteger, Connection, Select, bindparam, func, select, type_coerce
 
-from remediator.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, to_micros
 from remediator.stores.schema import episodes as table
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from remediator.audit import Kind
+from remediator.core.run import ENGINE_VERSION, TRANSITIONS, Run, Status
 from remediator.records import runs
-from remediator.run import ENGINE_VERSION, TRANSITIONS, Run, Status
 from remediator.stores.schema import audit
 from remediator.stores.schema import runs as table
 

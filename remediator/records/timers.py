@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from remediator.ids import Ids
-from remediator.run import TERMINAL, Run
+from remediator.core.ids import Ids
+from remediator.core.run import TERMINAL, Run
 from remediator.stores import Tx
 from remediator.stores.schema import runs
 from remediator.stores.schema import timers as table

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Connection, Text, func, or_, select, type_coerce
 
+from remediator.core.run import Run, Status
 from remediator.records import runs
-from remediator.run import Run, Status
 from remediator.stores import Tx
 from remediator.stores.schema import runs as table
 

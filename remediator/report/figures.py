@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.clock import from_micros, rfc3339
+from remediator.core.clock import from_micros, rfc3339
+from remediator.core.run import OPEN
 from remediator.records import reports
 from remediator.records.reports import AlertRow, ApprovalRow, Refusal, Remedy, RunRow
-from remediator.run import OPEN
 
 OUTCOMES: Mapping[str, str] = {
     "healed": "healed without a person",

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.records.promotion import Decided, decided_since
 
 ENOUGH = 10

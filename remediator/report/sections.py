@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.report.figures import OUTCOMES, Report
 from remediator.report.words import length, plural, share
 

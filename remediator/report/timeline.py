@@ -13,10 +13,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from remediator.core.run import Episode, Status
 from remediator.measuring import Line
 from remediator.report import charts, page
 from remediator.report.words import length
-from remediator.run import Episode, Status
 from remediator.story import Story, moved
 
 _ENDED: Mapping[Status, str] = {

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from remediator.alert import identity
 from remediator.clients.alertmanager import AlertmanagerStatus, Cluster, FiringAlert, Receiver, Suppression
-from remediator.clock import rfc3339
+from remediator.core.alert import identity
+from remediator.core.clock import rfc3339
 from remediator.errors import Unreachable
 from remediator.simulate.loop import VirtualLoop
 from remediator.simulate.store import START

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from remediator.audit import verify
+from remediator.core.run import TRANSITIONS, Status
 from remediator.records import audit as audit_records
-from remediator.run import TRANSITIONS, Status
 from remediator.simulate.alertmanager import SimAlertmanager
 from remediator.simulate.store import START, Database
 from remediator.simulate.world import Call, World

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 import structlog
 
+from remediator.core.ids import Ids
+from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace
 from remediator.errors import RemediatorError
 from remediator.guards.concurrency import Concurrency
 from remediator.guards.cooldown import Cooldown
 from remediator.guards.stop_button import StopButton
-from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
 from remediator.match import Index
@@ -27,7 +28,6 @@ from remediator.playbook import Playbook
 from remediator.receive import receive
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import approvals, playbooks, runs
-from remediator.run import Run
 from remediator.simulate.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from remediator.simulate.loop import HOST, Deadlock, Host, VirtualLoop
 from remediator.simulate.promises import Broken, Judge

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import StaticPool
 
 from remediator.audit.redact import SHAPES_ONLY
-from remediator.clock import Clock
+from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
 from remediator.simulate.loop import Host, VirtualLoop
 from remediator.stores import Store, Tx, Wakeups

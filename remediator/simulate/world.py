@@ -17,11 +17,11 @@ from typing import Any
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.checks import Answer, Check, Evidence
 from remediator.checks import Parameters as CheckParameters
+from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 from remediator.guards import ALLOW, Guard, Question, Verdict
 from remediator.guards import Answer as GuardAnswer
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.simulate.loop import HOST, Host, VirtualLoop
 
 

@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from remediator.audit import Draft, Redactor, scrub, scrub_texts
-from remediator.clock import Clock
+from remediator.core.clock import Clock
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from remediator import crashpoints
 from remediator.audit import Draft, Redactor
-from remediator.clock import to_micros
+from remediator.core import failpoints
+from remediator.core.clock import to_micros
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import NOTIFICATIONS, Tx
 from remediator.stores.sequencer import append
@@ -128,9 +128,9 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     drafts = _work(dialect, connection, [job for job in jobs if job.work is not None], (begun, now), topics)
     if topics:
         dialect.announce(connection, topics)
-    crashpoints.reach("before", lambda: _names(rows, drafts))
+    failpoints.reach("before", lambda: _names(rows, drafts))
     connection.exec_driver_sql("COMMIT")
-    crashpoints.reach("after", lambda: _names(rows, drafts))
+    failpoints.reach("after", lambda: _names(rows, drafts))
     return topics
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Index, text
 
-from remediator.run import OPEN, Status
+from remediator.core.run import OPEN, Status
 from remediator.stores.schema import (
     approvals,
     attempts,

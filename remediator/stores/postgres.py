@@ -15,7 +15,7 @@ import sqlalchemy.exc
 from sqlalchemy import Connection, event
 
 from remediator.audit import Redactor
-from remediator.clock import Clock, SystemClock, from_micros
+from remediator.core.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
 from remediator.stores.gate import Gate

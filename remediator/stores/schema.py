@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 
-from remediator.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, to_micros
 
 
 class Instant(TypeDecorator[datetime]):

@@ -19,7 +19,7 @@ import sqlalchemy.exc
 from sqlalchemy import Connection, event
 
 from remediator.audit import Redactor
-from remediator.clock import Clock
+from remediator.core.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.stores import Store, Tx, Wakeups
 from remediator.stores.gate import Gate

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
+from remediator.core.run import Run
 from remediator.findings import Finding
 from remediator.loading.nodes import Node, find
 from remediator.match import Index
 from remediator.playbook import Playbook
-from remediator.run import Run
 from remediator.testing.model import Case, Message
 from remediator.testing.play import Played, Told
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
 
-from remediator.fields import Duration, PositiveDuration, Strict
+from remediator.core.types import Duration, PositiveDuration, Strict
 from remediator.playbook import Mode, Name
 
 _NOTHING = timedelta(0)

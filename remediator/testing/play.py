@@ -18,10 +18,11 @@ from sqlalchemy import Connection
 from remediator.actions import Action
 from remediator.checks import Check
 from remediator.clients.alertmanager import Alertmanager
-from remediator.clock import rfc3339
+from remediator.core.clock import rfc3339
+from remediator.core.ids import Ids
+from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Guard
-from remediator.ids import Ids
 from remediator.intake import IntakeSettings
 from remediator.inventory import Inventory
 from remediator.match import Index
@@ -30,7 +31,6 @@ from remediator.receive import receive
 from remediator.records import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Judged, Seen
-from remediator.run import Run
 from remediator.simulate.loop import Deadlock, Host, VirtualLoop
 from remediator.simulate.store import START, Database, SimStore, StoreFaults, clock_of
 from remediator.stepdown import step_down_forever

@@ -11,9 +11,9 @@ from remediator.actions import Action, Back, Happened, Observation, Outcome, Par
 from remediator.checks import Answer, Check, Evidence
 from remediator.checks import Parameters as CheckParameters
 from remediator.clients.alertmanager import FiringAlert, Receiver, Suppression
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import Platform, ServiceStatus, State
 from remediator.testing.model import ActionAnswer, Case, CheckAnswer, PlatformAnswer, TestAlert, When
 

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from remediator import deciding, story
-from remediator.approval import Power
-from remediator.clock import rfc3339
+from remediator.core.approval import Power
+from remediator.core.clock import rfc3339
 from remediator.deciding import Word
 from remediator.keeping import archive_folder
 from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops

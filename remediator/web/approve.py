@@ -12,17 +12,17 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator import approval as words
 from remediator import deciding, letters
-from remediator.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
+from remediator.core import approval as words
+from remediator.core.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
+from remediator.core.plan import from_data
+from remediator.core.run import Episode, Run
 from remediator.deciding import Word
 from remediator.errors import InputError, StoreError
-from remediator.plan import from_data
 from remediator.records import approvals, episodes, evidence, runs, stops
 from remediator.records.approvals import Approval, Decision
 from remediator.records.evidence import Seen
 from remediator.records.stops import Stop
-from remediator.run import Episode, Run
 from remediator.standing import Standing
 from remediator.stores import Tx
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields

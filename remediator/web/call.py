@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from remediator.approval import NotAllowed, Person, Power
+from remediator.core.approval import NotAllowed, Person, Power
 from remediator.errors import InputError, RemediatorError, StoreError
 from remediator.web.openapi import Operation
 from remediator.web.site import Site

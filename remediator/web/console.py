@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator import checkpointing, letters, story
-from remediator.approval import Power
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
+from remediator.core.approval import Power
+from remediator.core.plan import Plan, from_data
+from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.keeping import archive_folder
-from remediator.plan import Plan, from_data
 from remediator.playbook import Playbook
 from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.retention import begin
-from remediator.run import Episode, EpisodeStatus, Run, Status
 from remediator.service import watchdog_within
 from remediator.stop_file import read_stop_file
 from remediator.story import Story

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remediator import deciding
-from remediator.approval import Person
-from remediator.clock import parse_duration
+from remediator.core.approval import Person
+from remediator.core.clock import parse_duration
+from remediator.core.run import Run
 from remediator.errors import InputError
 from remediator.records import ladder, runs
-from remediator.run import Run
 from remediator.service import Service
 from remediator.stores import Tx
 from remediator.web.site import HEADERS, Handler, Site

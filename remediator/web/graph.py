@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.clients.prometheus import Prometheus
+from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
 from remediator.measuring import measured
 from remediator.records import episodes, runs
-from remediator.run import Episode, Run
 from remediator.web.chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
 from remediator.web.visitor import Visitor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remediator import __version__
-from remediator.approval import NEEDS, Power
+from remediator.core.approval import NEEDS, Power
 
 
 @dataclass(frozen=True, slots=True)

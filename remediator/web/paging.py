@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 
-from remediator.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, to_micros
+from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.records import runs
-from remediator.run import Run, Status
 
 Place = tuple[datetime, str]
 

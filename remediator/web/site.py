@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from remediator import __version__
-from remediator.approval import NotAllowed, Person, Power
-from remediator.clock import format_duration
+from remediator.core.approval import NotAllowed, Person, Power
+from remediator.core.clock import format_duration
 from remediator.deciding import Rules
 from remediator.errors import InputError, StoreError
 from remediator.service import Service

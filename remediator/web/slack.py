@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator import deciding
-from remediator.approval import BUTTON, NotAllowed, Person, open_link
 from remediator.clients.hook import Hook, split
 from remediator.config import read_secret
+from remediator.core.approval import BUTTON, NotAllowed, Person, open_link
 from remediator.deciding import Word
 from remediator.errors import ClientError, InputError, StoreError
 from remediator.records import runs, stops

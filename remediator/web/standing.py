@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from remediator.core.run import Run
 from remediator.records.approvals import Approval
-from remediator.run import Run
 from remediator.service import Service
 from remediator.standing import Standing, look
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remediator.approval import Person, Power
+from remediator.core.approval import Person, Power
 from remediator.service import Service
 
 SESSION = "remediator_session"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from remediator.actions import Action, Observation, Result
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 
 
 def service(name: str = "redis", **parts: Any) -> Service:

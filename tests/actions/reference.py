@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from remediator import registry
 from remediator.actions import Action
 from remediator.checks import Check
-from remediator.clock import format_duration
+from remediator.core.clock import format_duration
 from remediator.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 from remediator.platforms import Platform
 

@@ -15,9 +15,9 @@ from remediator.actions import RUN, Action, Happened, Outcome, Result
 from remediator.clients.alertmanager import Alertmanager as Client
 from remediator.clients.alertmanager import Matcher, NewSilence
 from remediator.clients.endpoint import Endpoint
+from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Inventory
-from remediator.plan import PlannedCall
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, undo
 from tests.clients.peers import listener, peer, read_request, reply

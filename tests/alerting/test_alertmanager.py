@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from remediator.clock import parse_duration
 from remediator.config import Watchdog
+from remediator.core.clock import parse_duration
 from tests.servers import require, until
 from tests.servers.alertmanager import Alertmanager
 

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.settings import ROOT
 from remediator.cli.options import writing
-from remediator.clock import before
+from remediator.core.clock import before
 from remediator.errors import InputError
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

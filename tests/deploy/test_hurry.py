@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local import hurry
 from deploy.local.files import dump, read
-from remediator.clock import parse_duration
+from remediator.core.clock import parse_duration
 from tests.servers import require
 
 ADDRESSES = {

@@ -11,17 +11,17 @@ import sqlalchemy
 from sqlalchemy import insert
 
 from remediator import registry
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
+from remediator.core.ids import Ids
+from remediator.core.plan import PlannedCall, PlannedStep
+from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Answer, Verdict
-from remediator.ids import Ids
 from remediator.inventory import Inventory, Service
 from remediator.judgement import Judgement, judge, question
-from remediator.plan import PlannedCall, PlannedStep
 from remediator.platforms import Platform, ServiceStatus, State
 from remediator.playbook import Playbook
 from remediator.records import facts
-from remediator.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.stores import Store, Tx
 from remediator.stores.schema import attempts, episodes, run_episodes
 from remediator.stores.schema import runs as runs_table

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from remediator.core.ids import Ids
 from remediator.guards import Answer, Lesson
 from remediator.guards.breaker import Breaker
-from remediator.ids import Ids
 from remediator.records import audit, breakers, ladder, messages, runs
 from tests.guards.house import HOUR, MINUTE, NOON, House, playbook
 

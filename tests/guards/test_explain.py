@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import insert
 
-from remediator.alert import fingerprint
+from remediator.core.alert import fingerprint
 from remediator.errors import InputError
 from remediator.explain import read_alert
 from remediator.report import promotion

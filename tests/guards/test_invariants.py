@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced
 from remediator.pipeline import advance
 from remediator.playbook import Playbook
 from remediator.records import runs, stops
-from remediator.run import Run
 from remediator.stores.sqlite import SqliteStore
 from remediator.windows import Window
 from tests.guards.house import NOON, SetClock

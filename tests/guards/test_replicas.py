@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
+from remediator.core.run import Status
 from remediator.intake import IntakeSettings
 from remediator.judgement import intend
 from remediator.match import Index
 from remediator.playbook import Playbook
 from remediator.records import runs, stops
-from remediator.run import Status
 from remediator.stores import Store
 from remediator.stores.migrate import migrate
 from remediator.stores.postgres import PostgresStore

@@ -16,8 +16,8 @@ import pytest
 from remediator.clients.alertmanager import Alertmanager as Client
 from remediator.clients.alertmanager import Matcher, NewSilence
 from remediator.clients.endpoint import Endpoint
+from remediator.core.run import Episode
 from remediator.guards import Answer, Verdict
-from remediator.run import Episode
 from remediator.world import World
 from tests.guards.house import House, alert
 from tests.servers import free_port

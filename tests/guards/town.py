@@ -15,16 +15,16 @@ from sqlalchemy import select
 from remediator import registry
 from remediator.actions import Action, Outcome, Result
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clock import Clock
+from remediator.core.clock import Clock
+from remediator.core.ids import Ids
+from remediator.core.plan import PlannedCall
+from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace, Progress
-from remediator.ids import Ids
 from remediator.inventory import Inventory, Service
 from remediator.pipeline import advance
-from remediator.plan import PlannedCall
 from remediator.playbook import Playbook
 from remediator.rates import parse_rate
 from remediator.records import episodes, runs
-from remediator.run import Run
 from remediator.stores import Store
 from remediator.stores.schema import attempts as attempts_table
 from remediator.world import World

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from remediator.catalogue import Catalogue, Traits
-from remediator.fields import Duration, Strict
+from remediator.core.types import Duration, Strict
 
 
 class Nothing(Strict):

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
 from remediator.notaries import NotaryError
 from remediator.notaries.s3 import S3Notary
 from tests.notaries.suite import NOTES, NotarySuite

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, TargetError, Unreachable
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.platforms import OWN_RESTARTS, State
 from remediator.platforms.systemd import SystemdPlatform, as_planned, described, properties
 from tests.servers import require

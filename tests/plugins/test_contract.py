@@ -11,8 +11,8 @@ import pytest
 from remediator import contract, registry
 from remediator.actions import Action, Happened, Observation
 from remediator.checks import Answer
+from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 from remediator.world import World
 from tests.plugins.conftest import EXAMPLE
 

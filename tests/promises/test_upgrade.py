@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from remediator.people import hash_token, make_token
-from remediator.run import ENGINE_VERSION
+from remediator.core.identity import hash_token, make_token
+from remediator.core.run import ENGINE_VERSION
 from remediator.stores.migrate import HEAD
 from tests.promises.conftest import MakeHouse
 from tests.promises.house import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded

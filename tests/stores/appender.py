@@ -16,7 +16,7 @@ import sqlalchemy
 from remediator import keyfile
 from remediator.audit import Draft, Kind
 from remediator.checkpointing import Checkpointing, checkpoint_now
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
 from remediator.notaries.file import FileNotary
 from remediator.records import audit
 from remediator.stores import Store

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection
 
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
 from remediator.stores import Store
 from remediator.stores.migrate import migrate
 from remediator.stores.postgres import PostgresStore

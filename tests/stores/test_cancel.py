@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from remediator.core.run import OPEN, TRANSITIONS, Status
 from remediator.pipeline import advance
 from remediator.records import runs
-from remediator.run import OPEN, TRANSITIONS, Status
 from remediator.stores import Store
 from remediator.stores.schema import runs as table
 from tests.stores.test_intake import engine_on

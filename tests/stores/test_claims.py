@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, select, update
 
+from remediator.core.run import ENGINE_VERSION, Run, Status
 from remediator.errors import Fenced
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.pipeline import advance
 from remediator.receive import receive
 from remediator.records import episodes, runs, stranded
-from remediator.run import ENGINE_VERSION, Run, Status
 from remediator.stores import Store
 from remediator.stores.schema import runs as table
 from tests.stores.test_intake import engine_on

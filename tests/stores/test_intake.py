@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import ProgrammingError
 
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
+from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
-from remediator.ids import Ids
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.playbook import Playbook

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from remediator import archive, registry
 from remediator.audit import GENESIS, Draft, Kind
-from remediator.clock import SystemClock
 from remediator.config import Config
+from remediator.core.clock import SystemClock
+from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import ConfigurationError
-from remediator.ids import Ids
 from remediator.loader import load_config
 from remediator.playbook import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, UniqueConstraint
 
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
 from remediator.pruning import AT_ONCE, Pruning, prune
 from remediator.records import pruned as pruned_records
 from remediator.records import turns

@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, event
 
-from remediator.clock import from_micros
+from remediator.core.clock import from_micros
+from remediator.core.run import Status
 from remediator.engine import Book
 from remediator.intake import IntakeSettings, close_due, take_in
 from remediator.match import Index
@@ -34,7 +35,6 @@ from remediator.records import (
     timers,
     waiting,
 )
-from remediator.run import Status
 from remediator.stores import Store, Tx
 from remediator.upkeep import Upkeep, keep_up
 from tests.guards.house import playbook

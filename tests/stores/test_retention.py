@@ -13,10 +13,10 @@ import pytest
 from remediator import archive, keyfile
 from remediator.audit import Draft, Kind, verify
 from remediator.checkpointing import LATEST, Checkpointing, checkpoint_now
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
+from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
-from remediator.ids import Ids
 from remediator.records import audit, facts
 from remediator.retention import Retention, begin, move
 from remediator.stores import Store

@@ -19,7 +19,7 @@ from remediator.audit.reader import verify_live
 from remediator.checkpointing import Checkpointing
 from remediator.cli.audit import command
 from remediator.cli.source import DatabaseLog, WholeLog
-from remediator.clock import SystemClock
+from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
 from remediator.records import audit as records
 from remediator.retention import Retention, move

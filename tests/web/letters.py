@@ -17,11 +17,11 @@ import structlog
 from aiosmtpd.controller import Controller
 
 from remediator import deciding
-from remediator.approval import Person, Role
+from remediator.core.approval import Person, Role
+from remediator.core.run import Run
 from remediator.deciding import Rules, Word
 from remediator.records import approvals, messages, runs
 from remediator.records.approvals import Approval
-from remediator.run import Run
 from remediator.sender import Post
 from remediator.stores import Tx
 from tests.notifiers.test_notifiers import ANSWERS, KINDS, Mailbox, settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from remediator.approval import NEEDS
+from remediator.core.approval import NEEDS
 from remediator.web.api import OPERATIONS
 from remediator.web.openapi import Operation
 

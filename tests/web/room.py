@@ -14,9 +14,13 @@ import yaml
 from sqlalchemy import insert
 
 from remediator import registry
-from remediator.approval import Link
 from remediator.audit import Redactor
 from remediator.config import Channel, Config
+from remediator.core.approval import Link
+from remediator.core.identity import hash_token, make_token
+from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
+from remediator.core.run import Run
+from remediator.core.tokens import load_keyring
 from remediator.engine import Engine
 from remediator.intake import IntakeSettings
 from remediator.letters import Letters
@@ -24,17 +28,13 @@ from remediator.loader import load_config
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.notifiers import Message
-from remediator.people import hash_token, make_token
-from remediator.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
 from remediator.receive import Credentials
 from remediator.records import approvals, audit, evidence, messages, runs
 from remediator.records.approvals import Approval
 from remediator.records.evidence import Seen
 from remediator.reload import reloading_for
-from remediator.run import Run
 from remediator.sender import Post, deliver
 from remediator.service import Service, load_people, looking_only, open_store
-from remediator.signing import load_keyring
 from remediator.stores import Tx
 from remediator.stores.schema import episodes, run_episodes
 from remediator.stores.schema import runs as runs_table

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import insert
 from starlette.routing import Route
 
+from remediator.core.run import TERMINAL, TRANSITIONS, Status
 from remediator.pipeline import advance
 from remediator.records import runs
-from remediator.run import TERMINAL, TRANSITIONS, Status
 from remediator.stores.schema import runs as table
 from remediator.web.routes import application
 from tests.guards.house import MINUTE, NOON, row

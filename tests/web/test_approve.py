@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from remediator.core.plan import Plan
 from remediator.letters import calls
-from remediator.plan import Plan
 from remediator.records import approvals, runs, stops
 from remediator.records.evidence import Seen
 from remediator.stores import Tx

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from remediator.people import hash_token, make_token
+from remediator.core.identity import hash_token, make_token
 from tests.servers import until
 from tests.servers.receivers import Receiver, receiver
 from tests.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack

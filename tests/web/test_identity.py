@@ -22,12 +22,12 @@ from pydantic import ValidationError
 
 from remediator import deciding
 from remediator.access import Oidc
-from remediator.approval import BUTTON, Link, NotAllowed, Person, Role
+from remediator.core.approval import BUTTON, Link, NotAllowed, Person, Role
+from remediator.core.identity import People
+from remediator.core.tokens import Keyring, load_keyring
 from remediator.deciding import Rules, Word
 from remediator.errors import InputError
-from remediator.people import People
 from remediator.records import approvals, stops
-from remediator.signing import Keyring, load_keyring
 from remediator.web.oidc import OidcClient
 from tests.guards.house import NOON
 from tests.servers import Server

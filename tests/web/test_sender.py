@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
-from remediator.people import People
+from remediator.core.identity import People
 from remediator.records import approvals, messages
 from remediator.sender import TRIES_BEFORE_NEXT, Post, send_forever
 from remediator.stores import Tx

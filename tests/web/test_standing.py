@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from remediator.approve import await_approval
+from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.inventory import Inventory
 from remediator.loader import load
@@ -17,7 +18,6 @@ from remediator.playbook import Playbook
 from remediator.records import runs, stops
 from remediator.records.approvals import Approval
 from remediator.registry import catalogue
-from remediator.run import Run, Status
 from remediator.standing import Standing
 from remediator.web.standing import Standings
 from tests.web.room import INVENTORY, Room, decides, nonce_of, room

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from remediator.people import hash_token, make_token
+from remediator.core.identity import hash_token, make_token
 from remediator.records import stops
 from remediator.records.stops import Stop
 from tests.servers.remediator import Stack

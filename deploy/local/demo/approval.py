@@ -27,7 +27,7 @@ from deploy.local.demo.chat import Chat, chat
 from deploy.local.demo.faults import disk_backups
 from deploy.local.demo.probe import Probe
 from deploy.local.settings import ROOT, StackError, from_environment
-from remediator.people import hash_token, make_token
+from remediator.core.identity import hash_token, make_token
 
 PATIENCE = 180.0
 """Seconds for each part; a person who is waited for gets the 15 minutes of the request."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service
-from remediator.plan import PlannedCall
 
 
 class DrainParameters(Parameters):

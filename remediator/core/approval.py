@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from remediator.core.plan import Plan
+from remediator.core.tokens import Keyring, Signed
 from remediator.errors import RemediatorError
-from remediator.plan import Plan
-from remediator.signing import Keyring, Signed
 
 LINK = "approval link"
 """Purpose of the tokens in links."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from remediator.alert import instant
-from remediator.run import Episode, EpisodeStatus, Latest
+from remediator.core.alert import instant
+from remediator.core.run import Episode, EpisodeStatus, Latest
 
 MOMENT = timedelta(seconds=10)
 """How exactly ``last_seen_at`` is kept."""

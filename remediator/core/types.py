@@ -18,7 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from remediator.clock import format_duration, parse_duration
+from remediator.core.clock import format_duration, parse_duration
 from remediator.errors import InputError
 
 

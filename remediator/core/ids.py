@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import datetime
 
-from remediator.clock import from_micros, to_micros
+from remediator.core.clock import from_micros, to_micros
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

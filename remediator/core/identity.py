@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from remediator.approval import Person, Role, mark
-from remediator.fields import Mistake, Strict
+from remediator.core.approval import Person, Role, mark
+from remediator.core.types import Mistake, Strict
 
 PREFIX = "rmo_"
 """How an operator token begins, so that scanners for leaked secrets can know it."""
