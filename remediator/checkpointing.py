@@ -11,7 +11,7 @@ import structlog
 
 from remediator.audit import Draft, Head, Kind
 from remediator.audit import checkpoint as checkpoints
-from remediator.audit.note import Signer
+from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
 from remediator.engine import Engine
 from remediator.errors import AuditError

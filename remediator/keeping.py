@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remediator import keyfile, registry
+from remediator import registry
+from remediator.audit import keys
 from remediator.checkpointing import Checkpointing
 from remediator.config import Config
 from remediator.pruning import Pruning
@@ -19,7 +20,7 @@ def checkpointing_for(config: Config) -> Checkpointing:
     """
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
-    signer = keyfile.create(settings.key_file or config.state / "audit.key", origin)
+    signer = keys.create(settings.key_file or config.state / "audit.key", origin)
     notaries = registry.make_notaries(settings.checkpoints, config.channels)
     return Checkpointing(origin, signer, notaries, settings.every, settings.within)
 

@@ -16,9 +16,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from remediator import archive
-from remediator.archive import Segment
-from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry
+from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
+from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.checkpointing import LATEST
 from remediator.engine import Engine

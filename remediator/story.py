@@ -10,9 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator import archive
-from remediator.archive import ArchiveError
-from remediator.audit import Entry, Kind, NotCanonical, SealedEntry, decode
+from remediator.audit import Entry, Kind, NotCanonical, SealedEntry, archive, decode
+from remediator.audit.archive import ArchiveError
 from remediator.core.clock import rfc3339
 from remediator.core.ids import made_at
 from remediator.core.run import Episode, Run

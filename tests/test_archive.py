@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator import archive
-from remediator.archive import ArchiveError
-from remediator.audit import GENESIS, Problem, verify
+from remediator.audit import GENESIS, Problem, archive, verify
+from remediator.audit.archive import ArchiveError
 from tests.audit.logs import KEYS, heads, make, note
 
 pytestmark = pytest.mark.promise(9)

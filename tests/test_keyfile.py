@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator import keyfile
 from remediator.audit import BadNote, Signer
+from remediator.audit import keys as keyfile
 from remediator.errors import ConfigurationError
 
 

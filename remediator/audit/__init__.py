@@ -3,10 +3,10 @@
 from remediator.audit.canonical import NotCanonical, NotRecordable, decode
 from remediator.audit.chain import GENESIS, Head, seal
 from remediator.audit.checkpoint import Checkpoint
+from remediator.audit.checkpoint_trust import Finding, Problem
 from remediator.audit.entry import Draft, Entry, Kind, SealedEntry
-from remediator.audit.note import BadNote, BadSignature, Signer, UnknownKey, Verifier
 from remediator.audit.redact import REDACTED, Redactor, Secret, scrub, scrub_texts
-from remediator.audit.trust import Finding, Problem
+from remediator.audit.signed_note import BadNote, BadSignature, Signer, UnknownKey, Verifier
 from remediator.audit.verification import Verification, verify
 
 __all__ = [

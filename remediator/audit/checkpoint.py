@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remediator.audit import note as notes
+from remediator.audit import signed_note as notes
 from remediator.audit.chain import Head
 from remediator.audit.merkle import WIDTH
-from remediator.audit.note import BadNote, Signer, Verifier
+from remediator.audit.signed_note import BadNote, Signer, Verifier
 
 _JSON = json.JSONDecoder()
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -68,7 +68,7 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
     """The checkpoint in a note, after its signature was found good.
 
     Raises:
-        BadNote, BadSignature, UnknownKey: see :func:`remediator.audit.note.verify`.
+        BadNote, BadSignature, UnknownKey: see :func:`remediator.audit.signed_note.verify`.
     """
     text, _ = notes.verify(note, verifiers)
     return Checkpoint.parse(text)

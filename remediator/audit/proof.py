@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from remediator.audit import checkpoint, merkle
 from remediator.audit.checkpoint import Checkpoint
-from remediator.audit.note import BadNote, Verifier, split, unbase64
+from remediator.audit.signed_note import BadNote, Verifier, split, unbase64
 from remediator.errors import AuditError
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"

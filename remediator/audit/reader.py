@@ -10,9 +10,9 @@ from typing import Protocol
 from msgspec import structs
 
 from remediator.audit.chain import GENESIS, Head
+from remediator.audit.checkpoint_trust import Finding, Problem
 from remediator.audit.entry import SealedEntry
-from remediator.audit.note import Verifier
-from remediator.audit.trust import Finding, Problem
+from remediator.audit.signed_note import Verifier
 from remediator.audit.verification import Verification, verify
 
 

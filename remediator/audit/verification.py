@@ -16,11 +16,11 @@ from msgspec import Struct
 
 from remediator.audit.canonical import NotCanonical, decode, decode_frame, decode_whole, encode_ascii_into
 from remediator.audit.chain import GENESIS, Head
+from remediator.audit.checkpoint_trust import Finding, Problem, Trusted, trust
 from remediator.audit.entry import EPOCH, Entry, SealedEntry, Written
+from remediator.audit.export_diagnosis import strange
 from remediator.audit.merkle import Range, leaf_hash
-from remediator.audit.note import Verifier
-from remediator.audit.strange import strange
-from remediator.audit.trust import Finding, Problem, Trusted, trust
+from remediator.audit.signed_note import Verifier
 from remediator.core.clock import rfc3339
 
 TOLERANCE = timedelta(minutes=5)

@@ -15,8 +15,6 @@ import click
 import msgspec
 from msgspec import structs
 
-from remediator import archive, keyfile
-from remediator.archive import Segment
 from remediator.audit import (
     GENESIS,
     BadSignature,
@@ -28,10 +26,13 @@ from remediator.audit import (
     UnknownKey,
     Verification,
     Verifier,
+    archive,
     checkpoint,
     export,
     verify,
 )
+from remediator.audit import keys as keyfile
+from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live

@@ -15,9 +15,8 @@ import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy import Connection, NullPool
 
-from remediator import archive
-from remediator.archive import Segment
-from remediator.audit import GENESIS, Head, SealedEntry
+from remediator.audit import GENESIS, Head, SealedEntry, archive
+from remediator.audit.archive import Segment
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from remediator.audit.checkpoint import Checkpoint
-from remediator.audit.note import BadNote, split
+from remediator.audit.signed_note import BadNote, split
 from remediator.errors import RemediatorError
 
 

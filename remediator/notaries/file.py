@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from remediator.audit import checkpoint
-from remediator.audit.note import BadNote
+from remediator.audit.signed_note import BadNote
 from remediator.notaries import Notary, NotaryError, agree, parse
 
 _TAIL = 1 << 16

@@ -15,9 +15,19 @@ from sigstore._utils import KeyID
 from sigstore.errors import VerificationError
 from sigstore_models.common.v1 import PublicKey, PublicKeyDetails, TimeRange
 
-from remediator.audit import BadNote, BadSignature, Checkpoint, Head, Signer, UnknownKey, Verifier, checkpoint, note
+from remediator.audit import (
+    BadNote,
+    BadSignature,
+    Checkpoint,
+    Head,
+    Signer,
+    UnknownKey,
+    Verifier,
+    checkpoint,
+    signed_note,
+)
 from tests.audit.logs import KEYS, ORIGIN, SIGNER, heads, make
-from tests.audit.logs import note as signed
+from tests.audit.logs import signed_note as signed
 
 pytestmark = pytest.mark.promise(9)
 EXAMPLE = (
@@ -37,7 +47,7 @@ GO_SIGNATURE = (
 
 def test_the_specifications_own_example_is_read() -> None:
     """C2SP's example checkpoint parses to its three lines, and its text comes out as it went in."""
-    text, [(name, key_id, signature)] = note.split(EXAMPLE)
+    text, [(name, key_id, signature)] = signed_note.split(EXAMPLE)
     point = Checkpoint.parse(text)
 
     assert (point.origin, point.size, name) == ("example.com/behind-the-sofa", 20852163, point.origin)
@@ -51,8 +61,8 @@ def test_keys_and_notes_of_gos_implementation_are_ours() -> None:
 
     assert signer.verifier.encode() == GO_VERIFIER
     assert (signer.encode(), verifier.encode()) == (GO_SIGNER, GO_VERIFIER)
-    assert note.sign(GO_TEXT, [signer]) == f"{GO_TEXT}\n{GO_SIGNATURE}"
-    assert note.verify(f"{GO_TEXT}\n{GO_SIGNATURE}", [verifier])[0] == GO_TEXT
+    assert signed_note.sign(GO_TEXT, [signer]) == f"{GO_TEXT}\n{GO_SIGNATURE}"
+    assert signed_note.verify(f"{GO_TEXT}\n{GO_SIGNATURE}", [verifier])[0] == GO_TEXT
 
 
 def _sigstore(signer: Signer) -> tuple[Keyring, KeyID]:
@@ -126,11 +136,11 @@ def test_keys_are_changed_by_signing_with_both() -> None:
 def test_a_wrong_signature_spoils_the_note_even_beside_a_good_one() -> None:
     """A known key's wrong signature is never outvoted."""
     other = Signer.generate(ORIGIN)
-    text, _ = note.split(signed(make(3)[1]))
+    text, _ = signed_note.split(signed(make(3)[1]))
     wrong = other.signature_line("something else\n")
 
     with pytest.raises(BadSignature):
-        note.verify(f"{text}\n{SIGNER.signature_line(text)}{wrong}", [SIGNER.verifier, other.verifier])
+        signed_note.verify(f"{text}\n{SIGNER.signature_line(text)}{wrong}", [SIGNER.verifier, other.verifier])
 
 
 def test_extension_lines_are_kept_and_none_is_written() -> None:
@@ -138,8 +148,8 @@ def test_extension_lines_are_kept_and_none_is_written() -> None:
     _, head = make(3)
     text = Checkpoint(ORIGIN, 3, head.root(), ("Timestamp: 1", "more")).text()
 
-    assert len(note.split(signed(head))[0].splitlines()) == 3
-    assert checkpoint.verify(note.sign(text, [SIGNER]), KEYS).extensions == ("Timestamp: 1", "more")
+    assert len(signed_note.split(signed(head))[0].splitlines()) == 3
+    assert checkpoint.verify(signed_note.sign(text, [SIGNER]), KEYS).extensions == ("Timestamp: 1", "more")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,7 @@ def test_what_is_no_checkpoint_is_refused(text: str) -> None:
 @given(st.text(max_size=200))
 def test_garbage_is_no_note(text: str) -> None:
     """Nothing but the errors that are promised comes out of any text."""
-    for read in (note.split, Checkpoint.parse, Verifier.decode, Signer.decode):
+    for read in (signed_note.split, Checkpoint.parse, Verifier.decode, Signer.decode):
         with pytest.raises(BadNote):
             read(text)
     assert list(checkpoint.find(text)) == [] or "— " in text
@@ -184,9 +194,9 @@ def test_a_key_needs_a_name_that_fits_a_line(name: str) -> None:
 def test_a_text_that_no_reader_takes_is_not_signed(text: str) -> None:
     """What others would refuse is refused before it is signed."""
     with pytest.raises(BadNote):
-        note.sign(text, [SIGNER])
+        signed_note.sign(text, [SIGNER])
     with pytest.raises(BadNote):
-        note.sign("fine\n", [])
+        signed_note.sign("fine\n", [])
 
 
 def test_a_private_key_is_never_in_an_error() -> None:

@@ -16,8 +16,7 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner, Result
 
-from remediator import archive, keyfile
-from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret
+from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret, archive, keys
 from remediator.cli.audit import command
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.stores.migrate import migrate
@@ -242,7 +241,7 @@ def test_a_proof_convinces_without_the_log(
     made = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
     proof.write_text(made.stdout)
     stranger = tmp_path / "stranger.pub"
-    keyfile.create(tmp_path / "stranger", ORIGIN)
+    keys.create(tmp_path / "stranger", ORIGIN)
     checked = run("check", "--key", key, proof)
 
     assert (made.exit_code, checked.exit_code) == (0, 0)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import sqlalchemy
 
-from remediator import keyfile
-from remediator.audit import Draft, Kind
+from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
 from remediator.notaries.file import FileNotary
@@ -39,7 +38,7 @@ def opened(url: str) -> Store:
 
 def signing(folder: Path, name: str) -> Checkpointing:
     """One key for all, and a notary for each."""
-    signer = keyfile.create(folder / "audit.key", ORIGIN)
+    signer = keys.create(folder / "audit.key", ORIGIN)
     return Checkpointing(
         ORIGIN, signer, {"file": FileNotary(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
     )

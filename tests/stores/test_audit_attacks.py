@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from remediator import keyfile
 from remediator.audit import Problem, Verification, checkpoint, decode
+from remediator.audit import keys as keyfile
 from remediator.audit.reader import verify_live
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.cli.source import DatabaseLog, audit_log

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
-from remediator import archive, registry
-from remediator.audit import GENESIS, Draft, Kind
+from remediator import registry
+from remediator.audit import GENESIS, Draft, Kind, archive
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from remediator import archive, keyfile
-from remediator.audit import Draft, Kind, verify
+from remediator.audit import Draft, Kind, archive, keys, verify
 from remediator.checkpointing import LATEST, Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
@@ -49,7 +48,7 @@ def settings(tmp_path: Path) -> Retention:
 @pytest.fixture
 def signing(tmp_path: Path) -> Iterator[Checkpointing]:
     """A key, and nobody who keeps checkpoints."""
-    signer = keyfile.create(tmp_path / "audit.key", "remediator/test")
+    signer = keys.create(tmp_path / "audit.key", "remediator/test")
     yield Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1))
 
 

@@ -12,9 +12,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, delete, select
 
-from remediator import archive
-from remediator.archive import ArchiveError
-from remediator.audit import Signer
+from remediator.audit import Signer, archive
+from remediator.audit.archive import ArchiveError
 from remediator.audit.reader import verify_live
 from remediator.checkpointing import Checkpointing
 from remediator.cli.audit import command

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import delete, insert
 
-from remediator import keyfile, story
-from remediator.audit import Draft, Kind
+from remediator import story
+from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.measuring import compared
 from remediator.records import audit, runs
@@ -183,7 +183,7 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
 
 async def _sealed(here: Room, folder: Path) -> None:
     """Everything that is on record so far moves to the archive."""
-    signer = keyfile.create(folder / "audit.key", "remediator/test")
+    signer = keys.create(folder / "audit.key", "remediator/test")
     head = await here.engine.store.read(audit.head)
     await checkpoint_now(here.engine, Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
     here.clock.time += timedelta(days=100)

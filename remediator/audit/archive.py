@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
+from remediator.audit.keys import sync_folder
 from remediator.errors import AuditError
-from remediator.keyfile import sync_folder
 
 FORM = 1
 

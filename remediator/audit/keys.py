@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from remediator.audit.note import Signer, Verifier
+from remediator.audit.signed_note import Signer, Verifier
 from remediator.errors import ConfigurationError
 
 

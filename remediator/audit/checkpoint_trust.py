@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from remediator.audit import checkpoint
 from remediator.audit.checkpoint import Checkpoint
-from remediator.audit.note import BadNote, BadSignature, UnknownKey, Verifier
+from remediator.audit.signed_note import BadNote, BadSignature, UnknownKey, Verifier
 
 
 class Problem(StrEnum):
