@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from remediator.clients.endpoints import checked_url
 from remediator.core.approval import Role
 from remediator.core.types import Duration, FilePath, PositiveDuration, Strict
-from remediator.endpoints import checked_url
 
 
 class Proxy(Strict):

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from remediator.access import Access, Approvals
-from remediator.clients.commands import AllowedCommand
-from remediator.clients.endpoint import BasicAuth, Duration, Endpoint, FilePath, Strict
-from remediator.clients.endpoint import read_secret as _read_secret
-from remediator.clients.web import AllowedRequest
-from remediator.endpoints import checked_url
+from remediator.clients.allowed_requests import AllowedRequest
+from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
+from remediator.clients.endpoints import read_secret as _read_secret
+from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.types import Duration, FilePath, Strict
 from remediator.errors import ConfigurationError
 
 

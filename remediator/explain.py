@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from remediator import parameters
-from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config
 from remediator.core.alert import fingerprint, identity
 from remediator.core.plan import Plan, as_data

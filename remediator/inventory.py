@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.core.types import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
-from remediator.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.errors import ConfigurationError
 
 Url = Annotated[str, AfterValidator(checked_url)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from remediator import png
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import RemediatorError
 from remediator.records import episodes
 from remediator.stores import Store

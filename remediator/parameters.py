@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from remediator.clients.promql import escape_pattern, escape_value
+from remediator.clients.prometheus.promql import escape_pattern, escape_value
 from remediator.core.clock import is_duration
 from remediator.core.matchers import compile_pattern
 from remediator.errors import InputError

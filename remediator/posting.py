@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from pydantic import model_validator
 
-from remediator.clients.endpoint import read_secret
-from remediator.clients.hook import Hook, HookRefused, split
+from remediator.clients.endpoints import read_secret
+from remediator.clients.webhook import Hook, HookRefused, split
 from remediator.core.types import FilePath, Mistake, Strict
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.notifiers import Later, Section, Undeliverable

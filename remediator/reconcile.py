@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection
 
-from remediator.clients.alertmanager import AlertmanagerStatus, FiringAlert
+from remediator.clients.alertmanager.client import AlertmanagerStatus, FiringAlert
 from remediator.core.alert import Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.core.run import Episode

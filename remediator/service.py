@@ -25,8 +25,8 @@ from remediator import __version__, registry
 from remediator.approve import outdate
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import checkpoint_forever
-from remediator.clients.alertmanager import Alertmanager
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.alertmanager.client import Alertmanager
+from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.identity import People

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from remediator.clients.elasticache import ReplicationGroups
-from remediator.clients.github import Repository
-from remediator.clients.gitops import Managed
-from remediator.clients.kubeconfig import KubernetesEndpoint
-from remediator.clients.nginx import IncludedFile, NginxFiles
-from remediator.clients.quarantine import Quarantine
-from remediator.clients.redis import Redis
+from remediator.clients.aws.elasticache import ReplicationGroups
+from remediator.clients.github.client import Repository
+from remediator.clients.gitops.client import Managed
+from remediator.clients.host.nginx import IncludedFile, NginxFiles
+from remediator.clients.host.quarantine import Quarantine
+from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
+from remediator.clients.redis.client import Redis
 from remediator.errors import TargetError
 from remediator.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
 

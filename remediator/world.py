@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from remediator.clients.alertmanager import Alertmanager
-from remediator.clients.commands import AllowedCommand
-from remediator.clients.prometheus import Prometheus
-from remediator.clients.web import AllowedRequest
+from remediator.clients.alertmanager.client import Alertmanager
+from remediator.clients.allowed_requests import AllowedRequest
+from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import Clock, SystemClock
 from remediator.inventory import Inventory
 from remediator.platforms import Platform

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.alertmanager import marked
+from remediator.clients.alertmanager.client import marked
 from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
 from remediator.inventory import Service

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import Field
 
 from remediator.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.alertmanager import Matcher, NewSilence, marked
-from remediator.clients.endpoint import Duration
+from remediator.clients.alertmanager.client import Matcher, NewSilence, marked
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
 from remediator.inventory import Service
 from remediator.world import World

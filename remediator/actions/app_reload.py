@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import process
-from remediator.clients.process import Process
+from remediator.clients.host import process
+from remediator.clients.host.process import Process
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import process
-from remediator.clients.process import Process
+from remediator.clients.host import process
+from remediator.clients.host.process import Process
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut
 from remediator.inventory import Service

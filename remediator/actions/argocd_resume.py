@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.gitops import automated, uid, written_automated
-from remediator.clients.kubernetes_facts import Document
+from remediator.clients.gitops.client import automated, uid, written_automated
+from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

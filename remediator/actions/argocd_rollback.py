@@ -14,8 +14,8 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.gitops import automated, busy, history, operations, uid
-from remediator.clients.kubernetes_facts import Document
+from remediator.clients.gitops.client import automated, busy, history, operations, uid
+from remediator.clients.kubernetes.models import Document
 from remediator.core.clock import Clock, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError

@@ -8,8 +8,8 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.actions import Action, Outcome, Parameters, Result
-from remediator.clients import process
-from remediator.clients.commands import AllowedCommand
+from remediator.clients.host import process
+from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
 from remediator.inventory import Service

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.elasticache import NodeGroup, ReplicationGroup
+from remediator.clients.aws.elasticache import NodeGroup, ReplicationGroup
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
-from remediator.clients import disk
+from remediator.clients.host import disk
 from remediator.core.plan import PlannedCall
 from remediator.inventory import Service
 from remediator.world import World

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import disk
-from remediator.clients.disk import File
-from remediator.clients.endpoint import Duration
-from remediator.clients.redis_files import rdb_flaw
+from remediator.clients.host import disk
+from remediator.clients.host.disk import File
+from remediator.clients.redis.files import rdb_flaw
 from remediator.core.clock import Clock, format_duration
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.inventory import Backups, Service
 from remediator.world import World

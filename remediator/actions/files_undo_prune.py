@@ -10,7 +10,7 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import disk
+from remediator.clients.host import disk
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.gitops import uid
-from remediator.clients.kubernetes_facts import Document
+from remediator.clients.gitops.client import uid
+from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

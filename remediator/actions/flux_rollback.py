@@ -16,9 +16,9 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import flux
-from remediator.clients.gitops import Managed, held_by, uid
-from remediator.clients.kubernetes_facts import Document
+from remediator.clients.gitops import flux
+from remediator.clients.gitops.client import Managed, held_by, uid
+from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

@@ -12,8 +12,8 @@ from typing import Any
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.gitops import held_by, uid
-from remediator.clients.kubernetes_facts import Document
+from remediator.clients.gitops.client import held_by, uid
+from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

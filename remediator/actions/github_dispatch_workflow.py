@@ -9,9 +9,9 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.github import Repository
+from remediator.clients.endpoints import Dispatch
+from remediator.clients.github.client import Repository
 from remediator.core.plan import PlannedCall
-from remediator.endpoints import Dispatch
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.world import World

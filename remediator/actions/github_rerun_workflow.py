@@ -12,7 +12,7 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.github import Repository, WorkflowRun
+from remediator.clients.github.client import Repository, WorkflowRun
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from remediator.actions import Action, Outcome, Parameters, Result
+from remediator.clients.allowed_requests import AllowedRequest, request
 from remediator.clients.http import HttpRefused
-from remediator.clients.web import AllowedRequest, request
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

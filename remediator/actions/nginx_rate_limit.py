@@ -10,8 +10,8 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.nginx import MARK, OFF
-from remediator.clients.process import Process
+from remediator.clients.host.nginx import MARK, OFF
+from remediator.clients.host.process import Process
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.inventory import Service

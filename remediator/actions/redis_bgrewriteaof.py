@@ -14,9 +14,9 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import disk
-from remediator.clients.redis import Redis
-from remediator.clients.redis_facts import Info
+from remediator.clients.host import disk
+from remediator.clients.redis.client import Redis
+from remediator.clients.redis.models import Info
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.inventory import Service

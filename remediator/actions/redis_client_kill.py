@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.endpoint import Duration
-from remediator.clients.redis_facts import Client
+from remediator.clients.redis.models import Client
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.world import World

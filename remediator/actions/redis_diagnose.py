@@ -10,7 +10,7 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
-from remediator.clients.redis import Redis
+from remediator.clients.redis.client import Redis
 from remediator.core.clock import rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError

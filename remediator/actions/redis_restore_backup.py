@@ -18,9 +18,9 @@ from pydantic import Field
 
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients import disk
-from remediator.clients.disk import File
-from remediator.clients.redis_files import rdb_flaw
+from remediator.clients.host import disk
+from remediator.clients.host.disk import File
+from remediator.clients.redis.files import rdb_flaw
 from remediator.core.clock import rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.actions import Action, Outcome, Parameters, Result
-from remediator.clients.endpoint import Duration
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.world import World

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.endpoint import Duration
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.inventory import Service
 from remediator.platforms import OWN_RESTARTS, State
 from remediator.world import World

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import Field
 
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.clients.endpoint import Duration
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.inventory import Service
 from remediator.platforms import OWN_RESTARTS, Release, State

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from remediator.backtest import Event, History
-from remediator.clients.prometheus import Prometheus, Series
+from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.core.clock import rfc3339
 from remediator.records import notifications
 

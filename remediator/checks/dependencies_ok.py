@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.redis import Redis
+from remediator.clients.redis.client import Redis
 from remediator.errors import RemediatorError
 from remediator.inventory import Service
 from remediator.platforms import State

@@ -7,7 +7,7 @@ import asyncio
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients import disk
+from remediator.clients.host import disk
 from remediator.errors import RemediatorError
 from remediator.inventory import Service
 from remediator.world import World

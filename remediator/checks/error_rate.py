@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.endpoint import Duration
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
+from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.inventory import Service
 from remediator.world import World

@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.endpoint import Duration, Endpoint
+from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused
+from remediator.core.types import Duration
 from remediator.errors import ClientError, TimedOut, Unreachable
 from remediator.inventory import Service
 

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.endpoint import Duration
-from remediator.clients.promql import is_comparison
+from remediator.clients.prometheus.promql import is_comparison
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.inventory import Service
 from remediator.world import World

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.redis import Redis
+from remediator.clients.redis.client import Redis
 from remediator.inventory import Service
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.redis import Redis
+from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
 from remediator.inventory import Service
 

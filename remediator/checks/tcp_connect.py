@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
-from remediator.clients.endpoint import Duration
+from remediator.core.types import Duration
 from remediator.inventory import Service
 
 

@@ -12,8 +12,8 @@ from remediator.backtest import History
 from remediator.backtest.sources import remembered
 from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
-from remediator.clients.endpoint import Endpoint
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.errors import ConfigurationError

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from remediator import measuring
 from remediator.cli.options import config_option, output_option, writing
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError

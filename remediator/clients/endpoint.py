@@ -1,7 +1,15 @@
-"""The endpoints, under the name by which clients and their tests import them; :mod:`remediator.endpoints` has them."""
+"""The endpoints, under the name by which clients and their tests import them; :mod:`remediator.clients.endpoints` has them."""
 
+from remediator.clients.endpoints import (
+    BasicAuth,
+    Endpoint,
+    HttpAuth,
+    RedisEndpoint,
+    TlsSettings,
+    checked_url,
+    read_secret,
+)
 from remediator.core.types import Duration, FilePath, Strict
-from remediator.endpoints import BasicAuth, Endpoint, HttpAuth, RedisEndpoint, TlsSettings, checked_url, read_secret
 
 __all__ = [
     "BasicAuth",

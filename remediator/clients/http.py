@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from remediator.clients.endpoint import Endpoint, TlsSettings, read_secret
+from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
 from remediator.clients.tls import trusting
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 

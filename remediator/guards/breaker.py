@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from sqlalchemy import Connection
 
 from remediator.audit import Kind
-from remediator.clients.endpoint import Duration
 from remediator.core.clock import format_duration
+from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Lesson, Question, Settings, Verdict, clock_time, listed
 from remediator.rates import parse_rate
 from remediator.records import breakers, ladder, messages, outcomes, runs

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, model_validator
 from sqlalchemy import Connection
 
-from remediator.clients.endpoint import Duration
 from remediator.core.clock import format_duration
+from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
 from remediator.records import attempts
 

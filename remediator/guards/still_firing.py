@@ -10,9 +10,9 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.audit import REDACTED
-from remediator.clients.alertmanager import Alertmanager, FiringAlert, matcher
-from remediator.clients.endpoint import Duration
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, matcher
 from remediator.core.run import Episode, EpisodeStatus
+from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.guards import Answer, Guard, Question, Settings, Verdict, listed
 from remediator.world import World

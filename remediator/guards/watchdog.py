@@ -7,8 +7,8 @@ from datetime import timedelta
 from pydantic import Field
 from sqlalchemy import Connection
 
-from remediator.clients.endpoint import Duration
 from remediator.core.clock import format_duration
+from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
 from remediator.records import facts
 

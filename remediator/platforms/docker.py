@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from remediator.clients.docker import Docker, DockerRefused
-from remediator.clients.docker_change import (
+from remediator.clients.docker.client import Docker, DockerRefused
+from remediator.clients.docker.container_spec import (
     ADDED,
     NEW,
     NUMBER,
@@ -26,9 +26,9 @@ from remediator.clients.docker_change import (
     replace,
     tidy,
 )
-from remediator.clients.docker_facts import Container, ListedImage
-from remediator.clients.docker_images import ages, repository
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.docker.images import ages, repository
+from remediator.clients.docker.models import Container, ListedImage
+from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
 from remediator.inventory import DockerBinding, Service

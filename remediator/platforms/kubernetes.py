@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remediator.clients.kubeconfig import KubernetesEndpoint, access
-from remediator.clients.kubernetes import Kubernetes, KubernetesRefused, Moved, restarted_at
-from remediator.clients.kubernetes_facts import ContainerStatus, Pod, Workload
-from remediator.clients.kubernetes_pods import containers, loops, pod_facts, stuck, troubles
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, Moved, restarted_at
+from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
+from remediator.clients.kubernetes.models import ContainerStatus, Pod, Workload
+from remediator.clients.kubernetes.pods import containers, loops, pod_facts, stuck, troubles
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import ConfigurationError, TargetError
 from remediator.inventory import KubernetesBinding, Service

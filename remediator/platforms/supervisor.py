@@ -9,9 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from remediator.clients.endpoint import BasicAuth, Endpoint
-from remediator.clients.releases import Folder, ReleaseFolders
-from remediator.clients.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
+from remediator.clients.endpoints import BasicAuth, Endpoint
+from remediator.clients.host.releases import Folder, ReleaseFolders
+from remediator.clients.host.supervisor import (
+    Fault,
+    Process,
+    ProcessPin,
+    ProcessState,
+    Supervisor,
+    SupervisorRefused,
+)
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
 from remediator.inventory import Service, SupervisorBinding

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from remediator.clients import process
-from remediator.clients.disk import tool
+from remediator.clients.host import process
+from remediator.clients.host.disk import tool
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
 from remediator.inventory import Service, SystemdBinding
 from remediator.platforms import OWN_RESTARTS, Platform, ServiceStatus, State

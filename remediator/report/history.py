@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from remediator.clients.endpoint import Endpoint
-from remediator.clients.prometheus import Prometheus, Series
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.errors import ClientError
 from remediator.report.figures import Lasted
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from remediator.clients.alertmanager import AlertmanagerStatus, Cluster, FiringAlert, Receiver, Suppression
+from remediator.clients.alertmanager.client import AlertmanagerStatus, Cluster, FiringAlert, Receiver, Suppression
 from remediator.core.alert import identity
 from remediator.core.clock import rfc3339
 from remediator.errors import Unreachable

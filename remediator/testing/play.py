@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from remediator.actions import Action
 from remediator.checks import Check
-from remediator.clients.alertmanager import Alertmanager
+from remediator.clients.alertmanager.client import Alertmanager
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run

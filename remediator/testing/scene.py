@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.checks import Answer, Check, Evidence
 from remediator.checks import Parameters as CheckParameters
-from remediator.clients.alertmanager import FiringAlert, Receiver, Suppression
+from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.inventory import Service

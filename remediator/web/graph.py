@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remediator.clients.prometheus import Prometheus
+from remediator.clients.prometheus.client import Prometheus
 from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
 from remediator.measuring import measured

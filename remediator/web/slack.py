@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from remediator import deciding
-from remediator.clients.hook import Hook, split
+from remediator.clients.webhook import Hook, split
 from remediator.config import read_secret
 from remediator.core.approval import BUTTON, NotAllowed, Person, open_link
 from remediator.deciding import Word

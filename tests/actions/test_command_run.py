@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from remediator.actions import Outcome
 from remediator.actions.command_run import CommandRun
-from remediator.clients.commands import AllowedCommand
+from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.world import World
 from tests.actions.doing import do, plan, service

@@ -21,7 +21,7 @@ from remediator.actions import Action, Happened, Outcome
 from remediator.actions.elasticache_describe import ElasticacheDescribe
 from remediator.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
 from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
-from remediator.clients import elasticache
+from remediator.clients.aws import elasticache
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.testing.play import Kinds

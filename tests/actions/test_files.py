@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from remediator import registry, targets
 from remediator.actions import Action, Happened, Outcome
-from remediator.clients import disk
+from remediator.clients.host import disk
 from remediator.core.clock import SystemClock
 from remediator.errors import Refused, TargetError
 from remediator.inventory import Service

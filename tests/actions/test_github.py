@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from remediator.actions import Action, Happened, Outcome
 from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
-from remediator.endpoints import WorkflowInput
+from remediator.clients.endpoints import WorkflowInput
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.world import World

@@ -11,7 +11,7 @@ import pytest
 
 from remediator import registry
 from remediator.actions import Happened, Outcome
-from remediator.clients.kubernetes import KubernetesRefused
+from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.world import World

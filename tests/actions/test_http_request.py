@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from remediator.actions import Happened, Outcome
 from remediator.actions.http_request import HttpRequest
-from remediator.clients.web import AllowedRequest, forbidden
+from remediator.clients.allowed_requests import AllowedRequest, forbidden
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from remediator import registry
 from remediator.actions import RUN, Action, Happened, Outcome, Result
-from remediator.clients.alertmanager import Alertmanager as Client
-from remediator.clients.alertmanager import Matcher, NewSilence
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.alertmanager.client import Alertmanager as Client
+from remediator.clients.alertmanager.client import Matcher, NewSilence
+from remediator.clients.endpoints import Endpoint
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.inventory import Inventory

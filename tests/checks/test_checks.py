@@ -10,8 +10,8 @@ import pytest
 
 from remediator import registry
 from remediator.checks import Answer, Check, Evidence
-from remediator.clients.endpoint import Endpoint
-from remediator.clients.prometheus import Prometheus as Client
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.inventory import Inventory, Service
 from remediator.world import World
 from tests.actions.doing import service

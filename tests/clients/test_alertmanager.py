@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.clients.alertmanager import Alertmanager, FiringAlert, Matcher, NewSilence, matcher
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Matcher, NewSilence, matcher
+from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpRefused
 from remediator.errors import BadAnswer, TimedOut, Unreachable
 from tests.servers.alertmanager import Alertmanager as Server

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from remediator.clients.docker import Docker, DockerRefused, endpoint_url
-from remediator.clients.docker_facts import demultiplex
-from remediator.clients.docker_recreate import refuse_privileges, successor
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.docker.client import Docker, DockerRefused, endpoint_url
+from remediator.clients.docker.models import demultiplex
+from remediator.clients.docker.recreate import refuse_privileges, successor
+from remediator.clients.endpoints import Endpoint
 from remediator.errors import BadAnswer, InputError, TargetError, TimedOut, Unreachable
 from tests.servers import until
 from tests.servers.docker import Engine

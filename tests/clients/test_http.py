@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.clients.endpoint import Endpoint, read_secret
+from remediator.clients.endpoints import Endpoint, read_secret
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.errors import BadAnswer, ConfigurationError, Refused, TimedOut, Unreachable
 from tests.servers import free_port

@@ -11,9 +11,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient
-from remediator.clients.kubeconfig import Access, KubernetesEndpoint, access, from_kubeconfig, from_service_account
+from remediator.clients.kubernetes.kubeconfig import (
+    Access,
+    KubernetesEndpoint,
+    access,
+    from_kubeconfig,
+    from_service_account,
+)
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
 
 from .peers import Authority, peer, reply

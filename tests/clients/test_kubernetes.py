@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import tls_context
-from remediator.clients.kubeconfig import Access, from_kubeconfig, from_service_account
-from remediator.clients.kubernetes import Kubernetes, KubernetesRefused, restarted_at
-from remediator.clients.kubernetes_facts import Pod, Requirement, Selector, selector_text
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, restarted_at
+from remediator.clients.kubernetes.kubeconfig import Access, from_kubeconfig, from_service_account
+from remediator.clients.kubernetes.models import Pod, Requirement, Selector, selector_text
 from remediator.errors import BadAnswer, InputError, TargetError, TimedOut, Unreachable
 from tests.servers.kubernetes import Cluster
 
@@ -239,9 +239,9 @@ async def test_a_long_list_is_read_to_its_end(
     for number in range(3):
         cluster.deploy(f"web-{number}", FOREVER, replicas=0)
         cluster.kubectl("label", f"deployment/web-{number}", "part=web")
-    monkeypatch.setattr("remediator.clients.kubernetes._PAGE", 1)
+    monkeypatch.setattr("remediator.clients.kubernetes.client._PAGE", 1)
     assert len(await client.workloads("deployments", {"part": "web"})) == 3
-    monkeypatch.setattr("remediator.clients.kubernetes._MOST_PAGES", 2)
+    monkeypatch.setattr("remediator.clients.kubernetes.client._MOST_PAGES", 2)
     with pytest.raises(BadAnswer, match="more than 2"):
         await client.workloads("deployments", {"part": "web"})
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from remediator.clients.endpoint import Endpoint
-from remediator.clients.prometheus import Prometheus, PrometheusRefused
-from remediator.clients.promql import escape_value, selector
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus, PrometheusRefused
+from remediator.clients.prometheus.promql import escape_value, selector
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
 from tests.servers.prometheus import Prometheus as Server
 

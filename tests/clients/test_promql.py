@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.clients.promql import escape_pattern, escape_value, is_comparison, selector, selectors
+from remediator.clients.prometheus.promql import escape_pattern, escape_value, is_comparison, selector, selectors
 from remediator.errors import InputError
 
 

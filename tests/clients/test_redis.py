@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.clients.redis import READABLE, WRITABLE, Redis
-from remediator.clients.redis_facts import Info, shown
-from remediator.clients.redis_wire import (
+from remediator.clients.redis.client import READABLE, WRITABLE, Redis
+from remediator.clients.redis.connection import (
     RedisBadAnswer,
     RedisEndpoint,
     RedisRefused,
@@ -23,6 +22,7 @@ from remediator.clients.redis_wire import (
     RedisTimedOut,
     RedisUnreachable,
 )
+from remediator.clients.redis.models import Info, shown
 from remediator.errors import InputError, TargetError
 from tests.servers import free_port, until
 from tests.servers.redis import MakeRedis

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from remediator.clients.redis import Redis
-from remediator.clients.redis_wire import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState
-from remediator.clients.sentinel import Master, Sentinel
-from remediator.endpoints import SentinelAddress, SentinelEndpoint
+from remediator.clients.endpoints import SentinelAddress, SentinelEndpoint
+from remediator.clients.redis.client import Redis
+from remediator.clients.redis.connection import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState
+from remediator.clients.redis.sentinel import Master, Sentinel
 from remediator.errors import TargetError, Unreachable
 from tests.servers import until
 from tests.servers.redis import MakeRedis

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.host.supervisor import (
+    Fault,
+    Process,
+    ProcessPin,
+    ProcessState,
+    Supervisor,
+    SupervisorRefused,
+)
 from remediator.clients.http import HttpRefused
-from remediator.clients.supervisor import Fault, Process, ProcessPin, ProcessState, Supervisor, SupervisorRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from tests.servers import until
 from tests.servers.supervisord import Supervisord

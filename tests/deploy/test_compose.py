@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.compose import container_metrics
+from remediator.clients.docker import container_metrics
 from remediator.config import Config
 from remediator.inventory import Inventory
 from remediator.loader import load_config, read

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from remediator.clients.kubeconfig import KubernetesEndpoint, access
-from remediator.clients.kubernetes import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
+from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.inventory import Inventory, Service
 from remediator.platforms import State
 from remediator.platforms.kubernetes import KubernetesPlatform

@@ -42,7 +42,7 @@ class Proxy(Server):
         return {**os.environ, "PYTHONPATH": str(ROOT), **self._settings}
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "deploy.compose.socket_proxy"]
+        return [sys.executable, "-m", "remediator.clients.docker.socket_proxy"]
 
 
 @pytest.fixture(params=[False, True], ids=["changes", "read-only"])

@@ -13,7 +13,7 @@ from socketserver import ThreadingUnixStreamServer
 import httpx
 import pytest
 
-from deploy.compose.socket_proxy import LIMIT, application
+from remediator.clients.docker.socket_proxy import LIMIT, application
 
 MINE = {"Id": "mine", "Config": {"Labels": {"remediator.service": "web"}}}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from remediator.clients.endpoint import Endpoint
-from remediator.clients.prometheus import Prometheus as Client
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.guards import Answer, Verdict
 from remediator.guards.preconditions import PreconditionsSettings
 from remediator.world import World

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediator.clients.alertmanager import Alertmanager as Client
-from remediator.clients.alertmanager import Matcher, NewSilence
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.alertmanager.client import Alertmanager as Client
+from remediator.clients.alertmanager.client import Matcher, NewSilence
+from remediator.clients.endpoints import Endpoint
 from remediator.core.run import Episode
 from remediator.guards import Answer, Verdict
 from remediator.world import World

@@ -16,8 +16,8 @@ from remediator.actions import Happened, Outcome
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
 from remediator.actions.service_scale import ServiceScale
-from remediator.clients.docker import DockerRefused
-from remediator.clients.docker_change import ADDED, NEW, REPLACES, UNDONE
+from remediator.clients.docker.client import DockerRefused
+from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.platforms import Release, State

@@ -15,8 +15,8 @@ import yaml
 from remediator.actions import Happened
 from remediator.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.actions.service_rollback import way_back
-from remediator.clients.kubernetes import KubernetesRefused
-from remediator.clients.kubernetes_facts import Meta, Selector, Workload, _WorkloadSpec
+from remediator.clients.kubernetes.client import KubernetesRefused
+from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.inventory import Service
 from remediator.platforms import Release, State

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, func, select
 
-from remediator.clients.alertmanager import Alertmanager, FiringAlert
-from remediator.clients.endpoint import Endpoint
+from remediator.clients.alertmanager.client import Alertmanager, FiringAlert
+from remediator.clients.endpoints import Endpoint
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.receive import receive

@@ -17,8 +17,8 @@ import pytest
 import respx
 
 from remediator import png
-from remediator.clients.prometheus import Prometheus
-from remediator.endpoints import Endpoint
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
 from remediator.measuring import last_hour
 from remediator.notifiers import Undeliverable

@@ -1,0 +1,258 @@
+"""Alertmanager's API v2: what fires and whether it is suppressed, silences, and the cluster's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.http import MEBIBYTE, HttpClient, HttpRefused, Part
+from remediator.core.clock import rfc3339
+from remediator.errors import BadAnswer, Unreachable
+
+
+class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
+    """Whether an alert may notify, and who says that it may not.
+
+    ``unprocessed``: not looked at yet. ``active``: it notifies. ``suppressed``: named silences (ids), inhibiting
+    alerts (fingerprints) or mute time intervals (names) hold it back. Alertmanager before 0.28 does not tell
+    ``muted_by``; it is empty then.
+    """
+
+    state: Literal["unprocessed", "active", "suppressed"]
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()
+    muted_by: tuple[str, ...] = ()
+
+    @property
+    def suppressed(self) -> bool:
+        """True if anything at all holds it back."""
+        return self.state == "suppressed" or bool(self.silenced_by or self.inhibited_by or self.muted_by)
+
+
+class Receiver(Part, frozen=True, kw_only=True, rename="camel"):
+    """A receiver's name, as in the configuration (not regex-escaped as in webhooks)."""
+
+    name: str
+
+
+class FiringAlert(Part, frozen=True, kw_only=True, rename="camel"):
+    """An alert that Alertmanager holds and that has not ended."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    starts_at: datetime
+    ends_at: datetime
+    updated_at: datetime
+    status: Suppression
+    receivers: tuple[Receiver, ...] = ()
+
+
+class AlertGroup(Part, frozen=True, kw_only=True, rename="camel"):
+    """Alerts that are notified together."""
+
+    labels: dict[str, str]
+    receiver: Receiver
+    alerts: tuple[FiringAlert, ...]
+
+
+class Matcher(Part, frozen=True, kw_only=True, rename="camel"):
+    """One matcher of a silence. ``is_equal`` false negates it."""
+
+    name: str
+    value: str
+    is_regex: bool = False
+    is_equal: bool = True
+
+
+class SilenceStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    """Where a silence is in its life."""
+
+    state: Literal["pending", "active", "expired"]
+
+
+class Silence(Part, frozen=True, kw_only=True, rename="camel"):
+    """A silence as Alertmanager keeps it."""
+
+    id: str
+    status: SilenceStatus
+    matchers: tuple[Matcher, ...]
+    starts_at: datetime
+    ends_at: datetime
+    created_by: str
+    comment: str = ""
+
+
+class NewSilence(Part, frozen=True, kw_only=True, rename="camel"):
+    """A silence to be made. At least one matcher must not match the empty string, or Alertmanager refuses it."""
+
+    matchers: tuple[Matcher, ...]
+    starts_at: datetime
+    ends_at: datetime
+    created_by: str
+    comment: str
+
+
+class Peer(Part, frozen=True, kw_only=True, rename="camel"):
+    """Another member of the cluster."""
+
+    name: str
+    address: str
+
+
+class Cluster(Part, frozen=True, kw_only=True, rename="camel"):
+    """``ready``, ``settling`` (just started, still learning the silences) or ``disabled``."""
+
+    status: str
+    peers: tuple[Peer, ...] = ()
+
+
+class _Version(Part, frozen=True, kw_only=True, rename="camel"):
+    version: str
+
+
+class _Status(Part, frozen=True, kw_only=True, rename="camel"):
+    cluster: Cluster
+    version_info: _Version
+    uptime: datetime
+
+
+class AlertmanagerStatus(Part, frozen=True, kw_only=True, rename="camel"):
+    """One Alertmanager process: its version, since when it runs, and its cluster."""
+
+    version: str
+    started: datetime
+    cluster: Cluster
+
+
+class _Posted(msgspec.Struct, frozen=True):
+    silenceID: str
+
+
+class Alertmanager:
+    """One Alertmanager (not a cluster: ask each peer). Raises what `HttpClient.call` raises."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.url = endpoint.url
+        self._http = HttpClient(endpoint, max_bytes=64 * MEBIBYTE)
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def alerts(
+        self,
+        filters: Iterable[str] = (),
+        *,
+        silenced: bool = True,
+        inhibited: bool = True,
+        active: bool = True,
+        unprocessed: bool = True,
+        receiver: str | None = None,
+    ) -> tuple[FiringAlert, ...]:
+        """The alerts that have not ended.
+
+        Args:
+            filters: matchers as text, all of which must hold; see `matcher`.
+            silenced: whether to include silenced ones; so for the other three.
+            receiver: an anchored regular expression for the receivers' names.
+        """
+        flags = {"silenced": silenced, "inhibited": inhibited, "active": active, "unprocessed": unprocessed}
+        answer = await self._http.get("/api/v2/alerts", _query(filters, receiver, **flags))
+        return answer.json(tuple[FiringAlert, ...])
+
+    async def alert(self, labels: Mapping[str, str]) -> FiringAlert | None:
+        """The alert with exactly these labels, or None if it does not fire."""
+        found = await self.alerts(matcher(name, value) for name, value in labels.items())
+        return next((each for each in found if each.labels == labels), None)
+
+    async def groups(self, filters: Iterable[str] = (), *, receiver: str | None = None) -> tuple[AlertGroup, ...]:
+        """The alerts that have not ended, as they are grouped for notification, suppressed ones included."""
+        return (await self._http.get("/api/v2/alerts/groups", _query(filters, receiver))).json(tuple[AlertGroup, ...])
+
+    async def post_alerts(self, alerts: Iterable[Mapping[str, Any]]) -> None:
+        """Send alerts as Prometheus does: ``labels``, and optionally ``annotations``, ``startsAt``, ``endsAt``."""
+        await self._http.call("POST", "/api/v2/alerts", json=list(alerts))
+
+    async def silences(self, filters: Iterable[str] = ()) -> tuple[Silence, ...]:
+        """Every silence it knows, expired ones included until they are forgotten."""
+        query = [("filter", each) for each in filters]
+        return (await self._http.get("/api/v2/silences", query)).json(tuple[Silence, ...])
+
+    async def silence(self, silence_id: str) -> Silence | None:
+        """One silence, or None if it is not known (any more)."""
+        try:
+            return (await self._http.get(f"/api/v2/silence/{_id(silence_id)}")).json(Silence)
+        except HttpRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def post_silence(self, silence: NewSilence) -> str:
+        """Make a silence and return its id. Not idempotent: posting it again makes another one."""
+        answer = await self._http.call("POST", "/api/v2/silences", json=_as_posted(silence))
+        return answer.json(_Posted).silenceID
+
+    async def expire_silence(self, silence_id: str) -> None:
+        """End a silence now; refused (404, or 500 by old versions) if it is not known or has ended already."""
+        await self._http.call("DELETE", f"/api/v2/silence/{_id(silence_id)}")
+
+    async def receivers(self) -> tuple[str, ...]:
+        """The names of its receivers."""
+        answer = await self._http.get("/api/v2/receivers")
+        return tuple(each.name for each in answer.json(tuple[Receiver, ...]))
+
+    async def status(self) -> AlertmanagerStatus:
+        """Its version, start and cluster."""
+        found = (await self._http.get("/api/v2/status")).json(_Status)
+        return AlertmanagerStatus(version=found.version_info.version, started=found.uptime, cluster=found.cluster)
+
+    async def ready(self) -> None:
+        """Return if it says that it is ready; raise otherwise."""
+        await self._http.get("/-/ready")
+
+
+async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
+    """The silences with this comment that have not ended, as the first Alertmanager that can be reached knows them.
+
+    Raises:
+        Unreachable: none can be.
+    """
+    last = Unreachable("there is no Alertmanager to ask")
+    for alertmanager in alertmanagers:
+        try:
+            silences = await alertmanager.silences()
+        except Unreachable as error:
+            last = error
+            continue
+        ours = (item for item in silences if item.comment == mark and item.status.state != "expired")
+        return sorted(item.id for item in ours)  # it lists those that end together in any order; a plan must not
+    raise last
+
+
+def matcher(name: str, value: str, operator: Literal["=", "!=", "=~", "!~"] = "=") -> str:
+    """A matcher as text for ``filters``, quoted so that the value cannot become anything else."""
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{name}{operator}"{quoted}"'
+
+
+def _query(filters: Iterable[str], receiver: str | None, **flags: bool) -> list[tuple[str, str]]:
+    query = [(name, str(value).lower()) for name, value in flags.items()]
+    query += [("filter", each) for each in filters]
+    return query if receiver is None else [*query, ("receiver", receiver)]
+
+
+def _id(silence_id: str) -> str:
+    """The id, if it can stand in a path."""
+    if not silence_id.replace("-", "").isalnum():
+        raise BadAnswer(f"{silence_id!r} is not the id of a silence")
+    return silence_id
+
+
+def _as_posted(silence: NewSilence) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(silence)
+    return {**body, "startsAt": rfc3339(silence.starts_at), "endsAt": rfc3339(silence.ends_at)}

@@ -1,0 +1,249 @@
+"""Before Docker's socket, which is as good as root: lets through what the remediator needs, for labelled containers.
+
+    python -m remediator.clients.docker.socket_proxy
+
+Its settings are environment variables: ``DOCKER_SOCKET`` (default ``/var/run/docker.sock``), ``ALLOWED_LABEL`` (the
+label that a container has to carry to be seen or touched, default ``remediator.service``), ``LISTEN``
+(``0.0.0.0:2375``) and ``READ_ONLY`` (``1``: nothing can be changed).
+
+A list of paths cannot do this: whoever may create any container owns the host. So a container is created only if it is
+what `successor` or `twin` make of one that is there already, of an image of the same repository; and what is sent on,
+body and query, is our own encoding of what was judged, so that no reader of the same text can understand something else
+(of ``force=1&force=0`` the Engine reads the first, and others the last).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from remediator.clients.docker.container_spec import ADDED, NUMBER, REPLACES, UNDONE
+from remediator.clients.docker.recreate import labelled, successor, twin
+from remediator.errors import RemediatorError
+
+ID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
+FREE_LABELS = (ADDED, NUMBER, REPLACES, UNDONE)
+ANYBODY = (("GET", r"/_ping"), ("GET", r"/version"))
+IMAGES = (("GET", r"/images/json"), ("GET", r"/images/[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*/json"))
+LOOKS = (("GET", rf"/containers/(?P<id>{ID})/(json|logs|stats)"),)
+CHANGES = (
+    ("POST", rf"/containers/(?P<id>{ID})/(start|stop|restart|rename)"),
+    ("DELETE", rf"/containers/(?P<id>{ID})"),
+)
+LIMIT = 1024 * 1024
+KEPT_HEADERS = ("content-type", "api-version", "server")
+
+
+class Denied(Exception):
+    """This call is not let through; the message says why."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The Engine behind, and what may be seen of it."""
+
+    engine: httpx.AsyncClient
+    label: str
+    read_only: bool
+
+    async def __call__(self, request: Request) -> Response:
+        """Judge one call and pass it on."""
+        path = re.sub(r"^/v\d+\.\d+(?=/)", "", request.url.path)
+        try:
+            query = _query(request)
+            content = await self._judged(request, path, query)
+        except Denied as denied:
+            return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
+        except (RemediatorError, httpx.HTTPError) as error:
+            return PlainTextResponse(f"{request.method} {path}: {error}", 502)
+        return await self._passed_on(request, query, content)
+
+    async def _judged(self, request: Request, path: str, query: Mapping[str, str]) -> bytes | None:
+        """What to send as the body, if it may be sent at all."""
+        method = request.method
+        if _one_of((*ANYBODY, *IMAGES), method, path):
+            return None
+        if (method, path) == ("GET", "/containers/json"):
+            self._list(query)
+            return None
+        if found := _one_of(LOOKS, method, path):
+            if _on(query, "follow") or (path.endswith("/stats") and _on({"stream": "true", **query}, "stream")):
+                raise Denied("an answer without an end is not passed on")
+            await self._document(found["id"])
+            return None
+        if self.read_only:
+            raise Denied("not allowed")
+        if found := _one_of(CHANGES, method, path):
+            await self._document(found["id"])
+            if method == "DELETE" and (_on(query, "force") or _on(query, "v")):
+                raise Denied("neither running containers nor volumes are removed")
+            return None
+        if (method, path) == ("POST", "/containers/create"):
+            return await self._creation(await _body(request))
+        if re.fullmatch(rf"/networks/{ID}/connect", path) and method == "POST":
+            return await self._connection(path.split("/")[2], await _body(request))
+        raise Denied("not allowed")
+
+    def _list(self, query: Mapping[str, str]) -> None:
+        filters = _decoded(query.get("filters", "{}"))
+        labels = filters.get("label", []) if isinstance(filters, dict) else []
+        if not any(str(label).split("=")[0] == self.label for label in labels):
+            raise Denied(f"containers are listed by the label {self.label} only")
+
+    async def _document(self, container: str) -> Mapping[str, Any]:
+        """A container as the Engine describes it, if it carries the label."""
+        answer = await self.engine.get(f"/containers/{container}/json")
+        document = answer.json() if answer.is_success else {}
+        if self.label not in ((document.get("Config") or {}).get("Labels") or {}):
+            raise Denied(f"no container with the label {self.label}")
+        return document
+
+    async def _creation(self, body: Mapping[str, Any]) -> bytes:
+        filters = json.dumps({"label": [self.label]})
+        listed = await self.engine.get("/containers/json", params={"all": 1, "filters": filters})
+        for each in listed.json():
+            document = await self._document(each["Id"])
+            image = (await self.engine.get(f"/images/{document['Image']}/json")).json()
+            if await self._same_repository(document, str(body.get("Image"))) and _is_copy(body, document, image):
+                return json.dumps(body).encode()
+        raise Denied("this is not a copy of a container that is there")
+
+    async def _same_repository(self, document: Mapping[str, Any], wanted: str) -> bool:
+        """Whether the wanted image has a name of the same repository as that of the container."""
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*", wanted) or ".." in wanted:
+            return False
+        names = []
+        for image in (document["Image"], wanted):
+            answer = await self.engine.get(f"/images/{image}/json")
+            if not answer.is_success:
+                return False
+            names.append({_repository(tag) for tag in answer.json().get("RepoTags") or ()})
+        return bool(names[0] & names[1])
+
+    async def _connection(self, network: str, body: Mapping[str, Any]) -> bytes:
+        """Only to a network that a container of the same service is in already."""
+        document = await self._document(str(body.get("Container")))
+        mine = document["Config"]["Labels"][self.label]
+        filters = json.dumps({"label": [f"{self.label}={mine}"]})
+        listed = await self.engine.get("/containers/json", params={"all": 1, "filters": filters})
+        known = {name for each in listed.json() for name in each["NetworkSettings"]["Networks"]}
+        settings = body.get("EndpointConfig") or {}
+        if network not in known or set(settings) - {"Aliases"}:
+            raise Denied("no container of this service is in that network")
+        return json.dumps({"Container": document["Id"], "EndpointConfig": settings}).encode()
+
+    async def _passed_on(self, request: Request, query: Mapping[str, str], content: bytes | None) -> Response:
+        headers = {"content-type": "application/json"} if content is not None else {}
+        try:
+            url = httpx.URL(path=request.url.path, params=dict(query))
+            answer = await self.engine.request(request.method, url, content=content, headers=headers)
+        except httpx.TimeoutException:
+            return PlainTextResponse("the Engine did not answer", 504)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return PlainTextResponse(f"the Engine cannot be asked: {error}", 502)
+        kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+        return Response(answer.content, answer.status_code, kept)
+
+
+def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Match[str] | None:
+    found = (re.fullmatch(pattern, path) for verb, pattern in rules if verb == method and ".." not in path)
+    return next((match for match in found if match), None)
+
+
+def _query(request: Request) -> Mapping[str, str]:
+    """The parameters, each of which is said once."""
+    said = request.query_params.multi_items()
+    if len({name for name, _ in said}) < len(said):
+        raise Denied("a parameter is said twice")
+    return dict(said)
+
+
+def _on(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "false").lower() not in ("", "0", "false")
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    content = b""
+    async for piece in request.stream():
+        content += piece
+        if len(content) > LIMIT:
+            raise Denied("too long")
+    body = _decoded(content)
+    if not isinstance(body, dict):
+        raise Denied("not an object")
+    return body
+
+
+def _decoded(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Denied("not JSON") from None
+
+
+def _is_copy(body: Mapping[str, Any], document: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
+    """Whether it is what we make of that container ourselves, but for the labels that we put on."""
+    makers = (lambda: successor(document, image, str(body["Image"])), lambda: twin(document, image))
+    return any(_equal(body, make) for make in makers)
+
+
+def _equal(body: Mapping[str, Any], make: Any) -> bool:
+    bare = dict.fromkeys(FREE_LABELS)
+    try:
+        expected = labelled(make(), bare).body
+    except (RemediatorError, KeyError):
+        return False
+    labels = body.get("Labels")
+    if not isinstance(labels, dict):
+        return False
+    kept = {name: value for name, value in labels.items() if name not in FREE_LABELS}
+    given = {**body, "Labels": kept}
+    return bool(json.loads(json.dumps(expected)) == given)
+
+
+def _repository(tag: str) -> str:
+    head, slash, last = tag.partition("@")[0].rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def application(socket: str, label: str, *, read_only: bool) -> Starlette:
+    """The proxy as an application."""
+    transport = httpx.AsyncHTTPTransport(uds=socket)
+    engine = httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=120)
+    proxy = Proxy(engine, label, read_only)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> Any:
+        async with engine:
+            yield
+
+    return Starlette(
+        routes=[Route("/{path:path}", proxy.__call__, methods=["GET", "POST", "DELETE"])], lifespan=lifespan
+    )
+
+
+def main() -> None:
+    """Serve until told to end."""
+    host, _, port = os.environ.get("LISTEN", "0.0.0.0:2375").rpartition(":")
+    app = application(
+        os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock"),
+        os.environ.get("ALLOWED_LABEL", "remediator.service"),
+        read_only=os.environ.get("READ_ONLY") == "1",
+    )
+    uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()

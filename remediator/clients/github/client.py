@@ -1,0 +1,99 @@
+"""GitHub's REST API for Actions: the runs of a workflow, running failed jobs again, starting a workflow.
+
+The host is resolved once for each conversation and checked like any address that the settings allow; no redirects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from remediator.clients.allowed_requests import connected
+from remediator.clients.endpoints import GitHub, HttpAuth
+from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused, Part
+from remediator.core.clock import rfc3339
+from remediator.errors import TargetError, TimedOut
+
+_HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+_LARGEST = 4 * MEBIBYTE  # one run takes 20 kB: GitHub tells all of its repository with each
+_PAGE = 20
+
+
+class WorkflowRun(Part, frozen=True, kw_only=True):
+    """A run of a workflow. ``status`` is completed, or how far it is; ``conclusion`` is success, failure…"""
+
+    id: int
+    run_attempt: int
+    status: str
+    head_sha: str
+    head_branch: str | None = None
+    conclusion: str | None = None
+    event: str = ""
+    created_at: datetime
+    html_url: str = ""
+
+
+class _Runs(Part, frozen=True, kw_only=True):
+    workflow_runs: tuple[WorkflowRun, ...]
+
+
+class Repository:
+    """One repository. Raises what `HttpClient.call` raises, and ``TargetError`` for what is not there.
+
+    A 5xx to a request that changes something is ``TimedOut``: it may have been done.
+    """
+
+    def __init__(self, settings: GitHub) -> None:
+        self.settings = settings
+        self.name = f"GitHub, {settings.repository}"
+
+    async def runs(self, workflow: str, **filters: str) -> tuple[WorkflowRun, ...]:
+        """Its latest runs, the newest first; filters as GitHub names them (branch, event, created)."""
+        query = {**filters, "per_page": str(_PAGE)}
+        return (await self._call("GET", f"/workflows/{workflow}/runs", query)).json(_Runs).workflow_runs
+
+    async def dispatched(self, workflow: str, ref: str, since: datetime) -> tuple[WorkflowRun, ...]:
+        """The runs that somebody started by hand or by API since then."""
+        start = rfc3339(since)[:19] + "Z"
+        return await self.runs(workflow, branch=ref, event="workflow_dispatch", created=f">={start}")
+
+    async def run(self, run_id: int) -> WorkflowRun:
+        """One run."""
+        return (await self._call("GET", f"/runs/{run_id}")).json(WorkflowRun)
+
+    async def rerun_failed(self, run_id: int) -> None:
+        """Run the jobs that failed, and those that need them, once more."""
+        await self._call("POST", f"/runs/{run_id}/rerun-failed-jobs")
+
+    async def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, Any]) -> None:
+        """Start a workflow."""
+        body = {"ref": ref, "inputs": {name: _text(value) for name, value in inputs.items()}}
+        await self._call("POST", f"/workflows/{workflow}/dispatches", body=body)
+
+    async def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+        try:
+            async with self._connected() as client:
+                path = f"/repos/{self.settings.repository}/actions{path}"
+                return await client.call(method, path, params=query, json=body)
+        except HttpRefused as error:
+            if error.status == 404:
+                raise TargetError(f"{error}; it is not there, or the token may not see it") from None
+            if error.status >= 500 and method != "GET":
+                raise TimedOut(f"{error}; whether it was done is unknown") from None
+            raise
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[HttpClient]:
+        given = self.settings
+        auth = HttpAuth(token_file=given.token_file, headers=_HEADERS)
+        async with connected(
+            given.url, auth, given.tls, given.timeout, private=given.private, max_bytes=_LARGEST
+        ) as client:
+            yield client
+
+
+def _text(value: object) -> str:
+    """Inputs are strings on the wire, whatever type the workflow declares."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,78 @@
+"""Why the containers of a pod do not run, in words for people and as facts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from remediator.clients.kubernetes.models import ContainerStatus, Pod, Terminated
+from remediator.core.clock import rfc3339
+
+_LOOPS = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError", "CreateContainerConfigError")
+_STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName")
+
+
+def containers(pod: Pod) -> tuple[ContainerStatus, ...]:
+    """All of a pod's, those that prepare it first."""
+    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
+
+
+def loops(container: ContainerStatus) -> bool:
+    """Whether it is started again and again, at this moment waiting for the next time or not."""
+    waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
+    if waiting is not None and waiting.reason in _LOOPS:
+        return True
+    return container.restart_count >= 2 and not container.ready and ended is not None
+
+
+def stuck(container: ContainerStatus) -> bool:
+    """Whether its image cannot be had."""
+    return container.state.waiting is not None and container.state.waiting.reason in _STUCK
+
+
+def troubles(pod: Pod) -> list[str]:
+    """A sentence for each container that is not well, with how it ended last."""
+    return [text for each in containers(pod) if (text := _trouble(pod.metadata.name, each))]
+
+
+def _trouble(pod: str, container: ContainerStatus) -> str:
+    waiting, last = container.state.waiting, container.last_state.terminated or container.state.terminated
+    if container.ready or (waiting is None and last is None):
+        return ""
+    text = f"{pod}: {waiting.reason}" if waiting is not None and waiting.reason else f"{pod}: not ready"
+    if last is not None:
+        reason = f" {last.reason}" if last.reason else ""
+        text += f", ended with exit code {last.exit_code}{reason}, {container.restart_count} restarts"
+    return text
+
+
+def pod_facts(pod: Pod) -> dict[str, Any]:
+    """What a person wants to see of it."""
+    return {
+        "name": pod.metadata.name,
+        "phase": pod.status.phase,
+        "ready": pod.ready,
+        "node": pod.spec.node_name,
+        "containers": [_container_facts(each) for each in containers(pod)],
+    }
+
+
+def _container_facts(container: ContainerStatus) -> dict[str, Any]:
+    waiting = container.state.waiting
+    return {
+        "name": container.name,
+        "image": container.image,
+        "restarts": container.restart_count,
+        "waiting": None if waiting is None else waiting.reason,
+        "last": _ending(container.last_state.terminated or container.state.terminated),
+    }
+
+
+def _ending(ended: Terminated | None) -> dict[str, Any] | None:
+    if ended is None:
+        return None
+    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": _instant(ended.finished_at)}
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)
