@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 
 FEW, MANY = 10, 10_000
 BUDGET_MICROSECONDS, BUDGET_RATIO = 50.0, 1.5

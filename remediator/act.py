@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import conditions, expressions
+from remediator import conditions
 from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.core import failpoints
@@ -17,9 +17,10 @@ from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
 from remediator.guards import Answer, Question, Verdict
-from remediator.inventory import Service
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.planning import make_plan, resolve
+from remediator.playbooks import cel
+from remediator.playbooks.inventory import Service
 from remediator.records import approvals, attempts, episodes, evidence, runs, timers
 from remediator.records.attempts import Attempt
 from remediator.records.evidence import Seen
@@ -60,7 +61,7 @@ async def act(engine: Engine, run: Run) -> Progress:
     if mine and (due := _backoff(step, mine)) > engine.clock.now():
         return wait(run, due)
     applies = await _applies(engine, run, step, tried)
-    if isinstance(applies, expressions.Unknown):
+    if isinstance(applies, cel.Unknown):
         why = f"whether {step.when!r} holds cannot be told: {applies.reason}"
         if step.mutates and not _told_to(run, step):
             return await engine.store.write(lambda tx: _ask_whether(tx, engine, run, plan, step, why))
@@ -107,12 +108,12 @@ def _ask_whether(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep
     return wait(after, after.wake_at)
 
 
-async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> bool | expressions.Unknown:
+async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> bool | cel.Unknown:
     if step.when is None:
         return True
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
     platform = engine.book.service(run).platform.kind
-    return expressions.compile(step.when).evaluate(
+    return cel.compile(step.when).evaluate(
         conditions.variables(_plan(run).parameters, (run.target, platform), seen, tried)
     )
 

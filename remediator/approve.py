@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from remediator import parameters
 from remediator.core.plan import Plan
 from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, RemediatorError
 from remediator.planning import make_plan
+from remediator.playbooks import parameters
 from remediator.records import approvals, episodes, runs
 from remediator.records.approvals import Approval, Decision
 from remediator.stores import Tx

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remediator.errors import InputError
-from remediator.findings import did_you_mean
-from remediator.inventory import Inventory, Service
+from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.inventory import Inventory, Service
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ALERT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_:]*")

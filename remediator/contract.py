@@ -16,8 +16,8 @@ from remediator.actions import Action, Happened, Outcome
 from remediator.checks import Answer, Check
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
-from remediator.inventory import Service
 from remediator.notifiers import Message, Section
+from remediator.playbooks.inventory import Service
 
 EVIL = "<b>bold</b> <!channel> @everyone [link](https://evil.example)"
 """Text as an alert's label may hold it."""

@@ -15,7 +15,7 @@ from remediator.core.ids import Ids
 from remediator.core.plan import from_data
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
-from remediator.findings import did_you_mean
+from remediator.playbooks.diagnostics import did_you_mean
 from remediator.records import approvals, episodes, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.stores import Tx

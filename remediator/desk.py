@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 from remediator.audit import Redactor
 from remediator.config import Config, UrlFile, read_secret
 from remediator.errors import ConfigurationError, StoreUnavailable
-from remediator.inventory import Inventory
-from remediator.loader import read
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import read
 from remediator.secrecy import redactor_for
 from remediator.stores import Tx
 from remediator.stores.migrate import require_current

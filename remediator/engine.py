@@ -18,9 +18,9 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import ConfigurationError, TargetError
 from remediator.guards import Guard
-from remediator.inventory import Inventory, Service
 from remediator.platforms import Platform, ServiceStatus
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
 from remediator.stores import Store
 
 

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from remediator import parameters
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config
 from remediator.core.alert import fingerprint, identity
@@ -24,7 +23,8 @@ from remediator.guards import Answer
 from remediator.judgement import Judgement, judge, question
 from remediator.match import Index
 from remediator.planning import make_plan
-from remediator.playbook import Playbook
+from remediator.playbooks import parameters
+from remediator.playbooks.model import Playbook
 from remediator.records import episodes, ladder
 from remediator.service import looking_only, read_only
 from remediator.stores import Store, Tx, Wakeups

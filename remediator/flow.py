@@ -8,8 +8,8 @@ from html import escape
 from itertools import pairwise
 from typing import Literal
 
-from remediator.catalogue import Catalogue
-from remediator.playbook import Goto, Playbook, Step
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.model import Goto, Playbook, Step
 
 Kind = Literal["alert", "look", "gate", "step", "verify", "good", "people", "bad"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from remediator.catalogue import Catalogue
 from remediator.core.clock import format_duration
 from remediator.flow import flow, mermaid, svg
-from remediator.playbook import Goto, Look, Playbook, Step
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.model import Goto, Look, Playbook, Step
 
 MADE = "Made by `remediator docs` from the playbook; change that, not this."
 

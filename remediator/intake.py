@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from remediator import parameters, unfit
+from remediator import unfit
 from remediator.aftermath import came_back
 from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
@@ -22,9 +22,10 @@ from remediator.core.episode import Change, Sighting
 from remediator.core.run import Episode, EpisodeStatus, Run
 from remediator.engine import Engine
 from remediator.errors import InputError, PayloadError
-from remediator.inventory import Inventory
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks import parameters
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
 from remediator.records import episodes, facts, ladder, notifications, runs, turns
 from remediator.records.notifications import Received
 from remediator.stores import RECONCILE, Tx

@@ -17,9 +17,9 @@ from remediator.core.run import Episode, Run, Status
 from remediator.engine import Engine, Progress, wait
 from remediator.errors import RemediatorError, StoreUnavailable
 from remediator.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
-from remediator.inventory import Service
 from remediator.platforms import ServiceStatus
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.model import Playbook
 from remediator.records import runs, turns, waiting
 from remediator.records.evidence import Judged
 from remediator.stores import Tx

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator import conditions, expressions
+from remediator import conditions
 from remediator.core import approval as words
 from remediator.core.approval import BUTTON, Link
 from remediator.core.clock import format_duration, rfc3339
@@ -19,6 +19,7 @@ from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import TERMINAL, Episode, Run, Status
 from remediator.core.tokens import Keyring
 from remediator.notifiers import Ask, Message, Notifier, Section, Tone
+from remediator.playbooks import cel
 from remediator.records import approvals, episodes, evidence, runs
 from remediator.records.approvals import SNOOZED, Approval
 from remediator.records.evidence import Seen
@@ -237,7 +238,7 @@ def _depends(plan: Plan, step: PlannedStep, seen: Sequence[Seen]) -> tuple[str, 
     """What is said of a step with a condition; nothing if it holds by what is known now."""
     if step.when is None:
         return "", ""
-    condition = expressions.compile(step.when)
+    condition = cel.compile(step.when)
     later = any(reference.root in ("steps", "target") for reference in condition.references)
     holds = None if later else condition.evaluate(conditions.variables(plan.parameters, ("", ""), seen))
     if holds is True:

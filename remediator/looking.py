@@ -10,7 +10,7 @@ from remediator.checks import Answer, Check, Evidence
 from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import RemediatorError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 async def observe(engine: Engine, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 
 _ALERTNAME = "alertname"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from remediator import conditions, expressions, parameters
+from remediator import conditions
 from remediator.actions import Action
 from remediator.audit import Kind
 from remediator.checks import Answer, Evidence
@@ -18,9 +18,10 @@ from remediator.core.run import Episode, Run, Status
 from remediator.core.types import fitted
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
-from remediator.inventory import Service
 from remediator.looking import observe
-from remediator.playbook import CheckCall, Playbook, Step
+from remediator.playbooks import cel, parameters
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.model import CheckCall, Playbook, Step
 from remediator.records import episodes, evidence, runs
 from remediator.records.evidence import Seen
 
@@ -196,7 +197,7 @@ def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, 
     known = conditions.variables(values, (service.name, service.platform.kind), seen)
     found = []
     for number, item in enumerate(playbook.conclude, start=1):
-        if expressions.compile(item.when).evaluate(known) is True:
+        if cel.compile(item.when).evaluate(known) is True:
             facts = {"when": item.when}
             found.append(Seen("conclude", f"cause-{number}", "ok", item.cause, facts, engine.clock.now()))
     return found

@@ -47,7 +47,6 @@ from remediator.actions.service_restart import ServiceRestart
 from remediator.actions.service_rollback import ServiceRollback
 from remediator.actions.service_scale import ServiceScale
 from remediator.actions.service_status import ServiceStatusAction
-from remediator.catalogue import Catalogue, Traits
 from remediator.checks import Check
 from remediator.checks.dependencies_ok import DependenciesOk
 from remediator.checks.disk_usage import DiskUsage
@@ -62,7 +61,6 @@ from remediator.checks.tcp_connect import TcpConnect
 from remediator.config import Channel
 from remediator.core.clock import parse_duration
 from remediator.errors import ConfigurationError, InputError
-from remediator.findings import did_you_mean
 from remediator.guards import Guard
 from remediator.guards.breaker import Breaker
 from remediator.guards.budget import Budget
@@ -103,6 +101,8 @@ from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.kubernetes import KubernetesPlatform
 from remediator.platforms.supervisor import SupervisorPlatform
 from remediator.platforms.systemd import SystemdPlatform
+from remediator.playbooks.catalogue import Catalogue, Traits
+from remediator.playbooks.diagnostics import did_you_mean
 from remediator.world import World
 
 ACTIONS: tuple[type[Action], ...] = (

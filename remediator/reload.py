@@ -24,10 +24,10 @@ from remediator.audit import Draft, Kind
 from remediator.config import Config
 from remediator.engine import Book
 from remediator.errors import ConfigurationError
-from remediator.inventory import Inventory
-from remediator.loader import Loaded, load
 from remediator.match import Index
 from remediator.metrics import Metrics
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Loaded, load
 from remediator.records import facts, messages, playbooks, runs, waiting
 from remediator.secrecy import redactor_for
 from remediator.stores import Store, Tx

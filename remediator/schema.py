@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from remediator.catalogue import Catalogue, plain_field
 from remediator.core.clock import format_duration
 from remediator.core.types import DURATION
-from remediator.inventory import Inventory
-from remediator.playbook import Fragment, Include, Playbook
+from remediator.playbooks.catalogue import Catalogue, plain_field
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Fragment, Include, Playbook
 from remediator.testing.model import Suite
 
 Schema = dict[str, Any]

@@ -37,14 +37,14 @@ from remediator.engine import Book, Engine, Pace
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.guards import Guard
 from remediator.intake import IntakeSettings
-from remediator.inventory import Inventory
 from remediator.keeping import checkpointing_for, pruning_for, retention_for
 from remediator.letters import Letters
-from remediator.loader import Loaded, load, load_config
 from remediator.match import Index
 from remediator.measuring import last_hour
 from remediator.metrics import Metrics
-from remediator.playbook import Off
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Loaded, load, load_config
+from remediator.playbooks.model import Off
 from remediator.pruning import prune_forever
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever

@@ -12,7 +12,7 @@ from remediator.clients.host.quarantine import Quarantine
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint
 from remediator.clients.redis.client import Redis
 from remediator.errors import TargetError
-from remediator.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
+from remediator.playbooks.inventory import AppServer, ArgoCd, Backups, Disk, Flux, Nginx, Service
 
 T = TypeVar("T")
 

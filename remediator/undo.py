@@ -16,7 +16,7 @@ from remediator.core.run import Run
 from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.records import attempts, runs, stops, timers
 from remediator.records.attempts import Attempt
 from remediator.stores import Tx

@@ -16,7 +16,7 @@ from remediator.errors import Fenced, StoreError
 from remediator.intake import IntakeSettings, close_due, take_in
 from remediator.match import Index
 from remediator.pipeline import advance
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.records import episodes, playbooks, runs
 from remediator.stores import NOTIFICATIONS, RUNS, Tx
 

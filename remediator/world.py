@@ -11,8 +11,8 @@ from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import Clock, SystemClock
-from remediator.inventory import Inventory
 from remediator.platforms import Platform
+from remediator.playbooks.inventory import Inventory
 
 NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
 """An inventory without services."""

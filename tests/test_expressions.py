@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator import expressions
 from remediator.errors import SyntaxMistake
-from remediator.expressions import Unknown
+from remediator.playbooks import cel
+from remediator.playbooks.cel import Unknown
 
 SEEN: dict[str, Any] = {
     "evidence": {
@@ -53,7 +53,7 @@ COMPARE = "compare it with something, like steps.restart.output.count > 3"
 )
 def test_conditions_that_can_be_told(text: str, answer: bool) -> None:
     """What CEL says is what it says here."""
-    assert expressions.compile(text).evaluate(SEEN) is answer
+    assert cel.compile(text).evaluate(SEEN) is answer
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_conditions_that_can_be_told(text: str, answer: bool) -> None:
 @pytest.mark.promise(5)
 def test_what_cannot_be_told_is_unknown_and_not_false(text: str, reason: str) -> None:
     """Missing evidence, values that do not compare and answers that are none: unknown, with the reason."""
-    answer = expressions.compile(text).evaluate(SEEN)
+    answer = cel.compile(text).evaluate(SEEN)
     assert isinstance(answer, Unknown)
     assert reason in answer.reason
 
@@ -87,7 +87,7 @@ def test_unknown_cannot_be_taken_for_a_boolean_by_accident() -> None:
 
 def test_missing_variables_count_as_empty() -> None:
     """A condition can be asked before anything was seen."""
-    assert isinstance(expressions.compile("evidence.ping.ok").evaluate({}), Unknown)
+    assert isinstance(cel.compile("evidence.ping.ok").evaluate({}), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_missing_variables_count_as_empty() -> None:
 def test_a_mistake_points_at_its_column(text: str, column: int, message: str, hint: str) -> None:
     """What is no condition is refused when it is read, long before an alert comes."""
     with pytest.raises(SyntaxMistake) as refused:
-        expressions.compile(text)
+        cel.compile(text)
     assert (refused.value.column, refused.value.message, refused.value.hint) == (column, message, hint)
 
 
@@ -120,7 +120,7 @@ def test_references_are_every_name_that_is_used() -> None:
     """Lint holds them against what is collected and declared; strings and comments are not looked into."""
     text = """evidence.ping.ok && evidence["my-check"].facts.x == params . lines // evidence.no
         || steps.restart.status == "params.no" || size(evidence) > 0 || x.evidence.no"""
-    condition = expressions.compile(text.replace(" || x.evidence.no", ""))
+    condition = cel.compile(text.replace(" || x.evidence.no", ""))
     found = [(each.root, each.name, each.field) for each in condition.references]
     assert found == [
         ("evidence", "ping", "ok"),
@@ -148,7 +148,7 @@ def test_no_condition_takes_the_process_with_it(text: str) -> None:
     """Deep, dense and long expressions are answered or refused within moments."""
     began = time.perf_counter()
     with contextlib.suppress(SyntaxMistake):
-        expressions.compile(text)
+        cel.compile(text)
     assert time.perf_counter() - began < 20
 
 
@@ -158,7 +158,7 @@ def test_work_is_bounded() -> None:
     nine = "[1,2,3,4,5,6,7,8,9]"
     text = f"{nine}.all(a,{nine}.all(b,{nine}.all(c,{nine}.all(d,{nine}.all(e,{nine}.all(f,a+b+c+d+e+f>0))))))"
     began = time.perf_counter()
-    answer = expressions.compile(text).evaluate({})
+    answer = cel.compile(text).evaluate({})
     assert isinstance(answer, Unknown)
     assert time.perf_counter() - began < 20
 
@@ -173,13 +173,13 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["ping", "disk"]), JSON, max_size=2))
 def test_no_evidence_breaks_an_evaluation(evidence: dict[str, Any]) -> None:
     """Whatever was seen, the answer is true, false or unknown."""
-    answer = expressions.compile("evidence.ping.ok == true").evaluate({"evidence": evidence})
+    answer = cel.compile("evidence.ping.ok == true").evaluate({"evidence": evidence})
     assert isinstance(answer, bool | Unknown)
 
 
 def test_the_library_is_loaded_only_for_a_condition() -> None:
     """Reading words must not cost the engine's memory where no playbook has a condition."""
-    code = "import sys, remediator.playbook; print('cel_expr_python' in sys.modules)"
+    code = "import sys, remediator.playbooks.model; print('cel_expr_python' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(said.strip().lower()) is False
 
@@ -199,4 +199,4 @@ def test_what_a_name_is_compared_with_is_known_where_it_is_a_literal(
     condition: str, compared: list[str | None]
 ) -> None:
     """Only the whole of a name against the whole of a literal: anything longer may be anything."""
-    assert [each.compared for each in expressions.compile(condition).references] == compared
+    assert [each.compared for each in cel.compile(condition).references] == compared

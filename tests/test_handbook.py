@@ -12,8 +12,8 @@ import pytest
 
 from remediator import handbook, registry
 from remediator.flow import flow
-from remediator.loader import load_playbooks
-from remediator.playbook import Playbook
+from remediator.playbooks.loader import load_playbooks
+from remediator.playbooks.model import Playbook
 from tests.servers.remediator import ROOT
 
 CATALOGUE = registry.catalogue()

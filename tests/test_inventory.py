@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.errors import ConfigurationError
-from remediator.inventory import Inventory
+from remediator.playbooks.inventory import Inventory
 
 PLATFORM = {"kind": "supervisor", "url": "unix:///run/supervisor.sock", "program": "x"}
 

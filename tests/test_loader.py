@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.findings import Severity, render
-from remediator.inventory import Inventory
-from remediator.loader import Playbooks, load, load_config, load_inventory, load_playbooks, read
-from remediator.loading.composer import MAX_BYTES, read_bytes, read_file
-from remediator.loading.nodes import Scalar, data, find, walk
+from remediator.playbooks.diagnostics import Severity, render
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Playbooks, load, load_config, load_inventory, load_playbooks, read
+from remediator.playbooks.parsing.nodes import Scalar, data, find, walk
+from remediator.playbooks.parsing.yaml_reader import MAX_BYTES, read_bytes, read_file
 from tests.lint.catalogue import CATALOGUE
 from tests.lint.mistakes import WORLD
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.match import BUDGET_MICROSECONDS, BUDGET_RATIO, measure
 from remediator.match import Index, explain, holds, possible
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 
 
 def playbook(name: str, **match: Any) -> Playbook:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.errors import InputError
-from remediator.inventory import Inventory
-from remediator.parameters import references, resolve, substitute, substitute_all, target
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parameters import references, resolve, substitute, substitute_all, target
 
 INVENTORY = Inventory.model_validate(
     {

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.core.types import Mistakes
-from remediator.playbook import Goto, Playbook
+from remediator.playbooks.model import Goto, Playbook
 
 LEAST: dict[str, Any] = {
     "apiVersion": "remediator/v1",

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from remediator import registry
-from remediator.loader import load_playbooks
-from remediator.playbook import Playbook
+from remediator.playbooks.loader import load_playbooks
+from remediator.playbooks.model import Playbook
 from tests.servers.remediator import PLAYBOOK, ROOT
 
 SERVICE = {

@@ -10,7 +10,7 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients.alertmanager.client import marked
 from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -17,7 +17,7 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _LONGEST = timedelta(hours=4)

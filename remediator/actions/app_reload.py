@@ -12,7 +12,7 @@ from remediator.clients.host import process
 from remediator.clients.host.process import Process
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _LOOK = 0.05

@@ -15,7 +15,7 @@ from remediator.clients.gitops.client import automated, held_by, uid
 from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})

@@ -13,7 +13,7 @@ from remediator.clients.gitops.client import automated, uid, written_automated
 from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

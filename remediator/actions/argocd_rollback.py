@@ -19,7 +19,7 @@ from remediator.clients.kubernetes.models import Document
 from remediator.core.clock import Clock, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _MARK = "remediator"

@@ -12,7 +12,7 @@ from remediator.clients.host import process
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _KEPT = 4000

@@ -9,7 +9,7 @@ import msgspec
 from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _FACTS = {

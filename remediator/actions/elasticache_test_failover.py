@@ -14,7 +14,7 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients.aws.elasticache import NodeGroup, ReplicationGroup
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _NOTED = "test failover api called"

@@ -14,7 +14,7 @@ from remediator import targets
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.clients.host import disk
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

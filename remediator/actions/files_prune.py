@@ -23,7 +23,7 @@ from remediator.core.clock import Clock, format_duration
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.inventory import Backups, Service
+from remediator.playbooks.inventory import Backups, Service
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

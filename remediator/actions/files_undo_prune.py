@@ -13,7 +13,7 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients.host import disk
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

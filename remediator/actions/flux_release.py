@@ -11,7 +11,7 @@ from remediator.clients.gitops.client import uid
 from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

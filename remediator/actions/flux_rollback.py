@@ -21,7 +21,7 @@ from remediator.clients.gitops.client import Managed, held_by, uid
 from remediator.clients.kubernetes.models import Document
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -13,7 +13,7 @@ from remediator.clients.endpoints import Dispatch
 from remediator.clients.github.client import Repository
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _SETTLED = timedelta(minutes=2)

@@ -15,7 +15,7 @@ from remediator.actions import Action, Happened, Observation, Outcome, Parameter
 from remediator.clients.github.client import Repository, WorkflowRun
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _FAILED = frozenset({"failure", "timed_out", "startup_failure"})

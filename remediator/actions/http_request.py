@@ -12,7 +12,7 @@ from remediator.clients.allowed_requests import AllowedRequest, request
 from remediator.clients.http import HttpRefused
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _KEPT = 2000

@@ -14,7 +14,7 @@ from remediator.clients.host.nginx import MARK, OFF
 from remediator.clients.host.process import Process
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _BURST = {"gentle": 100, "normal": 20, "strict": 5}

@@ -12,7 +12,7 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

@@ -13,7 +13,7 @@ from remediator.clients.redis.models import Client
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -13,7 +13,7 @@ from remediator import targets
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 Name = Literal[

@@ -14,7 +14,7 @@ from remediator.clients.redis.client import Redis
 from remediator.core.clock import rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _MEBIBYTE = 1024 * 1024

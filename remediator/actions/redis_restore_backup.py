@@ -24,8 +24,8 @@ from remediator.clients.redis.files import rdb_flaw
 from remediator.core.clock import rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
-from remediator.inventory import Service
 from remediator.platforms import State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _ASIDE = "before-restore-"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from remediator import targets
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

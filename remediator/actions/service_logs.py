@@ -10,7 +10,7 @@ from pydantic import Field
 
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _TELLING = re.compile(

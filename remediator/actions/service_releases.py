@@ -11,7 +11,7 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
-from remediator.inventory import Service
 from remediator.platforms import OWN_RESTARTS, State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -13,8 +13,8 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.inventory import Service
 from remediator.platforms import OWN_RESTARTS, Release, State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
 from remediator.platforms import OWN_RESTARTS
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

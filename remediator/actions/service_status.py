@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from remediator.actions import Action, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
 from remediator.platforms import State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -22,8 +22,8 @@ from remediator.core.run import Run, Status
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Guard
 from remediator.intake import close_due
-from remediator.loader import Loaded
 from remediator.match import Index
+from remediator.playbooks.loader import Loaded
 from remediator.records import approvals, playbooks, runs
 from remediator.records.episodes import next_closing
 from remediator.service import guard_defaults, guards_on, intake_settings

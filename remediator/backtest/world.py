@@ -9,7 +9,7 @@ from typing import Any
 from remediator.actions import Action, Outcome, Result
 from remediator.checks import Answer, Check, Evidence
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _ABOUT_OTHERS = frozenset({"dependencies.ok"})

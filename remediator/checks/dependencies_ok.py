@@ -7,8 +7,8 @@ import asyncio
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.redis.client import Redis
 from remediator.errors import RemediatorError
-from remediator.inventory import Service
 from remediator.platforms import State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 _WORST = (Answer.FAIL, Answer.UNKNOWN, Answer.OK)

@@ -9,7 +9,7 @@ from pydantic import Field
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.host import disk
 from remediator.errors import RemediatorError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -12,7 +12,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

@@ -12,7 +12,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.core.types import Duration
 from remediator.errors import ClientError, TimedOut, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 class HttpOkParameters(Parameters):

@@ -14,7 +14,7 @@ from remediator.clients.prometheus.promql import is_comparison
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

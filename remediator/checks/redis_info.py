@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 class RedisInfoParameters(Parameters):

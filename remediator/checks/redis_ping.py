@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.clients.redis.client import Redis
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 class RedisPing(Check):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.errors import RemediatorError
-from remediator.inventory import Service
 from remediator.platforms import State
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 
 

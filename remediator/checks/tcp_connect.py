@@ -12,7 +12,7 @@ from pydantic import Field
 
 from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.core.types import Duration
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 class TcpConnectParameters(Parameters):

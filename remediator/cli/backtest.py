@@ -17,7 +17,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 
 
 @click.command("backtest")

@@ -9,7 +9,7 @@ import click
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.stores.backup import back_up
 
 

@@ -10,7 +10,7 @@ from remediator import deciding, desk
 from remediator.cli.deciding import reason_option, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 
 
 @click.command("cancel")

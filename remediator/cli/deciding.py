@@ -15,7 +15,7 @@ from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
 from remediator.deciding import Heard, Rules, Word
 from remediator.errors import InputError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import approvals, runs
 from remediator.records.approvals import Approval
 from remediator.service import load_people

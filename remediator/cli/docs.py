@@ -9,9 +9,9 @@ import click
 from remediator import registry
 from remediator.cli.plugged import plugins_option, use
 from remediator.errors import ConfigurationError
-from remediator.findings import Severity
 from remediator.handbook import FORMATS
-from remediator.loader import load_playbooks, refused
+from remediator.playbooks.diagnostics import Severity
+from remediator.playbooks.loader import load_playbooks, refused
 
 
 @click.command("docs")

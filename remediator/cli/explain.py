@@ -14,7 +14,7 @@ from remediator import explain
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.explain import Line
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 

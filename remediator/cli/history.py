@@ -21,7 +21,7 @@ from remediator.backtest import History, Outcome, figures
 from remediator.backtest.course import would_have
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.loader import Loaded, load
+from remediator.playbooks.loader import Loaded, load
 
 _OPTIONS = (
     click.option("--since", default="30d", show_default=True, help="How far back."),

@@ -14,10 +14,10 @@ from remediator import registry
 from remediator.cli.plugged import named
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.findings import Severity
 from remediator.lint.reporters import REPORTERS
 from remediator.lint.runner import Sources, kind_of, lint
-from remediator.loader import load_config
+from remediator.playbooks.diagnostics import Severity
+from remediator.playbooks.loader import load_config
 
 _SEVERITIES = click.Choice([each.value for each in Severity])
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -11,7 +11,7 @@ import sqlalchemy.exc
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.service import database_file, store_url
 from remediator.stores.migrate import HEAD, migrate, revision
 

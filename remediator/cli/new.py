@@ -12,9 +12,9 @@ from remediator import authoring
 from remediator.authoring import KnownAlert
 from remediator.config import Config
 from remediator.errors import InputError
-from remediator.inventory import Inventory
 from remediator.lint.alerting import read_alerts
-from remediator.loader import read, read_model
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import read, read_model
 
 _folder = click.Path(path_type=Path, file_okay=False)
 

@@ -14,8 +14,8 @@ from remediator.config import Config
 from remediator.core.clock import parse_duration, rfc3339
 from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError, InputError
-from remediator.inventory import Inventory
-from remediator.loader import load_config, read
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load_config, read
 from remediator.records import playbooks, stops
 from remediator.stores import Tx
 

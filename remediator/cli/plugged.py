@@ -9,7 +9,7 @@ import click
 
 from remediator import registry
 from remediator.config import Config
-from remediator.loader import load_config, read_model
+from remediator.playbooks.loader import load_config, read_model
 
 plugins_option = click.option(
     "--config",

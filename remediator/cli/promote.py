@@ -10,8 +10,8 @@ from remediator import desk, registry
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
-from remediator.loader import load, load_config
-from remediator.playbook import Playbook
+from remediator.playbooks.loader import load, load_config
+from remediator.playbooks.model import Playbook
 from remediator.records import breakers, ladder
 from remediator.stores import Tx
 

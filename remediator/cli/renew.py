@@ -14,7 +14,7 @@ from remediator.config import Config
 from remediator.core.approval import Person
 from remediator.engine import Engine
 from remediator.explain import ReadOnlyStore
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import runs
 from remediator.records.approvals import Approval
 from remediator.service import looking_only

@@ -11,7 +11,7 @@ from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.service import read_only
 
 

@@ -10,7 +10,7 @@ import click
 from remediator.cli.options import config_option, format_option, output_option, writing
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.report import figures, promotion, render
 from remediator.report.history import from_prometheus
 from remediator.service import read_only

@@ -12,7 +12,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.service import database_file
 from remediator.stores.backup import put_back
 from remediator.stores.sqlite import SqliteStore, locked

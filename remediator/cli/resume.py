@@ -10,7 +10,7 @@ from remediator import desk
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import stops
 from remediator.stop_file import read_stop_file
 

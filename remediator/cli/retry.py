@@ -12,7 +12,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
-from remediator.loader import load, load_config
+from remediator.playbooks.loader import load, load_config
 from remediator.records import ladder, runs
 from remediator.stores import Tx
 

@@ -18,7 +18,7 @@ from remediator.core.plan import from_data
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.keeping import archive_folder
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import runs
 from remediator.service import read_only
 from remediator.story import Story

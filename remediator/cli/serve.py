@@ -19,7 +19,7 @@ import uvicorn
 from remediator.cli.options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.service import Role, Service, running
 from remediator.web.routes import application
 

@@ -21,7 +21,7 @@ from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.keeping import archive_folder
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import audit as records
 from remediator.retention import begin
 from remediator.service import read_only

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import approvals, breakers, facts, ladder, replicas, runs, stops
 from remediator.records.approvals import Approval
 from remediator.reload import REFUSED

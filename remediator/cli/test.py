@@ -11,7 +11,7 @@ import click
 
 from remediator import registry
 from remediator.cli.plugged import plugins_option, use
-from remediator.findings import render
+from remediator.playbooks.diagnostics import render
 from remediator.testing.play import Kinds
 from remediator.testing.runner import Report, files_in, run
 

@@ -16,7 +16,7 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.keeping import archive_folder
-from remediator.loader import load_config
+from remediator.playbooks.loader import load_config
 from remediator.records import episodes
 from remediator.report import timeline
 from remediator.service import read_only

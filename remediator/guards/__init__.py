@@ -19,9 +19,9 @@ from remediator.checks import Evidence
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run
-from remediator.inventory import Inventory, Service
 from remediator.platforms import ServiceStatus
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
 from remediator.stores import Tx
 from remediator.world import World
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from remediator import parameters
 from remediator.checks import Answer as Seen
 from remediator.checks import Evidence
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.playbooks import parameters
 from remediator.world import World
 
 

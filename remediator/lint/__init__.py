@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import ClassVar
 
-from remediator.catalogue import Catalogue, Traits
-from remediator.findings import Finding, Severity
-from remediator.inventory import Inventory
-from remediator.loader import Playbooks
-from remediator.loading.nodes import Node, Path, find, key_of
-from remediator.loading.subject import Call, Subject
-from remediator.playbook import Playbook, Step
+from remediator.playbooks.catalogue import Catalogue, Traits
+from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Playbooks
+from remediator.playbooks.model import Playbook, Step
+from remediator.playbooks.parsing.nodes import Node, Path, find, key_of
+from remediator.playbooks.parsing.subject import Call, Subject
 
 
 @dataclass(frozen=True, slots=True)

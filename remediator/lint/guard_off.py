@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from remediator.findings import Finding
 from remediator.guards import Settings
 from remediator.lint import Context, Rule
-from remediator.loading import guarding
-from remediator.loading.nodes import Node, data, find, key_of
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.parsing import check_guards
+from remediator.playbooks.parsing.nodes import Node, data, find, key_of
 
 
 class GuardOff(Rule):
@@ -35,7 +35,7 @@ class GuardOff(Rule):
             yield from self._everywhere(context, context.settings)
 
     def _everywhere(self, context: Context, root: Node) -> Iterator[Finding]:
-        for at, off in guarding.switched_off(root):
+        for at, off in check_guards.switched_off(root):
             message = f"the guard {off.guard} is switched off everywhere: {off.reason}"
             yield find(root, ("guards", "off", at, "guard"))[0].finding(self.id, message, self.mend, self.severity)
         given = data(root)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
 from remediator.match import holds
+from remediator.playbooks.diagnostics import Finding
 
 _ANY = {"alertname": "AnythingAtAll_7f3a"}
 """The labels of an alert that nobody has thought of."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
 from remediator.match import possible
+from remediator.playbooks.diagnostics import Finding
 
 
 class MatchesWatchdog(Rule):

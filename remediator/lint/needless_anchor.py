@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.core.matchers import Operator, parse_matcher
-from remediator.findings import Finding, Severity
 from remediator.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding, Severity
 
 
 class NeedlessAnchor(Rule):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding, Severity
 from remediator.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding, Severity
 
 
 class NoTest(Rule):

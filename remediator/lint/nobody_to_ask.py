@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.loading.nodes import Node, data
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.parsing.nodes import Node, data
 
 
 class NobodyToAsk(Rule):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.loading.nodes import Path, walk
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.parsing.nodes import Path, walk
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 _REFERENCE = re.compile(r"(?<!\$)\$\{[^{}]*\}")

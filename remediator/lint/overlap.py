@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from remediator.core.matchers import Matcher
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.playbook import Playbook
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.model import Playbook
 
 
 class Overlap(Rule):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding
 
 _GONE = re.compile(r"\b(absent|absent_over_time)\s*\(|\bALERTS(_FOR_STATE)?\b")
 

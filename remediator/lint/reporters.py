@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from remediator import __version__
-from remediator.findings import Finding, Severity, render
 from remediator.lint.errors import ERRORS
 from remediator.lint.runner import RULES, Report
+from remediator.playbooks.diagnostics import Finding, Severity, render
 
 Reporter = Callable[[Report, Sequence[Finding]], str]
 """Takes the report, and of its findings those that are to be shown."""

@@ -10,9 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from remediator.catalogue import Catalogue
-from remediator.findings import Finding, Severity
-from remediator.inventory import Inventory
 from remediator.lint import Context, Rule
 from remediator.lint.alerting import read_alerts
 from remediator.lint.destructive_auto import DestructiveAuto
@@ -40,10 +37,13 @@ from remediator.lint.unreachable_step import UnreachableStep
 from remediator.lint.unused_fragment import UnusedFragment
 from remediator.lint.unused_parameter import UnusedParameter
 from remediator.lint.weak_proof import WeakProof
-from remediator.loader import Reading, load_playbooks, read_model
-from remediator.loading.composer import read_file
-from remediator.loading.installation import in_settings
-from remediator.loading.nodes import Scalar, Text, child
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Reading, load_playbooks, read_model
+from remediator.playbooks.parsing.check_settings import in_settings
+from remediator.playbooks.parsing.nodes import Scalar, Text, child
+from remediator.playbooks.parsing.yaml_reader import read_file
 
 RULES: tuple[type[Rule], ...] = (
     DestructiveAuto,

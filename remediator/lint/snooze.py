@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from remediator.findings import Finding, Severity, did_you_mean
-from remediator.loading.nodes import Scalar, Text
+from remediator.playbooks.diagnostics import Finding, Severity, did_you_mean
+from remediator.playbooks.parsing.nodes import Scalar, Text
 
 _COMMENT = re.compile(r"(?:^|\s)#\s*remediator\s*:(?P<said>.*)$")
 _SAID = re.compile(r"\s*off\s+(?P<rules>\S.*?)\s+until\s+(?P<until>\S+)\s+because\s+(?P<why>\S.*)$")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.core.matchers import parse_matcher
-from remediator.findings import Finding, did_you_mean
 from remediator.lint import Context, Rule
-from remediator.playbook import Playbook
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.model import Playbook
 
 
 class UnknownAlert(Rule):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding, did_you_mean
 from remediator.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding, did_you_mean
 
 
 class UnknownChannel(Rule):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.loading.nodes import Path
-from remediator.loading.promql import UNKNOWN_FUNCTION, complaint
-from remediator.playbook import Playbook
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Path
+from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, complaint
 
 
 class UnknownFunction(Rule):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from remediator.core.matchers import parse_matcher
-from remediator.findings import Finding, did_you_mean
 from remediator.lint import AlertRule, Context, Rule
 from remediator.match import possible
-from remediator.playbook import Playbook
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.model import Playbook
 
 _ALWAYS = frozenset({"alertname", "job", "instance"})
 """Of every alert, or of every target that is scraped."""

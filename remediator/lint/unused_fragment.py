@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.findings import Finding, Severity
 from remediator.lint import Context, Rule
-from remediator.loading.nodes import Node, walk
+from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.parsing.nodes import Node, walk
 
 
 class UnusedFragment(Rule):

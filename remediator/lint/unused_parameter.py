@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator import expressions
-from remediator.findings import Finding
 from remediator.lint import Context, Rule
-from remediator.parameters import references
-from remediator.playbook import Playbook
+from remediator.playbooks import cel
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parameters import references
 
 
 class UnusedParameter(Rule):
@@ -37,7 +37,7 @@ def _used(playbook: Playbook) -> Iterator[str]:
     for step in playbook.steps:
         yield from references(step.undo.with_ if step.undo is not None else {})
         if step.when is not None:
-            found = expressions.compile(step.when).references
+            found = cel.compile(step.when).references
             yield from (each.name for each in found if each.root == "params" and each.name is not None)
             if any(each.root == "params" and each.name is None for each in found):
                 yield from playbook.parameters

@@ -31,8 +31,8 @@ from remediator.clients.docker.models import Container, ListedImage
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
-from remediator.inventory import DockerBinding, Service
 from remediator.platforms import OWN_RESTARTS, Platform, Release, ServiceStatus, State
+from remediator.playbooks.inventory import DockerBinding, Service
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"

@@ -21,8 +21,8 @@ from remediator.clients.host.supervisor import (
 )
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
-from remediator.inventory import Service, SupervisorBinding
 from remediator.platforms import Platform, Release, ServiceStatus, State
+from remediator.playbooks.inventory import Service, SupervisorBinding
 
 _STATES = {
     ProcessState.RUNNING: State.RUNNING,

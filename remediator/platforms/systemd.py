@@ -9,8 +9,8 @@ from typing import Any
 from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
-from remediator.inventory import Service, SystemdBinding
 from remediator.platforms import OWN_RESTARTS, Platform, ServiceStatus, State
+from remediator.playbooks.inventory import Service, SystemdBinding
 
 _PROPERTIES = (
     "LoadState",

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.stores import Tx
 from remediator.stores.schema import playbook_versions as table
 

@@ -22,9 +22,9 @@ from remediator.guards.concurrency import Concurrency
 from remediator.guards.cooldown import Cooldown
 from remediator.guards.stop_button import StopButton
 from remediator.intake import IntakeSettings
-from remediator.inventory import Inventory
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
 from remediator.receive import receive
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.records import approvals, playbooks, runs

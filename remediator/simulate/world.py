@@ -21,7 +21,7 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 from remediator.guards import ALLOW, Guard, Question, Verdict
 from remediator.guards import Answer as GuardAnswer
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.simulate.loop import HOST, Host, VirtualLoop
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.testing.play import Played
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from remediator.core.clock import format_duration
 from remediator.core.run import Run
-from remediator.findings import Finding
-from remediator.loading.nodes import Node, find
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Node, find
 from remediator.testing.model import Case, Message
 from remediator.testing.play import Played, Told
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
 
 from remediator.core.types import Duration, PositiveDuration, Strict
-from remediator.playbook import Mode, Name
+from remediator.playbooks.model import Mode, Name
 
 _NOTHING = timedelta(0)
 

@@ -24,9 +24,9 @@ from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Guard
 from remediator.intake import IntakeSettings
-from remediator.inventory import Inventory
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
 from remediator.receive import receive
 from remediator.records import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.records.attempts import Attempt

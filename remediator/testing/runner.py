@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from remediator.catalogue import Catalogue
 from remediator.errors import ConfigurationError
-from remediator.findings import Finding, Severity, did_you_mean
-from remediator.loader import Playbooks, load_playbooks, read_model, shown
-from remediator.loading.nodes import Node, find, key_of
-from remediator.playbook import Playbook
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, Severity, did_you_mean
+from remediator.playbooks.loader import Playbooks, load_playbooks, read_model, shown
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Node, find, key_of
 from remediator.testing.coverage import branches, taken
 from remediator.testing.judge import judge
 from remediator.testing.model import Expect, Given, Suite

@@ -13,8 +13,8 @@ from remediator.checks import Parameters as CheckParameters
 from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
 from remediator.platforms import Platform, ServiceStatus, State
+from remediator.playbooks.inventory import Service
 from remediator.testing.model import ActionAnswer, Case, CheckAnswer, PlatformAnswer, TestAlert, When
 
 W = TypeVar("W", bound=When)

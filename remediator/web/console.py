@@ -18,7 +18,7 @@ from remediator.core.approval import Power
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.keeping import archive_folder
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
 from remediator.records.approvals import Approval
 from remediator.retention import begin

@@ -7,7 +7,7 @@ from typing import Any
 
 from remediator.actions import Action, Observation, Result
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 def service(name: str = "redis", **parts: Any) -> Service:

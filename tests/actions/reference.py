@@ -14,8 +14,8 @@ from remediator import registry
 from remediator.actions import Action
 from remediator.checks import Check
 from remediator.core.clock import format_duration
-from remediator.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 from remediator.platforms import Platform
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"

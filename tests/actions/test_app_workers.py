@@ -14,7 +14,7 @@ from remediator.actions import Action, Happened, Outcome
 from remediator.actions.app_reload import AppReload
 from remediator.actions.app_workers import AppWorkers
 from remediator.errors import Refused, TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody

@@ -23,7 +23,7 @@ from remediator.actions.elasticache_modify_node_type import ElasticacheModifyNod
 from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.clients.aws import elasticache
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.testing.play import Kinds
 from remediator.testing.runner import run
 from remediator.world import World

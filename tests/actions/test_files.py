@@ -23,7 +23,7 @@ from remediator.actions import Action, Happened, Outcome
 from remediator.clients.host import disk
 from remediator.core.clock import SystemClock
 from remediator.errors import Refused, TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody

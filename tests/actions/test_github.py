@@ -19,7 +19,7 @@ from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.clients.endpoints import WorkflowInput
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.clients.peers import Script, hang_up, peer, reply, silence

@@ -13,7 +13,7 @@ from remediator import registry
 from remediator.actions import Happened, Outcome
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.clients.peers import hang_up, peer, reply, silence

@@ -14,7 +14,7 @@ from remediator.actions import Action, Happened, Outcome
 from remediator.actions.nginx_maintenance import NginxMaintenance
 from remediator.actions.nginx_rate_limit import NginxRateLimit
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody

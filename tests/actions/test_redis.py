@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from remediator import registry
 from remediator.actions import Action, Happened, Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.inventory import Service
 from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.servers import until

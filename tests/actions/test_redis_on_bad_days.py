@@ -13,7 +13,7 @@ import pytest
 
 from remediator.actions import Happened
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from tests.actions.doing import do, observe, plan, service
 from tests.actions.test_redis import ACTIONS, target
 from tests.clients.peers import listener

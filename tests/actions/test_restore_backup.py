@@ -16,8 +16,8 @@ import pytest
 from remediator import registry
 from remediator.actions import Action, Happened
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
 from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.actions.rights import nobody

@@ -15,8 +15,8 @@ from remediator.actions.service_releases import ServiceReleases
 from remediator.actions.service_rollback import ServiceRollback
 from remediator.actions.service_scale import ServiceScale
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.inventory import Service
 from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.servers.supervisord import Supervisord

@@ -17,7 +17,7 @@ from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.inventory import Inventory
+from remediator.playbooks.inventory import Inventory
 from remediator.world import World
 from tests.actions.doing import do, observe, plan, undo
 from tests.clients.peers import listener, peer, read_request, reply

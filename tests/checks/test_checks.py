@@ -12,7 +12,7 @@ from remediator import registry
 from remediator.checks import Answer, Check, Evidence
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.inventory import Inventory, Service
+from remediator.playbooks.inventory import Inventory, Service
 from remediator.world import World
 from tests.actions.doing import service
 from tests.clients.peers import peer, reply

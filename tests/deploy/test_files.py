@@ -10,8 +10,8 @@ import yaml
 from deploy.local import files, programs
 from deploy.local.settings import Ports, Settings, StackError
 from remediator.config import Config
-from remediator.inventory import Inventory
-from remediator.loader import load_config, read
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load_config, read
 from tests.alerting.test_rules import run
 from tests.servers import require
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from remediator.inventory import Service
 from remediator.platforms import State
 from remediator.platforms.docker import DockerPlatform
+from remediator.playbooks.inventory import Service
 from tests.servers import Server
 from tests.servers.docker import LABEL, Engine
 from tests.servers.remediator import ROOT

@@ -17,10 +17,10 @@ from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.engine import Book, Engine, Pace
 from remediator.guards import Answer, Verdict
-from remediator.inventory import Inventory, Service
 from remediator.judgement import Judgement, judge, question
 from remediator.platforms import Platform, ServiceStatus, State
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
 from remediator.records import facts
 from remediator.stores import Store, Tx
 from remediator.stores.schema import attempts, episodes, run_episodes

@@ -18,7 +18,7 @@ from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced
 from remediator.pipeline import advance
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.records import runs, stops
 from remediator.stores.sqlite import SqliteStore
 from remediator.windows import Window

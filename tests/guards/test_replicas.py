@@ -17,7 +17,7 @@ from remediator.core.run import Status
 from remediator.intake import IntakeSettings
 from remediator.judgement import intend
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.records import runs, stops
 from remediator.stores import Store
 from remediator.stores.migrate import migrate

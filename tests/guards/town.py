@@ -20,9 +20,9 @@ from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace, Progress
-from remediator.inventory import Inventory, Service
 from remediator.pipeline import advance
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
 from remediator.rates import parse_rate
 from remediator.records import episodes, runs
 from remediator.stores import Store

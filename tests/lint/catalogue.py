@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from remediator.catalogue import Catalogue, Traits
 from remediator.core.types import Duration, Strict
+from remediator.playbooks.catalogue import Catalogue, Traits
 
 
 class Nothing(Strict):

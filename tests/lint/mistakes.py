@@ -10,8 +10,8 @@ from datetime import date
 from pathlib import Path
 
 from remediator.config import Config
-from remediator.findings import Finding, Severity
 from remediator.lint.runner import Report, Sources, lint
+from remediator.playbooks.diagnostics import Finding, Severity
 from tests.lint.catalogue import CATALOGUE
 
 HERE = Path(__file__).parent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.findings import Severity
 from remediator.lint.errors import ERRORS
 from remediator.lint.runner import RULES
+from remediator.playbooks.diagnostics import Severity
 from tests.lint.mistakes import FOLDER, WORLD, cases, counts, look, said
 
 CASES = cases()

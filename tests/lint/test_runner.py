@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from remediator import registry
 from remediator.cli.lint import command
 from remediator.config import Config
-from remediator.findings import Finding, Severity
 from remediator.lint.errors import ERRORS
 from remediator.lint.reference import reference
 from remediator.lint.reporters import REPORTERS
 from remediator.lint.runner import RULES, Report, Sources, lint
+from remediator.playbooks.diagnostics import Finding, Severity
 from tests.lint.catalogue import CATALOGUE
 from tests.lint.mistakes import TODAY, WORLD
 

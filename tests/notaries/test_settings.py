@@ -14,8 +14,8 @@ import yaml
 from remediator import registry
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
 from remediator.notaries.file import FileNotary
+from remediator.playbooks.loader import load_config
 from tests.notaries.suite import NOTES
 
 

@@ -19,9 +19,9 @@ from remediator.actions.service_scale import ServiceScale
 from remediator.clients.docker.client import DockerRefused
 from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
 from remediator.platforms import Release, State
 from remediator.platforms.docker import DockerPlatform
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.clients.peers import peer, reply
 from tests.servers import until

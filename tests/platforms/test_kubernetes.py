@@ -18,10 +18,10 @@ from remediator.actions.service_rollback import way_back
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.inventory import Service
 from remediator.platforms import Release, State
 from remediator.platforms import kubernetes as module
 from remediator.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.clients.peers import Authority, listener, peer, read_request, reply
 from tests.servers.kubernetes import Cluster

@@ -12,7 +12,7 @@ from remediator import contract, registry
 from remediator.actions import Action, Happened, Observation
 from remediator.checks import Answer
 from remediator.core.plan import PlannedCall
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator.world import World
 from tests.plugins.conftest import EXAMPLE
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from remediator import registry
 from remediator.cli.timeline import command
-from remediator.loader import load_playbooks, read
+from remediator.playbooks.loader import load_playbooks, read
 from remediator.records import runs
 from remediator.report import timeline
 from remediator.story import Story, tell

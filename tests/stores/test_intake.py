@@ -17,7 +17,7 @@ from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.receive import receive
 from remediator.records import evidence, runs
 from remediator.records.evidence import Seen

@@ -19,8 +19,8 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import ConfigurationError
-from remediator.loader import load_config
-from remediator.playbook import Playbook
+from remediator.playbooks.loader import load_config
+from remediator.playbooks.model import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
 from remediator.records import audit, before, facts, reports
 from remediator.stores import Store, Tx, schema

@@ -16,7 +16,7 @@ from remediator.core.run import Status
 from remediator.engine import Book
 from remediator.intake import IntakeSettings, close_due, take_in
 from remediator.match import Index
-from remediator.playbook import Playbook
+from remediator.playbooks.model import Playbook
 from remediator.receive import receive
 from remediator.records import (
     approvals,

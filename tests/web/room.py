@@ -24,10 +24,10 @@ from remediator.core.tokens import load_keyring
 from remediator.engine import Engine
 from remediator.intake import IntakeSettings
 from remediator.letters import Letters
-from remediator.loader import load_config
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.notifiers import Message
+from remediator.playbooks.loader import load_config
 from remediator.receive import Credentials
 from remediator.records import approvals, audit, evidence, messages, runs
 from remediator.records.approvals import Approval

@@ -12,9 +12,9 @@ import pytest
 from remediator.approve import await_approval
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
-from remediator.inventory import Inventory
-from remediator.loader import load
-from remediator.playbook import Playbook
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load
+from remediator.playbooks.model import Playbook
 from remediator.records import runs, stops
 from remediator.records.approvals import Approval
 from remediator.registry import catalogue

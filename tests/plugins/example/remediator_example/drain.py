@@ -10,7 +10,7 @@ from pydantic import Field
 from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 
 
 class DrainParameters(Parameters):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.checks import Answer, Check, Evidence
-from remediator.inventory import Service
+from remediator.playbooks.inventory import Service
 from remediator_example.drain import DrainParameters
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from remediator.catalogue import Catalogue
-from remediator.findings import Finding, Severity
-from remediator.inventory import Inventory
-from remediator.loading.nodes import Items, Node, Path, Scalar, Table, child, find, key_of
-from remediator.playbook import Playbook
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table, child, find, key_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from remediator.findings import Finding, Severity
-from remediator.loading.nodes import Entry, Items, Node, Scalar, Table, Text, kind, plain_value
+from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, Text, kind, plain_value
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Mapping
 
 from remediator.actions import Outcome
-from remediator.expressions import Reference
-from remediator.findings import did_you_mean
-from remediator.playbook import Parameter
+from remediator.playbooks.cel import Reference
+from remediator.playbooks.diagnostics import did_you_mean
+from remediator.playbooks.model import Parameter
 
 _TRUTH = "true or false"
 _WORDS: Mapping[tuple[str, str | None], tuple[str, ...]] = {

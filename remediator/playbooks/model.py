@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
-from remediator import expressions
 from remediator.core.clock import is_duration
 from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
 from remediator.core.types import Duration, Mistake, PositiveDuration, Strict, raise_all
 from remediator.errors import SyntaxMistake
+from remediator.playbooks import cel
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -43,7 +43,7 @@ def _listed(value: Any) -> Any:
 
 MatcherText = Annotated[str, _checked(parse_matcher, "bad-matcher")]
 Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
-ConditionText = Annotated[str, _checked(expressions.compile, "bad-condition")]
+ConditionText = Annotated[str, _checked(cel.compile, "bad-condition")]
 
 
 _NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from remediator.core.types import Mistake, Mistakes
-from remediator.findings import Finding, did_you_mean
-from remediator.loading.nodes import Node, Path, Scalar, child, find, key_of, kind, surprise
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.parsing.nodes import Node, Path, Scalar, child, find, key_of, kind, surprise
 
 
 @dataclass(frozen=True, slots=True)

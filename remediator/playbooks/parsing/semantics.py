@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
-from remediator import expressions
-from remediator.catalogue import Traits
-from remediator.findings import Finding, did_you_mean
-from remediator.loading import calls, guarding
-from remediator.loading.comparisons import impossible
-from remediator.loading.nodes import Path
-from remediator.loading.subject import Subject
-from remediator.parameters import REFERENCE
-from remediator.playbook import Step
+from remediator.playbooks import cel
+from remediator.playbooks.catalogue import Traits
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.model import Step
+from remediator.playbooks.parameters import REFERENCE
+from remediator.playbooks.parsing import check_calls, check_guards
+from remediator.playbooks.parsing.check_conditions import impossible
+from remediator.playbooks.parsing.nodes import Path
+from remediator.playbooks.parsing.subject import Subject
 
 EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
 STEP_FIELDS = ("status", "output")
@@ -111,30 +111,30 @@ def _own_way_back(about: Subject, at: int, step: Step, traits: Traits) -> Iterat
 
 def _guards(about: Subject) -> Iterator[Finding]:
     offered, names = about.catalogue.guards, about.playbook.guards.settings
-    yield from guarding.unfit(offered, about.root, names)
+    yield from check_guards.unfit(offered, about.root, names)
     for name in names:
         if name in offered:
-            yield from calls.check_references(about, ("guards", name))
-            yield from calls.promql_below(about, ("guards", name))
-            yield from calls.check_below(about, ("guards", name))
-    yield from guarding.strangers(offered, about.root, enumerate(about.playbook.guards.off))
+            yield from check_calls.check_references(about, ("guards", name))
+            yield from check_calls.promql_below(about, ("guards", name))
+            yield from check_calls.check_below(about, ("guards", name))
+    yield from check_guards.strangers(offered, about.root, enumerate(about.playbook.guards.off))
 
 
 def _conditions(about: Subject) -> Iterator[Finding]:
     for at, step in enumerate(about.playbook.steps):
         if step.when is None:
             continue
-        for reference in expressions.compile(step.when).references:
+        for reference in cel.compile(step.when).references:
             yield from _wrong(about, at, ("steps", at, "when"), reference)
 
 
 def _conclusions(about: Subject) -> Iterator[Finding]:
     for at, item in enumerate(about.playbook.conclude):
-        for reference in expressions.compile(item.when).references:
+        for reference in cel.compile(item.when).references:
             yield from _wrong(about, 0, ("conclude", at, "when"), reference)
 
 
-def _wrong(about: Subject, at: int, path: Path, reference: expressions.Reference) -> Iterator[Finding]:
+def _wrong(about: Subject, at: int, path: Path, reference: cel.Reference) -> Iterator[Finding]:
     """What a condition at this path names wrongly; ``at`` is the first step that it cannot ask for."""
     if (referred := _referred(about, at, reference)) is not None:
         rule, message, hint = referred
@@ -153,7 +153,7 @@ def _others(about: Subject) -> Iterator[Finding]:
             yield about.finding(("diagnose", at, "of"), "unknown-service", message, hint)
 
 
-def _referred(about: Subject, at: int, reference: expressions.Reference) -> tuple[str, str, str] | None:
+def _referred(about: Subject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
     if reference.name is None:
         return None
     known, fields = _scope(about, at)[reference.root]
@@ -192,7 +192,7 @@ _PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _file_name,
     _target,
     _services,
-    calls.check,
+    check_calls.check,
     _reading,
     _repeating,
     _undoing,

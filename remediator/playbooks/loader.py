@@ -1,6 +1,6 @@
 """Reading files: playbooks, fragments, inventory and settings. All errors at once, each with its place.
 
-text → nodes with places → fragments put in → model → meaning; the steps are in :mod:`remediator.loading`.
+text → nodes with places → fragments put in → model → meaning; the steps are in :mod:`remediator.playbooks.parsing`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from remediator.catalogue import Catalogue
 from remediator.errors import ConfigurationError
-from remediator.findings import Finding, Severity, render
-from remediator.inventory import Inventory
-from remediator.loading import fragments, meaning
-from remediator.loading.composer import read_file
-from remediator.loading.nodes import Node, Scalar, Table, Text, child, walk
-from remediator.loading.shape import build, faults, salvage
-from remediator.loading.subject import Subject
-from remediator.playbook import Fragment, Playbook
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, Severity, render
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Fragment, Playbook
+from remediator.playbooks.parsing import fragments, semantics
+from remediator.playbooks.parsing.nodes import Node, Scalar, Table, Text, child, walk
+from remediator.playbooks.parsing.subject import Subject
+from remediator.playbooks.parsing.validation import build, faults, salvage
+from remediator.playbooks.parsing.yaml_reader import read_file
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -220,7 +220,7 @@ class _Loading:
         findings += [fault.finding(resolved) for fault in rest.faults]
         if rest.model is not None:
             rest.model._source = file
-            findings += meaning.check(Subject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
+            findings += semantics.check(Subject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
         name = _said(root, "name")
         if name in self._documents:
             findings.append(_double(root, self._documents[name], "playbook"))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.catalogue import Catalogue
-from remediator.findings import Finding, did_you_mean
-from remediator.loading import guarding
-from remediator.loading.nodes import Node, Scalar, Table, child
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.parsing import check_guards
+from remediator.playbooks.parsing.nodes import Node, Scalar, Table, child
 
 
 def in_settings(catalogue: Catalogue, root: Node) -> Iterator[Finding]:
     """Everything that is wrong with what a settings file means."""
-    yield from guarding.of_installation(catalogue.guards, root)
+    yield from check_guards.of_installation(catalogue.guards, root)
     channels = child(root, "channels")
     for entry in channels.entries.values() if isinstance(channels, Table) else ():
         kind = child(entry.value, "kind")

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.loading.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
-from remediator.loading.sentences import SCALARS, Fault, nothing, translated, united
+from remediator.playbooks.parsing.messages import SCALARS, Fault, nothing, translated, united
+from remediator.playbooks.parsing.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
 
 M = TypeVar("M", bound=BaseModel)
 

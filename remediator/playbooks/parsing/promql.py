@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from remediator.parameters import REFERENCE
-from remediator.playbook import Parameter
+from remediator.playbooks.model import Parameter
+from remediator.playbooks.parameters import REFERENCE
 
 _BARE = frozenset({"integer", "number", "duration"})
 _CLOSES = {")": "(", "]": "[", "}": "{"}

@@ -14,8 +14,8 @@ from remediator.clients.prometheus.promql import escape_pattern, escape_value
 from remediator.core.clock import is_duration
 from remediator.core.matchers import compile_pattern
 from remediator.errors import InputError
-from remediator.inventory import Inventory
-from remediator.playbook import Parameter, Playbook
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Parameter, Playbook
 
 REFERENCE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 """``${name}``, or with a second dollar the text itself."""

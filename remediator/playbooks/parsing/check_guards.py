@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
-from remediator.catalogue import plain_field
-from remediator.findings import Finding, did_you_mean
-from remediator.loading.nodes import Items, Node, Path, Table, child, data, find, key_of
-from remediator.loading.shape import build, faults
-from remediator.playbook import Off
+from remediator.playbooks.catalogue import plain_field
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.model import Off
+from remediator.playbooks.parsing.nodes import Items, Node, Path, Table, child, data, find, key_of
+from remediator.playbooks.parsing.validation import build, faults
 
 Offered = Mapping[str, type[BaseModel]]
 

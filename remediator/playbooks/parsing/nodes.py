@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from remediator.findings import Finding, Severity
+from remediator.playbooks.diagnostics import Finding, Severity
 
 Path = tuple[str | int, ...]
 

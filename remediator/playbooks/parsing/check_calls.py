@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from remediator.findings import Finding, did_you_mean
-from remediator.loading import promql
-from remediator.loading.nodes import Node, Path, Scalar, Table, child, data, find, walk
-from remediator.loading.sentences import Fault, subject
-from remediator.loading.shape import faults
-from remediator.loading.subject import Call, Subject
-from remediator.parameters import REFERENCE, references
-from remediator.playbook import Parameter
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.model import Parameter
+from remediator.playbooks.parameters import REFERENCE, references
+from remediator.playbooks.parsing import promql
+from remediator.playbooks.parsing.messages import Fault, subject
+from remediator.playbooks.parsing.nodes import Node, Path, Scalar, Table, child, data, find, walk
+from remediator.playbooks.parsing.subject import Call, Subject
+from remediator.playbooks.parsing.validation import faults
 
 _SAMPLES: Mapping[str, Any] = {"string": "x", "boolean": True, "duration": "1m", "integer": 1, "number": 1.0}
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from remediator.findings import Finding, did_you_mean
-from remediator.loading.nodes import Entry, Items, Node, Scalar, Table, child
+from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, child
 
 Fragments = Mapping[str, Table]
 LISTS = ("diagnose", "steps")
