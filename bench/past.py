@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Connection, insert
 
-from remediator.stores.migrate import migrate
-from remediator.stores.schema import metadata
+from remediator.storage.migrate import migrate
+from remediator.storage.schema import metadata
 
 END = datetime(2026, 6, 1, tzinfo=UTC)
 REMEDIES = {  # playbook: target, alert, action, usual seconds to proof, usual seconds before

@@ -21,11 +21,11 @@ from remediator.judgement import Judgement, block, decide_again, intend, judge, 
 from remediator.planning import make_plan, resolve
 from remediator.playbooks import cel
 from remediator.playbooks.inventory import Service
-from remediator.records import approvals, attempts, episodes, evidence, runs, timers
-from remediator.records.attempts import Attempt
-from remediator.records.evidence import Seen
 from remediator.steps import follow, to_verifying
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs, timers
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.evidence import Seen
 from remediator.undo import put_back
 
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from remediator.audit import Kind
 from remediator.core.run import EpisodeStatus, Run, Status
 from remediator.engine import Engine
-from remediator.records import episodes, messages, runs, timers
-from remediator.records.timers import Timer
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import episodes, outbox, runs, timers
+from remediator.storage.repositories.timers import Timer
 
 
 def watch_on(tx: Tx, engine: Engine, run: Run, patience: timedelta) -> None:
@@ -47,4 +47,4 @@ def _tell(tx: Tx, engine: Engine, run: Run, reason: str, text: str) -> None:
         return
     tx.audit(runs.draft(Kind.RUN_INEFFECTIVE, run, engine.actor, {"text": text}, reason))
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    messages.tell(tx, engine.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))
+    outbox.tell(tx, engine.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))

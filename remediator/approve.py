@@ -13,9 +13,9 @@ from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, RemediatorError
 from remediator.planning import make_plan
 from remediator.playbooks import parameters
-from remediator.records import approvals, episodes, runs
-from remediator.records.approvals import Approval, Decision
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, episodes, runs
+from remediator.storage.repositories.approvals import Approval, Decision
 
 
 @dataclass(frozen=True, slots=True)

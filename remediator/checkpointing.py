@@ -16,8 +16,8 @@ from remediator.core.clock import rfc3339
 from remediator.engine import Engine
 from remediator.errors import AuditError
 from remediator.notaries import Notary, NotaryError
-from remediator.records import audit, facts
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import audit, key_values
 
 log: Any = structlog.get_logger("remediator.checkpointing")
 
@@ -54,7 +54,7 @@ _OWN = 8
 
 def _standing(connection: Any) -> tuple[Head, int, datetime]:
     head = audit.head(connection)
-    fact = facts.get(connection, LATEST)
+    fact = key_values.get(connection, LATEST)
     if fact is None:
         return head, 0, datetime.min.replace(tzinfo=UTC)
     return head, int(fact.value["size"]), fact.at
@@ -75,7 +75,7 @@ async def checkpoint_now(engine: Engine, settings: Checkpointing, head: Head) ->
 
 
 def _signed(tx: Tx, engine: Engine, head: Head, note: str) -> None:
-    facts.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
+    key_values.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
     data = {"size": head.seq, "root": head.root().hex()}
     tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=engine.actor, data=data))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remediator.records.attempts import Attempt
-from remediator.records.evidence import Seen
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.evidence import Seen
 
 
 def variables(

@@ -16,9 +16,9 @@ from remediator.core.plan import from_data
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
-from remediator.records import approvals, episodes, messages, runs, stops
-from remediator.records.approvals import Approval
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, episodes, outbox, runs, stops
+from remediator.storage.repositories.approvals import Approval
 
 VERBS = ("approve", "reject", "snooze")
 LONGEST_STOP = timedelta(days=366)
@@ -120,7 +120,7 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data))
     told = {"about": "break glass", "text": text}
     escalate_to = tuple((run.plan or {}).get("escalate_to", ()))
-    messages.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((messages.APPROVERS, *escalate_to))))
+    outbox.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
 
 
 def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: Rules) -> bool:

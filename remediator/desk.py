@@ -23,10 +23,10 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
 from remediator.secrecy import redactor_for
-from remediator.stores import Tx
-from remediator.stores.migrate import require_current
-from remediator.stores.sequencer import append
-from remediator.stores.url import postgresql
+from remediator.storage import Tx
+from remediator.storage.audit_writer import append
+from remediator.storage.migrate import require_current
+from remediator.storage.url import postgresql
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from remediator.guards import Guard
 from remediator.platforms import Platform, ServiceStatus
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
-from remediator.stores import Store
+from remediator.storage import Store
 
 
 @dataclass(frozen=True, slots=True)

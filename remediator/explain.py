@@ -25,9 +25,9 @@ from remediator.match import Index
 from remediator.planning import make_plan
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
-from remediator.records import episodes, ladder
 from remediator.service import looking_only, read_only
-from remediator.stores import Store, Tx, Wakeups
+from remediator.storage import Store, Tx, Wakeups
+from remediator.storage.repositories import autonomy, episodes
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:
 async def _walk(engine: Engine, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line) -> None:
     written = playbook.mode_in(config.environment)
     try:
-        line.mode = await engine.store.read(lambda connection: ladder.effective(connection, playbook.name, written))
+        line.mode = await engine.store.read(lambda connection: autonomy.effective(connection, playbook.name, written))
     except StoreUnavailable:
         line.mode = written  # no service has run here yet; the guards say the rest
     try:

@@ -9,8 +9,8 @@ from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer, Question
 from remediator.judgement import Judgement, again_at, block, judge, judged, question
-from remediator.records import approvals, episodes, evidence, runs, waiting
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, blocked_runs, episodes, evidence, runs
 
 
 async def guard_plan(engine: Engine, run: Run) -> Progress:
@@ -82,7 +82,7 @@ async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Ju
     final = judgement.final
     if final.answer is Answer.BLOCK:
         reason = f"{judgement.guard}:{final.reason}"
-        until = again_at(engine, final, asked.now, await engine.store.read(waiting.count))
+        until = again_at(engine, final, asked.now, await engine.store.read(blocked_runs.count))
         if reason == run.reason:
             return wait(run, until)  # nothing new to say: no entry every few seconds
 

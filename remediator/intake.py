@@ -26,13 +26,13 @@ from remediator.match import Index
 from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.records import episodes, facts, ladder, notifications, runs, turns
-from remediator.records.notifications import Received
-from remediator.stores import RECONCILE, Tx
+from remediator.storage import RECONCILE, Tx, advisory_locks
+from remediator.storage.repositories import autonomy, episodes, inbox, key_values, runs
+from remediator.storage.repositories.inbox import Received
 
 UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
-WATCHDOG = facts.WATCHDOG
+WATCHDOG = key_values.WATCHDOG
 _RECEIVERS = 50  # names that are remembered
 log: Any = structlog.get_logger("remediator.intake")
 
@@ -68,7 +68,7 @@ async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int
     """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
     try:
         return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
-    except turns.Taken:
+    except advisory_locks.Taken:
         return -1  # another replica is at it, and goes on until the inbox is empty
     except Exception as error:
         if not unfit.is_of_the_alert(error):
@@ -85,7 +85,7 @@ async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSett
         try:
             if await engine.store.write(lambda tx: _take_next(tx, engine, index, one, place)) < 0:  # noqa: B023
                 return folded
-        except turns.Taken:
+        except advisory_locks.Taken:
             return -1
         except Exception as error:
             if not unfit.is_of_the_alert(error):
@@ -98,13 +98,13 @@ async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSett
 
 
 def _take_next(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, place: unfit.Place) -> int:
-    for first in notifications.next_waiting(tx, 1):
+    for first in inbox.next_waiting(tx, 1):
         place.notification, place.alert = first.id, first.taken_alerts
     return _take_in(tx, engine, index, settings)
 
 
 def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: unfit.Place, why: str) -> None:
-    for first in notifications.next_waiting(tx, 1):
+    for first in inbox.next_waiting(tx, 1):
         if (first.id, first.taken_alerts) != (place.notification, place.alert):
             return  # another replica was there meanwhile
         try:
@@ -112,14 +112,14 @@ def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: unfit.Pl
         except Exception:  # noqa: BLE001 - that may be just what is wrong with it
             alerts = ()
         if first.taken_alerts + 1 < len(alerts):
-            notifications.take_part(tx, first, first.taken_alerts + 1)
+            inbox.take_part(tx, first, first.taken_alerts + 1)
         else:
-            notifications.take(tx, [first])
+            inbox.take(tx, [first])
         unfit.tell(tx, engine, settings.channels, place, alerts, why)
 
 
 def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:
-    waiting = notifications.next_waiting(tx, settings.chunk)
+    waiting = inbox.next_waiting(tx, settings.chunk)
     if not waiting:
         return -1
     chosen: list[Sighting] = []
@@ -131,10 +131,10 @@ def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> 
         rest = alerts[received.taken_alerts :]
         chosen += [sighting(alert, settings, as_of) for alert in rest[:room]]
         if len(rest) > room:
-            notifications.take_part(tx, received, received.taken_alerts + room)
+            inbox.take_part(tx, received, received.taken_alerts + room)
             break
         whole.append(received)
-    notifications.take(tx, whole)
+    inbox.take(tx, whole)
     _note(tx, whole, len(chosen))
     _remember(tx, names)
     fold_all(tx, engine, index, settings, chosen)
@@ -149,7 +149,7 @@ def _without_secrets(tx: Tx, received: Received) -> Received:
         return received  # said where it is read
     if body is received.body:
         return received
-    notifications.rewrite(tx, received, body)
+    inbox.rewrite(tx, received, body)
     return replace(received, body=body)
 
 
@@ -172,17 +172,17 @@ def _alerts(
 def _compare_if_cut(tx: Tx, notification: Notification) -> None:
     """Something was left out of it: Alertmanager has to be asked."""
     if notification.truncated_alerts:
-        facts.drop(tx, facts.RECONCILED)
+        key_values.drop(tx, key_values.RECONCILED)
         tx.wake(RECONCILE)
 
 
 def _remember(tx: Tx, names: Collection[str]) -> None:
     """Who posts here: what the comparison with Alertmanager needs to know."""
-    fact = facts.get(tx.connection, facts.RECEIVERS)
+    fact = key_values.get(tx.connection, key_values.RECEIVERS)
     known = [] if fact is None else fact.value
     new = sorted(name for name in names if name and name not in known)
     if new:
-        facts.put(tx, facts.RECEIVERS, [*known, *new][-_RECEIVERS:])
+        key_values.put(tx, key_values.RECEIVERS, [*known, *new][-_RECEIVERS:])
 
 
 def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:
@@ -219,7 +219,7 @@ def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, ale
     batch = _Batch()
     for item in seen:
         if item.labels.get("alertname") == settings.watchdog:
-            facts.put(tx, WATCHDOG, {"firing": item.firing})
+            key_values.put(tx, WATCHDOG, {"firing": item.firing})
             continue
         _fold_one(tx, engine, settings, known, batch, item)
     episodes.insert_all(tx, batch.opened.values())
@@ -305,7 +305,7 @@ def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> N
 
 
 def _create(tx: Tx, engine: Engine, playbook: Playbook, target: str) -> Run:
-    mode = ladder.effective(tx.connection, playbook.name, playbook.mode_in(engine.book.environment))
+    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(engine.book.environment))
     run_id = engine.ids.new("run", tx.now)
     return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, engine.actor)
 

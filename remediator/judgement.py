@@ -20,9 +20,9 @@ from remediator.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Se
 from remediator.platforms import ServiceStatus
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
-from remediator.records import runs, turns, waiting
-from remediator.records.evidence import Judged
-from remediator.stores import Tx
+from remediator.storage import Tx, advisory_locks
+from remediator.storage.repositories import blocked_runs, runs
+from remediator.storage.repositories.evidence import Judged
 
 T = TypeVar("T")
 
@@ -191,7 +191,7 @@ async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
     """
 
     def in_turn(tx: Tx) -> T:
-        turns.take(tx.connection, turns.INTENTS)
+        advisory_locks.take(tx.connection, advisory_locks.INTENTS)
         return work(tx)
 
     end = engine.clock.now() + _TURN
@@ -199,7 +199,7 @@ async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
     while True:
         try:
             return await engine.store.write(in_turn)
-        except turns.Taken:
+        except advisory_locks.Taken:
             if engine.clock.now() >= end:
                 raise StoreUnavailable("other replicas write their intents; it is not this one's turn") from None
         await engine.clock.sleep(pause)
@@ -236,7 +236,7 @@ async def _bounded(engine: Engine, guard: Guard, answer: Awaitable[Verdict]) -> 
 
 def learn(tx: Tx, engine: Engine, run: Run) -> None:
     """A run has ended: wake runs that waited for that, and let guards write down what they learn from it."""
-    waiting.wake_next(tx, [guard.name for guard in engine.guards if guard.waits_for_runs], run)
+    blocked_runs.wake_next(tx, [guard.name for guard in engine.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
         return
     playbook = engine.book.of(run)
@@ -268,7 +268,7 @@ def again_at(engine: Engine, verdict: Verdict, now: datetime, held: int) -> date
 
 def block(tx: Tx, engine: Engine, run: Run, judgement: Judgement, resume_to: Status) -> Progress:
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
-    until = again_at(engine, judgement.final, tx.now, waiting.count(tx.connection))
+    until = again_at(engine, judgement.final, tx.now, blocked_runs.count(tx.connection))
     reason = f"{judgement.guard}:{judgement.final.reason}"
     after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
     return wait(after, until)

@@ -20,10 +20,10 @@ from remediator.core.run import TERMINAL, Episode, Run, Status
 from remediator.core.tokens import Keyring
 from remediator.notifiers import Ask, Message, Notifier, Section, Tone
 from remediator.playbooks import cel
-from remediator.records import approvals, episodes, evidence, runs
-from remediator.records.approvals import SNOOZED, Approval
-from remediator.records.evidence import Seen
-from remediator.records.messages import Queued
+from remediator.storage.repositories import approvals, episodes, evidence, runs
+from remediator.storage.repositories.approvals import SNOOZED, Approval
+from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.outbox import Queued
 
 _LINE = 400
 _CALL = 8000

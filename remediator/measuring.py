@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from remediator import png
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import RemediatorError
-from remediator.records import episodes
-from remediator.stores import Store
+from remediator.storage import Store
+from remediator.storage.repositories import episodes
 
 Line = Sequence[tuple[datetime, float]]
 

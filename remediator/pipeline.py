@@ -21,8 +21,8 @@ from remediator.errors import ConfigurationError
 from remediator.guard import guard_plan
 from remediator.judgement import intend, learn
 from remediator.planning import plan_run
-from remediator.records import approvals, attempts, episodes, messages, runs
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, attempts, episodes, outbox, runs
 from remediator.verify import verify
 
 Verb = Callable[[Engine, Run], Awaitable[Progress]]
@@ -134,10 +134,10 @@ def finish(tx: Tx, engine: Engine, run: Run) -> None:
     """What follows from a run's end: people are told, and the incident is closed if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
-        messages.tell(tx, engine.ids, "escalation", run, content, _whom(engine, run))
+        outbox.tell(tx, engine.ids, "escalation", run, content, _whom(engine, run))
     if run.status is Status.SUCCEEDED:
         watch_on(tx, engine, run, engine.pace.patience)
-    messages.follow_up(tx, run.id, run.status.value)
+    outbox.follow_up(tx, run.id, run.status.value)
     learn(tx, engine, run)
     runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):

@@ -22,8 +22,8 @@ from remediator.looking import observe
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import CheckCall, Playbook, Step
-from remediator.records import episodes, evidence, runs
-from remediator.records.evidence import Seen
+from remediator.storage.repositories import episodes, evidence, runs
+from remediator.storage.repositories.evidence import Seen
 
 log: Any = structlog.get_logger("remediator.planning")
 

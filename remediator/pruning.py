@@ -3,7 +3,7 @@ playbooks that nothing runs by any more. The database stays bounded.
 
 A little at a time, by one replica at a time, each time with an entry. What still means something stays, however old,
 and so does what the guards look back at, and, where the audit log has an archive, every run whose entries are not all
-sealed there. What reports need of the time before is kept in few words (:mod:`remediator.records.before`).
+sealed there. What reports need of the time before is kept in few words (:mod:`remediator.storage.repositories.baselines`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from remediator.audit import Draft, Kind
 from remediator.core.clock import rfc3339
 from remediator.engine import Engine
 from remediator.judgement import standing
-from remediator.records import audit, playbooks, pruned, turns
-from remediator.stores import Tx
+from remediator.storage import Tx, advisory_locks
+from remediator.storage.repositories import audit, cleanup, playbooks
 
 AT_ONCE = 100
 """Most of each kind that one transaction forgets: a few milliseconds, so nobody waits for it."""
@@ -63,7 +63,7 @@ async def prune(engine: Engine, settings: Pruning) -> Gone | None:
     history = max(settings.history, looks_back(engine) + _MARGIN)
     try:
         return await engine.store.write(lambda tx: _prune(tx, engine, tx.now - history, sealed=settings.sealed))
-    except turns.Taken:
+    except advisory_locks.Taken:
         return None
 
 
@@ -74,17 +74,17 @@ def looks_back(engine: Engine) -> timedelta:
 
 
 def _prune(tx: Tx, engine: Engine, before: datetime, *, sealed: bool) -> Gone | None:
-    turns.take(tx.connection, turns.PRUNE)
+    advisory_locks.take(tx.connection, advisory_locks.PRUNE)
     oldest = audit.begins(tx.connection) if sealed else None
     over = before if oldest is None else min(before, oldest)
-    ids = pruned.forget_runs(tx, over, AT_ONCE, sealed=sealed)
+    ids = cleanup.forget_runs(tx, over, AT_ONCE, sealed=sealed)
     playbooks.keep(tx, engine.book.playbooks)  # should a replica with other files have taken them for forgotten
     gone = Gone(
         len(ids),
-        pruned.forget_episodes(tx, before, AT_ONCE),
-        pruned.forget_messages(tx, before, AT_ONCE),
-        pruned.forget_stops(tx, before, AT_ONCE),
-        pruned.forget_versions(
+        cleanup.forget_episodes(tx, before, AT_ONCE),
+        cleanup.forget_messages(tx, before, AT_ONCE),
+        cleanup.forget_stops(tx, before, AT_ONCE),
+        cleanup.forget_versions(
             tx, before, AT_ONCE, in_force=[playbook.content_hash for playbook in engine.book.playbooks]
         ),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from remediator.core.alert import parse_notification
 from remediator.errors import PayloadError
-from remediator.stores import Store
+from remediator.storage import Store
 
 WITHIN = 60.0
 """Seconds that a body may take to arrive; Alertmanager itself has long given up by then."""

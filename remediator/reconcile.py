@@ -21,8 +21,8 @@ from remediator.core.run import Episode
 from remediator.engine import Engine
 from remediator.errors import ClientError
 from remediator.intake import IntakeSettings
-from remediator.records import episodes, facts, notifications, turns
-from remediator.stores import RECONCILE, Tx
+from remediator.storage import RECONCILE, Tx, advisory_locks
+from remediator.storage.repositories import episodes, inbox, key_values
 
 _IN_ONE = 500  # alerts in one notification of ours
 
@@ -73,7 +73,7 @@ async def reconcile(engine: Engine, intake: IntakeSettings, settings: Reconcilin
         return 0
     try:
         return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard, asked))
-    except turns.Taken:
+    except advisory_locks.Taken:
         return 0
 
 
@@ -84,7 +84,7 @@ class _Heard:
 
 
 def _is_due(connection: Connection, engine: Engine, settings: Reconciling) -> bool:
-    last = facts.get(connection, facts.RECONCILED)
+    last = key_values.get(connection, key_values.RECONCILED)
     return last is None or engine.clock.now() - last.at >= settings.every * 0.9
 
 
@@ -98,8 +98,8 @@ async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | No
 
 
 def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard], asked: datetime) -> int:
-    turns.take(tx.connection, turns.RECONCILE)
-    last = facts.get(tx.connection, facts.RECONCILED)
+    advisory_locks.take(tx.connection, advisory_locks.RECONCILE)
+    last = key_values.get(tx.connection, key_values.RECONCILED)
     held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
     ours = {one.identity: one for one in episodes.firing(tx.connection)}
     missed = [alert for key, alert in held.items() if key not in ours and _concerns_us(tx, alert, intake, settings)]
@@ -110,8 +110,8 @@ def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Seque
     put = [*map(_firing, missed), *(_ended(one, rfc3339(tx.now)) for one in gone)]
     for start in range(0, len(put), _IN_ONE):
         body = msgspec.json.encode(Notification("4", put[start : start + _IN_ONE], as_of=rfc3339(asked)))
-        notifications.put(tx, RECONCILE, body)
-    facts.put(tx, facts.RECONCILED, absent)
+        inbox.put(tx, RECONCILE, body)
+    key_values.put(tx, key_values.RECONCILED, absent)
     return len(put)
 
 
@@ -135,7 +135,7 @@ def _concerns_us(tx: Tx, alert: FiringAlert, intake: IntakeSettings, settings: R
 
 
 def _receivers(tx: Tx) -> Iterable[Any]:
-    fact = facts.get(tx.connection, facts.RECEIVERS)
+    fact = key_values.get(tx.connection, key_values.RECEIVERS)
     return () if fact is None else set(fact.value)
 
 

@@ -28,9 +28,9 @@ from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load
-from remediator.records import facts, messages, playbooks, runs, waiting
 from remediator.secrecy import redactor_for
-from remediator.stores import Store, Tx
+from remediator.storage import Store, Tx
+from remediator.storage.repositories import blocked_runs, key_values, outbox, playbooks, runs
 from remediator.worker import Loops
 
 log: Any = structlog.get_logger("remediator.reload")
@@ -168,7 +168,7 @@ async def _refuse(reloading: Reloading, findings: tuple[str, ...], asked: bool) 
         log.error(f"playbooks not reloaded, the last good ones stay in force: {finding}")
 
     def work(tx: Tx) -> None:
-        facts.put(tx, REFUSED + engine.replica, {"findings": short})
+        key_values.put(tx, REFUSED + engine.replica, {"findings": short})
         data = {"findings": short, "asked": asked}
         tx.audit(Draft(kind=Kind.CONFIG_REJECTED, actor=engine.actor, data=data))
         if news:
@@ -198,9 +198,9 @@ async def _use(reloading: Reloading, loaded: Loaded, asked: bool) -> None:
 
     def work(tx: Tx) -> set[str]:
         playbooks.keep(tx, loaded.playbooks)
-        facts.drop(tx, REFUSED + engine.replica)
+        key_values.drop(tx, REFUSED + engine.replica)
         tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={**data, "asked": asked}))
-        waiting.wake(tx, reloading.guards)  # what held them may be written differently now
+        blocked_runs.wake(tx, reloading.guards)  # what held them may be written differently now
         if reloading.refused:
             _tell(tx, reloading, "Playbooks are good again and in force", ())
         return {run.playbook_hash for run in runs.page(tx.connection, 10_000, open_only=True)}
@@ -227,4 +227,4 @@ def _swap(reloading: Reloading, loaded: Loaded, needed: set[str]) -> None:
 
 def _tell(tx: Tx, reloading: Reloading, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
-    messages.tell(tx, reloading.loops.engine.ids, "notice", None, content, reloading.channels)
+    outbox.tell(tx, reloading.loops.engine.ids, "notice", None, content, reloading.channels)

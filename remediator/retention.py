@@ -22,8 +22,8 @@ from remediator.audit.merkle import Range
 from remediator.checkpointing import LATEST
 from remediator.engine import Engine
 from remediator.errors import AuditError, StoreCorrupt
-from remediator.records import audit, facts
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import audit, key_values
 
 log: Any = structlog.get_logger("remediator.retention")
 
@@ -88,7 +88,7 @@ def _left_behind(folder: Path, start: Head) -> Segment | None:
 
 
 def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
-    signed = facts.get(connection, LATEST)
+    signed = key_values.get(connection, LATEST)
     if signed is None:
         return None  # without a checkpoint, nobody could tell later whether the archive is the one that was written
     start = begin(connection)
@@ -105,7 +105,7 @@ def begin(connection: Connection) -> Head:
         StoreCorrupt: what says so is not what was written.
     """
     try:
-        fact = facts.get(connection, ARCHIVED)
+        fact = key_values.get(connection, ARCHIVED)
         return GENESIS if fact is None else _head(fact.value)
     except (KeyError, TypeError, ValueError):
         raise StoreCorrupt("what says where the audit log's archive ends (the fact 'archived') was changed") from None
@@ -127,6 +127,6 @@ def _moved(tx: Tx, engine: Engine, start: Head, segment: Segment) -> None:
         return  # another replica has moved it; the file is the same
     end = segment.end
     audit.forget(tx, end.seq)
-    facts.put(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})
+    key_values.put(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})
     data = {"file": segment.path.name, "first": start.seq + 1, "last": end.seq, "hash": end.hash.hex()}
     tx.audit(Draft(kind=Kind.ARCHIVE_SEALED, actor=engine.actor, data=data))

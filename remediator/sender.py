@@ -18,9 +18,9 @@ from remediator.engine import Engine
 from remediator.errors import ClientError, RemediatorError
 from remediator.letters import Letters
 from remediator.notifiers import Delivery, Later, Message, Notifier, Undeliverable
-from remediator.records import approvals, messages
-from remediator.records.messages import APPROVERS, Queued
-from remediator.stores import MESSAGES, Tx
+from remediator.storage import MESSAGES, Tx
+from remediator.storage.repositories import approvals, outbox
+from remediator.storage.repositories.outbox import APPROVERS, Queued
 
 TRIES = 8
 TRIES_BEFORE_NEXT = 3
@@ -110,7 +110,7 @@ async def send_forever(engine: Engine, post: Post, poll: float) -> None:
     while True:
         post._busy = {name: task for name, task in post._busy.items() if not task.done()}
         busy = list(post._busy)
-        due = await engine.store.read(lambda connection: messages.due(connection, engine.clock.now(), busy=busy))  # noqa: B023
+        due = await engine.store.read(lambda connection: outbox.due(connection, engine.clock.now(), busy=busy))  # noqa: B023
         by_channel: dict[str, list[Queued]] = {}
         for message in due:
             by_channel.setdefault(message.channel, []).append(message)
@@ -128,12 +128,12 @@ async def _deliver_all(engine: Engine, post: Post, waiting: Sequence[Queued]) ->
 
 async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
     """Try to deliver one message once."""
-    if not await engine.store.write(lambda tx: messages.hold(tx, queued, tx.now + PATIENCE)):
+    if not await engine.store.write(lambda tx: outbox.hold(tx, queued, tx.now + PATIENCE)):
         return  # another replica has it
     name, following = post.way(queued)
     rest = post.rest(name, engine.clock.now())
     if rest is not None and not _too_long(engine, post, queued, following, rest):
-        await engine.store.write(lambda tx: messages.delay(tx, queued.id, rest))
+        await engine.store.write(lambda tx: outbox.delay(tx, queued.id, rest))
         return
     if rest is not None:
         told = f"{name} rests until {rest:%H:%M:%S}Z, and somebody waits for an answer"
@@ -148,7 +148,7 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
             told = str(error)
             await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, True))
         else:
-            await engine.store.write(lambda tx: messages.delay(tx, queued.id, until))
+            await engine.store.write(lambda tx: outbox.delay(tx, queued.id, until))
     except RemediatorError as error:
         told, hopeless = str(error), isinstance(error, Undeliverable)
         await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
@@ -221,7 +221,7 @@ async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delive
 
 
 async def _follow(engine: Engine, notifier: Notifier, message: Message, first: str) -> Delivery:
-    told = await engine.store.read(lambda connection: messages.get(connection, first))
+    told = await engine.store.read(lambda connection: outbox.get(connection, first))
     receipt = None if told is None else told.receipt
     if receipt is None or receipt.get("overtaken"):
         return Delivery()
@@ -233,13 +233,13 @@ def _sent(
 ) -> None:
     """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
     well, if that person alone cannot be enough."""
-    messages.sent(tx, queued.id, delivery.receipt, name)
+    outbox.sent(tx, queued.id, delivery.receipt, name)
     data = {"receipt": delivery.receipt, "channel": name}
     tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, data))
     if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
         _catch_up(tx, queued)
         if following is not None and _more_people(tx, post, queued, name):
-            messages.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
+            outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
 def _more_people(tx: Tx, post: Post, queued: Queued, name: str) -> bool:
@@ -249,7 +249,7 @@ def _more_people(tx: Tx, post: Post, queued: Queued, name: str) -> bool:
         return False
     asked = {
         item.channel
-        for item in messages.of_run(tx.connection, found.run_id)
+        for item in outbox.of_run(tx.connection, found.run_id)
         if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
     }
     able = {each for each in asked | {name} if post.could_agree(each, found.groups)}
@@ -260,7 +260,7 @@ def _catch_up(tx: Tx, queued: Queued) -> None:
     """It was decided while the request was on its way: nobody told that message."""
     found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
     if found is not None and found.status != "pending" and queued.run_id is not None:
-        messages.follow_up(tx, queued.run_id, found.status)
+        outbox.follow_up(tx, queued.run_id, found.status)
 
 
 def _failed(
@@ -270,11 +270,11 @@ def _failed(
     most = TRIES if following is None else TRIES_BEFORE_NEXT
     given_up = hopeless or tries >= most
     again = None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
-    messages.failed(tx, queued.id, error, again)
+    outbox.failed(tx, queued.id, error, again)
     data = {"error": error, "given_up": given_up, "channel": name, "next_channel": following if given_up else None}
     tx.audit(_draft(engine, Kind.MESSAGE_FAILED, queued, data))
     if given_up and following is not None:
-        messages.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
+        outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
 def _draft(engine: Engine, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:

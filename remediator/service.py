@@ -48,15 +48,15 @@ from remediator.playbooks.model import Off
 from remediator.pruning import prune_forever
 from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.records import facts, playbooks, replicas, runs, waiting
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.retention import retain_forever
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever
 from remediator.stepdown import step_down_forever
-from remediator.stores import Store, StoreClock, Tx
-from remediator.stores.migrate import require_current
-from remediator.stores.url import postgresql
+from remediator.storage import Store, StoreClock, Tx
+from remediator.storage.migrate import require_current
+from remediator.storage.repositories import blocked_runs, key_values, playbooks, replicas, runs
+from remediator.storage.url import postgresql
 from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
@@ -93,10 +93,10 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
         StoreError: it cannot be used; the message says what to do.
     """
     if config.store == "sqlite":
-        from remediator.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
+        from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
 
         return SqliteStore(database_file(config), clock, redactor)
-    from remediator.stores.postgres import PostgresStore  # noqa: PLC0415
+    from remediator.storage.postgres import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(store_url(config), clock, redactor)
 
@@ -317,8 +317,8 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     if engine.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
     others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + engine.replica}
-    for name in facts.named(tx.connection, REFUSED).keys() - others:
-        facts.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
+    for name in key_values.named(tx.connection, REFUSED).keys() - others:
+        key_values.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
     tx.audit(
         Draft(
             kind=Kind.SERVICE_STARTED,
@@ -327,7 +327,7 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
         )
     )
     outdate(tx, engine)
-    waiting.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
+    blocked_runs.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))

@@ -13,7 +13,7 @@ from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import InputError, RemediatorError
 from remediator.planning import MISTAKES
-from remediator.records.approvals import Approval
+from remediator.storage.repositories.approvals import Approval
 
 PATIENCE = 2.0
 """Seconds that a page waits for the target to say how it is."""

@@ -16,10 +16,10 @@ from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced, RemediatorError, StoreError
-from remediator.records import attempts, messages, runs, timers
-from remediator.records.attempts import Attempt
-from remediator.records.timers import Timer
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import attempts, outbox, runs, timers
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.timers import Timer
 from remediator.undo import HELD, conclude, settle, undo, way_back
 
 log: Any = structlog.get_logger("remediator.stepdown")
@@ -97,7 +97,7 @@ def _conclude(tx: Tx, engine: Engine, run: Run, timer: Timer, told: dict[str, An
         timers.done(tx, run.id, timer.step)
         channels = tuple((run.plan or {}).get("escalate_to", ()))
         content = {"status": "temporary measure still in force", "step": timer.step, "detail": told}
-        messages.tell(tx, engine.ids, "escalation", run, content, channels)
+        outbox.tell(tx, engine.ids, "escalation", run, content, channels)
     else:
         timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=not told.get(HELD, False))
     runs.let_go(tx, run)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward
-from remediator.records import runs
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import runs
 
 
 def to_verifying(tx: Tx, engine: Engine, run: Run, step_id: str) -> Run:

@@ -15,9 +15,9 @@ from remediator.audit.archive import ArchiveError
 from remediator.core.clock import rfc3339
 from remediator.core.ids import made_at
 from remediator.core.run import Episode, Run
-from remediator.records import attempts, audit, episodes, evidence, runs
-from remediator.records.attempts import Attempt
-from remediator.records.evidence import Judged, Seen
+from remediator.storage.repositories import attempts, audit, episodes, evidence, runs
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.evidence import Judged, Seen
 
 _AFTERWARDS = timedelta(hours=1)
 """For so long after a run's end, something of it may still be written: that a message was delivered."""

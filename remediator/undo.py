@@ -17,9 +17,9 @@ from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
 from remediator.playbooks.inventory import Service
-from remediator.records import attempts, runs, stops, timers
-from remediator.records.attempts import Attempt
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import attempts, runs, stops, timers
+from remediator.storage.repositories.attempts import Attempt
 
 HELD = "held"
 """In what is told of an undo: the stop button kept it from being tried, so it was no try."""

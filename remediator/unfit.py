@@ -16,8 +16,8 @@ from remediator.audit import Draft, Kind
 from remediator.core.alert import Alert
 from remediator.engine import Engine
 from remediator.errors import StoreError
-from remediator.records import facts, messages
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import key_values, outbox
 
 _LONG = 200
 _TOLD = "told:unfit"
@@ -50,16 +50,16 @@ def tell(tx: Tx, engine: Engine, channels: Sequence[str], place: Place, alerts: 
     name = _plain(labels.get("alertname", "")) or "an alert"
     data = {"notification": place.notification, "alert": place.alert, "alertname": name, "message": why}
     tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, reason="alert set aside", data=data))
-    told = facts.get(tx.connection, _TOLD)
+    told = key_values.get(tx.connection, _TOLD)
     if told is not None and tx.now - told.at < _ONCE_IN:
         return  # the audit log has each; a defect that meets every alert must not bury people
-    facts.put(tx, _TOLD, True)
+    key_values.put(tx, _TOLD, True)
     text = (
         f"{name} could not be taken in, and nothing will be done about it: a person should look "
         f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why}); "
         "for all of them: remediator audit search --kind notification.rejected"
     )
-    messages.tell(tx, engine.ids, "notice", None, {"about": "alert set aside", "text": text}, channels)
+    outbox.tell(tx, engine.ids, "notice", None, {"about": "alert set aside", "text": text}, channels)
 
 
 def _plain(text: str) -> str:

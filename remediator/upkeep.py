@@ -13,8 +13,8 @@ from remediator.aftermath import look_after
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.engine import Engine
 from remediator.errors import StoreUnavailable
-from remediator.records import facts, messages, notifications, replicas, runs, stranded
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import inbox, key_values, outbox, replicas, runs, stuck_runs
 
 log: Any = structlog.get_logger("remediator.upkeep")
 
@@ -46,7 +46,7 @@ async def keep_up(engine: Engine, settings: Upkeep) -> None:
     """Once."""
     await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
     await look_after(engine)
-    stuck = await engine.store.read(lambda connection: stranded.stuck(connection, engine.clock.now() - STUCK))
+    stuck = await engine.store.read(lambda connection: stuck_runs.stuck(connection, engine.clock.now() - STUCK))
     for run in stuck:
         await engine.store.write(lambda tx, item=run: _stuck(tx, engine, settings, item))  # type: ignore[misc]
     await engine.store.write(lambda tx: _clear(tx, settings))
@@ -55,20 +55,20 @@ async def keep_up(engine: Engine, settings: Upkeep) -> None:
 def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
     """Said once for each state that it is stuck in."""
     name = f"stuck:{run.id}"
-    said = facts.get(tx.connection, name)
+    said = key_values.get(tx.connection, name)
     if said is not None and said.value == run.status.value:
         return
-    facts.put(tx, name, run.status.value)
+    key_values.put(tx, name, run.status.value)
     known = run.engine_version <= ENGINE_VERSION
     why = "look into the logs" if known else f"it needs engine {run.engine_version}: start the newer version"
     text = f"run {run.id} of {run.playbook} on {run.target} does not move from {run.status}; {why}"
     log.error("a run is stuck", run=run.id, status=run.status.value, engine=run.engine_version)
     channels = tuple((run.plan or {}).get("escalate_to", ())) or settings.channels
-    messages.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
+    outbox.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 
 def _clear(tx: Tx, settings: Upkeep) -> None:
-    notifications.prune(tx, tx.now - settings.keep)
+    inbox.prune(tx, tx.now - settings.keep)
     runs.close_forgotten_incidents(tx)
 
 
@@ -87,7 +87,7 @@ async def require_neighbours(engine: Engine) -> None:
                 f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
             )
     furthest = ENGINE_VERSION + (engine.store.name != "sqlite")
-    for run in await engine.store.read(stranded.foreign):
+    for run in await engine.store.read(stuck_runs.foreign):
         if run.engine_version > furthest or run.engine_version <= ENGINE_VERSION:
             raise StoreUnavailable(
                 f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "

@@ -14,10 +14,10 @@ from remediator.engine import Engine, Progress, onward, wait
 from remediator.guards import Answer as GuardAnswer
 from remediator.judgement import Judgement, harmed, question
 from remediator.looking import observe
-from remediator.records import episodes, evidence, runs
-from remediator.records.evidence import Seen
 from remediator.steps import follow
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import episodes, evidence, runs
+from remediator.storage.repositories.evidence import Seen
 from remediator.undo import put_back
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from remediator.audit import Draft, Kind
 from remediator.core.clock import format_duration, rfc3339
 from remediator.engine import Engine
-from remediator.records import facts, messages, stops, storms, turns, waiting
 from remediator.stop_file import StopFile, read_stop_file
-from remediator.stores import Tx
+from remediator.storage import Tx, advisory_locks
+from remediator.storage.repositories import blocked_runs, key_values, outbox, stops, storms
 
 _FILE = "stop file"
 
@@ -50,7 +50,7 @@ async def watch(engine: Engine, watching: Watching) -> None:
     said = read_stop_file(watching.state)
 
     def look(tx: Tx) -> None:
-        turns.take(tx.connection, turns.WATCH)
+        advisory_locks.take(tx.connection, advisory_locks.WATCH)
         if said is not None:
             _press(tx, engine, said)
         if watching.within is not None:
@@ -62,7 +62,7 @@ async def watch(engine: Engine, watching: Watching) -> None:
         return  # no transaction every half second where there is nothing to write
     try:
         await engine.store.write(look)
-    except turns.Taken:
+    except advisory_locks.Taken:
         return  # another replica looks right now
 
 
@@ -83,20 +83,22 @@ def _differs(connection: Any, engine: Engine, watching: Watching) -> bool:
 
 
 def _told(connection: Any, what: str) -> bool:
-    fact = facts.get(connection, f"told:{what}")
+    fact = key_values.get(connection, f"told:{what}")
     return fact is not None and bool(fact.value["is"])
 
 
 def _lost(connection: Any, now: Any, within: timedelta) -> bool:
     """Never heard is not lost: a new installation has nothing to lose yet, and the guard asks anyway."""
-    return facts.get(connection, facts.WATCHDOG) is not None and bool(facts.silence(connection, now, within))
+    return key_values.get(connection, key_values.WATCHDOG) is not None and bool(
+        key_values.silence(connection, now, within)
+    )
 
 
 def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> None:
     lost = _lost(tx.connection, tx.now, within)
     if lost == _told(tx.connection, "watchdog"):
         return
-    heard = facts.get(tx.connection, facts.WATCHDOG)
+    heard = key_values.get(tx.connection, key_values.WATCHDOG)
     at = None if heard is None else rfc3339(heard.at)
     if lost:
         text = (
@@ -104,7 +106,7 @@ def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> 
         )
     else:
         text = "Watchdog is back: alerts arrive again"
-        waiting.wake(tx, ["watchdog"])
+        blocked_runs.wake(tx, ["watchdog"])
     tx.audit(
         Draft(
             kind=Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED,
@@ -130,10 +132,10 @@ def _storm(tx: Tx, engine: Engine, watching: Watching, flood: Flood) -> None:
         )
     else:
         text = "The storm is over: remedies are possible again"
-        waiting.wake(tx, ["storm"])
+        blocked_runs.wake(tx, ["storm"])
     _tell(tx, engine, watching.channels, "storm", storm, {"text": text})
 
 
 def _tell(tx: Tx, engine: Engine, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]) -> None:
-    facts.put(tx, f"told:{what}", {"is": state})
-    messages.tell(tx, engine.ids, "notice", None, {"about": what, **content}, channels)
+    key_values.put(tx, f"told:{what}", {"is": state})
+    outbox.tell(tx, engine.ids, "notice", None, {"about": what, **content}, channels)

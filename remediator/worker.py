@@ -17,8 +17,8 @@ from remediator.intake import IntakeSettings, close_due, take_in
 from remediator.match import Index
 from remediator.pipeline import advance
 from remediator.playbooks.model import Playbook
-from remediator.records import episodes, playbooks, runs
-from remediator.stores import NOTIFICATIONS, RUNS, Tx
+from remediator.storage import NOTIFICATIONS, RUNS, Tx
+from remediator.storage.repositories import episodes, playbooks, runs
 
 _LONG = 30.0
 _BREATH = timedelta(milliseconds=50)

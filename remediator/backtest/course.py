@@ -24,12 +24,12 @@ from remediator.guards import Guard
 from remediator.intake import close_due
 from remediator.match import Index
 from remediator.playbooks.loader import Loaded
-from remediator.records import approvals, playbooks, runs
-from remediator.records.episodes import next_closing
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.simulate.loop import Deadlock, VirtualLoop
 from remediator.simulate.store import Database, SimStore, StoreFaults
-from remediator.stores.schema import episodes
+from remediator.storage.repositories import approvals, playbooks, runs
+from remediator.storage.repositories.episodes import next_closing
+from remediator.storage.schema import episodes
 from remediator.worker import Loops
 from remediator.world import World
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from remediator.backtest import Event, History
 from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.core.clock import rfc3339
-from remediator.records import notifications
+from remediator.storage.repositories import inbox
 
 _OWN = frozenset({"__name__", "alertstate"})
 _NEVER = "0001-01-01T00:00:00Z"
@@ -19,7 +19,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 def stored(connection: Connection, start: datetime, end: datetime) -> History:
     """The notifications that were acknowledged in this time, as they came."""
-    found = notifications.between(connection, start, end)
+    found = inbox.between(connection, start, end)
     return History(start, end, tuple(Event(item.received_at, item.body) for item in found), "stored notifications")
 
 

@@ -10,7 +10,7 @@ from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
-from remediator.stores.backup import back_up
+from remediator.storage.backup import back_up
 
 
 @click.command("backup")

@@ -16,10 +16,10 @@ from remediator.core.approval import Person, Role
 from remediator.deciding import Heard, Rules, Word
 from remediator.errors import InputError
 from remediator.playbooks.loader import load_config
-from remediator.records import approvals, runs
-from remediator.records.approvals import Approval
 from remediator.service import load_people
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, runs
+from remediator.storage.repositories.approvals import Approval
 
 TOKEN = "REMEDIATOR_TOKEN"  # noqa: S105 - the variable's name
 F = TypeVar("F", bound=Callable[..., Any])

@@ -13,7 +13,7 @@ from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.playbooks.loader import load_config
 from remediator.service import database_file, store_url
-from remediator.stores.migrate import HEAD, migrate, revision
+from remediator.storage.migrate import HEAD, migrate, revision
 
 
 @click.command("migrate")

@@ -16,8 +16,8 @@ from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError, InputError
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
-from remediator.records import playbooks, stops
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import playbooks, stops
 
 
 @click.command("pause")

@@ -12,14 +12,14 @@ from remediator.config import Config
 from remediator.errors import InputError
 from remediator.playbooks.loader import load, load_config
 from remediator.playbooks.model import Playbook
-from remediator.records import breakers, ladder
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import autonomy, breakers
 
 
 @click.command("promote")
 @config_option
 @click.argument("playbook")
-@click.option("--to", "mode", type=click.Choice(ladder.RUNGS), required=True, help="The rung; lower ones demote.")
+@click.option("--to", "mode", type=click.Choice(autonomy.RUNGS), required=True, help="The rung; lower ones demote.")
 @click.option("--reason", required=True, help="Why; it stands in the audit log.")
 @click.option("--as", "who", help="Who says so; default: the user at this terminal.")
 def command(config_path: Path, playbook: str, mode: str, reason: str, who: str | None) -> None:
@@ -38,9 +38,9 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
     person = who or desk.person()
 
     def put(tx: Tx) -> str:
-        before = ladder.effective(tx.connection, playbook, written)
-        ladder.put(tx, playbook, mode, written, person, reason)
-        if ladder.lower(before, mode) == before and breakers.tripped(tx.connection).get(playbook):
+        before = autonomy.effective(tx.connection, playbook, written)
+        autonomy.put(tx, playbook, mode, written, person, reason)
+        if autonomy.lower(before, mode) == before and breakers.tripped(tx.connection).get(playbook):
             breakers.reset(tx, playbook, person, reason)
         return before
 

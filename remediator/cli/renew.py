@@ -15,10 +15,10 @@ from remediator.core.approval import Person
 from remediator.engine import Engine
 from remediator.explain import ReadOnlyStore
 from remediator.playbooks.loader import load_config
-from remediator.records import runs
-from remediator.records.approvals import Approval
 from remediator.service import looking_only
 from remediator.standing import look
+from remediator.storage.repositories import runs
+from remediator.storage.repositories.approvals import Approval
 
 PATIENCE = 10.0
 """Seconds for the target to say how it is."""

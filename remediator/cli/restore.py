@@ -14,8 +14,8 @@ from remediator.core.clock import SystemClock
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
 from remediator.service import database_file
-from remediator.stores.backup import put_back
-from remediator.stores.sqlite import SqliteStore, locked
+from remediator.storage.backup import put_back
+from remediator.storage.sqlite import SqliteStore, locked
 
 
 @click.command("restore")

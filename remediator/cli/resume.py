@@ -11,8 +11,8 @@ from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
 from remediator.playbooks.loader import load_config
-from remediator.records import stops
 from remediator.stop_file import read_stop_file
+from remediator.storage.repositories import stops
 
 
 @click.command("resume")

@@ -13,8 +13,8 @@ from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
 from remediator.playbooks.loader import load, load_config
-from remediator.records import ladder, runs
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import autonomy, runs
 
 
 @click.command("retry")
@@ -41,7 +41,7 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
         playbook = next((item for item in loaded.playbooks if old is not None and item.name == old.playbook), None)
         if playbook is None:
             raise InputError(f"there is no run {run_id}, or its playbook is not in force any more")
-        mode = ladder.effective(tx.connection, playbook.name, playbook.mode_in(config.environment))
+        mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(config.environment))
         return deciding.retry(tx, person, run_id, playbook.content_hash, mode, reason)
 
     click.echo(f"{desk.write(config, begin).id} begins")

@@ -19,8 +19,8 @@ from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
-from remediator.records import runs
 from remediator.service import read_only
+from remediator.storage.repositories import runs
 from remediator.story import Story
 
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
-from remediator.records import audit as records
 from remediator.retention import begin
 from remediator.service import read_only
+from remediator.storage.repositories import audit as records
 
 
 class DatabaseLog:

@@ -13,11 +13,11 @@ from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.playbooks.loader import load_config
-from remediator.records import approvals, breakers, facts, ladder, replicas, runs, stops
-from remediator.records.approvals import Approval
 from remediator.reload import REFUSED
 from remediator.service import read_only, watchdog_within
 from remediator.stop_file import read_stop_file
+from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
+from remediator.storage.repositories.approvals import Approval
 from remediator.upkeep import ALIVE
 
 
@@ -43,7 +43,7 @@ def command(config_path: Path, format_: str) -> None:
 def state(connection: Connection, config: Config) -> dict[str, Any]:
     """What is so, as JSON."""
     now = SystemClock().now()
-    heard = facts.get(connection, facts.WATCHDOG)
+    heard = key_values.get(connection, key_values.WATCHDOG)
     said = read_stop_file(config.state)
     open_runs = runs.page(connection, 10_000, open_only=True)
     waiting: dict[str, int] = {}
@@ -65,7 +65,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         ],
         "ladder": {
             name: {"mode": place.mode, "who": place.who, "reason": place.reason, "since": rfc3339(place.at)}
-            for name, place in sorted(ladder.places(connection).items())
+            for name, place in sorted(autonomy.places(connection).items())
         },
         "breakers": {
             name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
@@ -74,7 +74,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         "asks": [_ask(connection, item) for item in approvals.list_pending(connection)],
         "watchdog": {
             "heard": None if heard is None else rfc3339(heard.at),
-            "silence": facts.silence(connection, now, watchdog_within(config)),
+            "silence": key_values.silence(connection, now, watchdog_within(config)),
         },
         "service": [
             {"replica": item.id, "role": item.role, "version": item.version, "seen": rfc3339(item.seen_at)}
@@ -83,7 +83,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         "runs": waiting,
         "unusable": {
             name.removeprefix(REFUSED): fact.value["findings"]
-            for name, fact in sorted(facts.named(connection, REFUSED).items())
+            for name, fact in sorted(key_values.named(connection, REFUSED).items())
         },
     }
 

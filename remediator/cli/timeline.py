@@ -17,9 +17,9 @@ from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
-from remediator.records import episodes
 from remediator.report import timeline
 from remediator.service import read_only
+from remediator.storage.repositories import episodes
 from remediator.story import Story, tell, unknown
 
 _MARGIN = timedelta(minutes=15)

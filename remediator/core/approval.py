@@ -1,6 +1,6 @@
 """Approvals as words: who a person is, what a person may, and the link that asks one. Pure.
 
-What was decided is in the store (:mod:`remediator.records.approvals`); here is only what the rules are.
+What was decided is in the store (:mod:`remediator.storage.repositories.approvals`); here is only what the rules are.
 """
 
 from __future__ import annotations

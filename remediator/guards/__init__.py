@@ -22,7 +22,7 @@ from remediator.core.run import Episode, Run
 from remediator.platforms import ServiceStatus
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
-from remediator.stores import Tx
+from remediator.storage import Tx
 from remediator.world import World
 
 

@@ -13,10 +13,10 @@ from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Lesson, Question, Settings, Verdict, clock_time, listed
 from remediator.rates import parse_rate
-from remediator.records import breakers, ladder, messages, outcomes, runs
-from remediator.records.breakers import Open
-from remediator.records.outcomes import Ended
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import autonomy, breakers, outbox, run_results, runs
+from remediator.storage.repositories.breakers import Open
+from remediator.storage.repositories.run_results import Ended
 
 _LOOK_BACK = timedelta(days=7)
 
@@ -74,19 +74,19 @@ class Breaker(Guard):
         tx.audit(runs.draft(Kind.BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
         text = f"{_why(playbook, opened, settings)}; from now on it asks"
         count, length = parse_rate(settings.demote)
-        if sum(1 for at in trips if at > tx.now - length) >= count and ladder.lower("approve", run.mode) != run.mode:
+        if sum(1 for at in trips if at > tx.now - length) >= count and autonomy.lower("approve", run.mode) != run.mode:
             reason = f"breaker opened {count} times in {format_duration(length)}"
-            ladder.put(tx, playbook, "approve", lesson.written_mode, lesson.actor, reason)
+            autonomy.put(tx, playbook, "approve", lesson.written_mode, lesson.actor, reason)
             text += f"; {reason}, so only a person can promote it again"
         content = {"guard": self.name, "text": text, "playbook": playbook, "target": run.target, **data}
-        messages.tell(tx, lesson.ids, "notice", run, content, lesson.playbook.escalate.to)
+        outbox.tell(tx, lesson.ids, "notice", run, content, lesson.playbook.escalate.to)
 
 
 def _state(connection: Connection, playbook: str, target: str, settings: BreakerSettings, now: datetime) -> Open | None:
     """Open or not, read from how runs ended: no other state to keep, or to get wrong."""
     reset = breakers.reset_at(connection, playbook)
     since = max(now - _LOOK_BACK, reset) if reset else now - _LOOK_BACK
-    known = outcomes.acted_since(connection, playbook, since)
+    known = run_results.acted_since(connection, playbook, since)
     ended = sorted((run for run in known if run.healed is not None), key=lambda run: (run.ended or run.began, run.id))
     return _failing(ended, settings) or _ineffective(ended, target, settings, now)
 
@@ -114,7 +114,7 @@ def _end(run: Ended) -> datetime:
 
 
 def _trial(connection: Connection, question: Question, since: datetime) -> Ended | None:
-    acting = outcomes.acted_since(connection, question.playbook.name, since)
+    acting = run_results.acted_since(connection, question.playbook.name, since)
     return next((run for run in acting if run.healed is None and run.id != question.run.id), None)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import format_duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
 from remediator.rates import parse_rate
-from remediator.records import attempts
+from remediator.storage.repositories import attempts
 
 
 class BudgetSettings(Settings):

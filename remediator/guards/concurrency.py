@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, listed
-from remediator.records import runs
+from remediator.storage.repositories import runs
 
 
 class ConcurrencySettings(Settings):

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
-from remediator.records import attempts
+from remediator.storage.repositories import attempts
 
 
 class CooldownSettings(Settings):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
-from remediator.records import attempts, causes
+from remediator.storage.repositories import attempts, dependencies
 
 
 class DependencySettings(Settings):
@@ -51,7 +51,7 @@ class Dependency(Guard):
 
 
 def _repairing(connection: Connection, question: Question, found: list[str]) -> Verdict | None:
-    for run in causes.repairing(connection, found):
+    for run in dependencies.repairing(connection, found):
         if run.id != question.run.id:
             text = f"{question.service.name} depends on {run.target}, which {run.playbook} is repairing (run {run.id})"
             return Verdict(Answer.BLOCK, "cause_under_repair", text, {"cause": run.target, "run": run.id})
@@ -59,7 +59,7 @@ def _repairing(connection: Connection, question: Question, found: list[str]) -> 
 
 
 def _firing(connection: Connection, question: Question, found: list[str]) -> Verdict | None:
-    firing = causes.firing(connection, found, question.settings.label)
+    firing = dependencies.firing(connection, found, question.settings.label)
     own = {item.id for item in question.episodes}
     firing = [item for item in firing if item.episode not in own]
     if not firing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from remediator.guards import ALLOW, Answer, Guard, Question, Verdict, clock_time
-from remediator.records import ladder
+from remediator.storage.repositories import autonomy
 
 
 class Ladder(Guard):
@@ -16,9 +16,9 @@ class Ladder(Guard):
 
     def decide(self, connection: Connection, question: Question) -> Verdict:
         name = question.playbook.name
-        put = ladder.place(connection, name)
+        put = autonomy.place(connection, name)
         mode = question.run.mode
-        if put is None or ladder.lower(put.mode, mode) == mode:
+        if put is None or autonomy.lower(put.mode, mode) == mode:
             return ALLOW
         at = clock_time(put.at, question.now)
         text = f"ladder: {name} was put from {mode} to {put.mode} by {put.who} at {at}: {put.reason}"

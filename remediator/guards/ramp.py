@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
-from remediator.records import outcomes
-from remediator.records.outcomes import Ended
+from remediator.storage.repositories import run_results
+from remediator.storage.repositories.run_results import Ended
 
 _ALL = 100
 """Targets at once with which there is no ramp any more."""
@@ -61,7 +61,7 @@ class Ramp(Guard):
         since = question.now - settings.within
         others = [
             run
-            for run in outcomes.acted_since(connection, question.playbook.name, since)
+            for run in run_results.acted_since(connection, question.playbook.name, since)
             if run.id != question.run.id and run.target != question.service.name
         ]
         acting = [run for run in others if run.healed is None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from remediator.guards import ALLOW, Answer, Guard, Question, Verdict, clock_time
-from remediator.records import stops
 from remediator.stop_file import read_stop_file
+from remediator.storage.repositories import stops
 from remediator.world import World
 
 

@@ -12,7 +12,7 @@ from remediator.core.run import EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
-from remediator.records import storms
+from remediator.storage.repositories import storms
 from remediator.world import World
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
-from remediator.records import facts
+from remediator.storage.repositories import key_values
 
 
 class WatchdogSettings(Settings):
@@ -28,7 +28,7 @@ class Watchdog(Guard):
 
     def decide(self, connection: Connection, question: Question) -> Verdict:
         within: timedelta = question.settings.within
-        heard = facts.get(connection, facts.WATCHDOG)
+        heard = key_values.get(connection, key_values.WATCHDOG)
         if heard is None:
             return Verdict(
                 Answer.UNKNOWN,

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import from_micros, rfc3339
 from remediator.core.run import OPEN
-from remediator.records import reports
-from remediator.records.reports import AlertRow, ApprovalRow, Refusal, Remedy, RunRow
+from remediator.storage.repositories import reports
+from remediator.storage.repositories.reports import AlertRow, ApprovalRow, Refusal, Remedy, RunRow
 
 OUTCOMES: Mapping[str, str] = {
     "healed": "healed without a person",

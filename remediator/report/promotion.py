@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
-from remediator.records.promotion import Decided, decided_since
+from remediator.storage.repositories.promotion import Decided, decided_since
 
 ENOUGH = 10
 """Fewer decisions than this say little."""

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from remediator.audit import verify
 from remediator.core.run import TRANSITIONS, Status
-from remediator.records import audit as audit_records
 from remediator.simulate.alertmanager import SimAlertmanager
 from remediator.simulate.store import START, Database
 from remediator.simulate.world import Call, World
+from remediator.storage.repositories import audit as audit_records
 
 
 class _Row(NamedTuple):

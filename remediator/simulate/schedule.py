@@ -27,13 +27,13 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.receive import receive
 from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.records import approvals, playbooks, runs
 from remediator.simulate.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from remediator.simulate.loop import HOST, Deadlock, Host, VirtualLoop
 from remediator.simulate.promises import Broken, Judge
 from remediator.simulate.store import Database, SimStore, StoreFaults, clock_of
 from remediator.simulate.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
-from remediator.stores import StoreClock
+from remediator.storage import StoreClock
+from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.upkeep import Upkeep, keep_up_forever
 from remediator.worker import Loops, supervise
 from remediator.world import World as Clients

@@ -1,6 +1,6 @@
 """A store on one SQLite database in memory, shared by all hosts, whose answers may be late, lost or refused.
 
-The transactions are those of production (:mod:`remediator.stores.group`); only the way to the database is made up.
+The transactions are those of production (:mod:`remediator.storage.transaction`); only the way to the database is made up.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from remediator.audit.redact import SHAPES_ONLY
 from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
 from remediator.simulate.loop import Host, VirtualLoop
-from remediator.stores import Store, Tx, Wakeups
-from remediator.stores.group import Job, serve
-from remediator.stores.migrate import migrate
+from remediator.storage import Store, Tx, Wakeups
+from remediator.storage.migrate import migrate
+from remediator.storage.transaction import Job, serve
 
 T = TypeVar("T")
 

@@ -28,13 +28,13 @@ from remediator.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.receive import receive
-from remediator.records import approvals, attempts, evidence, playbooks, runs, stops
-from remediator.records.attempts import Attempt
-from remediator.records.evidence import Judged, Seen
 from remediator.simulate.loop import Deadlock, Host, VirtualLoop
 from remediator.simulate.store import START, Database, SimStore, StoreFaults, clock_of
 from remediator.stepdown import step_down_forever
-from remediator.stores import StoreClock
+from remediator.storage import StoreClock
+from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.evidence import Judged, Seen
 from remediator.testing.model import Case, Suite, TestAlert
 from remediator.testing.scene import (
     RECEIVER,

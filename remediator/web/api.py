@@ -17,9 +17,9 @@ from remediator.core.approval import Power
 from remediator.core.clock import rfc3339
 from remediator.deciding import Word
 from remediator.keeping import archive_folder
-from remediator.records import approvals, audit, episodes, ladder, messages, runs, stops
-from remediator.records.approvals import Approval
 from remediator.standing import Standing
+from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
+from remediator.storage.repositories.approvals import Approval
 from remediator.web import controls, paging
 from remediator.web.call import SAFE, Answer, Call, NotFound, handler
 from remediator.web.openapi import Operation, Parameter, describe
@@ -181,7 +181,7 @@ async def _playbooks(call: Call) -> Any:
             {
                 "name": playbook.name,
                 "summary": playbook.summary,
-                "mode": ladder.effective(connection, playbook.name, playbook.mode_in(book.environment)),
+                "mode": autonomy.effective(connection, playbook.name, playbook.mode_in(book.environment)),
                 "version": playbook.content_hash,
                 "results": runs.results(connection, playbook.name),
             }
@@ -204,7 +204,7 @@ async def _audit(call: Call) -> Any:
 async def _dead(call: Call) -> Any:
     return [
         {"id": item.id, "channel": item.channel, "kind": item.kind, "run": item.run_id, "error": item.error}
-        for item in await call.read(messages.list_dead)
+        for item in await call.read(outbox.list_dead)
     ]
 
 

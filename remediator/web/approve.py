@@ -19,12 +19,12 @@ from remediator.core.plan import from_data
 from remediator.core.run import Episode, Run
 from remediator.deciding import Word
 from remediator.errors import InputError, StoreError
-from remediator.records import approvals, episodes, evidence, runs, stops
-from remediator.records.approvals import Approval, Decision
-from remediator.records.evidence import Seen
-from remediator.records.stops import Stop
 from remediator.standing import Standing
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, episodes, evidence, runs, stops
+from remediator.storage.repositories.approvals import Approval, Decision
+from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.stops import Stop
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
 from remediator.web.visitor import Visitor
 

@@ -19,11 +19,21 @@ from remediator.core.plan import Plan, from_data
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.keeping import archive_folder
 from remediator.playbooks.model import Playbook
-from remediator.records import approvals, audit, breakers, episodes, facts, ladder, messages, runs, stops
-from remediator.records.approvals import Approval
 from remediator.retention import begin
 from remediator.service import watchdog_within
 from remediator.stop_file import read_stop_file
+from remediator.storage.repositories import (
+    approvals,
+    audit,
+    autonomy,
+    breakers,
+    episodes,
+    key_values,
+    outbox,
+    runs,
+    stops,
+)
+from remediator.storage.repositories.approvals import Approval
 from remediator.story import Story
 from remediator.web import paging
 from remediator.web.chart import picture
@@ -44,7 +54,7 @@ class Now:
     pending: Sequence[tuple[Approval, Run | None]]
     stops: Sequence[stops.Stop]
     recent: Sequence[Run]
-    dead: Sequence[messages.Queued]
+    dead: Sequence[outbox.Queued]
     heard: datetime | None
     silence: str
     head: int
@@ -76,7 +86,7 @@ def now(site: Site) -> Handler:
 
 def _now(connection: Connection, moment: datetime, within: timedelta | None) -> Now:
     firing = [item for item in episodes.list_open(connection, _FEW) if item.status is EpisodeStatus.FIRING]
-    heard = facts.get(connection, facts.WATCHDOG)
+    heard = key_values.get(connection, key_values.WATCHDOG)
     waiting = [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)]
     return Now(
         firing,
@@ -85,9 +95,9 @@ def _now(connection: Connection, moment: datetime, within: timedelta | None) -> 
         waiting,
         stops.standing(connection, moment),
         [run for run in runs.page(connection, 12) if run.finished_at is not None],
-        messages.list_dead(connection, 5),
+        outbox.list_dead(connection, 5),
         None if heard is None else heard.at,
-        facts.silence(connection, moment, within),
+        key_values.silence(connection, moment, within),
         audit.head(connection).seq,
     )
 
@@ -164,17 +174,17 @@ def run(site: Site) -> Handler:
     return site.page(get)
 
 
-def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[messages.Queued], bool] | None:
+def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[outbox.Queued], bool] | None:
     """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
     told = story.tell(connection, run_id)
     if told is None:
         return None
     moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
-    return told, approvals.latest_of(connection, run_id), messages.of_run(connection, run_id), moved
+    return told, approvals.latest_of(connection, run_id), outbox.of_run(connection, run_id), moved
 
 
 def _run_context(
-    site: Site, visitor: Visitor, told: Story, asked: Approval | None, sent: Sequence[messages.Queued]
+    site: Site, visitor: Visitor, told: Story, asked: Approval | None, sent: Sequence[outbox.Queued]
 ) -> dict[str, Any]:
     plan: Plan | None = None if told.run.plan is None else from_data(told.run.plan)
     over = told.run.finished_at is not None
@@ -235,7 +245,7 @@ class Standing:
     playbook: Playbook
     written: str
     mode: str
-    place: ladder.Place | None
+    place: autonomy.Place | None
     results: Mapping[str, int]
     breaker: tuple[str, str, datetime] | None
 
@@ -255,7 +265,7 @@ def playbooks(site: Site) -> Handler:
 
     async def get(request: Request, visitor: Visitor) -> Response:
         standing = await site.service.engine.store.read(lambda connection: _standing(connection, site))
-        return site.render(request, visitor, "playbooks.html", standing=standing, rungs=ladder.RUNGS, live=False)
+        return site.render(request, visitor, "playbooks.html", standing=standing, rungs=autonomy.RUNGS, live=False)
 
     return site.page(get)
 
@@ -267,8 +277,8 @@ def _standing(connection: Connection, site: Site) -> list[Standing]:
         Standing(
             playbook,
             written := playbook.mode_in(book.environment),
-            ladder.effective(connection, playbook.name, written),
-            ladder.place(connection, playbook.name),
+            autonomy.effective(connection, playbook.name, written),
+            autonomy.place(connection, playbook.name),
             runs.results(connection, playbook.name),
             tripped.get(playbook.name),
         )
@@ -308,7 +318,7 @@ def _log(connection: Connection, wanted: Mapping[str, str | None], before: int |
     found = audit.newest(connection, PAGE + 1, before, **wanted)
     shown = found[:PAGE]
     rows = [_row(item) for item in shown]
-    head, signed = audit.head(connection), facts.get(connection, checkpointing.LATEST)
+    head, signed = audit.head(connection), key_values.get(connection, checkpointing.LATEST)
     return {
         "rows": rows,
         "head": head,

@@ -13,9 +13,9 @@ from remediator.core.approval import Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
 from remediator.errors import InputError
-from remediator.records import ladder, runs
 from remediator.service import Service
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import autonomy, runs
 from remediator.web.site import HEADERS, Handler, Site
 
 
@@ -96,5 +96,5 @@ def again(tx: Tx, service: Service, person: Person, run_id: str, reason: str) ->
     playbook = None if run is None else book.current(run.playbook)
     if playbook is None:
         raise InputError(f"there is no run {run_id[:64]}, or its playbook is not in force any more")
-    mode = ladder.effective(tx.connection, playbook.name, playbook.mode_in(book.environment))
+    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(book.environment))
     return deciding.retry(tx, person, run_id, playbook.content_hash, mode, reason)

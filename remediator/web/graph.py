@@ -12,7 +12,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
 from remediator.measuring import measured
-from remediator.records import episodes, runs
+from remediator.storage.repositories import episodes, runs
 from remediator.web.chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
 from remediator.web.visitor import Visitor

@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from remediator import intake
 from remediator.errors import StoreError
-from remediator.records import audit, facts, notifications, replicas, runs
 from remediator.service import Service
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
 
 Handler = Callable[[Request], Awaitable[Response]]
 PATIENCE = 3.0
@@ -66,8 +66,8 @@ def metrics(service: Service) -> Handler:
 def _gauges(connection: Connection, service: Service) -> None:
     gauges = service.metrics
     gauges.open_runs.set(len(runs.page(connection, 10_000, open_only=True)))
-    gauges.waiting.set(notifications.waiting_count(connection))
+    gauges.waiting.set(inbox.waiting_count(connection))
     gauges.audit_entries.set(audit.head(connection).seq)
-    heard = facts.get(connection, intake.WATCHDOG)
+    heard = key_values.get(connection, intake.WATCHDOG)
     if heard is not None:
         gauges.watchdog.set(heard.at.timestamp())

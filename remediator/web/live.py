@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from remediator.errors import StoreError
-from remediator.records import audit
+from remediator.storage.repositories import audit
 from remediator.web.site import HEADERS, Handler, Site
 from remediator.web.visitor import Visitor
 

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from remediator.core.clock import from_micros, to_micros
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
-from remediator.records import runs
+from remediator.storage.repositories import runs
 
 Place = tuple[datetime, str]
 

@@ -19,8 +19,8 @@ from remediator.config import read_secret
 from remediator.core.approval import BUTTON, NotAllowed, Person, open_link
 from remediator.deciding import Word
 from remediator.errors import ClientError, InputError, StoreError
-from remediator.records import runs, stops
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import runs, stops
 from remediator.web.site import Handler, Site
 
 WINDOW = 300

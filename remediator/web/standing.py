@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from remediator.core.run import Run
-from remediator.records.approvals import Approval
 from remediator.service import Service
 from remediator.standing import Standing, look
+from remediator.storage.repositories.approvals import Approval
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret, archive, keys
 from remediator.cli.audit import command
 from remediator.errors import AuditError, StoreCorrupt
-from remediator.stores.migrate import migrate
-from remediator.stores.sequencer import append
+from remediator.storage.audit_writer import append
+from remediator.storage.migrate import migrate
 from tests.audit.logs import ORIGIN, SIGNER, START, draft, heads, make, note
 
 pytestmark = pytest.mark.promise(9)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.settings import ROOT
-from remediator.records import playbooks
+from remediator.storage.repositories import playbooks
 from tests.web.room import Room, room
 
 

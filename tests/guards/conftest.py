@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage.sqlite import SqliteStore
 from tests.guards.house import House, SetClock
 
 

@@ -21,10 +21,10 @@ from remediator.judgement import Judgement, judge, question
 from remediator.platforms import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
-from remediator.records import facts
-from remediator.stores import Store, Tx
-from remediator.stores.schema import attempts, episodes, run_episodes
-from remediator.stores.schema import runs as runs_table
+from remediator.storage import Store, Tx
+from remediator.storage.repositories import key_values
+from remediator.storage.schema import attempts, episodes, run_episodes
+from remediator.storage.schema import runs as runs_table
 from remediator.world import World
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -229,7 +229,7 @@ class House:
     async def hear_watchdog(self, at: datetime, *, firing: bool = True) -> None:
         """The Watchdog was heard then."""
         now, self.clock.time = self.clock.time, at
-        await self.write(lambda tx: facts.put(tx, facts.WATCHDOG, {"firing": firing}))
+        await self.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": firing}))
         self.clock.time = now
 
     async def broken(self, table: str) -> None:

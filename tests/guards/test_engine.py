@@ -12,8 +12,8 @@ from remediator.approve import outdate
 from remediator.engine import Book
 from remediator.guards import Answer, Verdict
 from remediator.judgement import again_at, learn
-from remediator.records import approvals, attempts, evidence, ladder, messages, runs, stops
-from remediator.stores.schema import runs as runs_table
+from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
+from remediator.storage.schema import runs as runs_table
 from tests.guards.house import NOON, House, row
 from tests.guards.town import Gauge, Health, advance_until, breaks, engine, remedy
 
@@ -32,7 +32,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
     chosen = remedy("mend", {"ramp": [9]})
     town = engine(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
     await breaks(town, chosen, "web-1", 1)
 
     asked = await advance_until(town, ["awaiting_approval"])
@@ -51,7 +51,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
     again would act again."""
     chosen = remedy("mend", {"ramp": [9]})
     town = engine(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
     if acted:
@@ -83,7 +83,7 @@ async def test_a_stop_beats_an_approval(house: House) -> None:
     """Approved while everything is stopped: nothing is begun, and the run says why."""
     chosen = remedy("mend", {})
     town = engine(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: ladder.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
     await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
@@ -116,7 +116,7 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
     assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
     tried = await house.store.read(lambda connection: attempts.of_run(connection, run.id))
     assert [(item.step, item.undoing) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
-    told = await house.store.read(lambda connection: messages.of_run(connection, run.id))
+    told = await house.store.read(lambda connection: outbox.of_run(connection, run.id))
     assert "escalation" in {item.kind for item in told}
     assert not run.holds_target
 

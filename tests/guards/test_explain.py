@@ -16,7 +16,7 @@ from remediator.core.alert import fingerprint
 from remediator.errors import InputError
 from remediator.explain import read_alert
 from remediator.report import promotion
-from remediator.stores.schema import approvals
+from remediator.storage.schema import approvals
 from tests.guards.house import HOUR, MINUTE, NOON, House, alert, row
 from tests.servers import until
 from tests.servers.remediator import ROOT, Stack

@@ -19,8 +19,8 @@ from remediator.engine import Engine
 from remediator.errors import Fenced
 from remediator.pipeline import advance
 from remediator.playbooks.model import Playbook
-from remediator.records import runs, stops
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage.repositories import runs, stops
+from remediator.storage.sqlite import SqliteStore
 from remediator.windows import Window
 from tests.guards.house import NOON, SetClock
 from tests.guards.town import Begun, Health, begun, breaks, engine, holding, remedy

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.guards import Answer
-from remediator.records import audit, ladder
+from remediator.storage.repositories import audit, autonomy
 from tests.guards.house import House
 
 pytestmark = pytest.mark.promise(12)
 
 
 async def put(house: House, mode: str, written: str = "auto", who: str = "user:ann") -> None:
-    await house.write(lambda tx: ladder.put(tx, "redis-down", mode, written, who, "two bad nights"))
+    await house.write(lambda tx: autonomy.put(tx, "redis-down", mode, written, who, "two bad nights"))
 
 
 async def effective(house: House, written: str) -> str:
-    return await house.store.read(lambda connection: ladder.effective(connection, "redis-down", written))
+    return await house.store.read(lambda connection: autonomy.effective(connection, "redis-down", written))
 
 
 async def test_a_demotion_makes_runs_ask(house: House) -> None:
@@ -73,9 +73,11 @@ async def test_moving_a_playbook_is_on_record(house: House) -> None:
     assert (entry.kind, b'"from":"auto"' in entry.canonical) == ("operator.command", True)
 
 
-@given(put=st.sampled_from(ladder.RUNGS), written=st.sampled_from(ladder.RUNGS), mode=st.sampled_from(ladder.RUNGS))
+@given(
+    put=st.sampled_from(autonomy.RUNGS), written=st.sampled_from(autonomy.RUNGS), mode=st.sampled_from(autonomy.RUNGS)
+)
 def test_the_lower_rung_is_the_lower(put: str, written: str, mode: str) -> None:
     """Lower is a total order from observe to auto."""
-    assert ladder.RUNGS.index(ladder.lower(put, ladder.lower(written, mode))) == min(
-        map(ladder.RUNGS.index, (put, written, mode))
+    assert autonomy.RUNGS.index(autonomy.lower(put, autonomy.lower(written, mode))) == min(
+        map(autonomy.RUNGS.index, (put, written, mode))
     )

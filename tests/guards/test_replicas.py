@@ -18,12 +18,12 @@ from remediator.intake import IntakeSettings
 from remediator.judgement import intend
 from remediator.match import Index
 from remediator.playbooks.model import Playbook
-from remediator.records import runs, stops
-from remediator.stores import Store
-from remediator.stores.migrate import migrate
-from remediator.stores.postgres import PostgresStore
-from remediator.stores.sqlite import SqliteStore
-from remediator.stores.url import postgresql
+from remediator.storage import Store
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.repositories import runs, stops
+from remediator.storage.sqlite import SqliteStore
+from remediator.storage.url import postgresql
 from remediator.worker import Loops
 from tests.guards.town import Begun, Health, begun, breaks, engine, eventually, holding, overdrawn, remedy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.guards import Answer
-from remediator.records import runs, stops
+from remediator.storage.repositories import runs, stops
 from remediator.watch import Watching, watch
 from remediator.world import World
 from tests.guards.house import HOUR, NOON, House, row

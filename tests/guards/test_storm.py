@@ -9,7 +9,7 @@ import pytest
 
 from remediator.errors import Unreachable
 from remediator.guards import Answer
-from remediator.records import messages
+from remediator.storage.repositories import outbox
 from remediator.watch import Flood, Watching, watch
 from tests.guards.house import MINUTE, NOON, House, alert, status
 
@@ -89,6 +89,6 @@ async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House,
         house.clock.time = NOON + minutes * MINUTE
         await watch(house.engine, watching)
 
-    told = await house.store.read(lambda connection: messages.due(connection, house.clock.now()))
+    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
 
     assert [item.content["text"].split(":")[0] for item in told] == ["Storm", "The storm is over"]

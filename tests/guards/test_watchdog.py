@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.guards import Answer
-from remediator.records import audit, messages
+from remediator.storage.repositories import audit, outbox
 from remediator.watch import Watching, watch
 from tests.guards.house import HOUR, MINUTE, NOON, House
 
@@ -75,7 +75,7 @@ async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(hou
         house.clock.time = NOON + minutes * MINUTE
         await watch(house.engine, watching)
 
-    told = await house.store.read(lambda connection: messages.due(connection, house.clock.now()))
+    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])
 
     texts = [(item.channel, item.kind, item.content["text"].split(":")[0]) for item in told]

@@ -24,9 +24,9 @@ from remediator.pipeline import advance
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.rates import parse_rate
-from remediator.records import episodes, runs
-from remediator.stores import Store
-from remediator.stores.schema import attempts as attempts_table
+from remediator.storage import Store
+from remediator.storage.repositories import episodes, runs
+from remediator.storage.schema import attempts as attempts_table
 from remediator.world import World
 from tests.guards.house import INVENTORY, alert, playbook
 

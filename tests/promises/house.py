@@ -13,7 +13,7 @@ from xmlrpc.client import ServerProxy
 
 import sqlalchemy
 
-from remediator.stores.migrate import migrate
+from remediator.storage.migrate import migrate
 from tests.servers import until
 from tests.servers.remediator import ROOT, Remediator
 from tests.servers.supervisord import Supervisord

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from remediator.stores.backup import back_up
-from remediator.stores.migrate import migrate
+from remediator.storage.backup import back_up
+from remediator.storage.migrate import migrate
 from tests.promises.house import CrashingRemediator
 from tests.servers import until
 

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from remediator.core.run import ENGINE_VERSION
-from remediator.stores.migrate import HEAD
+from remediator.storage.migrate import HEAD
 from tests.promises.house import CrashingRemediator, changed
 from tests.servers import require, until
 from tests.servers.postgres import Postgres

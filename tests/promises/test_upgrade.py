@@ -16,7 +16,7 @@ import yaml
 
 from remediator.core.identity import hash_token, make_token
 from remediator.core.run import ENGINE_VERSION
-from remediator.stores.migrate import HEAD
+from remediator.storage.migrate import HEAD
 from tests.promises.conftest import MakeHouse
 from tests.promises.house import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded
 from tests.servers import until

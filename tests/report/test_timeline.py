@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from remediator import registry
 from remediator.cli.timeline import command
 from remediator.playbooks.loader import load_playbooks, read
-from remediator.records import runs
 from remediator.report import timeline
+from remediator.storage.repositories import runs
 from remediator.story import Story, tell
 from remediator.testing.model import Case, Suite
 from remediator.testing.play import Kinds, play

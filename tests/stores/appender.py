@@ -17,10 +17,10 @@ from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
 from remediator.notaries.file import FileNotary
-from remediator.records import audit
-from remediator.stores import Store
-from remediator.stores.postgres import PostgresStore
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage import Store
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.repositories import audit
+from remediator.storage.sqlite import SqliteStore
 from tests.stores.test_retention import engine_on
 
 ORIGIN = "remediator/test"

@@ -11,10 +11,10 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from remediator.core.clock import SystemClock
-from remediator.stores import Store
-from remediator.stores.migrate import migrate
-from remediator.stores.postgres import PostgresStore
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage import Store
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.sqlite import SqliteStore
 
 KINDS = ("sqlite", "postgresql")
 

@@ -24,8 +24,8 @@ from remediator.audit.reader import verify_live
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.cli.source import DatabaseLog, audit_log
 from remediator.notaries.file import FileNotary
-from remediator.records import audit as records
-from remediator.stores import Store
+from remediator.storage import Store
+from remediator.storage.repositories import audit as records
 from tests.stores.appender import SIGN, append, opened, signing
 from tests.stores.test_retention import engine_on
 

@@ -9,9 +9,9 @@ from sqlalchemy import update
 
 from remediator.core.run import OPEN, TRANSITIONS, Status
 from remediator.pipeline import advance
-from remediator.records import runs
-from remediator.stores import Store
-from remediator.stores.schema import runs as table
+from remediator.storage import Store
+from remediator.storage.repositories import runs
+from remediator.storage.schema import runs as table
 from tests.stores.test_intake import engine_on
 
 AT_ONCE = sorted(OPEN - {Status.UNKNOWN_OUTCOME})

@@ -15,9 +15,9 @@ from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.pipeline import advance
 from remediator.receive import receive
-from remediator.records import episodes, runs, stranded
-from remediator.stores import Store
-from remediator.stores.schema import runs as table
+from remediator.storage import Store
+from remediator.storage.repositories import episodes, runs, stuck_runs
+from remediator.storage.schema import runs as table
 from tests.stores.test_intake import engine_on
 
 MINUTE = timedelta(minutes=1)
@@ -37,7 +37,7 @@ async def test_a_run_of_a_newer_version_is_left_to_it(store: Store, connection: 
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
     assert await store.write(lambda tx: runs.claim_due(tx, "me", MINUTE, 5)) == []
     assert await store.read(runs.next_wake) is None
-    assert [run.id for run in await store.read(stranded.foreign)] == ["run-1"]
+    assert [run.id for run in await store.read(stuck_runs.foreign)] == ["run-1"]
     connection.execute(update(table).values(status=Status.SUCCEEDED.value, finished_at=table.c.created_at))
     assert await store.write(lambda tx: runs.claim_over(tx, "run-1", "me", MINUTE)) is None
     connection.execute(update(table).values(engine_version=ENGINE_VERSION))
@@ -48,7 +48,7 @@ async def test_a_state_of_a_newer_version_is_shown_and_found(store: Store, conne
     """An unknown word is no error; it is kept as it is, and named among what nobody here can go on with."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(status="meditating"))
-    [run] = await store.read(stranded.foreign)
+    [run] = await store.read(stuck_runs.foreign)
     assert (run.id, str(run.status)) == ("run-1", "meditating")
 
 

@@ -10,24 +10,24 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from remediator.audit import Draft, Kind, NotRecordable
 from remediator.errors import StoreUnavailable
-from remediator.records import audit as audit_records
-from remediator.records import facts
-from remediator.stores import MESSAGES, NOTIFICATIONS, Store, Tx
-from remediator.stores.schema import audit, notifications, runs
+from remediator.storage import MESSAGES, NOTIFICATIONS, Store, Tx
+from remediator.storage.repositories import audit as audit_records
+from remediator.storage.repositories import key_values
+from remediator.storage.schema import audit, notifications, runs
 from tests.stores.conftest import OpenStore
 
 ENTRY = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann")
 
 
 def names(connection: Connection) -> set[str]:
-    return set(facts.named(connection, ""))
+    return set(key_values.named(connection, ""))
 
 
 async def test_what_is_written_is_read(store: Store) -> None:
     """After an awaited write, every read sees it."""
     for number in range(50):
-        await store.write(lambda tx, n=number: facts.put(tx, "count", n))  # type: ignore[misc]
-        fact = await store.read(lambda connection: facts.get(connection, "count"))
+        await store.write(lambda tx, n=number: key_values.put(tx, "count", n))  # type: ignore[misc]
+        fact = await store.read(lambda connection: key_values.get(connection, "count"))
         assert fact is not None and fact.value == number
 
 
@@ -49,7 +49,7 @@ async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
     """An exception inside one piece of work rolls back its changes alone, and comes back to its caller alone."""
 
     def good(tx: Tx, name: str) -> None:
-        facts.put(tx, name, 1)
+        key_values.put(tx, name, 1)
         tx.audit(ENTRY)
 
     def bad(tx: Tx) -> None:
@@ -73,7 +73,7 @@ async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: 
     """A draft that the audit log refuses undoes its work, and its neighbours and notifications stand."""
 
     def work(tx: Tx, name: str, data: Any) -> None:
-        facts.put(tx, name, 1)
+        key_values.put(tx, name, 1)
         tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data=data))
 
     done = await asyncio.gather(
@@ -100,10 +100,10 @@ async def test_a_broken_statement_spoils_only_its_own_work(store: Store) -> None
         tx.connection.execute(insert(notifications).values(values))
 
     done = await asyncio.gather(
-        store.write(lambda tx: facts.put(tx, "before", 1)),
+        store.write(lambda tx: key_values.put(tx, "before", 1)),
         store.write(lambda tx: tx.connection.execute(text("SELECT * FROM no_such_table"))),
         store.write(twice),
-        store.write(lambda tx: facts.put(tx, "after", 1)),
+        store.write(lambda tx: key_values.put(tx, "after", 1)),
         return_exceptions=True,
     )
 
@@ -117,7 +117,7 @@ async def test_the_audit_entry_stands_or_falls_with_the_change(store: Store, con
 
     def failing(tx: Tx) -> None:
         tx.audit(ENTRY)
-        facts.put(tx, "half", 1)
+        key_values.put(tx, "half", 1)
         raise ValueError
 
     with pytest.raises(ValueError):
@@ -152,7 +152,7 @@ async def test_two_who_set_the_same_fact_first_both_succeed(
     here = await open_store()
     there = await open_store() if kind == "postgresql" else here
     for number in range(40):
-        both = (store.write(lambda tx, store=store: facts.put(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
+        both = (store.write(lambda tx, store=store: key_values.put(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
         await asyncio.gather(*both)
     assert len(names(connection)) == 40
 
@@ -167,7 +167,7 @@ async def test_an_accepted_notification_wakes_the_intake(open_store: OpenStore) 
 async def test_what_was_queued_before_the_close_is_committed(open_store: OpenStore, connection: Connection) -> None:
     """Closing finishes what was begun, and refuses what comes after."""
     store = await open_store()
-    writes = [asyncio.create_task(store.write(lambda tx, n=n: facts.put(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
+    writes = [asyncio.create_task(store.write(lambda tx, n=n: key_values.put(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*writes)

@@ -19,10 +19,10 @@ from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.playbooks.model import Playbook
 from remediator.receive import receive
-from remediator.records import evidence, runs
-from remediator.records.evidence import Seen
-from remediator.stores import Store
-from remediator.stores.schema import audit, episodes, messages, notifications
+from remediator.storage import Store
+from remediator.storage.repositories import evidence, runs
+from remediator.storage.repositories.evidence import Seen
+from remediator.storage.schema import audit, episodes, messages, notifications
 from remediator.world import NOTHING
 
 

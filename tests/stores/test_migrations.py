@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, inspect
 
-from remediator.stores import indexes  # noqa: F401 - hangs them on the tables
-from remediator.stores import migrate as module
-from remediator.stores.schema import metadata
+from remediator.storage import indexes  # noqa: F401 - hangs them on the tables
+from remediator.storage import migrate as module
+from remediator.storage.schema import metadata
 
 VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("*.py"))
 

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy
 
 from remediator.errors import ConfigurationError
-from remediator.stores.migrate import migrate
-from remediator.stores.postgres import PostgresStore
-from remediator.stores.url import postgresql
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.url import postgresql
 from tests.servers.postgres import Postgres
 
 SEVERAL = {"host": "a,b", "port": "5433,5432", "target_session_attrs": "read-write"}

@@ -22,8 +22,8 @@ from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
-from remediator.records import audit, before, facts, reports
-from remediator.stores import Store, Tx, schema
+from remediator.storage import Store, Tx, schema
+from remediator.storage.repositories import audit, baselines, key_values, reports
 from remediator.story import unknown
 from remediator.world import NOTHING, World
 from tests.audit.logs import make
@@ -246,9 +246,9 @@ async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
     at = SystemClock().now() - 3 * YEAR
     lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
     for start in range(0, 700, 70):
-        await store.write(lambda tx, part=lengths[start : start + 70]: before.remember_lasted(tx, "Noisy", part))  # type: ignore[misc]
-    found = await store.read(lambda connection: before.lasted(connection, ["Noisy", "Other"], SystemClock().now()))
-    assert found == [float(hour) for hour in range(699, 699 - before.KEPT, -1)]
+        await store.write(lambda tx, part=lengths[start : start + 70]: baselines.remember_lasted(tx, "Noisy", part))  # type: ignore[misc]
+    found = await store.read(lambda connection: baselines.lasted(connection, ["Noisy", "Other"], SystemClock().now()))
+    assert found == [float(hour) for hour in range(699, 699 - baselines.KEPT, -1)]
 
 
 async def test_messages_and_facts_go_too(store: Store) -> None:
@@ -259,7 +259,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
     def past(tx: Tx) -> None:
         full(tx, "run-1", 1, at)
         for name in ("stuck:run-1", "requested:run-1", "stuck:run-2", "breaker:run-1"):
-            facts.put(tx, name, "x")
+            key_values.put(tx, name, "x")
         told = {"channel": "chat", "kind": "notice", "content": {}, "attempts": 1}
         for name, status, when in (("old", "sent", at), ("dead", "dead", at), ("waits", "waiting", at)):
             tx.connection.execute(insert(schema.messages), {**told, "id": name, "status": status, "created_at": when})
@@ -269,7 +269,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
     await store.write(past)
     await prune(engine, Pruning())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
-    left = await store.read(lambda connection: set(facts.named(connection, "")))
+    left = await store.read(lambda connection: set(key_values.named(connection, "")))
     assert left == {"stuck:run-2", "breaker:run-1"}
 
 

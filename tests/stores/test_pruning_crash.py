@@ -16,10 +16,9 @@ from sqlalchemy import Connection, UniqueConstraint
 
 from remediator.core.clock import SystemClock
 from remediator.pruning import AT_ONCE, Pruning, prune
-from remediator.records import pruned as pruned_records
-from remediator.records import turns
-from remediator.stores import Tx, indexes, schema
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage import Tx, advisory_locks, indexes, schema
+from remediator.storage.repositories import cleanup as pruned_records
+from remediator.storage.sqlite import SqliteStore
 from tests.stores.conftest import OpenStore
 from tests.stores.test_pruning import HANGING, YEAR, counted, engine_on, full, names, pruned
 
@@ -49,9 +48,9 @@ async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connect
     store = await open_store()
     await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
     if kind == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({turns.PRUNE})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({advisory_locks.PRUNE})")
         assert await prune(engine_on(store), Pruning()) is None
-        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({turns.PRUNE})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({advisory_locks.PRUNE})")
     assert await prune(engine_on(store), Pruning()) is not None
 
 

@@ -18,24 +18,24 @@ from remediator.intake import IntakeSettings, close_due, take_in
 from remediator.match import Index
 from remediator.playbooks.model import Playbook
 from remediator.receive import receive
-from remediator.records import (
+from remediator.storage import Store, Tx
+from remediator.storage.repositories import (
     approvals,
     attempts,
     audit,
-    causes,
+    blocked_runs,
+    dependencies,
     episodes,
     evidence,
-    facts,
-    messages,
-    notifications,
+    inbox,
+    key_values,
+    outbox,
     runs,
     stops,
     storms,
-    stranded,
+    stuck_runs,
     timers,
-    waiting,
 )
-from remediator.stores import Store, Tx
 from remediator.upkeep import Upkeep, keep_up
 from tests.guards.house import playbook
 from tests.stores.test_intake import engine_on
@@ -127,13 +127,13 @@ async def everything(store: Store, heals: Playbook) -> None:
 def _written(tx: Tx) -> None:
     runs.poke(tx, ["run-1"])
     runs.close_incident(tx, ["run-1"])
-    notifications.next_waiting(tx, 64)
+    inbox.next_waiting(tx, 64)
     timers.done(tx, "run-1", "step")
-    waiting.wake(tx, ["stop_button"])
+    blocked_runs.wake(tx, ["stop_button"])
     run = runs.get(tx.connection, "run-1")
     assert run is not None
-    waiting.wake_next(tx, ["concurrency", "ramp"], run)
-    messages.follow_up(tx, "run-1", "succeeded")
+    blocked_runs.wake_next(tx, ["concurrency", "ramp"], run)
+    outbox.follow_up(tx, "run-1", "succeeded")
 
 
 def _looked(connection: Connection) -> None:
@@ -141,13 +141,13 @@ def _looked(connection: Connection) -> None:
     runs.open_incidents(connection, [("p", "t"), ("q", "u")])
     runs.holder(connection, "t", "run-1")
     runs.holding(connection)
-    waiting.count(connection)
+    blocked_runs.count(connection)
     runs.results(connection, "p")
     for choice in ({}, {"playbook": "p"}, {"target": "t"}, {"status": "failed"}, {"open_only": True}):
         runs.page(connection, 50, **choice)
         runs.page(connection, 50, (MOMENT, "run-1"), **choice)
-    stranded.stuck(connection, MOMENT)
-    stranded.foreign(connection)
+    stuck_runs.stuck(connection, MOMENT)
+    stuck_runs.foreign(connection)
     episodes.latest(connection, ["a", "b"])
     episodes.of_run(connection, "run-1")
     episodes.list_open(connection)
@@ -157,8 +157,8 @@ def _looked(connection: Connection) -> None:
     episodes.runs_of_alert(connection, "RedisDown", 20)
     episodes.runs_of_alert(connection, "RedisDown", 20, (MOMENT, "run-1"), status="failed")
     storms.last_flooded(connection, MOMENT, 10, HOUR)
-    causes.repairing(connection, ["t"])
-    causes.firing(connection, ["t"], "service")
+    dependencies.repairing(connection, ["t"])
+    dependencies.firing(connection, ["t"], "service")
     attempts.of_run(connection, "run-1")
     attempts.in_flight(connection, "run-1")
     for target, name in (("t", None), (None, "p"), (None, None)):
@@ -168,16 +168,16 @@ def _looked(connection: Connection) -> None:
     approvals.pending_of(connection, "run-1")
     approvals.latest_of(connection, "run-1")
     approvals.list_pending(connection)
-    messages.due(connection, MOMENT)
-    messages.of_run(connection, "run-1")
-    messages.list_dead(connection)
+    outbox.due(connection, MOMENT)
+    outbox.of_run(connection, "run-1")
+    outbox.list_dead(connection)
     timers.due(connection, MOMENT)
     timers.due_looks(connection, MOMENT)
     timers.standing(connection)
     stops.standing(connection, MOMENT)
-    notifications.waiting_count(connection)
+    inbox.waiting_count(connection)
     audit.of_run(connection, "run-1")
-    facts.get(connection, "watchdog")
+    key_values.get(connection, "watchdog")
 
 
 async def test_every_hot_query_goes_by_an_index(store: Store, connection: Connection, kind: str) -> None:

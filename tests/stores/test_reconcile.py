@@ -15,8 +15,8 @@ from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.receive import receive
 from remediator.reconcile import Reconciling, reconcile
-from remediator.stores import Store
-from remediator.stores.schema import episodes
+from remediator.storage import Store
+from remediator.storage.schema import episodes
 from tests.servers.alertmanager import Alertmanager as Server
 from tests.stores.test_intake import engine_on
 

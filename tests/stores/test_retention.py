@@ -16,9 +16,9 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
-from remediator.records import audit, facts
 from remediator.retention import Retention, begin, move
-from remediator.stores import Store
+from remediator.storage import Store
+from remediator.storage.repositories import audit, key_values
 from remediator.world import NOTHING
 
 pytestmark = pytest.mark.promise(9)
@@ -69,7 +69,7 @@ async def sign(engine: Engine, signing: Checkpointing) -> None:
 
 async def whole(engine: Engine, settings: Retention, signing: Checkpointing) -> Any:
     """What verification says of archive and database together, with the newest checkpoint."""
-    fact = await engine.store.read(lambda connection: facts.get(connection, LATEST))
+    fact = await engine.store.read(lambda connection: key_values.get(connection, LATEST))
     live = await engine.store.read(lambda connection: list(audit.entries(connection)))
     head = await engine.store.read(audit.head)
     start, rows = archive.whole(archive.segments(settings.folder), live)

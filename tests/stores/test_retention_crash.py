@@ -20,10 +20,10 @@ from remediator.cli.audit import command
 from remediator.cli.source import DatabaseLog, WholeLog
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
-from remediator.records import audit as records
 from remediator.retention import Retention, move
-from remediator.stores.schema import audit, facts
-from remediator.stores.sqlite import SqliteStore
+from remediator.storage.repositories import audit as records
+from remediator.storage.schema import audit, facts
+from remediator.storage.sqlite import SqliteStore
 from tests.stores.test_retention import engine_on, fill, sign
 
 pytestmark = pytest.mark.promise(9)

@@ -20,10 +20,10 @@ from remediator import deciding
 from remediator.core.approval import Person, Role
 from remediator.core.run import Run
 from remediator.deciding import Rules, Word
-from remediator.records import approvals, messages, runs
-from remediator.records.approvals import Approval
 from remediator.sender import Post
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, outbox, runs
+from remediator.storage.repositories.approvals import Approval
 from tests.notifiers.test_notifiers import ANSWERS, KINDS, Mailbox, settings
 from tests.servers import free_port
 from tests.servers.receivers import receiver
@@ -61,11 +61,11 @@ async def _tell(here: Room, post: Post) -> Approval:
         word = Word(broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True)
         deciding.decide(tx, word, Rules())
         for kind, about_a_run, content in TELLERS.values():
-            messages.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
+            outbox.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
 
     await here.engine.store.write(became)
     await _send(here, post)
-    waiting_for = await here.engine.store.read(lambda connection: messages.due(connection, here.clock.now()))
+    waiting_for = await here.engine.store.read(lambda connection: outbox.due(connection, here.clock.now()))
     assert not waiting_for, "all of it is delivered"
     return waiting
 

@@ -29,15 +29,16 @@ from remediator.metrics import Metrics
 from remediator.notifiers import Message
 from remediator.playbooks.loader import load_config
 from remediator.receive import Credentials
-from remediator.records import approvals, audit, evidence, messages, runs
-from remediator.records.approvals import Approval
-from remediator.records.evidence import Seen
 from remediator.reload import reloading_for
 from remediator.sender import Post, deliver
 from remediator.service import Service, load_people, looking_only, open_store
-from remediator.stores import Tx
-from remediator.stores.schema import episodes, run_episodes
-from remediator.stores.schema import runs as runs_table
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, audit, evidence, runs
+from remediator.storage.repositories import outbox as messages
+from remediator.storage.repositories.approvals import Approval
+from remediator.storage.repositories.evidence import Seen
+from remediator.storage.schema import episodes, run_episodes
+from remediator.storage.schema import runs as runs_table
 from remediator.web.routes import application
 from remediator.worker import Loops
 from remediator.world import World

@@ -8,8 +8,8 @@ from starlette.routing import Route
 
 from remediator.core.run import TERMINAL, TRANSITIONS, Status
 from remediator.pipeline import advance
-from remediator.records import runs
-from remediator.stores.schema import runs as table
+from remediator.storage.repositories import runs
+from remediator.storage.schema import runs as table
 from remediator.web.routes import application
 from tests.guards.house import MINUTE, NOON, row
 from tests.web import reference

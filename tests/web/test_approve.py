@@ -11,9 +11,9 @@ import pytest
 
 from remediator.core.plan import Plan
 from remediator.letters import calls
-from remediator.records import approvals, runs, stops
-from remediator.records.evidence import Seen
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, runs, stops
+from remediator.storage.repositories.evidence import Seen
 from tests.guards.house import NOON
 from tests.web.room import Room, decides, nonce_of, room, step
 

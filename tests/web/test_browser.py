@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from remediator.records import facts, stops
+from remediator.storage.repositories import key_values, stops
 from tests.web.browser import chromium, picture, serving
 from tests.web.letters import everything_said, links
 from tests.web.room import BASE, Room, decides
@@ -136,7 +136,7 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     await page.goto(address)
     await page.wait_for_selector("text=Nothing fires that was heard of")
     await page.wait_for_selector("text=The Watchdog was never heard")
-    await here.engine.store.write(lambda tx: facts.put(tx, facts.WATCHDOG, {"firing": True}))
+    await here.engine.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0

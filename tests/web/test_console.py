@@ -16,13 +16,13 @@ from remediator import story
 from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.measuring import compared
-from remediator.records import audit, runs
 from remediator.report import timeline
 from remediator.retention import Retention, move
-from remediator.stores import Tx
-from remediator.stores.schema import audit as log
-from remediator.stores.schema import episodes, run_episodes
-from remediator.stores.schema import runs as table
+from remediator.storage import Tx
+from remediator.storage.repositories import audit, runs
+from remediator.storage.schema import audit as log
+from remediator.storage.schema import episodes, run_episodes
+from remediator.storage.schema import runs as table
 from remediator.web.chart import Mark, line_chart, picture
 from tests.guards.house import NOON, alert, row
 from tests.web.room import Room, decides

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from remediator.stores.schema import metadata
+from remediator.storage.schema import metadata
 from tests.notifiers.test_notifiers import KINDS
 from tests.web.letters import BY_PEOPLE, TELLERS, everything_said, links
 from tests.web.room import BASE, Room, decides

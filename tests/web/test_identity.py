@@ -27,7 +27,7 @@ from remediator.core.identity import People
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.deciding import Rules, Word
 from remediator.errors import InputError
-from remediator.records import approvals, stops
+from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.guards.house import NOON
 from tests.servers import Server

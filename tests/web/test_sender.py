@@ -16,9 +16,9 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from remediator.core.identity import People
-from remediator.records import approvals, messages
 from remediator.sender import TRIES_BEFORE_NEXT, Post, send_forever
-from remediator.stores import Tx
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, outbox
 from tests.clients.peers import listener
 from tests.notifiers.test_notifiers import Mailbox
 from tests.servers import free_port
@@ -48,7 +48,7 @@ async def test_a_request_goes_to_the_next_channel(here: Room) -> None:
     assert [item.json["kind"] for item in chat.received] == ["approval"]
     sent = {item.channel: (item.status, item.attempts) for item in await here.outbox(asked.run_id)}
     assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", TRIES_BEFORE_NEXT)
-    listed = await here.engine.store.read(messages.list_dead)
+    listed = await here.engine.store.read(outbox.list_dead)
     assert len(listed) == 1 and "webhook cannot be reached" in (listed[0].error or "")
     assert '"next_channel":"chat"' in await here.audit_text()
     async with here.client() as client:
@@ -68,7 +68,7 @@ async def test_what_became_of_it_reaches_those_who_were_asked(here: Room) -> Non
             await here.engine.store.write(
                 lambda tx, item=item: approvals.decide(tx, item, item.plan_hash, "ann", "token", "reject")
             )
-        await here.engine.store.write(lambda tx: messages.follow_up(tx, asked.run_id, "rejected"))
+        await here.engine.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
         await _later(here, post, 1)
         await post.aclose()
     told = [(item.json["kind"], item.json["title"][:8]) for item in chat.received]
@@ -197,4 +197,4 @@ async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
 
 
 def _tell(tx: Tx, here: Room, channel: str) -> None:
-    messages.tell(tx, here.engine.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))
+    outbox.tell(tx, here.engine.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))

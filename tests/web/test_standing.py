@@ -15,10 +15,10 @@ from remediator.errors import InputError
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
-from remediator.records import runs, stops
-from remediator.records.approvals import Approval
 from remediator.registry import catalogue
 from remediator.standing import Standing
+from remediator.storage.repositories import runs, stops
+from remediator.storage.repositories.approvals import Approval
 from remediator.web.standing import Standings
 from tests.web.room import INVENTORY, Room, decides, nonce_of, room
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from remediator.core.identity import hash_token, make_token
-from remediator.records import stops
-from remediator.records.stops import Stop
+from remediator.storage.repositories import stops
+from remediator.storage.repositories.stops import Stop
 from tests.servers.remediator import Stack
 from tests.web.room import Room, nonce_of
 

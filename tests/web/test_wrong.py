@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from remediator.records import episodes
+from remediator.storage.repositories import episodes
 from remediator.web.routes import application
 from tests.web.room import BASE, Room
 

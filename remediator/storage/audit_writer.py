@@ -1,0 +1,53 @@
+"""The audit log's one sequencer: the row ``audit_head``, locked while entries are numbered and chained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from remediator.audit import Draft, Head, Redactor, seal
+from remediator.errors import StoreCorrupt
+from remediator.storage.schema import audit, audit_head
+
+
+def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redactor: Redactor) -> None:
+    """Number, chain and store entries inside the caller's transaction.
+
+    The head is locked last, after every other row that the transaction touches, so that two replicas cannot wait
+    for each other; and held only until the commit.
+    """
+    head = read_head(connection, lock=True)
+    entries, after = seal(head, drafts, now, redactor)
+    connection.execute(
+        insert(audit),
+        [
+            {
+                "seq": entry.seq,
+                "at": entry.time,
+                "kind": entry.kind,
+                "run_id": entry.run,
+                "episode_id": entry.episode,
+                "canonical": entry.canonical,
+                "hash": entry.hash,
+            }
+            for entry in entries
+        ],
+    )
+    connection.execute(update(audit_head).values(seq=after.seq, hash=after.hash, tree=after.tree))
+
+
+def read_head(connection: Connection, *, lock: bool = False) -> Head:
+    """The log's head: number and hash of the last entry, and the Merkle range over all of them.
+
+    Raises:
+        StoreCorrupt: there is none, or what is there is no head.
+    """
+    statement = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    if row is None:
+        raise StoreCorrupt("the audit log has no head; restore the database from a backup")
+    if not (isinstance(row.seq, int) and isinstance(row.hash, bytes) and isinstance(row.tree, bytes)):
+        raise StoreCorrupt("the audit log's head is none that was written here; restore the database from a backup")
+    return Head(row.seq, row.hash, row.tree)

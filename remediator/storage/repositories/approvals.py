@@ -1,0 +1,237 @@
+"""Approvals in the store: asked for, decided by compare-and-set, void when what they were for has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from remediator.audit import Kind
+from remediator.core.approval import same_person
+from remediator.core.clock import rfc3339
+from remediator.core.ids import Ids
+from remediator.core.plan import Plan
+from remediator.core.run import Run, Status
+from remediator.storage import Tx
+from remediator.storage.repositories import key_values, outbox, runs
+from remediator.storage.schema import approvals as table
+from remediator.storage.schema import decisions
+
+_SNOOZED = "snoozed:"
+_REQUESTED = "requested:"
+SNOOZED = "snoozed by "
+"""How the reason of a request begins that somebody answered with "not now"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One request for a decision about exactly one plan."""
+
+    id: str
+    run_id: str
+    plan_hash: str
+    step: str | None
+    status: str
+    groups: Sequence[str]
+    quorum: int
+    requested_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one person said."""
+
+    identity: str
+    verb: str
+    at: datetime
+    reason: str | None
+    how: str
+
+
+def request(
+    tx: Tx,
+    ids: Ids,
+    run: Run,
+    plan: Plan,
+    step: str | None,
+    reason: str,
+    detail: Mapping[str, Any],
+    actor: str,
+) -> Run:
+    """Put a run to people: state, request and message in one transaction."""
+    approval_id = ids.new("approval", tx.now)
+    expires = tx.now + timedelta(seconds=plan.approval_expires)
+    # first: a process whose claim is gone must be told so, and not stumble over its successor's request
+    after = runs.transition(
+        tx, run, Status.AWAITING_APPROVAL, reason, {**detail, "approval": approval_id}, actor, wake_at=expires
+    )
+    tx.connection.execute(
+        insert(table).values(
+            id=approval_id,
+            run_id=run.id,
+            plan_hash=plan.hash,
+            step=step,
+            status="pending",
+            groups=list(plan.approval_groups),
+            quorum=plan.quorum,
+            requested_at=tx.now,
+            expires_at=expires,
+        )
+    )
+    data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
+    tx.audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
+    content = {"approval": approval_id, "reason": reason, **detail, "escalate_to": list(plan.escalate_to)}
+    outbox.tell(tx, ids, "approval", after, content, (outbox.APPROVERS,))
+    return after
+
+
+def pending_of(connection: Connection, run_id: str) -> Approval | None:
+    """The request that waits, if one does."""
+    row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
+    return None if row is None else _approval(row)
+
+
+def latest_of(connection: Connection, run_id: str) -> Approval | None:
+    """The last request of a run, decided or not."""
+    row = connection.execute(
+        select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
+    ).first()
+    return None if row is None else _approval(row)
+
+
+def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Approval | None:
+    """One, by its id; ``lock`` it while people's words on it are counted."""
+    statement = select(table).where(table.c.id == approval_id)
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    return None if row is None else _approval(row)
+
+
+def decisions_of(connection: Connection, approval_id: str) -> list[Decision]:
+    """What people said of it, in order."""
+    columns = (decisions.c.identity, decisions.c.verb, decisions.c.at, decisions.c.reason, decisions.c.how)
+    rows = connection.execute(
+        select(*columns).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at, decisions.c.identity)
+    )
+    return [Decision(*row) for row in rows]
+
+
+def decide(
+    tx: Tx,
+    approval: Approval,
+    plan_hash: str,
+    identity: str,
+    how: str,
+    verb: str,
+    reason: str | None = None,
+    *,
+    alone: bool = False,
+    snooze: timedelta = timedelta(0),
+) -> str:
+    """Count one person's word; returns the request's status afterwards.
+
+    The first rejection rejects; a quorum of distinct people approves; a snooze ends this request, and the run comes
+    back with a new one. Deciding again, or too late, changes nothing: the answer is the status that it had.
+
+    Args:
+        alone: this one word is enough, whatever the quorum (break-glass).
+        snooze: how long the run sleeps, if ``verb`` is ``snooze``.
+    """
+    current = get(tx.connection, approval.id, lock=True)
+    if current is None:
+        return "gone"
+    if current.status != "pending" or plan_hash != current.plan_hash:
+        return current.status  # decided already, or this person saw another plan
+    if tx.now >= current.expires_at:
+        return "expired"
+    run = runs.get(tx.connection, approval.run_id)
+    assert run is not None
+    if any(same_person(item.identity, identity) for item in decisions_of(tx.connection, approval.id)):
+        return "pending"  # this person has spoken already
+    tx.connection.execute(
+        insert(decisions).values(
+            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.clean(reason), how=how
+        )
+    )
+    said = {"approval": approval.id, "verb": verb, "how": how, "why": reason}
+    tx.audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
+    if verb == "snooze":
+        key_values.put(
+            tx, _SNOOZED + run.id, {"approval": current.id, "until": rfc3339(tx.now + snooze), "who": identity}
+        )
+    status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
+    reason = SNOOZED + identity if verb == "snooze" else reason
+    if status != "pending":
+        settle(tx, current, status, reason)
+        runs.poke(tx, [approval.run_id])
+    return status
+
+
+def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
+    agreed = [item for item in decisions_of(tx.connection, approval.id) if item.verb == "approve"]
+    return "approved" if alone or len(agreed) >= approval.quorum else "pending"
+
+
+def snoozed_until(connection: Connection, approval: Approval) -> datetime | None:
+    """When the run of a snoozed request comes back; None if this request was not snoozed."""
+    fact = key_values.get(connection, _SNOOZED + approval.run_id)
+    if fact is None or fact.value["approval"] != approval.id:
+        return None
+    return datetime.fromisoformat(fact.value["until"])
+
+
+def requester(connection: Connection, run_id: str) -> str | None:
+    """Who started a run by hand, if somebody did: that person may not approve it."""
+    fact = key_values.get(connection, _REQUESTED + run_id)
+    return None if fact is None else str(fact.value["who"])
+
+
+def remember_requester(tx: Tx, run_id: str, who: str) -> None:
+    """Somebody starts this run by hand."""
+    key_values.put(tx, _REQUESTED + run_id, {"who": who})
+
+
+def settle(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
+    """Compare-and-set from ``pending``; False if somebody else was first. Those who were asked are told."""
+    changed = tx.connection.execute(
+        update(table)
+        .where(table.c.id == approval.id, table.c.status == "pending")
+        .values(status=status, decided_at=tx.now, reason=tx.clean(reason))
+    ).rowcount
+    if changed:
+        outbox.follow_up(tx, approval.run_id, status)
+    return bool(changed)
+
+
+def void(tx: Tx, run: Run, why: str, actor: str) -> None:
+    """What the pending request was for is not so any more."""
+    approval = pending_of(tx.connection, run.id)
+    if approval is not None and settle(tx, approval, "void", why):
+        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+
+
+def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
+    """What people approved turned out not to be so any more, before anything was done."""
+    changed = tx.connection.execute(
+        update(table)
+        .where(table.c.id == approval.id, table.c.status == "approved")
+        .values(status="void", reason=tx.clean(why))
+    ).rowcount
+    if changed:
+        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+        outbox.follow_up(tx, run.id, "void")
+
+
+def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
+    """All that wait, the one that expires next first."""
+    statement = select(table).where(table.c.status == "pending").order_by(table.c.expires_at).limit(limit)
+    return [_approval(row) for row in connection.execute(statement)]
+
+
+def _approval(row: Row[Any]) -> Approval:
+    return Approval(**row._mapping)

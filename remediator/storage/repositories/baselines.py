@@ -1,0 +1,77 @@
+"""What reports still need of runs and episodes that have left: since when a playbook acts by itself, and how long its
+alerts lasted before. Bounded: one instant for each playbook, :data:`KEPT` lengths for each alert's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from remediator.core.clock import from_micros, to_micros
+from remediator.storage import Tx
+from remediator.storage.repositories import key_values
+
+KEPT = 300
+"""How many lengths of one alert are kept, the latest before it was remedied by itself: enough for a distribution."""
+
+
+def _since(playbook: str) -> str:
+    return f"automatic:{playbook}"
+
+
+def _lasted(alertname: str) -> str:
+    return f"lasted:{alertname}"[:200]
+
+
+def automatic_since(connection: Connection) -> dict[str, datetime]:
+    """When each playbook first acted by itself, as far as that has left the database."""
+    found = key_values.named(connection, _since(""))
+    return {name.removeprefix(_since("")): from_micros(fact.value) for name, fact in found.items()}
+
+
+def lasted(connection: Connection, alertnames: Iterable[str], until: datetime) -> list[float]:
+    """Seconds that alerts of these names lasted that began before then and have left the database; newest first."""
+    found = [
+        fact.value["kept"] for name in alertnames if (fact := key_values.get(connection, _lasted(name))) is not None
+    ]
+    pairs = sorted((pair for kept in found for pair in kept if pair[0] < to_micros(until)), reverse=True)
+    return [seconds for _, seconds in pairs]
+
+
+def remember_automatic(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[str, datetime]) -> None:
+    """A run that leaves now acted by itself then.
+
+    Args:
+        alerts: what it was for, by name, and when that began: from then on, alerts say nothing of the time before.
+    """
+    _put_earlier(tx, _since(playbook), to_micros(acted))
+    for name, began in alerts.items():
+        value = _value(tx, name)
+        until = min(to_micros(began), value["until"] or to_micros(began))
+        key_values.put(tx, _lasted(name), {**value, "until": until})
+
+
+def remember_lasted(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, datetime]]) -> None:
+    """Alerts of this name that leave now began and were over then."""
+    value = _value(tx, alertname)
+    new = [
+        (to_micros(began), (over - began).total_seconds())
+        for began, over in lengths
+        if value["until"] is None or to_micros(began) < value["until"]
+    ]
+    if new:
+        kept = sorted([*(tuple(pair) for pair in value["kept"]), *new])[-KEPT:]
+        key_values.put(tx, _lasted(alertname), {**value, "kept": kept})
+
+
+def _value(tx: Tx, alertname: str) -> dict[str, Any]:
+    fact = key_values.get(tx.connection, _lasted(alertname))
+    return {"until": None, "kept": []} if fact is None else dict(fact.value)
+
+
+def _put_earlier(tx: Tx, name: str, at: int) -> None:
+    fact = key_values.get(tx.connection, name)
+    if fact is None or at < fact.value:
+        key_values.put(tx, name, at)

@@ -1,0 +1,117 @@
+"""Runs that leave the database with all that hangs on them, and whatever else has lost its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import delete, exists, func, or_, select
+
+from remediator.core.run import OPEN
+from remediator.storage import Tx
+from remediator.storage.repositories import baselines, key_values
+from remediator.storage.schema import audit, episodes, messages, playbook_versions, run_episodes, stops, timers
+from remediator.storage.schema import runs as table
+
+_FACTS = ("stuck:", "snoozed:", "requested:")
+"""Facts about one run begin so, before its id."""
+_OPEN = sorted(status.value for status in OPEN)
+
+
+def forget_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
+    """Forget runs that were over before then, the oldest first; returns their ids.
+
+    What still means something stays: an incident that is open, a target that is held, a claim, a measure that is to be
+    put back, a message that is to be sent.
+
+    Args:
+        sealed: nor is a run forgotten that has entries in the live log.
+    """
+    later = exists().where(timers.c.run_id == table.c.id, timers.c.done_at.is_(None))
+    unsent = exists().where(messages.c.run_id == table.c.id, messages.c.status == "waiting")
+    over = (table.c.finished_at < until, table.c.lease_owner.is_(None), ~table.c.incident_open, ~table.c.holds_target)
+    old = (
+        select(table.c.id, table.c.playbook, table.c.mode, table.c.first_action_at)
+        .where(table.c.created_at < until, *over, ~later, ~unsent)
+        .order_by(table.c.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if sealed:
+        old = old.where(~exists().where(audit.c.run_id == table.c.id))
+    rows = tx.connection.execute(old).all()
+    ids = [row.id for row in rows]
+    for row in rows:
+        if row.mode == "auto" and row.first_action_at is not None:
+            baselines.remember_automatic(tx, row.playbook, row.first_action_at, _alerts(tx, row.id))
+    if ids:
+        key_values.drop_all(tx, [f"{kind}{run_id}" for kind in _FACTS for run_id in ids])
+        tx.connection.execute(delete(table).where(table.c.id.in_(ids)))
+    return ids
+
+
+def _alerts(tx: Tx, run_id: str) -> dict[str, datetime]:
+    statement = (
+        select(episodes.c.alertname, func.min(episodes.c.started_at))
+        .join(run_episodes, run_episodes.c.episode_id == episodes.c.id)
+        .where(run_episodes.c.run_id == run_id)
+        .group_by(episodes.c.alertname)
+    )
+    return {name: began for name, began in tx.connection.execute(statement)}
+
+
+def forget_episodes(tx: Tx, until: datetime, limit: int) -> int:
+    """Forget those that were over before then and that no run is for any more; returns how many."""
+    needed = exists().where(run_episodes.c.episode_id == episodes.c.id)
+    over = (episodes.c.status == "closed", episodes.c.last_seen_at < until, ~needed)
+    old = (
+        select(episodes.c.id, episodes.c.alertname, episodes.c.started_at, episodes.c.resolved_at)
+        .where(episodes.c.started_at < until, *over)
+        .order_by(episodes.c.started_at)
+        .limit(limit)
+    )
+    rows = tx.connection.execute(old).all()
+    lengths: dict[str, list[tuple[datetime, datetime]]] = {}
+    for row in rows:
+        if row.resolved_at is not None:
+            lengths.setdefault(row.alertname, []).append((row.started_at, row.resolved_at))
+    for alertname, pairs in lengths.items():
+        baselines.remember_lasted(tx, alertname, pairs)
+    if rows:
+        tx.connection.execute(delete(episodes).where(episodes.c.id.in_([row.id for row in rows])))
+    return len(rows)
+
+
+def forget_messages(tx: Tx, until: datetime, limit: int) -> int:
+    """Forget messages about no run that wait no more; returns how many. Those of runs leave with their run."""
+    over = (messages.c.run_id.is_(None), messages.c.status != "waiting", messages.c.created_at < until)
+    old = select(messages.c.id).where(*over).limit(limit)
+    ids = list(tx.connection.execute(old).scalars())
+    if ids:
+        tx.connection.execute(delete(messages).where(messages.c.id.in_(ids)))
+    return len(ids)
+
+
+def forget_stops(tx: Tx, until: datetime, limit: int) -> int:
+    """Forget stops that were released, or ended by themselves, before then; returns how many."""
+    over = or_(stops.c.cleared_at < until, stops.c.expires_at < until)
+    ids = list(tx.connection.execute(select(stops.c.id).where(over).limit(limit)).scalars())
+    if ids:
+        tx.connection.execute(delete(stops).where(stops.c.id.in_(ids)))
+    return len(ids)
+
+
+def forget_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
+    """Forget versions of playbooks from before then that are not in force, and that no run which goes on began with;
+    returns how many."""
+    going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))
+    hashes = playbook_versions.c.hash
+    old = (
+        select(hashes)
+        .where(playbook_versions.c.first_loaded_at < until, hashes.not_in(in_force), hashes.not_in(going))
+        .limit(limit)
+    )
+    gone = list(tx.connection.execute(old).scalars())
+    if gone:
+        tx.connection.execute(delete(playbook_versions).where(hashes.in_(gone)))
+    return len(gone)

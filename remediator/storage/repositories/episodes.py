@@ -1,0 +1,167 @@
+"""Episodes in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
+
+from remediator.core.run import Episode, EpisodeStatus, Latest
+from remediator.storage import Tx
+from remediator.storage.schema import episodes as table
+from remediator.storage.schema import run_episodes, runs
+
+_BATCH = 500  # host parameters in one statement
+_FAR = 40  # batches that one search reads at most
+_JOINS = timedelta(days=1)
+"""An alert can join a run that began before it did, while that run is open."""
+
+
+def _episode(row: Row[Any]) -> Episode:
+    return Episode(**{**row._mapping, "status": EpisodeStatus(row.status)})
+
+
+def open_by_identity(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
+    """The episodes of these alerts that are not closed; at most one each."""
+    found: dict[str, Episode] = {}
+    for start in range(0, len(identities), _BATCH):
+        rows = connection.execute(_OPEN, {"identities": identities[start : start + _BATCH]})
+        found.update((row.identity, _episode(row)) for row in rows)
+    return found
+
+
+_OPEN = select(table).where(
+    table.c.identity.in_(bindparam("identities", expanding=True)), table.c.status != EpisodeStatus.CLOSED.value
+)
+
+
+def latest(connection: Connection, identities: Sequence[str]) -> dict[str, Latest]:
+    """What is known of these alerts while they fire: all that is needed of most in a flood, and cheap to read."""
+    found: dict[str, Latest] = {}
+    for start in range(0, len(identities), _BATCH):
+        for identity, *said in connection.execute(_LATEST, {"identities": identities[start : start + _BATCH]}):
+            found[identity] = Latest(EpisodeStatus.FIRING, *said)
+    return found
+
+
+_LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
+    table.c.identity.in_(bindparam("identities", expanding=True)),
+    table.c.status == EpisodeStatus.FIRING.value,
+    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says
+)
+
+
+def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:
+    """Store new ones."""
+    if episodes:
+        tx.connection.execute(insert(table), [asdict(episode) for episode in episodes])
+
+
+_CHANGING = ("status", "annotations", "starts_at", "last_seen_at", "resolved_at", "closes_at", "flaps")
+_UPDATE = update(table).where(table.c.id == bindparam("key")).values({name: bindparam(name) for name in _CHANGING})
+
+
+def update_all(tx: Tx, episodes: Collection[Episode]) -> None:
+    """Store what a sighting or the sweep changed in them."""
+    if episodes:
+        rows = [{"key": item.id, **{name: getattr(item, name) for name in _CHANGING}} for item in episodes]
+        tx.connection.execute(_UPDATE, rows)
+
+
+def get(connection: Connection, episode_id: str) -> Episode | None:
+    """One, by its id."""
+    row = connection.execute(select(table).where(table.c.id == episode_id)).first()
+    return None if row is None else _episode(row)
+
+
+def list_open(connection: Connection, limit: int = 1000) -> list[Episode]:
+    """Those not closed, newest first."""
+    statement = select(table).where(table.c.status != EpisodeStatus.CLOSED.value)
+    return [_episode(row) for row in connection.execute(statement.order_by(table.c.started_at.desc()).limit(limit))]
+
+
+def of_run(connection: Connection, run_id: str) -> list[Episode]:
+    """The episodes that a run is for, first joined first."""
+    return [_episode(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
+
+
+_OF_RUN = (
+    select(table)
+    .join(run_episodes, run_episodes.c.episode_id == table.c.id)
+    .where(run_episodes.c.run_id == bindparam("run"))
+    .order_by(run_episodes.c.joined_at, table.c.id)
+)
+
+
+def firing(connection: Connection) -> list[Episode]:
+    """All that fire, however many."""
+    rows = connection.execute(select(table).where(table.c.status == EpisodeStatus.FIRING.value, _NOT_CLOSED))
+    return [_episode(row) for row in rows]
+
+
+_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # as the index says
+
+
+def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
+    """Resolved ones whose quiet time is over."""
+    rows = connection.execute(
+        select(table)
+        .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= now)
+        .order_by(table.c.closes_at)
+        .limit(limit)
+    )
+    return [_episode(row) for row in rows]
+
+
+def next_closing(connection: Connection) -> datetime | None:
+    """When the next quiet time ends."""
+    return connection.execute(_NEXT_CLOSING).scalar()
+
+
+_NEXT_CLOSING = (
+    select(table.c.closes_at).where(table.c.status == EpisodeStatus.RESOLVED.value).order_by(table.c.closes_at).limit(1)
+)
+
+
+def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Ids of the runs of each of these episodes."""
+    found: dict[str, list[str]] = {}
+    ids = list(episode_ids)
+    for start in range(0, len(ids), _BATCH):
+        chosen = run_episodes.c.episode_id.in_(ids[start : start + _BATCH])
+        for row in connection.execute(select(run_episodes.c.episode_id, run_episodes.c.run_id).where(chosen)):
+            found.setdefault(row.episode_id, []).append(row.run_id)
+    return found
+
+
+def runs_of_alert(
+    connection: Connection,
+    alertname: str,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    **wanted: str | None,
+) -> list[str]:
+    """Ids of at least so many runs of this alert, if there are, from its newest episodes on.
+
+    Args:
+        before: only runs before this (created_at, id), as :func:`remediator.storage.repositories.runs.page` counts.
+        wanted: only runs with this playbook, target or status.
+    """
+    chosen = [runs.c[name] == value for name, value in wanted.items() if value is not None]
+    newest = select(table.c.id).where(table.c.alertname == alertname)
+    if before is not None:
+        chosen.append(tuple_(runs.c.created_at, runs.c.id) < before)
+        newest = newest.where(table.c.started_at <= before[0] + _JOINS)
+    newest = newest.order_by(table.c.started_at.desc()).limit(_BATCH)
+    found: dict[str, None] = {}
+    for start in range(0, _BATCH * _FAR, _BATCH):  # one run may be for hundreds of alerts
+        batch = list(connection.execute(newest.offset(start)).scalars())
+        joined = select(runs.c.id).join(run_episodes, run_episodes.c.run_id == runs.c.id)
+        joined = joined.where(run_episodes.c.episode_id.in_(batch), *chosen)
+        found.update(dict.fromkeys(connection.execute(joined).scalars()))
+        if len(found) >= limit or len(batch) < _BATCH:
+            break
+    return list(found)

@@ -1,0 +1,113 @@
+"""Evidence and verdicts: what was seen, and what the guards said about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from remediator.audit import Kind
+from remediator.core.run import Run
+from remediator.storage import Tx
+from remediator.storage.repositories import runs
+from remediator.storage.schema import evidence as table
+from remediator.storage.schema import verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One observation of a run: a probe, a query, a log excerpt."""
+
+    phase: str
+    name: str
+    status: str
+    summary: str
+    facts: Mapping[str, Any]
+    at: datetime
+
+
+def add(tx: Tx, run: Run, seen: Iterable[Seen], actor: str) -> None:
+    """Store observations, each with its audit entry."""
+    for found in seen:
+        item = replace(found, summary=tx.clean(found.summary), facts=tx.clean(found.facts))
+        tx.connection.execute(
+            insert(table).values(
+                run_id=run.id,
+                phase=item.phase,
+                name=item.name,
+                status=item.status,
+                summary=item.summary,
+                facts=dict(item.facts),
+                at=item.at,
+            )
+        )
+        data = {"phase": item.phase, "name": item.name, "status": item.status, "summary": item.summary}
+        facts = json.dumps(item.facts, sort_keys=True, default=str).encode()
+        tx.audit(runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts}))  # their digest; the row has them
+
+
+def of_run(connection: Connection, run_id: str) -> list[Seen]:
+    """All of a run, in order."""
+    columns = (table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
+    rows = connection.execute(select(*columns).where(table.c.run_id == run_id).order_by(table.c.id))
+    return [Seen(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One guard's verdict as stored."""
+
+    at: datetime
+    moment: str
+    step: str | None
+    guard: str
+    answer: str
+    reason: str | None
+    inputs: Mapping[str, Any]
+
+
+def judge(tx: Tx, run: Run, judged: Iterable[Judged], actor: str) -> None:
+    """Store the verdicts of one evaluation as one audit entry and one row each."""
+    items = list(judged)
+    if not items:
+        return
+    tx.connection.execute(
+        insert(verdicts),
+        [
+            {
+                "run_id": run.id,
+                "at": item.at,
+                "moment": item.moment,
+                "step": item.step,
+                "guard": item.guard,
+                "answer": item.answer,
+                "reason": item.reason,
+                "inputs": dict(item.inputs),
+            }
+            for item in items
+        ],
+    )
+    listed = [
+        {"guard": item.guard, "answer": item.answer, "reason": item.reason, "inputs": item.inputs} for item in items
+    ]
+    data = {"moment": items[0].moment, "step": items[0].step, "verdicts": listed}
+    tx.audit(runs.draft(Kind.GUARD_VERDICT, run, actor, data))
+
+
+def verdicts_of_run(connection: Connection, run_id: str) -> list[Judged]:
+    """All of a run, in order."""
+    columns = (
+        verdicts.c.at,
+        verdicts.c.moment,
+        verdicts.c.step,
+        verdicts.c.guard,
+        verdicts.c.answer,
+        verdicts.c.reason,
+        verdicts.c.inputs,
+    )
+    rows = connection.execute(select(*columns).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id))
+    return [Judged(*row) for row in rows]

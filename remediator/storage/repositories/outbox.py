@@ -1,0 +1,142 @@
+"""Messages to people: written with the transition that they tell of, sent afterwards, kept until sent or dead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from remediator.core.ids import Ids
+from remediator.core.run import Run
+from remediator.storage import MESSAGES, Tx
+from remediator.storage.schema import messages as table
+
+APPROVERS = "approvals"
+"""In place of a channel: whichever the settings name for requests, the first that takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One message to one channel."""
+
+    id: str
+    run_id: str | None
+    channel: str
+    kind: str
+    content: Mapping[str, Any]
+    status: str
+    attempts: int
+    created_at: datetime
+    next_at: datetime | None
+    sent_at: datetime | None
+    receipt: Mapping[str, Any] | None
+    error: str | None
+
+
+def tell(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]) -> None:
+    """Queue one message for each channel; the sender resolves what they are."""
+    for channel in channels:
+        _insert(tx, ids.new("message", tx.now), None if run is None else run.id, channel, kind, content)
+    if channels:
+        tx.wake(MESSAGES)
+
+
+def follow_up(tx: Tx, run_id: str, became: str) -> None:
+    """What people were asked about has changed: have the requests that reached them say so.
+
+    Each gets one message of kind ``update`` for each thing that it became, whoever says it how often.
+    """
+    chosen = (table.c.run_id == run_id, table.c.kind == "approval", table.c.status == "sent")
+    for row in tx.connection.execute(select(table).where(*chosen)).all():
+        update_id = f"{row.id}.{became}"
+        if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
+            content = {"approval": row.content["approval"], "of": row.id, "became": became}
+            _insert(tx, update_id, run_id, row.channel, "update", content)
+            tx.wake(MESSAGES)
+
+
+def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str, content: Mapping[str, Any]) -> None:
+    tx.connection.execute(
+        insert(table).values(
+            id=message_id,
+            run_id=run_id,
+            channel=channel,
+            kind=kind,
+            content=tx.clean(dict(content)),
+            status="waiting",
+            created_at=tx.now,
+            next_at=tx.now,
+        )
+    )
+
+
+def hand_on(tx: Tx, message: Queued, channel: str, number: int) -> None:
+    """Send the same by another channel, the ``number``-th way that is tried."""
+    content = {**message.content, "way": number}
+    _insert(tx, f"{message.id.partition('~')[0]}~{number}", message.run_id, channel, message.kind, content)
+    tx.wake(MESSAGES)
+
+
+def get(connection: Connection, message_id: str) -> Queued | None:
+    """One, by its id."""
+    row = connection.execute(select(table).where(table.c.id == message_id)).first()
+    return None if row is None else _queued(row)
+
+
+def due(connection: Connection, now: datetime, limit: int = 20, busy: Collection[str] = ()) -> list[Queued]:
+    """Those to be tried now, the longest waiting first; without those for channels that are ``busy``."""
+    statement = select(table).where(table.c.status == "waiting", table.c.next_at <= now)
+    if busy:
+        statement = statement.where(table.c.channel.not_in(list(busy)))
+    rows = connection.execute(statement.order_by(table.c.next_at, table.c.id).limit(limit))
+    return [_queued(row) for row in rows]
+
+
+def delay(tx: Tx, message_id: str, until: datetime) -> None:
+    """The channel has to rest: not before then, and it counts as no try."""
+    values = {"next_at": until, "attempts": table.c.attempts - 1}
+    tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
+
+
+def hold(tx: Tx, message: Queued, until: datetime) -> bool:
+    """Take a message for one try: nobody else tries before ``until``. False if another replica was first."""
+    return bool(
+        tx.connection.execute(
+            update(table)
+            .where(table.c.id == message.id, table.c.status == "waiting", table.c.attempts == message.attempts)
+            .values(attempts=table.c.attempts + 1, next_at=until)
+        ).rowcount
+    )
+
+
+def sent(tx: Tx, message_id: str, receipt: Mapping[str, Any], channel: str) -> None:
+    """It was delivered, by this channel."""
+    values: dict[str, Any] = {"status": "sent", "sent_at": tx.now, "receipt": tx.clean(dict(receipt))}
+    values |= {"next_at": None, "error": None, "channel": channel}
+    tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
+
+
+def failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) -> None:
+    """It was not; try again then, or never: then it stands on the dead-letter list."""
+    status = "dead" if again_at is None else "waiting"
+    values = {"status": status, "error": tx.clean(error), "next_at": again_at}
+    tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
+
+
+def of_run(connection: Connection, run_id: str) -> list[Queued]:
+    """All about a run, in order."""
+    rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.created_at, table.c.id))
+    return [_queued(row) for row in rows]
+
+
+def list_dead(connection: Connection, limit: int = 100) -> list[Queued]:
+    """Those given up, newest first."""
+    statement = select(table).where(table.c.status == "dead").order_by(table.c.created_at.desc()).limit(limit)
+    return [_queued(row) for row in connection.execute(statement)]
+
+
+def _queued(row: Row[Any]) -> Queued:
+    return Queued(**row._mapping)

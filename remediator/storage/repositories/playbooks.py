@@ -1,0 +1,40 @@
+"""Versions of playbooks that were ever in force: a run keeps the one that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from remediator.playbooks.model import Playbook
+from remediator.storage import Tx
+from remediator.storage.schema import playbook_versions as table
+
+
+def keep(tx: Tx, playbooks: Collection[Playbook]) -> None:
+    """Store those versions that are not stored yet."""
+    hashes = [playbook.content_hash for playbook in playbooks]
+    have = set(tx.connection.execute(select(table.c.hash).where(table.c.hash.in_(hashes))).scalars())
+    rows = [
+        {
+            "hash": playbook.content_hash,
+            "name": playbook.name,
+            "content": playbook.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "first_loaded_at": tx.now,
+        }
+        for playbook in playbooks
+        if playbook.content_hash not in have
+    ]
+    if rows:
+        tx.connection.execute(insert(table), rows)
+
+
+def names(connection: Connection) -> set[str]:
+    """Of all that were ever in force."""
+    return set(connection.execute(select(table.c.name).distinct()).scalars())
+
+
+def get(connection: Connection, content_hash: str) -> Any | None:
+    """The content of a version."""
+    return connection.execute(select(table.c.content).where(table.c.hash == content_hash)).scalar()

@@ -1,0 +1,85 @@
+"""What speaks for letting a playbook do more by itself: what it would have done, and what people did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from remediator.core.run import EpisodeStatus
+from remediator.storage.schema import approvals, decisions, episodes, run_episodes
+from remediator.storage.schema import runs as table
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One run, and what was decided about it."""
+
+    id: str
+    playbook: str
+    target: str
+    mode: str
+    status: str
+    reason: str | None
+    created_at: datetime
+    first_action_at: datetime | None
+    finished_at: datetime | None
+    approval: str | None
+    """How the last request to people ended: approved, rejected, expired, void or pending; None if nobody was asked."""
+    asked_at: datetime | None
+    decided_at: datetime | None
+    who: tuple[str, ...]
+    alert_over_at: datetime | None
+    """When the last of its alerts was resolved; None while one fires."""
+
+
+def decided_since(connection: Connection, since: datetime, playbook: str | None = None) -> list[Decided]:
+    """The runs that were created since then, oldest first."""
+    chosen = select(table).where(table.c.created_at >= since).order_by(table.c.created_at, table.c.id)
+    if playbook is not None:
+        chosen = chosen.where(table.c.playbook == playbook)
+    return [_decided(connection, row) for row in connection.execute(chosen).all()]
+
+
+def _decided(connection: Connection, row: Row[Any]) -> Decided:
+    run_id: str = row.id
+    asked = connection.execute(
+        select(approvals).where(approvals.c.run_id == run_id).order_by(approvals.c.requested_at.desc()).limit(1)
+    ).first()
+    return Decided(
+        id=run_id,
+        playbook=row.playbook,
+        target=row.target,
+        mode=row.mode,
+        status=row.status,
+        reason=row.reason,
+        created_at=row.created_at,
+        first_action_at=row.first_action_at,
+        finished_at=row.finished_at,
+        approval=None if asked is None else asked.status,
+        asked_at=None if asked is None else asked.requested_at,
+        decided_at=None if asked is None else asked.decided_at,
+        who=() if asked is None else _who(connection, asked.id),
+        alert_over_at=_over(connection, run_id),
+    )
+
+
+def _who(connection: Connection, approval_id: str) -> tuple[str, ...]:
+    statement = select(decisions.c.identity).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at)
+    found: Sequence[str] = connection.execute(statement).scalars().all()
+    return tuple(found)
+
+
+def _over(connection: Connection, run_id: str) -> datetime | None:
+    joined = episodes.join(run_episodes, run_episodes.c.episode_id == episodes.c.id)
+    mine = select(episodes.c.id).select_from(joined).where(run_episodes.c.run_id == run_id)
+    firing = connection.execute(mine.where(episodes.c.status == EpisodeStatus.FIRING.value).limit(1)).first()
+    if firing is not None:
+        return None
+    over: datetime | None = connection.execute(
+        select(func.max(episodes.c.resolved_at)).select_from(joined).where(run_episodes.c.run_id == run_id)
+    ).scalar()
+    return over

@@ -1,0 +1,211 @@
+"""What reports count: a period's runs, verdicts, approvals, actions and alerts, read by way of the indexes on time.
+
+Instants are microseconds since the epoch here: a report over a year reads a hundred thousand of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case, func, select, type_coerce
+
+from remediator.storage.repositories import baselines
+from remediator.storage.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
+
+BEFORE = 2000
+"""How many alerts from before automatic remediation are looked at, the latest first: enough for a distribution."""
+
+
+class RunRow(NamedTuple):
+    """One run of the period."""
+
+    id: str
+    playbook: str
+    target: str
+    mode: str
+    status: str
+    reason: str | None
+    created: int
+    first_action: int | None
+    finished: int | None
+    alert_started: int | None
+    """The first of its alerts was seen."""
+    alert_over: int | None
+    """The last of its alerts was resolved; None while one fires."""
+    approved: bool
+    """A person approved it, or a step of it."""
+
+
+class Refusal(NamedTuple):
+    """How often a guard said no for one reason."""
+
+    guard: str
+    reason: str | None
+    answer: str
+    runs: int
+
+
+class ApprovalRow(NamedTuple):
+    """One request to people."""
+
+    playbook: str
+    status: str
+    requested: int
+    decided: int | None
+
+
+class Remedy(NamedTuple):
+    """One action that changes something, as often as a playbook used it on a target."""
+
+    playbook: str
+    target: str
+    action: str
+    attempts: int
+    runs: int
+    ok: int
+    failed: int
+    unknown: int
+
+
+class AlertRow(NamedTuple):
+    """One alert's name over the period."""
+
+    alertname: str
+    episodes: int
+    flaps: int
+    with_run: int
+    """Episodes that some playbook answered."""
+
+
+def _int(column: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:
+    return type_coerce(column, BigInteger)
+
+
+def _between(column: Column[Any], since: datetime, until: datetime) -> ColumnElement[bool]:
+    return and_(column >= since, column < until)
+
+
+def runs_between(connection: Connection, since: datetime, until: datetime) -> list[RunRow]:
+    """The runs created in the period, oldest first."""
+    columns = (runs.c.id, runs.c.playbook, runs.c.target, runs.c.mode, runs.c.status, runs.c.reason)
+    instants = (_int(runs.c.created_at), _int(runs.c.first_action_at), _int(runs.c.finished_at))
+    chosen = _between(runs.c.created_at, since, until)
+    over, yes = _alerts_of(connection, chosen), _approved(connection, chosen)
+    rows = connection.execute(select(*columns, *instants).where(chosen).order_by(runs.c.created_at, runs.c.id))
+    return [RunRow._make((*row, *over.get(row[0], (None, None)), row[0] in yes)) for row in rows]
+
+
+def _alerts_of(connection: Connection, chosen: ColumnElement[bool]) -> dict[str, tuple[int, int | None]]:
+    joined = runs.join(run_episodes, run_episodes.c.run_id == runs.c.id).join(
+        episodes, episodes.c.id == run_episodes.c.episode_id
+    )
+    firing = func.sum(case((episodes.c.resolved_at.is_(None), 1), else_=0))
+    first, last = _int(func.min(episodes.c.started_at)), _int(func.max(episodes.c.resolved_at))
+    rows = connection.execute(
+        select(runs.c.id, first, last, firing).select_from(joined).where(chosen).group_by(runs.c.id)
+    )
+    return {run: (started, None if still else over) for run, started, over, still in rows}
+
+
+def _approved(connection: Connection, chosen: ColumnElement[bool]) -> set[str]:
+    statement = select(approvals.c.run_id).join(runs, runs.c.id == approvals.c.run_id)
+    return set(connection.execute(statement.where(chosen, approvals.c.status == "approved")).scalars())
+
+
+def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[Refusal]:
+    """Which guard held how many runs, and why; the most frequent first."""
+    held = func.count(verdicts.c.run_id.distinct()).label("held")
+    rows = connection.execute(
+        select(verdicts.c.guard, verdicts.c.reason, verdicts.c.answer, held)
+        .where(verdicts.c.answer.in_(("block", "unknown")), _between(verdicts.c.at, since, until))
+        .group_by(verdicts.c.guard, verdicts.c.reason, verdicts.c.answer)
+        .order_by(held.desc(), verdicts.c.guard, verdicts.c.reason)
+    )
+    return [Refusal(*row) for row in rows]
+
+
+def approvals_between(connection: Connection, since: datetime, until: datetime) -> list[ApprovalRow]:
+    """The requests to people about runs that were created in the period."""
+    rows = connection.execute(
+        select(runs.c.playbook, approvals.c.status, _int(approvals.c.requested_at), _int(approvals.c.decided_at))
+        .join(runs, runs.c.id == approvals.c.run_id)
+        .where(_between(runs.c.created_at, since, until))
+        .order_by(approvals.c.requested_at)
+    )
+    return [ApprovalRow(*row) for row in rows]
+
+
+def remedies_between(connection: Connection, since: datetime, until: datetime) -> list[Remedy]:
+    """What was done to targets, the most frequent first; what puts a temporary measure back does not count."""
+    begun = func.count().label("begun")
+    key = (attempts.c.playbook, attempts.c.target, attempts.c.action)
+    outcomes = [func.sum(case((attempts.c.outcome == word, 1), else_=0)) for word in ("ok", "failed", "unknown")]
+    rows = connection.execute(
+        select(*key, begun, func.count(attempts.c.run_id.distinct()), *outcomes)
+        .where(attempts.c.mutates, ~attempts.c.undoing, _between(attempts.c.intent_at, since, until))
+        .group_by(*key)
+        .order_by(begun.desc(), *key)
+    )
+    return [Remedy(*row) for row in rows]
+
+
+def alerts_between(connection: Connection, since: datetime, until: datetime) -> list[AlertRow]:
+    """The names of the alerts that began in the period, the most frequent first."""
+    answered = select(run_episodes.c.episode_id).where(run_episodes.c.episode_id == episodes.c.id).exists()
+    count = func.count().label("count")
+    with_run = func.sum(case((answered, 1), else_=0))
+    rows = connection.execute(
+        select(episodes.c.alertname, count, func.sum(episodes.c.flaps), with_run)
+        .where(_between(episodes.c.started_at, since, until))
+        .group_by(episodes.c.alertname)
+        .order_by(count.desc(), episodes.c.alertname)
+    )
+    return [AlertRow(*row) for row in rows]
+
+
+def automatic_since(connection: Connection) -> dict[str, datetime]:
+    """When each playbook first acted by itself; those that never did are not in it."""
+    first = func.min(runs.c.first_action_at)
+    found = connection.execute(
+        select(runs.c.playbook, first)
+        .where(runs.c.mode == "auto", runs.c.first_action_at.is_not(None))
+        .group_by(runs.c.playbook)
+    )
+    here = {playbook: at for playbook, at in found}
+    gone = baselines.automatic_since(connection)
+    return {name: min(at for at in (here.get(name), gone.get(name)) if at) for name in here.keys() | gone.keys()}
+
+
+def alertnames_of(connection: Connection, playbook: str, since: datetime, until: datetime) -> list[str]:
+    """The names of the alerts that this playbook's runs of the period are for."""
+    statement = (
+        select(episodes.c.alertname)
+        .distinct()
+        .join(run_episodes, run_episodes.c.episode_id == episodes.c.id)
+        .join(runs, runs.c.id == run_episodes.c.run_id)
+        .where(runs.c.playbook == playbook, _between(runs.c.created_at, since, until))
+    )
+    return sorted(connection.execute(statement).scalars())
+
+
+def lasted_before(connection: Connection, alertnames: Sequence[str], until: datetime) -> list[float]:
+    """How many seconds alerts of these names lasted that began before then and that no playbook acted on by itself:
+    the latest of them, newest first. (The first that one did began before that action too.)
+    """
+    acted_on = (
+        select(run_episodes.c.episode_id)
+        .join(runs, runs.c.id == run_episodes.c.run_id)
+        .where(run_episodes.c.episode_id == episodes.c.id, runs.c.mode == "auto", runs.c.first_action_at.is_not(None))
+        .exists()
+    )
+    statement = (
+        select(_int(episodes.c.started_at), _int(episodes.c.resolved_at))
+        .where(episodes.c.started_at < until, episodes.c.alertname.in_(alertnames), episodes.c.resolved_at.is_not(None))
+        .where(~acted_on)
+        .order_by(episodes.c.started_at.desc())
+        .limit(BEFORE)
+    )
+    here = [(over - started) / 1e6 for started, over in connection.execute(statement)]
+    return (here + baselines.lasted(connection, alertnames, until))[:BEFORE]

@@ -1,0 +1,46 @@
+"""How earlier runs ended that acted: what ramps and breakers judge a playbook by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select
+
+from remediator.core.run import TERMINAL, Status
+from remediator.storage.schema import Instant
+from remediator.storage.schema import runs as table
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that acted, and what came of it."""
+
+    id: str
+    target: str
+    began: datetime
+    """Its first action."""
+    ended: datetime | None
+    healed: bool | None
+    """None while it is under way, or if it was cancelled: that says nothing of the remedy."""
+
+
+_HEALED = {Status.SUCCEEDED.value: True, Status.FAILED.value: False, Status.ESCALATED.value: False}
+_OVER = {status.value for status in TERMINAL}
+
+
+def acted_since(connection: Connection, playbook: str, since: datetime) -> list[Ended]:
+    """The runs of a playbook that acted since then, oldest first; without those that were cancelled."""
+    rows = connection.execute(_ACTED_SINCE, {"playbook": playbook, "since": since})
+    return [
+        Ended(row.id, row.target, row.first_action_at, row.finished_at, _HEALED.get(row.status))
+        for row in rows
+        if row.status not in _OVER or row.status in _HEALED
+    ]
+
+
+_ACTED_SINCE = (
+    select(table.c.id, table.c.target, table.c.first_action_at, table.c.finished_at, table.c.status)
+    .where(table.c.playbook == bindparam("playbook"), table.c.first_action_at >= bindparam("since", type_=Instant))
+    .order_by(table.c.first_action_at, table.c.id)
+)

@@ -1,0 +1,90 @@
+"""The stop button: who pressed it, for what, why and until when. Only a person, or an expiry, releases it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
+
+from remediator.audit import Draft, Kind
+from remediator.storage import RUNS, Tx
+from remediator.storage.repositories import blocked_runs
+from remediator.storage.schema import Instant
+from remediator.storage.schema import stops as table
+
+SCOPES = ("global", "playbook", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One pressed stop button."""
+
+    id: str
+    scope: str
+    name: str
+    reason: str
+    who: str
+    set_at: datetime
+    expires_at: datetime | None
+    cleared_at: datetime | None
+    cleared_by: str | None
+
+    @property
+    def what(self) -> str:
+        """What it stops, for people."""
+        return "everything" if self.scope == "global" else f"{self.scope} {self.name}"
+
+    def covers(self, playbook: str, service: str) -> bool:
+        """Whether it stops this playbook on this service."""
+        return self.scope == "global" or {"playbook": playbook, "service": service}.get(self.scope) == self.name
+
+
+def press(
+    tx: Tx, stop_id: str, scope: str, name: str, reason: str, who: str, expires_at: datetime | None = None
+) -> None:
+    """Start no action any more for everything, a playbook or a service."""
+    reason = tx.clean(reason)
+    values = {"id": stop_id, "scope": scope, "name": name, "reason": reason, "who": who, "expires_at": expires_at}
+    tx.connection.execute(insert(table).values(set_at=tx.now, **values))
+    data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": _text(expires_at)}
+    tx.audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
+    tx.wake(RUNS)
+
+
+def release(tx: Tx, stop_id: str, who: str) -> bool:
+    """Release one; False if it does not stand."""
+    changed = tx.connection.execute(
+        update(table)
+        .where(table.c.id == stop_id, table.c.cleared_at.is_(None))
+        .values(cleared_at=tx.now, cleared_by=who)
+    ).rowcount
+    if changed:
+        tx.audit(Draft(kind=Kind.STOP_CLEARED, actor=who, data={"stop": stop_id}))
+        blocked_runs.wake(tx, ["stop_button"])
+    return bool(changed)
+
+
+def get(connection: Connection, stop_id: str) -> Stop | None:
+    """One, by its id, whether it stands or not."""
+    row = connection.execute(select(table).where(table.c.id == stop_id)).first()
+    return None if row is None else Stop(**row._mapping)
+
+
+def standing(connection: Connection, now: datetime) -> list[Stop]:
+    """All that stand now, oldest first."""
+    return [Stop(**row._mapping) for row in connection.execute(_STANDING, {"now": now})]
+
+
+_STANDING = (
+    select(table)
+    .where(
+        table.c.cleared_at.is_(None),
+        or_(table.c.expires_at.is_(None), table.c.expires_at > bindparam("now", type_=Instant)),
+    )
+    .order_by(table.c.set_at)
+)
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()

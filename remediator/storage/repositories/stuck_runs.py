@@ -1,0 +1,52 @@
+"""Runs that nothing moves on: stuck, or of a version that is not running here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, select
+
+from remediator.audit import Kind
+from remediator.core.run import ENGINE_VERSION, TRANSITIONS, Run, Status
+from remediator.storage.repositories import runs
+from remediator.storage.schema import audit
+from remediator.storage.schema import runs as table
+
+_MOVING = (Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.value)
+
+
+def stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
+    """Open runs that have been due since before then and were not taken, or that change their state by themselves and
+    have not for so long."""
+    late = table.c.wake_at < since
+    moved = (
+        select(func.max(audit.c.at))
+        .where(audit.c.run_id == table.c.id, audit.c.kind.in_((Kind.RUN_TRANSITION.value, Kind.RUN_MATCHED.value)))
+        .scalar_subquery()
+    )
+    moving = table.c.status.in_(_MOVING)
+    return _found(
+        connection, select(table.c.id).where(table.c.finished_at.is_(None), late | (moving & (moved < since))), limit
+    )
+
+
+def foreign(connection: Connection, limit: int = 50) -> list[Run]:
+    """Open runs that this version cannot go on with: of a newer engine, or in a state that it does not know."""
+    newer = select(table.c.id).where(table.c.wake_at.is_not(None), table.c.engine_version > ENGINE_VERSION)
+    strange = select(table.c.id).where(table.c.status.in_(_unknown_words(connection)), table.c.finished_at.is_(None))
+    return [*_found(connection, newer, limit), *_found(connection, strange, limit)]
+
+
+def _unknown_words(connection: Connection) -> list[str]:
+    """States in the table that are none of this version's: from word to word along the index, not from run to run."""
+    words: list[str] = []
+    following = select(func.min(table.c.status)).where(table.c.status > bindparam("word"))
+    while word := connection.execute(following, {"word": words[-1] if words else ""}).scalar():
+        words.append(word)
+    return [word for word in words if word not in set(TRANSITIONS)]
+
+
+def _found(connection: Connection, ids: Select[Any], limit: int) -> list[Run]:
+    found = (runs.get(connection, run_id) for run_id in connection.execute(ids.limit(limit)).scalars().all())
+    return [run for run in found if run is not None]

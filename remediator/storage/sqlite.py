@@ -1,0 +1,242 @@
+"""SQLite: one file, one process, no server to install. WAL and ``synchronous=FULL``, so committed is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import sqlalchemy
+import sqlalchemy.exc
+from sqlalchemy import Connection, event
+
+from remediator.audit import Redactor
+from remediator.core.clock import Clock
+from remediator.errors import StoreCorrupt, StoreUnavailable
+from remediator.storage import Store, Tx, Wakeups
+from remediator.storage.group_commit import Gate
+from remediator.storage.migrate import require_current
+from remediator.storage.transaction import told
+
+T = TypeVar("T")
+
+_NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "glusterfs",
+    "fuse.glusterfs",
+}
+
+_ROOM = 1 << 20
+"""Bytes that have to be free. A small write still fits into what SQLite's log holds of the disk when nothing is left
+for a large one."""
+
+
+class SqliteStore(Store):
+    """A store in one SQLite file, owned by this process alone while open.
+
+    Args:
+        path: the database file; its folder must exist and be on a local file system.
+        clock: the time of leases and entries; one process, so its own clock is the database's.
+        redactor: knows the installation's secrets; without one, only their usual shapes are cut out.
+
+    Raises:
+        StoreUnavailable: another process has it, the disk is read-only or full, the path is wrong.
+        StoreCorrupt: it is no database, is damaged, or its schema is not this version's.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, path: Path, clock: Clock, redactor: Redactor | None = None) -> None:
+        self.path = path
+        self._clock = clock
+        self.redactor = redactor or Redactor()
+        self.wakeups = Wakeups()
+        self._lock = _take_lock(path)
+        self._engine = _engine(path)
+        try:
+            with _explained(path), self._engine.connect() as connection:
+                _assert_durable(connection, path)
+                require_current(connection)
+                connection.exec_driver_sql("DELETE FROM facts WHERE name IS NULL")  # reading may be all that is allowed
+            self._gate = Gate(self, self.wakeups)
+        except BaseException:
+            self._engine.dispose()
+            self._lock.close()
+            raise
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-reader")
+
+    begin = "BEGIN IMMEDIATE"
+    mark = "?"
+
+    def connect(self) -> Connection:
+        """The gate's connection; see :class:`remediator.storage.transaction.Dialect`."""
+        with _explained(self.path):
+            return self._engine.connect()
+
+    def now(self, connection: Connection) -> datetime:
+        return self._clock.now()
+
+    def ticks(self) -> float:
+        return time.monotonic()
+
+    def announce(self, connection: Connection, topics: set[str]) -> None:
+        """One process: its own wake-ups are enough."""
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        result: T = await self._gate.write(work)
+        return result
+
+    async def accept(self, source: str, body: bytes) -> None:
+        await self._gate.accept(source, body)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")  # one snapshot for all that the work reads
+                try:
+                    return work(connection)
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+        except sqlalchemy.exc.DBAPIError as error:
+            raise told(error) from error
+
+    def require_room(self) -> None:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path.parent}: {error.strerror}") from error
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        if free < _ROOM:
+            text = f"{self.path.parent}: only {free // 1024} KiB are free; see to its free space"
+            raise StoreUnavailable(f"{text}, since a notification may not fit")
+
+    async def close(self) -> None:
+        await self._gate.close()
+        self._readers.shutdown()
+        self._engine.dispose()
+        self._lock.close()
+
+
+def _engine(path: Path) -> sqlalchemy.Engine:
+    engine = sqlalchemy.create_engine(
+        f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",  # the gate says BEGIN and COMMIT itself
+        connect_args={"timeout": 5.0, "check_same_thread": False, "cached_statements": 256},
+        pool_size=4,
+        max_overflow=8,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA cache_size=-8000")
+        except BaseException:
+            connection.close()
+            raise
+
+    return engine
+
+
+def _assert_durable(connection: Connection, path: Path) -> None:
+    wanted: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    for name, value in wanted.items():
+        found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+        if found != value:
+            raise StoreUnavailable(f"{path}: SQLite answers {name}={found}, not {value}; use a local, writable disk")
+
+
+def _take_lock(path: Path) -> IO[str]:
+    """Hold an advisory lock beside the file: two processes on one SQLite file would be two masters."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreUnavailable(f"{path}: the folder {folder} does not exist; create it or correct 'state'")
+    kind = _file_system(folder)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreUnavailable(f"{path}: is on {kind}; SQLite needs a local disk, or use PostgreSQL")
+    try:
+        handle = open(f"{path}.lock", "a+", encoding="ascii")  # noqa: SIM115 - held open as long as the store
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: cannot be written: {error.strerror}; correct its rights or 'state'") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise StoreUnavailable(
+            f"{path}: is in use by process {holder}; stop it, or use PostgreSQL for replicas"
+        ) from None
+    try:
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), str(os.getpid()).encode())
+    except OSError as error:
+        handle.close()
+        text = f"{path}: cannot be written: {error.strerror}; see to its rights and free space, or correct 'state'"
+        raise StoreUnavailable(text) from error
+    return handle
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every remediator away from a database file that is to be replaced.
+
+    Raises:
+        StoreUnavailable: one has it.
+    """
+    handle = _take_lock(path)
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+def _file_system(folder: Path) -> str:
+    best, kind = "", ""
+    here = str(folder.resolve())
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""  # not Linux: nothing to go by
+    for line in mounts:
+        _, point, name, *_ = line.split(" ")
+        if (here == point or here.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, name
+    return kind
+
+
+class _explained:
+    """Turn what SQLite says about a file into what to do about it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        cause = getattr(error, "orig", error)
+        if isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError):
+            raise StoreCorrupt(f"{self._path}: {cause}; restore it from a backup, or move it away to start anew")
+        if isinstance(cause, sqlite3.OperationalError):
+            raise StoreUnavailable(f"{self._path}: {cause}; check its rights, free space and that it is a file")
