@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 from remediator import conditions
-from remediator.actions import Action, Happened, Observation, Outcome, Result
 from remediator.audit import Kind
 from remediator.core import failpoints
 from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
-from remediator.guards import Answer, Question, Verdict
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Result
+from remediator.extensions.guards import Answer, Question, Verdict
 from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
 from remediator.planning import make_plan, resolve
 from remediator.playbooks import cel

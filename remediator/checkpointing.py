@@ -15,7 +15,7 @@ from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
 from remediator.engine import Engine
 from remediator.errors import AuditError
-from remediator.notaries import Notary, NotaryError
+from remediator.extensions.witnesses import Notary, NotaryError
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.actions import Action
-from remediator.checks import Check
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import ConfigurationError, TargetError
-from remediator.guards import Guard
-from remediator.platforms import Platform, ServiceStatus
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Check
+from remediator.extensions.guards import Guard
+from remediator.extensions.platforms import Platform, ServiceStatus
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store

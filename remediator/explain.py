@@ -19,7 +19,7 @@ from remediator.core.plan import Plan, as_data
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.engine import Engine
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from remediator.judgement import Judgement, judge, question
 from remediator.match import Index
 from remediator.planning import make_plan

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from remediator import looking
-from remediator.checks import Evidence
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.engine import Engine, Progress, wait
 from remediator.errors import RemediatorError, StoreUnavailable
-from remediator.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
-from remediator.platforms import ServiceStatus
+from remediator.extensions.checks import Evidence
+from remediator.extensions.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
+from remediator.extensions.platforms import ServiceStatus
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks

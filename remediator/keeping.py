@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remediator import registry
 from remediator.audit import keys
 from remediator.checkpointing import Checkpointing
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.pruning import Pruning
 from remediator.retention import Retention
 

@@ -18,7 +18,7 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import TERMINAL, Episode, Run, Status
 from remediator.core.tokens import Keyring
-from remediator.notifiers import Ask, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers import Ask, Message, Notifier, Section, Tone
 from remediator.playbooks import cel
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval

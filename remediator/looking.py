@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from remediator.checks import Answer, Check, Evidence
 from remediator.core.types import fitted
 from remediator.engine import Engine
 from remediator.errors import RemediatorError
+from remediator.extensions.checks import Answer, Check, Evidence
 from remediator.playbooks.inventory import Service
 
 

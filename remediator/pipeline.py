@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.act import act, observe
-from remediator.actions import RUN
 from remediator.aftermath import watch_on
 from remediator.approve import await_approval
 from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Run, Status
 from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ConfigurationError
+from remediator.extensions.actions import RUN
 from remediator.guard import guard_plan
 from remediator.judgement import intend, learn
 from remediator.planning import plan_run

@@ -9,15 +9,15 @@ from typing import Any
 import structlog
 
 from remediator import conditions
-from remediator.actions import Action
 from remediator.audit import Kind
-from remediator.checks import Answer, Evidence
 from remediator.core import plan
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.core.types import fitted
 from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Answer, Evidence
 from remediator.looking import observe
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service

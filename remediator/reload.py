@@ -18,12 +18,12 @@ from typing import Any
 
 import structlog
 
-from remediator import registry
 from remediator.approve import outdate
 from remediator.audit import Draft, Kind
 from remediator.config import Config
 from remediator.engine import Book
 from remediator.errors import ConfigurationError
+from remediator.extensions import registry
 from remediator.match import Index
 from remediator.metrics import Metrics
 from remediator.playbooks.inventory import Inventory

@@ -21,7 +21,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from remediator import __version__, registry
+from remediator import __version__
 from remediator.approve import outdate
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import checkpoint_forever
@@ -35,7 +35,9 @@ from remediator.core.run import Run
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.engine import Book, Engine, Pace
 from remediator.errors import ConfigurationError, StoreUnavailable
-from remediator.guards import Guard
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Guard
 from remediator.intake import IntakeSettings
 from remediator.keeping import checkpointing_for, pruning_for, retention_for
 from remediator.letters import Letters
@@ -60,7 +62,6 @@ from remediator.storage.url import postgresql
 from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
 from remediator.watch import Flood, Watching, watch_forever
 from remediator.worker import Loops, supervise
-from remediator.world import World
 
 log: Any = structlog.get_logger("remediator")
 

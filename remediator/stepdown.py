@@ -11,11 +11,11 @@ from typing import Any
 
 import structlog
 
-from remediator.actions import RUN, Outcome, Result
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced, RemediatorError, StoreError
+from remediator.extensions.actions import RUN, Outcome, Result
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, outbox, runs, timers
 from remediator.storage.repositories.attempts import Attempt

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.audit import Kind
-from remediator.checks import Answer
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
 from remediator.engine import Engine, Progress, onward, wait
-from remediator.guards import Answer as GuardAnswer
+from remediator.extensions.checks import Answer
+from remediator.extensions.guards import Answer as GuardAnswer
 from remediator.judgement import Judgement, harmed, question
 from remediator.looking import observe
 from remediator.steps import follow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
+from remediator.extensions import registry
 from remediator.testing.play import Kinds
 from remediator.testing.runner import run
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator import handbook, registry
+from remediator import handbook
+from remediator.extensions import registry
 from remediator.flow import flow
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from remediator import registry
 from remediator.cli.test import command
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.lint.runner import Sources, lint
 from remediator.testing.play import Kinds
 from remediator.testing.runner import Report, files_in, run

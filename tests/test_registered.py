@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
+from remediator.extensions import registry
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {"guards": registry.GUARDS, "notifiers": registry.NOTIFIERS, "platforms": registry.PLATFORMS}

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from remediator import registry
 from remediator.cli.schema import command
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.schema import KINDS, committed, schema
 from tests.lint.catalogue import CATALOGUE
 from tests.lint.mistakes import FOLDER, WORLD

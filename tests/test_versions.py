@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from remediator import registry
+from remediator.extensions import registry
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
 from tests.servers.remediator import PLAYBOOK, ROOT

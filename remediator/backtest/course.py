@@ -13,14 +13,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, select
 
-from remediator import registry
 from remediator.backtest import History, Outcome, WouldRun, world
 from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
 from remediator.engine import Book, Engine, Pace
-from remediator.guards import Guard
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Guard
 from remediator.intake import close_due
 from remediator.match import Index
 from remediator.playbooks.loader import Loaded
@@ -31,7 +32,6 @@ from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_closing
 from remediator.storage.schema import episodes
 from remediator.worker import Loops
-from remediator.world import World
 
 ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
 """The guards that judge by time and by what was done: history holds all that they look at."""

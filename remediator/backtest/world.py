@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from remediator.actions import Action, Outcome, Result
-from remediator.checks import Answer, Check, Evidence
 from remediator.core.plan import PlannedCall
+from remediator.extensions.actions import Action, Outcome, Result
+from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 
 _ABOUT_OTHERS = frozenset({"dependencies.ok"})
 Told = Callable[[str, str], None]

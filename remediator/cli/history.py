@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from remediator import registry
 from remediator.backtest import History, Outcome, figures
 from remediator.backtest.course import would_have
 from remediator.config import Config
 from remediator.errors import ConfigurationError
+from remediator.extensions import registry
 from remediator.playbooks.loader import Loaded, load
 
 _OPTIONS = (

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from remediator import registry
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.playbooks.loader import load_config, read_model
 
 plugins_option = click.option(

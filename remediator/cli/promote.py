@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from remediator import desk, registry
+from remediator import desk
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
+from remediator.extensions import registry
 from remediator.playbooks.loader import load, load_config
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx

@@ -10,8 +10,8 @@ from remediator import desk
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
+from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
-from remediator.stop_file import read_stop_file
 from remediator.storage.repositories import stops
 
 

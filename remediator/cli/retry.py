@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from remediator import deciding, desk, registry
+from remediator import deciding, desk
 from remediator.cli.deciding import reason_option, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
+from remediator.extensions import registry
 from remediator.playbooks.loader import load, load_config
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs

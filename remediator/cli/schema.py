@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from remediator import registry
 from remediator.cli.plugged import plugins_option, use
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.schema import KINDS, committed, schema, text
 
 

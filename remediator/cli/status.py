@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
+from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
 from remediator.reload import REFUSED
 from remediator.service import read_only, watchdog_within
-from remediator.stop_file import read_stop_file
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.upkeep import ALIVE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from remediator import registry
 from remediator.cli.plugged import plugins_option, use
+from remediator.extensions import registry
 from remediator.playbooks.diagnostics import render
 from remediator.testing.play import Kinds
 from remediator.testing.runner import Report, files_in, run

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from remediator.guards import Settings
+from remediator.extensions.guards import Settings
 from remediator.lint import Context, Rule
 from remediator.playbooks.diagnostics import Finding
 from remediator.playbooks.parsing import check_guards

@@ -18,9 +18,10 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace
 from remediator.errors import RemediatorError
-from remediator.guards.concurrency import Concurrency
-from remediator.guards.cooldown import Cooldown
-from remediator.guards.stop_button import StopButton
+from remediator.extensions.clientset import World as Clients
+from remediator.extensions.guards.concurrency import Concurrency
+from remediator.extensions.guards.cooldown import Cooldown
+from remediator.extensions.guards.kill_switch import StopButton
 from remediator.intake import IntakeSettings
 from remediator.match import Index
 from remediator.playbooks.inventory import Inventory
@@ -36,7 +37,6 @@ from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.upkeep import Upkeep, keep_up_forever
 from remediator.worker import Loops, supervise
-from remediator.world import World as Clients
 
 TROUBLE = 150.0
 """Seconds in which things go wrong."""

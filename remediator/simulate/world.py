@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
-from remediator.checks import Answer, Check, Evidence
-from remediator.checks import Parameters as CheckParameters
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
-from remediator.guards import ALLOW, Guard, Question, Verdict
-from remediator.guards import Answer as GuardAnswer
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Parameters as CheckParameters
+from remediator.extensions.guards import ALLOW, Guard, Question, Verdict
+from remediator.extensions.guards import Answer as GuardAnswer
 from remediator.playbooks.inventory import Service
 from remediator.simulate.loop import HOST, Host, VirtualLoop
 

@@ -15,14 +15,15 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Connection
 
-from remediator.actions import Action
-from remediator.checks import Check
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace
-from remediator.guards import Guard
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Check
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Guard
 from remediator.intake import IntakeSettings
 from remediator.match import Index
 from remediator.playbooks.inventory import Inventory
@@ -46,7 +47,6 @@ from remediator.testing.scene import (
 )
 from remediator.upkeep import Upkeep, keep_up_forever
 from remediator.worker import Loops, supervise
-from remediator.world import World
 
 _REAL = {"service.status", "service.running"}
 """They only ask the platform, which the test describes; unless it says what they answer."""

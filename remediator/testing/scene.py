@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from remediator.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
-from remediator.checks import Answer, Check, Evidence
-from remediator.checks import Parameters as CheckParameters
 from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.platforms import Platform, ServiceStatus, State
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Parameters as CheckParameters
+from remediator.extensions.platforms import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service
 from remediator.testing.model import ActionAnswer, Case, CheckAnswer, PlatformAnswer, TestAlert, When
 

@@ -17,11 +17,11 @@ from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.core.approval import Power
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
+from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.keeping import archive_folder
 from remediator.playbooks.model import Playbook
 from remediator.retention import begin
 from remediator.service import watchdog_within
-from remediator.stop_file import read_stop_file
 from remediator.storage.repositories import (
     approvals,
     audit,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from remediator.actions import Action, Observation, Result
 from remediator.core.plan import PlannedCall
+from remediator.extensions.actions import Action, Observation, Result
 from remediator.playbooks.inventory import Service
 
 

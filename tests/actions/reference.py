@@ -10,11 +10,11 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from remediator import registry
-from remediator.actions import Action
-from remediator.checks import Check
 from remediator.core.clock import format_duration
-from remediator.platforms import Platform
+from remediator.extensions import registry
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Check
+from remediator.extensions.platforms import Platform
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"

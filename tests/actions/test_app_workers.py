@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from remediator.actions import Action, Happened, Outcome
-from remediator.actions.app_reload import AppReload
-from remediator.actions.app_workers import AppWorkers
 from remediator.errors import Refused, TargetError
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions.app_reload import AppReload
+from remediator.extensions.actions.app_workers import AppWorkers
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody
 from tests.servers import until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
+from remediator.extensions import registry
 
 TESTS = Path(__file__).parents[1]
 CASES = ("missing", "denied", "down", "slow", "garbage", "unheard", "changed")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Outcome
-from remediator.actions.command_run import CommandRun
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.world import World
+from remediator.extensions.actions import Outcome
+from remediator.extensions.actions.command_run import CommandRun
+from remediator.extensions.clientset import World
 from tests.actions.doing import do, plan, service
 from tests.servers import until
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
-from remediator.actions import Action
-from remediator.checks import Check
+from remediator.extensions import registry
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Check
 from tests.actions import reference
 
 ROOT = Path(__file__).parents[2]

@@ -16,17 +16,17 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 
-from remediator import registry
-from remediator.actions import Action, Happened, Outcome
-from remediator.actions.elasticache_describe import ElasticacheDescribe
-from remediator.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
-from remediator.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.clients.aws import elasticache
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
+from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
+from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 from remediator.testing.play import Kinds
 from remediator.testing.runner import run
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.clients.peers import Peer, Script, hang_up, peer, reply, silence
 

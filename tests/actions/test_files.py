@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator import registry, targets
-from remediator.actions import Action, Happened, Outcome
 from remediator.clients.host import disk
 from remediator.core.clock import SystemClock
 from remediator.errors import Refused, TargetError
+from remediator.extensions import bindings, registry
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody
 from tests.servers.redis import Redis
@@ -317,7 +317,7 @@ async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(
             await do(PRUNE, place.service(), call=call)
     held: list[str] = []
     while True:  # the thread ends after the file that it is at
-        quarantine = targets.quarantine(targets.backups(place.service()))
+        quarantine = bindings.quarantine(bindings.backups(place.service()))
         moved = [file["name"] for note in quarantine.batches().values() for file in note["files"]]
         if sorted([*place.names(), *moved]) == before and moved == held:
             break

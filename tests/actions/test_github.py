@@ -14,13 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Action, Happened, Outcome
-from remediator.actions.github_dispatch_workflow import GithubDispatchWorkflow
-from remediator.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.clients.endpoints import WorkflowInput
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
+from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.clients.peers import Script, hang_up, peer, reply, silence
 

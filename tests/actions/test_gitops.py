@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from remediator import registry
-from remediator.actions import Happened, Outcome
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.clients.peers import hang_up, peer, reply, silence
 from tests.platforms.test_kubernetes import kubeconfig, server_of

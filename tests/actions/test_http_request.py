@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Happened, Outcome
-from remediator.actions.http_request import HttpRequest
 from remediator.clients.allowed_requests import AllowedRequest, forbidden
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.world import World
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.http_request import HttpRequest
+from remediator.extensions.clientset import World
 from tests.actions.doing import do, observe, plan, service
 from tests.clients.peers import listener, peer, read_request, reply
 from tests.servers.deaf import deaf

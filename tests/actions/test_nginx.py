@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from remediator.actions import Action, Happened, Outcome
-from remediator.actions.nginx_maintenance import NginxMaintenance
-from remediator.actions.nginx_rate_limit import NginxRateLimit
 from remediator.errors import Refused, TargetError, Unreachable
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
+from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.actions.rights import nobody
 from tests.servers import until

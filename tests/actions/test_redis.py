@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator import registry
-from remediator.actions import Action, Happened, Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.servers import until
 from tests.servers.redis import MakeRedis, Redis

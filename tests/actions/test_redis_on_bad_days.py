@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from remediator.actions import Happened
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Happened
 from remediator.playbooks.inventory import Service
 from tests.actions.doing import do, observe, plan, service
 from tests.actions.test_redis import ACTIONS, target

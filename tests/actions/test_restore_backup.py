@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from remediator import registry
-from remediator.actions import Action, Happened
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
-from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Happened
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.actions.rights import nobody
 from tests.clients.peers import listener, peer, reply

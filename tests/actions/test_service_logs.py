@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from remediator.actions import Outcome
-from remediator.actions.service_logs import ServiceLogs, told_by
-from remediator.actions.service_status import ServiceStatusAction
 from remediator.errors import TargetError, Unreachable
-from remediator.platforms.supervisor import SupervisorPlatform
-from remediator.world import World
+from remediator.extensions.actions import Outcome
+from remediator.extensions.actions.service_logs import ServiceLogs, told_by
+from remediator.extensions.actions.service_status import ServiceStatusAction
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from tests.actions.doing import do, service
 from tests.servers import until
 from tests.servers.supervisord import Supervisord

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from remediator.actions import Happened, Outcome
-from remediator.actions.service_releases import ServiceReleases
-from remediator.actions.service_rollback import ServiceRollback
-from remediator.actions.service_scale import ServiceScale
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.platforms.supervisor import SupervisorPlatform
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.service_releases import ServiceReleases
+from remediator.extensions.actions.service_rollback import ServiceRollback
+from remediator.extensions.actions.service_scale import ServiceScale
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, service
 from tests.servers.supervisord import Supervisord
 

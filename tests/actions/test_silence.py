@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from remediator import registry
-from remediator.actions import RUN, Action, Happened, Outcome, Result
 from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import RUN, Action, Happened, Outcome, Result
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Inventory
-from remediator.world import World
 from tests.actions.doing import do, observe, plan, undo
 from tests.clients.peers import listener, peer, read_request, reply
 from tests.servers.alertmanager import Alertmanager

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.actions import Outcome
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, Problem, decode, export, seal, verify
+from remediator.extensions.actions import Outcome
 from tests.audit.logs import START, check, heads, make, note
 
 ROWS, HEAD = make(9)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from remediator import registry
-from remediator.checks import Answer, Check, Evidence
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
+from remediator.extensions import registry
+from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Inventory, Service
-from remediator.world import World
 from tests.actions.doing import service
 from tests.clients.peers import peer, reply
 from tests.servers import free_port

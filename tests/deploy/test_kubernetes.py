@@ -16,8 +16,8 @@ import yaml
 
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
-from remediator.platforms import State
-from remediator.platforms.kubernetes import KubernetesPlatform
+from remediator.extensions.platforms import State
+from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
 from tests.servers import require, until
 from tests.servers.kubernetes import Cluster

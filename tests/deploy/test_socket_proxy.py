@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from remediator.platforms import State
-from remediator.platforms.docker import DockerPlatform
+from remediator.extensions.platforms import State
+from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
 from tests.servers import Server
 from tests.servers.docker import LABEL, Engine

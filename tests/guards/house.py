@@ -10,22 +10,22 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import insert
 
-from remediator import registry
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.engine import Book, Engine, Pace
-from remediator.guards import Answer, Verdict
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.platforms import Platform, ServiceStatus, State
 from remediator.judgement import Judgement, judge, question
-from remediator.platforms import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import key_values
 from remediator.storage.schema import attempts, episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
-from remediator.world import World
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

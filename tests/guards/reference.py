@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from remediator import registry
+from remediator.extensions import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "guards.md"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from remediator.core.ids import Ids
-from remediator.guards import Answer, Lesson
-from remediator.guards.breaker import Breaker
+from remediator.extensions.guards import Answer, Lesson
+from remediator.extensions.guards.circuit_breaker import Breaker
 from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
 from tests.guards.house import HOUR, MINUTE, NOON, House, playbook
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
-from remediator.guards import Guard
+from remediator.extensions import registry
+from remediator.extensions.guards import Guard
 from tests.guards import reference
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def test_every_file_is_registered() -> None:
 @pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)
 def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
     """What it is called is where it is found, everywhere."""
-    assert guard.__module__ == f"remediator.guards.{guard.name}"
+    assert guard.__module__ == f"remediator.extensions.guards.{guard.name}"
     tests = (HERE / f"test_{guard.name}.py").read_text()
     for answer in ("allow", "block", "unknown"):
         assert re.search(rf"Answer\.{answer.upper()}|{answer}|cannot tell", tests), answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from tests.guards.house import MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from tests.guards.house import HOUR, MINUTE, NOON, House, alert, row
 
 pytestmark = pytest.mark.promise(12)

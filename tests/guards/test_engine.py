@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from remediator.approve import outdate
 from remediator.engine import Book
-from remediator.guards import Answer, Verdict
+from remediator.extensions.guards import Answer, Verdict
 from remediator.judgement import again_at, learn
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
 from remediator.storage.schema import runs as runs_table

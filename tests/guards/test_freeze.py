@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from remediator.guards import Answer
-from remediator.guards.freeze import FreezeSettings
-from remediator.windows import Window
-from remediator.world import World
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer
+from remediator.extensions.guards._windows import Window
+from remediator.extensions.guards.freeze import FreezeSettings
 from tests.guards.house import House
 
 BERLIN = ZoneInfo("Europe/Berlin")

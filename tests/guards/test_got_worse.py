@@ -11,10 +11,10 @@ import pytest
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.guards import Answer, Moment
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Moment
 from remediator.judgement import harmed, question
 from remediator.storage.repositories.evidence import Judged
-from remediator.world import World
 from tests.guards.house import INVENTORY, NOON, STEP, House, SetClock, playbook
 from tests.servers.prometheus import Prometheus
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from remediator.core.run import Run
 from remediator.engine import Engine
 from remediator.errors import Fenced
+from remediator.extensions.guards._windows import Window
 from remediator.pipeline import advance
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore
-from remediator.windows import Window
 from tests.guards.house import NOON, SetClock
 from tests.guards.town import Begun, Health, begun, breaks, engine, holding, remedy
 

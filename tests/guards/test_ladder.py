@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from remediator.storage.repositories import audit, autonomy
 from tests.guards.house import House
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.guards import Answer
-from remediator.platforms import State
+from remediator.extensions.guards import Answer
+from remediator.extensions.platforms import State
 from tests.guards.house import House, status
 
 pytestmark = pytest.mark.promise(12)

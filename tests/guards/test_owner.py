@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from tests.guards.house import House, status
 
 pytestmark = pytest.mark.promise(12)

@@ -11,9 +11,9 @@ import pytest
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.guards import Answer, Verdict
-from remediator.guards.preconditions import PreconditionsSettings
-from remediator.world import World
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.guards.preconditions import PreconditionsSettings
 from tests.guards.house import House, SetClock
 from tests.servers import free_port, until
 from tests.servers.prometheus import Prometheus

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from tests.guards.house import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(12)

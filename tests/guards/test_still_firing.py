@@ -17,8 +17,8 @@ from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.core.run import Episode
-from remediator.guards import Answer, Verdict
-from remediator.world import World
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Verdict
 from tests.guards.house import House, alert
 from tests.servers import free_port
 from tests.servers.alertmanager import Alertmanager

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from remediator.guards import Answer
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer
 from remediator.storage.repositories import runs, stops
 from remediator.watch import Watching, watch
-from remediator.world import World
 from tests.guards.house import HOUR, NOON, House, row
 
 pytestmark = pytest.mark.promise(10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from remediator.storage.repositories import outbox
 from remediator.watch import Flood, Watching, watch
 from tests.guards.house import MINUTE, NOON, House, alert, status

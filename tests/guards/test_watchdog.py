@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.guards import Answer
+from remediator.extensions.guards import Answer
 from remediator.storage.repositories import audit, outbox
 from remediator.watch import Watching, watch
 from tests.guards.house import HOUR, MINUTE, NOON, House

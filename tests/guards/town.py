@@ -12,22 +12,22 @@ from typing import Any
 
 from sqlalchemy import select
 
-from remediator import registry
-from remediator.actions import Action, Outcome, Result
-from remediator.checks import Answer, Check, Evidence, Parameters
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.engine import Book, Engine, Pace, Progress
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Outcome, Result
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.extensions.guards._rates import parse_rate
 from remediator.pipeline import advance
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
-from remediator.rates import parse_rate
 from remediator.storage import Store
 from remediator.storage.repositories import episodes, runs
 from remediator.storage.schema import attempts as attempts_table
-from remediator.world import World
 from tests.guards.house import INVENTORY, alert, playbook
 
 WITHOUT_WORLD = ("watchdog", "still_firing")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from remediator import registry
 from remediator.cli.lint import command
 from remediator.config import Config
+from remediator.extensions import registry
 from remediator.lint.errors import ERRORS
 from remediator.lint.reference import reference
 from remediator.lint.reporters import REPORTERS

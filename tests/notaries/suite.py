@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.audit import BadNote
-from remediator.notaries import Conflict, Notary
+from remediator.extensions.witnesses import Conflict, Notary
 from tests.audit.logs import check, heads, make, note
 
 ROWS, HEAD = make(12)

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 from remediator.audit import BadNote, checkpoint
 from remediator.cli.audit import command
-from remediator.notaries import NotaryError
-from remediator.notaries.chat import ChatNotary
-from remediator.notifiers import Delivery, Message
-from remediator.notifiers.log import LogNotifier
-from remediator.notifiers.slack import SlackNotifier
+from remediator.extensions.notifiers import Delivery, Message
+from remediator.extensions.notifiers.log import LogNotifier
+from remediator.extensions.notifiers.slack import SlackNotifier
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.chat import ChatNotary
 from tests.audit.logs import SIGNER, check, make
 from tests.notaries.suite import NOTES, ROWS
 from tests.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, settings

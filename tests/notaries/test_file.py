@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.notaries import NotaryError
-from remediator.notaries.file import FileNotary
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.file import FileNotary
 from tests.notaries.suite import NOTES, NotarySuite
 
 pytestmark = pytest.mark.promise(9)

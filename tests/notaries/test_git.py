@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.notaries import NotaryError
-from remediator.notaries.git import GitNotary
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.git import GitNotary
 from tests.notaries.suite import NOTES, NotarySuite
 
 pytestmark = pytest.mark.promise(9)

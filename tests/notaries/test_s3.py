@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from remediator.core.clock import SystemClock
-from remediator.notaries import NotaryError
-from remediator.notaries.s3 import S3Notary
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.s3 import S3Notary
 from tests.notaries.suite import NOTES, NotarySuite
 
 with warnings.catch_warnings():

@@ -11,10 +11,10 @@ import pytest
 import respx
 import yaml
 
-from remediator import registry
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.notaries.file import FileNotary
+from remediator.extensions import registry
+from remediator.extensions.witnesses.file import FileNotary
 from remediator.playbooks.loader import load_config
 from tests.notaries.suite import NOTES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from remediator.audit import BadNote, checkpoint
-from remediator.notaries import NotaryError
-from remediator.notaries.syslog import SyslogNotary
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.syslog import SyslogNotary
 from tests.notaries.suite import NOTES
 
 pytestmark = pytest.mark.promise(9)

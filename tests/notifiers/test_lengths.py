@@ -13,8 +13,8 @@ import httpx
 import pytest
 import respx
 
-from remediator.notifiers import Ask, Message, Section, Tone
-from remediator.posting import CUT, fit, utf16
+from remediator.extensions.notifiers import Ask, Message, Section, Tone
+from remediator.extensions.notifiers._http import CUT, fit, utf16
 from tests.guards.house import NOON
 from tests.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, LINK, settings
 

@@ -18,9 +18,9 @@ import pytest
 import respx
 from aiosmtpd.controller import Controller
 
-from remediator import registry
 from remediator.errors import ConfigurationError, Unreachable
-from remediator.notifiers import Ask, Later, Message, Notifier, Section, Tone, Undeliverable
+from remediator.extensions import registry
+from remediator.extensions.notifiers import Ask, Later, Message, Notifier, Section, Tone, Undeliverable
 from tests.guards.house import NOON
 from tests.servers import free_port
 from tests.servers.receivers import receiver
@@ -361,7 +361,7 @@ def test_settings_that_cannot_work_are_refused(kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_file_name_and_docs_agree(kind: str) -> None:
     """A notifier's name is its file's, and its section's in docs/notifiers.md."""
-    assert KINDS[kind].__module__ == f"remediator.notifiers.{kind}"
+    assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
     page = Path(__file__).parents[2] / "docs" / "notifiers.md"
     assert f"\n## {kind}\n" in page.read_text()
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.actions import Happened, Outcome
-from remediator.actions.service_restart import RestartParameters, ServiceRestart
-from remediator.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
-from remediator.actions.service_scale import ServiceScale
 from remediator.clients.docker.client import DockerRefused
 from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.platforms import Release, State
-from remediator.platforms.docker import DockerPlatform
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
+from remediator.extensions.actions.service_scale import ServiceScale
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import Release, State
+from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.clients.peers import peer, reply
 from tests.servers import until
 from tests.servers.deaf import deaf

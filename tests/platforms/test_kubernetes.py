@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
-from remediator.actions import Happened
-from remediator.actions.service_restart import RestartParameters, ServiceRestart
-from remediator.actions.service_rollback import way_back
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.platforms import Release, State
-from remediator.platforms import kubernetes as module
-from remediator.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
+from remediator.extensions.actions import Happened
+from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.extensions.actions.service_rollback import way_back
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import Release, State
+from remediator.extensions.platforms import kubernetes as module
+from remediator.extensions.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.clients.peers import Authority, listener, peer, read_request, reply
 from tests.servers.kubernetes import Cluster
 

@@ -10,8 +10,8 @@ import pytest
 
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, TargetError, Unreachable
-from remediator.platforms import OWN_RESTARTS, State
-from remediator.platforms.systemd import SystemdPlatform, as_planned, described, properties
+from remediator.extensions.platforms import OWN_RESTARTS, State
+from remediator.extensions.platforms.systemd import SystemdPlatform, as_planned, described, properties
 from remediator.playbooks.inventory import Service
 from tests.servers import require
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator import registry
+from remediator.extensions import registry
 
 EXAMPLE = Path(__file__).parent / "example"
 

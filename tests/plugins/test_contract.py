@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator import contract, registry
-from remediator.actions import Action, Happened, Observation
-from remediator.checks import Answer
 from remediator.core.plan import PlannedCall
+from remediator.extensions import conformance, registry
+from remediator.extensions.actions import Action, Happened, Observation
+from remediator.extensions.checks import Answer
+from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.world import World
 from tests.plugins.conftest import EXAMPLE
 
 SERVICE = Service.model_validate(
@@ -31,7 +31,7 @@ def drain(installed: Path) -> Any:
 @pytest.mark.parametrize("action", registry.ACTIONS, ids=lambda action: action.name)
 def test_what_is_built_in_is_declared(action: type[Action]) -> None:
     """No author is asked for more than our own actions keep."""
-    contract.action_is_declared(action)
+    conformance.action_is_declared(action)
 
 
 async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> None:
@@ -41,29 +41,29 @@ async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> Non
     def state() -> list[str]:
         return sorted(path.name for path in tmp_path.iterdir())
 
-    contract.action_is_declared(type(drain))
-    call = await contract.plan_only_reads(drain, SERVICE, parameters, state)
+    conformance.action_is_declared(type(drain))
+    call = await conformance.plan_only_reads(drain, SERVICE, parameters, state)
     stale = msgspec.structs.replace(call, pin={"folder": -1})
-    await contract.changed_pin_is_refused(drain, SERVICE, parameters, stale, state)
-    await contract.observe_tells(drain, SERVICE, parameters)
+    await conformance.changed_pin_is_refused(drain, SERVICE, parameters, stale, state)
+    await conformance.observe_tells(drain, SERVICE, parameters)
 
 
 async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: Path) -> None:
     """Marker, no marker, no folder."""
     check: Any = registry.make_checks(World())["example.drained"]
-    await contract.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.FAIL)
-    await contract.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), Answer.UNKNOWN)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.FAIL)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), Answer.UNKNOWN)
     (tmp_path / "app").touch()
-    await contract.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.OK)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.OK)
 
 
 async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
     """A label's markup arrives as text."""
     page = next(kind for kind in registry.NOTIFIERS if kind.kind == "example")({"path": tmp_path / "page.html"})
 
-    await page.send(contract.evil_message())
+    await page.send(conformance.evil_message())
 
-    contract.is_escaped((tmp_path / "page.html").read_text(), "<b>", "<!channel>")
+    conformance.is_escaped((tmp_path / "page.html").read_text(), "<b>", "<!channel>")
 
 
 async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
         return sorted(path.name for path in tmp_path.iterdir())
 
     with pytest.raises(AssertionError, match="changed something"):
-        await contract.plan_only_reads(Writes(World()), SERVICE, parameters, state)
+        await conformance.plan_only_reads(Writes(World()), SERVICE, parameters, state)
     with pytest.raises(AssertionError, match="two plans differ"):
-        await contract.plan_only_reads(Differs(World()), SERVICE, parameters, state)
+        await conformance.plan_only_reads(Differs(World()), SERVICE, parameters, state)
     with pytest.raises(AssertionError, match="not done yet"):
-        await contract.observe_tells(Guesses(World()), SERVICE, parameters)
+        await conformance.observe_tells(Guesses(World()), SERVICE, parameters)
     call = await drain.plan(SERVICE, parameters)
     with pytest.raises(AssertionError, match="something else"):
-        await contract.changed_pin_is_refused(drain, SERVICE, parameters, call, state)
+        await conformance.changed_pin_is_refused(drain, SERVICE, parameters, call, state)
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remediator import registry
-from remediator.plugins import PluginError
+from remediator.extensions import registry
+from remediator.extensions.plugins import PluginError
 from tests.servers.remediator import ROOT, Remediator
 
 PACKAGE = "remediator-example"
@@ -56,30 +56,42 @@ def test_what_is_named_is_known_with_its_parameters(installed: Path) -> None:
         ("", "", "so it is no plugin"),
         ("[remediator.verbs]\na = broken_plugin:A", "", "there is no such group"),
         (
-            "[remediator.actions]\na = broken_plugin:A",
+            "[remediator.extensions.actions]\na = broken_plugin:A",
             "raise OSError('no disk')",
             "cannot be imported: OSError: no disk",
         ),
-        ("[remediator.actions]\na = broken_plugin:A", "raise SystemExit(7)", "cannot be imported: SystemExit: 7"),
-        ("[remediator.actions]\na = broken_plugin:A", "", "cannot be imported: AttributeError"),
-        ("[remediator.actions]\na = broken_plugin:A", "A = 1", "not a class derived from remediator.actions.Action"),
         (
-            "[remediator.actions]\na = broken_plugin:A",
-            "from remediator.actions import Action\nclass A(Action):\n    name = 'a'",
+            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "raise SystemExit(7)",
+            "cannot be imported: SystemExit: 7",
+        ),
+        ("[remediator.extensions.actions]\na = broken_plugin:A", "", "cannot be imported: AttributeError"),
+        (
+            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "A = 1",
+            "not a class derived from remediator.extensions.actions.Action",
+        ),
+        (
+            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "from remediator.extensions.actions import Action\nclass A(Action):\n    name = 'a'",
             "A lacks execute, plan",
         ),
         (
-            "[remediator.guards]\na = broken_plugin:A",
-            "from remediator.guards import Guard\nclass A(Guard):\n    name = 'b'",
+            "[remediator.extensions.guards]\na = broken_plugin:A",
+            "from remediator.extensions.guards import Guard\nclass A(Guard):\n    name = 'b'",
             "A.name is 'b', not the name of the entry point",
         ),
         (
-            "[remediator.guards]\nbudget = broken_plugin:A",
-            "from remediator.guards import Guard\nclass A(Guard):\n    name = 'budget'",
+            "[remediator.extensions.guards]\nbudget = broken_plugin:A",
+            "from remediator.extensions.guards import Guard\nclass A(Guard):\n    name = 'budget'",
             "remediator has one of this name already",
         ),
-        ("[remediator.notaries]\nmine = broken_plugin:A", "A = 1", "not a function that makes a notary"),
-        ("[remediator.notaries]\nfile = broken_plugin:A", "A = dict", "remediator has one of this name already"),
+        ("[remediator.extensions.witnesses]\nmine = broken_plugin:A", "A = 1", "not a function that makes a notary"),
+        (
+            "[remediator.extensions.witnesses]\nfile = broken_plugin:A",
+            "A = dict",
+            "remediator has one of this name already",
+        ),
     ],
 )
 def test_a_broken_plugin_is_told_by_name(
@@ -104,7 +116,7 @@ def test_two_packages_may_not_have_the_same_name(
     monkeypatch.syspath_prepend(str(tmp_path))
     name = broken(
         tmp_path,
-        "[remediator.actions]\nexample.drain = broken_plugin:Drain",
+        "[remediator.extensions.actions]\nexample.drain = broken_plugin:Drain",
         "from remediator_example.drain import Drain",
     )
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from remediator import registry
 from remediator.cli.timeline import command
+from remediator.extensions import registry
 from remediator.playbooks.loader import load_playbooks, read
 from remediator.report import timeline
 from remediator.storage.repositories import runs

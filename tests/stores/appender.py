@@ -16,7 +16,7 @@ import sqlalchemy
 from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
-from remediator.notaries.file import FileNotary
+from remediator.extensions.witnesses.file import FileNotary
 from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import audit

@@ -15,6 +15,7 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
+from remediator.extensions.clientset import NOTHING
 from remediator.intake import IntakeSettings, take_in
 from remediator.match import Index
 from remediator.playbooks.model import Playbook
@@ -23,7 +24,6 @@ from remediator.storage import Store
 from remediator.storage.repositories import evidence, runs
 from remediator.storage.repositories.evidence import Seen
 from remediator.storage.schema import audit, episodes, messages, notifications
-from remediator.world import NOTHING
 
 
 def engine_on(store: Store) -> Engine:

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
-from remediator import registry
 from remediator.audit import GENESIS, Draft, Kind, archive
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import ConfigurationError
+from remediator.extensions import registry
+from remediator.extensions.clientset import NOTHING, World
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
 from remediator.story import unknown
-from remediator.world import NOTHING, World
 from tests.audit.logs import make
 from tests.guards.house import alert, attempt, row
 from tests.servers.remediator import PLAYBOOK

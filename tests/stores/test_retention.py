@@ -16,10 +16,10 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
+from remediator.extensions.clientset import NOTHING
 from remediator.retention import Retention, begin, move
 from remediator.storage import Store
 from remediator.storage.repositories import audit, key_values
-from remediator.world import NOTHING
 
 pytestmark = pytest.mark.promise(9)
 SIZE = 100

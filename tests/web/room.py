@@ -13,7 +13,6 @@ import httpx
 import yaml
 from sqlalchemy import insert
 
-from remediator import registry
 from remediator.audit import Redactor
 from remediator.config import Channel, Config
 from remediator.core.approval import Link
@@ -22,11 +21,13 @@ from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, a
 from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
 from remediator.engine import Engine
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.notifiers import Message
 from remediator.intake import IntakeSettings
 from remediator.letters import Letters
 from remediator.match import Index
 from remediator.metrics import Metrics
-from remediator.notifiers import Message
 from remediator.playbooks.loader import load_config
 from remediator.receive import Credentials
 from remediator.reload import reloading_for
@@ -41,7 +42,6 @@ from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
 from remediator.web.routes import application
 from remediator.worker import Loops
-from remediator.world import World
 from tests.guards.house import MINUTE, NOON, SetClock, alert, row
 
 BASE = "http://remediator.test"

@@ -20,8 +20,8 @@ from remediator import png
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
+from remediator.extensions.notifiers import Undeliverable
 from remediator.measuring import last_hour
-from remediator.notifiers import Undeliverable
 from tests.guards.house import NOON
 from tests.notifiers.test_notifiers import KINDS, settings
 from tests.servers import free_port

@@ -12,10 +12,10 @@ import pytest
 from remediator.approve import await_approval
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
+from remediator.extensions.registry import catalogue
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
-from remediator.registry import catalogue
 from remediator.standing import Standing
 from remediator.storage.repositories import runs, stops
 from remediator.storage.repositories.approvals import Approval

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from remediator.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
 from remediator.playbooks.inventory import Service
 
 

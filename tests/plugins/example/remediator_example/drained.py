@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Answer, Check, Evidence
 from remediator.playbooks.inventory import Service
 from remediator_example.drain import DrainParameters
 

@@ -1,0 +1,59 @@
+"""``alertmanager.expire_silences``: end the silences that ``alertmanager.silence`` made, by their mark."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from remediator.clients.alertmanager.client import marked
+from remediator.core.plan import PlannedCall
+from remediator.errors import Unreachable
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class ExpireParameters(Parameters):
+    """Which silences."""
+
+    mark: str = Field(pattern=r"^remediator run .{1,300}$", description="The comment of the silences, as a whole.")
+
+
+class AlertmanagerExpireSilences(Action):
+    """End silences of our own."""
+
+    name = "alertmanager.expire_silences"
+    Parameters = ExpireParameters
+    idempotent = True
+    timeout = timedelta(seconds=15)
+
+    def __init__(self, world: World) -> None:
+        self._alertmanagers = world.alertmanagers
+
+    async def plan(self, service: Service, parameters: ExpireParameters) -> PlannedCall:
+        ids = await marked(self._alertmanagers, parameters.mark)
+        return PlannedCall(text=f"end {len(ids)} silences ({parameters.mark})", arguments={"silences": ids})
+
+    async def execute(self, service: Service, parameters: ExpireParameters, call: PlannedCall) -> Result:
+        ended = 0
+        for silence in await marked(self._alertmanagers, parameters.mark):
+            await self._expire(silence)
+            ended += 1
+        return Result(Outcome.OK, f"{ended} silences ended", {"ended": ended})
+
+    async def _expire(self, silence: str) -> None:
+        last = Unreachable("there is no Alertmanager to ask")
+        for alertmanager in self._alertmanagers:
+            try:
+                return await alertmanager.expire_silence(silence)
+            except Unreachable as error:
+                last = error
+        raise last
+
+    async def observe(
+        self, service: Service, parameters: ExpireParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """They are looked for."""
+        left = await marked(self._alertmanagers, parameters.mark)
+        return Observation(Happened.NO if left else Happened.YES, f"{len(left)} silences are there", {"silences": left})

@@ -1,0 +1,106 @@
+"""``alertmanager.silence``: while a service is repaired, be quiet about what cannot work without it, for a short while.
+
+The silence names the run in its comment, ends by itself, and is ended when the step is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.alertmanager.client import Matcher, NewSilence, marked
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
+from remediator.errors import TargetError, Unreachable
+from remediator.extensions.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_LONGEST = timedelta(hours=4)
+
+
+class SilenceParameters(Parameters):
+    """Whom about, and for how long."""
+
+    services: tuple[str, ...] = Field(
+        default=(), description="Services of the inventory; default: all that depend on the target."
+    )
+    duration: Duration = Field(default=timedelta(minutes=15), description="How long, at most four hours.")
+
+
+class AlertmanagerSilence(Action):
+    """Silence the alerts about a service's dependants."""
+
+    name = "alertmanager.silence"
+    Parameters = SilenceParameters
+    reversible = True
+    timeout = timedelta(seconds=15)
+
+    def __init__(self, world: World) -> None:
+        self._alertmanagers = world.alertmanagers
+        self._inventory = world.inventory
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: SilenceParameters) -> PlannedCall:
+        if not self._alertmanagers:
+            raise TargetError("no Alertmanager is configured to ask for silence")
+        names = parameters.services or self._inventory().dependants(service.name)
+        if not names:
+            raise TargetError(f"nothing in the inventory depends on {service.name}")
+        labels = [dict(self._inventory().service(name).known_as) for name in names]
+        length = min(parameters.duration, _LONGEST)
+        return PlannedCall(
+            text=f"silence alerts about {', '.join(names)} for {format_duration(length)}",
+            arguments={"labels": labels, "seconds": length.total_seconds(), "mark": self._mark(service)},
+            fresh=("mark",),
+            undo="end the silences",
+            risk=f"Whatever else is wrong with {', '.join(names)} is not heard either.",
+        )
+
+    def _mark(self, service: Service) -> str:
+        return f"remediator run {RUN.get() or '?'} repairs {service.name}, {rfc3339(self._clock.now())}"
+
+    async def execute(self, service: Service, parameters: SilenceParameters, call: PlannedCall) -> Result:
+        now = self._clock.now()
+        until = now + timedelta(seconds=float(call.arguments["seconds"]))
+        ids = []
+        for labels in call.arguments["labels"]:
+            matchers = tuple(Matcher(name=name, value=value) for name, value in labels.items())
+            silence = NewSilence(
+                matchers=matchers,
+                starts_at=now,
+                ends_at=until,
+                created_by="remediator",
+                comment=str(call.arguments["mark"]),
+            )
+            ids.append(await self._post(silence))
+        return Result(Outcome.OK, f"{len(ids)} silences until {rfc3339(until)[:19]}Z", {"silences": ids})
+
+    async def _post(self, silence: NewSilence) -> str:
+        """At the first that can be reached: the members of a cluster tell each other."""
+        last: Unreachable | None = None
+        for alertmanager in self._alertmanagers:
+            try:
+                return await alertmanager.post_silence(silence)
+            except Unreachable as error:
+                last = error
+        assert last is not None, "the plan has seen to it that there is one"
+        raise last
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back("alertmanager.expire_silences", {"mark": call.arguments["mark"]})
+
+    async def observe(
+        self, service: Service, parameters: SilenceParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The comment is looked for."""
+        found = await marked(self._alertmanagers, str(call.arguments["mark"]))
+        if len(found) >= len(call.arguments["labels"]):
+            return Observation(Happened.YES, f"{len(found)} silences are there", {"silences": found})
+        if found:
+            return Observation(Happened.CANNOT_TELL, f"{len(found)} silences are there, not all", {"silences": found})
+        return Observation(Happened.NO, "there is no such silence")

@@ -1,0 +1,116 @@
+"""``app.workers``: more or fewer workers of a gunicorn master, one signal for each, counted and within bounds.
+
+The number is forgotten when gunicorn is restarted or reads its configuration anew: it is a temporary measure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from remediator.clients.host import process
+from remediator.clients.host.process import Process
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError, TimedOut
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_LOOK = 0.05
+_EACH = 15.0
+"""Seconds in which one worker has to come or go."""
+
+
+class WorkersParameters(Parameters):
+    """How many: an absolute number, or so many more (or fewer) than there are. The inventory has the bounds."""
+
+    to: int | None = Field(default=None, ge=1, le=512, description="So many workers.")
+    by: int | None = Field(default=None, ge=-64, le=64, description="So many more than now; fewer if negative.")
+
+    @model_validator(mode="after")
+    def _one(self) -> WorkersParameters:
+        if (self.to is None) == (self.by is None):
+            raise ValueError("give one of to and by")
+        return self
+
+
+class AppWorkers(Action):
+    """Change how many workers gunicorn has, by TTIN and TTOU."""
+
+    name = "app.workers"
+    Parameters = WorkersParameters
+    reversible = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It signals processes of this host."""
+
+    async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:
+        server = bindings.app_server(service)
+        master = process.named_by(server.pid_file)
+        now = len(process.children(master))
+        asked = parameters.to if parameters.to is not None else now + (parameters.by or 0)
+        wanted = min(max(asked, server.min_workers), server.max_workers)
+        if wanted == now:
+            bounds = f"from {server.min_workers} to {server.max_workers}"
+            raise TargetError(f"{service.name} has {now} workers, and {asked} are asked for; allowed are {bounds}")
+        word = "TTIN" if wanted > now else "TTOU"
+        return PlannedCall(
+            text=f"send {word} to gunicorn (pid {master.pid}) {abs(wanted - now)} times: {now} to {wanted} workers",
+            arguments={"from": now, "to": wanted},
+            pin={"pid": master.pid, "ticks": master.ticks},
+            undo=f"have {now} workers again",
+            risk="Each worker needs its own memory and its own connections to Redis." if wanted > now else None,
+        )
+
+    async def execute(self, service: Service, parameters: WorkersParameters, call: PlannedCall) -> Result:
+        master = _planned(call)
+        if process.named_by(bindings.app_server(service).pid_file) != master:
+            raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
+        wanted, now = int(call.arguments["to"]), len(process.children(master))
+        if now != call.arguments["from"]:
+            raise TargetError(f"{service.name} has {now} workers, not {call.arguments['from']} as planned")
+        while now != wanted:
+            number = signal.SIGTTIN if wanted > now else signal.SIGTTOU
+            process.send(master, number)
+            now = await _counted(master, now + (1 if wanted > now else -1))
+        return Result(Outcome.OK, f"{service.name} has {now} workers, counted", dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back(self.name, {"to": int(call.arguments["from"])})
+
+    async def observe(
+        self, service: Service, parameters: WorkersParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The workers are counted; a new master has forgotten it all."""
+        master = process.named_by(bindings.app_server(service).pid_file)
+        now = len(process.children(master))
+        facts = {"workers": now, "pid": master.pid}
+        if now == call.arguments["to"]:
+            return Observation(Happened.YES, f"{service.name} has {now} workers", facts)
+        if master != _planned(call) or now == call.arguments["from"]:
+            return Observation(Happened.NO, f"{service.name} has {now} workers", facts)
+        return Observation(Happened.CANNOT_TELL, f"{service.name} has {now} workers: some of them came or went", facts)
+
+
+def _planned(call: PlannedCall) -> Process:
+    return Process(int(call.pin["pid"]), int(call.pin["ticks"]))
+
+
+async def _counted(master: Process, wanted: int) -> int:
+    """The number of workers, once it is as wanted.
+
+    Raises:
+        TimedOut: it is not; another signal now might be one too many.
+    """
+    for _ in range(int(_EACH / _LOOK)):
+        if len(process.children(master)) == wanted:
+            return wanted
+        await asyncio.sleep(_LOOK)
+    raise TimedOut(f"gunicorn did not have {wanted} workers within {_EACH:g} s")

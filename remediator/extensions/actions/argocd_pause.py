@@ -1,0 +1,72 @@
+"""``argocd.pause``: stop Argo CD from syncing an application by itself, so that what is repaired by hand stays.
+
+The way back is ``argocd.resume`` with the policy that was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediator.clients.gitops.client import automated, held_by, uid
+from remediator.clients.kubernetes.models import Document
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})
+
+
+class ArgocdPause(Action):
+    """Pause the automatic syncs of an Argo CD Application."""
+
+    name = "argocd.pause"
+    reversible = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the cluster that the service's Application is in."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        managed = bindings.argocd(service)
+        seen = await managed.read()
+        policy = automated(seen)
+        if policy is None:
+            raise TargetError(f"{managed.name} does not sync by itself: it is paused already")
+        if strangers := sorted(set(policy) - _KNOWN):
+            raise TargetError(f"{managed.name}: automated has {', '.join(strangers)}, which could not be put back")
+        return PlannedCall(
+            text=f"{managed.name}: take spec.syncPolicy.automated ({policy or 'as it is by default'}) away",
+            arguments={"automated": policy},
+            pin={"uid": uid(seen), "automated": policy},
+            undo="put spec.syncPolicy.automated back as it was",
+            risk=f"What is committed from now on is not deployed.{held_by(seen)}",
+        )
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        managed = bindings.argocd(service)
+
+        def decide(seen: Document) -> Document:
+            if {"uid": uid(seen), "automated": automated(seen)} != dict(call.pin):
+                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+            return {"spec": {"syncPolicy": {"automated": None}}}
+
+        await managed.change(decide)
+        return Result(Outcome.OK, f"{managed.name} does not sync by itself any more", dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back("argocd.resume", {"automated": dict(call.arguments["automated"])})
+
+    async def observe(
+        self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The policy says it."""
+        policy = automated(await bindings.argocd(service).read())
+        if policy is None:
+            return Observation(Happened.YES, "it does not sync by itself")
+        happened = Happened.NO if policy == call.pin["automated"] else Happened.CANNOT_TELL
+        return Observation(happened, f"it syncs by itself: {policy}", {"automated": policy})

@@ -1,0 +1,140 @@
+"""``argocd.rollback``: have Argo CD deploy what an application had deployed before, by its own recorded history.
+
+As in Argo CD itself, only while automatic syncs are paused (``argocd.pause``, in a step before), or git would win at
+once; and nothing is pruned. What was rolled back already is never put back by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.gitops.client import automated, busy, history, operations, uid
+from remediator.clients.kubernetes.models import Document
+from remediator.core.clock import Clock, rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_MARK = "remediator"
+_WHAT = ("revision", "revisions", "source", "sources")
+
+
+class RollbackParameters(Parameters):
+    """To what."""
+
+    to: int | None = Field(default=None, ge=0, description="Id in its history; default: what was deployed before.")
+
+
+class ArgocdRollback(Action):
+    """Roll an Argo CD Application back to what it had deployed before."""
+
+    name = "argocd.rollback"
+    Parameters = RollbackParameters
+    reversible = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
+        managed = bindings.argocd(service)
+        seen = await managed.read()
+        now, before = _way_back(managed.name, history(seen), parameters.to)
+        paused = automated(seen) is None
+        return PlannedCall(
+            text=f"{managed.name}: sync to history {before['id']} ({_told(before)}), from {now['id']} ({_told(now)})",
+            arguments={"from": now["id"], "to": before["id"], "mark": _mark(self._clock)},
+            pin={"uid": uid(seen), "current": now["id"]},
+            fresh=("mark",),
+            undo=f"sync to history {now['id']} again",
+            risk="Git still says otherwise: mend it there before automatic syncs are resumed.",
+            note=None if paused else "automatic syncs are on, and have to be paused by a step before",
+        )
+
+    async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
+        managed = bindings.argocd(service)
+
+        def decide(seen: Document) -> Document:
+            if automated(seen) is not None:
+                raise TargetError(f"{managed.name} syncs by itself, which would win; pause it first (argocd.pause)")
+            if busy(seen):
+                raise TargetError(f"{managed.name}: another operation goes on; nothing was done")
+            now, before = _way_back(managed.name, history(seen), int(call.arguments["to"]))
+            if {"uid": uid(seen), "current": now["id"]} != dict(call.pin):
+                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+            return {"operation": _operation(seen, before, str(call.arguments["mark"]))}
+
+        await managed.change(decide)
+        summary = f"{managed.name}: Argo CD was asked to go back to history {call.arguments['to']}"
+        return Result(Outcome.OK, summary, dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back(self.name, {"to": call.arguments["from"]})
+
+    async def observe(
+        self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """Our mark is looked for in the operation that is asked for, and in the last one."""
+        managed = bindings.argocd(service)
+        seen = await managed.read()
+        marks = [each.get("value") for operation in operations(seen) for each in operation.get("info") or ()]
+        if call.arguments["mark"] in marks:
+            return Observation(Happened.YES, f"{managed.name} has the operation", {"marks": marks})
+        now = history(seen)[0]["id"] if history(seen) else None
+        untouched = now == call.pin["current"] and not busy(seen)
+        happened = Happened.NO if untouched else Happened.CANNOT_TELL
+        return Observation(happened, f"{managed.name} is at history {now}, without our operation", {"current": now})
+
+
+def _way_back(name: str, deployed: Sequence[dict[str, Any]], to: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is deployed, and what to go back to: of that id, or the newest before it that is another.
+
+    Raises:
+        TargetError: there is none; or what is deployed was gone back to already.
+    """
+    if not deployed:
+        raise TargetError(f"{name} has deployed nothing yet")
+    now, older = deployed[0], deployed[1:]
+    if to is not None:
+        found = next((each for each in deployed if each.get("id") == to), None)
+        if found is None or _same(found, now):
+            ids = ", ".join(str(each.get("id")) for each in older) or "none"
+            raise TargetError(f"{name}: history {to} is not there, or is what is deployed; there are: {ids}")
+        return now, found
+    others = [each for each in older if not _same(each, now)]
+    if len(others) < len(older) and not _same(older[0], now):
+        raise TargetError(f"{name}: {_told(now)} was gone back to already; going on is a person's choice, by its id")
+    if not others:
+        raise TargetError(f"{name}: nothing else was deployed before {_told(now)}")
+    return now, others[0]
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in _WHAT)
+
+
+def _told(deployed: Mapping[str, Any]) -> str:
+    revisions = deployed.get("revisions") or [deployed.get("revision", "?")]
+    return "+".join(str(each)[:12] for each in revisions)
+
+
+def _mark(clock: Clock) -> str:
+    return f"run {RUN.get() or '?'}, {rfc3339(clock.now())}"
+
+
+def _operation(seen: Document, to: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """A sync to what is recorded, with the application's own options; what the controller takes up and then removes."""
+    sync = {name: to[name] for name in _WHAT if to.get(name)}
+    options = (seen["spec"].get("syncPolicy") or {}).get("syncOptions")
+    return {
+        "initiatedBy": {"username": _MARK},
+        "info": [{"name": _MARK, "value": mark}],
+        "sync": {**sync, **({"syncOptions": options} if options else {}), "syncStrategy": {"apply": {}}},
+    }

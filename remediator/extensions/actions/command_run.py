@@ -1,0 +1,70 @@
+"""``command.run``: run one of the commands that the settings file allows by name. Without any there it does nothing."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import timedelta
+
+from pydantic import Field
+
+from remediator.clients.host import process
+from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.plan import PlannedCall
+from remediator.errors import InputError, TargetError
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_KEPT = 4000
+
+
+class CommandParameters(Parameters):
+    """Which one, and its values."""
+
+    command: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Its name under commands in the settings.")
+    values: dict[str, str] = Field(default={}, description="For its named places; each has to match its pattern.")
+
+
+class CommandRun(Action):
+    """Run an allowed command: argv, no shell, none of our environment."""
+
+    name = "command.run"
+    Parameters = CommandParameters
+    destructive = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        self._commands = world.commands
+
+    async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:
+        argv = _argv(self._allowed(parameters), parameters)
+        return PlannedCall(
+            text=f"run: {shlex.join(argv)}",
+            arguments={"argv": list(argv)},
+            risk="What the command does is not known to the remediator, nor how it is put back.",
+        )
+
+    def _allowed(self, parameters: CommandParameters) -> AllowedCommand:
+        allowed = self._commands.get(parameters.command)
+        if allowed is None:
+            known = ", ".join(sorted(self._commands)) or "none"
+            raise TargetError(f"the settings allow no command {parameters.command!r}; allowed are: {known}")
+        return allowed
+
+    async def execute(self, service: Service, parameters: CommandParameters, call: PlannedCall) -> Result:
+        allowed = self._allowed(parameters)
+        argv = _argv(allowed, parameters)
+        if list(argv) != call.arguments["argv"]:
+            raise TargetError(f"the settings have another {parameters.command!r} than when the plan was made")
+        ended = await process.run(argv, seconds=allowed.timeout.total_seconds())
+        outcome = Outcome.OK if ended.status == 0 else Outcome.FAILED
+        last = ended.output.strip().rpartition("\n")[2][:200]
+        text = f"{argv[0]} ended with status {ended.status}" + (f": {last}" if last else "")
+        return Result(outcome, text, {"status": ended.status, "output": ended.output[-_KEPT:]})
+
+
+def _argv(allowed: AllowedCommand, parameters: CommandParameters) -> tuple[str, ...]:
+    try:
+        return allowed.filled(parameters.values)
+    except InputError as error:
+        raise TargetError(str(error)) from None

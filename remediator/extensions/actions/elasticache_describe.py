@@ -1,0 +1,46 @@
+"""``elasticache.describe``: how an ElastiCache replication group is: status, node type, shards, and who is primary."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_FACTS = {
+    "status": "Status",
+    "node_type": "CacheNodeType",
+    "automatic_failover": "AutomaticFailover",
+    "multi_az": "MultiAZ",
+    "cluster_mode": "ClusterEnabled",
+    "shards": "NodeGroups",
+}
+
+
+class ElasticacheDescribe(Action):
+    """Look at a service's ElastiCache. Reads only."""
+
+    name = "elasticache.describe"
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's ElastiCache."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        return PlannedCall(text=f"describe {bindings.elasticache(service).name}")
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        groups = bindings.elasticache(service)
+        found = await groups.describe()
+        outcome = Outcome.OK if found.status == "available" else Outcome.FAILED
+        roles = [f"{each.node_group_id} {each.primary or 'primary not told'}" for each in found.node_groups]
+        summary = f"{groups.name}: {found.status}, {found.cache_node_type}; {', '.join(roles) or 'no shard'}"
+        facts = msgspec.to_builtins(found)
+        return Result(outcome, summary, {name: facts[key] for name, key in _FACTS.items()})

@@ -1,0 +1,82 @@
+"""``elasticache.modify_node_type``: put an ElastiCache replication group on other machines, larger or smaller.
+
+It costs money and takes many minutes, so a person agrees each time, also in auto mode. AWS refuses types that the group
+cannot change to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class NodeTypeParameters(Parameters):
+    """Which machines."""
+
+    node_type: str = Field(
+        pattern=r"^cache\.[a-z0-9-]+\.[a-z0-9]+$", description="Such as cache.r7g.large; the same for all nodes."
+    )
+
+
+class ElasticacheModifyNodeType(Action):
+    """Change the node type of an ElastiCache replication group; a person agrees first, always."""
+
+    name = "elasticache.modify_node_type"
+    Parameters = NodeTypeParameters
+    reversible = True
+    asks = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's ElastiCache."""
+
+    async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
+        groups = bindings.elasticache(service)
+        found = await groups.describe()
+        old, new = found.cache_node_type, parameters.node_type
+        if found.status != "available":
+            raise TargetError(f"{groups.name} is {found.status}; it can be modified only when available")
+        if old == new:
+            raise TargetError(f"{groups.name} has nodes of type {new} already")
+        return PlannedCall(
+            text=f"{groups.name}: ModifyReplicationGroup, CacheNodeType from {old} to {new}, immediately",
+            arguments={"from": old, "to": new},
+            pin={"node_type": old},
+            undo=f"change the node type to {old} again",
+            risk="It costs another price. Connections break at the end, and a smaller type evicts what does not fit.",
+        )
+
+    async def execute(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Result:
+        groups = bindings.elasticache(service)
+        found = await groups.describe()
+        if {"node_type": found.cache_node_type} != dict(call.pin) or found.status != "available":
+            raise TargetError(f"{groups.name} is {found.status} with {found.cache_node_type} by now; nothing was done")
+        await groups.modify_node_type(str(call.arguments["to"]))
+        return Result(Outcome.OK, f"{groups.name} changes to {call.arguments['to']}", dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back(self.name, {"node_type": call.arguments["from"]})
+
+    async def observe(
+        self, service: Service, parameters: NodeTypeParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The type says that it is done; the old one on a group that is available, that it was never begun."""
+        groups = bindings.elasticache(service)
+        found = await groups.describe()
+        facts = {"status": found.status, "node_type": found.cache_node_type}
+        told = f"{groups.name} is {found.status} with {found.cache_node_type}"
+        if found.cache_node_type == call.arguments["to"]:
+            return Observation(Happened.YES, told, facts)
+        if found.cache_node_type == call.arguments["from"] and found.status == "available":
+            return Observation(Happened.NO, told, facts)
+        return Observation(Happened.CANNOT_TELL, told, facts)

@@ -1,0 +1,91 @@
+"""``files.disk_use``: who fills the disk that a service keeps its data on: backups, Redis' files, or something else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.host import disk
+from remediator.core.plan import PlannedCall
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_MEBIBYTE = 1024 * 1024
+
+
+class DiskUseParameters(Parameters):
+    """How much to tell."""
+
+    top: int = Field(default=10, ge=1, le=100, description="So many of the biggest files are named.")
+
+
+class FilesDiskUse(Action):
+    """Tell who fills a service's disk; failed if it is fuller than the inventory allows. Reads only."""
+
+    name = "files.disk_use"
+    Parameters = DiskUseParameters
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        """It looks at files of this host."""
+
+    async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
+        return PlannedCall(text=f"look at the files in {bindings.disk(service).path} and how full their disk is")
+
+    async def execute(self, service: Service, parameters: DiskUseParameters, call: PlannedCall) -> Result:
+        settings = bindings.disk(service)
+        usage = await asyncio.to_thread(disk.usage, settings.path)
+        files = await asyncio.to_thread(disk.space, settings.path)
+        kinds = by_kind(files, _backups(service))
+        culprit = max(kinds, key=lambda kind: kinds[kind]) if any(kinds.values()) else "none"
+        facts: dict[str, Any] = {
+            "percent": round(usage.percent, 1),
+            "size": usage.size,
+            "free": usage.free,
+            "culprit": culprit,
+            "kinds": kinds,
+            "top": [{"file": name, "space": files[name]} for name in _biggest(files, parameters.top)],
+        }
+        told = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
+        text = f"{settings.path} is {usage.percent:.0f} % full: {told or 'nothing of it below this folder'}"
+        return Result(Outcome.OK if usage.percent < settings.full_percent else Outcome.FAILED, text, facts)
+
+
+def by_kind(files: Mapping[str, int], backups: PurePosixPath | None) -> dict[str, int]:
+    """Bytes taken by backups, the append-only file, snapshots, temporary files of Redis, and the rest."""
+    kinds = {"backups": 0, "aof": 0, "rdb": 0, "temporary": 0, "other": 0}
+    for name, space in files.items():
+        kinds[_kind(PurePosixPath(name), backups)] += space
+    return kinds
+
+
+def _kind(path: PurePosixPath, backups: PurePosixPath | None) -> str:
+    if backups is not None and backups in path.parents:
+        return "backups"
+    if path.name.startswith("temp-"):
+        return "temporary"
+    if ".aof" in path.name:
+        return "aof"
+    return "rdb" if path.suffix == ".rdb" else "other"
+
+
+def _biggest(files: Mapping[str, int], top: int) -> list[str]:
+    return sorted(files, key=lambda name: -files[name])[:top]
+
+
+def _backups(service: Service) -> PurePosixPath | None:
+    """The folder of backups, below the disk's; None where it is elsewhere."""
+    folder = bindings.disk(service).path
+    if service.backups is None or not service.backups.path.is_relative_to(folder):
+        return None
+    below: Path = service.backups.path.relative_to(folder)
+    return PurePosixPath(below)

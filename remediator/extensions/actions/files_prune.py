@@ -1,0 +1,195 @@
+"""``files.prune``: make room by moving old backups into quarantine, where the next prune after a grace deletes them.
+
+Only in the one folder of the inventory, only files of its pattern, never the newest ones, and never before the newest
+has been proved to be whole: the list is made in the plan, and each file is moved only if it still is that very file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.host import disk
+from remediator.clients.host.disk import File
+from remediator.clients.redis.files import rdb_flaw
+from remediator.core.clock import Clock, format_duration
+from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Backups, Service
+
+_MEBIBYTE = 1024 * 1024
+_LOOKED_AT = 5
+"""So many of the newest are looked at for one that is whole."""
+
+
+class PruneParameters(Parameters):
+    """How far to go: a goal for the disk, an age, or both (then both must hold for a file to go)."""
+
+    goal_percent: int | None = Field(
+        default=None, ge=1, le=99, description="Only as many as it takes for the disk to be so full at most."
+    )
+    older_than: Duration | None = Field(default=None, description="Only files that were last changed before this.")
+
+
+class FilesPrune(Action):
+    """Move old backups into quarantine; the newest stay, and one of them is whole."""
+
+    name = "files.prune"
+    Parameters = PruneParameters
+    reversible = True
+    destructive = False
+    timeout = timedelta(seconds=120)
+
+    def __init__(self, world: World) -> None:
+        self._clock: Clock = world.clock
+
+    async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
+        backups, now = bindings.backups(service), self._clock.now()
+        files = await asyncio.to_thread(disk.listed, backups.path, backups.pattern)
+        kept = await _kept(backups, files)
+        chosen = await asyncio.to_thread(_chosen, service, parameters, [f for f in files if f.name not in kept], now)
+        expired = await asyncio.to_thread(_expired, backups, now)
+        if not chosen and not expired:
+            raise TargetError(
+                f"no backup in {backups.path} may go: {len(files)} there, {len(kept)} of them stay anyway"
+            )
+        return PlannedCall(
+            text="; ".join(filter(None, (_told_of(expired), _told(backups, files, chosen)))),
+            arguments={
+                "files": [_described(file) for file in chosen],
+                "batch": now.strftime("%Y%m%dT%H%M%S%f"),
+                "kept": sorted(kept),
+                "expired": expired,
+            },
+            fresh=("batch",),
+            undo=f"move them back, within {format_duration(backups.grace)}",
+            risk=_risk(backups),
+        )
+
+    async def execute(self, service: Service, parameters: PruneParameters, call: PlannedCall) -> Result:
+        backups, stop = bindings.backups(service), threading.Event()
+        before = await asyncio.to_thread(disk.usage, backups.path)
+        try:
+            moved = await asyncio.to_thread(self._prune, backups, call, stop)
+        finally:
+            stop.set()  # out of time: the thread ends after the file that it is at
+        after = await asyncio.to_thread(disk.usage, backups.path)
+        output = {"batch": call.arguments["batch"], "moved": moved, "percent": round(after.percent, 1)}
+        text = f"{len(moved)} backups moved; the disk is {after.percent:.0f} % full, it was {before.percent:.0f} %"
+        return Result(Outcome.OK, text, output)
+
+    def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> list[str]:
+        quarantine = bindings.quarantine(backups)
+        for batch in set(call.arguments["expired"]) & set(quarantine.batches()):
+            quarantine.delete(batch)
+        files = tuple(File(**each) for each in call.arguments["files"])
+        batch = str(call.arguments["batch"])
+        moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
+        return [each.name for each in moved]
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back("files.undo_prune", {"batch": str(call.arguments["batch"])})
+
+    async def observe(
+        self, service: Service, parameters: PruneParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The planned files are all gone, or all there; where some are gone, the rest may be planned anew."""
+        backups = bindings.backups(service)
+        batches = await asyncio.to_thread(bindings.quarantine(backups).batches)
+        if held := set(call.arguments["expired"]) & set(batches):
+            return Observation(Happened.NO, f"{len(held)} batches whose time is over are there", {"expired": len(held)})
+        there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
+        left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
+        if not left:
+            return Observation(Happened.YES, "all of them are in quarantine", {"left": 0})
+        return Observation(Happened.NO, f"{len(left)} of {len(call.arguments['files'])} are there", {"left": len(left)})
+
+
+async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
+    """Names that stay: the newest ones, and the newest that is whole.
+
+    Raises:
+        TargetError: none of the newest is whole: then no backup goes at all.
+    """
+    newest = {file.name for file in files[: backups.keep]}
+    if backups.verify == "none" or not files:
+        return frozenset(newest)
+    flaws: list[tuple[str, str]] = []
+    for file in files[: max(_LOOKED_AT, backups.keep)]:
+        flaw = await rdb_flaw(backups.path / file.name)
+        if flaw is None:
+            return frozenset(newest | {file.name} | {name for name, _ in flaws})
+        flaws.append((file.name, flaw))
+    told = "; ".join(f"{name}: {flaw}" for name, flaw in flaws[:3])
+    raise TargetError(f"none of the newest backups in {backups.path} is whole, so none is moved: {told}")
+
+
+def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
+    """The oldest first, until the goal is reached."""
+    backups = bindings.backups(service)
+    if parameters.older_than is not None:
+        before = (now - parameters.older_than).timestamp()
+        files = [file for file in files if file.changed / 1e9 < before]
+    oldest = sorted(files, key=lambda file: (file.changed, file.name))
+    if parameters.goal_percent is None:
+        return oldest
+    usage, chosen = disk.usage(backups.path), list[File]()
+    surplus = usage.used - (usage.used + usage.free) * parameters.goal_percent / 100
+    for file in oldest:
+        if surplus <= 0:
+            break
+        chosen.append(file)
+        surplus -= file.space
+    return chosen
+
+
+def _expired(backups: Backups, now: datetime) -> list[str]:
+    """Batches whose grace is over."""
+    found = bindings.quarantine(backups).batches()
+    return sorted(batch for batch, note in found.items() if now - _at(note) >= backups.grace)
+
+
+def _at(note: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(str(note["at"])).astimezone(UTC)
+
+
+def _described(file: File) -> dict[str, Any]:
+    names = ("name", "size", "space", "changed", "inode")
+    return {name: getattr(file, name) for name in names}
+
+
+def _told(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
+    if not chosen:
+        return ""
+    size, folder = sum(file.space for file in chosen) / _MEBIBYTE, bindings.quarantine(backups).folder
+    return (
+        f"move {len(chosen)} of {len(files)} backups ({size:.1f} MiB) from {backups.path} to {folder}, where the next "
+        f"prune after {format_duration(backups.grace)} deletes them: {_names(chosen)}"
+    )
+
+
+def _told_of(expired: Sequence[str]) -> str:
+    return f"delete for good what is in quarantine since {', '.join(expired)}" if expired else ""
+
+
+def _names(files: Sequence[File]) -> str:
+    shown = ", ".join(file.name for file in files[:5])
+    return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
+
+
+def _risk(backups: Backups) -> str:
+    risk = f"After {format_duration(backups.grace)} nobody can restore from them."
+    folder = bindings.quarantine(backups).folder
+    nearest = folder if folder.exists() else folder.parent
+    if nearest.exists() and disk.same_filesystem(backups.path, nearest):
+        return f"{risk} The quarantine is on the same disk: room is made only when the grace is over."
+    return risk

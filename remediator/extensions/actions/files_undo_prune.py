@@ -1,0 +1,69 @@
+"""``files.undo_prune``: move a batch of backups from quarantine back to where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from remediator.clients.host import disk
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class UndoPruneParameters(Parameters):
+    """Which batch."""
+
+    batch: str = Field(pattern=r"^[0-9A-Za-z]{1,40}$", description="Name of the batch, as files.prune says it.")
+
+
+class FilesUndoPrune(Action):
+    """Put backups back that files.prune moved into quarantine."""
+
+    name = "files.undo_prune"
+    Parameters = UndoPruneParameters
+    idempotent = True
+    timeout = timedelta(seconds=120)
+
+    def __init__(self, world: World) -> None:
+        """It moves files of this host."""
+
+    async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
+        backups = bindings.backups(service)
+        quarantine = bindings.quarantine(backups)
+        note = await asyncio.to_thread(quarantine.held, parameters.batch)
+        size = sum(int(file["size"]) for file in note["files"])
+        free = (await asyncio.to_thread(disk.usage, backups.path)).free
+        if size > free and not disk.same_filesystem(backups.path, quarantine.folder):
+            raise TargetError(f"the backups need {size} bytes, and {backups.path} has {free}")
+        return PlannedCall(
+            text=f"move {len(note['files'])} backups of batch {parameters.batch} back to {backups.path}",
+            arguments={"batch": parameters.batch},
+        )
+
+    async def execute(self, service: Service, parameters: UndoPruneParameters, call: PlannedCall) -> Result:
+        backups = bindings.backups(service)
+        quarantine = bindings.quarantine(backups)
+        stop = threading.Event()
+        try:
+            put = await asyncio.to_thread(
+                quarantine.put_back, parameters.batch, backups.path, lambda: not stop.is_set()
+            )
+        finally:
+            stop.set()  # out of time: the thread ends after the file that it is at
+        return Result(Outcome.OK, f"{len(put)} backups are back in {backups.path}", {"files": list(put)})
+
+    async def observe(
+        self, service: Service, parameters: UndoPruneParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The batch's list goes last, so as long as it is there, there is something to be moved."""
+        quarantine = bindings.quarantine(bindings.backups(service))
+        there = parameters.batch in await asyncio.to_thread(quarantine.batches)
+        happened, word = (Happened.NO, "still") if there else (Happened.YES, "no more")
+        return Observation(happened, f"batch {parameters.batch} is {word} in quarantine")

@@ -1,0 +1,54 @@
+"""``flux.resume``: let Flux reconcile what deploys a service again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from remediator.clients.gitops.client import uid
+from remediator.clients.kubernetes.models import Document
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class FluxResume(Action):
+    """Resume what Flux does about a service."""
+
+    name = "flux.resume"
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the cluster that the Flux object is in."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        managed = bindings.flux(service)
+        seen = await managed.read()
+        if not seen["spec"].get("suspend"):
+            raise TargetError(f"{managed.name} is not suspended")
+        return PlannedCall(
+            text=f"{managed.name}: set spec.suspend to false",
+            pin={"uid": uid(seen)},
+            risk="Whatever git says is deployed at once, also what was kept out by suspending.",
+        )
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        managed = bindings.flux(service)
+
+        def decide(seen: Document) -> Document:
+            if {"uid": uid(seen)} != dict(call.pin) or not seen["spec"].get("suspend"):
+                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+            return {"spec": {"suspend": False}}
+
+        await managed.change(decide)
+        return Result(Outcome.OK, f"{managed.name} is reconciled again")
+
+    async def observe(
+        self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The field says it."""
+        suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
+        happened = Happened.NO if suspended else Happened.YES
+        return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -1,0 +1,65 @@
+"""``flux.suspend``: stop Flux from reconciling what deploys a service, so that what is repaired by hand stays.
+
+After that ``service.restart``, ``service.scale`` and ``service.rollback`` hold. To go back by Flux itself, do not
+suspend it: ``flux.rollback``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediator.clients.gitops.client import held_by, uid
+from remediator.clients.kubernetes.models import Document
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class FluxSuspend(Action):
+    """Suspend what Flux does about a service."""
+
+    name = "flux.suspend"
+    reversible = True
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the cluster that the Flux object is in."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        managed = bindings.flux(service)
+        seen = await managed.read()
+        if seen["spec"].get("suspend"):
+            raise TargetError(f"{managed.name} is suspended already")
+        return PlannedCall(
+            text=f"{managed.name}: set spec.suspend to true",
+            pin={"uid": uid(seen)},
+            undo="set spec.suspend to false again",
+            risk=f"What is committed from now on is not deployed.{held_by(seen)}",
+        )
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        managed = bindings.flux(service)
+
+        def decide(seen: Document) -> Document:
+            if {"uid": uid(seen)} != dict(call.pin) or seen["spec"].get("suspend"):
+                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+            return {"spec": {"suspend": True}}
+
+        await managed.change(decide)
+        return Result(Outcome.OK, f"{managed.name} is suspended")
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back("flux.resume", {})
+
+    async def observe(
+        self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The field says it."""
+        suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
+        happened = Happened.YES if suspended else Happened.NO
+        return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -1,0 +1,96 @@
+"""``github.rerun_workflow``: run the failed jobs of a workflow's latest run once more.
+
+Only the latest run of the inventory's branch is run again, and only if it failed: an older one would deploy what has
+been replaced since.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from remediator.clients.github.client import Repository, WorkflowRun
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_FAILED = frozenset({"failure", "timed_out", "startup_failure"})
+_SETTLED = timedelta(minutes=1)
+"""So long GitHub may take until what was asked for is seen."""
+
+
+class RerunParameters(Parameters):
+    """Which workflow."""
+
+    workflow: str = Field(description="Its file's name; one of those under rerun in the inventory.")
+
+
+class GithubRerunWorkflow(Action):
+    """Run the failed jobs of a deployment again on GitHub Actions."""
+
+    name = "github.rerun_workflow"
+    Parameters = RerunParameters
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: RerunParameters) -> PlannedCall:
+        repository = _allowing(service, parameters.workflow)
+        latest = await _latest(repository, parameters.workflow)
+        if latest.status != "completed" or latest.conclusion not in _FAILED:
+            said = latest.conclusion or latest.status
+            raise TargetError(f"{repository.name}: the latest run of {parameters.workflow}, {latest.id}, is {said}")
+        commit, branch = latest.head_sha[:12], repository.settings.branch
+        return PlannedCall(
+            text=f"{repository.name}: run the failed jobs of run {latest.id} again "
+            f"({parameters.workflow}, commit {commit} of {branch}, attempt {latest.run_attempt}: {latest.conclusion})",
+            arguments={"workflow": parameters.workflow, "run": latest.id},
+            pin={"attempt": latest.run_attempt, "commit": latest.head_sha},
+            risk="What its jobs did before they failed may be done twice.",
+        )
+
+    async def execute(self, service: Service, parameters: RerunParameters, call: PlannedCall) -> Result:
+        repository = _allowing(service, parameters.workflow)
+        latest = await _latest(repository, parameters.workflow)
+        seen = {"attempt": latest.run_attempt, "commit": latest.head_sha}
+        if latest.id != call.arguments["run"] or seen != dict(call.pin) or latest.status != "completed":
+            raise TargetError(
+                f"{repository.name}: attempt {latest.run_attempt} of run {latest.id} is the latest by now: "
+                "somebody was faster; nothing was done"
+            )
+        await repository.rerun_failed(latest.id)
+        output = {"run": latest.id, "url": latest.html_url}
+        return Result(Outcome.OK, f"{repository.name}: run {latest.id} runs again", output)
+
+    async def observe(
+        self, service: Service, parameters: RerunParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The number of its attempts says it, once GitHub had time to count."""
+        repository = _allowing(service, parameters.workflow)
+        run = await repository.run(int(call.arguments["run"]))
+        facts = {"attempt": run.run_attempt, "status": run.status}
+        told = f"run {run.id} is at attempt {run.run_attempt}, {run.status}"
+        if run.run_attempt > int(call.pin["attempt"]):
+            return Observation(Happened.YES, told, facts)
+        late = self._clock.now() - since > _SETTLED
+        return Observation(Happened.NO if late else Happened.CANNOT_TELL, told, facts)
+
+
+def _allowing(service: Service, workflow: str) -> Repository:
+    repository = bindings.github(service)
+    if workflow not in repository.settings.rerun:
+        known = ", ".join(repository.settings.rerun) or "none"
+        raise TargetError(f"the inventory does not allow {workflow!r} to be run again; allowed are: {known}")
+    return repository
+
+
+async def _latest(repository: Repository, workflow: str) -> WorkflowRun:
+    found = await repository.runs(workflow, branch=repository.settings.branch)
+    if not found:
+        raise TargetError(f"{repository.name}: {workflow} never ran on {repository.settings.branch}")
+    return max(found, key=lambda run: run.created_at)

@@ -1,0 +1,79 @@
+"""``http.request``: make one of the requests that the settings file allows by name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.allowed_requests import AllowedRequest, request
+from remediator.clients.http import HttpRefused
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_KEPT = 2000
+_LONGEST = 1000
+
+
+class RequestParameters(Parameters):
+    """Which one, and what to say. The address is the settings' alone."""
+
+    request: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Its name under requests in the settings.")
+    fields: dict[str, str | int | float | bool] = Field(
+        default={}, description="Values of its body; only those that the settings list."
+    )
+
+
+class HttpRequest(Action):
+    """Ask a web server for something, as the settings allow."""
+
+    name = "http.request"
+    Parameters = RequestParameters
+    timeout = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        self._requests = world.requests
+
+    async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:
+        allowed = self._allowed(parameters)
+        body = f" with {parameters.fields}" if parameters.fields else ""
+        return PlannedCall(
+            text=f"{allowed.method} {allowed.url}{body}",
+            arguments={"fields": dict(parameters.fields)},
+            pin={"method": allowed.method, "url": allowed.url},
+        )
+
+    def _allowed(self, parameters: RequestParameters) -> AllowedRequest:
+        allowed = self._requests.get(parameters.request)
+        if allowed is None:
+            known = ", ".join(sorted(self._requests)) or "none"
+            raise TargetError(f"the settings allow no request {parameters.request!r}; allowed are: {known}")
+        strangers = sorted(set(parameters.fields) - set(allowed.fields))
+        if strangers:
+            raise TargetError(f"the request {parameters.request!r} takes no {', '.join(strangers)}")
+        for name, value in parameters.fields.items():
+            if len(str(value)) > _LONGEST:
+                raise TargetError(f"{name} is longer than {_LONGEST} characters")
+        return allowed
+
+    async def execute(self, service: Service, parameters: RequestParameters, call: PlannedCall) -> Result:
+        allowed = self._allowed(parameters)
+        if {"method": allowed.method, "url": allowed.url} != dict(call.pin):
+            raise TargetError(f"the settings have another {parameters.request!r} than when the plan was made")
+        body: dict[str, Any] = dict(parameters.fields)
+        try:
+            answer = await request(allowed, body)
+        except HttpRefused as error:
+            if error.status < 500:
+                raise
+            return Result(
+                Outcome.UNKNOWN, f"{error}; whether it was done before that is unknown", {"status": error.status}
+            )
+        text = answer.body[:_KEPT].decode(errors="replace")
+        return Result(
+            Outcome.OK, f"{allowed.method} {allowed.url}: {answer.status}", {"status": answer.status, "text": text}
+        )

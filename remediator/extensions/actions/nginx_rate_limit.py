@@ -1,0 +1,88 @@
+"""``nginx.rate_limit``: let nginx limit how often one address may ask, by its included file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import Field
+
+from remediator.clients.host.nginx import MARK, OFF
+from remediator.clients.host.process import Process
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_BURST = {"gentle": 100, "normal": 20, "strict": 5}
+
+
+class RateLimitParameters(Parameters):
+    """How strict. What the zone allows in a second is the operator's, in nginx' own configuration."""
+
+    level: Literal["off", "gentle", "normal", "strict"] = Field(
+        default="normal", description="How many requests beyond the zone's rate may come at once: 100, 20 or 5."
+    )
+
+
+class NginxRateLimit(Action):
+    """Limit the rate of requests from one address; off ends it."""
+
+    name = "nginx.rate_limit"
+    Parameters = RateLimitParameters
+    idempotent = True
+    reversible = True
+    timeout = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """It works on files and processes of this host."""
+
+    async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
+        nginx, file = bindings.nginx(service)
+        zone = nginx.zone
+        before, master = file.content(), file.master()
+        if "\nreturn " in before:
+            raise TargetError("nginx is in maintenance mode, which a rate limit would end")
+        wanted = content(parameters.level, zone)
+        what = "no limit but nginx' own" if parameters.level == "off" else f"zone {zone}, {parameters.level}"
+        return PlannedCall(
+            text=f"nginx (pid {master.pid}): rate limit for each address: {what}; test the configuration, then reload",
+            arguments={"content": wanted, "before": before},
+            pin={"pid": master.pid, "ticks": master.ticks},
+            undo="put back what was in force before",
+            risk=None if parameters.level == "off" else "Who asks more often gets 429, well-meaning clients included.",
+        )
+
+    async def execute(self, service: Service, parameters: RateLimitParameters, call: PlannedCall) -> Result:
+        _, file = bindings.nginx(service)
+        master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
+        workers = await file.apply(
+            str(call.arguments["content"]), expected=str(call.arguments["before"]), master=master
+        )
+        return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"level": parameters.level})
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back(self.name, {"level": level_of(str(call.arguments["before"]))})
+
+    async def observe(
+        self, service: Service, parameters: RateLimitParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The file says it, and a worker was started since to read it; else it can be done again without harm."""
+        _, file = bindings.nginx(service)
+        written = file.content() == call.arguments["content"]
+        if written and file.in_use(since.timestamp()):
+            return Observation(Happened.YES, "nginx uses the planned limit", {"written": True})
+        return Observation(Happened.NO, "nginx does not use the planned limit yet", {"written": written})
+
+
+def content(level: str, zone: str) -> str:
+    """What the included file says for a level."""
+    return OFF if level == "off" else f"{MARK}limit_req zone={zone} burst={_BURST[level]} nodelay;\n"
+
+
+def level_of(text: str) -> str:
+    """The level that such a content means; off for any other."""
+    return next((level for level, burst in _BURST.items() if f" burst={burst} " in text), "off")

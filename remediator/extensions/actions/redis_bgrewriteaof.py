@@ -1,0 +1,144 @@
+"""``redis.bgrewriteaof``: let Redis write its append-only file anew, which makes it as short as its data allow.
+
+It needs room for the new file beside the old one, and memory for what is written meanwhile. Redis answers OK even when
+it has only put it in line, so what counts is INFO.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from remediator.clients.host import disk
+from remediator.clients.redis.client import Redis
+from remediator.clients.redis.models import Info
+from remediator.core.plan import PlannedCall
+from remediator.errors import Refused
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_MEBIBYTE = 1024 * 1024
+_LOOK = 0.1
+_SPARE = 1.2
+"""So much more room than the estimate."""
+
+
+class RewriteParameters(Parameters):
+    """How careful to be."""
+
+    memory_percent: int = Field(
+        default=30, ge=0, le=100, description="So much of Redis' memory must be free on the host, for the fork."
+    )
+
+
+class RedisBgrewriteaof(Action):
+    """Rewrite the append-only file, if there is room for it."""
+
+    name = "redis.bgrewriteaof"
+    Parameters = RewriteParameters
+    idempotent = True
+    timeout = timedelta(minutes=5)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
+        redis = bindings.redis(service)
+        info = await redis.info("server", "memory", "persistence")
+        _possible(service, info)
+        needed = await _room(service, info, parameters)
+        size = info.integer("aof_current_size")
+        return PlannedCall(
+            text=f"BGREWRITEAOF on {service.name}",
+            arguments={"size": size, "rewrites": info.integer("aof_rewrites")},
+            fresh=("size", "rewrites"),
+            note=f"its append-only file has {size / _MEBIBYTE:.1f} MiB; at most {needed / _MEBIBYTE:.1f} MiB are "
+            "needed for the new one, and they are free",
+            pin={"run_id": info.text("run_id")},
+            risk="While it is written, Redis needs more memory and more disk.",
+        )
+
+    async def execute(self, service: Service, parameters: RewriteParameters, call: PlannedCall) -> Result:
+        redis = bindings.redis(service)
+        now = await redis.info("memory", "persistence")
+        _possible(service, now)
+        await _room(service, now, parameters)
+        await redis.bgrewriteaof(expected=str(call.pin["run_id"]))
+        info = await _written(redis)
+        size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
+        text = f"the append-only file has {size / _MEBIBYTE:.1f} MiB, it had {call.arguments['size'] / _MEBIBYTE:.1f}"
+        if status != "ok":
+            return Result(Outcome.FAILED, f"Redis could not rewrite its append-only file; {text}", {"size": size})
+        return Result(Outcome.OK, text, {"size": size, "before": call.arguments["size"]})
+
+    async def observe(
+        self, service: Service, parameters: RewriteParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """Redis counts its rewrites."""
+        info = await bindings.redis(service).info("server", "persistence")
+        if info.text("run_id") != call.pin["run_id"]:
+            return Observation(Happened.NO, "Redis was started anew since")
+        if _writing(info):
+            return Observation(Happened.CANNOT_TELL, "Redis is still writing it")
+        if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
+            return Observation(Happened.YES, "Redis has rewritten its append-only file")
+        return Observation(Happened.NO, "Redis has not rewritten its append-only file")
+
+
+async def _written(redis: Redis) -> Info:
+    """What it tells once it writes no more; the caller bounds it in time."""
+    while True:
+        info = await redis.info("persistence")
+        if not _writing(info):
+            return info
+        await asyncio.sleep(_LOOK)
+
+
+def _writing(info: Info) -> bool:
+    return info.flag("aof_rewrite_in_progress") or info.flag("aof_rewrite_scheduled")
+
+
+def _possible(service: Service, info: Info) -> None:
+    if not info.flag("aof_enabled"):
+        raise Refused(f"{service.name} has no append-only file")
+    for field, what in (
+        ("loading", "loading"),
+        ("rdb_bgsave_in_progress", "saving"),
+        ("aof_rewrite_in_progress", "rewriting"),
+    ):
+        if info.flag(field):
+            raise Refused(f"{service.name} is {what} just now")
+
+
+async def _room(service: Service, info: Info, parameters: RewriteParameters) -> float:
+    """Bytes that the new file may take, if they are free.
+
+    Raises:
+        TargetError: nobody says where the disk is.
+        Refused: there is not enough of disk or memory.
+    """
+    folder = bindings.disk(service).path
+    # what is in memory is an upper bound of what has to be written down again, but for tiny data sets' overhead
+    needed = _SPARE * min(info.integer("used_memory"), info.integer("aof_current_size"))
+    free = (await asyncio.to_thread(disk.usage, folder)).free
+    if free < needed:
+        raise Refused(f"the new file may need {needed:.0f} bytes, and {folder} has {free} free")
+    memory = info.integer("used_memory") * parameters.memory_percent / 100
+    if (available := _memory()) is not None and available < memory:
+        raise Refused(f"the fork may need {memory:.0f} bytes of memory, and the host has {available}")
+    return needed
+
+
+def _memory() -> int | None:
+    """Bytes of memory that this host can give, or None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else int(found.split()[1]) * 1024

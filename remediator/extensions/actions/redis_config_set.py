@@ -1,0 +1,119 @@
+"""``redis.config_set``: change a parameter of Redis that can be put back, and remember what it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+Name = Literal[
+    "activedefrag",
+    "auto-aof-rewrite-min-size",
+    "auto-aof-rewrite-percentage",
+    "latency-monitor-threshold",
+    "maxclients",
+    "maxmemory",
+    "maxmemory-policy",
+    "maxmemory-samples",
+    "no-appendfsync-on-rewrite",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "stop-writes-on-bgsave-error",
+    "tcp-keepalive",
+    "timeout",
+]
+"""No paths, no passwords, no replication; persistence has actions of its own, which ask a person."""
+NAMES = get_args(Name)
+_UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)")
+
+
+class ConfigSetParameters(Parameters):
+    """Which parameter, and its value."""
+
+    name: Name = Field(description="The parameter.")
+    value: str = Field(
+        max_length=200,
+        pattern=r"^(-1|[A-Za-z0-9][A-Za-z0-9 ._-]*)$",
+        description="Its value, as in redis.conf: 100mb, yes, -1.",
+    )
+    rewrite: bool = Field(
+        default=False, description="Also write it into Redis' own configuration file; else the next restart forgets it."
+    )
+
+
+class RedisConfigSet(Action):
+    """Set one of Redis' harmless parameters."""
+
+    name = "redis.config_set"
+    Parameters = ConfigSetParameters
+    idempotent = True
+    reversible = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: ConfigSetParameters) -> PlannedCall:
+        redis = bindings.redis(service)
+        run_id, old = await redis.run_id(), await redis.config_get(parameters.name)
+        if same(old, parameters.value):
+            raise TargetError(f"{parameters.name} of {service.name} is {old} already")
+        lasting = ", then CONFIG REWRITE" if parameters.rewrite else "; a restart of Redis forgets it"
+        return PlannedCall(
+            text=f"CONFIG SET {parameters.name} {parameters.value} on {service.name} (now {old or 'empty'}){lasting}",
+            arguments={"name": parameters.name, "value": parameters.value, "old": old, "rewrite": parameters.rewrite},
+            pin={"run_id": run_id},
+            undo=f"CONFIG SET {parameters.name} {old}",
+            risk=_RISKS.get(parameters.name),
+        )
+
+    async def execute(self, service: Service, parameters: ConfigSetParameters, call: PlannedCall) -> Result:
+        redis, expected = bindings.redis(service), str(call.pin["run_id"])
+        change = await redis.config_set(parameters.name, parameters.value, expected=expected)
+        if parameters.rewrite:
+            await redis.config_rewrite(expected=expected)
+        well = same(change.new, parameters.value)
+        text = f"{change.name} is {change.new}, it was {change.old or 'empty'}"
+        return Result(Outcome.OK if well else Outcome.FAILED, text, {"old": change.old, "new": change.new})
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        names = {"name": call.arguments["name"], "value": call.arguments["old"]}
+        return Back(self.name, {**names, "rewrite": call.arguments["rewrite"]})
+
+    async def observe(
+        self, service: Service, parameters: ConfigSetParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """It is asked what it is."""
+        now = await bindings.redis(service).config_get(parameters.name)
+        happened = Happened.YES if same(now, parameters.value) else Happened.NO
+        return Observation(happened, f"{parameters.name} is {now or 'empty'}", {"value": now})
+
+
+_RISKS = {
+    "maxmemory": "With less than is used, keys are evicted or writes refused at once.",
+    "maxmemory-policy": "Keys may be evicted that somebody counts on, sessions among them.",
+    "maxclients": "With fewer than there are, new connections are refused.",
+    "timeout": "Idle connections are closed.",
+    "stop-writes-on-bgsave-error": "Without it, data that are never saved are accepted.",
+}
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two values mean the same: Redis answers 104857600 where 100mb was set."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: str) -> str:
+    found = _SIZE.fullmatch(value.strip().lower())
+    return str(int(found[1]) * _UNITS[found[2] or "b"]) if found and (found[2] or "b") in _UNITS else value.lower()

@@ -1,0 +1,140 @@
+"""``redis.diagnose``: what Redis tells about itself: memory, persistence, role, slow commands, pauses, big keys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import Field
+
+from remediator.clients.redis.client import Redis
+from remediator.core.clock import rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.errors import ClientError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
+_MEMORY = ("used_memory", "used_memory_rss", "maxmemory", "maxmemory_policy", "mem_fragmentation_ratio")
+_PERSISTENCE = (
+    "loading",
+    "rdb_changes_since_last_save",
+    "rdb_last_bgsave_status",
+    "rdb_last_save_time",
+    "aof_enabled",
+    "aof_current_size",
+    "aof_last_bgrewrite_status",
+    "aof_last_write_status",
+)
+
+
+class DiagnoseParameters(Parameters):
+    """What to ask, and how long to look for big keys."""
+
+    parts: tuple[Part, ...] = Field(
+        default=("memory", "persistence", "role", "clients", "slowlog", "latency"),
+        min_length=1,
+        description="What to ask; big_keys scans keys, so it has to be asked for.",
+    )
+    scan_limit: int = Field(default=10_000, ge=1, le=1_000_000, description="At most so many keys are looked at.")
+    top: int = Field(default=10, ge=1, le=100, description="So many of each list are told.")
+
+
+class RedisDiagnose(Action):
+    """Ask Redis about itself. Reads only; a part that cannot be told is told as such."""
+
+    name = "redis.diagnose"
+    Parameters = DiagnoseParameters
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=15)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: DiagnoseParameters) -> PlannedCall:
+        return PlannedCall(text=f"ask Redis of {service.name} about {', '.join(parameters.parts)}")
+
+    async def execute(self, service: Service, parameters: DiagnoseParameters, call: PlannedCall) -> Result:
+        redis = bindings.redis(service)
+        await redis.ping()  # whoever does not answer at all is unreachable, not empty
+        facts: dict[str, Any] = {}
+        for part in parameters.parts:
+            try:
+                facts[part] = await _PARTS[part](redis, parameters)
+            except ClientError as error:
+                facts[part] = {"error": str(error)}
+        return Result(Outcome.OK, _told(facts), facts)
+
+
+async def _memory(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    info = await redis.info("memory")
+    return {name: info.get(name) for name in _MEMORY}
+
+
+async def _persistence(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    info = await redis.info("persistence")
+    return {name: info.get(name) for name in _PERSISTENCE}
+
+
+async def _role(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    role = await redis.role()
+    return {"role": role.name, "replicas": role.replicas, "master": role.master, "link": role.link}
+
+
+async def _clients(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    clients = sorted(await redis.clients(), key=lambda client: -client.memory)
+    biggest = [
+        {"id": each.id, "address": each.address, "memory": each.memory, "idle": each.idle.total_seconds()}
+        for each in clients[: parameters.top]
+    ]
+    return {"count": len(clients), "biggest": biggest}
+
+
+async def _slowlog(redis: Redis, parameters: DiagnoseParameters) -> list[Mapping[str, Any]]:
+    return [
+        {"at": rfc3339(each.at), "seconds": each.took.total_seconds(), "command": each.command}
+        for each in await redis.slowlog(parameters.top)
+    ]
+
+
+async def _latency(redis: Redis, parameters: DiagnoseParameters) -> list[Mapping[str, Any]]:
+    return [
+        {"cause": each.cause, "latest": each.latest.total_seconds(), "worst": each.worst.total_seconds()}
+        for each in await redis.latency()
+    ]
+
+
+async def _big_keys(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
+    found = await redis.big_keys(limit=parameters.scan_limit, top=parameters.top)
+    keys = [{"key": each.name, "bytes": each.size} for each in found.keys]
+    return {"keys": keys, "scanned": found.scanned, "complete": found.complete}
+
+
+_PARTS: Mapping[Part, Callable[[Redis, DiagnoseParameters], Awaitable[Any]]] = {
+    "memory": _memory,
+    "persistence": _persistence,
+    "role": _role,
+    "clients": _clients,
+    "slowlog": _slowlog,
+    "latency": _latency,
+    "big_keys": _big_keys,
+}
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    told = []
+    if used := facts.get("memory", {}).get("used_memory"):
+        told.append(f"{int(used) / 2**20:.1f} MiB used")
+    if "count" in facts.get("clients", {}):
+        told.append(f"{facts['clients']['count']} clients")
+    if facts.get("slowlog") and isinstance(facts["slowlog"], list):
+        told.append(f"slowest lately: {facts['slowlog'][0]['command']}")
+    if facts.get("big_keys", {}).get("keys"):
+        biggest = facts["big_keys"]["keys"][0]
+        told.append(f"biggest key: {biggest['key']} ({biggest['bytes']} bytes)")
+    failed = [part for part, value in facts.items() if isinstance(value, dict) and "error" in value]
+    return "Redis: " + ("; ".join(told) or "asked") + (f"; not told: {', '.join(failed)}" if failed else "")

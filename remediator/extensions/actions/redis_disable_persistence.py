@@ -1,0 +1,81 @@
+"""``redis.disable_persistence``: the last resort on a full disk: Redis writes nothing down until it is put back.
+
+A restart while it is in force loses everything since. So it is destructive, and a person's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import Field
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class DisableParameters(Parameters):
+    """Which of the two."""
+
+    what: Literal["aof", "snapshots", "both"] = Field(
+        default="both", description="The append-only file, the snapshots by themselves, or both."
+    )
+
+
+class RedisDisablePersistence(Action):
+    """Switch Redis' persistence off. Everything since is lost when Redis ends."""
+
+    name = "redis.disable_persistence"
+    Parameters = DisableParameters
+    idempotent = True
+    reversible = True
+    destructive = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
+        redis = bindings.redis(service)
+        old = {name: await redis.config_get(name) for name in ("appendonly", "save")}
+        new = wanted(parameters.what)
+        if all(old[name] == value for name, value in new.items()):
+            raise TargetError(f"{service.name} does not persist {parameters.what} already")
+        sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in new.items())
+        return PlannedCall(
+            text=f"on {service.name}: {sets} (now appendonly {old['appendonly']}, save {old['save']!r})",
+            arguments={"old": {name: old[name] for name in new}, "new": new},
+            pin={"run_id": await redis.run_id()},
+            undo="set what was set before; the append-only file is then written anew",
+            risk="If Redis ends while this is in force, all that was written since is lost.",
+        )
+
+    async def execute(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Result:
+        redis = bindings.redis(service)
+        for name, value in call.arguments["new"].items():
+            await redis.config_set(name, value, expected=str(call.pin["run_id"]))
+        return Result(Outcome.OK, f"{service.name} writes nothing down any more", dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        return Back("redis.restore_persistence", dict(call.arguments["old"]))
+
+    async def observe(
+        self, service: Service, parameters: DisableParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """It is asked what is set."""
+        redis = bindings.redis(service)
+        now = {name: await redis.config_get(name) for name in call.arguments["new"]}
+        happened = Happened.YES if now == call.arguments["new"] else Happened.NO
+        return Observation(happened, f"set are: {now}", now)
+
+
+def wanted(what: str) -> dict[str, str]:
+    """What is set to switch it off."""
+    both = {"appendonly": "no", "save": ""}
+    kept = {"aof": "appendonly", "snapshots": "save"}.get(what)
+    return both if kept is None else {kept: both[kept]}

@@ -1,0 +1,50 @@
+"""``redis.memory_purge``: let Redis give memory that it no longer uses back to the system."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_MEBIBYTE = 1024 * 1024
+
+
+class RedisMemoryPurge(Action):
+    """Give unused memory of Redis back. No data are touched."""
+
+    name = "redis.memory_purge"
+    idempotent = True
+    timeout = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        info = await bindings.redis(service).info("server", "memory")
+        used, resident = info.integer("used_memory"), info.integer("used_memory_rss")
+        return PlannedCall(
+            text=f"MEMORY PURGE on {service.name}",
+            arguments={"resident": resident},
+            fresh=("resident",),
+            note=f"it uses {used / _MEBIBYTE:.1f} MiB of the {resident / _MEBIBYTE:.1f} MiB that it holds",
+            pin={"run_id": info.text("run_id")},
+            risk="Redis may answer nothing for some milliseconds.",
+        )
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        redis = bindings.redis(service)
+        await redis.memory_purge(expected=str(call.pin["run_id"]))
+        now = (await redis.info("memory")).integer("used_memory_rss")
+        before = int(call.arguments["resident"])
+        text = f"Redis holds {now / _MEBIBYTE:.1f} MiB, it held {before / _MEBIBYTE:.1f}"
+        return Result(Outcome.OK, text, {"resident": now, "before": before})
+
+    async def observe(
+        self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """It leaves no sign, and does no harm when it is done again."""
+        return Observation(Happened.NO, "it leaves no sign, and may be done again")

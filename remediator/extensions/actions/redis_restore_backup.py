@@ -1,0 +1,176 @@
+"""``redis.restore_backup``: start Redis from a backup, when its own files are beyond repair. What came since is lost.
+
+Only while Redis does not run, only from the folder of backups, only from one that is whole. Redis' own files are moved
+aside, not deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.host import disk
+from remediator.clients.host.disk import File
+from remediator.clients.redis.files import rdb_flaw
+from remediator.core.clock import rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.errors import Refused, TargetError
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import State
+from remediator.playbooks.inventory import Service
+
+_ASIDE = "before-restore-"
+_APPEND_ONLY = "appendonlydir"
+_OWN = ("dump.rdb", _APPEND_ONLY)
+_SPARE = 1.1
+
+
+class RestoreBackupParameters(Parameters):
+    """Which backup, and what Redis reads at its start."""
+
+    backup: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Its name; default: the newest whole one.",
+    )
+    append_only: bool = Field(
+        default=True, description="Redis starts with appendonly yes, so the backup becomes the base of its file."
+    )
+    stop_timeout: float = Field(default=60.0, gt=0, le=600, description="Seconds that Redis may take to start.")
+
+
+class RedisRestoreBackup(Action):
+    """Put a backup in the place of Redis' own files, and start it. Loses what was written since the backup."""
+
+    name = "redis.restore_backup"
+    Parameters = RestoreBackupParameters
+    destructive = True
+    timeout = timedelta(minutes=10)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: RestoreBackupParameters) -> PlannedCall:
+        status = await self._platforms[service.platform.kind].status(service)
+        if status.state in (State.RUNNING, State.STARTING):
+            raise TargetError(f"{service.name} runs; a backup is only restored while it does not")
+        folder, backups = bindings.disk(service).path, bindings.backups(service)
+        backup = await _whole(backups.path, backups.pattern, parameters.backup)
+        free = (await asyncio.to_thread(disk.usage, folder)).free
+        if free < backup.size * _SPARE:
+            raise Refused(f"the backup needs {backup.size} bytes, and {folder} has {free} free")
+        taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19]
+        return PlannedCall(
+            text=f"move Redis' files in {folder} aside, put {backup.name} (of {taken}Z) in their place, start Redis",
+            arguments={
+                "backup": backup.name,
+                "size": backup.size,
+                "inode": backup.inode,
+                "aside": _ASIDE + self._clock.now().strftime("%Y%m%dT%H%M%S"),
+            },
+            fresh=("aside",),
+            pin=status.pin,
+            risk=f"Everything that was written after {taken}Z is lost.",
+        )
+
+    async def execute(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Result:
+        platform = self._platforms[service.platform.kind]
+        status = await platform.status(service)
+        if status.state in (State.RUNNING, State.STARTING):
+            raise TargetError(f"{service.name} runs by now: somebody was faster")
+        folder, source = bindings.disk(service).path, bindings.backups(service).path / str(call.arguments["backup"])
+        if _inode(source) != call.arguments["inode"]:
+            raise TargetError(f"{source.name} is not the file that was planned, or is gone")
+        digest = await asyncio.to_thread(_put, folder, source, str(call.arguments["aside"]), parameters.append_only)
+        await platform.restart(service, status.pin, parameters.stop_timeout)
+        aside = folder / str(call.arguments["aside"])
+        return Result(Outcome.OK, f"Redis starts from {source.name}; its own files are in {aside}", {"sha256": digest})
+
+    async def observe(
+        self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The folder that the files are moved to is made first, and Redis is started last."""
+        facts: dict[str, Any] = {"aside": call.arguments["aside"]}
+        if not (bindings.disk(service).path / str(call.arguments["aside"])).exists():
+            return Observation(Happened.NO, "Redis' files are where they were", facts)
+        status = await self._platforms[service.platform.kind].status(service)
+        if status.state is State.RUNNING:
+            return Observation(Happened.YES, f"Redis' files were replaced: {status.summary}", facts)
+        return Observation(Happened.CANNOT_TELL, f"Redis' files were moved aside: {status.summary}", facts)
+
+
+async def _whole(folder: Path, pattern: str, name: str | None) -> File:
+    """The backup that is asked for, or the newest, if it is whole.
+
+    Raises:
+        TargetError: there is none.
+    """
+    found = await asyncio.to_thread(disk.listed, folder, pattern)
+    chosen = [file for file in found if name in (None, file.name)]
+    for file in chosen[:5]:
+        if await rdb_flaw(folder / file.name) is None:
+            return file
+    raise TargetError(f"{folder} has no backup {name or ''} that is whole ({len(chosen)} looked at)")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino
+    except OSError:
+        return None
+
+
+def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
+    """The backup's SHA-256, once its copy is in place."""
+    try:
+        (folder / aside).mkdir(mode=0o700)  # the first thing that changes: until here, nothing has happened
+    except FileExistsError:
+        raise TargetError(f"{folder / aside} is there: this was begun before") from None
+    except OSError as error:
+        raise Refused(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        for name in _OWN:
+            if os.path.lexists(folder / name):
+                os.rename(folder / name, folder / aside / name)
+        return _copied(folder, source, append_only)
+    except OSError as error:
+        _undone(folder, aside)
+        raise Refused(f"{source.name} cannot be put into {folder}, which is as before: {error.strerror}") from None
+
+
+def _copied(folder: Path, source: Path, append_only: bool) -> str:
+    target = folder / "dump.rdb"
+    if append_only:
+        (folder / _APPEND_ONLY).mkdir()
+        target = folder / _APPEND_ONLY / "appendonly.aof.1.base.rdb"
+        manifest = f"file {target.name} seq 1 type b\n"
+        (folder / _APPEND_ONLY / "appendonly.aof.manifest").write_text(manifest, encoding="ascii")
+    with source.open("rb") as reading, target.open("wb") as writing:
+        shutil.copyfileobj(reading, writing)
+        writing.flush()
+        os.fsync(writing.fileno())
+    owner = os.stat(folder)
+    for path in (target, target.parent, *target.parent.glob("*.manifest")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def _undone(folder: Path, aside: str) -> None:
+    """Redis' own files where they were: whoever starts it next must not find it empty."""
+    for name in _OWN:
+        if not os.path.lexists(folder / aside / name):
+            continue  # was not there, or was not moved
+        if name == _APPEND_ONLY:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        os.rename(folder / aside / name, folder / name)
+    os.rmdir(folder / aside)

@@ -1,0 +1,72 @@
+"""``redis.restore_persistence``: switch Redis' persistence on again; an append-only file is written anew at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions import bindings
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class RestoreParameters(Parameters):
+    """What is to be set, as in redis.conf."""
+
+    appendonly: Literal["yes", "no"] | None = Field(default=None, description="Whether there is an append-only file.")
+    save: str | None = Field(
+        default=None, pattern=r"^([0-9]+ [0-9]+( [0-9]+ [0-9]+)*)?$", description="Seconds and changes, such as 300 10."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> RestoreParameters:
+        if self.appendonly is None and self.save is None:
+            raise ValueError("give appendonly or save")
+        return self
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """Parameter → value."""
+        both = {"appendonly": self.appendonly, "save": self.save}
+        return {name: value for name, value in both.items() if value is not None}
+
+
+class RedisRestorePersistence(Action):
+    """Switch Redis' persistence on again."""
+
+    name = "redis.restore_persistence"
+    Parameters = RestoreParameters
+    idempotent = True
+    timeout = timedelta(seconds=30)
+
+    def __init__(self, world: World) -> None:
+        """It talks to the service's Redis."""
+
+    async def plan(self, service: Service, parameters: RestoreParameters) -> PlannedCall:
+        redis = bindings.redis(service)
+        sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in parameters.sets.items())
+        return PlannedCall(
+            text=f"on {service.name}: {sets}",
+            arguments=parameters.sets,
+            pin={"run_id": await redis.run_id()},
+            risk="The append-only file is written anew, which needs room." if parameters.appendonly == "yes" else None,
+        )
+
+    async def execute(self, service: Service, parameters: RestoreParameters, call: PlannedCall) -> Result:
+        redis = bindings.redis(service)
+        for name, value in parameters.sets.items():
+            await redis.config_set(name, value, expected=str(call.pin["run_id"]))
+        return Result(Outcome.OK, f"{service.name} persists as before", dict(call.arguments))
+
+    async def observe(
+        self, service: Service, parameters: RestoreParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """It is asked what is set."""
+        redis = bindings.redis(service)
+        now = {name: await redis.config_get(name) for name in parameters.sets}
+        happened = Happened.YES if now == parameters.sets else Happened.NO
+        return Observation(happened, f"set are: {now}", now)

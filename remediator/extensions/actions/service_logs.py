@@ -1,0 +1,100 @@
+"""``service.logs``: the last lines that a service wrote, with the lines that matter picked out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+from pydantic import Field
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+_TELLING = re.compile(
+    r"error|fail|fatal|panic|traceback|exception|denied|refused|full|out of memory|oom|corrupt|bad file|can't|cannot",
+    re.IGNORECASE,
+)
+_KEPT = 4000
+_SIGNS = {
+    "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
+    "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
+    "connection_error": re.compile(r"((?:\w+\.)*Connection\w*Error\b.*|.*[Cc]onnection refused.*)"),
+    "out_of_memory": re.compile(r"(.*(?:MemoryError|[Oo]ut of memory|OOM command not allowed|oom-kill).*)"),
+    "disk_full": re.compile(r"(.*No space left on device.*)"),
+    "corrupt_data": re.compile(r"(.*(?:Bad file format|checksum|Unexpected end of file|corrupt).*)", re.IGNORECASE),
+    "exception": re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)(?:: .*)?)$"),
+}
+"""What a line can tell of the cause; the last line of each kind counts."""
+_CANNOT_SAVE = re.compile(
+    r"(.*(?:Background saving error|Can't save in background|Error saving DB|Write error saving DB|can't exit"
+    r"|Failed opening the (?:temp )?RDB file|Error writing to the AOF file|MISCONF).*)",
+    re.IGNORECASE,
+)
+_SAVED = re.compile(
+    r"Background saving terminated with success|DB saved on disk"
+    r"|AOF write error looks solved|Ready to accept connections"
+)
+"""Ends an earlier `_CANNOT_SAVE` line: Redis saved since, or a new process has started."""
+
+
+class LogsParameters(Parameters):
+    """How much to read."""
+
+    lines: int = Field(default=100, ge=1, le=2000, description="Last lines of each stream.")
+    previous: bool = Field(
+        default=False, description="Of the incarnation before this one, where the platform keeps it."
+    )
+
+
+class ServiceLogs(Action):
+    """Read a service's logs. Reads only."""
+
+    name = "service.logs"
+    Parameters = LogsParameters
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+
+    async def plan(self, service: Service, parameters: LogsParameters) -> PlannedCall:
+        return PlannedCall(text=f"read the last {parameters.lines} log lines of {service.name}")
+
+    async def execute(self, service: Service, parameters: LogsParameters, call: PlannedCall) -> Result:
+        platform = self._platforms[service.platform.kind]
+        text = await platform.logs(service, parameters.lines, previous=parameters.previous)
+        lines = text.splitlines()
+        telling = [line for line in lines if _TELLING.search(line)]
+        signs = told_by(lines)
+        cause = next(iter(signs.items()), None)
+        summary = telling[-1][:300] if telling else f"{len(lines)} lines, none of them an error"
+        if cause is not None:
+            summary = f"{cause[0].replace('_', ' ')}: {cause[1]}"[:300]
+        facts = {"signs": signs, "traceback": "Traceback (most recent call last)" in text}
+        return Result(Outcome.OK, summary, {**facts, "telling": telling[-20:], "tail": text[-_KEPT:]})
+
+
+def told_by(lines: Sequence[str]) -> dict[str, str]:
+    """What the lines tell of a cause: kind of sign → the last line, or part of it, that has it; the clearest first."""
+    found: dict[str, str] = {}
+    for sign, pattern in _SIGNS.items():
+        matches = (pattern.search(line) for line in reversed(lines))
+        match = next((match for match in matches if match), None)
+        if match is not None:
+            found[sign] = next(group for group in match.groups() if group)[:300].strip()
+    failed = _failed_save(lines)
+    return {**found, "cannot_save": failed} if failed else found
+
+
+def _failed_save(lines: Sequence[str]) -> str:
+    """Return the last line about a save of Redis that failed; empty if a later line ends it."""
+    for line in reversed(lines):
+        if _SAVED.search(line):
+            return ""
+        if match := _CANNOT_SAVE.search(line):
+            return match[1][:300].strip()
+    return ""

@@ -1,0 +1,59 @@
+"""``service.releases``: what runs, since when, and what there is to go back to: was there a recent change?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
+from remediator.errors import TargetError
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class ReleasesParameters(Parameters):
+    """What counts as recent."""
+
+    within: Duration = Field(default=timedelta(hours=1), description="A change within this is a recent one.")
+
+
+class ServiceReleases(Action):
+    """Look at a service's releases; ok if the one in use came recently. Reads only."""
+
+    name = "service.releases"
+    Parameters = ReleasesParameters
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: ReleasesParameters) -> PlannedCall:
+        return PlannedCall(text=f"look at the releases of {service.name}")
+
+    async def execute(self, service: Service, parameters: ReleasesParameters, call: PlannedCall) -> Result:
+        found = await self._platforms[service.platform.kind].releases(service)
+        current = next((release for release in found if release.current), None)
+        if current is None:
+            raise TargetError(f"no release of {service.name} is in use")
+        at, before = current.created_at, [release.id for release in found[found.index(current) + 1 :]]
+        recent = at is not None and self._clock.now() - at <= parameters.within
+        since = "an unknown time" if at is None else f"{rfc3339(at)[:19]}Z"
+        within = "" if recent else f", not within {format_duration(parameters.within)}"
+        facts = {
+            "current": current.id,
+            "since": None if at is None else rfc3339(at),
+            "recent": recent,
+            "before": before[:10],
+            "undone": [release.id for release in found if release.facts.get("redo")][:10],
+        }
+        text = (
+            f"{service.name} runs {current.id} since {since}{within}; before it: {', '.join(before[:3]) or 'nothing'}"
+        )
+        return Result(Outcome.OK if recent else Outcome.FAILED, text, facts)

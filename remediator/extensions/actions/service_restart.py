@@ -1,0 +1,68 @@
+"""``service.restart``: restart a service on whatever platform it runs on, if it still is what was planned against."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import OWN_RESTARTS, State
+from remediator.playbooks.inventory import Service
+
+
+class RestartParameters(Parameters):
+    """How to restart."""
+
+    stop_timeout: Duration = Field(
+        default=timedelta(seconds=30), description="How long it may take to stop and to start, each."
+    )
+
+
+class ServiceRestart(Action):
+    """Restart a service."""
+
+    name = "service.restart"
+    Parameters = RestartParameters
+    timeout = timedelta(seconds=60)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+
+    async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
+        platform = self._platforms[service.platform.kind]
+        status = await platform.status(service)
+        seconds = parameters.stop_timeout.total_seconds()
+        return PlannedCall(
+            text=platform.describe_restart(service, seconds),
+            arguments={"stop_timeout": seconds},
+            pin=status.pin,
+            fresh=(OWN_RESTARTS,),
+            risk="Clients lose their connections; what was not persisted is lost.",
+        )
+
+    async def execute(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Result:
+        platform = self._platforms[service.platform.kind]
+        await platform.restart(service, call.pin, parameters.stop_timeout.total_seconds())
+        status = await platform.status(service)
+        outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
+        return Result(outcome, status.summary, {"status": status.state.value, "pin": dict(status.pin)})
+
+    async def observe(
+        self, service: Service, parameters: RestartParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """A process of another incarnation than the planned one, running: it happened. None running: it did not
+        get that far, and starting it is still what is wanted."""
+        status = await self._platforms[service.platform.kind].status(service)
+        facts: dict[str, Any] = {"pin": dict(status.pin), "state": status.state.value}
+        if status.state in (State.STOPPED, State.EXITED, State.CRASH_LOOP):
+            return Observation(Happened.NO, f"it is not running: {status.summary}", facts)
+        if dict(status.pin) == dict(call.pin):
+            return Observation(Happened.NO, f"it is the same process as before: {status.summary}", facts)
+        if status.state in (State.RUNNING, State.STARTING):
+            return Observation(Happened.YES, f"it has been started anew: {status.summary}", facts)
+        return Observation(Happened.CANNOT_TELL, status.summary, facts)

@@ -1,0 +1,106 @@
+"""``service.rollback``: put back the release before the one in use, as the platform has it on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.plan import PlannedCall
+from remediator.core.types import Duration
+from remediator.errors import TargetError
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import OWN_RESTARTS, Release, State
+from remediator.playbooks.inventory import Service
+
+
+class RollbackParameters(Parameters):
+    """Which way back."""
+
+    changed_within: Duration | None = Field(
+        default=None, description="Only if the release in use was put in force within this; default: whenever."
+    )
+
+
+class ServiceRollback(Action):
+    """Roll a service back to its previous release. What was rolled back once is never put back by this."""
+
+    name = "service.rollback"
+    Parameters = RollbackParameters
+    timeout = timedelta(seconds=120)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+        self._clock = world.clock
+
+    async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
+        platform = self._platforms[service.platform.kind]
+        status = await platform.status(service)
+        current, previous = way_back(service, await platform.releases(service))
+        self._recent(service, current, parameters.changed_within)
+        return PlannedCall(
+            text=f"roll {service.name} back from {current.id} to {previous.id}: "
+            + platform.describe_rollback(service, previous.id),
+            arguments={"from": current.id, "to": previous.id},
+            pin=status.pin,
+            fresh=(OWN_RESTARTS, "pid", "started"),  # one that crashes is another process each time
+            risk=f"What only {current.id} can do is gone, and data that it wrote may be strange to {previous.id}.",
+        )
+
+    def _recent(self, service: Service, current: Release, within: timedelta | None) -> None:
+        if within is None or current.created_at is None:
+            return
+        if self._clock.now() - current.created_at > within:
+            since, length = rfc3339(current.created_at)[:19], format_duration(within)
+            raise TargetError(
+                f"{service.name} runs {current.id} since {since}Z, longer than {length}: it is no new release"
+            )
+
+    async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
+        platform = self._platforms[service.platform.kind]
+        await platform.rollback(service, call.pin, str(call.arguments["to"]))
+        status = await platform.status(service)
+        outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
+        return Result(
+            outcome, f"{service.name} is back at {call.arguments['to']}: {status.summary}", dict(call.arguments)
+        )
+
+    async def observe(
+        self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The release in use says it: the old one, and nothing happened; the other one, started since, and it did."""
+        platform = self._platforms[service.platform.kind]
+        current = [release.id for release in await platform.releases(service) if release.current]
+        status = await platform.status(service)
+        facts: dict[str, Any] = {"current": current, "state": status.state.value}
+        if current == [call.arguments["from"]]:
+            return Observation(Happened.NO, f"{service.name} still is at {current[0]}", facts)
+        anew = status.started_at is not None and status.started_at >= since - timedelta(seconds=1)
+        if current == [call.arguments["to"]] and anew:
+            return Observation(Happened.YES, f"{service.name} was started anew at {current[0]}", facts)
+        return Observation(Happened.CANNOT_TELL, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
+
+
+def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Release]:
+    """The release in use, and the newest before it that was not rolled back already.
+
+    Raises:
+        TargetError: there is no such one, or more than one is in use.
+    """
+    current = [release for release in releases if release.current]
+    if len(current) != 1:
+        names = ", ".join(release.id for release in current) or "none"
+        raise TargetError(f"{service.name}: exactly one release should be in use, and these are: {names}")
+    older = releases[releases.index(current[0]) + 1 :]
+    usable = [release for release in older if not release.facts.get("redo") and not release.facts.get("same")]
+    if not usable:
+        skipped = ", ".join(release.id for release in older)
+        because = f"; {skipped} was rolled back itself, or is the same" if skipped else ""
+        raise TargetError(f"{service.name}: no release before {current[0].id} is on record{because}")
+    if current[0].facts.get("tied") or usable[0].facts.get("tied"):
+        raise TargetError(f"{service.name}: releases of exactly the same age; which was before {current[0].id}?")
+    return current[0], usable[0]

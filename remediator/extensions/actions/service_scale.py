@@ -1,0 +1,89 @@
+"""``service.scale``: have more or fewer instances of a service, where its platform can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import TargetError
+from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import OWN_RESTARTS
+from remediator.playbooks.inventory import Service
+
+
+class ScaleParameters(Parameters):
+    """How many: an absolute number, or so many more (or fewer) than there are; within bounds."""
+
+    replicas: int | None = Field(default=None, ge=0, le=1000, description="So many.")
+    by: int | None = Field(default=None, ge=-100, le=100, description="So many more than now; fewer if negative.")
+    minimum: int = Field(default=1, ge=0, description="Never fewer than this.")
+    maximum: int = Field(default=10, ge=1, le=1000, description="Never more than this.")
+
+    @model_validator(mode="after")
+    def _one(self) -> ScaleParameters:
+        if (self.replicas is None) == (self.by is None):
+            raise ValueError("give one of replicas and by")
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is more than maximum {self.maximum}")
+        return self
+
+    def wanted(self, now: int) -> int:
+        """The number to have, when there are ``now``."""
+        asked = self.replicas if self.replicas is not None else now + (self.by or 0)
+        return min(max(asked, self.minimum), self.maximum)
+
+
+class ServiceScale(Action):
+    """Change how many instances of a service there are."""
+
+    name = "service.scale"
+    Parameters = ScaleParameters
+    reversible = True
+    timeout = timedelta(seconds=120)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+
+    async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
+        platform = self._platforms[service.platform.kind]
+        status = await platform.status(service)
+        now = int(status.facts.get("replicas", status.instances))
+        wanted = parameters.wanted(now)
+        text = platform.describe_scale(service, wanted)
+        if wanted == now:
+            raise TargetError(f"{service.name} has {now} instances already, and may not have others")
+        return PlannedCall(
+            text=f"{text} ({now} now)",
+            arguments={"from": now, "to": wanted},
+            pin=status.pin,
+            fresh=(OWN_RESTARTS,),
+            undo=f"scale {service.name} to {now} again",
+            risk="What every instance uses (connections, memory, disk) is used more." if wanted > now else None,
+        )
+
+    async def execute(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Result:
+        await self._platforms[service.platform.kind].scale(service, call.pin, int(call.arguments["to"]))
+        status = await self._platforms[service.platform.kind].status(service)
+        return Result(Outcome.OK, f"{service.name}: {status.summary}", dict(call.arguments))
+
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+        before = int(call.arguments["from"])
+        bounds = {"minimum": min(before, 1), "maximum": max(before, 1)}
+        return Back(self.name, {"replicas": before, **bounds})
+
+    async def observe(
+        self, service: Service, parameters: ScaleParameters, call: PlannedCall, since: datetime
+    ) -> Observation:
+        """The platform's own number says it."""
+        status = await self._platforms[service.platform.kind].status(service)
+        now = int(status.facts.get("replicas", status.instances))
+        if now == call.arguments["to"]:
+            return Observation(Happened.YES, f"{service.name} has {now} instances", {"replicas": now})
+        if now == call.arguments["from"]:
+            return Observation(Happened.NO, f"{service.name} still has {now} instances", {"replicas": now})
+        return Observation(Happened.CANNOT_TELL, f"{service.name} has {now} instances", {"replicas": now})

@@ -1,0 +1,32 @@
+"""``service.status``: what a service's processes do, on whatever platform."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import State
+from remediator.playbooks.inventory import Service
+
+
+class ServiceStatusAction(Action):
+    """Look at a service's processes. Reads only."""
+
+    name = "service.status"
+    mutates = False
+    idempotent = True
+    timeout = timedelta(seconds=10)
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        return PlannedCall(text=f"look at the processes of {service.name}")
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        status = await self._platforms[service.platform.kind].status(service)
+        outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
+        facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
+        return Result(outcome, status.summary, dict(status.facts) | facts)  # our words before the platform's own

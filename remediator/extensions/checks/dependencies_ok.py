@@ -1,0 +1,52 @@
+"""``dependencies.ok``: everything that a service cannot work without runs and answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from remediator.clients.redis.client import Redis
+from remediator.errors import RemediatorError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import State
+from remediator.playbooks.inventory import Service
+
+_WORST = (Answer.FAIL, Answer.UNKNOWN, Answer.OK)
+
+
+class DependenciesOk(Check):
+    """Asks the platform, and the Redis, of each service that this one depends on, directly or not."""
+
+    name = "dependencies.ok"
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+        self._inventory = world.inventory
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        inventory = self._inventory()
+        needed = (
+            [inventory.service(name) for name in inventory.causes(service.name)] if service.name in inventory else []
+        )
+        if not needed:
+            return Evidence(Answer.OK, f"{service.name} depends on nothing in the inventory")
+        looked = await asyncio.gather(*(self._look(each) for each in needed))
+        answer = min((found.answer for found in looked), key=_WORST.index)
+        facts = {
+            each.name: {"status": found.answer.value, "summary": found.summary}
+            for each, found in zip(needed, looked, strict=True)
+        }
+        told = "; ".join(f"{each.name}: {found.summary}" for each, found in zip(needed, looked, strict=True))
+        return Evidence(answer, told, facts)
+
+    async def _look(self, service: Service) -> Evidence:
+        if service.redis is not None:
+            health = await Redis(service.redis).health()
+            return Evidence(Answer.OK if health.ok else Answer.FAIL, health.state.value)
+        try:
+            status = await self._platforms[service.platform.kind].status(service)
+        except (RemediatorError, KeyError) as error:
+            return Evidence(Answer.UNKNOWN, f"cannot be asked: {error}")
+        if status.state is State.UNKNOWN:
+            return Evidence(Answer.UNKNOWN, status.summary)
+        return Evidence(Answer.OK if status.state is State.RUNNING else Answer.FAIL, status.summary)

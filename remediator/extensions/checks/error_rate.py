@@ -1,0 +1,77 @@
+"""``error.rate``: the share of a service's answers that are errors, by Prometheus, with who answers them and which."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.prometheus.client import Prometheus
+from remediator.core.clock import format_duration
+from remediator.core.types import Duration
+from remediator.errors import ClientError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class ErrorRateParameters(Parameters):
+    """What is too much."""
+
+    max_ratio: float = Field(default=0.05, ge=0, le=1, description="More errors among the answers are a fault.")
+    window: Duration = Field(default=timedelta(minutes=1), description="Looking back so long.")
+    minimum: float = Field(default=0.1, ge=0, description="With fewer answers a second than this nothing can be told.")
+    metric: str = Field(
+        default="http_request_duration_seconds_count", pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$", description="Counter."
+    )
+    job: str = Field(default="fastapi-app", pattern="^[A-Za-z0-9_./-]+$", description="The label job of the counter.")
+
+
+class ErrorRate(Check):
+    """Asks Prometheus; without enough answers to judge by it is unknown, never ok."""
+
+    name = "error.rate"
+    Parameters = ErrorRateParameters
+    asks_prometheus = True
+
+    def __init__(self, world: World) -> None:
+        self._prometheus = world.prometheus
+
+    async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
+        if self._prometheus is None:
+            return Evidence(Answer.UNKNOWN, "no Prometheus is configured to ask")
+        try:
+            everything, errors = await _rates(self._prometheus, parameters)
+        except ClientError as error:
+            return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}")
+        total, failed = sum(everything), sum(rate for _, rate in errors)
+        if not everything or total < parameters.minimum:
+            return Evidence(Answer.UNKNOWN, f"{service.name} gave too few answers to judge by", {"rate": total})
+        ratio = failed / total
+        facts: dict[str, Any] = {
+            "ratio": round(ratio, 4),
+            "rate": round(total, 3),
+            "by": [{**labels, "rate": round(rate, 3)} for labels, rate in errors[:10]],
+            "overloaded": round(
+                sum(rate for labels, rate in errors if labels["status"] == "503") / max(failed, 1e-9), 3
+            ),
+        }
+        where = ", ".join(f"{labels['status']} at {labels['route']}" for labels, _ in errors[:3])
+        text = f"{ratio:.1%} of {total:.1f} answers a second are errors" + (f": {where}" if where else "")
+        return Evidence(Answer.OK if ratio <= parameters.max_ratio else Answer.FAIL, text, facts)
+
+
+async def _rates(
+    prometheus: Prometheus, parameters: ErrorRateParameters
+) -> tuple[list[float], list[tuple[dict[str, str], float]]]:
+    """Answers a second in all, and errors a second by route and status, the most first."""
+    window = format_duration(parameters.window)
+    counter = f'{parameters.metric}{{job="{parameters.job}"'
+    total = await prometheus.query(f"sum(rate({counter}}}[{window}]))")
+    failed = await prometheus.query(f'sum by (route, status) (rate({counter},status=~"5.."}}[{window}])) > 0')
+    errors = [
+        ({"route": sample.labels.get("route", "?"), "status": sample.labels.get("status", "?")}, sample.value)
+        for sample in failed.samples
+    ]
+    return [sample.value for sample in total.samples], sorted(errors, key=lambda item: -item[1])

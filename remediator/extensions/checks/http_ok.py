@@ -1,0 +1,49 @@
+"""``http.ok``: a service answers HTTP as it should, at its address of the inventory."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.http import HttpClient, HttpRefused
+from remediator.core.types import Duration
+from remediator.errors import ClientError, TimedOut, Unreachable
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.playbooks.inventory import Service
+
+
+class HttpOkParameters(Parameters):
+    """Which of the service's paths."""
+
+    path: Literal["ready", "live"] = Field(default="ready", description="Its path of the inventory.")
+    timeout: Duration = Field(default=timedelta(seconds=3), description="How long it may take to answer.")
+
+
+class HttpOk(Check):
+    """Asks the service itself; a status from 200 to 299 is ok."""
+
+    name = "http.ok"
+    Parameters = HttpOkParameters
+
+    async def observe(self, service: Service, parameters: HttpOkParameters) -> Evidence:
+        if service.http is None:
+            return Evidence(Answer.UNKNOWN, f"the inventory does not say where {service.name} answers HTTP")
+        path = service.http.ready if parameters.path == "ready" else service.http.live
+        url = f"{service.http.url}{path}"
+        client = HttpClient(Endpoint(url=service.http.url, timeout=parameters.timeout), max_bytes=64 * 1024)
+        try:
+            answer = await client.call("GET", path)
+        except HttpRefused as error:
+            return Evidence(
+                Answer.FAIL, f"{url} answers {error.status}", {"status": error.status, "text": error.text[:500]}
+            )
+        except (Unreachable, TimedOut) as error:
+            return Evidence(Answer.FAIL, str(error), {"status": None})
+        except ClientError as error:
+            return Evidence(Answer.UNKNOWN, f"{url} cannot be understood: {error}")
+        finally:
+            await client.aclose()
+        return Evidence(Answer.OK, f"{url} answers {answer.status}", {"status": answer.status})

@@ -1,0 +1,73 @@
+"""``promql``: an expression holds, on fresh data. No data is *unknown*, never *no*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from math import isnan
+from typing import Any
+
+from pydantic import Field
+
+from remediator.clients.prometheus.promql import is_comparison
+from remediator.core.clock import format_duration, rfc3339
+from remediator.core.types import Duration
+from remediator.errors import ClientError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+
+
+class PromqlParameters(Parameters):
+    """A comparison that holds when all is well: of any of its series, as in an alerting rule."""
+
+    query: str = Field(
+        description='PromQL; a comparison such as up{job="x"} == 1, which holds if it is true of any series '
+        "(min(up) == 1: of all). Without a comparison no value may be 0."
+    )
+    max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
+
+
+class Promql(Check):
+    """Asks Prometheus."""
+
+    name = "promql"
+    Parameters = PromqlParameters
+    asks_prometheus = True
+
+    def __init__(self, world: World) -> None:
+        self._prometheus = world.prometheus
+        self._clock = world.clock
+
+    async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
+        if self._prometheus is None:
+            return Evidence(Answer.UNKNOWN, "no Prometheus is configured to ask")
+        facts: dict[str, Any] = {"query": parameters.query}
+        try:
+            vector = await self._prometheus.query(parameters.query)
+            fresh = await self._prometheus.freshness(parameters.query)
+        except ClientError as error:
+            return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
+        facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
+        oldest = [item.newest for item in fresh]
+        stale = [
+            item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or self._old(at, parameters)
+        ]
+        facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
+        if stale:
+            age = format_duration(parameters.max_age)
+            return Evidence(Answer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
+        return _judged(parameters.query, [item.value for item in vector.samples], facts)
+
+    def _old(self, at: Any, parameters: PromqlParameters) -> bool:
+        age: timedelta = self._clock.now() - at
+        return age > parameters.max_age
+
+
+def _judged(query: str, values: Sequence[float], facts: dict[str, Any]) -> Evidence:
+    compares = is_comparison(query)
+    if not compares and any(map(isnan, values)):
+        return Evidence(Answer.UNKNOWN, f"{query} is not a number", facts)
+    if values and (compares or all(values)):
+        return Evidence(Answer.OK, f"{query} holds", facts)
+    return Evidence(Answer.FAIL, f"{query} does not hold", facts)

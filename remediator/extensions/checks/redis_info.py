@@ -1,0 +1,53 @@
+"""``redis.info``: a number that Redis tells about itself is within bounds."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from remediator.clients.redis.client import Redis
+from remediator.errors import ClientError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.playbooks.inventory import Service
+
+
+class RedisInfoParameters(Parameters):
+    """Which field of INFO, and its bounds."""
+
+    field: str = Field(pattern="^[a-z0-9_]+$", description="Such as connected_clients or used_memory.")
+    section: str = Field(default="everything", pattern="^[a-z]+$", description="The section of INFO that has it.")
+    minimum: float | None = Field(default=None, description="Less is a fault.")
+    maximum: float | None = Field(default=None, description="More is a fault.")
+    equals: str | None = Field(default=None, description="Or: anything but this text is a fault.")
+
+    @model_validator(mode="after")
+    def _something(self) -> RedisInfoParameters:
+        if self.minimum is None and self.maximum is None and self.equals is None:
+            raise ValueError("give minimum, maximum or equals")
+        return self
+
+
+class RedisInfo(Check):
+    """Asks Redis itself."""
+
+    name = "redis.info"
+    Parameters = RedisInfoParameters
+
+    async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
+        if service.redis is None:
+            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+        try:
+            info = await Redis(service.redis).info(parameters.section)
+            found = info.text(parameters.field)
+            well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
+        except ClientError as error:
+            return Evidence(Answer.UNKNOWN, f"Redis does not tell {parameters.field}: {error}")
+        text = f"Redis: {parameters.field} is {found}"
+        return Evidence(Answer.OK if well else Answer.FAIL, text, {"field": parameters.field, "value": found})
+
+
+def _within(parameters: RedisInfoParameters, found: str, number: float | None) -> bool:
+    if parameters.equals is not None:
+        return found == parameters.equals
+    assert number is not None, "asked for bounds"
+    above = parameters.minimum is None or number >= parameters.minimum
+    return above and (parameters.maximum is None or number <= parameters.maximum)

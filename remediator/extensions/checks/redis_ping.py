@@ -1,0 +1,21 @@
+"""``redis.ping``: Redis answers, and is not still loading."""
+
+from __future__ import annotations
+
+from remediator.clients.redis.client import Redis
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.playbooks.inventory import Service
+
+
+class RedisPing(Check):
+    """Asks Redis itself."""
+
+    name = "redis.ping"
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        if service.redis is None:
+            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+        health = await Redis(service.redis).health()
+        facts = {"state": health.state.value, "version": health.version, "role": health.role}
+        summary = f"Redis: {health.state.value}" + ("" if health.ok else f" ({health.detail})")
+        return Evidence(Answer.OK if health.ok else Answer.FAIL, summary, facts)

@@ -1,0 +1,25 @@
+"""``redis.write_test``: a value can be written, read back and deleted: it serves, not merely answers."""
+
+from __future__ import annotations
+
+import secrets
+
+from remediator.clients.redis.client import Redis
+from remediator.errors import ClientError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.playbooks.inventory import Service
+
+
+class RedisWriteTest(Check):
+    """Writes one short-lived key of our own."""
+
+    name = "redis.write_test"
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        if service.redis is None:
+            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+        try:
+            await Redis(service.redis).write_test(secrets.token_hex(8))
+        except ClientError as error:
+            return Evidence(Answer.FAIL, f"Redis does not take writes: {error}")
+        return Evidence(Answer.OK, "Redis: a value was written, read back and deleted")

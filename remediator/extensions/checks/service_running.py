@@ -1,0 +1,28 @@
+"""``service.running``: the platform says that all of the service's instances run."""
+
+from __future__ import annotations
+
+from remediator.errors import RemediatorError
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import State
+from remediator.playbooks.inventory import Service
+
+
+class ServiceRunning(Check):
+    """Asks the platform."""
+
+    name = "service.running"
+
+    def __init__(self, world: World) -> None:
+        self._platforms = world.platforms
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        try:
+            status = await self._platforms[service.platform.kind].status(service)
+        except RemediatorError as error:
+            return Evidence(Answer.UNKNOWN, f"the platform cannot tell: {error}")
+        facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
+        if status.state is State.UNKNOWN:
+            return Evidence(Answer.UNKNOWN, status.summary, facts)
+        return Evidence(Answer.OK if status.state is State.RUNNING else Answer.FAIL, status.summary, facts)

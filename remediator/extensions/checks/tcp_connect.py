@@ -1,0 +1,60 @@
+"""``tcp.connect``: somebody accepts connections where a service should: an open port, no more than that."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from remediator.core.types import Duration
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.playbooks.inventory import Service
+
+
+class TcpConnectParameters(Parameters):
+    """Which of the service's addresses."""
+
+    endpoint: Literal["http", "redis"] = Field(default="http", description="The address of the inventory to try.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="How long connecting may take.")
+
+
+class TcpConnect(Check):
+    """Connects, and closes the connection."""
+
+    name = "tcp.connect"
+    Parameters = TcpConnectParameters
+
+    async def observe(self, service: Service, parameters: TcpConnectParameters) -> Evidence:
+        address = _address(service, parameters.endpoint)
+        if address is None:
+            return Evidence(Answer.UNKNOWN, f"the inventory has no {parameters.endpoint} address of {service.name}")
+        host, port = address
+        facts = {"host": host, "port": port}
+        try:
+            async with asyncio.timeout(parameters.timeout.total_seconds()):
+                _, writer = await asyncio.open_connection(host, port)
+        except TimeoutError:
+            return Evidence(Answer.FAIL, f"{host}:{port} does not accept within {parameters.timeout}", facts)
+        except OSError as error:
+            return Evidence(Answer.FAIL, f"{host}:{port} does not accept: {error.strerror or error}", facts)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return Evidence(Answer.OK, f"{host}:{port} accepts connections", facts)
+
+
+def _address(service: Service, endpoint: str) -> tuple[str, int] | None:
+    if endpoint == "redis":
+        return (
+            None
+            if service.redis is None or service.redis.socket or service.redis.sentinel
+            else (service.redis.host, service.redis.port)
+        )
+    if service.http is None or service.http.url.startswith("unix:"):
+        return None
+    parts = urlsplit(service.http.url)
+    return str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,45 @@
+"""``concurrency``: one hand on a target, and few hands in all."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, listed
+from remediator.storage.repositories import runs
+
+
+class ConcurrencySettings(Settings):
+    """How many runs may act at once; a target never has more than one, whatever is written here."""
+
+    everything: int = Field(default=4, ge=1, description="Runs that act at the same time, in all.")
+    playbook: int = Field(default=4, ge=1, description="Runs of one playbook that act at the same time.")
+
+
+class Concurrency(Guard):
+    """Blocks while another run has its hand on the target, or too many act. The store's unique index is the net."""
+
+    name = "concurrency"
+    reasons = frozenset({"target_busy", "playbook_busy", "all_busy"})
+    Settings = ConcurrencySettings
+    waits_for_runs = True
+
+    def decide(self, connection: Connection, question: Question) -> Verdict:
+        holding = [run for run in runs.holding(connection) if run.id != question.run.id]
+        same_target = [run.id for run in holding if run.target == question.service.name]
+        if same_target:
+            text = f"concurrency 1 for {question.service.name} used by run {same_target[0]}"
+            return Verdict(Answer.BLOCK, "target_busy", text, {"run": same_target[0]})
+        same_playbook = [run.id for run in holding if run.playbook == question.playbook.name]
+        if len(same_playbook) >= question.settings.playbook:
+            return _full(
+                "playbook_busy", f"playbook {question.playbook.name}", same_playbook, question.settings.playbook
+            )
+        if len(holding) >= question.settings.everything:
+            return _full("all_busy", "everything", [run.id for run in holding], question.settings.everything)
+        return ALLOW
+
+
+def _full(reason: str, scope: str, acting: list[str], limit: int) -> Verdict:
+    text = f"concurrency {limit} for {scope} used by runs {listed(acting)}"
+    return Verdict(Answer.BLOCK, reason, text, {"scope": scope, "limit": limit, "runs": acting})

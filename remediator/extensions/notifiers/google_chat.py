@@ -1,0 +1,67 @@
+"""``google_chat``: an incoming webhook of a Google Chat space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from remediator.extensions.notifiers import Delivery, Message, Notifier, Section
+from remediator.extensions.notifiers._http import Address, Poster, fit, short
+
+
+class GoogleChatSettings(Address):
+    """The webhook's address; it holds a key, so keep it in ``url_file``."""
+
+
+class GoogleChatNotifier(Notifier):
+    """A card; its paragraphs know a little HTML, so text from alerts is escaped for that."""
+
+    kind = "google_chat"
+    Settings = GoogleChatSettings
+    settings: GoogleChatSettings
+    per_minute = 50
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        joined = "&" if "?" in self._poster.path else "?"
+        # a run is one thread, and a repeated id is one message
+        path = f"{self._poster.path}{joined}messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
+        path += f"&requestId={quote(message.id, safe='')}"
+        body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": _card(message)}]}
+        if message.run_id is not None:
+            body["thread"] = {"threadKey": message.run_id}
+        answer = await self._poster.post(body, path)
+        return Delivery({"name": str(answer.get("name", ""))})
+
+
+_ALL = 24_000
+"""Bytes for text, of the 32,000 that Google Chat takes in a message."""
+
+
+def _bytes(text: str) -> int:
+    return len(escape(text).encode("utf-8", "replace"))
+
+
+def _card(message: Message) -> dict[str, Any]:
+    sections = [_section(section) for section in fit(message.sections[:20], _ALL, 8000, _bytes, each=8)]
+    buttons = list(_buttons(message))
+    if buttons:
+        sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
+    return {"header": {"title": short(message.title, 200)}, "sections": sections}
+
+
+def _section(section: Section) -> dict[str, Any]:
+    lines = "<br>".join(escape(line) for line in section.lines)
+    return {"header": escape(section.heading), "widgets": [{"textParagraph": {"text": lines or " "}}]}
+
+
+def _buttons(message: Message) -> Iterator[dict[str, Any]]:
+    yield from ({"text": name, "onClick": {"openLink": {"url": url}}} for name, url in message.links)

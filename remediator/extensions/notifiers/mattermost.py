@@ -1,0 +1,57 @@
+"""``mattermost``: an incoming webhook of Mattermost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from remediator.extensions.notifiers import Delivery, Message, Notifier, Tone
+from remediator.extensions.notifiers._http import Address, Poster, fit
+
+_COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", Tone.NOTE: "#5b7083"}
+
+
+class MattermostSettings(Address):
+    """The webhook's address; it is a secret, so keep it in ``url_file``."""
+
+
+class MattermostNotifier(Notifier):
+    """Text from alerts stands in code blocks, where Mattermost reads neither mentions nor links nor markup."""
+
+    kind = "mattermost"
+    Settings = MattermostSettings
+    settings: MattermostSettings
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        text = "\n".join(_lines(message))
+        attachment = {"color": _COLOURS[message.tone], "text": text, "fallback": code(message.title)}
+        await self._poster.post({"attachments": [attachment]})
+        return Delivery()
+
+
+_ALL = 7500
+"""Characters: Mattermost keeps attachments among a post's properties, of which older ones take 8000."""
+
+
+def code(text: str) -> str:
+    """Inline code that cannot be left from inside."""
+    return "`" + (text.replace("`", "'") or " ") + "`"
+
+
+def _lines(message: Message) -> Iterator[str]:
+    yield f"##### {code(message.title)}"
+    links = [f"[{name}]({url})" for name, url in message.links]
+    room = _ALL - len(message.title) - sum(map(len, links))
+    for section in fit(message.sections, room - 20 * len(message.sections)):
+        yield f"**{section.heading}**"
+        yield "```text"
+        yield from (line.replace("`", "'") for line in section.lines)
+        yield "```"
+    yield from links

@@ -1,0 +1,161 @@
+"""``slack``: Slack's Web API, with buttons, kept up to date in place and threaded through the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import Field
+
+from remediator.core.types import FilePath, Strict
+from remediator.errors import BadAnswer
+from remediator.extensions.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
+from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short
+
+_FOR_GOOD = frozenset(
+    {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
+    | {
+        "invalid_blocks",
+        "msg_too_long",
+        "msg_blocks_too_long",
+        "missing_scope",
+        "not_authed",
+        "no_permission",
+        "restricted_action",
+    }
+)
+_ALL, _SECTION = 9000, 2900
+"""Characters in all sections, and in one: a block takes 3000, a message some 12,000 before Slack refuses it."""
+_STYLES = {"approve": "primary", "reject": "danger"}
+_NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause": "Pause everything"}
+
+
+class SlackSettings(Strict):
+    """A bot of a Slack app."""
+
+    token_file: FilePath = Field(description="The bot token (xoxb-…); scopes chat:write and, for charts, files:write.")
+    channel: str = Field(min_length=1, description="Channel id, such as C0123456789.")
+    api: str = Field(default="https://slack.com", description="For tests and proxies.")
+
+
+class SlackNotifier(Notifier):
+    """Blocks in which text from alerts is literal: no mention, no link, no markup."""
+
+    kind = "slack"
+    Settings = SlackSettings
+    settings: SlackSettings
+    proves_people = True
+    adds_charts = True
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster(self.kind, self.settings.api)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
+        return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
+
+    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """In place; the end of the run is also said in the thread, where it makes phones ring."""
+        place = {"channel": receipt["channel"], "ts": receipt["ts"]}
+        await self._call("chat.update", {**place, **_payload(message)})
+        if message.final:
+            reply = {"channel": receipt["channel"], "thread_ts": receipt["ts"], "text": escape(message.title)}
+            await self._call("chat.postMessage", {**reply, "unfurl_links": False, "unfurl_media": False})
+        return Delivery(receipt)
+
+    async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
+        """Into the message's thread: Slack names a place, takes the file there, and then shows it."""
+        asked = {"filename": "chart.png", "length": str(len(chart)), "alt_txt": ALT}
+        place = await self._call("files.getUploadURLExternal", None, form=asked)
+        await self._upload(chart, str(place.get("upload_url", "")))
+        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": ALT}]).decode()
+        where = {"channel_id": str(receipt["channel"]), "thread_ts": str(receipt["ts"])}
+        await self._call("files.completeUploadExternal", None, form={"files": files, **where})
+
+    async def _upload(self, chart: bytes, address: str) -> None:
+        """Only to Slack, whatever the answer says."""
+        parts = urlsplit(address)
+        host, home = parts.hostname or "", urlsplit(self.settings.api)
+        ours = parts.scheme == home.scheme and (host == home.hostname or host.endswith(".slack.com"))
+        if not ours or parts.username is not None:
+            raise BadAnswer("slack named a place for files that is not Slack's")
+        place = Poster(self.kind, address)
+        try:
+            await place.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
+        finally:
+            await place.aclose()
+
+    async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
+        headers = {"Authorization": f"Bearer {secret(self.kind, self.settings.token_file)}"}
+        answer = await self._poster.post(body, f"/api/{method}", headers, **more)
+        if answer.get("ok") is True:
+            return answer
+        error = str(answer.get("error", "no reason"))
+        if error == "ratelimited":
+            raise Later("slack: rate limited", 30.0)
+        if error in _FOR_GOOD:
+            raise Undeliverable(f"slack: {error}")
+        raise BadAnswer(f"slack: {error}")
+
+
+def escape(text: str) -> str:
+    """For mrkdwn: Slack's three control characters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _payload(message: Message) -> dict[str, Any]:
+    return {
+        "text": short(escape(message.title), 3000),
+        "blocks": list(_blocks(message)),
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "metadata": {"event_type": "remediator", "event_payload": {"message": message.id}},
+    }
+
+
+def _blocks(message: Message) -> Iterator[dict[str, Any]]:
+    yield {"type": "header", "text": {"type": "plain_text", "text": short(message.title, 150), "emoji": False}}
+    sections = message.sections[:20]
+    shown = fit(sections, _ALL, _SECTION)
+    for section in shown:
+        yield {"type": "rich_text", "elements": list(_rich(section))}
+    whole = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
+    buttons = list(_buttons(message, whole))
+    if buttons:
+        yield {"type": "actions", "elements": buttons}
+
+
+def _rich(section: Section) -> Iterator[dict[str, Any]]:
+    """Rich text is literal: nothing in it is parsed."""
+    heading = {"type": "text", "text": section.heading, "style": {"bold": True}}
+    yield {"type": "rich_text_section", "elements": [heading]}
+    if section.exact:
+        text = {"type": "text", "text": "\n".join(section.lines) or " "}
+        yield {"type": "rich_text_preformatted", "elements": [text]}
+        return
+    lines = section.lines or (" ",)
+    items = [{"type": "rich_text_section", "elements": [{"type": "text", "text": line or " "}]} for line in lines]
+    yield {"type": "rich_text_list", "style": "bullet", "elements": items}
+
+
+def _buttons(message: Message, whole: bool) -> Iterator[dict[str, Any]]:
+    """Nobody approves what the message could not show: where the plan was too long, the page is the place."""
+    for verb, value in ({} if message.ask is None else message.ask.buttons).items():
+        if whole or verb != "approve":
+            yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
+    for name, url in message.links:
+        yield _button(name, "remediator.open" if name == "Look and decide" else "remediator.follow") | {"url": url}
+
+
+def _button(name: str, action: str) -> dict[str, Any]:
+    return {"type": "button", "action_id": action, "text": {"type": "plain_text", "text": name, "emoji": False}}
+
+
+def _style(verb: str) -> dict[str, Any]:
+    return {"style": _STYLES[verb]} if verb in _STYLES else {}

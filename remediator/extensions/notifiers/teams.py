@@ -1,0 +1,94 @@
+"""``teams``: a Microsoft Teams workflow that takes Adaptive Cards."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from remediator.extensions.notifiers import Delivery, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers._http import ALT, Address, Poster, fit
+
+_COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
+
+
+class TeamsSettings(Address):
+    """The workflow's address; it is a secret, so keep it in ``url_file``."""
+
+
+class TeamsNotifier(Notifier):
+    """Text from alerts stands in TextRuns, which know no markup."""
+
+    kind = "teams"
+    takes_charts = True
+    Settings = TeamsSettings
+    settings: TeamsSettings
+    per_minute = 30
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card(message)}
+        await self._poster.post({"type": "message", "attachments": [attachment]})
+        return Delivery()
+
+
+def card(message: Message) -> dict[str, Any]:
+    """The Adaptive Card of a message."""
+    return {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": list(_body(message)),
+        "actions": list(_actions(message)),
+    }
+
+
+_ALL = 26_000
+"""Bytes of a message that Teams takes: 28 KB, of which some are for what stands around the text."""
+_PICTURE = 12_000
+"""Bytes that a picture may take of them; a larger one is left out, the text is not."""
+
+
+def _bytes(text: str) -> int:
+    return len(msgspec.json.encode(text))
+
+
+def _body(message: Message) -> Iterator[dict[str, Any]]:
+    yield _block([{**_run(message.title), "weight": "Bolder", "size": "Medium", "color": _COLOURS[message.tone]}])
+    picture = base64.b64encode(message.chart).decode()
+    picture = picture if len(picture) <= _PICTURE else ""
+    taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
+    for section in fit(message.sections, _ALL - taken, size=_bytes, each=_AROUND):
+        yield _block([{**_run(section.heading), "weight": "Bolder"}])
+        yield from _lines(section)
+    if picture:
+        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": ALT}
+
+
+def _lines(section: Section) -> Iterator[dict[str, Any]]:
+    font = {"fontType": "Monospace"} if section.exact else {}
+    for line in section.lines:
+        yield _block([{**_run(line), **font}]) | {"spacing": "Small"}
+
+
+def _block(inlines: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "RichTextBlock", "inlines": inlines}
+
+
+def _run(text: str) -> dict[str, Any]:
+    return {"type": "TextRun", "text": text or " "}
+
+
+_AROUND = len(msgspec.json.encode(_block([{**_run(" "), "fontType": "Monospace"}]) | {"spacing": "Small"}))
+
+
+def _actions(message: Message) -> Iterator[dict[str, Any]]:
+    yield from ({"type": "Action.OpenUrl", "title": name, "url": url} for name, url in message.links)

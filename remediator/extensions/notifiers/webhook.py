@@ -1,0 +1,74 @@
+"""``webhook``: any HTTP server, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from pydantic import Field
+
+from remediator.core.clock import rfc3339
+from remediator.core.types import FilePath
+from remediator.extensions.notifiers import Delivery, Message, Notifier
+from remediator.extensions.notifiers._http import Address, Poster, secret
+
+
+class WebhookSettings(Address):
+    """Where to, and how the receiver can tell that it was us."""
+
+    token_file: FilePath | None = Field(default=None, description="Bearer token that is sent along.")
+    secret_file: FilePath | None = Field(
+        default=None, description="Key of the X-Remediator-Signature header: sha256=<HMAC of the body>."
+    )
+
+
+class WebhookNotifier(Notifier):
+    """Posts every message as one JSON object; the receiver knows repeats by ``id``."""
+
+    kind = "webhook"
+    takes_charts = True
+    Settings = WebhookSettings
+    settings: WebhookSettings
+    per_minute = 600
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._poster = Poster.of(self.kind, self.settings)
+
+    async def aclose(self) -> None:
+        await self._poster.aclose()
+
+    async def send(self, message: Message) -> Delivery:
+        body = msgspec.json.encode(_data(message))
+        headers = {"Content-Type": "application/json", "X-Remediator-Message": message.id}
+        if self.settings.token_file is not None:
+            headers["Authorization"] = f"Bearer {secret(self.kind, self.settings.token_file)}"
+        if self.settings.secret_file is not None:
+            key = secret(self.kind, self.settings.secret_file).encode()
+            headers["X-Remediator-Signature"] = "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
+        await self._poster.post(None, headers=headers, content=body)
+        return Delivery()
+
+
+def _data(message: Message) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "version": 1,
+        "id": message.id,
+        "kind": message.kind,
+        "run": message.run_id,
+        "tone": message.tone.value,
+        "title": message.title,
+        "sections": [{"heading": item.heading, "lines": list(item.lines)} for item in message.sections],
+        "link": message.link,
+        "data": dict(message.body),
+    }
+    if message.chart:
+        data["chart_png"] = base64.b64encode(message.chart).decode()
+    if message.ask is not None:
+        ask = message.ask
+        data["ask"] = {"approval": ask.approval, "until": rfc3339(ask.until), "who": ask.who, "link": ask.link}
+    return data

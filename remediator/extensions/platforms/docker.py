@@ -1,0 +1,390 @@
+"""Docker: the containers of a Compose service, or of labels, on one Engine.
+
+A container is made anew under a second name beside the old one, which is stopped, and removed only when the new one
+runs. So a process that dies in between leaves two containers of which at most one runs, and the next look can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from remediator.clients.docker.client import Docker, DockerRefused
+from remediator.clients.docker.container_spec import (
+    ADDED,
+    NEW,
+    NUMBER,
+    REPLACES,
+    STOP_TIMEOUT,
+    UNDONE,
+    add,
+    own_name,
+    replace,
+    tidy,
+)
+from remediator.clients.docker.images import ages, repository
+from remediator.clients.docker.models import Container, ListedImage
+from remediator.clients.endpoints import Endpoint
+from remediator.core.clock import Clock, SystemClock, rfc3339
+from remediator.errors import InputError, TargetError
+from remediator.extensions.platforms import OWN_RESTARTS, Platform, Release, ServiceStatus, State
+from remediator.playbooks.inventory import DockerBinding, Service
+
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
+_LOOPING = 3
+_CALM = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The containers that are a service now, and those that an interrupted change left behind."""
+
+    instances: tuple[Container, ...]
+    leftovers: tuple[Container, ...]
+
+
+class DockerPlatform(Platform):
+    """Services that are containers."""
+
+    kind = "docker"
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clients: dict[str, Docker] = {}
+        self._clock = clock or SystemClock()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def status(self, service: Service) -> ServiceStatus:
+        _, client = self._of(service)
+        return _status(service, await _find(client, service), self._clock.now())
+
+    async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
+        """All containers' ends; with ``previous`` what each wrote until it ended last."""
+        _, client = self._of(service)
+        instances = (await _find(client, service)).instances
+        texts = []
+        for each in instances:
+            text = (await client.logs(each.id, lines, until=_until(each) if previous else None)).text
+            texts.append(text if len(instances) == 1 else f"[{own_name(each)}]\n{text}")
+        return "\n".join(texts)
+
+    def describe_restart(self, service: Service, stop_timeout: float) -> str:
+        return f"{_where(service)}: restart with {stop_timeout:g} s to stop, one container after the other"
+
+    async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
+        _, client = self._of(service)
+        for each in _as_planned(service, await _find(client, service), pin):
+            await client.restart(each.id, stop_timeout=max(round(stop_timeout), 1), expected=each.pin)
+
+    def describe_scale(self, service: Service, replicas: int) -> str:
+        return f"{_where(service)}: create or remove containers until there are {replicas}; volumes are kept"
+
+    async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
+        _, client = self._of(service)
+        if replicas < 1:
+            raise TargetError(f"{service.name} cannot be scaled below one container")
+        found = await _find(client, service)
+        instances = _as_planned(service, found, pin)
+        await tidy(client, found.leftovers, instances)
+        for number in _free_numbers(instances, replicas - len(instances)):
+            try:
+                await add(client, instances[0], number)
+            except InputError as error:
+                raise TargetError(f"{service.name} cannot be scaled: {error}") from None
+        for each in _surplus(instances, replicas):
+            await client.stop(each.id, stop_timeout=STOP_TIMEOUT)
+            await client.remove(each.id)
+
+    async def releases(self, service: Service) -> tuple[Release, ...]:
+        """The images of the service's repository on this host, the last built first; of those that were built in the
+        same second, or all on the fixed day of reproducible builds, the last that came here.
+
+        ``created_at`` of the current one is when it was deployed, of the others when they were built.
+        """
+        _, client = self._of(service)
+        instances = (await _find(client, service)).instances
+        images = await client.images(reference=await repository(client, instances[0]))
+        known = await ages(client, images)
+        how_many = Counter(known.values())
+        ordered = sorted(images, key=lambda each: known[each.id], reverse=True)
+        return tuple(_release(image, instances, tied=how_many[known[image.id]] > 1) for image in ordered)
+
+    def describe_rollback(self, service: Service, to: str) -> str:
+        what = "with its networks, volumes and configuration"
+        return f"{_where(service)}: make each container anew from image {to[:19]} {what}, then remove the old one"
+
+    async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
+        _, client = self._of(service)
+        found = await _find(client, service)
+        instances = _as_planned(service, found, pin)
+        image = await _recorded(client, service, instances, to)
+        await tidy(client, found.leftovers, instances)
+        for each in instances:
+            if each.image != to:
+                try:
+                    await replace(client, each, image, to)
+                except InputError as error:
+                    raise TargetError(f"{service.name} cannot be rolled back: {error}") from None
+
+    def _of(self, service: Service) -> tuple[DockerBinding, Docker]:
+        binding = _binding(service)
+        key = binding.model_dump_json(include={"url", "tls", "timeout"})
+        if key not in self._clients:
+            self._clients[key] = Docker(Endpoint(url=binding.url, tls=binding.tls, timeout=binding.timeout))
+        return binding, self._clients[key]
+
+
+def _binding(service: Service) -> DockerBinding:
+    if not isinstance(service.platform, DockerBinding):
+        raise TargetError(f"{service.name} does not run on Docker")
+    return service.platform
+
+
+def _labels(service: Service) -> dict[str, str | None]:
+    binding = _binding(service)
+    if binding.project is None:
+        return dict(binding.labels)
+    return {PROJECT: binding.project, SERVICE: binding.service or service.name, **binding.labels}
+
+
+def _where(service: Service) -> str:
+    binding = _binding(service)
+    if binding.project is None:
+        labels = ",".join(f"{name}={value}" for name, value in binding.labels.items())
+        return f"Docker at {binding.url}: containers labelled {labels}"
+    return f"Docker at {binding.url}: containers of Compose service {binding.project}/{binding.service or service.name}"
+
+
+async def _find(client: Docker, service: Service) -> _Found:
+    """Exactly the containers that are meant.
+
+    Raises:
+        TargetError: none, more than the inventory says, or two with the same number.
+    """
+    listed = await client.containers(_labels(service))
+    looked = await asyncio.gather(*(_look(client, each.id) for each in listed))
+    found = _sorted_out([each for each in looked if each is not None and each.labels.get(ONE_OFF) != "True"])
+    if not found.instances:
+        raise TargetError(f"{_where(service)}: there is none; correct the inventory, or create it")
+    declared = [each for each in found.instances if ADDED not in each.labels]
+    numbers = [each.labels[NUMBER] for each in found.instances if NUMBER in each.labels]
+    if len(declared) > service.instances or len(numbers) != len(set(numbers)):
+        names = ", ".join(sorted(own_name(each) for each in found.instances))
+        raise TargetError(f"{_where(service)}: {service.instances} expected, and these are there: {names}")
+    return found
+
+
+async def _look(client: Docker, container: str) -> Container | None:
+    """One container; None if it went away since it was listed."""
+    try:
+        return await client.container(container)
+    except DockerRefused as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _sorted_out(containers: Sequence[Container]) -> _Found:
+    """A new container counts once it was started, and then the one that it replaces counts no more."""
+    there = {each.id for each in containers}
+    unborn = {
+        each.id
+        for each in containers
+        if own_name(each).endswith(NEW) and not each.state.running and each.labels.get(REPLACES) in there
+    }
+    unborn |= {each.id for each in containers if ADDED in each.labels and each.state.status == "created"}
+    replaced = {each.labels.get(REPLACES) for each in containers if each.id not in unborn}
+    gone = {each.id for each in containers if each.id in unborn or each.id in replaced}
+    return _Found(
+        tuple(sorted((each for each in containers if each.id not in gone), key=_order)),
+        tuple(each for each in containers if each.id in gone),
+    )
+
+
+def _order(container: Container) -> tuple[int, str]:
+    return int(container.labels.get(NUMBER, "0") or 0), own_name(container)
+
+
+def _until(container: Container) -> datetime | None:
+    """Between the end of the incarnation before this one and the start of this one; None if none runs now.
+
+    Docker notes a start after the first words of what it started, and an end before the last.
+    """
+    ended, started = container.state.finished_at, container.state.started_at
+    if ended.year == 1:
+        return container.created  # it never ended: before this one there is nothing
+    return None if ended >= started else ended + (started - ended) / 2
+
+
+def _as_planned(service: Service, found: _Found, pin: Mapping[str, Any]) -> tuple[Container, ...]:
+    """The instances, if they are those of the plan. Docker's own restarts of a crashing container do not count.
+
+    Raises:
+        TargetError: others, or started anew by somebody since.
+    """
+    planned = pin.get("containers", {})
+    if {each.id for each in found.instances} != set(planned):
+        now = ", ".join(f"{own_name(each)} ({each.id[:12]})" for each in found.instances)
+        raise TargetError(f"{service.name} is {now} now, not what was planned against: somebody was faster")
+    for each in found.instances:
+        then = planned[each.id] or pin[OWN_RESTARTS][each.id]
+        same = each.state.started_at.isoformat() == then["started"]
+        if not same and each.restart_count <= int(then.get("restarts", 0)):
+            raise TargetError(f"{own_name(each)} was started anew since the plan was made: somebody was faster")
+    return found.instances
+
+
+def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
+    states = [_state(each, now) for each in found.instances]
+    healthy = sum(_healthy(each, state) for each, state in zip(found.instances, states, strict=True))
+    state = _together(states, len(states) < service.instances)
+    missing = service.instances - len(states)
+    told = [_told(each, state) for each, state in zip(found.instances, states, strict=True)]
+    if missing > 0:
+        told.append(f"{missing} missing of {service.instances}")
+    return ServiceStatus(
+        state=state,
+        summary="; ".join(told),
+        instances=max(len(states), service.instances),
+        healthy=healthy,
+        pin=_pin(found.instances),
+        started_at=max(each.state.started_at for each in found.instances),
+        facts={
+            "replicas": len(states),
+            "containers": [_facts(each, state) for each, state in zip(found.instances, states, strict=True)],
+            "leftovers": [own_name(each) for each in found.leftovers],
+            "owner": next((owner for each in found.instances if (owner := _owner(each))), None),
+        },
+    )
+
+
+def _pin(instances: Sequence[Container]) -> dict[str, Any]:
+    """Which incarnations were looked at. What Docker itself restarts again and again is pinned apart from the others:
+    it is the same crash loop after one more restart, and people's word for it holds."""
+    looping = [each for each in instances if each.restart_count]
+    steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
+    pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
+    return pin | ({OWN_RESTARTS: {each.id: _life(each) for each in looping}} if looping else {})
+
+
+def _life(container: Container) -> dict[str, Any]:
+    """Docker counts a restart of its own when it decides on it, which is before it starts."""
+    begun = container.restart_count - container.state.restarting
+    return {"started": container.state.started_at.isoformat(), "restarts": begun}
+
+
+def _state(container: Container, now: datetime) -> State:
+    seen = container.state
+    if seen.restarting or (seen.status == "exited" and seen.exit_code and container.restart_count):
+        return State.CRASH_LOOP
+    if seen.status == "running":
+        if container.restart_count >= _LOOPING and now - seen.started_at < _CALM:
+            return State.CRASH_LOOP
+        return State.STARTING if seen.health is not None and seen.health.status == "starting" else State.RUNNING
+    words = {"exited": State.EXITED, "dead": State.EXITED, "created": State.STOPPED, "paused": State.STOPPED}
+    return words.get(seen.status, State.UNKNOWN)
+
+
+def _healthy(container: Container, state: State) -> bool:
+    health = container.state.health
+    return state is State.RUNNING and (health is None or health.status in ("healthy", "none"))
+
+
+def _together(states: Sequence[State], some_missing: bool) -> State:
+    different = set(states)
+    for telling in (State.CRASH_LOOP, State.UNKNOWN):
+        if telling in different:
+            return telling
+    if some_missing and State.RUNNING in different:
+        return State.MIXED
+    if len(different) == 1:
+        return states[0]
+    return State.STARTING if different == {State.RUNNING, State.STARTING} else State.MIXED
+
+
+def _told(container: Container, state: State) -> str:
+    seen = container.state
+    text = f"{own_name(container)} is {seen.status}"
+    if seen.status == "running":
+        health = "" if seen.health is None else f", {seen.health.status}"
+        text += f" (since {rfc3339(seen.started_at)[:19]}Z{health})"
+    elif seen.status != "created":
+        text += f" (exit code {seen.exit_code}{', out of memory' if seen.oom_killed else ''})"
+    if state is State.CRASH_LOOP:
+        text += f", restarted {container.restart_count} times by Docker"
+    return f"{text}: {seen.error}" if seen.error else text
+
+
+def _facts(container: Container, state: State) -> dict[str, Any]:
+    seen = container.state
+    return {
+        "name": own_name(container),
+        "id": container.id[:12],
+        "state": state.value,
+        "status": seen.status,
+        "health": None if seen.health is None else seen.health.status,
+        "exit_code": seen.exit_code,
+        "oom_killed": seen.oom_killed,
+        "restarts": container.restart_count,
+        "image": container.config.image,
+        "image_id": container.image,
+    }
+
+
+def _owner(container: Container) -> dict[str, str] | None:
+    """Who would put it back or kill it: a container of Swarm or of a kubelet is not ours to change."""
+    for label, kind in (("com.docker.swarm.service.name", "swarm"), ("io.kubernetes.pod.name", "kubernetes")):
+        if label in container.labels:
+            return {"kind": kind, "name": container.labels[label]}
+    return None
+
+
+def _free_numbers(instances: Iterable[Container], wanted: int) -> list[int]:
+    last = max(_order(each)[0] for each in instances)
+    return list(range(last + 1, last + 1 + max(wanted, 0)))
+
+
+def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Container]:
+    """Which ones go: those that scaling made, the last first, then the others."""
+    ordered = sorted(instances, key=lambda each: (ADDED in each.labels, *_order(each)), reverse=True)
+    return ordered[: max(len(instances) - replicas, 0)]
+
+
+def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) -> Release:
+    running = [each for each in instances if each.image == image.id]
+    built = datetime.fromtimestamp(image.created, UTC)
+    undone = {each for container in instances for each in container.labels.get(UNDONE, "").split(",")}
+    return Release(
+        id=image.id,
+        created_at=max((each.created for each in running), default=built),
+        current=bool(running),
+        facts={
+            "tags": list(image.repo_tags or ()),
+            "built_at": rfc3339(built),
+            "redo": image.id in undone,
+            **({"tied": True} if tied else {}),
+        },
+    )
+
+
+async def _recorded(client: Docker, service: Service, instances: Sequence[Container], to: str) -> str:
+    """What to call the image with this id.
+
+    Raises:
+        TargetError: it is not on the host, is not the service's, or is what runs already.
+    """
+    if all(each.image == to for each in instances):
+        raise TargetError(f"{service.name} runs {to[:19]} already")
+    name = await repository(client, instances[0])
+    images = {image.id: image for image in await client.images(reference=name)}
+    if to not in images:
+        raise TargetError(f"{to[:19]} is not an image of {name} on {client.url}")
+    return next(iter(images[to].repo_tags or ()), to)

@@ -1,0 +1,185 @@
+"""supervisord: programs on this or another host, by XML-RPC."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from remediator.clients.endpoints import BasicAuth, Endpoint
+from remediator.clients.host.releases import Folder, ReleaseFolders
+from remediator.clients.host.supervisor import (
+    Fault,
+    Process,
+    ProcessPin,
+    ProcessState,
+    Supervisor,
+    SupervisorRefused,
+)
+from remediator.core.clock import SystemClock, rfc3339
+from remediator.errors import TargetError
+from remediator.extensions.platforms import Platform, Release, ServiceStatus, State
+from remediator.playbooks.inventory import Service, SupervisorBinding
+
+_STATES = {
+    ProcessState.RUNNING: State.RUNNING,
+    ProcessState.STARTING: State.STARTING,
+    ProcessState.STOPPED: State.STOPPED,
+    ProcessState.STOPPING: State.STOPPED,
+    ProcessState.EXITED: State.EXITED,
+    ProcessState.BACKOFF: State.CRASH_LOOP,
+    ProcessState.FATAL: State.CRASH_LOOP,
+    ProcessState.UNKNOWN: State.UNKNOWN,
+}
+_PATIENCE = 60.0
+"""Seconds in which a program has to stop, and to start, when a release is put back."""
+
+
+class SupervisorPlatform(Platform):
+    """Services that are supervisord programs."""
+
+    kind = "supervisor"
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[str, str | None], Supervisor] = {}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def status(self, service: Service) -> ServiceStatus:
+        binding, client = self._of(service)
+        process = await _find(client, binding.program)
+        release = None if service.releases is None else await asyncio.to_thread(_folders(service).current)
+        return _status(process, release)
+
+    async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
+        """Both streams' ends; supervisord keeps one log over restarts, so ``previous`` changes nothing."""
+        binding, client = self._of(service)
+        texts = [await client.stdout(binding.program)]
+        try:
+            texts.append(await client.stderr(binding.program))
+        except SupervisorRefused as error:
+            if error.fault is not Fault.NO_FILE:
+                raise
+        return "\n".join("\n".join(text.splitlines()[-lines:]) for text in texts if text)
+
+    def describe_restart(self, service: Service, stop_timeout: float) -> str:
+        binding = _binding(service)
+        return f"supervisord at {binding.url}: stopProcess({binding.program!r}) if it runs, then startProcess"
+
+    async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
+        binding, client = self._of(service)
+        planned = _planned(pin)
+        process = await _find(client, binding.program)
+        if process.pin != planned:
+            raise TargetError(
+                f"{service.name} is pid {process.pid} now, not pid {planned.pid} as planned: somebody was faster"
+            )
+        if process.state in (ProcessState.RUNNING, ProcessState.STARTING, ProcessState.BACKOFF):
+            await client.stop(binding.program, expected=planned, seconds=stop_timeout)
+        await client.start(binding.program, seconds=stop_timeout)
+
+    async def releases(self, service: Service) -> tuple[Release, ...]:
+        """The folders that the inventory names, beside the link to the one in use."""
+        found = await asyncio.to_thread(_folders(service).all)
+        return tuple(_release(folder) for folder in found)
+
+    def describe_rollback(self, service: Service, to: str) -> str:
+        binding, folders = _binding(service), _folders(service)
+        return (
+            f"link {folders.link} to {folders.releases / to}; supervisord at {binding.url}: "
+            f"stopProcess({binding.program!r}) if it runs, then startProcess"
+        )
+
+    async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
+        """Switches the link if it is as planned, and starts the program anew. The process is not compared: one that
+        crashes again and again is another one each time."""
+        binding, client = self._of(service)
+        folders, now = _folders(service), SystemClock().now()
+        await _find(client, binding.program)  # whether it can be asked at all, before anything is changed
+        await asyncio.to_thread(folders.switch, to, expected=str(pin["release"]), now=now)
+        try:
+            await client.stop(binding.program, seconds=_PATIENCE)
+        except SupervisorRefused as error:
+            if error.fault is not Fault.NOT_RUNNING:
+                raise
+        await client.start(binding.program, seconds=_PATIENCE)
+
+    def _of(self, service: Service) -> tuple[SupervisorBinding, Supervisor]:
+        binding = _binding(service)
+        key = (binding.url, binding.username)
+        if key not in self._clients:
+            self._clients[key] = Supervisor(_endpoint(binding))
+        return binding, self._clients[key]
+
+
+def _binding(service: Service) -> SupervisorBinding:
+    if not isinstance(service.platform, SupervisorBinding):
+        raise TargetError(f"{service.name} does not run under supervisord")
+    return service.platform
+
+
+def _folders(service: Service) -> ReleaseFolders:
+    if service.releases is None:
+        raise TargetError(f"the inventory does not say where the releases of {service.name} are")
+    found = service.releases
+    return ReleaseFolders(Path(os.path.normpath(found.releases)), Path(os.path.normpath(found.current)))
+
+
+def _release(folder: Folder) -> Release:
+    return Release(folder.name, folder.at, folder.current, {"redo": folder.undone})
+
+
+def _endpoint(binding: SupervisorBinding) -> Endpoint:
+    basic = None
+    if binding.username is not None and binding.password_file is not None:
+        basic = BasicAuth(username=binding.username, password_file=binding.password_file)
+    return Endpoint(url=binding.url, basic=basic)
+
+
+async def _find(client: Supervisor, program: str) -> Process:
+    try:
+        return await client.process(program)
+    except SupervisorRefused as error:
+        if error.fault is Fault.BAD_NAME:
+            raise TargetError(f"supervisord has no program {program!r}; correct the inventory") from None
+        raise
+
+
+def _planned(pin: Mapping[str, Any]) -> ProcessPin:
+    started = pin.get("started")
+    return ProcessPin(int(pin["pid"]), None if started is None else datetime.fromisoformat(started))
+
+
+def _status(process: Process, release: str | None) -> ServiceStatus:
+    state = _STATES[process.state]
+    running = state is State.RUNNING
+    summary = f"{process.full_name} is {process.state.name}"
+    if running:
+        summary += f" (pid {process.pid}, since {rfc3339(process.started)[:19]}Z)" if process.started else ""
+    elif process.exit_status:
+        summary += f" (exit status {process.exit_status})"
+    if process.spawn_error:
+        summary += f": {process.spawn_error}"
+    return ServiceStatus(
+        state=state,
+        summary=summary,
+        instances=1,
+        healthy=int(running),
+        pin={
+            "pid": process.pid,
+            "started": None if process.started is None else process.started.isoformat(),
+            **({} if release is None else {"release": release}),
+        },
+        started_at=process.started,
+        facts={
+            "process_state": process.state.name,
+            "exit_status": process.exit_status,
+            "description": process.description,
+        },
+    )

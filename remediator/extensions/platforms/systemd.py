@@ -1,0 +1,150 @@
+"""systemd: units of this host, by systemctl and journalctl, argv and no shell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from remediator.clients.host import process
+from remediator.clients.host.disk import tool
+from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
+from remediator.extensions.platforms import OWN_RESTARTS, Platform, ServiceStatus, State
+from remediator.playbooks.inventory import Service, SystemdBinding
+
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "MainPID",
+    "InvocationID",
+    "NRestarts",
+    "ExecMainStatus",
+    "ActiveEnterTimestamp",
+)
+_READ = 10.0
+_SUB = {"auto-restart": State.CRASH_LOOP, "auto-restart-queued": State.CRASH_LOOP}
+_STATES = {
+    "active": State.RUNNING,
+    "reloading": State.RUNNING,
+    "activating": State.STARTING,
+    "deactivating": State.STOPPED,
+    "inactive": State.STOPPED,
+    "failed": State.EXITED,
+}
+
+
+class SystemdPlatform(Platform):
+    """Services that are systemd units of this host."""
+
+    kind = "systemd"
+
+    async def status(self, service: Service) -> ServiceStatus:
+        """What ``systemctl show`` says."""
+        unit = _unit(service)
+        text = await _systemctl("show", "--timestamp=unix", f"--property={','.join(_PROPERTIES)}", "--", unit)
+        return described(unit, properties(text))
+
+    async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
+        """From the journal, which goes over restarts, so ``previous`` changes nothing."""
+        argv = ("journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}", f"--unit={_unit(service)}")
+        ended = await _run(argv, _READ)
+        if ended.status != 0:
+            raise Refused(f"journalctl: {ended.output.strip()[-300:]}")
+        return ended.output
+
+    def describe_restart(self, service: Service, stop_timeout: float) -> str:
+        return f"systemctl restart -- {_unit(service)}"
+
+    async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
+        unit = _unit(service)
+        now = (await self.status(service)).pin
+        if not as_planned(pin, now):
+            raise TargetError(f"{unit} is {dict(now)} now, not {dict(pin)} as planned: somebody was faster")
+        await _systemctl("restart", "--", unit, seconds=stop_timeout * 2)
+
+
+def _unit(service: Service) -> str:
+    if not isinstance(service.platform, SystemdBinding):
+        raise TargetError(f"{service.name} does not run under systemd")
+    return service.platform.unit
+
+
+async def _systemctl(*arguments: str, seconds: float = _READ) -> str:
+    """Its output.
+
+    Raises:
+        Unreachable: systemd is not what runs this host.
+        TargetError: there is no such unit.
+        Refused: it says no.
+    """
+    ended = await _run(("systemctl", "--no-pager", "--no-ask-password", *arguments), seconds)
+    text = ended.output.strip()
+    if ended.status == 0:
+        return ended.output
+    if "not been booted with systemd" in text or "connect to bus" in text:
+        raise Unreachable(f"systemd does not run this host: {text[-300:]}")
+    if "not found" in text or "not be found" in text:
+        raise TargetError(f"systemctl: {text[-300:]}")
+    raise Refused(f"systemctl {arguments[0]} ended with status {ended.status}: {text[-300:]}")
+
+
+async def _run(argv: Sequence[str], seconds: float) -> process.Ended:
+    program = tool(argv[0])
+    if program is None:
+        raise Unreachable(f"{argv[0]} is not installed on this host")
+    return await process.run((program, *argv[1:]), seconds=seconds)
+
+
+def properties(text: str) -> dict[str, str]:
+    """What ``systemctl show`` printed: name → value."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
+    """What the properties of a unit mean.
+
+    Raises:
+        TargetError: there is no such unit.
+        BadAnswer: a property is missing or senseless.
+    """
+    try:
+        if found["LoadState"] == "not-found":
+            raise TargetError(f"systemd has no unit {unit}; correct the inventory")
+        active, sub = found["ActiveState"], found["SubState"]
+        state = _SUB.get(sub) or _STATES.get(active, State.UNKNOWN)
+        started = _instant(found["ActiveEnterTimestamp"])
+        pid, restarts = int(found["MainPID"]), int(found.get("NRestarts") or 0)
+    except (KeyError, ValueError) as error:
+        raise BadAnswer(f"systemctl show described {unit} without a usable {error}") from None
+    running = state is State.RUNNING
+    told = f"{unit} is {active} ({sub}" + (f", pid {pid})" if pid else f", {found.get('Result', '')})")
+    return ServiceStatus(
+        state=state,
+        summary=told,
+        instances=1,
+        healthy=int(running),
+        pin=_pin(found, restarts),
+        started_at=started,
+        facts={"result": found.get("Result", ""), "restarts": restarts, "exit_status": found.get("ExecMainStatus", "")},
+    )
+
+
+def _pin(found: Mapping[str, str], restarts: int) -> dict[str, Any]:
+    """Which incarnation it is; of a unit that systemd itself restarts again and again, how far that has come."""
+    life = {"pid": int(found["MainPID"]), "invocation": found.get("InvocationID", "")}
+    return {OWN_RESTARTS: {**life, "restarts": restarts}} if restarts else life
+
+
+def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether nobody but systemd itself has started the unit anew: a start by somebody sets its count back."""
+    loop = now.get(OWN_RESTARTS)
+    if loop is None or dict(pin) == dict(now):
+        return dict(pin) == dict(now)
+    return int(loop["restarts"]) > int(pin.get(OWN_RESTARTS, {}).get("restarts", 0))
+
+
+def _instant(text: str) -> datetime | None:
+    """Of ``@1700000000``; nothing where it never began."""
+    return datetime.fromtimestamp(int(text.removeprefix("@")), UTC) if text not in ("", "n/a", "0", "@0") else None

@@ -1,0 +1,98 @@
+"""Checkpoints in a file: on another volume, on a mount of another machine, or with the append-only attribute set."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+from remediator.audit import checkpoint
+from remediator.audit.signed_note import BadNote
+from remediator.extensions.witnesses import Notary, NotaryError, agree, parse
+
+_TAIL = 1 << 16
+
+
+class FileNotary(Notary):
+    """Appends notes to one file, one after the other with an empty line between; never changes what is there.
+
+    Args:
+        path: the file; its folder has to exist, so that an unmounted volume is noticed.
+    """
+
+    kind = "file"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def publish(self, note: str) -> str:
+        """See :meth:`Notary.publish`. A torn end, left by a crash or a full disk, is stepped over."""
+        parse(note)
+        try:
+            await asyncio.to_thread(self._append, note)
+        except OSError as error:
+            raise NotaryError(f"{self._path} could not be written: {error.strerror}") from error
+        return str(self._path)
+
+    async def fetch(self) -> list[str]:
+        """See :meth:`Notary.fetch`."""
+        try:
+            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise NotaryError(f"{self._path} could not be read: {error.strerror}") from error
+        return list(checkpoint.find(text))
+
+    def _append(self, note: str) -> None:
+        new = not self._path.exists()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            tail = _read_tail(descriptor)
+            if not agree(_whole(tail), note):
+                _write_all(descriptor, (_gap(tail) + note).encode())
+            # also when it was there: the crash may have come before the sync
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if new:
+            _sync_folder(self._path.parent)
+
+
+def _read_tail(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
+
+
+def _whole(tail: str) -> list[str]:
+    """The notes in the tail that are not torn; only these can speak against a new one."""
+    notes = []
+    for note in checkpoint.find(tail):
+        try:
+            parse(note)
+        except BadNote:
+            continue
+        notes.append(note)
+    return notes
+
+
+def _gap(tail: str) -> str:
+    if not tail:
+        return ""
+    return "\n" if tail.endswith("\n") else "\n\n"
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

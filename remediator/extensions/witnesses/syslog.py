@@ -1,0 +1,81 @@
+"""Checkpoints in syslog: a line to a log server that only ever receives.
+
+Nothing comes back, so a notary of this kind cannot say more than that the line was sent; give ``audit verify`` the
+log server's file to check against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from urllib.parse import urlsplit
+
+import msgspec
+
+from remediator.core.clock import Clock, SystemClock, rfc3339
+from remediator.extensions.witnesses import Notary, NotaryError, parse
+
+PRIORITY = 13 * 8 + 5
+"""Facility 13 (log audit), severity 5 (notice)."""
+_TIMEOUT = 5.0
+
+
+class SyslogNotary(Notary):
+    """Sends each note as one line of JSON, ``{"checkpoint": …}``. Sending twice does no harm.
+
+    Args:
+        address: ``udp://host:514``, ``tcp://host:601`` (RFC 5424; octet counting on TCP) or ``unix:/dev/log``.
+        clock: for the line's time stamp.
+    """
+
+    kind = "syslog"
+
+    def __init__(self, address: str, clock: Clock | None = None) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("udp", "tcp", "unix") or not (parts.path if parts.scheme == "unix" else parts.hostname):
+            raise NotaryError(f"{address!r} is not udp://host:port, tcp://host:port or unix:/path")
+        self._address = address
+        self._scheme = parts.scheme
+        self._path = parts.path
+        self._host, self._port = parts.hostname, parts.port or 514
+        self._clock = clock or SystemClock()
+
+    async def publish(self, note: str) -> str:
+        """See :meth:`Notary.publish`; here "kept" can only mean "sent"."""
+        parse(note)
+        body = msgspec.json.encode({"checkpoint": note})
+        try:
+            await asyncio.to_thread(self._send, body)
+        except OSError as error:
+            raise NotaryError(f"{self._address} could not be sent to: {error}") from error
+        return self._address
+
+    async def fetch(self) -> list[str]:
+        """Always refuses."""
+        raise NotaryError("a log server cannot be read back from here; give its file to audit verify --checkpoints")
+
+    def _send(self, body: bytes) -> None:
+        if self._scheme == "unix":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as local:
+                local.settimeout(_TIMEOUT)
+                local.connect(self._path)
+                local.send(self._local_line(body))
+        elif self._scheme == "tcp":
+            with socket.create_connection((self._host, self._port), _TIMEOUT) as stream:
+                line = self._line(body)
+                stream.sendall(b"%d %s" % (len(line), line))
+                stream.shutdown(socket.SHUT_WR)
+        else:
+            family, _, _, _, place = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, socket.SOCK_DGRAM) as datagram:
+                datagram.settimeout(_TIMEOUT)
+                datagram.sendto(self._line(body), place)
+
+    def _line(self, body: bytes) -> bytes:
+        host = socket.gethostname() or "-"
+        start = f"<{PRIORITY}>1 {rfc3339(self._clock.now())} {host} remediator - checkpoint - "
+        return start.encode() + body
+
+    def _local_line(self, body: bytes) -> bytes:
+        # what a local daemon expects is the older form
+        return f"<{PRIORITY}>{self._clock.now().strftime('%b %e %H:%M:%S')} remediator: ".encode() + body
