@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from remediator.match import Index
+from remediator.pipeline.match import Index
 from remediator.playbooks.model import Playbook
 
 FEW, MANY = 10, 10_000

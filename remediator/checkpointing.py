@@ -13,9 +13,9 @@ from remediator.audit import Draft, Head, Kind
 from remediator.audit import checkpoint as checkpoints
 from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
-from remediator.engine import Engine
 from remediator.errors import AuditError
 from remediator.extensions.witnesses import Notary, NotaryError
+from remediator.pipeline.context import Engine
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 

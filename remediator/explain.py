@@ -17,12 +17,12 @@ from remediator.config import Config
 from remediator.core.alert import fingerprint, identity
 from remediator.core.plan import Plan, as_data
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
-from remediator.engine import Engine
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
 from remediator.extensions.guards import Answer
-from remediator.judgement import Judgement, judge, question
-from remediator.match import Index
-from remediator.planning import make_plan
+from remediator.pipeline.context import Engine
+from remediator.pipeline.guard_evaluation import Judgement, judge, question
+from remediator.pipeline.match import Index
+from remediator.pipeline.planning import make_plan
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
 from remediator.service import looking_only, read_only

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator import conditions
 from remediator.core import approval as words
 from remediator.core.approval import BUTTON, Link
 from remediator.core.clock import format_duration, rfc3339
@@ -19,6 +18,7 @@ from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import TERMINAL, Episode, Run, Status
 from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers import Ask, Message, Notifier, Section, Tone
+from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval
@@ -240,7 +240,7 @@ def _depends(plan: Plan, step: PlannedStep, seen: Sequence[Seen]) -> tuple[str, 
         return "", ""
     condition = cel.compile(step.when)
     later = any(reference.root in ("steps", "target") for reference in condition.references)
-    holds = None if later else condition.evaluate(conditions.variables(plan.parameters, ("", ""), seen))
+    holds = None if later else condition.evaluate(condition_scope.variables(plan.parameters, ("", ""), seen))
     if holds is True:
         return "", ""
     return ", left out as things are" if holds is False else "", f" (only if {step.when})"

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 
 from remediator.audit import Draft, Kind
 from remediator.core.clock import rfc3339
-from remediator.engine import Engine
-from remediator.judgement import standing
+from remediator.pipeline.context import Engine
+from remediator.pipeline.guard_evaluation import standing
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import audit, cleanup, playbooks
 

@@ -18,9 +18,9 @@ from remediator.clients.alertmanager.client import AlertmanagerStatus, FiringAle
 from remediator.core.alert import Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.core.run import Episode
-from remediator.engine import Engine
 from remediator.errors import ClientError
-from remediator.intake import IntakeSettings
+from remediator.pipeline.context import Engine
+from remediator.pipeline.ingest import IntakeSettings
 from remediator.storage import RECONCILE, Tx, advisory_locks
 from remediator.storage.repositories import episodes, inbox, key_values
 

@@ -18,14 +18,14 @@ from typing import Any
 
 import structlog
 
-from remediator.approve import outdate
 from remediator.audit import Draft, Kind
 from remediator.config import Config
-from remediator.engine import Book
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.match import Index
 from remediator.metrics import Metrics
+from remediator.pipeline.approve import outdate
+from remediator.pipeline.context import Book
+from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load
 from remediator.secrecy import redactor_for

@@ -20,8 +20,8 @@ from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.checkpointing import LATEST
-from remediator.engine import Engine
 from remediator.errors import AuditError, StoreCorrupt
+from remediator.pipeline.context import Engine
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 

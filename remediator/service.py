@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from remediator import __version__
-from remediator.approve import outdate
 from remediator.audit import Draft, Kind, Redactor
 from remediator.checkpointing import checkpoint_forever
 from remediator.clients.alertmanager.client import Alertmanager
@@ -33,22 +32,23 @@ from remediator.core.identity import People
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.core.tokens import Keyring, load_keyring
-from remediator.engine import Book, Engine, Pace
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Guard
-from remediator.intake import IntakeSettings
 from remediator.keeping import checkpointing_for, pruning_for, retention_for
 from remediator.letters import Letters
-from remediator.match import Index
 from remediator.measuring import last_hour
 from remediator.metrics import Metrics
+from remediator.pipeline.approve import outdate
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load, load_config
 from remediator.playbooks.model import Off
 from remediator.pruning import prune_forever
-from remediator.receive import Credentials
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.retention import retain_forever

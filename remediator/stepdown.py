@@ -13,14 +13,14 @@ import structlog
 
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
-from remediator.engine import Engine
 from remediator.errors import Fenced, RemediatorError, StoreError
 from remediator.extensions.actions import RUN, Outcome, Result
+from remediator.pipeline.context import Engine
+from remediator.pipeline.undo import HELD, conclude, settle, undo, way_back
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, outbox, runs, timers
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.timers import Timer
-from remediator.undo import HELD, conclude, settle, undo, way_back
 
 log: Any = structlog.get_logger("remediator.stepdown")
 

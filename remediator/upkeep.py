@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 
 from remediator import __version__
-from remediator.aftermath import look_after
 from remediator.core.run import ENGINE_VERSION, Run
-from remediator.engine import Engine
 from remediator.errors import StoreUnavailable
+from remediator.pipeline.context import Engine
+from remediator.pipeline.recurrence import look_after
 from remediator.storage import Tx
 from remediator.storage.repositories import inbox, key_values, outbox, replicas, runs, stuck_runs
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from remediator.audit import Draft, Kind
 from remediator.core.clock import format_duration, rfc3339
-from remediator.engine import Engine
 from remediator.extensions.guards._stop_file import StopFile, read_stop_file
+from remediator.pipeline.context import Engine
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs, key_values, outbox, stops, storms
 

@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 
 from remediator.core.run import Run
-from remediator.engine import Engine
 from remediator.errors import Fenced, StoreError
-from remediator.intake import IntakeSettings, close_due, take_in
-from remediator.match import Index
-from remediator.pipeline import advance
+from remediator.pipeline.context import Engine
+from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.storage import NOTIFICATIONS, RUNS, Tx
 from remediator.storage.repositories import episodes, playbooks, runs

@@ -38,14 +38,14 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant(1, "answer before the commit", "receive.py", "await store.accept(", "_ = store.accept("),
+    Mutant(1, "answer before the commit", "pipeline/receive.py", "await store.accept(", "_ = store.accept("),
     Mutant(
         1, "the gate answers before the commit", "storage/group_commit.py",
         "        await self._submit(Job(source=source, body=body))", "        self._submit(Job(source=source, body=body))",
         CONTRACT,
     ),
     Mutant(
-        1, "a long notification is taken as a whole, folded in part", "intake.py",
+        1, "a long notification is taken as a whole, folded in part", "pipeline/ingest.py",
         "            notifications.take_part(tx, received, received.taken_alerts + room)\n            break\n",
         "            pass\n", INTAKE,
     ),
@@ -60,14 +60,14 @@ MUTANTS = (
     Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "storage/indexes.py",
            '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
-    Mutant(2, "every firing makes a run", "intake.py", "existing.get((name, target)) or _create(", "_create("),
-    Mutant(2, "an incident ends with its run", "pipeline.py",
+    Mutant(2, "every firing makes a run", "pipeline/ingest.py", "existing.get((name, target)) or _create(", "_create("),
+    Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
-    Mutant(3, "no intent is written", "act.py", "        attempts.intend(tx, held, attempt, engine.actor)\n", ""),
-    Mutant(3, "an attempt of unknown outcome is passed over", "act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
-    Mutant(3, "what cannot be told counts as not done", "act.py", "if seen.happened is Happened.CANNOT_TELL and not step.idempotent:", "if False:"),
-    Mutant(3, "no answer counts as failed", "act.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
+    Mutant(3, "no intent is written", "pipeline/act.py", "        attempts.intend(tx, held, attempt, engine.actor)\n", ""),
+    Mutant(3, "an attempt of unknown outcome is passed over", "pipeline/act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
+    Mutant(3, "what cannot be told counts as not done", "pipeline/act.py", "if seen.happened is Happened.CANNOT_TELL and not step.idempotent:", "if False:"),
+    Mutant(3, "no answer counts as failed", "pipeline/act.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
     Mutant(4, "no fence", "storage/repositories/runs.py",
            "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
            "held = (table.c.id == run.id,)"),
@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(4, "the fence does not rise", "storage/repositories/runs.py", "type_=Instant), fence=table.c.fence + 1", "type_=Instant), fence=table.c.fence"),
     Mutant(4, "leases are not looked at", "storage/repositories/runs.py",
            "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
-    Mutant(4, "a call begins however long the process was paused", "engine.py",
+    Mutant(4, "a call begins however long the process was paused", "pipeline/context.py",
            "return asyncio.get_running_loop().time() - begun >", "return False and asyncio.get_running_loop().time() - begun >"),
     Mutant(4, "no unique index on hands", "storage/indexes.py",
            '"uq_runs_hand_on_target", runs.c.target, unique=True', '"uq_runs_hand_on_target", runs.c.target', CONTRACT),
@@ -85,7 +85,7 @@ MUTANTS = (
            "run.holds_target and _unclear(tx.connection, run.id)", "False"),
     Mutant(4, "a target is never let go of", "storage/repositories/runs.py",
            "run.holds_target and _unclear(tx.connection, run.id)", "run.holds_target"),
-    Mutant(7, "success without looking", "verify.py",
+    Mutant(7, "success without looking", "pipeline/verify.py",
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "storage/repositories/runs.py",
            "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
@@ -93,10 +93,10 @@ MUTANTS = (
     Mutant(0, "an event is slept through", "storage/repositories/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
     Mutant(0, "each end has all looked at that wait for a hand", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
     Mutant(0, "an end does not wake those that it alone held", "storage/repositories/blocked_runs.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
-    Mutant(0, "thousands that are held are all looked at all the time", "judgement.py", "max(engine.pace.recheck, in_turn)", "engine.pace.recheck", GUARDS),
+    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(engine.pace.recheck, in_turn)", "engine.pace.recheck", GUARDS),
     Mutant(2, "who sets a fact second at the same moment is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)", "given", CONTRACT),
-    Mutant(0, "a held run turns in circles", "pipeline.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
+    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
 )  # fmt: skip
 
 

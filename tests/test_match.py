@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.match import BUDGET_MICROSECONDS, BUDGET_RATIO, measure
-from remediator.match import Index, explain, holds, possible
+from remediator.pipeline.match import Index, explain, holds, possible
 from remediator.playbooks.model import Playbook
 
 

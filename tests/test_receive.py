@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from remediator.errors import PayloadError
-from remediator.receive import bounded
+from remediator.pipeline.receive import bounded
 from tests.servers import until
 from tests.servers.remediator import PLAYBOOK, TOKEN, Remediator
 
@@ -152,7 +152,7 @@ def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
 
 async def test_a_sender_that_never_ends_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that trickles in for ever holds nothing for ever, and 503 is what Alertmanager tries again."""
-    monkeypatch.setattr("remediator.receive.WITHIN", 0.2)
+    monkeypatch.setattr("remediator.pipeline.receive.WITHIN", 0.2)
 
     async def trickle() -> AsyncIterator[bytes]:
         while True:

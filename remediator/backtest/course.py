@@ -18,12 +18,12 @@ from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
-from remediator.engine import Book, Engine, Pace
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Guard
-from remediator.intake import close_due
-from remediator.match import Index
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import close_due
+from remediator.pipeline.match import Index
 from remediator.playbooks.loader import Loaded
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.simulate.loop import Deadlock, VirtualLoop

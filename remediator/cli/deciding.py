@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator import deciding, desk
+from remediator import desk
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
-from remediator.deciding import Heard, Rules, Word
 from remediator.errors import InputError
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import Heard, Rules, Word
 from remediator.playbooks.loader import load_config
 from remediator.service import load_people
 from remediator.storage import Tx
@@ -104,7 +105,7 @@ def decide(
     def write(tx: Tx) -> tuple[str, Heard]:
         found = found_by(tx.connection, name)
         word = Word(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
-        return found.id, deciding.decide(tx, word, rules_of(config))
+        return found.id, decisions.decide(tx, word, rules_of(config))
 
     approval_id, heard = desk.write(config, write)
     if heard.counted:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from remediator import deciding, desk
+from remediator import desk
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.clock import parse_duration, rfc3339
 from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError, InputError
+from remediator.pipeline import decisions
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
 from remediator.storage import Tx
@@ -41,14 +42,14 @@ def command(
         raise InputError("give --playbook or --service, not both; two stops can stand at once")
     scope, name = ("playbook", playbook) if playbook else ("service", service) if service else ("global", "")
     lasts = None if length is None else parse_duration(length)
-    if not reason.strip() or (lasts is not None and not timedelta(0) < lasts <= deciding.LONGEST_STOP):
+    if not reason.strip() or (lasts is not None and not timedelta(0) < lasts <= decisions.LONGEST_STOP):
         raise InputError("a reason is needed, and --for is longer than nothing and at most a year")
     config = load_config(config_path, Config)
     services = _services(config) if service else ()
 
     def press(tx: Tx) -> stops.Stop | None:
         if services is not None:
-            deciding.require_known(scope, name or "", playbooks.names(tx.connection), services)
+            decisions.require_known(scope, name or "", playbooks.names(tx.connection), services)
         stop_id = Ids().new("stop", tx.now)
         until = None if lasts is None else tx.now + lasts
         stops.press(tx, stop_id, scope, name or "", reason.strip(), who or desk.person(), until)

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 
-from remediator import deciding, desk
+from remediator import desk
 from remediator.cli.deciding import found_by, rules_of, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.approval import Person
-from remediator.engine import Engine
 from remediator.explain import ReadOnlyStore
+from remediator.pipeline import decisions
+from remediator.pipeline.approval_validity import look
+from remediator.pipeline.context import Engine
 from remediator.playbooks.loader import load_config
 from remediator.service import looking_only
-from remediator.standing import look
 from remediator.storage.repositories import runs
 from remediator.storage.repositories.approvals import Approval
 
@@ -49,7 +50,7 @@ def command(config_path: Path, token_file: Path | None, request_or_run: str) -> 
 
 
 def _renew(config: Config, person: Person, approval: Approval, why: str) -> bool:
-    return desk.write(config, lambda tx: deciding.renew(tx, person, approval.id, why, rules_of(config)))
+    return desk.write(config, lambda tx: decisions.renew(tx, person, approval.id, why, rules_of(config)))
 
 
 async def _changed(config: Config, name: str) -> tuple[Approval, str]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from remediator import deciding, desk
+from remediator import desk
 from remediator.cli.deciding import reason_option, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
 from remediator.extensions import registry
+from remediator.pipeline import decisions
 from remediator.playbooks.loader import load, load_config
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs
@@ -43,6 +44,6 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
         if playbook is None:
             raise InputError(f"there is no run {run_id}, or its playbook is not in force any more")
         mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(config.environment))
-        return deciding.retry(tx, person, run_id, playbook.content_hash, mode, reason)
+        return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)
 
     click.echo(f"{desk.write(config, begin).id} begins")

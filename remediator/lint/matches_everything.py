@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.lint import Context, Rule
-from remediator.match import holds
+from remediator.pipeline.match import holds
 from remediator.playbooks.diagnostics import Finding
 
 _ANY = {"alertname": "AnythingAtAll_7f3a"}

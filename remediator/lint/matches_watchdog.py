@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.lint import Context, Rule
-from remediator.match import possible
+from remediator.pipeline.match import possible
 from remediator.playbooks.diagnostics import Finding
 
 

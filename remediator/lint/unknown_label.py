@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from remediator.core.matchers import parse_matcher
 from remediator.lint import AlertRule, Context, Rule
-from remediator.match import possible
+from remediator.pipeline.match import possible
 from remediator.playbooks.diagnostics import Finding, did_you_mean
 from remediator.playbooks.model import Playbook
 

@@ -16,17 +16,17 @@ import structlog
 
 from remediator.core.ids import Ids
 from remediator.core.run import Run
-from remediator.engine import Book, Engine, Pace
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import World as Clients
 from remediator.extensions.guards.concurrency import Concurrency
 from remediator.extensions.guards.cooldown import Cooldown
 from remediator.extensions.guards.kill_switch import StopButton
-from remediator.intake import IntakeSettings
-from remediator.match import Index
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.receive import receive
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.simulate.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from remediator.simulate.loop import HOST, Deadlock, Host, VirtualLoop

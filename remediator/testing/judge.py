@@ -7,7 +7,7 @@ from typing import Any
 
 from remediator.core.clock import format_duration
 from remediator.core.run import Run
-from remediator.match import Index
+from remediator.pipeline.match import Index
 from remediator.playbooks.diagnostics import Finding
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, find

@@ -19,16 +19,16 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run
-from remediator.engine import Book, Engine, Pace
 from remediator.extensions.actions import Action
 from remediator.extensions.checks import Check
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Guard
-from remediator.intake import IntakeSettings
-from remediator.match import Index
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.receive import receive
 from remediator.simulate.loop import Deadlock, Host, VirtualLoop
 from remediator.simulate.store import START, Database, SimStore, StoreFaults, clock_of
 from remediator.stepdown import step_down_forever

@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from remediator import deciding, story
+from remediator import story
 from remediator.core.approval import Power
 from remediator.core.clock import rfc3339
-from remediator.deciding import Word
 from remediator.keeping import archive_folder
-from remediator.standing import Standing
+from remediator.pipeline import decisions
+from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.decisions import Word
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import controls, paging
@@ -42,7 +43,7 @@ async def _run(call: Call) -> Any:
 
 async def _cancel(call: Call) -> Any:
     run_id, reason = call.request.path_params["run_id"], call.text("reason")
-    return {"result": await call.write(lambda tx: deciding.cancel(tx, call.somebody, run_id, reason))}
+    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.somebody, run_id, reason))}
 
 
 async def _retry(call: Call) -> Any:
@@ -83,7 +84,7 @@ async def _renew(call: Call) -> Any:
     if found.status != "pending":
         return {"status": found.status, "renewed": False}
     why, rules = (await _look(call, found)).why_anew(), call.site.rules
-    renewed = await call.write(lambda tx: deciding.renew(tx, call.somebody, found.id, why, rules))
+    renewed = await call.write(lambda tx: decisions.renew(tx, call.somebody, found.id, why, rules))
     return {"status": (await _request(call)).status, "renewed": renewed}
 
 
@@ -122,7 +123,7 @@ def _decision(verb: str) -> Answer:
             call.text("confirm"),
             call.body.get("break_glass") is True,
         )
-        heard = await call.write(lambda tx: deciding.decide(tx, word, call.site.rules))
+        heard = await call.write(lambda tx: decisions.decide(tx, word, call.site.rules))
         return {"status": heard.status, "counted": heard.counted}
 
     return decide
@@ -149,12 +150,12 @@ async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     lasts = controls.span(call.text("for"))
     controls.known(call.site.service, scope, name)
-    return {"id": await call.write(lambda tx: deciding.pause(tx, call.somebody, reason, scope, name, lasts))}
+    return {"id": await call.write(lambda tx: decisions.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 
 async def _resume(call: Call) -> Any:
     stop_id = call.request.path_params["stop_id"]
-    if not await call.write(lambda tx: deciding.resume(tx, call.somebody, stop_id)):
+    if not await call.write(lambda tx: decisions.resume(tx, call.somebody, stop_id)):
         raise NotFound(f"{stop_id[:64]} does not stand")
     return {"released": stop_id}
 

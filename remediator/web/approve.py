@@ -12,14 +12,15 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator import deciding, letters
+from remediator import letters
 from remediator.core import approval as words
 from remediator.core.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
 from remediator.core.plan import from_data
 from remediator.core.run import Episode, Run
-from remediator.deciding import Word
 from remediator.errors import InputError, StoreError
-from remediator.standing import Standing
+from remediator.pipeline import decisions
+from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.decisions import Word
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, episodes, evidence, runs, stops
 from remediator.storage.repositories.approvals import Approval, Decision
@@ -109,7 +110,7 @@ def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
         approvals.decisions_of(connection, found.id),
         episodes.of_run(connection, run.id),
         evidence.of_run(connection, run.id),
-        deciding.asked_of(connection, found, run),
+        decisions.asked_of(connection, found, run),
         stops.standing(connection, site.now),
         approvals.snoozed_until(connection, found) if found.status == "void" else None,
         latest if latest is not None and latest.id != found.id else None,
@@ -226,10 +227,10 @@ async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, 
 def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
     if verb == "renew":
-        deciding.renew(tx, person, shown.approval.id, shown.standing.why_anew(), site.rules)
+        decisions.renew(tx, person, shown.approval.id, shown.standing.why_anew(), site.rules)
         return
     if verb == "pause":
-        deciding.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
+        decisions.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
         return
     word = Word(
         shown.approval.id,
@@ -240,7 +241,7 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
         str(fields.get("typed", "")),
         verb == "break_glass",
     )
-    deciding.decide(tx, word, site.rules)
+    decisions.decide(tx, word, site.rules)
 
 
 def _pausing(site: Site, person: Person) -> Person:

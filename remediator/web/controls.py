@@ -8,11 +8,11 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator import deciding
 from remediator.core.approval import Person
 from remediator.core.clock import parse_duration
 from remediator.core.run import Run
 from remediator.errors import InputError
+from remediator.pipeline import decisions
 from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, runs
@@ -27,7 +27,7 @@ def stop(site: Site) -> Handler:
         scope, _, name = fields.get("what", "global").partition(":")
         lasts = span(fields.get("for", ""))
         known(site.service, scope, name)
-        await site.service.engine.store.write(lambda tx: deciding.pause(tx, person, reason, scope, name, lasts))
+        await site.service.engine.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, lasts))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
@@ -40,7 +40,7 @@ def known(service: Service, scope: str, name: str) -> None:
         InputError: there is none; it says which is near.
     """
     book = service.engine.book
-    deciding.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
+    decisions.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
 
 
 def span(text: str) -> timedelta | None:
@@ -57,7 +57,7 @@ def release(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
-        await site.service.engine.store.write(lambda tx: deciding.resume(tx, person, stop_id))
+        await site.service.engine.store.write(lambda tx: decisions.resume(tx, person, stop_id))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
@@ -68,7 +68,7 @@ def cancel(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        await site.service.engine.store.write(lambda tx: deciding.cancel(tx, person, run_id, reason))
+        await site.service.engine.store.write(lambda tx: decisions.cancel(tx, person, run_id, reason))
         return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
 
     return site.form(post)
@@ -97,4 +97,4 @@ def again(tx: Tx, service: Service, person: Person, run_id: str, reason: str) ->
     if playbook is None:
         raise InputError(f"there is no run {run_id[:64]}, or its playbook is not in force any more")
     mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(book.environment))
-    return deciding.retry(tx, person, run_id, playbook.content_hash, mode, reason)
+    return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from remediator import intake
 from remediator.errors import StoreError
+from remediator.pipeline import ingest
 from remediator.service import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
@@ -68,6 +68,6 @@ def _gauges(connection: Connection, service: Service) -> None:
     gauges.open_runs.set(len(runs.page(connection, 10_000, open_only=True)))
     gauges.waiting.set(inbox.waiting_count(connection))
     gauges.audit_entries.set(audit.head(connection).seq)
-    heard = key_values.get(connection, intake.WATCHDOG)
+    heard = key_values.get(connection, ingest.WATCHDOG)
     if heard is not None:
         gauges.watchdog.set(heard.at.timestamp())

@@ -18,8 +18,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from remediator import __version__
 from remediator.core.approval import NotAllowed, Person, Power
 from remediator.core.clock import format_duration
-from remediator.deciding import Rules
 from remediator.errors import InputError, StoreError
+from remediator.pipeline.decisions import Rules
 from remediator.service import Service
 from remediator.web.standing import Standings
 from remediator.web.visitor import Visitor, identify

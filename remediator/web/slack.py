@@ -13,12 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from remediator import deciding
 from remediator.clients.webhook import Hook, split
 from remediator.config import read_secret
 from remediator.core.approval import BUTTON, NotAllowed, Person, open_link
-from remediator.deciding import Word
 from remediator.errors import ClientError, InputError, StoreError
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import Word
 from remediator.storage import Tx
 from remediator.storage.repositories import runs, stops
 from remediator.web.site import Handler, Site
@@ -83,7 +83,7 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
     """Count what a button said; a sentence for the person if it did not count."""
     action = payload["actions"][0]
     verb = str(action["action_id"]).removeprefix("remediator.")
-    if verb not in (*deciding.VERBS, "pause"):
+    if verb not in (*decisions.VERBS, "pause"):
         return ""  # a button that only opens a page
     opened = open_link(site.service.keyring, str(action["value"]), site.now, BUTTON)
     if opened is None:
@@ -99,7 +99,7 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
         if verb == "pause":
             return _pause(tx, person, opened.link.run, _press(payload))
         word = Word(opened.link.approval, opened.link.plan, verb, person)
-        heard = deciding.decide(tx, word, site.rules)
+        heard = decisions.decide(tx, word, site.rules)
         return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
 
     try:
@@ -121,7 +121,7 @@ def _pause(tx: Tx, person: Person, run_id: str, press: str) -> str:
     before = stops.get(tx.connection, press) if press else None
     if before is not None and before.cleared_at is not None:
         return "Nothing was changed: this press of the button counted before, and somebody has released it since."
-    deciding.pause(tx, person, f"from Slack, looking at {run_id}{about}", press=press)
+    decisions.pause(tx, person, f"from Slack, looking at {run_id}{about}", press=press)
     return "Everything is paused. 'remediator resume', or the console, releases it."
 
 

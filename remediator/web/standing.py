@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from remediator.core.run import Run
+from remediator.pipeline.approval_validity import Standing, look
 from remediator.service import Service
-from remediator.standing import Standing, look
 from remediator.storage.repositories.approvals import Approval
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from remediator.errors import PayloadError, StoreError
 from remediator.metrics import Metrics
-from remediator.receive import Credentials, Unauthorized, bounded, receive
+from remediator.pipeline.receive import Credentials, Unauthorized, bounded, receive
 from remediator.storage import Store
 
 _JSON = (b"content-type", b"application/json")

@@ -14,12 +14,12 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
-from remediator.engine import Book, Engine, Pace
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Answer, Verdict
 from remediator.extensions.platforms import Platform, ServiceStatus, State
-from remediator.judgement import Judgement, judge, question
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.guard_evaluation import Judgement, judge, question
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store, Tx

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from remediator.approve import outdate
-from remediator.engine import Book
 from remediator.extensions.guards import Answer, Verdict
-from remediator.judgement import again_at, learn
+from remediator.pipeline.approve import outdate
+from remediator.pipeline.context import Book
+from remediator.pipeline.guard_evaluation import again_at, learn
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
 from remediator.storage.schema import runs as runs_table
 from tests.guards.house import NOON, House, row

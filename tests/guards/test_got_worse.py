@@ -13,7 +13,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Answer, Moment
-from remediator.judgement import harmed, question
+from remediator.pipeline.guard_evaluation import harmed, question
 from remediator.storage.repositories.evidence import Judged
 from tests.guards.house import INVENTORY, NOON, STEP, House, SetClock, playbook
 from tests.servers.prometheus import Prometheus

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remediator.core.run import Run
-from remediator.engine import Engine
 from remediator.errors import Fenced
 from remediator.extensions.guards._windows import Window
-from remediator.pipeline import advance
+from remediator.pipeline.context import Engine
+from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore

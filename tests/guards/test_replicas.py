@@ -14,9 +14,9 @@ import sqlalchemy
 
 from remediator.core.clock import SystemClock
 from remediator.core.run import Status
-from remediator.intake import IntakeSettings
-from remediator.judgement import intend
-from remediator.match import Index
+from remediator.pipeline.guard_evaluation import intend
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
 from remediator.storage.migrate import migrate

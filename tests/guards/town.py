@@ -16,13 +16,13 @@ from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
-from remediator.engine import Book, Engine, Pace, Progress
 from remediator.extensions import registry
 from remediator.extensions.actions import Action, Outcome, Result
 from remediator.extensions.checks import Answer, Check, Evidence, Parameters
 from remediator.extensions.clientset import World
 from remediator.extensions.guards._rates import parse_rate
-from remediator.pipeline import advance
+from remediator.pipeline.context import Book, Engine, Pace, Progress
+from remediator.pipeline.stages import advance
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store

@@ -140,7 +140,7 @@ async def test_nobody_approves_by_a_button_what_the_message_could_not_show(tmp_p
             body = json.loads(router.calls[0].request.content)
         await notifier.aclose()
         buttons = {item["action_id"] for item in body["blocks"][-1]["elements"]}
-        assert ("remediator.approve" in buttons) is there
+        assert ("remediator.pipeline.approve" in buttons) is there
         assert {"remediator.reject", "remediator.snooze", "remediator.pause", "remediator.open"} <= buttons
 
 

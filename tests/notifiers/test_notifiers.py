@@ -146,7 +146,7 @@ async def test_slack_takes_label_text_as_letters(tmp_path: Path) -> None:
     assert not any(part.get("type") == "mrkdwn" for part in _parts(sent["blocks"]))
     assert sent["unfurl_links"] is False and sent["unfurl_media"] is False
     actions = {part["action_id"]: part for part in _parts(sent["blocks"]) if "action_id" in part}
-    assert actions["remediator.approve"]["value"] == "token" and actions["remediator.open"]["url"] == LINK
+    assert actions["remediator.pipeline.approve"]["value"] == "token" and actions["remediator.open"]["url"] == LINK
     assert (updated["ts"], reply["thread_ts"]) == ("1.2", "1.2")
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from remediator.core.run import OPEN, TRANSITIONS, Status
-from remediator.pipeline import advance
+from remediator.pipeline.stages import advance
 from remediator.storage import Store
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table

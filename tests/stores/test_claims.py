@@ -11,10 +11,10 @@ from sqlalchemy import Connection, select, update
 
 from remediator.core.run import ENGINE_VERSION, Run, Status
 from remediator.errors import Fenced
-from remediator.intake import IntakeSettings, take_in
-from remediator.match import Index
-from remediator.pipeline import advance
-from remediator.receive import receive
+from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
+from remediator.pipeline.stages import advance
 from remediator.storage import Store
 from remediator.storage.repositories import episodes, runs, stuck_runs
 from remediator.storage.schema import runs as table

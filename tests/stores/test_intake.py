@@ -13,13 +13,13 @@ from sqlalchemy.exc import ProgrammingError
 
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
-from remediator.engine import Book, Engine
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
-from remediator.intake import IntakeSettings, take_in
-from remediator.match import Index
+from remediator.pipeline.context import Book, Engine
+from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
-from remediator.receive import receive
 from remediator.storage import Store
 from remediator.storage.repositories import evidence, runs
 from remediator.storage.repositories.evidence import Seen

@@ -16,10 +16,10 @@ from remediator.audit import GENESIS, Draft, Kind, archive
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
-from remediator.engine import Book, Engine
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
 from remediator.extensions.clientset import NOTHING, World
+from remediator.pipeline.context import Book, Engine
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, event
 
 from remediator.core.clock import from_micros
 from remediator.core.run import Status
-from remediator.engine import Book
-from remediator.intake import IntakeSettings, close_due, take_in
-from remediator.match import Index
+from remediator.pipeline.context import Book
+from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
-from remediator.receive import receive
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import (
     approvals,

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, func, select
 
 from remediator.clients.alertmanager.client import Alertmanager, FiringAlert
 from remediator.clients.endpoints import Endpoint
-from remediator.intake import IntakeSettings, take_in
-from remediator.match import Index
-from remediator.receive import receive
+from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
 from remediator.reconcile import Reconciling, reconcile
 from remediator.storage import Store
 from remediator.storage.schema import episodes

@@ -16,10 +16,10 @@ import respx
 import structlog
 from aiosmtpd.controller import Controller
 
-from remediator import deciding
 from remediator.core.approval import Person, Role
 from remediator.core.run import Run
-from remediator.deciding import Rules, Word
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import Rules, Word
 from remediator.sender import Post
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox, runs
@@ -59,7 +59,7 @@ async def _tell(here: Room, post: Post) -> Approval:
         approvals.settle(tx, expired, "expired")
         typed = _run(tx, broken).target
         word = Word(broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True)
-        deciding.decide(tx, word, Rules())
+        decisions.decide(tx, word, Rules())
         for kind, about_a_run, content in TELLERS.values():
             outbox.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
 

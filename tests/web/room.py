@@ -20,16 +20,16 @@ from remediator.core.identity import hash_token, make_token
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
 from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
-from remediator.engine import Engine
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.notifiers import Message
-from remediator.intake import IntakeSettings
 from remediator.letters import Letters
-from remediator.match import Index
 from remediator.metrics import Metrics
+from remediator.pipeline.context import Engine
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
-from remediator.receive import Credentials
 from remediator.reload import reloading_for
 from remediator.sender import Post, deliver
 from remediator.service import Service, load_people, looking_only, open_store

@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from starlette.routing import Route
 
 from remediator.core.run import TERMINAL, TRANSITIONS, Status
-from remediator.pipeline import advance
+from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 from remediator.web.routes import application

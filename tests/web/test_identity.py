@@ -20,13 +20,13 @@ import pytest
 import respx
 from pydantic import ValidationError
 
-from remediator import deciding
 from remediator.access import Oidc
 from remediator.core.approval import BUTTON, Link, NotAllowed, Person, Role
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring, load_keyring
-from remediator.deciding import Rules, Word
 from remediator.errors import InputError
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import Rules, Word
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.guards.house import NOON
@@ -164,7 +164,7 @@ async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
                 await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
             [stop] = await standing()
             oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
-            await here.engine.store.write(lambda tx: deciding.resume(tx, oscar, stop.id))
+            await here.engine.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
             await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
             assert not await standing(), "a replay does not stop what somebody has released"
             again = _press(here, "pause", "U00", asked, pressed="2.2")
@@ -178,11 +178,11 @@ async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
         write = here.engine.store.write
-        first = await write(lambda tx: deciding.pause(tx, ann, "migration"))
-        assert await write(lambda tx: deciding.pause(tx, ann, "migration")) == first
-        assert await write(lambda tx: deciding.pause(tx, ann, "something else")) != first
+        first = await write(lambda tx: decisions.pause(tx, ann, "migration"))
+        assert await write(lambda tx: decisions.pause(tx, ann, "migration")) == first
+        assert await write(lambda tx: decisions.pause(tx, ann, "something else")) != first
         here.clock.time += timedelta(minutes=1)
-        assert await write(lambda tx: deciding.pause(tx, ann, "migration")) != first
+        assert await write(lambda tx: decisions.pause(tx, ann, "migration")) != first
 
 
 @pytest.mark.promise(6)
@@ -194,13 +194,13 @@ async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str
         asked = await here.asks(quorum=2)
         for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
             word = Word(asked.id, asked.plan_hash, "approve", person)
-            await here.engine.store.write(lambda tx, word=word: deciding.decide(tx, word, Rules()))
+            await here.engine.store.write(lambda tx, word=word: decisions.decide(tx, word, Rules()))
         assert (await here.state(asked)).status == "pending"
         own = await here.asks()
         await here.engine.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
         word = Word(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
         with pytest.raises(NotAllowed, match="somebody else has to approve"):
-            await here.engine.store.write(lambda tx: deciding.decide(tx, word, Rules()))
+            await here.engine.store.write(lambda tx: decisions.decide(tx, word, Rules()))
 
 
 def test_the_people_file_has_each_person_once() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from remediator.approve import await_approval
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.extensions.registry import catalogue
+from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.approve import await_approval
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
-from remediator.standing import Standing
 from remediator.storage.repositories import runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.standing import Standings

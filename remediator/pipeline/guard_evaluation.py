@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from remediator import looking
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run, Status
-from remediator.engine import Engine, Progress, wait
 from remediator.errors import RemediatorError, StoreUnavailable
 from remediator.extensions.checks import Evidence
 from remediator.extensions.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
 from remediator.extensions.platforms import ServiceStatus
+from remediator.pipeline import check_runner
+from remediator.pipeline.context import Engine, Progress, wait
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks
@@ -81,7 +81,7 @@ class _Sight:
         return self._status
 
     async def check(self, name: str, parameters: Mapping[str, Any]) -> Evidence:
-        return await looking.observe(self.engine, name, self.service, parameters)
+        return await check_runner.observe(self.engine, name, self.service, parameters)
 
 
 def question(

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from remediator.core.types import fitted
-from remediator.engine import Engine
 from remediator.errors import RemediatorError
 from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.pipeline.context import Engine
 from remediator.playbooks.inventory import Service
 
 

@@ -9,16 +9,16 @@ from typing import Any
 from remediator.audit import Kind
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.engine import Engine, Progress, onward, wait
 from remediator.extensions.checks import Answer
 from remediator.extensions.guards import Answer as GuardAnswer
-from remediator.judgement import Judgement, harmed, question
-from remediator.looking import observe
-from remediator.steps import follow
+from remediator.pipeline.check_runner import observe
+from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.guard_evaluation import Judgement, harmed, question
+from remediator.pipeline.transitions import follow
+from remediator.pipeline.undo import put_back
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, evidence, runs
 from remediator.storage.repositories.evidence import Seen
-from remediator.undo import put_back
 
 
 async def verify(engine: Engine, run: Run) -> Progress:

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.engine import Engine, Progress, onward, wait
 from remediator.extensions.guards import Answer, Question
-from remediator.judgement import Judgement, again_at, block, judge, judged, question
+from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.guard_evaluation import Judgement, again_at, block, judge, judged, question
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, blocked_runs, episodes, evidence, runs
 

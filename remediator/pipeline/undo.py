@@ -13,9 +13,9 @@ from remediator.audit import Kind
 from remediator.core.plan import Plan, PlannedCall, PlannedStep
 from remediator.core.run import Run
 from remediator.core.types import fitted
-from remediator.engine import Engine
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
 from remediator.extensions.actions import Action, Back, Happened, Outcome, Result
+from remediator.pipeline.context import Engine
 from remediator.playbooks.inventory import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, runs, stops, timers

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from remediator.core.plan import Plan
 from remediator.core.run import Run, Status
-from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, RemediatorError
-from remediator.planning import make_plan
+from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.planning import make_plan
 from remediator.playbooks import parameters
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, episodes, runs

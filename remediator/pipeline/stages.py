@@ -1,6 +1,6 @@
 """The line: which verb moves a run on from which status. This table and :data:`remediator.core.run.TRANSITIONS` are all.
 
-``receive`` and ``match`` come before a run exists; see :mod:`remediator.receive` and :mod:`remediator.intake`.
+``receive`` and ``match`` come before a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeline.ingest`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.act import act, observe
-from remediator.aftermath import watch_on
-from remediator.approve import await_approval
 from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Run, Status
-from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ConfigurationError
 from remediator.extensions.actions import RUN
-from remediator.guard import guard_plan
-from remediator.judgement import intend, learn
-from remediator.planning import plan_run
+from remediator.pipeline.act import act, observe
+from remediator.pipeline.approve import await_approval
+from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.guard import guard_plan
+from remediator.pipeline.guard_evaluation import intend, learn
+from remediator.pipeline.planning import plan_run
+from remediator.pipeline.recurrence import watch_on
+from remediator.pipeline.verify import verify
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, attempts, episodes, outbox, runs
-from remediator.verify import verify
 
 Verb = Callable[[Engine, Run], Awaitable[Progress]]
 

@@ -8,25 +8,25 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from remediator import conditions
 from remediator.audit import Kind
 from remediator.core import failpoints
 from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.core.run import Run, Status
-from remediator.engine import Engine, Progress, onward, wait
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
 from remediator.extensions.actions import Action, Happened, Observation, Outcome, Result
 from remediator.extensions.guards import Answer, Question, Verdict
-from remediator.judgement import Judgement, block, decide_again, intend, judge, judged, question
-from remediator.planning import make_plan, resolve
+from remediator.pipeline import condition_scope
+from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.guard_evaluation import Judgement, block, decide_again, intend, judge, judged, question
+from remediator.pipeline.planning import make_plan, resolve
+from remediator.pipeline.transitions import follow, to_verifying
+from remediator.pipeline.undo import put_back
 from remediator.playbooks import cel
 from remediator.playbooks.inventory import Service
-from remediator.steps import follow, to_verifying
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs, timers
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import Seen
-from remediator.undo import put_back
 
 
 class _Held(RemediatorError):
@@ -114,7 +114,7 @@ async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
     platform = engine.book.service(run).platform.kind
     return cel.compile(step.when).evaluate(
-        conditions.variables(_plan(run).parameters, (run.target, platform), seen, tried)
+        condition_scope.variables(_plan(run).parameters, (run.target, platform), seen, tried)
     )
 
 

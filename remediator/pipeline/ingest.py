@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 import structlog
 
-from remediator import unfit
-from remediator.aftermath import came_back
 from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
 from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
 from remediator.core.episode import Change, Sighting
 from remediator.core.run import Episode, EpisodeStatus, Run
-from remediator.engine import Engine
 from remediator.errors import InputError, PayloadError
-from remediator.match import Index
+from remediator.pipeline import dead_letter
+from remediator.pipeline.context import Engine
+from remediator.pipeline.match import Index
+from remediator.pipeline.recurrence import came_back
 from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
@@ -34,7 +34,7 @@ UNRESOLVED = "?"
 """Target of a run whose target could not be resolved: it goes straight to people."""
 WATCHDOG = key_values.WATCHDOG
 _RECEIVERS = 50  # names that are remembered
-log: Any = structlog.get_logger("remediator.intake")
+log: Any = structlog.get_logger("remediator.pipeline.ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int
     except advisory_locks.Taken:
         return -1  # another replica is at it, and goes on until the inbox is empty
     except Exception as error:
-        if not unfit.is_of_the_alert(error):
+        if not dead_letter.is_of_the_alert(error):
             raise
-        log.warning("alerts cannot be folded together; each alone may be", message=unfit.sentence(error))
+        log.warning("alerts cannot be folded together; each alone may be", message=dead_letter.sentence(error))
         return await _take_in_one_by_one(engine, index, settings)
 
 
@@ -81,29 +81,29 @@ async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSett
     """Fold alerts alone until one is found that cannot be: people are told of it, and the next have their turn."""
     one = replace(settings, chunk=1)
     for folded in range(settings.chunk):
-        place = unfit.Place()
+        place = dead_letter.Place()
         try:
             if await engine.store.write(lambda tx: _take_next(tx, engine, index, one, place)) < 0:  # noqa: B023
                 return folded
         except advisory_locks.Taken:
             return -1
         except Exception as error:
-            if not unfit.is_of_the_alert(error):
+            if not dead_letter.is_of_the_alert(error):
                 raise
-            why = unfit.sentence(error)
+            why = dead_letter.sentence(error)
             log.exception("an alert could not be taken in", notification=place.notification, alert=place.alert)
             await engine.store.write(lambda tx: _set_aside(tx, engine, settings, place, why))  # noqa: B023
             return folded + 1
     return settings.chunk
 
 
-def _take_next(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, place: unfit.Place) -> int:
+def _take_next(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, place: dead_letter.Place) -> int:
     for first in inbox.next_waiting(tx, 1):
         place.notification, place.alert = first.id, first.taken_alerts
     return _take_in(tx, engine, index, settings)
 
 
-def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: unfit.Place, why: str) -> None:
+def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
     for first in inbox.next_waiting(tx, 1):
         if (first.id, first.taken_alerts) != (place.notification, place.alert):
             return  # another replica was there meanwhile
@@ -115,7 +115,7 @@ def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: unfit.Pl
             inbox.take_part(tx, first, first.taken_alerts + 1)
         else:
             inbox.take(tx, [first])
-        unfit.tell(tx, engine, settings.channels, place, alerts, why)
+        dead_letter.tell(tx, engine, settings.channels, place, alerts, why)
 
 
 def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:

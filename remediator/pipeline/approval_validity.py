@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from remediator.approve import Change, what_changed
 from remediator.core.run import Run
-from remediator.engine import Engine
 from remediator.errors import InputError, RemediatorError
-from remediator.planning import MISTAKES
+from remediator.pipeline.approve import Change, what_changed
+from remediator.pipeline.context import Engine
+from remediator.pipeline.planning import MISTAKES
 from remediator.storage.repositories.approvals import Approval
 
 PATIENCE = 2.0

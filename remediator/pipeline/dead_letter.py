@@ -14,8 +14,8 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from remediator.audit import Draft, Kind
 from remediator.core.alert import Alert
-from remediator.engine import Engine
 from remediator.errors import StoreError
+from remediator.pipeline.context import Engine
 from remediator.storage import Tx
 from remediator.storage.repositories import key_values, outbox
 

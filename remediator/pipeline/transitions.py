@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Run, Status
-from remediator.engine import Engine, Progress, onward
+from remediator.pipeline.context import Engine, Progress, onward
 from remediator.storage import Tx
 from remediator.storage.repositories import runs
 

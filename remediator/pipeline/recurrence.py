@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from remediator.audit import Kind
 from remediator.core.run import EpisodeStatus, Run, Status
-from remediator.engine import Engine
+from remediator.pipeline.context import Engine
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer

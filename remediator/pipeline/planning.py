@@ -8,24 +8,24 @@ from typing import Any
 
 import structlog
 
-from remediator import conditions
 from remediator.audit import Kind
 from remediator.core import plan
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.core.types import fitted
-from remediator.engine import Engine, Progress, onward
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.extensions.actions import Action
 from remediator.extensions.checks import Answer, Evidence
-from remediator.looking import observe
+from remediator.pipeline import condition_scope
+from remediator.pipeline.check_runner import observe
+from remediator.pipeline.context import Engine, Progress, onward
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import CheckCall, Playbook, Step
 from remediator.storage.repositories import episodes, evidence, runs
 from remediator.storage.repositories.evidence import Seen
 
-log: Any = structlog.get_logger("remediator.planning")
+log: Any = structlog.get_logger("remediator.pipeline.planning")
 
 MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 """What a mistake in an action or a check raises, ours or a plugin's."""
@@ -194,7 +194,7 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
 
 def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> list[Seen]:
     """The likely causes that the evidence points to; what cannot be told points to nothing."""
-    known = conditions.variables(values, (service.name, service.platform.kind), seen)
+    known = condition_scope.variables(values, (service.name, service.platform.kind), seen)
     found = []
     for number, item in enumerate(playbook.conclude, start=1):
         if cel.compile(item.when).evaluate(known) is True:
