@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bench.past import END, make, open_
-from remediator.report import figures, render
+from remediator.reporting.period import render, statistics
 
 
 @click.command()
@@ -22,10 +22,10 @@ def main(runs: int, days: int, keep: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "past.db"
         make(path, runs, days)
-        asked = figures.Asked(END - timedelta(days=days), END, "bench", 30)
+        asked = statistics.Asked(END - timedelta(days=days), END, "bench", 30)
         with open_(path).connect() as connection:
             start = time.perf_counter()
-            report = figures.gather(connection, asked)
+            report = statistics.gather(connection, asked)
             counted = time.perf_counter()
             page = render.html(report)
         drawn = time.perf_counter()

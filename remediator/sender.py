@@ -16,8 +16,8 @@ from remediator.core.approval import Power, among
 from remediator.core.identity import People
 from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers import Delivery, Later, Message, Notifier, Undeliverable
-from remediator.letters import Letters
 from remediator.pipeline.context import Engine
+from remediator.reporting.messages import Letters
 from remediator.storage import MESSAGES, Tx
 from remediator.storage.repositories import approvals, outbox
 from remediator.storage.repositories.outbox import APPROVERS, Queued

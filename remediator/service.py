@@ -37,8 +37,6 @@ from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Guard
 from remediator.keeping import checkpointing_for, pruning_for, retention_for
-from remediator.letters import Letters
-from remediator.measuring import last_hour
 from remediator.metrics import Metrics
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import Book, Engine, Pace
@@ -51,6 +49,8 @@ from remediator.playbooks.model import Off
 from remediator.pruning import prune_forever
 from remediator.reconcile import Reconciling, reconcile_forever
 from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.reporting.alert_series import last_hour
+from remediator.reporting.messages import Letters
 from remediator.retention import retain_forever
 from remediator.secrecy import redactor_for
 from remediator.sender import Post, send_forever

@@ -11,8 +11,8 @@ from remediator.cli.options import config_option, format_option, output_option, 
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.playbooks.loader import load_config
-from remediator.report import figures, promotion, render
-from remediator.report.history import from_prometheus
+from remediator.reporting.period import promotion, render, statistics
+from remediator.reporting.period.history import from_prometheus
 from remediator.service import read_only
 
 
@@ -41,9 +41,9 @@ def command(ctx: click.Context, config_path: Path, age: str, format_: str, minut
         return
     config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(age)
     history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
-    asked = figures.Asked(before(now, age), now, config.environment, minutes, history)
+    asked = statistics.Asked(before(now, age), now, config.environment, minutes, history)
     with read_only(config) as connection:
-        report = figures.gather(connection, asked)
+        report = statistics.gather(connection, asked)
     with writing(output) as file:
         file.write(_FORMATS[format_](report).encode())
 

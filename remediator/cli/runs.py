@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator import letters, story
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import format_duration
@@ -19,9 +18,10 @@ from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
+from remediator.reporting import messages, run_timeline
+from remediator.reporting.run_timeline import Story
 from remediator.service import read_only
 from remediator.storage.repositories import runs
-from remediator.story import Story
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
     """
     found = _read(config_path, lambda connection: runs.page(connection, limit, open_only=open_only))
     if format_ == "json":
-        click.echo(json.dumps([story.summary(run) for run in found], indent=2))
+        click.echo(json.dumps([run_timeline.summary(run) for run in found], indent=2))
         return
     if not found:
         click.echo("no runs")
@@ -68,11 +68,11 @@ def _line(run: Run) -> str:
 def show(config_path: Path, format_: str, run_id: str) -> None:
     """One run: its alerts, plan, verdicts, steps and proof, in order."""
     folder = archive_folder(load_config(config_path, Config))
-    told = _read(config_path, lambda connection: story.tell(connection, run_id, folder))
+    told = _read(config_path, lambda connection: run_timeline.tell(connection, run_id, folder))
     if told is None:
-        raise InputError(story.unknown(run_id, folder))
+        raise InputError(run_timeline.unknown(run_id, folder))
     if format_ == "json":
-        click.echo(json.dumps(story.as_data(told), indent=2))
+        click.echo(json.dumps(run_timeline.as_data(told), indent=2))
         return
     for line in _tell(told):
         click.echo(line)
@@ -86,7 +86,7 @@ def _tell(told: Story) -> list[str]:
         lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
     lines += ["", *_decision(told), ""] if run.status is Status.AWAITING_APPROVAL else [""]
     lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in told.events]
-    return lines if told.whole else [*lines, "", story.moved(run.id)]
+    return lines if told.whole else [*lines, "", run_timeline.moved(run.id)]
 
 
 def _decision(told: Story) -> Iterator[str]:
@@ -95,8 +95,8 @@ def _decision(told: Story) -> Iterator[str]:
     if run.plan is None:
         return
     plan = from_data(run.plan)
-    yield from (f"do      {text}" for text in letters.calls(plan, seen=told.evidence))
-    yield from (f"risk    {text}" for text in letters.risks(plan))
+    yield from (f"do      {text}" for text in messages.calls(plan, seen=told.evidence))
+    yield from (f"risk    {text}" for text in messages.risks(plan))
     yield f"decide  remediator approve {run.id}; or reject, or snooze"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from remediator import measuring
 from remediator.cli.options import config_option, output_option, writing
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
@@ -17,10 +16,10 @@ from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
-from remediator.report import timeline
+from remediator.reporting import alert_series, incident_document
+from remediator.reporting.run_timeline import Story, tell, unknown
 from remediator.service import read_only
 from remediator.storage.repositories import episodes
-from remediator.story import Story, tell, unknown
 
 _MARGIN = timedelta(minutes=15)
 _POINTS = 120
@@ -48,9 +47,11 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
     pieces = []
     for story in stories:
         measured = _measured(config, story) if format_ == "html" else None
-        pieces += timeline.document(story, measured)
+        pieces += incident_document.document(story, measured)
     with writing(output) as file:
-        file.write((timeline.html(pieces) if format_ == "html" else timeline.markdown(pieces)).encode())
+        file.write(
+            (incident_document.html(pieces) if format_ == "html" else incident_document.markdown(pieces)).encode()
+        )
 
 
 def _stories(connection: Connection, which: str, folder: Path | None) -> list[Story]:
@@ -66,7 +67,7 @@ def _stories(connection: Connection, which: str, folder: Path | None) -> list[St
     return stories
 
 
-def _measured(config: Config, story: Story) -> timeline.Measured | None:
+def _measured(config: Config, story: Story) -> incident_document.Measured | None:
     """What the alert measures; None where it cannot be had: the document does without."""
     if config.prometheus is None or not story.alerts:
         return None
@@ -74,12 +75,12 @@ def _measured(config: Config, story: Story) -> timeline.Measured | None:
     begin = min(item.started_at for item in story.alerts) - _MARGIN
     end = min((story.run.finished_at or SystemClock().now()) + _MARGIN, SystemClock().now())
 
-    async def ask(prometheus: Prometheus) -> timeline.Measured:
+    async def ask(prometheus: Prometheus) -> incident_document.Measured:
         try:
-            lines, limit = await measuring.measured(prometheus, name, begin, end, _POINTS)
+            lines, limit = await alert_series.measured(prometheus, name, begin, end, _POINTS)
         finally:
             await prometheus.aclose()
-        return timeline.Measured(name, lines, limit)
+        return incident_document.Measured(name, lines, limit)
 
     try:
         return asyncio.run(ask(Prometheus(config.prometheus)))

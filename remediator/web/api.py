@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from remediator import story
 from remediator.core.approval import Power
 from remediator.core.clock import rfc3339
 from remediator.keeping import archive_folder
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.decisions import Word
+from remediator.reporting import run_timeline
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import controls, paging
@@ -30,15 +30,15 @@ from remediator.web.site import Site
 async def _runs(call: Call) -> Any:
     asked, limit = call.request.query_params, call.whole("limit", 50, 500)
     found = await call.read(lambda connection: paging.asked_for(connection, asked, limit))
-    return [story.summary(run) for run in found]
+    return [run_timeline.summary(run) for run in found]
 
 
 async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
-    told = await call.read(lambda connection: story.tell(connection, run_id))
+    told = await call.read(lambda connection: run_timeline.tell(connection, run_id))
     if told is None:
-        raise NotFound(await asyncio.to_thread(story.unknown, run_id, archive_folder(call.site.service.config)))
-    return story.as_data(told)
+        raise NotFound(await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(call.site.service.config)))
+    return run_timeline.as_data(told)
 
 
 async def _cancel(call: Call) -> Any:
@@ -48,7 +48,7 @@ async def _cancel(call: Call) -> Any:
 
 async def _retry(call: Call) -> Any:
     run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
-    return story.summary(await call.write(lambda tx: controls.again(tx, service, call.somebody, run_id, reason)))
+    return run_timeline.summary(await call.write(lambda tx: controls.again(tx, service, call.somebody, run_id, reason)))
 
 
 async def _approvals(call: Call) -> Any:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator import letters
 from remediator.core import approval as words
 from remediator.core.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
 from remediator.core.plan import from_data
@@ -21,6 +20,7 @@ from remediator.errors import InputError, StoreError
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.decisions import Word
+from remediator.reporting import messages
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, episodes, evidence, runs, stops
 from remediator.storage.repositories.approvals import Approval, Decision
@@ -159,22 +159,22 @@ def _page(
         link_expired=opened is not None and opened.expired,
         open=pending and same and change is None and (opened is None or not opened.expired),
         changed=change if same and (opened is None or not opened.expired) else None,
-        would_be=[] if change is None or change.plan is None else list(letters.calls(change.plan, found.step)),
+        would_be=[] if change is None or change.plan is None else list(messages.calls(change.plan, found.step)),
         unsure=shown.standing.unsure,
         spoken=person is not None and any(words.same_person(item.identity, person.id) for item in shown.said),
         may=_may(site, person, shown.asked),
         can_break_glass=person is not None and person.can(Power.BREAK_GLASS),
         destructive=shown.asked.destructive,
-        became=letters.became(run, found) if not pending else "",
-        fires=list(letters.fires(shown.alerts, site.now)),
-        calls=list(letters.calls(plan, found.step, shown.evidence)),
-        risks=list(letters.risks(plan, found.step)),
-        evidence=list(letters.proof(shown.evidence)),
-        why=letters.why_asked(run),
-        who_may=letters.who_may(found),
+        became=messages.became(run, found) if not pending else "",
+        fires=list(messages.fires(shown.alerts, site.now)),
+        calls=list(messages.calls(plan, found.step, shown.evidence)),
+        risks=list(messages.risks(plan, found.step)),
+        evidence=list(messages.proof(shown.evidence)),
+        why=messages.why_asked(run),
+        who_may=messages.who_may(found),
         stops=[stop for stop in shown.stops if stop.covers(run.playbook, run.target)],
         newer=shown.newer,
-        void=letters.why_void(found),
+        void=messages.why_void(found),
         until=shown.until,
         may_look=visitor.may(Power.SEE),
         oidc=site.service.config.access.oidc,

@@ -8,8 +8,8 @@ from datetime import datetime
 from html import escape
 from math import isfinite
 
-from remediator.measuring import Line
-from remediator.png import label
+from remediator.reporting.alert_series import Line
+from remediator.reporting.charts_png import label
 
 WIDTH, HEIGHT = 720, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 26

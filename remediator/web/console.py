@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remediator import checkpointing, letters, story
+from remediator import checkpointing
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.core.approval import Power
 from remediator.core.plan import Plan, from_data
@@ -20,6 +20,8 @@ from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.keeping import archive_folder
 from remediator.playbooks.model import Playbook
+from remediator.reporting import messages, run_timeline
+from remediator.reporting.run_timeline import Story
 from remediator.retention import begin
 from remediator.service import watchdog_within
 from remediator.storage.repositories import (
@@ -34,7 +36,6 @@ from remediator.storage.repositories import (
     stops,
 )
 from remediator.storage.repositories.approvals import Approval
-from remediator.story import Story
 from remediator.web import paging
 from remediator.web.chart import picture
 from remediator.web.site import Handler, Site
@@ -165,7 +166,7 @@ def run(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
         if found is None:
-            said = await asyncio.to_thread(story.unknown, run_id, archive_folder(site.service.config))
+            said = await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(site.service.config))
             return site.sorry(request, visitor, 404, "There is no such run", said)
         told, pending, sent, moved = found
         context = _run_context(site, visitor, told, pending, sent)
@@ -176,7 +177,7 @@ def run(site: Site) -> Handler:
 
 def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[outbox.Queued], bool] | None:
     """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
-    told = story.tell(connection, run_id)
+    told = run_timeline.tell(connection, run_id)
     if told is None:
         return None
     moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
@@ -195,8 +196,8 @@ def _run_context(
         "asked": asked,
         "sent": sent,
         "line": straight_line(told),
-        "fires": list(letters.fires(told.alerts, site.now)),
-        "risks": [] if plan is None else list(letters.risks(plan)),
+        "fires": list(messages.fires(told.alerts, site.now)),
+        "risks": [] if plan is None else list(messages.risks(plan)),
         "has_chart": site.service.world.prometheus is not None and bool(told.alerts),
         "may_cancel": visitor.may(Power.CANCEL) and (not over or told.run.holds_target),
         "may_retry": visitor.may(Power.RETRY) and over and told.run.incident_open,
@@ -234,7 +235,7 @@ def straight_line(told: Story) -> list[Moment]:
         verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
         if event.kind == "evidence":
             verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
-        moments.append(Moment(event.at, verb, letters.tidy(event.text, 2000), event.kind))
+        moments.append(Moment(event.at, verb, messages.tidy(event.text, 2000), event.kind))
     return moments
 
 
@@ -348,7 +349,7 @@ def _row(item: SealedEntry) -> Row:
 
 
 def _pretty(canonical: bytes) -> str:
-    return letters.tidy(canonical.decode("utf-8", "replace"), 6000)
+    return messages.tidy(canonical.decode("utf-8", "replace"), 6000)
 
 
 def inventory(site: Site) -> Handler:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
-from remediator.measuring import measured
+from remediator.reporting.alert_series import measured
 from remediator.storage.repositories import episodes, runs
 from remediator.web.chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site

@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from remediator.core.alert import fingerprint
 from remediator.errors import InputError
 from remediator.explain import read_alert
-from remediator.report import promotion
+from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
 from tests.guards.house import HOUR, MINUTE, NOON, House, alert, row
 from tests.servers import until

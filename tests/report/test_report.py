@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from bench.past import END, make, open_
-from remediator.report import figures, render
-from remediator.report.figures import Report
+from remediator.reporting.period import render
+from remediator.reporting.period import statistics as figures
+from remediator.reporting.period.statistics import Report
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 SINCE = END - timedelta(days=30)

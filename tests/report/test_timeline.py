@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from remediator.cli.timeline import command
 from remediator.extensions import registry
 from remediator.playbooks.loader import load_playbooks, read
-from remediator.report import timeline
+from remediator.reporting import incident_document
+from remediator.reporting.run_timeline import Story, tell
 from remediator.storage.repositories import runs
-from remediator.story import Story, tell
 from remediator.testing.model import Case, Suite
 from remediator.testing.play import Kinds, play
 
@@ -50,7 +50,9 @@ def story_of(name: str, test: str, **changes: object) -> Story:
 )
 def test_the_document_is_what_people_read(name: str, test: str) -> None:
     """Golden: with GOLDEN=write it is written anew, and read by whoever commits it."""
-    made = re.sub(r"\b[0-9a-f]{12}\b", "HASH", timeline.markdown(timeline.document(story_of(name, test))))
+    made = re.sub(
+        r"\b[0-9a-f]{12}\b", "HASH", incident_document.markdown(incident_document.document(story_of(name, test)))
+    )
     golden = GOLDEN / f"{name}.{test.split(',')[0].replace(' ', '-')}.md"
     if os.environ.get("GOLDEN") == "write":
         golden.write_text(made, encoding="utf-8")
@@ -62,9 +64,9 @@ def test_what_an_alert_says_stays_text() -> None:
     nasty = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
     alerts = [{"labels": {"alertname": "RedisDown", "where": nasty}}]
     story = story_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
-    pieces = timeline.document(story)
-    assert r"\[x\](http://evil) \<img src=x onerror=alert(1)\> \| \`a\`" in timeline.markdown(pieces)
-    assert "<img" not in timeline.html(pieces) and "&lt;img" in timeline.html(pieces)
+    pieces = incident_document.document(story)
+    assert r"\[x\](http://evil) \<img src=x onerror=alert(1)\> \| \`a\`" in incident_document.markdown(pieces)
+    assert "<img" not in incident_document.html(pieces) and "&lt;img" in incident_document.html(pieces)
 
 
 def test_the_chart_shows_before_and_after() -> None:
@@ -72,7 +74,9 @@ def test_the_chart_shows_before_and_after() -> None:
     story = story_of("redis-down", "it is restarted once, and proved well")
     begun = story.run.created_at
     line = [(begun + timedelta(seconds=second), float(second > 5)) for second in range(-60, 60, 5)]
-    made = timeline.html(timeline.document(story, timeline.Measured("RedisDown", [line], 0.0)))
+    made = incident_document.html(
+        incident_document.document(story, incident_document.Measured("RedisDown", [line], 0.0))
+    )
     assert "<polyline" in made and "restart begins" in made and "the alert&#39;s limit is 0" in made
     assert "<script" not in made and 'src="' not in made and 'href="' not in made
 

@@ -23,9 +23,9 @@ from remediator.pipeline.context import Book, Engine
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
+from remediator.reporting.run_timeline import unknown
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
-from remediator.story import unknown
 from tests.audit.logs import make
 from tests.guards.house import alert, attempt, row
 from tests.servers.remediator import PLAYBOOK

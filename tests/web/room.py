@@ -23,7 +23,6 @@ from remediator.core.tokens import load_keyring
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.notifiers import Message
-from remediator.letters import Letters
 from remediator.metrics import Metrics
 from remediator.pipeline.context import Engine
 from remediator.pipeline.ingest import IntakeSettings
@@ -31,6 +30,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
 from remediator.reload import reloading_for
+from remediator.reporting.messages import Letters
 from remediator.sender import Post, deliver
 from remediator.service import Service, load_people, looking_only, open_store
 from remediator.storage import Tx

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from remediator.core.plan import Plan
-from remediator.letters import calls
+from remediator.reporting.messages import calls
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.evidence import Seen

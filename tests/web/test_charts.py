@@ -16,12 +16,12 @@ import httpx
 import pytest
 import respx
 
-from remediator import png
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers import Undeliverable
-from remediator.measuring import last_hour
+from remediator.reporting import charts_png
+from remediator.reporting.alert_series import last_hour
 from tests.guards.house import NOON
 from tests.notifiers.test_notifiers import KINDS, settings
 from tests.servers import free_port
@@ -48,17 +48,17 @@ def _pixels(picture: bytes) -> list[bytes]:
 
 def test_a_chart_is_a_small_whole_png() -> None:
     """The line rises, the limit crosses it; not-a-numbers, one point and nothing at all are drawn too."""
-    rows = _pixels(png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85))
+    rows = _pixels(charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85))
     line = [(row.index(4), number) for number, row in enumerate(rows) if 4 in row]
     assert line == sorted(line, key=lambda dot: -dot[0]), "higher is later"
     assert any(row.count(3) > 100 for row in rows), "the limit"
     for odd in ([], [[]], [[(NOON, float("nan"))]], [[(NOON, 1.0)]], [[(NOON, 1e300), (NOON, -1e300)]]):
-        assert len(png.line_chart(odd, NOON, NOON, None)) < 4000
+        assert len(charts_png.line_chart(odd, NOON, NOON, None)) < 4000
 
 
 async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
     """To the webhook with its picture, to Google Chat without, which is not even drawn."""
-    drawn = png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
+    drawn = charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
     async def chart(run_id: str, now: datetime) -> bytes:
@@ -85,7 +85,7 @@ async def test_no_message_waits_for_its_picture(here: Room) -> None:
     await gone.aclose()
 
 
-PICTURE = png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
+PICTURE = charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
 WORDS = "The alert's expression over the last hour"
 
 
@@ -242,4 +242,4 @@ async def test_a_chart_that_hangs_holds_up_no_message(here: Room, tmp_path: Path
 )
 def test_the_ends_of_an_axis_are_different_numbers(low: float, high: float, wanted: list[str]) -> None:
     """However little a line moves, what stands beside it says by how much."""
-    assert [png.label(value, high - low) for value in (low, high)] == wanted
+    assert [charts_png.label(value, high - low) for value in (low, high)] == wanted

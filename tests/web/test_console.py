@@ -12,11 +12,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy import delete, insert
 
-from remediator import story
 from remediator.audit import Draft, Kind, keys
 from remediator.checkpointing import Checkpointing, checkpoint_now
-from remediator.measuring import compared
-from remediator.report import timeline
+from remediator.reporting import incident_document, run_timeline
+from remediator.reporting.alert_series import compared
 from remediator.retention import Retention, move
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, runs
@@ -165,19 +164,21 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     await here.engine.store.write(lambda tx: tx.audit(matched))
     async with here.client() as client:
         await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-    before = await here.engine.store.read(lambda connection: story.tell(connection, asked.run_id))
+    before = await here.engine.store.read(lambda connection: run_timeline.tell(connection, asked.run_id))
     await _sealed(here, tmp_path)
     told, alone = [
-        await here.engine.store.read(lambda connection, folder=folder: story.tell(connection, asked.run_id, folder))
+        await here.engine.store.read(
+            lambda connection, folder=folder: run_timeline.tell(connection, asked.run_id, folder)
+        )
         for folder in (tmp_path / "archive", None)
     ]
     assert before and told and alone
     assert told.events == before.events and told.whole and not alone.whole
-    said = timeline.markdown(timeline.document(alone))
-    assert "ann decided" in timeline.markdown(timeline.document(told))
+    said = incident_document.markdown(incident_document.document(alone))
+    assert "ann decided" in incident_document.markdown(incident_document.document(told))
     assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
     next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
-    damaged = await here.engine.store.read(lambda c: story.tell(c, asked.run_id, tmp_path / "archive"))
+    damaged = await here.engine.store.read(lambda c: run_timeline.tell(c, asked.run_id, tmp_path / "archive"))
     assert damaged and not damaged.whole
 
 

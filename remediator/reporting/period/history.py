@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.errors import ClientError
-from remediator.report.figures import Lasted
+from remediator.reporting.period.statistics import Lasted
 
 _STEP = timedelta(seconds=30)
 

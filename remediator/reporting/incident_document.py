@@ -14,10 +14,11 @@ from typing import Any
 from markupsafe import Markup
 
 from remediator.core.run import Episode, Status
-from remediator.measuring import Line
-from remediator.report import charts, page
-from remediator.report.words import length
-from remediator.story import Story, moved
+from remediator.reporting import charts
+from remediator.reporting.alert_series import Line
+from remediator.reporting.period import html as page
+from remediator.reporting.period.formatting import length
+from remediator.reporting.run_timeline import Story, moved
 
 _ENDED: Mapping[Status, str] = {
     Status.SUCCEEDED: "proved well",

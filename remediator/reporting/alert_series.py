@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from remediator import png
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import RemediatorError
+from remediator.reporting import charts_png
 from remediator.storage import Store
 from remediator.storage.repositories import episodes
 
@@ -65,4 +65,4 @@ async def last_hour(prometheus: Prometheus, store: Store, run_id: str, now: date
             lines, limit = await measured(prometheus, alerts[0].alertname, now - _HOUR, now, _POINTS)
     except (RemediatorError, TimeoutError):
         return b""
-    return png.line_chart(lines, now - _HOUR, now, limit) if any(lines) else b""
+    return charts_png.line_chart(lines, now - _HOUR, now, limit) if any(lines) else b""

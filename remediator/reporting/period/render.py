@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from remediator.report import charts, figures, page, sections
-from remediator.report.figures import BINS, Report, Spread
-from remediator.report.words import bin_names, length, share
+from remediator.reporting import charts
+from remediator.reporting.period import html as page
+from remediator.reporting.period import statistics, tables
+from remediator.reporting.period.formatting import bin_names, length, share
+from remediator.reporting.period.statistics import BINS, Report, Spread
 
 PILES: Mapping[str, tuple[str, Sequence[str]]] = {
     "good": ("healed without a person", ("healed",)),
@@ -23,24 +25,24 @@ PILES: Mapping[str, tuple[str, Sequence[str]]] = {
 
 def html(report: Report) -> str:
     """One self-contained file."""
-    name = sections.title(report)
-    body = [page.heading(name, 1), page.text(sections.lead(report)), _cards(report)]
+    name = tables.title(report)
+    body = [page.heading(name, 1), page.text(tables.lead(report)), _cards(report)]
     charted = {
         "What became of the incidents": _daily(report),
         "Time to recovery, by playbook": Markup("").join((_histogram(report), _spans(report))),
     }
-    for table in sections.tables(report):
+    for table in tables.tables(report):
         body += [page.heading(table.title), charted.get(table.title, Markup(""))]
         body += [page.text(table.lead, "dim")] if table.lead else []
         body.append(page.table(table.head, table.rows, table.numbers))
-    body += [page.heading("Toil"), page.text(sections.toil(report))]
-    body.append(Markup("<footer>{}</footer>").format(sections.foot(report)))
+    body += [page.heading("Toil"), page.text(tables.toil(report))]
+    body.append(Markup("<footer>{}</footer>").format(tables.foot(report)))
     return page.page(name, body)
 
 
 def as_json(report: Report) -> str:
     """For programs: instants in RFC 3339, durations in seconds."""
-    return json.dumps(figures.as_data(report), indent=2) + "\n"
+    return json.dumps(statistics.as_data(report), indent=2) + "\n"
 
 
 def _cards(report: Report) -> Markup:
@@ -110,14 +112,14 @@ def _spans(report: Report) -> Markup:
 
 def markdown(report: Report) -> str:
     """For a wiki or an issue."""
-    parts = [f"# {sections.title(report)}", sections.lead(report)]
-    for table in sections.tables(report):
+    parts = [f"# {tables.title(report)}", tables.lead(report)]
+    for table in tables.tables(report):
         parts += [f"## {table.title}", *([table.lead] if table.lead else []), as_markdown(table)]
-    parts += ["## Toil", sections.toil(report), f"*{sections.foot(report)}*"]
+    parts += ["## Toil", tables.toil(report), f"*{tables.foot(report)}*"]
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown(table: sections.Table) -> str:
+def as_markdown(table: tables.Table) -> str:
     """A table; what others named cannot break out of its cell."""
     rule = ["--:" if place in table.numbers else "---" for place in range(len(table.head))]
     rows = [table.head, rule, *([escape(cell) for cell in row] for row in table.rows)]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remediator.core.clock import format_duration
-from remediator.report.figures import OUTCOMES, Report
-from remediator.report.words import length, plural, share
+from remediator.reporting.period.formatting import length, plural, share
+from remediator.reporting.period.statistics import OUTCOMES, Report
 
 LONGEST = 25
 """Rows of a table; what follows is summed up in one."""
