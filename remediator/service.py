@@ -23,7 +23,6 @@ from sqlalchemy import Connection
 
 from remediator import __version__
 from remediator.audit import Draft, Kind, Redactor
-from remediator.checkpointing import checkpoint_forever
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config, UrlFile, read_secret
@@ -36,8 +35,6 @@ from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Guard
-from remediator.keeping import checkpointing_for, pruning_for, retention_for
-from remediator.metrics import Metrics
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import Book, Engine, Pace
 from remediator.pipeline.ingest import IntakeSettings
@@ -46,22 +43,25 @@ from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load, load_config
 from remediator.playbooks.model import Off
-from remediator.pruning import prune_forever
-from remediator.reconcile import Reconciling, reconcile_forever
-from remediator.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
 from remediator.reporting.alert_series import last_hour
 from remediator.reporting.messages import Letters
-from remediator.retention import retain_forever
+from remediator.runtime.checkpointing import checkpoint_forever
+from remediator.runtime.maintenance import ALIVE, Upkeep, keep_up_forever, require_neighbours
+from remediator.runtime.metrics import Metrics
+from remediator.runtime.monitors import Flood, Watching, watch_forever
+from remediator.runtime.outbox import Post, send_forever
+from remediator.runtime.pruning import prune_forever
+from remediator.runtime.reconcile import Reconciling, reconcile_forever
+from remediator.runtime.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.runtime.retention import retain_forever
+from remediator.runtime.scheduled_undo import step_down_forever
+from remediator.runtime.settings import checkpointing_for, pruning_for, retention_for
+from remediator.runtime.worker import Loops, supervise
 from remediator.secrecy import redactor_for
-from remediator.sender import Post, send_forever
-from remediator.stepdown import step_down_forever
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
 from remediator.storage.repositories import blocked_runs, key_values, playbooks, replicas, runs
 from remediator.storage.url import postgresql
-from remediator.upkeep import ALIVE, Upkeep, keep_up_forever, require_neighbours
-from remediator.watch import Flood, Watching, watch_forever
-from remediator.worker import Loops, supervise
 
 log: Any = structlog.get_logger("remediator")
 

@@ -25,13 +25,13 @@ from remediator.pipeline.context import Book, Engine, Pace
 from remediator.pipeline.ingest import close_due
 from remediator.pipeline.match import Index
 from remediator.playbooks.loader import Loaded
+from remediator.runtime.worker import Loops
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.simulate.loop import Deadlock, VirtualLoop
 from remediator.simulate.store import Database, SimStore, StoreFaults
 from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_closing
 from remediator.storage.schema import episodes
-from remediator.worker import Loops
 
 ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
 """The guards that judge by time and by what was done: history holds all that they look at."""

@@ -16,10 +16,10 @@ from remediator.core.clock import format_duration
 from remediator.core.plan import from_data
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
-from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
 from remediator.reporting import messages, run_timeline
 from remediator.reporting.run_timeline import Story
+from remediator.runtime.settings import archive_folder
 from remediator.service import read_only
 from remediator.storage.repositories import runs
 

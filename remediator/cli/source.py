@@ -20,9 +20,9 @@ from remediator.audit.archive import Segment
 from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
-from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
-from remediator.retention import begin
+from remediator.runtime.retention import begin
+from remediator.runtime.settings import archive_folder
 from remediator.service import read_only
 from remediator.storage.repositories import audit as records
 

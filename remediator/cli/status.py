@@ -14,11 +14,11 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
-from remediator.reload import REFUSED
+from remediator.runtime.maintenance import ALIVE
+from remediator.runtime.reload import REFUSED
 from remediator.service import read_only, watchdog_within
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.upkeep import ALIVE
 
 
 @click.command("status")

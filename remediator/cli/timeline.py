@@ -14,10 +14,10 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
-from remediator.keeping import archive_folder
 from remediator.playbooks.loader import load_config
 from remediator.reporting import alert_series, incident_document
 from remediator.reporting.run_timeline import Story, tell, unknown
+from remediator.runtime.settings import archive_folder
 from remediator.service import read_only
 from remediator.storage.repositories import episodes
 

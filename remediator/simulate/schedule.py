@@ -27,7 +27,9 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.reconcile import Reconciling, reconcile_forever
+from remediator.runtime.maintenance import Upkeep, keep_up_forever
+from remediator.runtime.reconcile import Reconciling, reconcile_forever
+from remediator.runtime.worker import Loops, supervise
 from remediator.simulate.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from remediator.simulate.loop import HOST, Deadlock, Host, VirtualLoop
 from remediator.simulate.promises import Broken, Judge
@@ -35,8 +37,6 @@ from remediator.simulate.store import Database, SimStore, StoreFaults, clock_of
 from remediator.simulate.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, playbooks, runs
-from remediator.upkeep import Upkeep, keep_up_forever
-from remediator.worker import Loops, supervise
 
 TROUBLE = 150.0
 """Seconds in which things go wrong."""

@@ -29,9 +29,11 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
+from remediator.runtime.maintenance import Upkeep, keep_up_forever
+from remediator.runtime.scheduled_undo import step_down_forever
+from remediator.runtime.worker import Loops, supervise
 from remediator.simulate.loop import Deadlock, Host, VirtualLoop
 from remediator.simulate.store import START, Database, SimStore, StoreFaults, clock_of
-from remediator.stepdown import step_down_forever
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.storage.repositories.attempts import Attempt
@@ -45,8 +47,6 @@ from remediator.testing.scene import (
     ScriptedCheck,
     ScriptedPlatform,
 )
-from remediator.upkeep import Upkeep, keep_up_forever
-from remediator.worker import Loops, supervise
 
 _REAL = {"service.status", "service.running"}
 """They only ask the platform, which the test describes; unless it says what they answer."""

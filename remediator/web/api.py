@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from remediator.core.approval import Power
 from remediator.core.clock import rfc3339
-from remediator.keeping import archive_folder
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.decisions import Word
 from remediator.reporting import run_timeline
+from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import controls, paging

@@ -12,17 +12,17 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remediator import checkpointing
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.core.approval import Power
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
-from remediator.keeping import archive_folder
 from remediator.playbooks.model import Playbook
 from remediator.reporting import messages, run_timeline
 from remediator.reporting.run_timeline import Story
-from remediator.retention import begin
+from remediator.runtime import checkpointing
+from remediator.runtime.retention import begin
+from remediator.runtime.settings import archive_folder
 from remediator.service import watchdog_within
 from remediator.storage.repositories import (
     approvals,

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from starlette.types import Receive, Scope, Send
 
 from remediator.errors import PayloadError, StoreError
-from remediator.metrics import Metrics
 from remediator.pipeline.receive import Credentials, Unauthorized, bounded, receive
+from remediator.runtime.metrics import Metrics
 from remediator.storage import Store
 
 _JSON = (b"content-type", b"application/json")

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from remediator.clients.docker import container_metrics
 from remediator.config import Config
-from remediator.metrics import Metrics
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
+from remediator.runtime.metrics import Metrics
 from tests.alerting.test_rules import run
 from tests.servers import require
 from tests.servers.remediator import ROOT

@@ -18,13 +18,13 @@ from remediator.pipeline.guard_evaluation import intend
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.playbooks.model import Playbook
+from remediator.runtime.worker import Loops
 from remediator.storage import Store
 from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore
 from remediator.storage.url import postgresql
-from remediator.worker import Loops
 from tests.guards.town import Begun, Health, begun, breaks, engine, eventually, holding, overdrawn, remedy
 
 pytestmark = pytest.mark.promise(12)

@@ -9,8 +9,8 @@ import pytest
 
 from remediator.extensions.clientset import World
 from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Watching, watch
 from remediator.storage.repositories import runs, stops
-from remediator.watch import Watching, watch
 from tests.guards.house import HOUR, NOON, House, row
 
 pytestmark = pytest.mark.promise(10)

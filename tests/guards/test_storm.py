@@ -9,8 +9,8 @@ import pytest
 
 from remediator.errors import Unreachable
 from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Flood, Watching, watch
 from remediator.storage.repositories import outbox
-from remediator.watch import Flood, Watching, watch
 from tests.guards.house import MINUTE, NOON, House, alert, status
 
 pytestmark = pytest.mark.promise(12)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Watching, watch
 from remediator.storage.repositories import audit, outbox
-from remediator.watch import Watching, watch
 from tests.guards.house import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(5)

@@ -14,9 +14,9 @@ from pathlib import Path
 import sqlalchemy
 
 from remediator.audit import Draft, Kind, keys
-from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
 from remediator.extensions.witnesses.file import FileNotary
+from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
 from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import audit

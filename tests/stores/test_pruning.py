@@ -22,8 +22,8 @@ from remediator.extensions.clientset import NOTHING, World
 from remediator.pipeline.context import Book, Engine
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
-from remediator.pruning import AT_ONCE, Pruning, looks_back, prune
 from remediator.reporting.run_timeline import unknown
+from remediator.runtime.pruning import AT_ONCE, Pruning, looks_back, prune
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
 from tests.audit.logs import make

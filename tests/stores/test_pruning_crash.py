@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import Connection, UniqueConstraint
 
 from remediator.core.clock import SystemClock
-from remediator.pruning import AT_ONCE, Pruning, prune
+from remediator.runtime.pruning import AT_ONCE, Pruning, prune
 from remediator.storage import Tx, advisory_locks, indexes, schema
 from remediator.storage.repositories import cleanup as pruned_records
 from remediator.storage.sqlite import SqliteStore

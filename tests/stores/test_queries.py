@@ -18,6 +18,7 @@ from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
+from remediator.runtime.maintenance import Upkeep, keep_up
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import (
     approvals,
@@ -36,7 +37,6 @@ from remediator.storage.repositories import (
     stuck_runs,
     timers,
 )
-from remediator.upkeep import Upkeep, keep_up
 from tests.guards.house import playbook
 from tests.stores.test_intake import engine_on
 

@@ -14,7 +14,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.pipeline.ingest import IntakeSettings, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
-from remediator.reconcile import Reconciling, reconcile
+from remediator.runtime.reconcile import Reconciling, reconcile
 from remediator.storage import Store
 from remediator.storage.schema import episodes
 from tests.servers.alertmanager import Alertmanager as Server

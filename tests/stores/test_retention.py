@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from remediator.audit import Draft, Kind, archive, keys, verify
-from remediator.checkpointing import LATEST, Checkpointing, checkpoint_now
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
 from remediator.pipeline.context import Book, Engine
-from remediator.retention import Retention, begin, move
+from remediator.runtime.checkpointing import LATEST, Checkpointing, checkpoint_now
+from remediator.runtime.retention import Retention, begin, move
 from remediator.storage import Store
 from remediator.storage.repositories import audit, key_values
 

@@ -15,12 +15,12 @@ from sqlalchemy import Connection, delete, select
 from remediator.audit import Signer, archive
 from remediator.audit.archive import ArchiveError
 from remediator.audit.reader import verify_live
-from remediator.checkpointing import Checkpointing
 from remediator.cli.audit import command
 from remediator.cli.source import DatabaseLog, WholeLog
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
-from remediator.retention import Retention, move
+from remediator.runtime.checkpointing import Checkpointing
+from remediator.runtime.retention import Retention, move
 from remediator.storage.repositories import audit as records
 from remediator.storage.schema import audit, facts
 from remediator.storage.sqlite import SqliteStore

@@ -20,7 +20,7 @@ from remediator.core.approval import Person, Role
 from remediator.core.run import Run
 from remediator.pipeline import decisions
 from remediator.pipeline.decisions import Rules, Word
-from remediator.sender import Post
+from remediator.runtime.outbox import Post
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox, runs
 from remediator.storage.repositories.approvals import Approval

@@ -23,15 +23,16 @@ from remediator.core.tokens import load_keyring
 from remediator.extensions import registry
 from remediator.extensions.clientset import World
 from remediator.extensions.notifiers import Message
-from remediator.metrics import Metrics
 from remediator.pipeline.context import Engine
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
-from remediator.reload import reloading_for
 from remediator.reporting.messages import Letters
-from remediator.sender import Post, deliver
+from remediator.runtime.metrics import Metrics
+from remediator.runtime.outbox import Post, deliver
+from remediator.runtime.reload import reloading_for
+from remediator.runtime.worker import Loops
 from remediator.service import Service, load_people, looking_only, open_store
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, audit, evidence, runs
@@ -41,7 +42,6 @@ from remediator.storage.repositories.evidence import Seen
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
 from remediator.web.routes import application
-from remediator.worker import Loops
 from tests.guards.house import MINUTE, NOON, SetClock, alert, row
 
 BASE = "http://remediator.test"

@@ -13,10 +13,10 @@ import sqlalchemy
 from sqlalchemy import delete, insert
 
 from remediator.audit import Draft, Kind, keys
-from remediator.checkpointing import Checkpointing, checkpoint_now
 from remediator.reporting import incident_document, run_timeline
 from remediator.reporting.alert_series import compared
-from remediator.retention import Retention, move
+from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
+from remediator.runtime.retention import Retention, move
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, runs
 from remediator.storage.schema import audit as log

@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from remediator.core.identity import People
-from remediator.sender import TRIES_BEFORE_NEXT, Post, send_forever
+from remediator.runtime.outbox import TRIES_BEFORE_NEXT, Post, send_forever
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox
 from tests.clients.peers import listener

@@ -19,13 +19,13 @@ from sqlalchemy import Connection
 from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
-from remediator.checkpointing import LATEST
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.pipeline.context import Engine
+from remediator.runtime.checkpointing import LATEST
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 
-log: Any = structlog.get_logger("remediator.retention")
+log: Any = structlog.get_logger("remediator.runtime.retention")
 
 ARCHIVED = "archived"
 """Name of the fact that says where the archive ends and the live log begins."""

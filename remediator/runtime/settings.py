@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from remediator.audit import keys
-from remediator.checkpointing import Checkpointing
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.pruning import Pruning
-from remediator.retention import Retention
+from remediator.runtime.checkpointing import Checkpointing
+from remediator.runtime.pruning import Pruning
+from remediator.runtime.retention import Retention
 
 
 def checkpointing_for(config: Config) -> Checkpointing:

@@ -22,18 +22,18 @@ from remediator.audit import Draft, Kind
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.metrics import Metrics
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import Book
 from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load
+from remediator.runtime.metrics import Metrics
+from remediator.runtime.worker import Loops
 from remediator.secrecy import redactor_for
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import blocked_runs, key_values, outbox, playbooks, runs
-from remediator.worker import Loops
 
-log: Any = structlog.get_logger("remediator.reload")
+log: Any = structlog.get_logger("remediator.runtime.reload")
 
 REFUSED = "refused:"
 """Beginning of the name of the fact that says which files a replica cannot use; its end is the replica."""

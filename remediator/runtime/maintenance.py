@@ -16,7 +16,7 @@ from remediator.pipeline.recurrence import look_after
 from remediator.storage import Tx
 from remediator.storage.repositories import inbox, key_values, outbox, replicas, runs, stuck_runs
 
-log: Any = structlog.get_logger("remediator.upkeep")
+log: Any = structlog.get_logger("remediator.runtime.maintenance")
 
 ALIVE = timedelta(seconds=60)
 """A replica that was not heard of for so long is gone."""

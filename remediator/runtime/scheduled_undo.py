@@ -22,7 +22,7 @@ from remediator.storage.repositories import attempts, outbox, runs, timers
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.timers import Timer
 
-log: Any = structlog.get_logger("remediator.stepdown")
+log: Any = structlog.get_logger("remediator.runtime.scheduled_undo")
 
 TRIES = 5
 """How often it is tried to put something back before people are told that it is still in force."""

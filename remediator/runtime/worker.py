@@ -22,7 +22,7 @@ from remediator.storage.repositories import episodes, playbooks, runs
 
 _LONG = 30.0
 _BREATH = timedelta(milliseconds=50)
-log: Any = structlog.get_logger("remediator.worker")
+log: Any = structlog.get_logger("remediator.runtime.worker")
 
 
 @dataclass(slots=True)

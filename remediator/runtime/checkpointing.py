@@ -19,7 +19,7 @@ from remediator.pipeline.context import Engine
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 
-log: Any = structlog.get_logger("remediator.checkpointing")
+log: Any = structlog.get_logger("remediator.runtime.checkpointing")
 
 LATEST = "checkpoint"
 """Name of the fact that holds the newest signed checkpoint."""
