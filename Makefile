@@ -60,7 +60,7 @@ test-kubernetes: setup-dev ## The tests on a real Kubernetes cluster: that of KU
 	@$(PYTHON) -m tests.engines kubernetes $(ARGS)
 
 simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
-	@$(PYTHON) -m remediator.simulate $(SEEDS) --jobs 2
+	@$(PYTHON) -m tests.simulation $(SEEDS) --jobs 2
 
 races: setup-dev ## Three replicas, every alert ten times at once, one replica killed (RACES=10 EPISODES=2000)
 	@RACES=$${RACES:-10} EPISODES=$${EPISODES:-2000} $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/promises/test_races.py

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.servers.remediator import ROOT
 
-SIMULATION = ("-m", "remediator.simulate", "1..150")
+SIMULATION = ("-m", "tests.simulation", "1..150")
 INTAKE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_intake.py")
 CLAIMS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_claims.py")
 QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_queries.py")

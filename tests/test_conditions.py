@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from remediator.authoring.testing.execute import Kinds
+from remediator.authoring.testing.runner import run
 from remediator.extensions import registry
-from remediator.testing.play import Kinds
-from remediator.testing.runner import run
 
 PLAYBOOK = """\
 apiVersion: remediator/v1

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from remediator import handbook
+from remediator.authoring import runbook_pages
+from remediator.authoring.flowchart import flow
 from remediator.extensions import registry
-from remediator.flow import flow
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
 from tests.servers.remediator import ROOT
@@ -44,7 +44,7 @@ def test_the_pages_in_the_repository_are_current() -> None:
 @pytest.mark.parametrize("playbook", SHIPPED, ids=lambda each: each.name)
 def test_every_step_look_and_proof_is_on_the_page(playbook: Playbook) -> None:
     """Nothing that the automation does is missing for people, in either format."""
-    for _, make in handbook.FORMATS.values():
+    for _, make in runbook_pages.FORMATS.values():
         page = make(playbook, CATALOGUE)
         for step in playbook.steps:
             assert step.id in page
@@ -67,7 +67,7 @@ def test_the_drawing_is_sound(playbook: Playbook) -> None:
         reached |= {edge.end for edge in made.edges if edge.start in reached}
     assert ids - reached <= {"step_skipped"}, "only what lint calls unreachable is not reached"
 
-    page = handbook.html(playbook, CATALOGUE)
+    page = runbook_pages.html(playbook, CATALOGUE)
     drawing = re.search(r"<svg.*?</svg>", page, re.DOTALL)
     assert drawing is not None
     ElementTree.fromstring(drawing.group())
@@ -77,8 +77,8 @@ def test_the_drawing_is_sound(playbook: Playbook) -> None:
 def test_what_hurts_in_a_format_is_escaped() -> None:
     """Angle brackets are no tags in HTML, and bars no columns in Markdown."""
     playbook = Playbook.model_validate(TRICKY)
-    assert "<b>," not in handbook.html(playbook, CATALOGUE)
-    row = next(line for line in handbook.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)
+    assert "<b>," not in runbook_pages.html(playbook, CATALOGUE)
+    row = next(line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 7
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from remediator.authoring.lint.runner import Sources, lint
+from remediator.authoring.testing.execute import Kinds
+from remediator.authoring.testing.runner import Report, files_in, run
 from remediator.cli.test import command
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.lint.runner import Sources, lint
-from remediator.testing.play import Kinds
-from remediator.testing.runner import Report, files_in, run
 
 PLAYBOOKS = Path(__file__).parents[1] / "playbooks"
 NAMES = sorted(path.stem for path in PLAYBOOKS.glob("*.yaml") if not path.name.endswith(".test.yaml"))

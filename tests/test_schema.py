@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from remediator.authoring.json_schema import KINDS, committed, schema
 from remediator.cli.schema import command
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.schema import KINDS, committed, schema
 from tests.lint.catalogue import CATALOGUE
 from tests.lint.mistakes import FOLDER, WORLD
 

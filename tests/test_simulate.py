@@ -15,7 +15,7 @@ SLICE = int(os.environ.get("SIMULATED", "150"))
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person would type it."""
-    argv = [sys.executable, "-m", "remediator.simulate", *arguments]
+    argv = [sys.executable, "-m", "tests.simulation", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from remediator.backtest import History
-from remediator.backtest.sources import remembered
+from remediator.authoring.backtest import History
+from remediator.authoring.backtest.history import remembered
 from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
 from remediator.clients.endpoints import Endpoint

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from remediator.authoring.runbook_pages import FORMATS
 from remediator.cli.plugged import plugins_option, use
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.handbook import FORMATS
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_playbooks, refused
 

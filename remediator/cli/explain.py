@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from remediator import explain
+from remediator.authoring import explain
+from remediator.authoring.explain import Line
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config
-from remediator.explain import Line
 from remediator.playbooks.loader import load_config
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")

@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from remediator.backtest import History, Outcome, figures
-from remediator.backtest.course import would_have
+from remediator.authoring.backtest import History, Outcome, results
+from remediator.authoring.backtest.replay import would_have
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
@@ -57,16 +57,16 @@ def show(asked: Asked, history: History) -> None:
     after = would_have(history, _loaded(asked.config, paths), asked.config)
     before = None if asked.against is None else _before(asked, paths, asked.against, history)
     if asked.svg is not None:
-        asked.svg.write_text(figures.svg(after), encoding="utf-8")
+        asked.svg.write_text(results.svg(after), encoding="utf-8")
     if asked.format == "json":
-        data: dict[str, Any] = figures.figures(after)
+        data: dict[str, Any] = results.figures(after)
         if before is not None:
-            data |= {"against": figures.figures(before), "difference": figures.difference(before, after)}
+            data |= {"against": results.figures(before), "difference": results.difference(before, after)}
         click.echo(json.dumps(data, indent=2))
         return
-    click.echo(figures.text(after))
+    click.echo(results.text(after))
     if before is not None:
-        click.echo(f"\nagainst {asked.against}:\n{figures.difference_text(figures.difference(before, after))}")
+        click.echo(f"\nagainst {asked.against}:\n{results.difference_text(figures.difference(before, after))}")
 
 
 def _before(asked: Asked, paths: Sequence[Path], against: str, history: History) -> Outcome:

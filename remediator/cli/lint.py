@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
+from remediator.authoring.lint.reporters import REPORTERS
+from remediator.authoring.lint.runner import Sources, kind_of, lint
 from remediator.cli.plugged import named
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.lint.reporters import REPORTERS
-from remediator.lint.runner import Sources, kind_of, lint
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_config
 

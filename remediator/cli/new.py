@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from remediator import authoring
-from remediator.authoring import KnownAlert
+from remediator.authoring import scaffold
+from remediator.authoring.lint.alerting import read_alerts
+from remediator.authoring.scaffold import KnownAlert
 from remediator.config import Config
 from remediator.errors import InputError
-from remediator.lint.alerting import read_alerts
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read, read_model
 
@@ -44,9 +44,9 @@ def playbook(name: str, alert: str, target: str, folder: Path, inventory: Path |
     path = folder / f"{name}.yaml"
     rules = alerting or _near(folder, "alerting")
     known = [] if rules is None else _known(rules)
-    start = authoring.begin(name, alert, target, read(inventory, Inventory), known, _channels(folder))
-    _write(path, authoring.playbook(start, _schema(folder, "playbook")))
-    _write(folder / f"{name}.test.yaml", authoring.test(start, _schema(folder, "test")))
+    start = scaffold.begin(name, alert, target, read(inventory, Inventory), known, _channels(folder))
+    _write(path, scaffold.playbook(start, _schema(folder, "playbook")))
+    _write(folder / f"{name}.test.yaml", scaffold.test(start, _schema(folder, "test")))
     click.echo(f"{path}: for {start.alert}, on {start.target}, in mode shadow")
     if known and start.alert not in {item.name for item in known}:
         click.echo(f"no rule in {rules} is called {start.alert} yet: lint warns until there is one")

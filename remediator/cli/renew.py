@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from remediator import desk
+from remediator.authoring.explain import ReadOnlyStore
 from remediator.cli.deciding import found_by, rules_of, token_option, who
 from remediator.cli.options import config_option
 from remediator.config import Config
 from remediator.core.approval import Person
-from remediator.explain import ReadOnlyStore
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import look
 from remediator.pipeline.context import Engine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from remediator.backtest.sources import stored
+from remediator.authoring.backtest.history import stored
 from remediator.cli.history import Asked, history_options, show
 from remediator.cli.options import config_option, format_option
 from remediator.config import Config

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from remediator.authoring.json_schema import KINDS, committed, schema, text
 from remediator.cli.plugged import plugins_option, use
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.schema import KINDS, committed, schema, text
 
 
 @click.command("schema")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
+from remediator.authoring.testing.execute import Kinds
+from remediator.authoring.testing.runner import Report, files_in, run
 from remediator.cli.plugged import plugins_option, use
 from remediator.extensions import registry
 from remediator.playbooks.diagnostics import render
-from remediator.testing.play import Kinds
-from remediator.testing.runner import Report, files_in, run
 
 
 @click.command("test")

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 
+from remediator.authoring.testing.execute import Kinds
+from remediator.authoring.testing.runner import run
 from remediator.clients.aws import elasticache
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
@@ -25,8 +27,6 @@ from remediator.extensions.actions.elasticache_modify_node_type import Elasticac
 from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-from remediator.testing.play import Kinds
-from remediator.testing.runner import run
 from tests.actions.doing import do, observe, plan, service, undo
 from tests.clients.peers import Peer, Script, hang_up, peer, reply, silence
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import insert
 
+from remediator.authoring.explain import read_alert
 from remediator.core.alert import fingerprint
 from remediator.errors import InputError
-from remediator.explain import read_alert
 from remediator.reporting.period import promotion
 from remediator.storage.schema import approvals
 from tests.guards.house import HOUR, MINUTE, NOON, House, alert, row

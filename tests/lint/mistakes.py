@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from remediator.authoring.lint.runner import Report, Sources, lint
 from remediator.config import Config
-from remediator.lint.runner import Report, Sources, lint
 from remediator.playbooks.diagnostics import Finding, Severity
 from tests.lint.catalogue import CATALOGUE
 

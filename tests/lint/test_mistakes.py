@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.lint.errors import ERRORS
-from remediator.lint.runner import RULES
+from remediator.authoring.lint.errors import ERRORS
+from remediator.authoring.lint.runner import RULES
 from remediator.playbooks.diagnostics import Severity
 from tests.lint.mistakes import FOLDER, WORLD, cases, counts, look, said
 

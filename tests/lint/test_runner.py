@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from remediator.authoring.lint.errors import ERRORS
+from remediator.authoring.lint.reference import reference
+from remediator.authoring.lint.reporters import REPORTERS
+from remediator.authoring.lint.runner import RULES, Report, Sources, lint
 from remediator.cli.lint import command
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.lint.errors import ERRORS
-from remediator.lint.reference import reference
-from remediator.lint.reporters import REPORTERS
-from remediator.lint.runner import RULES, Report, Sources, lint
 from remediator.playbooks.diagnostics import Finding, Severity
 from tests.lint.catalogue import CATALOGUE
 from tests.lint.mistakes import TODAY, WORLD
@@ -52,7 +52,7 @@ def test_file_id_and_registration_are_one() -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """If this fails: python -m remediator.lint.reference > docs/lint.md"""
+    """If this fails: python -m remediator.authoring.lint.reference > docs/lint.md"""
     assert (ROOT / "docs" / "lint.md").read_text(encoding="utf-8") == reference()
 
 

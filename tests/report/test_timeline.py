@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from remediator.authoring.testing.execute import Kinds, play
+from remediator.authoring.testing.model import Case, Suite
 from remediator.cli.timeline import command
 from remediator.extensions import registry
 from remediator.playbooks.loader import load_playbooks, read
 from remediator.reporting import incident_document
 from remediator.reporting.run_timeline import Story, tell
 from remediator.storage.repositories import runs
-from remediator.testing.model import Case, Suite
-from remediator.testing.play import Kinds, play
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,0 +1,71 @@
+"""Where history comes from: notifications that were stored, or Prometheus' memory of what fired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from remediator.authoring.backtest import Event, History
+from remediator.clients.prometheus.client import Prometheus, Series
+from remediator.core.clock import rfc3339
+from remediator.storage.repositories import inbox
+
+_OWN = frozenset({"__name__", "alertstate"})
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def stored(connection: Connection, start: datetime, end: datetime) -> History:
+    """The notifications that were acknowledged in this time, as they came."""
+    found = inbox.between(connection, start, end)
+    return History(start, end, tuple(Event(item.received_at, item.body) for item in found), "stored notifications")
+
+
+async def remembered(
+    prometheus: Prometheus, start: datetime, end: datetime, step: timedelta, watchdog: str = "Watchdog"
+) -> History:
+    """Episodes from the ``ALERTS`` series: what fired at two steps in a row fired between them.
+
+    Args:
+        step: how finely to look; a firing shorter than this may be missed.
+        watchdog: the alert that always fires; it is left out.
+    """
+    found = await prometheus.firing_history({}, start, end, step)
+    events = [event for series in found for event in _events(series, end, step, watchdog)]
+    ordered = sorted(events, key=lambda event: event.at)
+    return History(start, end, tuple(ordered), f"ALERTS of {prometheus.url}")
+
+
+def _events(series: Series, end: datetime, step: timedelta, watchdog: str) -> Iterator[Event]:
+    labels = {name: value for name, value in series.labels.items() if name not in _OWN}
+    if not labels.get("alertname") or labels["alertname"] == watchdog:
+        return
+    for first, last in _spans([at for at, _ in series.points], step):
+        yield Event(first, _notification(labels, first, None))
+        if last + step <= end:  # otherwise it still fires at the end
+            yield Event(last + step, _notification(labels, first, last + step))
+
+
+def _spans(points: Sequence[datetime], step: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    first = last = None
+    for at in points:
+        if first is None or last is None:
+            first = at
+        elif at - last > step * 1.5:
+            yield first, last
+            first = at
+        last = at
+    if first is not None and last is not None:
+        yield first, last
+
+
+def _notification(labels: dict[str, str], starts: datetime, ends: datetime | None) -> bytes:
+    alert = {
+        "status": "firing" if ends is None else "resolved",
+        "labels": labels,
+        "startsAt": rfc3339(starts),
+        "endsAt": _NEVER if ends is None else rfc3339(ends),
+    }
+    return json.dumps({"version": "4", "receiver": "history", "alerts": [alert]}).encode()

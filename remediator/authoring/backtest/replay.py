@@ -1,0 +1,212 @@
+"""One history through the engine, on a clock that jumps from one event to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select
+
+from remediator.authoring.backtest import History, Outcome, WouldRun, fakes
+from remediator.config import Config
+from remediator.core.clock import Clock
+from remediator.core.ids import Ids
+from remediator.core.run import Run, Status
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Guard
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import close_due
+from remediator.pipeline.match import Index
+from remediator.playbooks.loader import Loaded
+from remediator.runtime.worker import Loops
+from remediator.service import guard_defaults, guards_on, intake_settings
+from remediator.storage.repositories import approvals, playbooks, runs
+from remediator.storage.repositories.episodes import next_closing
+from remediator.storage.schema import episodes
+from tests.simulation.loop import Deadlock, VirtualLoop
+from tests.simulation.store import Database, SimStore, StoreFaults
+
+ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
+"""The guards that judge by time and by what was done: history holds all that they look at."""
+ANSWER = timedelta(minutes=2)
+"""How long people take to approve."""
+AFTER = timedelta(hours=2)
+"""How long runs have after the last event to come to an end."""
+_POLL = 3600.0
+_MOMENT = 0.01
+_RECHECK = timedelta(seconds=15)
+"""Held runs are judged again no more often than this: a month has many seconds."""
+
+
+class _Past(Database):
+    """A database whose clock begins where the history does."""
+
+    def __init__(self, loop: VirtualLoop, start: datetime) -> None:
+        super().__init__(loop)
+        self._start = start
+
+    @property
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.loop.time())
+
+
+class _PastClock:
+    def __init__(self, database: _Past) -> None:
+        self._database = database
+
+    def now(self) -> datetime:
+        return self._database.now
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def would_have(history: History, loaded: Loaded, config: Config) -> Outcome:
+    """What these playbooks would have done with this history. Nothing is touched, and nothing real is waited for."""
+    loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
+    asyncio.set_event_loop(loop)
+    logging = structlog.get_config()
+    structlog.configure(processors=[_quiet])
+    course = _Course(history, loaded, config, loop)
+    try:
+        loop.run_until_complete(course.walk())
+        return course.outcome()
+    finally:
+        course.end()
+        structlog.configure(**logging)
+        asyncio.set_event_loop(None)
+
+
+def _quiet(logger: Any, name: str, event: Any) -> Any:
+    raise structlog.DropEvent
+
+
+class _Course:
+    def __init__(self, history: History, loaded: Loaded, config: Config, loop: VirtualLoop) -> None:
+        self.history, self.loaded, self.config, self.loop = history, loaded, config, loop
+        self.database = _Past(loop, history.start)
+        clock: Clock = _PastClock(self.database)
+        self.store = SimStore(self.database, None, random.Random(0), StoreFaults(), clock)  # noqa: S311 - no secrets
+        self.database.stores.append(self.store)
+        self.acts: dict[str, list[str]] = defaultdict(list)
+        self.asked: Counter[str] = Counter()
+        self.blocked: dict[str, set[str]] = defaultdict(set)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.engine = self._engine(clock)
+
+    def _engine(self, clock: Clock) -> Engine:
+        config, loaded = self.config, self.loaded
+        timing = config.timing
+        return Engine(
+            store=self.store,
+            clock=clock,
+            ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
+            replica="history",
+            book=Book(loaded.playbooks, loaded.inventory, config.environment),
+            actions=fakes.actions(registry.ACTIONS, lambda run, call: self.acts[run].append(call)),
+            checks=fakes.checks(registry.CHECKS, lambda run: bool(self.acts.get(run))),
+            guards=_guards(config, World(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
+            guard_defaults=guard_defaults(config),
+            pace=Pace(
+                lease=timing.lease,
+                recheck=max(timing.recheck, _RECHECK),
+                deadline=timing.deadline,
+                patience=timing.patience,
+            ),
+            on_event=self._hear,
+        )
+
+    def _hear(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
+        if kind != "transition":
+            return
+        if run.status is Status.BLOCKED and run.detail.get("guard"):
+            self.blocked[run.id].add(str(run.detail["guard"]))
+        if run.status is Status.AWAITING_APPROVAL:
+            self.asked[run.id] += 1
+            self._spawn(self._approve(run.id))
+
+    def _spawn(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _approve(self, run_id: str) -> None:
+        await asyncio.sleep(ANSWER.total_seconds())
+        for item in self.database.look(approvals.list_pending):
+            if item.run_id == run_id:
+                for number in range(10):  # as many people as any quorum asks for
+                    who = f"user:history-{number}"
+                    await self.store.write(
+                        lambda tx, i=item, w=who: approvals.decide(tx, i, i.plan_hash, w, "assumed", "approve")  # type: ignore[misc]
+                    )
+
+    async def walk(self) -> None:
+        """All of it, from the first event to the last run's end."""
+        await self.store.write(lambda tx: playbooks.keep(tx, self.loaded.playbooks))
+        index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
+        loops = Loops(self.engine, index, intake_settings(self.config), 16, _POLL)
+        for loop in (loops.take_in_forever, loops.advance_forever):
+            self._spawn(loop())
+        for event in self.history.events:
+            await self._until(event.at)
+            await self.store.accept("history", event.body)
+        await self._until(self.history.end + AFTER)
+
+    async def _until(self, at: datetime) -> None:
+        """Close episodes exactly when they are due: a loop that polls would miss them in long jumps."""
+        await asyncio.sleep(_MOMENT)  # what has just come is folded first
+        while (due := self.database.look(next_closing)) is not None and due < at:
+            await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
+            await close_due(self.engine)
+        await asyncio.sleep(max(0.0, (at - self.database.now).total_seconds()))
+        failed = [task for task in self.tasks if task.done()]
+        for task in failed:
+            task.result()
+
+    def outcome(self) -> Outcome:
+        """What came of it."""
+        found: Sequence[Run] = self.database.look(lambda connection: runs.page(connection, 1_000_000))
+        made = [
+            WouldRun(
+                at=run.created_at,
+                playbook=run.playbook,
+                target=run.target,
+                status=run.status.value,
+                reason=run.reason or "",
+                actions=tuple(self.acts.get(run.id, ())),
+                asked=self.asked[run.id],
+                blocked=frozenset(self.blocked.get(run.id, ())),
+            )
+            for run in found
+        ]
+        alerts = self.database.look(_alerts)
+        matching = Index(self.loaded.playbooks, self.config.watchdog.alertname)
+        unmatched = Counter(labels.get("alertname", "") for labels in alerts if not matching.match(labels))
+        ordered = tuple(sorted(made, key=lambda run: (run.at, run.playbook, run.target)))
+        return Outcome(self.history, ordered, len(alerts), dict(unmatched))
+
+    def end(self) -> None:
+        """Let everything go."""
+        self.database.over = True
+        with suppress(Deadlock):
+            while left := asyncio.all_tasks(self.loop):
+                for task in left:
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        self.loop.close()
+        self.database.close()
+
+
+def _alerts(connection: Connection) -> list[dict[str, str]]:
+    return [dict(row.labels) for row in connection.execute(select(episodes.c.labels))]
+
+
+def _guards(config: Config, clients: World) -> tuple[Guard, ...]:
+    return tuple(guard for guard in guards_on(config, registry.make_guards(clients)) if guard.name in ASKED)

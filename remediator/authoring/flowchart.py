@@ -1,0 +1,175 @@
+"""The flow of a playbook as a graph, and the graph as Mermaid text or as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Literal
+
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.model import Goto, Playbook, Step
+
+Kind = Literal["alert", "look", "gate", "step", "verify", "good", "people", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A box."""
+
+    id: str
+    kind: Kind
+    title: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An arrow."""
+
+    start: str
+    end: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What may happen, from the alert to an end. The nodes stand in the order in which they are reached."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
+def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
+    """Everything that may happen when its alert fires."""
+    nodes = [Node("alert", "alert", ", ".join(playbook.match.alertname) or "alert", "; ".join(playbook.match.matchers))]
+    if playbook.diagnose:
+        nodes.append(Node("diagnose", "look", "Diagnose", ", ".join(look.id for look in playbook.diagnose)))
+    nodes.append(Node("gate", "gate", "Guards, approval", _gate(playbook)))
+    edges = [Edge(first.id, second.id) for first, second in pairwise(nodes)]
+    first = f"step_{playbook.steps[0].id}" if playbook.steps else "people"
+    edges += [Edge("gate", first, "allowed"), Edge("gate", "people", "cannot tell, rejected, expired")]
+    for at, step in enumerate(playbook.steps):
+        nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, f"{step.action}{_asks(step, catalogue)}"))
+        edges += _arrows(playbook, at, catalogue)
+    if any(edge.end == "verify" for edge in edges):
+        nodes += [
+            Node("verify", "verify", "Verify", ", ".join(call.check for call in playbook.verify.checks)),
+            Node("good", "good", "Healed, and proved"),
+        ]
+        edges.append(Edge("verify", "good", "all hold"))
+    nodes.append(Node("people", "people", "People", ", ".join(playbook.escalate.to)))
+    if any(edge.end == "failed" for edge in edges):
+        nodes.append(Node("failed", "bad", "Failed"))
+    return Flow(tuple(nodes), _merged(edges))
+
+
+def _gate(playbook: Playbook) -> str:
+    modes = ", ".join(sorted(playbook.modes, key=("observe", "shadow", "approve", "auto").index))
+    return f"mode {modes}" + ("; always asks" if playbook.approval.required else "")
+
+
+def _asks(step: Step, catalogue: Catalogue) -> str:
+    asks = step.approval == "required" or catalogue.traits_of(step.action).asks
+    return ", asks a person" if asks else ""
+
+
+def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:
+    step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action).mutates
+    here, onward = f"step_{step.id}", _next(playbook, at)
+    if step.when is not None:
+        yield Edge(here, onward, "does not apply")
+    success = step.on_success or ("verify" if mutates else "next")
+    yield Edge(here, _end(success, onward), "done")
+    failure = "fails, or verify does not hold" if _end(success, onward) == "verify" else "fails"
+    yield Edge(here, _end(step.on_failure or "next", onward), failure)
+
+
+def _next(playbook: Playbook, at: int) -> str:
+    return f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "people"
+
+
+def _end(arrow: str | Goto, onward: str) -> str:
+    if isinstance(arrow, Goto):
+        return f"step_{arrow.goto}"
+    return {"next": onward, "verify": "verify", "escalate": "people", "abort": "failed"}[arrow]
+
+
+def _merged(edges: Sequence[Edge]) -> tuple[Edge, ...]:
+    """One arrow where several lead the same way."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for edge in edges:
+        labels.setdefault((edge.start, edge.end), []).append(edge.label)
+    return tuple(Edge(start, end, ", ".join(filter(None, names))) for (start, end), names in labels.items())
+
+
+_OPEN = {"alert": ('(["', '"])'), "gate": ('{{"', '"}}'), "verify": ('{{"', '"}}'), "step": ('["', '"]')}
+
+
+def mermaid(made: Flow) -> str:
+    """As Mermaid text, which GitHub and GitLab draw."""
+    lines = ["flowchart TD"]
+    for node in made.nodes:
+        left, right = _OPEN.get(node.kind, ('("', '")'))
+        detail = f"<br/><small>{_plain(node.detail)}</small>" if node.detail else ""
+        lines.append(f"  {_id(node.id)}{left}{_plain(node.title)}{detail}{right}")
+    for edge in made.edges:
+        label = f'|"{_plain(edge.label)}"|' if edge.label else ""
+        lines.append(f"  {_id(edge.start)} -->{label} {_id(edge.end)}")
+    return "\n".join(lines)
+
+
+def _id(text: str) -> str:
+    return text.replace("-", "_")
+
+
+def _plain(text: str) -> str:
+    return escape(text, quote=True).replace("&#x27;", "#39;").replace("&", "#").replace("##", "#")
+
+
+_WIDTH, _LEFT, _ROW, _BOX, _ENDS = 860, 230, 88, 52, 300
+
+
+def svg(made: Flow, label: str) -> str:
+    """As one SVG element, for a page with the styles of :mod:`remediator.authoring.runbook_pages`; the flow runs downwards."""
+    rows = {node.id: at for at, node in enumerate(made.nodes)}
+    height = _ROW * len(made.nodes) + 10
+    parts = [_arrow(edge, rows, lane) for lane, edge in enumerate(made.edges)]
+    parts += [_box(node, rows[node.id]) for node in made.nodes]
+    marker = (
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" class="tip"/></marker></defs>'
+    )
+    head = f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}" class="flow">'
+    return head + marker + "".join(parts) + "</svg>"
+
+
+def _box(node: Node, row: int) -> str:
+    y, middle = 8 + row * _ROW, _LEFT + _ENDS / 2
+    title = f'<text x="{middle:g}" y="{y + (22 if node.detail else 31)}">{escape(_short(node.title, 40))}</text>'
+    detail = f'<text x="{middle:g}" y="{y + 40}" class="small">{escape(_short(node.detail, 50))}</text>'
+    rect = f'<rect x="{_LEFT}" y="{y}" width="{_ENDS}" height="{_BOX}" rx="{26 if node.kind == "alert" else 8}"/>'
+    tip = f"<title>{escape(': '.join(filter(None, (node.title, node.detail))))}</title>"
+    return f'<g class="{node.kind}">{tip}{rect}{title}{detail if node.detail else ""}</g>'
+
+
+def _arrow(edge: Edge, rows: dict[str, int], lane: int) -> str:
+    """Straight down to the next row; beside the boxes to any further one."""
+    first, last = rows[edge.start], rows[edge.end]
+    y1, y2, middle = 8 + first * _ROW + _BOX, 8 + last * _ROW, _LEFT + _ENDS / 2
+    if last == first + 1:
+        text = f'<text x="{middle + 8:g}" y="{y1 + 22}" class="label">{escape(edge.label)}</text>'
+        return f'<path d="M{middle:g} {y1}V{y2 - 1}" marker-end="url(#tip)"/>{text}'
+    good = edge.end in ("verify", "good")
+    side, sign = (_LEFT, -1) if good else (_LEFT + _ENDS, 1)
+    out = side + sign * (18 + 12 * (lane % 7))
+    start, end = y1 - _BOX / 2 + sign * 8, y2 + _BOX / 2 - 14 + 5 * (lane % 6)
+    kind = "label left" if good else "label"
+    at = out + sign * 4 if good else side + 6
+    text = f'<text x="{at:g}" y="{start - 5:g}" class="{kind}">{escape(edge.label)}</text>'
+    return f'<path d="M{side} {start:g}H{out}V{end:g}H{side + sign}" marker-end="url(#tip)"/>{text}'
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

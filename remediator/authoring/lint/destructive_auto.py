@@ -1,0 +1,26 @@
+"""``destructive-auto``: something that may lose data runs without a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remediator.authoring.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding
+
+
+class DestructiveAuto(Rule):
+    """Steps of automatic playbooks whose action declares itself destructive, and that ask nobody."""
+
+    id = "destructive-auto"
+    what = "A playbook in auto mode has a step whose action may lose data, and nobody is asked."
+    why = "Data that a wrong diagnosis deletes at 3 a.m. does not come back."
+    mend = "set approval: required on the step, or approval.required on the playbook, or mode: approve"
+
+    def check(self, context: Context) -> Iterator[Finding]:
+        for playbook in context.playbooks:
+            if "auto" not in playbook.modes or playbook.approval.required:
+                continue
+            for at, step in enumerate(playbook.steps):
+                if context.traits(step).destructive and step.approval != "required":
+                    message = f"{step.action} may lose data, and runs without a person in auto mode"
+                    yield self.at(context, playbook, ("steps", at, "action"), message)

@@ -1,0 +1,25 @@
+"""``no-default-mode``: modes by environment, without one for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remediator.authoring.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding, Severity
+
+
+class NoDefaultMode(Rule):
+    """Mappings under ``mode`` without ``default``."""
+
+    id = "no-default-mode"
+    severity = Severity.INFO
+    what = "mode names environments, and says nothing of the others."
+    why = "A mistyped environment silently means approve."
+    mend = "add default: approve (or what is meant)"
+
+    def check(self, context: Context) -> Iterator[Finding]:
+        for playbook in context.playbooks:
+            if isinstance(playbook.mode, dict) and "default" not in playbook.mode:
+                yield self.at(
+                    context, playbook, ("mode",), "environments that are not named here get approve", key=True
+                )

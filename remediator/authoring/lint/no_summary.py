@@ -1,0 +1,23 @@
+"""``no-summary``: a playbook does not say what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remediator.authoring.lint import Context, Rule
+from remediator.playbooks.diagnostics import Finding, Severity
+
+
+class NoSummary(Rule):
+    """Playbooks without a summary."""
+
+    id = "no-summary"
+    severity = Severity.INFO
+    what = "A playbook has no summary."
+    why = "Whoever is asked to approve it at night reads the summary first."
+    mend = "say in a sentence what it heals and how: summary: …"
+
+    def check(self, context: Context) -> Iterator[Finding]:
+        for playbook in context.playbooks:
+            if not playbook.summary.strip():
+                yield self.at(context, playbook, ("name",), f"{playbook.name} does not say what it is for")

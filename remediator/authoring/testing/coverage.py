@@ -1,0 +1,44 @@
+"""Which steps and branches of a playbook its tests have taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from remediator.authoring.testing.execute import Played
+from remediator.playbooks.model import Playbook
+
+
+def branches(playbook: Playbook) -> tuple[str, ...]:
+    """Every way through a playbook, by name."""
+    return tuple(_branches(playbook))
+
+
+def _branches(playbook: Playbook) -> Iterator[str]:
+    for step in playbook.steps:
+        yield f"{step.id} is done"
+        yield f"{step.id} fails"
+        if step.when is not None:
+            yield f"{step.id} is skipped"
+    yield from (_concluded(item.cause) for item in playbook.conclude)
+    if playbook.steps and playbook.verify.checks:
+        yield "success is proved"
+        yield "success is not proved"
+
+
+def taken(played: Iterable[Played]) -> set[str]:
+    """The branches that were taken."""
+    found: set[str] = set()
+    for one in played:
+        found |= {f"{item.step} is {'done' if item.outcome == 'ok' else 'failed'}" for item in one.attempts}
+        read = [item for item in one.seen if item.phase == "step"]  # a step that only reads leaves no attempt
+        found |= {f"{item.name} is {'done' if item.status == 'ok' else 'failed'}" for item in read}
+        found |= {f"{step} is skipped" for step in one.skipped}
+        found |= {_concluded(item.summary) for item in one.seen if item.phase == "conclude"}
+        for before, after in zip(one.trail, one.trail[1:], strict=False):
+            if before == "verifying" and after != "verifying":
+                found.add("success is proved" if after == "succeeded" else "success is not proved")
+    return {name.replace(" is failed", " fails") for name in found}
+
+
+def _concluded(cause: str) -> str:
+    return f"cause {cause[:50]!r}"

@@ -1,0 +1,170 @@
+"""Read test files, play what they say, and tell what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from remediator.authoring.testing.assertions import judge
+from remediator.authoring.testing.coverage import branches, taken
+from remediator.authoring.testing.execute import Kinds, Played, inventory_of, play
+from remediator.authoring.testing.model import Expect, Given, Suite
+from remediator.errors import ConfigurationError
+from remediator.playbooks.catalogue import Catalogue
+from remediator.playbooks.diagnostics import Finding, Severity, did_you_mean
+from remediator.playbooks.loader import Playbooks, load_playbooks, read_model, shown
+from remediator.playbooks.model import Playbook
+from remediator.playbooks.parsing.nodes import Node, find, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One test, and every way in which it was not as expected."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of one test file."""
+
+    file: str
+    tests: list[Ran] = field(default_factory=list)
+    errors: list[Finding] = field(default_factory=list)
+    """Why the file, or its playbook, cannot be used; then nothing was played."""
+    branches: tuple[str, ...] = ()
+    taken: frozenset[str] = frozenset()
+
+    @property
+    def failed(self) -> int:
+        """How many tests were not as expected."""
+        return sum(1 for test in self.tests if test.findings)
+
+    @property
+    def untaken(self) -> list[str]:
+        """The branches that no test takes."""
+        return [name for name in self.branches if name not in self.taken]
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """The test files among these files and folders.
+
+    Raises:
+        ConfigurationError: a path does not exist, or there is nothing to test.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ConfigurationError(f"{path}: there is no such file or folder")
+        chosen = sorted(path.rglob("*.test.y*ml")) if path.is_dir() else [_beside(path)]
+        found += [file for file in chosen if file not in found]
+    if not found:
+        raise ConfigurationError(f"no *.test.yaml in {', '.join(map(str, paths))}")
+    return found
+
+
+def _beside(path: Path) -> Path:
+    """The tests of a playbook that is named itself."""
+    if path.name.endswith((".test.yaml", ".test.yml")):
+        return path
+    beside = path.with_name(f"{path.stem}.test{path.suffix}")
+    if not beside.exists():
+        raise ConfigurationError(f"{path} has no tests: there is no {beside.name} beside it")
+    return beside
+
+
+def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Report:
+    """Play the tests of a file.
+
+    Args:
+        only: just those tests whose names have this in them.
+    """
+    report = Report(shown(path))
+    reading = read_model(path, Suite)
+    if reading.model is None or reading.root is None:
+        report.errors += reading.findings
+        return report
+    known = load_playbooks([path.parent], catalogue, None)
+    suite, root = reading.model, reading.root
+    playbook = _chosen(suite, root, known, report)
+    if playbook is None:
+        return report
+    report.errors += _strangers(suite, root, playbook, catalogue)
+    if report.errors:
+        return report
+    if not suite.tests:
+        report.errors.append(find(root, ("tests",))[0].finding("no-tests", "there is no test here"))
+    report.branches = branches(playbook)
+    results: list[Played] = []
+    for at, case in enumerate(suite.tests):
+        if only in case.name:
+            results.append(play(suite.filled(case), suite, playbook, kinds))
+            report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
+    report.taken = frozenset(taken(results))
+    return report
+
+
+def _chosen(suite: Suite, root: Node, known: Playbooks, report: Report) -> Playbook | None:
+    found = next((item for item in known.playbooks if item.name == suite.playbook), None)
+    if found is None:
+        errors = [item for item in known.findings if item.severity is Severity.ERROR]
+        hint = did_you_mean(suite.playbook, [item.name for item in known.playbooks])
+        message = f"there is no playbook {suite.playbook!r} in this folder that can be used"
+        report.errors.append(find(root, ("playbook",))[0].finding("unknown-playbook", message, hint))
+        report.errors += errors
+    return found
+
+
+Path_ = tuple[str | int, ...]
+Names = Iterator[tuple[Path_, str, Sequence[str]]]
+"""Names in a test file that have to stand for something: where, for what, and what there is."""
+_STEPS = ("steps", "skipped", "plan", "calls", "undone")
+
+
+def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Finding]:
+    """Names that stand for nothing: a test of what is not there could not fail."""
+    services = list(inventory_of(suite, playbook).services)
+    named = [(("given", *path), what, known) for path, what, known in _given(suite.given, services, catalogue)]
+    for at, case in enumerate(suite.tests):
+        for path, what, known in (*_given(case, services, catalogue), *_expected(case.expect, playbook, catalogue)):
+            named.append((("tests", at, *path), what, known))
+    return [_stranger(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
+
+
+def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Finding:
+    name = str(path[-1])
+    place = key_of(root, path) or find(root, path[:-1])[0]
+    return place.finding(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
+
+
+def _given(given: Given, services: Sequence[str], catalogue: Catalogue) -> Names:
+    actions = list(catalogue.actions)
+    for section, what, known in (
+        ("checks", "check", list(catalogue.checks)),
+        ("actions", "action", actions),
+        ("platform", "service", services),
+    ):
+        yield from (((section, name), what, known) for name in getattr(given, section))
+    for section in ("checks", "queries", "actions", "platform"):
+        for key, answers in getattr(given, section).items():
+            effects = [item.after for item in answers if item.after is not None]
+            yield from (((section, key, name), "action", actions) for name in effects)
+    models = {"checks": catalogue.checks, "actions": catalogue.actions}
+    for section, of_name in models.items():
+        for key, answers in getattr(given, section).items():
+            parameters = list(of_name[key].model_fields) if key in of_name else []
+            for at, item in enumerate(answers):
+                yield from (((section, key, at, "with", name), "parameter", parameters) for name in item.with_)
+
+
+def _expected(expect: Expect, playbook: Playbook, catalogue: Catalogue) -> Names:
+    steps, looks = [step.id for step in playbook.steps], [look.id for look in playbook.diagnose]
+    sections: tuple[tuple[str, Iterable[str], str, Sequence[str]], ...] = (
+        ("guards", expect.guards, "guard", list(catalogue.guards)),
+        ("evidence", expect.evidence, "evidence", looks),
+        *((part, getattr(expect, part) or (), "step", steps) for part in _STEPS),
+    )
+    for section, names, what, known in sections:
+        yield from ((("expect", section, name), what, known) for name in names)

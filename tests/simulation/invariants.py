@@ -1,0 +1,221 @@
+"""The judge: looks after every commit, before every call and at the end, and says which promise was broken.
+
+It reads the tables and the targets' own records only; it shares no code with what it judges.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from remediator.audit import verify
+from remediator.core.run import TRANSITIONS, Status
+from remediator.storage.repositories import audit as audit_records
+from tests.simulation.alertmanager import SimAlertmanager
+from tests.simulation.store import START, Database
+from tests.simulation.world import Call, World
+
+
+class _Row(NamedTuple):
+    """A run, as the table has it."""
+
+    id: str
+    status: str
+    reason: str | None
+    fence: int
+    lease_owner: str | None
+    lease_until: int | None
+    holds_target: int
+    target: str
+    playbook: str
+    incident_open: int
+
+
+_RUNS = f"SELECT {', '.join(_Row._fields)} FROM runs"  # noqa: S608 - our own names
+_TERMINAL = {status.value for status, following in TRANSITIONS.items() if not following}
+
+
+class Broken(Exception):
+    """A promise was broken.
+
+    Args:
+        promise: its number; 0 for what every engine has to hold.
+    """
+
+    def __init__(self, promise: int, text: str) -> None:
+        super().__init__(f"promise {promise}: {text}" if promise else text)
+        self.promise = promise
+
+
+class Judge:
+    """Watches one schedule."""
+
+    def __init__(self, database: Database, world: World) -> None:
+        self._database = database
+        self._world = world
+        self._before: dict[str, _Row] = {}
+        self._transitions: Counter[str] = Counter()
+        self.claims = 0
+        self.broken: Broken | None = None
+        database.after_commit = self._after_commit
+        world.before_call = self._before_call
+
+    def _say(self, promise: int, text: str) -> None:
+        """The first is what counts; the schedule is ended by whoever looks."""
+        self.broken = self.broken or Broken(promise, text)
+
+    @property
+    def _now(self) -> int:
+        return (self._database.now - START) // timedelta(microseconds=1) + int(START.timestamp() * 1_000_000)
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        return self._database.raw.execute(statement, values).fetchall()
+
+    def _runs(self) -> list[_Row]:
+        return [_Row(*row) for row in self._rows(_RUNS)]
+
+    def _after_commit(self) -> None:
+        holding: Counter[str] = Counter()
+        incidents: Counter[tuple[str, str]] = Counter()
+        for row in self._runs():
+            holding[row.target] += bool(row.holds_target)
+            incidents[row.playbook, row.target] += bool(row.incident_open)
+            if row.id in self._before:
+                self._compare(self._before[row.id], row)
+            self._before[row.id] = row
+        for target, hands in holding.items():
+            if hands > 1:
+                self._say(4, f"{hands} runs have their hand on {target}")
+        for key, count in incidents.items():
+            if count > 1:
+                self._say(2, f"{count} open incidents of {key}")
+
+    def _compare(self, old: _Row, new: _Row) -> None:
+        if new.status != old.status:
+            self._transitions[new.id] += 1
+            if Status(new.status) not in TRANSITIONS[Status(old.status)]:
+                self._say(0, f"{new.id} went from {old.status} to {new.status}")
+        if new.fence < old.fence:
+            self._say(4, f"the fence of {new.id} fell from {old.fence} to {new.fence}")
+        if new.lease_owner is not None and new.lease_owner != old.lease_owner:
+            self.claims += 1
+            if new.fence <= old.fence:
+                self._say(4, f"{new.lease_owner} took {new.id} from {old.lease_owner} with the same fence")
+            if old.lease_owner is not None and old.lease_until is not None and old.lease_until >= self._now:
+                self._say(4, f"{new.lease_owner} took {new.id} while the lease of {old.lease_owner} lasted")
+
+    def _before_call(self, call: Call) -> None:
+        """Whoever is about to touch a target must have said so durably, and hold the run, now."""
+        rows = self._rows(
+            "SELECT a.fence, r.fence, r.lease_owner, r.lease_until, r.holds_target FROM attempts a "
+            "JOIN runs r ON r.id = a.run_id WHERE r.id = ? AND a.step = ? AND a.outcome IS NULL",
+            call.run,
+            call.step,
+        )
+        host = call.host.name if call.host else ""
+        where = f"{call.kind} on {call.target} by {host} for {call.run}"
+        if len(rows) != 1:
+            self._say(3, f"{where} without a durable intent ({len(rows)} open attempts)")
+            return
+        intended, fence, owner, until, holds = rows[0]
+        call.fence = intended
+        if (intended, owner) != (fence, host) or until < self._now or not holds:
+            self._say(4, f"{where} without the claim: fence {intended} of {fence}, lease of {owner}, holds {holds}")
+        for other in self._world.calls:
+            if other.target == call.target and not other.ended and self._rules(other):
+                self._say(4, f"{where} while {other.kind} for {other.run} is under way")
+        self._not_again(call, where)
+
+    def _rules(self, other: Call) -> bool:
+        """Whether a call that is under way is one of somebody who still holds its run."""
+        if other.host is None or not other.host.alive or other.host.paused:
+            return False
+        rows = self._rows("SELECT fence, lease_until FROM runs WHERE id = ?", other.run)
+        return bool(rows) and rows[0][0] == other.fence and rows[0][1] is not None and rows[0][1] >= self._now
+
+    def _not_again(self, call: Call, where: str) -> None:
+        """A kick leaves no sign: after one that was not answered, only a person may let anything be done there."""
+        for other in self._world.calls:
+            if (other.target, other.kind, other.answered) == (call.target, "kick", False):
+                self._say(3, f"{where}, though nobody knows what became of the kick for {other.run}")
+
+    def at_the_end(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
+        """After a long calm: everything is accounted for, and nothing is stuck."""
+        self._accounted(alertmanagers, playbooks)
+        self._no_action_twice()
+        self._nothing_stuck()
+        self._audited()
+
+    def _accounted(self, alertmanagers: list[SimAlertmanager], playbooks: int) -> None:
+        stored = {bytes(body) for (body,) in self._rows("SELECT body FROM notifications")}
+        known = {name for (name,) in self._rows("SELECT identity FROM episodes")}
+        for alertmanager in alertmanagers:
+            for accepted in alertmanager.accepted:
+                if accepted.body not in stored:
+                    self._say(1, "an acknowledged notification is not in the store")
+                if not known.issuperset(accepted.firing):
+                    self._say(1, "an alert of an acknowledged notification has no episode")
+        waiting = self._rows("SELECT count(*) FROM notifications WHERE taken_at IS NULL")[0][0]
+        if waiting:
+            self._say(1, f"{waiting} acknowledged notifications were never taken in")
+        for episode, runs in self._rows(
+            "SELECT e.id, count(r.run_id) FROM episodes e LEFT JOIN run_episodes r ON r.episode_id = e.id GROUP BY e.id"
+        ):
+            if runs != playbooks:
+                self._say(2, f"episode {episode} has {runs} runs for {playbooks} playbooks")
+
+    def _no_action_twice(self) -> None:
+        for target in self._world.targets.values():
+            done = Counter(effect.run for effect in target.effects if effect.kind == "kick")
+            for run, times in done.items():
+                if times > 1:
+                    self._say(3, f"{target.name} was kicked {times} times for {run}")
+            incarnations = [effect.incarnation for effect in target.effects]
+            if incarnations != sorted(set(incarnations)):
+                self._say(4, f"{target.name} was changed twice at once")
+            for effect in target.effects:
+                if not self._rows("SELECT 1 FROM attempts WHERE run_id = ? AND step = ?", effect.run, effect.kind):
+                    self._say(3, f"{target.name}: {effect.kind} for {effect.run} was never intended")
+
+    def _nothing_stuck(self) -> None:
+        for row in self._runs():
+            run = row.id
+            if row.status not in _TERMINAL:
+                self._say(0, f"{run} is stuck in {row.status} ({row.reason})")
+                continue
+            if row.lease_owner is not None:
+                self._say(0, f"{run} is over and still claimed")
+            if row.incident_open:
+                self._say(2, f"the incident of {run} never ended, though its alerts did")
+            unclear = self._rows(
+                "SELECT 1 FROM attempts WHERE run_id = ? AND (outcome IS NULL OR outcome = 'unknown')", run
+            )
+            if bool(row.holds_target) != bool(unclear):
+                held = "holds" if row.holds_target else "let go of"
+                self._say(4, f"{run} is over and {held} {row.target}; outcomes unknown: {len(unclear)}")
+            came_back = self._rows(
+                "SELECT 1 FROM run_episodes j JOIN audit a ON a.episode_id = j.episode_id "
+                "WHERE j.run_id = ? AND a.kind = 'episode.continued' "
+                "AND a.at > (SELECT finished_at FROM runs WHERE id = ?)",
+                run,
+                run,
+            )
+            told = self._rows("SELECT 1 FROM messages WHERE run_id = ? AND kind = 'escalation'", run)
+            if row.status == "succeeded" and came_back and not told:
+                self._say(12, f"the alert of {run} came back after its success, and nobody was told")
+            if row.status == "succeeded" and not self._rows(
+                "SELECT 1 FROM evidence WHERE run_id = ? AND phase = 'verify' AND status = 'ok'", run
+            ):
+                self._say(7, f"{run} succeeded without evidence")
+
+    def _audited(self) -> None:
+        entries = list(self._database.look(audit_records.entries))
+        head = self._database.look(audit_records.head)
+        findings = verify(entries, head=head).findings
+        if findings:
+            self._say(9, f"the audit log does not verify: {findings[0]}")
+        moved = Counter(entry.run for entry in entries if entry.kind == "run.transition")
+        for run, count in self._transitions.items():
+            if moved[run] != count:
+                self._say(9, f"{run} changed {count} times, and the audit log has {moved[run]} of them")

@@ -1,0 +1,437 @@
+"""One schedule: hosts, targets, faults and people, all drawn from a seed; run to the end and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable, Coroutine, MutableMapping
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from remediator.core.ids import Ids
+from remediator.core.run import Run
+from remediator.errors import RemediatorError
+from remediator.extensions.clientset import World as Clients
+from remediator.extensions.guards.concurrency import Concurrency
+from remediator.extensions.guards.cooldown import Cooldown
+from remediator.extensions.guards.kill_switch import StopButton
+from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.model import Playbook
+from remediator.runtime.maintenance import Upkeep, keep_up_forever
+from remediator.runtime.reconcile import Reconciling, reconcile_forever
+from remediator.runtime.worker import Loops, supervise
+from remediator.storage import StoreClock
+from remediator.storage.repositories import approvals, playbooks, runs
+from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
+from tests.simulation.invariants import Broken, Judge
+from tests.simulation.loop import HOST, Deadlock, Host, VirtualLoop
+from tests.simulation.store import Database, SimStore, StoreFaults, clock_of
+from tests.simulation.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
+
+TROUBLE = 150.0
+"""Seconds in which things go wrong."""
+CALM = 900.0
+"""Seconds after that in which everything has to come to an end."""
+POLL = 20.0
+PACE = Pace(
+    lease=timedelta(seconds=10),
+    margin=timedelta(seconds=4),
+    recheck=timedelta(seconds=5),
+    look=timedelta(seconds=2),
+    probe=timedelta(seconds=3),
+    patience=timedelta(seconds=30),
+    deadline=timedelta(seconds=120),
+)
+INTAKE = IntakeSettings(quiet=timedelta(seconds=20), chunk=3)
+F = TypeVar("F")
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a seed."""
+
+    seed: int
+    broken: Broken | None
+    trace: list[str]
+    crashes: int = 0
+    pauses: int = 0
+    actions: int = 0
+    runs: int = 0
+    claims: int = 0
+    steps: int = 0
+
+
+@dataclass(slots=True)
+class Chaos:
+    """What is done to hosts, and when, counted in steps of the loop so that it may be anywhere."""
+
+    kill_at: list[int]
+    pause_at: list[tuple[int, float]]
+    crashes: int = 0
+    pauses: int = 0
+
+
+@dataclass(slots=True)
+class _Replica:
+    host: Host
+    store: SimStore
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+
+def simulate(seed: int) -> Result:
+    """Run the schedule of a seed."""
+    loop = VirtualLoop(random.Random(seed))
+    loop.set_exception_handler(lambda _, context: None)
+    asyncio.set_event_loop(loop)
+    schedule = Schedule(seed, loop)
+    logging = structlog.get_config()
+    structlog.configure(processors=[schedule.hear])
+    try:
+        loop.run_until_complete(schedule.run())
+    except Deadlock:
+        schedule.judge.broken = schedule.judge.broken or Broken(
+            0, "it goes round in circles, or nothing moves any more"
+        )
+    finally:
+        schedule.end()
+        structlog.configure(**logging)
+        asyncio.set_event_loop(None)
+    return schedule.result()
+
+
+def _drawn(chance: random.Random, kind: Callable[..., F], most: float) -> F:
+    """Each fault is off in half of the schedules, so that each is seen alone and in company."""
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: chance.choice((0.0, chance.uniform(0.0, most))) for name in names})
+
+
+def _playbooks(chance: random.Random) -> list[Playbook]:
+    kinds: list[dict[str, Any]] = [
+        {"id": "restart", "action": "sim.restart", "timeout": "5s"},
+        {"id": "kick", "action": "sim.kick", "timeout": "5s"},
+        {"id": "adjust", "action": "sim.adjust", "timeout": "5s", "retry": {"attempts": 3, "backoff": "1s"}},
+    ]
+    chance.shuffle(kinds)
+    steps = kinds[: chance.choice((1, 2, 2, 3))]
+    for step in steps:
+        if chance.random() < 0.15:
+            step["approval"] = "required"
+        if chance.random() < 0.2:
+            step["on_failure"] = chance.choice(("abort", "escalate"))
+    data = {
+        "apiVersion": "remediator/v1",
+        "kind": "Playbook",
+        "name": "heal",
+        "match": {"alertname": "Down"},
+        "mode": chance.choice(("auto", "auto", "auto", "approve")),
+        "target": "${service}",
+        "parameters": {"service": {"label": "service", "type": "service"}},
+        "diagnose": [{"id": "look", "check": "sim.healthy"}],
+        "steps": steps,
+        "verify": {"settle": "2s", "within": "8s", "checks": [{"check": "sim.healthy"}]},
+        "approval": {"expires": "30s"},
+        "guards": {"cooldown": chance.choice(("0s", "30s"))},
+        "escalate": {"to": ["oncall"]},
+    }
+    other = {**data, "name": "also", "steps": kinds[-1:]}
+    return [Playbook.model_validate(item) for item in ([data, other] if chance.random() < 0.3 else [data])]
+
+
+class Schedule:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, loop: VirtualLoop) -> None:
+        self.seed = seed
+        self.loop = loop
+        self.chance = chance = random.Random(f"plot {seed}")
+        self.trace: list[str] = []
+        self.database = Database(loop)
+        names = [f"t{number}" for number in range(chance.choice((1, 2, 3)))]
+        self.world = World(loop, random.Random(f"world {seed}"), _drawn(chance, CallFaults, 0.5), names)
+        self.world.tell = self.tell
+        self.judge = Judge(self.database, self.world)
+        self.store_faults = _drawn(chance, StoreFaults, 0.05)
+        self.playbooks = _playbooks(chance)
+        self.inventory = _inventory(names)
+        self.replicas: list[_Replica] = []
+        self.hosts = chance.choice((1, 2, 3))
+        self.started = 0
+        sends = _drawn(chance, SendFaults, 0.4)
+        self.alertmanagers = [
+            SimAlertmanager(f"am{number}", self.world, random.Random(f"am{number} {seed}"), sends, self._post)
+            for number in range(chance.choice((1, 2)))
+        ]
+        self.chaos = _chaos(chance)
+        self._resumptions: list[tuple[float, Host]] = []
+        loop.before_step = self._before_step
+        self._others: list[asyncio.Task[Any]] = []
+
+    def tell(self, text: str) -> None:
+        """Into the trace."""
+        self.trace.append(f"{self.loop.time():9.3f}  {text}")
+
+    def hear(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
+        """What the engine logs. What it calls a defect is one."""
+        if event.get("exc_info"):
+            text = "".join(traceback.format_exc().splitlines(keepends=True)[-12:])
+            self.judge.broken = self.judge.broken or Broken(0, f"{event['event']}: {text}")
+        raise structlog.DropEvent
+
+    async def run(self) -> None:
+        """The trouble, the calm, the judgement."""
+        self._others = [asyncio.create_task(item) for item in self._cast()]
+        for _ in range(self.hosts):
+            self._start()
+        await self._until(TROUBLE)
+        self._calm()
+        await self._until(TROUBLE + CALM)
+        if self.judge.broken is None:
+            self.judge.at_the_end(self.alertmanagers, len(self.playbooks))
+
+    async def _until(self, end: float) -> None:
+        while self.loop.time() < end and self.judge.broken is None:
+            await asyncio.sleep(5.0)
+            if self.world.calm and self._is_over():
+                return
+
+    def _is_over(self) -> bool:
+        counted = self.database.raw.execute(
+            "SELECT (SELECT count(*) FROM runs WHERE incident_open OR wake_at IS NOT NULL OR lease_owner IS NOT NULL) "
+            "+ (SELECT count(*) FROM episodes WHERE status <> 'closed') "
+            "+ (SELECT count(*) FROM notifications WHERE taken_at IS NULL)"
+        ).fetchone()
+        firing = any(peer.firing or peer._sending for peer in self.alertmanagers)
+        return not counted[0] and not firing
+
+    def _cast(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._breaks(),
+            self._people(),
+            self._clocks(),
+            self._ends_of_pauses(),
+            *(peer.watch() for peer in self.alertmanagers),
+        ]
+
+    def _calm(self) -> None:
+        """From now on everything works, and people mend what is still broken."""
+        self.tell("calm")
+        self.world.calm = True
+        self.store_faults = StoreFaults()
+        self.chaos.kill_at.clear()
+        self.chaos.pause_at.clear()
+        for replica in self.replicas:
+            replica.store._faults = self.store_faults
+            self.loop.resume(replica.host)
+        while sum(replica.host.alive for replica in self.replicas) < self.hosts:
+            self._start()
+        for target in self.world.targets.values():
+            target.healthy = True
+
+    # hosts
+
+    def _start(self) -> None:
+        self.started += 1
+        host = Host(f"host-{self.started}")
+        clock = clock_of(self.loop, host)
+        store = SimStore(self.database, host, random.Random(f"{host.name} {self.seed}"), self.store_faults, clock)
+        self.database.stores.append(store)
+        replica = _Replica(host, store)
+        self.replicas.append(replica)
+        self.tell(f"{host.name} starts")
+        self._spawn(replica, self._serve(replica))
+
+    def _spawn(self, replica: _Replica, work: Coroutine[Any, Any, Any]) -> None:
+        context = copy_context()
+        context.run(HOST.set, replica.host)
+        replica.tasks.append(self.loop.create_task(work, context=context))
+
+    async def _serve(self, replica: _Replica) -> None:
+        engine = self._engine(replica)
+        while True:
+            try:
+                await engine.store.write(lambda tx: playbooks.keep(tx, self.playbooks))
+                break
+            except RemediatorError:
+                await asyncio.sleep(1.0)
+        if self.hosts == 1:  # one process on one file: nobody else can hold a lease
+            await self._forget(engine)
+        loops = Loops(engine, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
+        peers = Reconciling(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
+        await asyncio.gather(
+            supervise("take in", loops.take_in_forever, asyncio.sleep),
+            supervise("advance", loops.advance_forever, asyncio.sleep),
+            supervise("close", loops.close_forever, asyncio.sleep),
+            supervise("upkeep", lambda: keep_up_forever(engine, Upkeep(every=timedelta(seconds=60))), asyncio.sleep),
+            supervise("reconcile", lambda: reconcile_forever(engine, INTAKE, peers), asyncio.sleep),
+        )
+
+    async def _forget(self, engine: Engine) -> None:
+        while True:
+            try:
+                await engine.store.write(runs.forget_leases)
+                return
+            except RemediatorError:
+                await asyncio.sleep(1.0)
+
+    def _engine(self, replica: _Replica) -> Engine:
+        clients, host = Clients(), replica.host
+        guards = (StopButton(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
+        return Engine(
+            store=replica.store,
+            clock=StoreClock(replica.store, clock_of(self.loop, host)),
+            ids=Ids(random.Random(f"ids {host.name} {self.seed}")),
+            replica=host.name,
+            book=Book(self.playbooks, self.inventory, "simulation"),
+            actions={action.name: action(self.world) for action in (Restart, Kick, Adjust)},
+            checks={"sim.healthy": Healthy(self.world)},
+            guards=guards,
+            pace=PACE,
+            on_event=lambda kind, run, data: self._event(host, kind, run),
+        )
+
+    def _event(self, host: Host, kind: str, run: Run) -> None:
+        if kind == "transition":
+            self.tell(f"{host.name}: {run.id} is {run.status} {run.reason or ''}")
+
+    # what is done to hosts
+
+    def _before_step(self, host: Host) -> None:
+        chaos, steps = self.chaos, self.loop.steps
+        if chaos.kill_at and steps >= chaos.kill_at[0]:
+            chaos.kill_at.pop(0)
+            host.alive = False
+        if chaos.pause_at and steps >= chaos.pause_at[0][0]:
+            _, length = chaos.pause_at.pop(0)
+            chaos.pauses += 1
+            host.paused = True
+            self.tell(f"{host.name} is paused for {length:g} s")
+            self._resumptions.append((self.loop.time() + length, host))
+
+    async def _ends_of_pauses(self) -> None:
+        """Pauses end, and what died is started again."""
+        dead: set[str] = set()
+        while True:
+            await asyncio.sleep(0.5)
+            now = self.loop.time()
+            for at, host in [item for item in self._resumptions if item[0] <= now]:
+                self._resumptions.remove((at, host))
+                self.tell(f"{host.name} goes on")
+                self.loop.resume(host)
+            for replica in self.replicas:
+                if not replica.host.alive and replica.host.name not in dead:
+                    dead.add(replica.host.name)
+                    self.chaos.crashes += 1
+                    self.tell(f"{replica.host.name} was killed")
+            living = sum(replica.host.alive for replica in self.replicas)
+            if living < self.hosts and self.chance.random() < 0.1:
+                self._start()
+
+    async def _clocks(self) -> None:
+        while not self.world.calm:
+            await asyncio.sleep(self.chance.uniform(5.0, 60.0))
+            replica = self.chance.choice(self.replicas)
+            replica.host.offset = self.chance.choice((0.0, 0.0, 0.2, -0.2, 3600.0, -3600.0))
+
+    # what happens
+
+    async def _breaks(self) -> None:
+        while not self.world.calm:
+            await asyncio.sleep(self.chance.uniform(0.0, 40.0))
+            target = self.chance.choice(list(self.world.targets.values()))
+            if target.healthy and not self.world.calm:
+                target.healthy, target.cure = False, self.chance.choice(("restart", "kick", "adjust", "person"))
+                self.tell(f"{target.name} breaks; {target.cure} would cure it")
+            elif self.chance.random() < 0.3:
+                target.healthy = True
+                self.tell(f"{target.name} is well by itself")
+
+    async def _people(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(2.0, 15.0))
+            for item in self.database.look(approvals.list_pending):
+                if self.chance.random() < 0.5:
+                    verb = self.chance.choice(("approve", "approve", "reject"))
+                    self.tell(f"a person says {verb} to {item.run_id}")
+                    self.database.do(
+                        lambda tx, i=item, v=verb: approvals.decide(tx, i, i.plan_hash, "user:ann", "test", v)  # type: ignore[misc]
+                    )
+            if self.chance.random() < 0.05 and not self.world.calm:
+                for run in self.database.look(lambda connection: runs.page(connection, 1, open_only=True)):
+                    self.tell(f"a person cancels {run.id}")
+                    self.database.do(lambda tx, r=run: runs.request_cancel(tx, r.id, "user:ann", "enough"))  # type: ignore[misc]
+
+    def _post(self, body: bytes) -> asyncio.Future[bool]:
+        """Through the load balancer, to a host that looks alive."""
+        answer: asyncio.Future[bool] = self.loop.create_future()
+        living = [replica for replica in self.replicas if replica.host.alive]
+        if not living:
+            answer.set_result(False)
+            return answer
+        replica = self.chance.choice(living)
+        self._spawn(replica, _request(replica.store, body, answer))
+        return answer
+
+    def end(self) -> None:
+        """Let everything go."""
+        self.database.over = True
+        self.loop.before_step = lambda host: None
+        for replica in self.replicas:
+            replica.host.alive = True
+            self.loop.resume(replica.host)
+        with suppress(Deadlock):
+            while left := asyncio.all_tasks(self.loop):
+                for task in left:
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        self.loop.close()
+        self.database.close()
+
+    def result(self) -> Result:
+        """What came of it."""
+        return Result(
+            self.seed,
+            self.judge.broken,
+            self.trace,
+            self.chaos.crashes,
+            self.chaos.pauses,
+            sum(len(target.effects) for target in self.world.targets.values()),
+            len(self.judge._before),
+            self.judge.claims,
+            self.loop.steps,
+        )
+
+
+async def _request(store: SimStore, body: bytes, answer: asyncio.Future[bool]) -> None:
+    try:
+        await receive(store, body)
+        accepted = True
+    except RemediatorError:
+        accepted = False
+    if not answer.done():
+        answer.set_result(accepted)
+
+
+def _chaos(chance: random.Random) -> Chaos:
+    kills = chance.choice((0, 0, 1, 2, 4))
+    pauses = chance.choice((0, 0, 1, 3))
+    return Chaos(
+        sorted(chance.randrange(20, 1500) for _ in range(kills)),
+        sorted((chance.randrange(20, 1500), chance.choice((1.0, 4.0, 12.0, 30.0))) for _ in range(pauses)),
+    )
+
+
+def _inventory(names: list[str]) -> Inventory:
+    bound = {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "none"}}
+    return Inventory.model_validate(
+        {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {name: bound for name in names}}
+    )

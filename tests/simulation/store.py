@@ -1,0 +1,221 @@
+"""A store on one SQLite database in memory, shared by all hosts, whose answers may be late, lost or refused.
+
+The transactions are those of production (:mod:`remediator.storage.transaction`); only the way to the database is made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import sqlalchemy
+from sqlalchemy import Connection
+from sqlalchemy.pool import StaticPool
+
+from remediator.audit.redact import SHAPES_ONLY
+from remediator.core.clock import Clock
+from remediator.errors import StoreUnavailable
+from remediator.storage import Store, Tx, Wakeups
+from remediator.storage.migrate import migrate
+from remediator.storage.transaction import Job, serve
+from tests.simulation.loop import Host, VirtualLoop
+
+T = TypeVar("T")
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFaults:
+    """How likely it is, for each access, that…"""
+
+    unavailable: float = 0.0
+    """…nothing is done, and that is said."""
+    lost: float = 0.0
+    """…it is done, and nobody hears of it."""
+    crash: float = 0.0
+    """…the host dies, before or after the commit."""
+    stall: float = 0.0
+    """…the host is paused right after the commit, for longer than leases last."""
+    slow: float = 0.0
+    """…it takes seconds."""
+    deaf: float = 0.0
+    """…a wake-up does not arrive."""
+
+
+@cache
+def _engine() -> tuple[sqlalchemy.Engine, sqlite3.Connection, bytes]:
+    raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    raw.execute("PRAGMA foreign_keys=ON")
+    engine = sqlalchemy.create_engine(
+        "sqlite://", creator=lambda: raw, poolclass=StaticPool, isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        migrate(connection)
+    return engine, raw, raw.serialize()
+
+
+class Database:
+    """The one database. Only one at a time: making another empties it."""
+
+    def __init__(self, loop: VirtualLoop, start: datetime = START) -> None:
+        engine, self.raw, empty = _engine()
+        self.raw.deserialize(empty)
+        self.raw.execute("PRAGMA foreign_keys=ON")
+        self.connection: Connection = engine.connect()
+        self.loop = loop
+        self.start = start
+        self.stores: list[SimStore] = []
+        self.after_commit: Callable[[], None] = lambda: None
+        self.over = False
+        """The schedule has ended: nothing is read or written any more."""
+
+    @property
+    def now(self) -> datetime:
+        """Its own clock, which is never wrong."""
+        return self.start + timedelta(seconds=self.loop.time())
+
+    def close(self) -> None:
+        """Let go."""
+        self.connection.close()
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Read without any trouble: for the world and the judges."""
+        return work(self.connection)
+
+    def do(self, work: Callable[[Tx], T]) -> T:
+        """Write without any trouble: for people."""
+        store = SimStore(self, None, random.Random(0), StoreFaults(), _Host(self.loop, None, self.start))
+        result: T = store.transact(Job(work))
+        return result
+
+
+class SimStore(Store):
+    """One host's way to the database."""
+
+    name = "simulated"
+    begin = "BEGIN"
+    mark = "?"
+    redactor = SHAPES_ONLY
+
+    def __init__(
+        self, database: Database, host: Host | None, chance: random.Random, faults: StoreFaults, clock: Clock
+    ) -> None:
+        self._database = database
+        self._host = host
+        self._chance = chance
+        self._faults = faults
+        self._clock = clock
+        self.wakeups = Wakeups()
+
+    def connect(self) -> Connection:
+        return self._database.connection
+
+    def now(self, connection: Connection) -> datetime:
+        self.ahead = self._database.now - self._clock.now()
+        return self._database.now
+
+    def ticks(self) -> float:
+        return self._database.loop.time()
+
+    def announce(self, connection: Connection, topics: set[str]) -> None:
+        """Done after the commit, by :meth:`transact`."""
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        result: T = await self._transact(Job(work))
+        return result
+
+    async def accept(self, source: str, body: bytes) -> None:
+        await self._transact(Job(source=source, body=body))
+
+    async def _transact(self, job: Job) -> Any:
+        await self._travel()
+        crashes = self._chance.random() < self._faults.crash
+        if crashes and self._chance.random() < 0.5:
+            await self._die()
+        if self._chance.random() < self._faults.unavailable:
+            raise StoreUnavailable("simulated: nothing was done")
+        try:
+            result = self.transact(job)
+        finally:
+            if crashes:
+                await self._die()
+        await self._stall()
+        await self._travel()
+        if self._chance.random() < self._faults.lost:
+            raise StoreUnavailable("simulated: done, but the answer was lost")
+        return result
+
+    def transact(self, job: Job) -> Any:
+        """Do it now, and let everyone know."""
+        topics = serve(self, self._database.connection, [job])
+        self._database.after_commit()
+        if topics:
+            for store in self._database.stores:
+                if self._chance.random() >= self._faults.deaf:
+                    self._database.loop.call_soon(store.wakeups.set, set(topics), context=Context())
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        await self._travel()
+        if self._chance.random() < self._faults.unavailable:
+            raise StoreUnavailable("simulated: cannot be read")
+        self._database.connection.exec_driver_sql("BEGIN")
+        try:
+            result = work(self._database.connection)
+        finally:
+            self._database.connection.exec_driver_sql("ROLLBACK")
+        await self._travel()
+        return result
+
+    async def _travel(self) -> None:
+        if self._database.over:
+            raise asyncio.CancelledError
+        await asyncio.sleep(0)
+        if self._chance.random() < self._faults.slow:
+            await asyncio.sleep(self._chance.choice((0.05, 0.5, 3.0, 8.0)))
+
+    async def _stall(self) -> None:
+        if self._host is not None and self._chance.random() < self._faults.stall:
+            self._host.paused = True
+            loop = self._database.loop
+            loop.call_later(self._chance.uniform(5.0, 40.0), loop.resume, self._host, context=Context())
+            await asyncio.sleep(0)
+
+    async def _die(self) -> None:
+        if self._host is not None:
+            self._host.alive = False
+            await asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Host:
+    """A host's clock: the true time and its own error."""
+
+    def __init__(self, loop: VirtualLoop, host: Host | None, start: datetime) -> None:
+        self._loop = loop
+        self._start = start
+        self._host = host
+
+    def now(self) -> datetime:
+        wrong = 0.0 if self._host is None else self._host.offset
+        return self._start + timedelta(seconds=self._loop.time() + wrong)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def clock_of(loop: VirtualLoop, host: Host, start: datetime = START) -> Clock:
+    """What a host takes for the time."""
+    return _Host(loop, host, start)

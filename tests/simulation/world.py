@@ -1,0 +1,246 @@
+"""The world that is acted upon: targets that write down what was really done to them, and calls that go wrong.
+
+A call's effect belongs to the world, not to the caller: it lands although the caller is paused or dead, and may land
+long after the caller gave up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Parameters as CheckParameters
+from remediator.extensions.guards import ALLOW, Guard, Question, Verdict
+from remediator.extensions.guards import Answer as GuardAnswer
+from remediator.playbooks.inventory import Service
+from tests.simulation.loop import HOST, Host, VirtualLoop
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something that was really done to a target."""
+
+    at: float
+    kind: str
+    run: str
+    incarnation: int
+
+
+@dataclass(slots=True)
+class Target:
+    """A service with a fault, and what heals it."""
+
+    name: str
+    incarnation: int = 1
+    healthy: bool = True
+    cure: str = ""
+    effects: list[Effect] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that is, or was, under way."""
+
+    run: str
+    step: str
+    target: str
+    kind: str
+    host: Host | None
+    fence: int
+    begun: float
+    ended: bool = False
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallFaults:
+    """How often which way of going wrong: weights beside 1 for going well."""
+
+    unreachable: float = 0.0
+    refused: float = 0.0
+    lost: float = 0.0
+    """It is done, and nobody hears of it."""
+    never: float = 0.0
+    """It is not done, and nobody hears of it."""
+    slow: float = 0.0
+    """It is done after the caller gave up."""
+    partial: float = 0.0
+    """Something is done, it does not help, and it is called failed."""
+    blind: float = 0.0
+    """Looking at the target fails."""
+    moody: float = 0.0
+    """A guard blocks or cannot tell."""
+
+
+class World:
+    """All targets, and what is done to them."""
+
+    def __init__(self, loop: VirtualLoop, chance: random.Random, faults: CallFaults, names: list[str]) -> None:
+        self.loop = loop
+        self.chance = chance
+        self.faults = faults
+        self.calm = False
+        self.targets = {name: Target(name) for name in names}
+        self.calls: list[Call] = []
+        self.before_call: Callable[[Call], None] = lambda call: None
+        self.tell: Callable[[str], None] = lambda text: None
+
+    def pick(self, *ways: str) -> str:
+        """How a call goes."""
+        if self.calm:
+            return "well"
+        weights = [1.0, *(getattr(self.faults, way) for way in ways)]
+        return self.chance.choices(("well", *ways), weights)[0]
+
+    async def act(self, kind: str, service: Service, step: str, pin: int | None) -> Result:
+        """Call a target: maybe late, maybe in vain, maybe without an answer."""
+        task = asyncio.current_task()
+        run = "" if task is None else task.get_name().removeprefix("run ")
+        call = Call(run, step, service.name, kind, HOST.get(), 0, self.loop.time())
+        self.before_call(call)
+        self.calls.append(call)
+        try:
+            return await self._answer(call, pin)
+        finally:
+            call.ended = True
+
+    async def _answer(self, call: Call, pin: int | None) -> Result:
+        way = self.pick("unreachable", "refused", "lost", "never", "slow", "partial")
+        target = self.targets[call.target]
+        self.tell(f"call {call.kind} of {call.target} for {call.run}: goes {way}")
+        if way in ("unreachable", "refused"):
+            await asyncio.sleep(self.chance.choice((0.0, 0.1)))
+            call.answered = True
+            raise Unreachable("simulated") if way == "unreachable" else Refused("simulated")
+        if pin is not None and pin != target.incarnation:
+            call.answered = True
+            raise TargetError(f"incarnation {target.incarnation}, not {pin}")
+        delay = self.chance.choice((0.0, 0.2, 1.0)) if way != "slow" else self.chance.choice((5.5, 9.0, 30.0))
+        landed = self.loop.create_future()
+        if way != "never":
+            self.loop.call_later(delay, self._land, call, pin, way != "partial", landed, context=Context())
+        if way in ("lost", "never", "slow"):
+            await asyncio.sleep(self.chance.choice((0.5, 60.0)))
+            raise TimedOut("simulated: no answer")
+        held = await landed
+        await asyncio.sleep(self.chance.choice((0.0, 0.0, 0.3)))
+        call.answered = True
+        if not held:
+            raise TargetError("it changed under the call")
+        return Result(Outcome.FAILED if way == "partial" else Outcome.OK, f"{way}")
+
+    def _land(self, call: Call, pin: int | None, helps: bool, landed: asyncio.Future[bool]) -> None:
+        target = self.targets[call.target]
+        holds = pin is None or pin == target.incarnation
+        if holds:
+            target.incarnation += 1
+            target.effects.append(Effect(self.loop.time(), call.kind, call.run, target.incarnation))
+            target.healthy = target.healthy or (helps and target.cure == call.kind)
+        self.tell(
+            f"{call.kind} lands on {call.target} for {call.run}: {'done' if holds else 'refused, it has changed'}"
+        )
+        if not landed.done():
+            landed.set_result(holds)
+
+    async def look(self) -> None:
+        """Looking takes time, and may fail."""
+        way = self.pick("blind")
+        await asyncio.sleep(0 if self.calm else self.chance.choice((0.0, 0.0, 0.1)))
+        if way == "blind":
+            raise Unreachable("simulated: cannot be seen")
+
+
+class _WorldAction(Action):
+    timeout = timedelta(seconds=5)
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _incarnation(self, service: Service) -> int:
+        return self._world.targets[service.name].incarnation
+
+
+class Restart(_WorldAction):
+    """Compares before it acts, and leaves a sign: like a restart on a platform that has incarnations."""
+
+    name = "sim.restart"
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        await self._world.look()
+        return PlannedCall(f"restart {service.name}", pin={"incarnation": self._incarnation(service)})
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        return await self._world.act("restart", service, "restart", int(call.pin["incarnation"]))
+
+    async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
+        await self._world.look()
+        if self._incarnation(service) != call.pin["incarnation"]:
+            return Observation(Happened.YES, "another incarnation")
+        return Observation(Happened.NO, "the same incarnation")
+
+
+class Kick(_WorldAction):
+    """Compares nothing and leaves no sign: whether it happened cannot be told."""
+
+    name = "sim.kick"
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        return PlannedCall(f"kick {service.name}")
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        return await self._world.act("kick", service, "kick", None)
+
+
+class Adjust(_WorldAction):
+    """May be repeated at will, and leaves no sign."""
+
+    name = "sim.adjust"
+    idempotent = True
+
+    async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
+        return PlannedCall(f"adjust {service.name}")
+
+    async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
+        return await self._world.act("adjust", service, "adjust", None)
+
+
+class Healthy(Check):
+    """Whether a target is well."""
+
+    name = "sim.healthy"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def observe(self, service: Service, parameters: CheckParameters) -> Evidence:
+        try:
+            await self._world.look()
+        except Unreachable as error:
+            return Evidence(Answer.UNKNOWN, str(error))
+        well = self._world.targets[service.name].healthy
+        return Evidence(Answer.OK if well else Answer.FAIL, "well" if well else "not well")
+
+
+class Moody(Guard):
+    """A guard that says no, or nothing, now and then."""
+
+    name = "moody"
+    reasons = frozenset({"mood"})
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def ask(self, question: Question) -> Verdict:
+        if self._world.pick("moody") == "well":
+            return ALLOW
+        answer = self._world.chance.choice((GuardAnswer.BLOCK, GuardAnswer.BLOCK, GuardAnswer.UNKNOWN))
+        return Verdict(answer, "mood", "simulated")
