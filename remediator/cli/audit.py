@@ -36,8 +36,8 @@ from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
-from remediator.cli.options import config_option, format_option, output_option, writing
-from remediator.cli.source import WholeLog, audit_log, sealed
+from remediator.cli._audit_source import WholeLog, audit_log, sealed
+from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.core.clock import SystemClock, before
 from remediator.errors import AuditError, InputError
 

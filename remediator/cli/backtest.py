@@ -10,8 +10,8 @@ import click
 
 from remediator.authoring.backtest import History
 from remediator.authoring.backtest.history import remembered
-from remediator.cli.history import Asked, history_options, show
-from remediator.cli.options import config_option, format_option
+from remediator.cli._history_options import Asked, history_options, show
+from remediator.cli._options import config_option, format_option
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from remediator.cli.options import config_option
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
-from remediator.cli.deciding import reason_option, token_option, who
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._decisions import reason_option, token_option, who
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.pipeline import decisions
 from remediator.playbooks.loader import load_config
@@ -31,4 +31,4 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
     """
     config = load_config(config_path, Config)
     person = who(config, token_file)
-    click.echo(desk.write(config, lambda tx: decisions.cancel(tx, person, run_id, reason)))
+    click.echo(_direct_store.write(config, lambda tx: decisions.cancel(tx, person, run_id, reason)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring.runbook_pages import FORMATS
-from remediator.cli.plugged import plugins_option, use
+from remediator.cli._plugins import plugins_option, use
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
 from remediator.playbooks.diagnostics import Severity

@@ -12,7 +12,7 @@ import click
 
 from remediator.authoring import explain
 from remediator.authoring.explain import Line
-from remediator.cli.options import config_option, format_option
+from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.playbooks.loader import load_config
 

@@ -12,7 +12,7 @@ import click
 
 from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import Sources, kind_of, lint
-from remediator.cli.plugged import named
+from remediator.cli._plugins import named
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry

@@ -8,7 +8,7 @@ import click
 import sqlalchemy
 import sqlalchemy.exc
 
-from remediator.cli.options import config_option
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.playbooks.loader import load_config

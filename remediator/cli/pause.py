@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.clock import parse_duration, rfc3339
 from remediator.core.ids import Ids
@@ -52,10 +52,10 @@ def command(
             decisions.require_known(scope, name or "", playbooks.names(tx.connection), services)
         stop_id = Ids().new("stop", tx.now)
         until = None if lasts is None else tx.now + lasts
-        stops.press(tx, stop_id, scope, name or "", reason.strip(), who or desk.person(), until)
+        stops.press(tx, stop_id, scope, name or "", reason.strip(), who or _direct_store.person(), until)
         return stops.get(tx.connection, stop_id)
 
-    stop = desk.write(config, press)
+    stop = _direct_store.write(config, press)
     assert stop is not None
     until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
     click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")

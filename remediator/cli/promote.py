@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
 from remediator.extensions import registry
@@ -36,7 +36,7 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
     config = load_config(config_path, Config)
     chosen = _playbook(config, playbook)
     written = chosen.mode_in(config.environment)
-    person = who or desk.person()
+    person = who or _direct_store.person()
 
     def put(tx: Tx) -> str:
         before = autonomy.effective(tx.connection, playbook, written)
@@ -45,7 +45,7 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
             breakers.reset(tx, playbook, person, reason)
         return before
 
-    before = desk.write(config, put)
+    before = _direct_store.write(config, put)
     click.echo(f"{playbook}: {before} -> {mode} (its file says {written})")
 
 

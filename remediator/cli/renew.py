@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
 from remediator.authoring.explain import ReadOnlyStore
-from remediator.cli.deciding import found_by, rules_of, token_option, who
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._decisions import found_by, rules_of, token_option, who
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.approval import Person
 from remediator.pipeline import decisions
@@ -50,7 +50,7 @@ def command(config_path: Path, token_file: Path | None, request_or_run: str) -> 
 
 
 def _renew(config: Config, person: Person, approval: Approval, why: str) -> bool:
-    return desk.write(config, lambda tx: decisions.renew(tx, person, approval.id, why, rules_of(config)))
+    return _direct_store.write(config, lambda tx: decisions.renew(tx, person, approval.id, why, rules_of(config)))
 
 
 async def _changed(config: Config, name: str) -> tuple[Approval, str]:

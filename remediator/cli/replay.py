@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from remediator.authoring.backtest.history import stored
-from remediator.cli.history import Asked, history_options, show
-from remediator.cli.options import config_option, format_option
+from remediator.cli._history_options import Asked, history_options, show
+from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before
 from remediator.playbooks.loader import load_config

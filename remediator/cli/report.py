@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from remediator.cli.options import config_option, format_option, output_option, writing
+from remediator.cli._options import config_option, format_option, output_option, writing
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.playbooks.loader import load_config

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from remediator.audit import Draft, Kind
-from remediator.cli.options import config_option
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import ConfigurationError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
 from remediator.extensions.guards._stop_file import read_stop_file
@@ -30,6 +30,6 @@ def command(config_path: Path, stop_id: str, who: str | None) -> None:
     said = read_stop_file(config.state)
     if said is not None:
         raise InputError(f"{said.path} still says stop ({said.reason}); remove it first")
-    if not desk.write(config, lambda tx: stops.release(tx, stop_id, who or desk.person())):
+    if not _direct_store.write(config, lambda tx: stops.release(tx, stop_id, who or _direct_store.person())):
         raise InputError(f"{stop_id} does not stand; 'remediator status' lists the stops that do")
     click.echo(f"{stop_id} released")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from remediator import desk
-from remediator.cli.deciding import reason_option, token_option, who
-from remediator.cli.options import config_option
+from remediator.cli import _direct_store
+from remediator.cli._decisions import reason_option, token_option, who
+from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
@@ -46,4 +46,4 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
         mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(config.environment))
         return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)
 
-    click.echo(f"{desk.write(config, begin).id} begins")
+    click.echo(f"{_direct_store.write(config, begin).id} begins")

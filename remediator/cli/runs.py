@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator.cli.options import config_option, format_option
+from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import format_duration
 from remediator.core.plan import from_data

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring.json_schema import KINDS, committed, schema, text
-from remediator.cli.plugged import plugins_option, use
+from remediator.cli._plugins import plugins_option, use
 from remediator.config import Config
 from remediator.extensions import registry
 

@@ -16,7 +16,7 @@ import click
 import structlog
 import uvicorn
 
-from remediator.cli.options import config_option
+from remediator.cli._options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from remediator.cli.deciding import decide, reason_option, token_option
-from remediator.cli.options import config_option
+from remediator.cli._decisions import decide, reason_option, token_option
+from remediator.cli._options import config_option
 
 
 @click.command("snooze")

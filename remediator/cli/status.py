@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from remediator.cli.options import config_option, format_option
+from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.extensions.guards._stop_file import read_stop_file

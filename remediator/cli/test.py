@@ -11,7 +11,7 @@ import click
 
 from remediator.authoring.testing.execute import Kinds
 from remediator.authoring.testing.runner import Report, files_in, run
-from remediator.cli.plugged import plugins_option, use
+from remediator.cli._plugins import plugins_option, use
 from remediator.extensions import registry
 from remediator.playbooks.diagnostics import render
 

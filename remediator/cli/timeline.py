@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from remediator.cli.options import config_option, output_option, writing
+from remediator.cli._options import config_option, output_option, writing
 from remediator.clients.prometheus.client import Prometheus
 from remediator.config import Config
 from remediator.core.clock import SystemClock

@@ -21,8 +21,8 @@ from remediator.reporting import run_timeline
 from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web import controls, paging
-from remediator.web.call import SAFE, Answer, Call, NotFound, handler
+from remediator.web import form_actions, paging
+from remediator.web.api_request import SAFE, Answer, Call, NotFound, handler
 from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
 
@@ -48,7 +48,9 @@ async def _cancel(call: Call) -> Any:
 
 async def _retry(call: Call) -> Any:
     run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
-    return run_timeline.summary(await call.write(lambda tx: controls.again(tx, service, call.somebody, run_id, reason)))
+    return run_timeline.summary(
+        await call.write(lambda tx: form_actions.again(tx, service, call.somebody, run_id, reason))
+    )
 
 
 async def _approvals(call: Call) -> Any:
@@ -148,8 +150,8 @@ async def _stops(call: Call) -> Any:
 
 async def _pause(call: Call) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
-    lasts = controls.span(call.text("for"))
-    controls.known(call.site.service, scope, name)
+    lasts = form_actions.span(call.text("for"))
+    form_actions.known(call.site.service, scope, name)
     return {"id": await call.write(lambda tx: decisions.pause(tx, call.somebody, reason, scope, name, lasts))}
 
 

@@ -26,8 +26,8 @@ from remediator.storage.repositories import approvals, episodes, evidence, runs,
 from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.evidence import Seen
 from remediator.storage.repositories.stops import Stop
+from remediator.web.authentication import Visitor
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
-from remediator.web.visitor import Visitor
 
 _STANDS = Standing()
 _FALSE = "This link is not one of ours, or it is not whole. Copy all of it, or open the console."

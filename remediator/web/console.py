@@ -37,9 +37,9 @@ from remediator.storage.repositories import (
 )
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import paging
-from remediator.web.chart import picture
+from remediator.web.authentication import Visitor
+from remediator.web.run_chart import picture
 from remediator.web.site import Handler, Site
-from remediator.web.visitor import Visitor
 
 PAGE = 50
 _FEW = 200

@@ -10,10 +10,22 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remediator.service import Service
-from remediator.web import api, approve, console, controls, graph, health, live, signin, slack, webhook, wrong
+from remediator.web import (
+    api,
+    approve,
+    chart_image,
+    console,
+    error_pages,
+    events,
+    form_actions,
+    health,
+    signin,
+    slack,
+    webhook,
+)
+from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HERE, Site
-from remediator.web.wrong import Handlers
 
 _DOORS = ("/api/v1/alerts", "/api/v1/alerts/")
 """Both spellings, never a redirect: Alertmanager would follow it with a GET."""
@@ -52,7 +64,7 @@ def application(service: Service) -> Starlette:
             *_signing_in(site),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
-        wrong.handlers(site),
+        error_pages.handlers(site),
     )
     app.router.redirect_slashes = False
     return app
@@ -63,18 +75,18 @@ def _pages(site: Site) -> list[BaseRoute]:
         Route("/", console.now(site)),
         Route("/runs", console.history(site)),
         Route("/runs/{run_id}", console.run(site)),
-        Route("/runs/{run_id}/chart.svg", graph.chart(site)),
-        Route("/runs/{run_id}/cancel", controls.cancel(site), methods=["POST"]),
-        Route("/runs/{run_id}/retry", controls.retry(site), methods=["POST"]),
+        Route("/runs/{run_id}/chart.svg", chart_image.chart(site)),
+        Route("/runs/{run_id}/cancel", form_actions.cancel(site), methods=["POST"]),
+        Route("/runs/{run_id}/retry", form_actions.retry(site), methods=["POST"]),
         Route("/playbooks", console.playbooks(site)),
         Route("/audit", console.log(site)),
         Route("/inventory", console.inventory(site)),
-        Route("/stop", controls.stop(site), methods=["POST"]),
-        Route("/stops/{stop_id}/release", controls.release(site), methods=["POST"]),
+        Route("/stop", form_actions.stop(site), methods=["POST"]),
+        Route("/stops/{stop_id}/release", form_actions.release(site), methods=["POST"]),
         Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
         Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
-        Route("/events", live.events(site)),
-        Route("/favicon.ico", live.favicon(site)),
+        Route("/events", events.events(site)),
+        Route("/favicon.ico", events.favicon(site)),
     ]
 
 

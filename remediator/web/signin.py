@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remediator.errors import RemediatorError
+from remediator.web.authentication import sign_in, sign_out
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
-from remediator.web.visitor import sign_in, sign_out
 
 _ATTEMPT = "remediator_sign_in"
 _PURPOSE = "oidc attempt"

@@ -21,8 +21,8 @@ from remediator.core.clock import format_duration
 from remediator.errors import InputError, StoreError
 from remediator.pipeline.decisions import Rules
 from remediator.service import Service
-from remediator.web.standing import Standings
-from remediator.web.visitor import Visitor, identify
+from remediator.web._validity_cache import Standings
+from remediator.web.authentication import Visitor, identify
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, Visitor], Awaitable[Response]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.settings import ROOT
-from remediator.cli.options import writing
+from remediator.cli._options import writing
 from remediator.core.clock import before
 from remediator.errors import InputError
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from remediator.audit import Problem, Verification, checkpoint, decode
 from remediator.audit import keys as keyfile
 from remediator.audit.reader import verify_live
-from remediator.cli.source import DatabaseLog, audit_log
+from remediator.cli._audit_source import DatabaseLog, audit_log
 from remediator.extensions.witnesses.file import FileNotary
 from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
 from remediator.storage import Store

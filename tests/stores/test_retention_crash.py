@@ -15,8 +15,8 @@ from sqlalchemy import Connection, delete, select
 from remediator.audit import Signer, archive
 from remediator.audit.archive import ArchiveError
 from remediator.audit.reader import verify_live
+from remediator.cli._audit_source import DatabaseLog, WholeLog
 from remediator.cli.audit import command
-from remediator.cli.source import DatabaseLog, WholeLog
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
 from remediator.runtime.checkpointing import Checkpointing

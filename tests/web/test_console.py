@@ -22,7 +22,7 @@ from remediator.storage.repositories import audit, runs
 from remediator.storage.schema import audit as log
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
-from remediator.web.chart import Mark, line_chart, picture
+from remediator.web.run_chart import Mark, line_chart, picture
 from tests.guards.house import NOON, alert, row
 from tests.web.room import Room, decides
 

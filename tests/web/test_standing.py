@@ -19,7 +19,7 @@ from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web.standing import Standings
+from remediator.web._validity_cache import Standings
 from tests.web.room import INVENTORY, Room, decides, nonce_of, room
 
 pytestmark = pytest.mark.promise(6)

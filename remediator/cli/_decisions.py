@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy import Connection
 
-from remediator import desk
+from remediator.cli import _direct_store
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
 from remediator.errors import InputError
@@ -60,7 +60,7 @@ def who(config: Config, token_file: Path | None) -> Person:
 
 def at_this_terminal() -> Person:
     """The user of this machine, as one who breaks the glass: whoever may write the database is an operator here."""
-    return Person(desk.person(), "terminal", frozenset({Role.OPERATOR}))
+    return Person(_direct_store.person(), "terminal", frozenset({Role.OPERATOR}))
 
 
 def rules_of(config: Config) -> Rules:
@@ -107,7 +107,7 @@ def decide(
         word = Word(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
         return found.id, decisions.decide(tx, word, rules_of(config))
 
-    approval_id, heard = desk.write(config, write)
+    approval_id, heard = _direct_store.write(config, write)
     if heard.counted:
         click.echo(f"{person.id} said {verb}; {approval_id} is {heard.status}")
     else:

@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 
 from remediator.core.approval import NotAllowed, Person, Power
 from remediator.errors import InputError, RemediatorError, StoreError
+from remediator.web.authentication import Visitor
 from remediator.web.openapi import Operation
 from remediator.web.site import Site
-from remediator.web.visitor import Visitor
 
 _LONGEST = 64 * 1024
 SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}

@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
+from remediator.web.authentication import Visitor
 from remediator.web.site import HEADERS, Handler, Site
-from remediator.web.visitor import Visitor
 
 LOOK = 0.5
 LIFE = 60.0

@@ -13,9 +13,9 @@ from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
 from remediator.reporting.alert_series import measured
 from remediator.storage.repositories import episodes, runs
-from remediator.web.chart import Mark, line_chart
+from remediator.web.authentication import Visitor
+from remediator.web.run_chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
-from remediator.web.visitor import Visitor
 
 _BEFORE = timedelta(minutes=5)
 _AFTER = timedelta(minutes=5)
