@@ -20,7 +20,7 @@ RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks
 COPY deploy/__init__.py /srv/deploy/
-COPY deploy/compose/__init__.py remediator/clients/docker/socket_proxy.py remediator/clients/docker/container_metrics.py /srv/deploy/compose/
+COPY demo/compose/__init__.py remediator/clients/docker/socket_proxy.py remediator/clients/docker/container_metrics.py /srv/deploy/compose/
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /srv
 USER 10001:10001

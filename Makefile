@@ -26,22 +26,22 @@ $(STAMP)-dev: requirements.lock pyproject.toml deploy/setup.sh
 	@touch $(STAMP) $(STAMP)-dev
 
 demo: setup ## Start the real stack, break it for real, watch it heal (FAULT=RedisDown, KEEP=1, CRASH_REMEDIATOR=1)
-	@$(PYTHON) -m deploy.local.demo
+	@$(PYTHON) -m demo
 
 demo-approve: setup ## A full disk, a question in a chat, a person's yes by its link, healed (BY_HAND=1: you decide)
-	@$(PYTHON) -m deploy.local.demo.approval
+	@$(PYTHON) -m demo.approval
 
 demo-compose: setup ## The same on a real Docker Engine (DOCKER_HOST), with Compose (FAULT=RedisDown, KEEP=1)
-	@$(PYTHON) -m deploy.compose.demo
+	@$(PYTHON) -m demo.compose
 
 up: setup ## Start the local stack and leave it running (STATE=folder, REDIS_PORT=… and the other ports)
-	@$(PYTHON) -m deploy.local up
+	@$(PYTHON) -m demo.stack up
 
 down: setup ## Stop the local stack
-	@$(PYTHON) -m deploy.local down
+	@$(PYTHON) -m demo.stack down
 
 status: setup ## What runs of the local stack
-	@$(PYTHON) -m deploy.local status
+	@$(PYTHON) -m demo.stack status
 
 lint: setup-dev ## Style, types, layers
 	@$(VENV)/bin/ruff check .
@@ -50,7 +50,7 @@ lint: setup-dev ## Style, types, layers
 	@$(VENV)/bin/lint-imports --no-cache | tail -n 5
 
 test: setup-dev lint ## All tests that need neither privilege nor hours
-	@$(PYTHON) -m deploy.local.programs
+	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import free_port, median, server
-from deploy.local.programs import find
+from demo.stack.programs import find
 
 STORM, AT_ONCE, SENDERS = 10_000, 100, 8
 TARGETS = 20

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from bench.measure import Load, free_port, median, server, wrk
-from deploy.local.programs import find
+from demo.stack.programs import find
 
 BODY = {
     "version": "4",

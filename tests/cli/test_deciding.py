@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import ROOT
+from demo.stack.settings import ROOT
 from remediator.storage.repositories import playbooks
 from tests.web.room import Room, room
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import ROOT
+from demo.stack.settings import ROOT
 from remediator.cli._options import writing
 from remediator.core.clock import before
 from remediator.errors import InputError

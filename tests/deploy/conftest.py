@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import programs, stack
-from deploy.local.settings import Ports, Settings
+from demo.stack import processes, programs
+from demo.stack.settings import Ports, Settings
 from tests.servers import require
 
 
@@ -29,7 +29,7 @@ def local_stack(short_folder: Path) -> Iterator[Settings]:
         require(program)
     settings = Settings(short_folder, _free_ports())
     yield settings
-    stack.down(settings)
+    processes.down(settings)
 
 
 def _free_ports() -> Ports:

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from deploy.local import leftovers
-from deploy.local.settings import ROOT, Settings
+from demo.stack import orphaned_processes
+from demo.stack.settings import ROOT, Settings
 from tests.deploy.test_stack import environment
 
 
 def demo(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "deploy.local.demo"]
+    argv = [sys.executable, "-m", "demo"]
     return subprocess.run(argv, env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -43,7 +43,7 @@ def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Sett
     assert -1 not in places and places == sorted(places), shown.stdout
     assert "healed, seen by ourselves: PING, SET and GET answered, app ready" in shown.stdout
     assert re.search(r"redis was\W+started once", shown.stdout), shown.stdout
-    assert leftovers.find(local_stack) == []
+    assert orphaned_processes.find(local_stack) == []
 
 
 def test_a_fault_that_is_none_is_refused() -> None:

@@ -10,8 +10,8 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 
 import pytest
 
-from deploy.local import leftovers
-from deploy.local.settings import ROOT, Settings
+from demo.stack import orphaned_processes
+from demo.stack.settings import ROOT, Settings
 from tests.deploy.test_stack import environment
 from tests.web.browser import chromium, picture
 
@@ -20,7 +20,7 @@ PATIENCE = 200_000
 
 
 async def _begin(settings: Settings) -> Process:
-    argv = [sys.executable, "-m", "deploy.local.demo.approval"]
+    argv = [sys.executable, "-m", "demo.approval"]
     variables = {**os.environ, **environment(settings), "BY_HAND": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
     return await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=variables, stdout=PIPE, stderr=STDOUT)
 
@@ -74,4 +74,4 @@ async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stac
     text = "".join(told)
     assert "robots looked at the link and posted to it" in text and "healed, seen by ourselves" in text
     assert re.search(r"approval\.decided.*ann", text)
-    assert leftovers.find(local_stack) == []
+    assert orphaned_processes.find(local_stack) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.local import files, programs
-from deploy.local.settings import Ports, Settings, StackError
+from demo.stack import files, programs
+from demo.stack.settings import Ports, Settings, StackError
 from remediator.config import Config
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.local import hurry
-from deploy.local.files import dump, read
+from demo.stack import fast_timings
+from demo.stack.files import dump, read
 from remediator.core.clock import parse_duration
 from tests.servers import require
 
@@ -52,7 +52,7 @@ def timeless(rule: dict[str, Any]) -> dict[str, Any]:
 def test_rules_differ_in_durations_only() -> None:
     """Names, expressions, labels, annotations and order are the same."""
     source = read("alerting/rules.yml")
-    made = hurry.rules(source)
+    made = fast_timings.rules(source)
     assert [group["name"] for group in made["groups"]] == [group["name"] for group in source["groups"]]
     assert [timeless(rule) for rule in rules_of(made)] == [timeless(rule) for rule in rules_of(source)]
     assert source == read("alerting/rules.yml"), "the source is left as it is"
@@ -60,12 +60,14 @@ def test_rules_differ_in_durations_only() -> None:
 
 def test_no_rule_waits_for_longer_than_the_original() -> None:
     """Each is quicker, and none so quick that one lost scrape makes an alert."""
-    pairs = zip(rules_of(read("alerting/rules.yml")), rules_of(hurry.rules(read("alerting/rules.yml"))), strict=True)
+    pairs = zip(
+        rules_of(read("alerting/rules.yml")), rules_of(fast_timings.rules(read("alerting/rules.yml"))), strict=True
+    )
     for source, made in pairs:
         if "for" in source:
-            assert hurry.LEAST_FOR <= parse_duration(made["for"]) <= parse_duration("10s")
+            assert fast_timings.LEAST_FOR <= parse_duration(made["for"]) <= parse_duration("10s")
         for was, now in zip(*(re.findall(r"\[(\w+)\]", rule["expr"]) for rule in (source, made)), strict=True):
-            assert hurry.LEAST_RANGE <= parse_duration(now) < parse_duration(was)
+            assert fast_timings.LEAST_RANGE <= parse_duration(now) < parse_duration(was)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +77,13 @@ def test_no_rule_waits_for_longer_than_the_original() -> None:
 def test_ranges_shrink(source: str, made: str) -> None:
     """By one factor, down to what still holds some scrapes, and never grow."""
     rule = {"alert": "A", "expr": source, "for": "1s"}
-    [shorter] = hurry.rules({"groups": [{"name": "g", "rules": [rule]}]})["groups"][0]["rules"]
+    [shorter] = fast_timings.rules({"groups": [{"name": "g", "rules": [rule]}]})["groups"][0]["rules"]
     assert (shorter["expr"], shorter["for"]) == (made, "1s")
 
 
 def test_hurried_rules_are_valid(tmp_path: Path) -> None:
     """promtool accepts them."""
-    (tmp_path / "rules.yml").write_text(dump(hurry.rules(read("alerting/rules.yml"))))
+    (tmp_path / "rules.yml").write_text(dump(fast_timings.rules(read("alerting/rules.yml"))))
     argv = [require("promtool"), "check", "rules", "--lint-fatal", str(tmp_path / "rules.yml")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,7 +92,7 @@ def test_hurried_rules_are_valid(tmp_path: Path) -> None:
 def test_prometheus_settings_differ_in_addresses_and_intervals_only() -> None:
     """Jobs, labels, paths and the rest are those of prometheus.yml."""
     source = read("prometheus.yml")
-    made = hurry.prometheus(source, ADDRESSES, "rules.yml")
+    made = fast_timings.prometheus(source, ADDRESSES, "rules.yml")
     assert set(differences(source, made)) == {
         "global.scrape_interval",
         "global.scrape_timeout",
@@ -106,7 +108,7 @@ def test_prometheus_settings_differ_in_addresses_and_intervals_only() -> None:
 def test_alertmanager_settings_differ_in_addresses_files_and_intervals_only() -> None:
     """Grouping, routes, inhibition and the rest are those of alertmanager.yml."""
     source = read("alertmanager.yml")
-    made = hurry.alertmanager(source, "http://127.0.0.1:1/api/v1/alerts", "/a/token")
+    made = fast_timings.alertmanager(source, "http://127.0.0.1:1/api/v1/alerts", "/a/token")
     assert set(differences(source, made)) == {
         "route.group_wait",
         "route.group_interval",

@@ -8,7 +8,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.local.settings import ROOT
+from demo.stack.settings import ROOT
 
 LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
 PINS = dict(line.split(";")[0].strip().split("==") for line in LINES)

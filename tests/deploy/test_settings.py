@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import Ports, StackError, from_environment
+from demo.stack.settings import Ports, StackError, from_environment
 from tests.servers import free_port
 
 

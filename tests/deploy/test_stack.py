@@ -8,10 +8,10 @@ import socket
 
 import pytest
 
-from deploy.local import leftovers, stack
-from deploy.local.__main__ import main
-from deploy.local.demo.probe import Probe
-from deploy.local.settings import Settings, StackError, variable
+from demo.probe import Probe
+from demo.stack import orphaned_processes, processes
+from demo.stack.__main__ import main
+from demo.stack.settings import Settings, StackError, variable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,9 +31,9 @@ def test_all_of_it_comes_up_and_goes_down(
     assert main(["up"]) == 0
     probe = Probe(local_stack)
 
-    stack.wait(probe.targets_up, "all targets are scraped", 90)
-    stack.wait(probe.watchdog_heard, "the Watchdog reaches the remediator", 90)
-    stack.wait(probe.traffic_flows, "requests are counted", 90)
+    processes.wait(probe.targets_up, "all targets are scraped", 90)
+    processes.wait(probe.watchdog_heard, "the Watchdog reaches the remediator", 90)
+    processes.wait(probe.traffic_flows, "requests are counted", 90)
     _prometheus_knows_what_supervisord_knows(probe, local_stack)
 
     before = probe.pid("remediator")
@@ -46,32 +46,32 @@ def test_all_of_it_comes_up_and_goes_down(
     os.kill(probe.pid("redis"), signal.SIGSTOP)
     assert main(["down"]) == 0
     assert main(["down"]) == 0
-    assert leftovers.find(local_stack) == []
+    assert orphaned_processes.find(local_stack) == []
     assert local_stack.ports.busy() == []
     assert main(["status"]) == 1
 
 
 def _prometheus_knows_what_supervisord_knows(probe: Probe, settings: Settings) -> None:
     """What AppCrashLoopBackOff is made of: Debian's node exporter reads supervisord's socket."""
-    programs = {process["name"] for process in stack.processes(settings) if process["statename"] == "RUNNING"}
+    programs = {process["name"] for process in processes.processes(settings) if process["statename"] == "RUNNING"}
 
     def seen() -> bool:
         found = probe.get(settings.ports.prometheus, "/api/v1/query?query=node_supervisord_up%3D%3D1")
         return {item["metric"]["name"] for item in found["data"]["result"]} == programs
 
-    stack.wait(seen, "node_supervisord_up of every program", 90)
+    processes.wait(seen, "node_supervisord_up of every program", 90)
 
 
 def test_what_a_killed_supervisord_leaves_is_cleared(local_stack: Settings) -> None:
     """Its programs live on without it; ``down`` finds them, and ``up`` starts anew."""
-    stack.up(local_stack)
+    processes.up(local_stack)
     os.kill(int((local_stack.state / "supervisord.pid").read_text()), signal.SIGKILL)
-    stack.wait(lambda: not stack.running(local_stack), "supervisord is gone", 60)
-    assert len(leftovers.find(local_stack)) >= 9
+    processes.wait(lambda: not processes.running(local_stack), "supervisord is gone", 60)
+    assert len(orphaned_processes.find(local_stack)) >= 9
 
-    stack.down(local_stack)
+    processes.down(local_stack)
 
-    assert leftovers.find(local_stack) == []
+    assert orphaned_processes.find(local_stack) == []
     assert local_stack.ports.busy() == []
 
 
@@ -81,5 +81,5 @@ def test_a_taken_port_stops_nothing_of_its_owner(local_stack: Settings) -> None:
         socket.create_server(("127.0.0.1", local_stack.ports.redis)),
         pytest.raises(StackError, match=f"REDIS_PORT={local_stack.ports.redis}.* for example: make up REDIS_PORT="),
     ):
-        stack.up(local_stack)
-    assert leftovers.find(local_stack) == []
+        processes.up(local_stack)
+    assert orphaned_processes.find(local_stack) == []

@@ -1,0 +1,200 @@
+"""``make demo-approve``: Redis' disk fills for real, a person is asked in a chat, says yes by the link, and it heals.
+
+Without BY_HAND=1 the demonstration does what a person would: it looks at the page, and presses its button. With it,
+link and token are printed, and it waits for you. Either way it looks into the link first as robots do, which has to
+change nothing, and opens the same link again at the end.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import yaml
+from rich.console import Console
+from rich.markup import escape
+
+from demo import changed
+from demo.chat import Chat, chat
+from demo.faults import disk_backups
+from demo.probe import Probe
+from demo.stack import processes
+from demo.stack.settings import ROOT, StackError, from_environment
+from remediator.core.identity import hash_token, make_token
+
+PATIENCE = 180.0
+"""Seconds for each part; a person who is waited for gets the 15 minutes of the request."""
+PERSON = "ann"
+OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
+
+
+class Story:
+    """One approval, told line by line, checked by our own eyes."""
+
+    def __init__(self, probe: Probe, console: Console, received: Chat, token: str, *, by_hand: bool) -> None:
+        self._probe = probe
+        self._console = console
+        self._chat = received
+        self._token = token
+        self._by_hand = by_hand
+
+    def tell(self) -> None:
+        """All of it.
+
+        Raises:
+            StackError: something is not as promised.
+        """
+        self._say(f"[bold]{disk_backups.TELLS}[/bold]")
+        disk_backups.inject(self._probe)
+        asked = self._asked()
+        link, run_id = str(asked["ask"]["link"]), str(asked["run"])
+        self._robots(link, run_id)
+        if self._by_hand:
+            self._say(f"your turn; the operator token of {PERSON} is {self._token}")
+            self._say(f"open {link}")
+        else:
+            self._decide(link)
+        self._follow(run_id)
+        self._look_again(link)
+        self._record(run_id)
+
+    def _asked(self) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+
+        def arrived() -> bool:
+            found[:] = [item for item in list(self._chat.messages) if item.get("ask")]
+            return bool(found)
+
+        processes.wait(arrived, "the question in the chat", PATIENCE)
+        message = found[0]
+        self._say(f"in the chat: [bold]{escape(str(message['title']))}[/bold]")
+        for section in message["sections"]:
+            for line in section["lines"]:
+                self._say(f"             {escape(str(section['heading']))}: {escape(str(line))}")
+        return message
+
+    def _robots(self, link: str, run_id: str) -> None:
+        """Unfurling, prefetching, scanning: whatever looks, looks."""
+        with httpx.Client(headers={"User-Agent": "Slackbot-LinkExpanding 1.0"}) as robot:
+            for method in ("HEAD", "GET", "GET"):
+                robot.request(method, link).raise_for_status()
+            robot.post(link, data={"verb": "approve", "token": self._token})
+        self._demand(self._status(run_id) == "awaiting_approval", "a robot's visit changed the run")
+        self._demand(disk_backups.percent(self._probe) > disk_backups.WELL, "something was done without a word")
+        self._say("robots looked at the link and posted to it: the run still waits, the disk is still full")
+
+    def _decide(self, link: str) -> None:
+        with httpx.Client() as browser:
+            page = browser.get(link).text
+            found = re.search(r'name="nonce" value="([^"]+)"', page)
+            self._demand(found is not None, "the page has no form")
+            assert found is not None
+            said = {
+                "nonce": found[1],
+                "verb": "approve",
+                "token": self._token,
+                "typed": "redis",
+                "reason": "seen, go ahead",
+            }
+            browser.post(link, data=said, follow_redirects=True).raise_for_status()
+        self._say(f"{PERSON} looked at the page and pressed Approve")
+
+    def _follow(self, run_id: str) -> None:
+        told, until = 0, time.monotonic() + (900 if self._by_hand else PATIENCE)
+        while time.monotonic() < until:
+            run = self._probe.run(run_id) or {"timeline": [], "status": "not known"}
+            for event in run["timeline"][told:]:
+                self._say(f"remediator: {escape(event['text'][:160])}")
+            told = max(told, len(run["timeline"]))
+            if run["status"] in OVER:
+                break
+            time.sleep(0.2)
+        self._demand(self._status(run_id) == "succeeded", f"the run is {self._status(run_id)}")
+        proof = disk_backups.healed(self._probe)
+        self._demand(proof is not None, "the disk is not as it should be, as we see it")
+        self._say(f"[green]healed, seen by ourselves:[/green] {proof}")
+
+    def _look_again(self, link: str) -> None:
+        text = html.unescape(re.sub(r"<[^>]+>|\s+", " ", httpx.get(link).text))
+        found = re.search(rf"It was approved at [0-9: -]+Z by {PERSON}", text)
+        self._demand(found is not None, "the link does not say who approved, and when")
+        assert found is not None
+        self._say(f"the same link, opened again: [bold]{found[0]}[/bold]")
+
+    def _record(self, run_id: str) -> None:
+        argv = [sys.executable, "-m", "remediator", "audit", "search", "--run", run_id]
+        argv += ["--db", str(self._probe.settings.database)]
+        log = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        decided = [line for line in log.splitlines() if "approval." in line]
+        self._demand(any("approval.decided" in line and PERSON in line for line in decided), "it is not on record")
+        self._console.print("[bold]in the audit log[/bold]")
+        for line in decided:
+            self._console.print(escape(line), highlight=False, style="dim", overflow="ellipsis", no_wrap=True)
+
+    def _status(self, run_id: str) -> str:
+        return str((self._probe.run(run_id) or {}).get("status"))
+
+    def _demand(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise StackError(otherwise)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"  {text}", highlight=False, soft_wrap=True)
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """0 if all of it was as promised."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    try:
+        settings = from_environment(environment)
+        ours = not processes.running(settings)
+        try:
+            _demonstrate(Probe(settings), console, by_hand=environment.get("BY_HAND", "") not in ("", "0"))
+        finally:
+            if ours:
+                processes.down(settings)
+    except StackError as error:
+        console.print(escape(str(error)), style="red", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted", style="red")
+        return 1
+    console.print("approved by a person, healed, proved, on record")
+    return 0
+
+
+def _demonstrate(probe: Probe, console: Console, *, by_hand: bool) -> None:
+    if not processes.running(probe.settings):
+        processes.forget(probe.settings)
+    console.print("[bold]starting[/bold] the local stack …", highlight=False)
+    processes.up(probe.settings)
+    if (why := disk_backups.needs(probe)) is not None:
+        raise StackError(f"this is not shown: {why}")
+    token = make_token()
+    people = {"kind": "People", "people": {PERSON: {"roles": ["approver"], "tokens": [hash_token(token)]}}}
+    probe.settings.remediator_yaml.with_name("people.yaml").write_text(yaml.safe_dump(people))
+    with chat() as received, changed.settings(probe, _asking(received)):
+        processes.wait(probe.targets_up, "all targets of Prometheus to be up", PATIENCE)
+        processes.wait(probe.watchdog_heard, "the Watchdog alert to reach the remediator", PATIENCE)
+        Story(probe, console, received, token, by_hand=by_hand).tell()
+
+
+def _asking(received: Chat) -> dict[str, Any]:
+    """No rung of its own for this environment: the playbook asks, as it is shipped."""
+    return {
+        "environment": "demo-approve",
+        "access": {"people": "people.yaml"},
+        "channels": {"chat": {"kind": "webhook", "url": received.url}},
+        "approvals": {"channels": ["chat"]},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,38 @@
+"""The running stack's remediator with other settings, for as long as a part of the demonstration lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from demo.probe import Probe
+from demo.stack import processes
+
+PATIENCE = 90.0
+"""Seconds in which it has to be ready again."""
+
+
+@contextmanager
+def settings(probe: Probe, changes: Mapping[str, Any]) -> Iterator[None]:
+    """Top-level settings replaced; the settings of before, however it ends."""
+    path = probe.settings.remediator_yaml
+    before = path.read_text()
+    try:
+        _put_in_force(probe, yaml.safe_dump({**yaml.safe_load(before), **changes}, sort_keys=False))
+        yield
+    finally:
+        _put_in_force(probe, before)
+
+
+def _put_in_force(probe: Probe, text: str) -> None:
+    """It reads them when it starts."""
+    probe.settings.remediator_yaml.write_text(text)
+    supervisor = processes.Supervisor(probe.settings)
+    if supervisor.info("remediator")["pid"]:
+        supervisor.call("stopProcess", "remediator")
+    supervisor.call("startProcess", "remediator")
+    ready = probe.settings.ports.remediator
+    processes.wait(lambda: probe.get(ready, "/readyz") is not None, "the remediator, restarted", PATIENCE)

@@ -1,0 +1,134 @@
+"""The demonstration's own eyes: it asks every server itself and believes nothing that the remediator says of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from demo.stack.processes import Supervisor
+from demo.stack.settings import Settings
+
+
+class Probe:
+    """Looks at a running local stack."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._supervisor = Supervisor(settings)
+
+    def pid(self, program: str) -> int:
+        """Of a program under supervisord; 0 if it does not run."""
+        return int(self._supervisor.info(program)["pid"])
+
+    def workers(self) -> int:
+        """How many workers the app has, by the kernel's list of its children."""
+        pid = self.pid("app")
+        try:
+            return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except OSError:
+            return 0
+
+    def starts(self, program: str) -> int:
+        """How often supervisord has started a program, by its own log."""
+        log = (self.settings.state / "logs/supervisord.log").read_text(errors="replace")
+        return len(re.findall(rf"spawned: '{re.escape(program)}' with pid", log))
+
+    def redis_serves(self) -> str | None:
+        """A sentence if Redis takes a write and gives it back and the app finds nothing missing; else None."""
+        try:
+            with self.redis() as client:
+                client.ping()
+                client.set("demo:probe", "1", ex=10)
+                if client.get("demo:probe") != b"1":
+                    return None
+        except redis.RedisError:
+            return None
+        return "PING, SET and GET answered, app ready" if self.app_ready() else None
+
+    def redis_run_id(self) -> str:
+        """Redis' own name for this stretch of its running; another start has another. Empty while it is away."""
+        try:
+            with self.redis() as client:
+                return str(client.info("server")["run_id"])
+        except redis.RedisError:
+            return ""
+
+    def redis(self) -> redis.Redis:
+        """A client of the stack's Redis, with little patience."""
+        return redis.Redis(
+            port=self.settings.ports.redis,
+            password=self.settings.secret("redis.password"),
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def app_ready(self) -> bool:
+        """Whether the app says that nothing is missing."""
+        return self.get(self.settings.ports.app, "/readyz") is not None
+
+    def firing(self, alertname: str) -> bool:
+        """Whether Alertmanager holds this alert as not ended; when it cannot be asked, it may be."""
+        query = urllib.parse.urlencode({"filter": f'alertname="{alertname}"'})
+        found = self.get(self.settings.ports.alertmanager, f"/api/v2/alerts?{query}")
+        return found is None or bool(found)
+
+    def targets_up(self) -> bool:
+        """Whether Prometheus scrapes all of its targets."""
+        found = self.get(self.settings.ports.prometheus, "/api/v1/targets?state=active")
+        targets = found["data"]["activeTargets"] if found is not None else []
+        return bool(targets) and all(target["health"] == "up" for target in targets)
+
+    def watchdog_heard(self) -> bool:
+        """Whether an alert has come all the way: Prometheus, Alertmanager, remediator."""
+        text = self.text(self.settings.ports.remediator, "/metrics") or ""
+        found = re.search(r"^remediator_watchdog_last_seen_seconds (\S+)$", text, re.MULTILINE)
+        return found is not None and float(found[1]) > 0
+
+    def traffic_flows(self) -> bool:
+        """Whether requests are counted, so that rates of them exist."""
+        query = urllib.parse.urlencode({"query": "sum(rate(http_request_duration_seconds_count[10s])) > 0"})
+        found = self.get(self.settings.ports.prometheus, f"/api/v1/query?{query}")
+        return found is not None and bool(found["data"]["result"])
+
+    def runs(self, alertname: str) -> list[dict[str, Any]]:
+        """The remediator's runs for an alert, newest first; empty while it does not answer."""
+        newest = self.get(self.settings.ports.remediator, "/api/v1/runs?limit=20") or []
+        told = (self.run(run["id"]) for run in newest)
+        return [run for run in told if run and alertname in {alert["alertname"] for alert in run["alerts"]}]
+
+    def at_rest(self, alertname: str) -> bool:
+        """Whether the alert, its runs and the quiet time after it are over: the next one is a new incident."""
+        if self.firing(alertname):
+            return False
+        return all(
+            run["finished_at"] and all(alert["status"] == "closed" for alert in run["alerts"])
+            for run in self.runs(alertname)
+        )
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """One run with its timeline; None while it does not answer."""
+        found: dict[str, Any] | None = self.get(self.settings.ports.remediator, f"/api/v1/runs/{run_id}")
+        return found
+
+    def get(self, port: int, path: str) -> Any:
+        """JSON from a server of the stack; None if it does not answer well."""
+        text = self.text(port, path)
+        return None if text is None else json.loads(text)
+
+    def text(self, port: int, path: str) -> str | None:
+        """Text from a server of the stack; None if it does not answer well."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+                return str(answer.read(), "utf-8", "replace")
+        except (urllib.error.URLError, OSError):
+            return None

@@ -1,0 +1,222 @@
+"""What it refuses, and why: RedisDown during a freeze, while stopped and silenced, and once too often in an hour.
+
+Each time Redis is killed for real and stays dead, because somebody or something says no; the reason is the
+remediator's, that nothing was done is seen by ourselves. Then the obstacle is taken away, and Redis is healed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from demo import changed
+from demo.probe import Probe
+from demo.stack import processes
+from demo.stack.settings import ROOT, StackError, from_environment
+
+PATIENCE = 90.0
+"""Seconds for each: until it is refused, and until it is healed after all."""
+ALERT = "RedisDown"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One remedy that was refused, and what became of it."""
+
+    what: str
+    reason: str
+    text: str
+    dead: bool
+    """Redis was seen to be dead still, some time after the refusal."""
+    healed: bool
+    """Redis serves again, after the obstacle was taken away."""
+
+    @property
+    def well(self) -> bool:
+        """Refused for a reason, really not acted on, and healed in the end."""
+        return bool(self.reason) and self.dead and self.healed
+
+
+def show(probe: Probe, console: Console) -> list[Refusal]:
+    """All of it, on a running stack; its settings are as they were when it ends."""
+    told = []
+    for scene in (_freeze, _silence, _budget):
+        told.append(scene(probe, console))
+        console.print()
+    return told
+
+
+def table(refusals: list[Refusal]) -> Table:
+    """For the end of the demonstration."""
+    shown = Table(title="What it refused, and why", title_justify="left")
+    for column in ("when", "reason", "in its words", "nothing was done", "healed afterwards"):
+        shown.add_column(column, overflow="fold")
+    for item in refusals:
+        shown.add_row(item.what, item.reason, item.text, "yes" if item.dead else "NO", "yes" if item.healed else "NO")
+    return shown
+
+
+def _freeze(probe: Probe, console: Console) -> Refusal:
+    """A dated window that covers today."""
+    now = datetime.now(UTC)
+    window = {"name": "year-end freeze", "from": f"{now - timedelta(days=1):%Y-%m-%d}"}
+    window["to"] = f"{now + timedelta(days=1):%Y-%m-%d}"
+    _rule(console, "RedisDown during a freeze")
+    with _guards(probe, {"freeze": {"timezone": "UTC", "windows": [window]}}):
+        _kill(probe, console)
+        held = _held(probe, console, "freeze:frozen")
+    return Refusal("during a freeze", *held, healed=_heals(probe, console))
+
+
+def _silence(probe: Probe, console: Console) -> Refusal:
+    """Stopped first, so that there is a run at all: Alertmanager tells nobody of what is silenced from the start."""
+    _rule(console, "RedisDown while an operator has pressed stop, and then silenced the alert")
+    paused = _remediator(probe, "pause", "--reason", "an operator looks first").split(":")[0]
+    _say(console, f"remediator pause: {paused}")
+    _kill(probe, console)
+    _wait(lambda: _blocked(probe, "stop_button:stopped") is not None, "refused by the stop button")
+    silence = _post_silence(probe)
+    _say(console, f"the alert is silenced in Alertmanager ({silence}), and the stop released")
+    _remediator(probe, "resume", paused)
+    held = _held(probe, console, "still_firing:suppressed")
+    _delete_silence(probe, silence)
+    return Refusal("stopped, then silenced", *held, healed=_heals(probe, console))
+
+
+def _budget(probe: Probe, console: Console) -> Refusal:
+    """Three an hour: those of the demonstration so far count too, as they should."""
+    _rule(console, "RedisDown for the fourth time in an hour, with a budget of three")
+    with _guards(probe, {"budget": {"target": ["3/1h"]}}):
+        for _ in range(4):
+            _kill(probe, console)
+            _wait(lambda: _blocked(probe, "budget:used_up") is not None or _serves(probe), "refused or healed")
+            if _blocked(probe, "budget:used_up") is not None:
+                break
+            _rest(probe)
+        held = _held(probe, console, "budget:used_up")
+    return Refusal("a fourth time within 3/1h", *held, healed=_heals(probe, console))
+
+
+def _held(probe: Probe, console: Console, reason: str) -> tuple[str, str, bool]:
+    """The reason, its text, and whether Redis is seen dead two seconds later."""
+    _wait(lambda: _blocked(probe, reason) is not None, f"refused: {reason}")
+    run = _blocked(probe, reason)
+    text = "" if run is None else str(run["detail"].get("text", ""))
+    _say(console, f"refused: {text}")
+    time.sleep(2)
+    return reason, text, not _serves(probe)
+
+
+def _blocked(probe: Probe, reason: str) -> dict[str, Any] | None:
+    found = (run for run in probe.runs(ALERT) if run["status"] == "blocked" and run["reason"] == reason)
+    return next(found, None)
+
+
+def _serves(probe: Probe) -> bool:
+    return probe.redis_serves() is not None
+
+
+def _heals(probe: Probe, console: Console) -> bool:
+    _say(console, "the obstacle is taken away")
+    try:
+        _wait(lambda: _serves(probe), "healed")
+        _rest(probe)
+    except StackError:
+        return False
+    _say(console, "[green]healed, seen by ourselves[/green]")
+    return True
+
+
+def _rest(probe: Probe) -> None:
+    _wait(lambda: probe.at_rest(ALERT), "rest")
+
+
+def _kill(probe: Probe, console: Console) -> None:
+    pid = probe.pid("redis")
+    _say(console, f"kill -9 of Redis (pid {pid})")
+    os.kill(pid, signal.SIGKILL)
+
+
+def _guards(probe: Probe, guards: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The stack with other settings of guards; the settings of before, however it ends."""
+    now = yaml.safe_load(probe.settings.remediator_yaml.read_text())
+    return changed.settings(probe, {"guards": {**now["guards"], **guards}})
+
+
+def _remediator(probe: Probe, *argv: str) -> str:
+    command = [sys.executable, "-m", "remediator", *argv, "--config", str(probe.settings.remediator_yaml)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        raise StackError(f"remediator {argv[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _post_silence(probe: Probe) -> str:
+    now = datetime.now(UTC)
+    body = {
+        "matchers": [{"name": "alertname", "value": ALERT, "isRegex": False, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(hours=1)).isoformat(),
+        "createdBy": "demo",
+        "comment": "people are at work on it",
+    }
+    return str(json.loads(_call(probe, "POST", "/api/v2/silences", body))["silenceID"])
+
+
+def _delete_silence(probe: Probe, silence: str) -> None:
+    _call(probe, "DELETE", f"/api/v2/silence/{silence}", None)
+
+
+def _call(probe: Probe, method: str, path: str, body: Any) -> bytes:
+    url = f"http://127.0.0.1:{probe.settings.ports.alertmanager}{path}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return bytes(answer.read())
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    processes.wait(condition, what, PATIENCE)
+
+
+def _rule(console: Console, title: str) -> None:
+    console.rule(title, align="left")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"  {text if text.startswith('[') else escape(text)}", highlight=False)
+
+
+def main() -> int:
+    """On a stack that runs already ('make up'): 0 if all was refused and healed as it should."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    try:
+        probe = Probe(from_environment(os.environ))
+        if not processes.running(probe.settings):
+            raise StackError("the stack does not run; 'make up' starts it")
+        processes.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
+        refusals = show(probe, console)
+    except StackError as error:
+        console.print(escape(str(error)), style="red")
+        return 1
+    console.print(table(refusals))
+    return 0 if all(item.well for item in refusals) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""Everything that the stack's programs read, written under the state folder.
+
+``prometheus.yml``, ``alertmanager.yml`` and ``alerting/rules.yml`` are made of the repository's own files by
+:mod:`demo.stack.fast_timings`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.stack import fast_timings
+from demo.stack.programs import find
+from demo.stack.settings import ROOT, Settings
+from demo.stack.supervisor_sections import supervisord_conf
+
+FOLDERS = ("redis", "prometheus", "alertmanager", "nginx", "remediator", "app", "logs")
+SECRETS = ("redis.password", "webhook.token")
+FIRST_RELEASE = "1.0.0"
+
+
+def write_all(settings: Settings) -> None:
+    """Write every file; secrets and releases only once, so that a second start keeps them."""
+    state = settings.state
+    state.mkdir(parents=True, exist_ok=True)
+    state.chmod(0o700)
+    for folder in (*FOLDERS, "nginx/remediator", "redis/backups", "remediator/playbooks"):
+        (state / folder).mkdir(exist_ok=True)
+    for name in SECRETS:
+        _secret(state / name)
+    _write(settings.ports_file, json.dumps(asdict(settings.ports)))
+    _write(state / "redis/redis.conf", redis_conf(settings), mode=0o600)
+    _write(state / "prometheus/rules.yml", dump(fast_timings.rules(read("alerting/rules.yml"))))
+    _write(state / "prometheus/prometheus.yml", dump(prometheus(settings)))
+    _write(state / "alertmanager/alertmanager.yml", dump(alertmanager(settings)))
+    _write(state / "nginx/nginx.conf", nginx_conf(settings))
+    for path in sorted((ROOT / "playbooks").glob("*.yaml")):
+        _write(state / "remediator/playbooks" / path.name, fast_timings.playbook(path.read_text(encoding="utf-8")))
+    _write(settings.remediator_yaml, dump(remediator(settings)))
+    _write(state / "remediator/inventory.yaml", dump(inventory(settings)))
+    _write(settings.supervisord_conf, supervisord_conf(settings), mode=0o600)
+    release(settings, FIRST_RELEASE)
+
+
+def read(name: str) -> Any:
+    """A YAML file of the repository."""
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def dump(data: Any) -> str:
+    """YAML, in the order given."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=200)
+
+
+def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    path.touch(mode=mode)
+    path.chmod(mode)
+    path.write_text(text, encoding="utf-8")
+
+
+def _secret(path: Path) -> None:
+    if not path.exists():
+        _write(path, secrets.token_urlsafe(24), mode=0o600)
+
+
+def prometheus(settings: Settings) -> Any:
+    """prometheus.yml with this stack's addresses."""
+    ports = settings.ports
+    chosen = {
+        "app:8000": ports.app,
+        "redis_exporter:9121": ports.redis_exporter,
+        "node_exporter:9100": ports.node_exporter,
+        "prometheus:9090": ports.prometheus,
+        "alertmanager:9093": ports.alertmanager,
+        "remediator:8095": ports.remediator,
+    }
+    addresses = {name: f"127.0.0.1:{port}" for name, port in chosen.items()}
+    made = fast_timings.prometheus(read("prometheus.yml"), addresses, "rules.yml")
+    node = next(job for job in made["scrape_configs"] if job["job_name"] == "node")
+    node["metric_relabel_configs"] = _own_disk_only(settings)
+    return made
+
+
+def _own_disk_only(settings: Settings) -> list[dict[str, Any]]:
+    """The node exporter sees all of this host: the disk of another stack's Redis is none of our alerts' business."""
+    ours = re.sub(r"([.+])", r"\\\1", str(settings.state / "redis"))
+    return [
+        {"source_labels": ["mountpoint"], "regex": ".*redis.*", "target_label": "__tmp_whose", "replacement": "other"},
+        {"source_labels": ["mountpoint"], "regex": ours, "target_label": "__tmp_whose", "replacement": "ours"},
+        {"source_labels": ["__tmp_whose"], "regex": "other", "action": "drop"},
+    ]
+
+
+def alertmanager(settings: Settings) -> Any:
+    """alertmanager.yml with this stack's address and token."""
+    url = f"http://127.0.0.1:{settings.ports.remediator}/api/v1/alerts"
+    return fast_timings.alertmanager(read("alertmanager.yml"), url, str(settings.state / "webhook.token"))
+
+
+def redis_conf(settings: Settings) -> str:
+    """Password, append-only file and snapshots, on loopback."""
+    return f"""\
+port {settings.ports.redis}
+bind 127.0.0.1
+protected-mode yes
+requirepass {settings.secret("redis.password")}
+dir "{settings.state / "redis"}"
+appendonly yes
+appendfsync everysec
+save 300 10 60 1000
+logfile ""
+"""
+
+
+def nginx_conf(settings: Settings) -> str:
+    """In front of the app, with limits on how often one address may ask, and room for rules that the remediator puts
+    there: ``nginx/remediator/*.conf`` is part of every request's location but those for health. A rule may be
+    ``limit_req zone=tight burst=20 nodelay;`` or, for maintenance, ``return 503;``. HUP makes nginx read it."""
+    nginx, app = settings.state / "nginx", settings.ports.app
+    temporary = "".join(
+        f'  {kind}_temp_path "{nginx}/{kind.partition("_")[0]}";\n'
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+daemon off;
+worker_processes 1;
+pid "{nginx}/nginx.pid";
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+{temporary}\
+  client_max_body_size 1m;
+  client_body_buffer_size 1m;
+  proxy_max_temp_file_size 0;
+  limit_req_zone $binary_remote_addr zone=perip:1m rate=200r/s;
+  limit_req_zone $binary_remote_addr zone=tight:1m rate=20r/s;
+  limit_req_status 429;
+  upstream app {{ server 127.0.0.1:{app} max_fails=0; keepalive 8; }}
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header Host $host;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_connect_timeout 2s;
+  proxy_read_timeout 15s;
+  server {{
+    listen 127.0.0.1:{settings.ports.nginx};
+    location / {{
+      limit_req zone=perip burst=400 nodelay;
+      include "{nginx}/remediator/*.conf";
+      proxy_pass http://app;
+    }}
+    location = /livez {{ proxy_pass http://app; }}
+    location = /readyz {{ proxy_pass http://app; }}
+  }}
+}}
+"""
+
+
+def remediator(settings: Settings) -> dict[str, Any]:
+    """The remediator's settings: the shipped playbooks, this stack's addresses, a demonstration's patience."""
+    ports = settings.ports
+    return {
+        "apiVersion": "remediator/v1",
+        "kind": "Config",
+        "listen": f"127.0.0.1:{ports.remediator}",
+        "public_url": f"http://127.0.0.1:{ports.remediator}",
+        "environment": "demo",
+        "state": ".",
+        "playbooks": ["playbooks"],
+        "inventory": "inventory.yaml",
+        "webhook": {"token_file": "../webhook.token"},
+        "alertmanagers": [{"url": f"http://127.0.0.1:{ports.alertmanager}"}],
+        "prometheus": {"url": f"http://127.0.0.1:{ports.prometheus}"},
+        "watchdog": {"alertname": "Watchdog", "within": "1m"},
+        "timing": {"quiet": "3s", "recheck": "2s"},
+        "guards": {
+            "cooldown": "1s",
+            "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},
+            "breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
+            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
+        },
+    }
+
+
+def inventory(settings: Settings) -> dict[str, Any]:
+    """The services of this stack that actions may touch."""
+    ports = settings.ports
+    services: Mapping[str, Any] = {
+        "redis": {
+            "platform": _program(settings, "redis"),
+            "redis": {"host": "127.0.0.1", "port": ports.redis, "password_file": "../redis.password"},
+            "disk": {"path": "../redis", "full_percent": 85},
+            # on another disk than Redis': a file that goes there makes room at once
+            "backups": {"path": "../redis/backups", "keep": 2, "quarantine": "../quarantine", "grace": "1h"},
+        },
+        "app": {
+            "platform": _program(settings, "app"),
+            "depends_on": ["redis"],
+            "http": {"url": f"http://127.0.0.1:{ports.app}", "ready": "/readyz", "live": "/livez"},
+            "releases": {"releases": "../app/releases", "current": "../app/current"},
+            "app_server": {"pid_file": "../app/app.pid", "min_workers": 1, "max_workers": 6},
+            "nginx": {
+                "include": "../nginx/remediator/rules.conf",
+                "pid_file": "../nginx/nginx.pid",
+                "config": "../nginx/nginx.conf",
+                "binary": find("nginx") or "nginx",
+                "zone": "tight",
+            },
+        },
+    }
+    return {"apiVersion": "remediator/v1", "kind": "Inventory", "services": dict(services)}
+
+
+def _program(settings: Settings, name: str) -> dict[str, str]:
+    return {"kind": "supervisor", "url": settings.supervisor_url, "program": name}
+
+
+def release(settings: Settings, version: str, manifest: str = "") -> None:
+    """A release folder of the app, current if none is; see app/README.md for what a manifest can say."""
+    folder = settings.state / "app/releases" / version
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        (folder / "RELEASE").write_text(f"{version}\n")
+        (folder / "release.toml").write_text(manifest)
+    if not (settings.state / "app/current").is_symlink():
+        switch(settings, version)
+
+
+def switch(settings: Settings, version: str) -> None:
+    """Let the app's next start be of this release, as a deployment does: the link changes at once or not at all."""
+    draft = settings.state / "app/.next"
+    draft.symlink_to(Path("releases", version))
+    draft.replace(settings.state / "app/current")

@@ -1,0 +1,203 @@
+"""Starting, stopping and looking at the stack, through supervisord."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from demo.stack import files, orphaned_processes, programs, volume
+from demo.stack.settings import Settings, StackError, listens
+
+PATIENCE = 60.0
+"""Seconds in which each program has to answer, on a slow and busy machine."""
+
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
+"""What of our environment the programs get: nobody's REDIS_PASSWORD_FILE or proxy may change the stack."""
+
+
+def up(settings: Settings) -> None:
+    """Start all of it and wait until it serves; where it runs already, only wait. Nothing is left where it fails.
+
+    Raises:
+        StackError: a program or port is missing, or something does not come up; the message says which.
+    """
+    if running(settings):
+        _wait_until_it_serves(settings)
+        return
+    programs.ensure()
+    _stop_leftovers(settings)
+    busy = settings.ports.busy()
+    if busy:
+        name, _, port = busy[0].partition("=")
+        raise StackError(
+            f"These ports are taken: {', '.join(busy)}. Choose others, for example: make up {name}={int(port) + 1000}"
+        )
+    volume.mount(settings)
+    files.write_all(settings)
+    try:
+        _start(settings)
+        _wait_until_it_serves(settings)
+    except BaseException:
+        down(settings)
+        raise
+
+
+def _start(settings: Settings) -> None:
+    # supervisor 4 still imports pkg_resources, which warns about itself
+    argv = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(settings.supervisord_conf)]
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    started = subprocess.run(argv, check=False, cwd=settings.state, env=environment, capture_output=True, text=True)
+    if started.returncode:
+        raise StackError(f"supervisord does not start: {(started.stderr or started.stdout).strip()}")
+    wait(lambda: running(settings), "supervisord", 10)
+
+
+def _wait_until_it_serves(settings: Settings) -> None:
+    for name, url in health_urls(settings).items():
+        wait(partial(_answers, url), name, PATIENCE, partial(tail, settings, name))
+
+
+def health_urls(settings: Settings) -> dict[str, str]:
+    """What has to answer before the stack is up."""
+    ports = settings.ports
+    return {
+        "app": f"http://127.0.0.1:{ports.app}/readyz",
+        "nginx": f"http://127.0.0.1:{ports.nginx}/livez",
+        "redis-exporter": f"http://127.0.0.1:{ports.redis_exporter}/metrics",
+        "node-exporter": f"http://127.0.0.1:{ports.node_exporter}/metrics",
+        "prometheus": f"http://127.0.0.1:{ports.prometheus}/-/ready",
+        "alertmanager": f"http://127.0.0.1:{ports.alertmanager}/-/ready",
+        "remediator": f"http://127.0.0.1:{ports.remediator}/readyz",
+    }
+
+
+def wait(condition: Callable[[], bool], what: str, seconds: float, excuse: Callable[[], str] = str) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        StackError: it did not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StackError(f"{what}: waited {seconds:.0f} s for it in vain. {excuse()}".strip())
+        time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def tail(settings: Settings, name: str, lines: int = 5) -> str:
+    """The end of a program's log, with its path."""
+    log = settings.state / "logs" / f"{name}.log"
+    end = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return f"The end of {log}:\n" + "\n".join(end)
+
+
+class Supervisor:
+    """supervisord's XML-RPC interface, closed after each call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.supervisor_url
+
+    def call(self, method: str, *arguments: object) -> Any:
+        """One call, such as ``getProcessInfo``."""
+        transport = SupervisorTransport(None, None, self._url)
+        try:
+            return getattr(ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(*arguments)
+        finally:
+            transport.close()
+
+    def info(self, name: str) -> dict[str, Any]:
+        """What it says of a program."""
+        found: dict[str, Any] = self.call("getProcessInfo", name)
+        return found
+
+
+def running(settings: Settings) -> bool:
+    """Whether this stack's supervisord answers."""
+    if not listens(settings.supervisor_socket):
+        return False
+    try:
+        Supervisor(settings).call("getState")
+    except OSError:
+        return False
+    return True
+
+
+def processes(settings: Settings) -> list[dict[str, Any]]:
+    """What supervisord says of each program."""
+    found: list[dict[str, Any]] = Supervisor(settings).call("getAllProcessInfo")
+    return found
+
+
+def restart(settings: Settings, name: str) -> None:
+    """Stop a program and start it, and wait until it serves."""
+    supervisor = Supervisor(settings)
+    if supervisor.info(name)["pid"]:
+        supervisor.call("stopProcess", name)
+    supervisor.call("startProcess", name)
+    _wait_until_it_serves(settings)
+
+
+def down(settings: Settings) -> None:
+    """Stop all of it, in order where supervisord answers, and see that nothing is left.
+
+    Raises:
+        StackError: something cannot even be killed.
+    """
+    orphaned_processes.send(orphaned_processes.find(settings), signal.SIGCONT)  # a fault may have left one stopped
+    if running(settings):
+        Supervisor(settings).call("shutdown")
+        for _ in _until(PATIENCE):
+            if not orphaned_processes.find(settings):
+                break
+    _stop_leftovers(settings)
+    volume.unmount(settings)
+
+
+def _stop_leftovers(settings: Settings) -> None:
+    for _ in _until(10):
+        left = orphaned_processes.find(settings)
+        if not left:
+            return
+        orphaned_processes.send(left, signal.SIGKILL)
+    raise StackError(f"These processes of the stack cannot be stopped: {', '.join(map(str, left))}.")
+
+
+def _until(seconds: float) -> Iterator[None]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.1)
+
+
+def forget(settings: Settings) -> None:
+    """Begin anew: remove what an earlier stack in this folder wrote. Only where there was one; secrets stay.
+
+    Raises:
+        StackError: it runs.
+    """
+    if running(settings):
+        raise StackError("the stack runs; 'make down' stops it")
+    if settings.ports_file.exists():
+        volume.forget(settings)
+        for folder in files.FOLDERS:
+            shutil.rmtree(settings.state / folder, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""A little steady traffic through nginx, so that rates exist: ``python -m demo.stack.traffic URL``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+
+import httpx
+
+PAUSE = 0.1
+"""Seconds between two requests."""
+
+
+def main(url: str) -> None:
+    """Read and write a few items and look at an own session, whatever the answers are, until stopped."""
+    with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
+        number = 0
+        while True:
+            with suppress(httpx.HTTPError):  # the app or nginx is away: that is what the alerts are for
+                one(client, number)
+            time.sleep(PAUSE)
+            number += 1
+
+
+def one(client: httpx.Client, number: int) -> httpx.Response:
+    """The request of this number: every fortieth makes an item, or logs in; most of the others read one of a few."""
+    if number % 40 == 0:
+        return client.post("/items", json={"name": f"item {number}", "price_cents": number})
+    if number % 40 == 20:
+        return client.post("/login", json={"username": "traffic"})
+    if number % 10 == 5 and client.cookies:
+        return client.get("/me")
+    return client.get("/items", params={"limit": 10}) if number < 10 else client.get("/items/1")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

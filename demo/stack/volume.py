@@ -1,0 +1,82 @@
+"""A small filesystem of its own for Redis' data, as the runbook asks: so that a full disk can be shown for real.
+
+It needs root and a kernel that mounts: where it cannot be had, Redis' data are in a plain folder, and what shows a full
+disk is left out with a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from demo.stack.programs import find
+from demo.stack.settings import Settings, StackError
+
+MEBIBYTE = 1024 * 1024
+SIZE = 64 * MEBIBYTE
+
+
+def folder(settings: Settings) -> Path:
+    """Where it is mounted: what Prometheus' rule for Redis' disk looks for has redis in its mount point."""
+    return settings.state / "redis"
+
+
+def mounted(settings: Settings) -> bool:
+    """Whether Redis' data are on a filesystem of their own."""
+    return folder(settings).is_mount()
+
+
+def seen(settings: Settings) -> bool:
+    """Whether node_exporter tells of it: it looks at the mounts of process 1, which in a sandbox may be others."""
+    try:
+        lines = Path("/proc/1/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True  # it looks at its own then
+    return str(folder(settings).resolve()).replace(" ", "\\040") in (line.split()[1] for line in lines)
+
+
+def mount(settings: Settings) -> None:
+    """Mount it, made anew if it is not there; nothing where that is not possible."""
+    if os.geteuid() != 0 or mounted(settings):
+        return
+    image = settings.state / "redis.img"
+    folder(settings).mkdir(parents=True, exist_ok=True)
+    if not any(folder(settings).iterdir()) and not _loop(image, folder(settings)):
+        image.unlink(missing_ok=True)
+        _run("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "remediator-demo", str(folder(settings)))
+
+
+def _loop(image: Path, target: Path) -> bool:
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(SIZE)
+        if not _run("mkfs.ext4", "-q", "-F", "-m", "0", str(image)):
+            return False
+    if not _run("mount", "-o", "loop,nodev,nosuid,noexec", str(image), str(target)):
+        return False
+    lost = target / "lost+found"
+    if lost.is_dir():
+        lost.rmdir()
+    return True
+
+
+def unmount(settings: Settings) -> None:
+    """Take it away; what is on a disk image stays there.
+
+    Raises:
+        StackError: it is in use.
+    """
+    if mounted(settings) and not _run("umount", str(folder(settings))):
+        raise StackError(f"{folder(settings)} cannot be unmounted; see who uses it: 'fuser -vm {folder(settings)}'")
+
+
+def forget(settings: Settings) -> None:
+    """Take it away with what is on it."""
+    unmount(settings)
+    (settings.state / "redis.img").unlink(missing_ok=True)
+
+
+def _run(program: str, *arguments: str) -> bool:
+    path = find(program)
+    return path is not None and subprocess.run((path, *arguments), capture_output=True, check=False).returncode == 0

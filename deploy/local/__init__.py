@@ -1,1 +1,0 @@
-"""The whole stack on loopback under supervisord, without containers: ``python -m deploy.local up|down|status``."""
