@@ -54,10 +54,10 @@ test: setup-dev lint ## All tests that need neither privilege nor hours
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
-	@$(PYTHON) -m tests.engines docker $(ARGS)
+	@$(PYTHON) -m tests.support.engines docker $(ARGS)
 
 test-kubernetes: setup-dev ## The tests on a real Kubernetes cluster: that of KUBECONFIG (they make and remove namespaces)
-	@$(PYTHON) -m tests.engines kubernetes $(ARGS)
+	@$(PYTHON) -m tests.support.engines kubernetes $(ARGS)
 
 simulate: setup-dev ## Run the engine on simulated schedules of faults (SEEDS=1..2000)
 	@$(PYTHON) -m tests.simulation $(SEEDS) --jobs 2
@@ -84,7 +84,7 @@ format: setup-dev ## Put the code into its format
 bench: setup-dev ## Speed and size, as ratios measured side by side
 	@$(PYTHON) -m bench.ingest
 	@$(PYTHON) -m bench.footprint
-	@$(PYTHON) -m bench.heal
+	@$(PYTHON) -m bench.recovery
 	@$(PYTHON) -m bench.match
 	@$(PYTHON) -m bench.audit
 	@$(PYTHON) -m bench.console

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from bench import past
+from bench import history_fixture
 from bench.measure import free_port, server
 from remediator.core.run import ENGINE_VERSION
 
@@ -63,7 +63,7 @@ def prepare(folder: Path, count: int, port: int) -> Path:
     """A service's folder with so many runs; its settings file."""
     (folder / "state").mkdir(parents=True)
     database = folder / "state/remediator.db"
-    engine = past.open_(database)
+    engine = history_fixture.open_(database)
     engine.dispose()
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(FILL, {"count": count})

@@ -105,7 +105,7 @@ def _remediator(folder: Path, stack: ExitStack) -> str:
 def _bare(folder: Path, stack: ExitStack) -> str:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api/v1/alerts"
-    stack.enter_context(server([sys.executable, "-m", "bench.bare", str(port)], url, folder))
+    stack.enter_context(server([sys.executable, "-m", "bench.baseline", str(port)], url, folder))
     return url
 
 

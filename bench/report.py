@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench.past import END, make, open_
+from bench.history_fixture import END, make, open_
 from remediator.reporting.period import render, statistics
 
 

@@ -14,15 +14,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.remediator import ROOT
+from tests.support.servers.remediator import ROOT
 
 SIMULATION = ("-m", "tests.simulation", "1..150")
-INTAKE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_intake.py")
-CLAIMS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_claims.py")
-QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_queries.py")
-RECEIVE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_receive.py")
-CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/stores/test_contract.py")
-GUARDS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/guards/test_engine.py")
+INTAKE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_intake.py")
+CLAIMS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_claims.py")
+QUERIES = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_queries.py")
+RECEIVE = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/pipeline/test_receive.py")
+CONTRACT = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/storage/test_contract.py")
+GUARDS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/extensions/guards/test_engine.py")
 
 
 @dataclass(frozen=True, slots=True)

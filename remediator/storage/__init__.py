@@ -96,7 +96,7 @@ class Wakeups:
 
 
 class Store(ABC):
-    """The contract of a store; ``tests/stores`` runs one suite on every implementation."""
+    """The contract of a store; ``tests/storage`` runs one suite on every implementation."""
 
     name: str
     wakeups: Wakeups

@@ -11,8 +11,8 @@ import yaml
 
 from remediator.config import Watchdog
 from remediator.core.clock import parse_duration
-from tests.servers import require, until
-from tests.servers.alertmanager import Alertmanager
+from tests.support.servers import require, until
+from tests.support.servers.alertmanager import Alertmanager
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "alertmanager.yml").read_text()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.servers import require
-from tests.servers.remediator import ROOT
+from tests.support.servers import require
+from tests.support.servers.remediator import ROOT
 
 RULES = ROOT / "alerting/rules.yml"
 

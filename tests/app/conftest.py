@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
-from tests.servers.app import App, MakeApp
-from tests.servers.redis import MakeRedis, Redis
+from tests.support.servers.app import App, MakeApp
+from tests.support.servers.redis import MakeRedis, Redis
 
 
 class LocalApp:

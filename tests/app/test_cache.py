@@ -8,7 +8,7 @@ import pytest
 
 from app.items import Item, ItemDraft
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
-from tests.servers.redis import Redis
+from tests.support.servers.redis import Redis
 
 DRAFT = ItemDraft(name="new", price_cents=2)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import LocalApp, running_app, settings_for
-from tests.servers.redis import Redis
+from tests.support.servers.redis import Redis
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
-from tests.servers.redis import Redis
+from tests.support.servers.redis import Redis
 
 TIMEOUT = 0.25
 SLACK = 1.0  # for a machine that is busy with other things

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.app.conftest import LocalApp, connect, running_app, settings_for
-from tests.servers.redis import Redis
+from tests.support.servers.redis import Redis
 
 
 def morsel_of(answer: httpx.Response) -> "Morsel[str]":

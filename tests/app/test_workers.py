@@ -11,9 +11,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import until
-from tests.servers.app import App
-from tests.servers.redis import Redis
+from tests.support.servers import until
+from tests.support.servers.app import App
+from tests.support.servers.redis import Redis
 
 pytestmark = pytest.mark.slow
 

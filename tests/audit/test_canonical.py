@@ -18,7 +18,7 @@ from remediator.audit.canonical import Plain, encode
 from remediator.audit.chain import ENTRY_LIMIT
 from remediator.audit.entry import Entry
 from remediator.audit.redact import Redactor
-from tests.audit.logs import START, anything, draft, make, plain
+from tests.support.sample_logs import START, anything, draft, make, plain
 
 
 def _entry(data: dict[str, Any]) -> Entry:

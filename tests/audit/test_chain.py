@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Head, decode, seal
 from remediator.audit.merkle import Range
-from tests.audit.logs import START, draft, make
+from tests.support.sample_logs import START, draft, make
 
 pytestmark = pytest.mark.promise(9)
 

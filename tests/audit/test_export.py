@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, Problem, decode, export, seal, verify
 from remediator.extensions.actions import Outcome
-from tests.audit.logs import START, check, heads, make, note
+from tests.support.sample_logs import START, check, heads, make, note
 
 ROWS, HEAD = make(9)
 LINES = [export.to_jsonl(row) for row in ROWS]

@@ -11,7 +11,7 @@ from sigstore.errors import VerificationError
 
 from remediator.audit import BadNote, BadSignature, Checkpoint, UnknownKey
 from remediator.audit.proof import FIRST_LINE, BadProof, Proof, prove
-from tests.audit.logs import KEYS, heads, make, note
+from tests.support.sample_logs import KEYS, heads, make, note
 
 pytestmark = pytest.mark.promise(9)
 

@@ -10,7 +10,7 @@ import pytest
 
 from remediator.audit import GENESIS, Head, Problem, SealedEntry, seal
 from remediator.audit.reader import verify_live
-from tests.audit.logs import KEYS, START, draft, make, note
+from tests.support.sample_logs import KEYS, START, draft, make, note
 
 pytestmark = pytest.mark.promise(9)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret, decode, seal
 from remediator.audit.canonical import Plain
 from remediator.audit.redact import SHAPES_ONLY
-from tests.audit.logs import START, anything
+from tests.support.sample_logs import START, anything
 
 pytestmark = pytest.mark.promise(11)
 

@@ -24,7 +24,7 @@ from remediator.audit import (
 )
 from remediator.audit.export import seal_again
 from remediator.audit.merkle import leaf_hash
-from tests.audit.logs import KEYS, ORIGIN, START, check, draft, heads, make, note, rechain
+from tests.support.sample_logs import KEYS, ORIGIN, START, check, draft, heads, make, note, rechain
 
 pytestmark = pytest.mark.promise(9)
 

@@ -21,7 +21,7 @@ from remediator.cli.audit import command
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.storage.audit_writer import append
 from remediator.storage.migrate import migrate
-from tests.audit.logs import ORIGIN, SIGNER, START, draft, heads, make, note
+from tests.support.sample_logs import ORIGIN, SIGNER, START, draft, heads, make, note
 
 pytestmark = pytest.mark.promise(9)
 

@@ -15,9 +15,8 @@ from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, Ma
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpRefused
 from remediator.errors import BadAnswer, TimedOut, Unreachable
-from tests.servers.alertmanager import Alertmanager as Server
-
-from .peers import peer, reply
+from tests.support.fake_servers import peer, reply
+from tests.support.servers.alertmanager import Alertmanager as Server
 
 OPENSESAME = "$2b$04$fhGAZ/.dnIDe3h3uhA.RkOGk4cZXUS4AJfpqg0GTwoF/Vn/4D3Fji"
 NASTY = 'a"b\\c\nd=~{},é'

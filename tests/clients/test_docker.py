@@ -15,10 +15,9 @@ from remediator.clients.docker.models import demultiplex
 from remediator.clients.docker.recreate import refuse_privileges, successor
 from remediator.clients.endpoints import Endpoint
 from remediator.errors import BadAnswer, InputError, TargetError, TimedOut, Unreachable
-from tests.servers import until
-from tests.servers.docker import Engine
-
-from .peers import Authority, Serve, listener, peer, reply
+from tests.support.fake_servers import Authority, Serve, listener, peer, reply
+from tests.support.servers import until
+from tests.support.servers.docker import Engine
 
 real = pytest.mark.docker
 

@@ -14,9 +14,8 @@ from pydantic import ValidationError
 from remediator.clients.endpoints import Endpoint, read_secret
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.errors import BadAnswer, ConfigurationError, Refused, TimedOut, Unreachable
-from tests.servers import free_port
-
-from .peers import Authority, hang_up, peer, reply, silence
+from tests.support.fake_servers import Authority, hang_up, peer, reply, silence
+from tests.support.servers import free_port
 
 
 async def ask(

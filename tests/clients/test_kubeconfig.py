@@ -21,8 +21,7 @@ from remediator.clients.kubernetes.kubeconfig import (
     from_service_account,
 )
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-
-from .peers import Authority, peer, reply
+from tests.support.fake_servers import Authority, peer, reply
 
 
 def write(folder: Path, its_cluster: Any = None, its_user: Any = None, /, **context: Any) -> Path:

@@ -17,9 +17,8 @@ from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, 
 from remediator.clients.kubernetes.kubeconfig import Access, from_kubeconfig, from_service_account
 from remediator.clients.kubernetes.models import Pod, Requirement, Selector, selector_text
 from remediator.errors import BadAnswer, InputError, TargetError, TimedOut, Unreachable
-from tests.servers.kubernetes import Cluster
-
-from .peers import peer, reply
+from tests.support.fake_servers import peer, reply
+from tests.support.servers.kubernetes import Cluster
 
 real = pytest.mark.kubernetes
 Connect = Callable[[Access], Kubernetes]

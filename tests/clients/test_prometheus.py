@@ -15,9 +15,8 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus, PrometheusRefused
 from remediator.clients.prometheus.promql import escape_value, selector
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
-from tests.servers.prometheus import Prometheus as Server
-
-from .peers import peer, reply
+from tests.support.fake_servers import peer, reply
+from tests.support.servers.prometheus import Prometheus as Server
 
 Connect = Callable[..., Prometheus]
 Make = Callable[..., Server]

@@ -24,11 +24,10 @@ from remediator.clients.redis.connection import (
 )
 from remediator.clients.redis.models import Info, shown
 from remediator.errors import InputError, TargetError
-from tests.servers import free_port, until
-from tests.servers.redis import MakeRedis
-from tests.servers.redis import Redis as Server
-
-from .peers import Authority, listener
+from tests.support.fake_servers import Authority, listener
+from tests.support.servers import free_port, until
+from tests.support.servers.redis import MakeRedis
+from tests.support.servers.redis import Redis as Server
 
 
 def client_of(server: Server, **settings: Any) -> Redis:

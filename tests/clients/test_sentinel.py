@@ -10,10 +10,10 @@ from remediator.clients.redis.client import Redis
 from remediator.clients.redis.connection import RedisBadAnswer, RedisEndpoint, RedisRefused, RedisState
 from remediator.clients.redis.sentinel import Master, Sentinel
 from remediator.errors import TargetError, Unreachable
-from tests.servers import until
-from tests.servers.redis import MakeRedis
-from tests.servers.redis import Redis as Server
-from tests.servers.redis import Sentinel as SentinelServer
+from tests.support.servers import until
+from tests.support.servers.redis import MakeRedis
+from tests.support.servers.redis import Redis as Server
+from tests.support.servers.redis import Sentinel as SentinelServer
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from remediator.clients.host.supervisor import (
 )
 from remediator.clients.http import HttpRefused
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from tests.servers import until
-from tests.servers.supervisord import Supervisord
-
-from .peers import peer, reply
+from tests.support.fake_servers import peer, reply
+from tests.support.servers import until
+from tests.support.servers.supervisord import Supervisord
 
 PRINT = "import sys; sys.stdout.buffer.write({!r}); sys.stdout.flush(); import time; time.sleep(60)"
 

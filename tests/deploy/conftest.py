@@ -12,7 +12,7 @@ import pytest
 
 from demo.stack import processes, programs
 from demo.stack.settings import Ports, Settings
-from tests.servers import require
+from tests.support.servers import require
 
 
 @pytest.fixture

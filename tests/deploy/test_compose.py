@@ -20,8 +20,8 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
 from remediator.runtime.metrics import Metrics
 from tests.alerting.test_rules import run
-from tests.servers import require
-from tests.servers.remediator import ROOT
+from tests.support.servers import require
+from tests.support.servers.remediator import ROOT
 
 COMPOSE = ROOT / "deploy/compose"
 DASHBOARDS = sorted((COMPOSE / "grafana/dashboards").glob("*.json"))

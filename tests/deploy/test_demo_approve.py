@@ -13,7 +13,7 @@ import pytest
 from demo.stack import orphaned_processes
 from demo.stack.settings import ROOT, Settings
 from tests.deploy.test_stack import environment
-from tests.web.browser import chromium, picture
+from tests.support.browser import chromium, picture
 
 PATIENCE = 200_000
 """Milliseconds for what the real stack has to do meanwhile."""

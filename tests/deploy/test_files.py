@@ -13,7 +13,7 @@ from remediator.config import Config
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load_config, read
 from tests.alerting.test_rules import run
-from tests.servers import require
+from tests.support.servers import require
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import redis
 import yaml
 
 from tests.deploy.test_kubernetes import of_kind
-from tests.servers import free_port, until
-from tests.servers.alertmanager import Alertmanager
-from tests.servers.kubernetes import Cluster
-from tests.servers.remediator import ROOT, TOKEN, Remediator
+from tests.support.servers import free_port, until
+from tests.support.servers.alertmanager import Alertmanager
+from tests.support.servers.kubernetes import Cluster
+from tests.support.servers.remediator import ROOT, TOKEN, Remediator
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 

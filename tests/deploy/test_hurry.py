@@ -13,7 +13,7 @@ import pytest
 from demo.stack import fast_timings
 from demo.stack.files import dump, read
 from remediator.core.clock import parse_duration
-from tests.servers import require
+from tests.support.servers import require
 
 ADDRESSES = {
     f"{name}:{port}": f"127.0.0.1:{port + 10_000}"

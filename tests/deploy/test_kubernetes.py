@@ -19,8 +19,8 @@ from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.extensions.platforms import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
-from tests.servers import require, until
-from tests.servers.kubernetes import Cluster
+from tests.support.servers import require, until
+from tests.support.servers.kubernetes import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"

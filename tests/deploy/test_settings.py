@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo.stack.settings import Ports, StackError, from_environment
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
 def test_ports_and_folder_can_be_changed(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from remediator.extensions.platforms import State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
-from tests.servers import Server
-from tests.servers.docker import LABEL, Engine
-from tests.servers.remediator import ROOT
+from tests.support.servers import Server
+from tests.support.servers.docker import LABEL, Engine
+from tests.support.servers.remediator import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 

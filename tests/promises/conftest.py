@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.promises.house import House
+from tests.support.replicas import House
 
 MakeHouse = Callable[..., House]
 

@@ -13,8 +13,8 @@ import sqlalchemy
 
 from remediator.storage.backup import back_up
 from remediator.storage.migrate import migrate
-from tests.promises.house import CrashingRemediator
-from tests.servers import until
+from tests.support.replicas import CrashingRemediator
+from tests.support.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
 

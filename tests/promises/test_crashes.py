@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import succeeded
-from tests.servers import until
+from tests.support.replicas import succeeded
+from tests.support.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(3), pytest.mark.timeout(400)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import CrashingRemediator
-from tests.servers import until
+from tests.support.replicas import CrashingRemediator
+from tests.support.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
 

@@ -11,9 +11,9 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import CrashingRemediator, counted, rows, succeeded
-from tests.servers import until
-from tests.servers.postgres import MakePostgres, Postgres
+from tests.support.replicas import CrashingRemediator, counted, rows, succeeded
+from tests.support.servers import until
+from tests.support.servers.postgres import MakePostgres, Postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(4), pytest.mark.timeout(900)]
 

@@ -12,10 +12,10 @@ from itertools import cycle, islice
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.history import Seen, Tried, faults, record, seen, tried
-from tests.promises.house import PLAYBOOK, CrashingRemediator, House, counted, rows, succeeded
-from tests.servers import until
-from tests.servers.receivers import Receiver, receiver
+from tests.support.claim_history import Seen, Tried, faults, record, seen, tried
+from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, counted, rows, succeeded
+from tests.support.servers import until
+from tests.support.servers.receivers import Receiver, receiver
 
 ROUNDS = int(os.environ.get("RACES", "3"))
 """Incidents; ``make races`` has more."""

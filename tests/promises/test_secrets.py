@@ -18,9 +18,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from tests.servers import until
-from tests.servers.receivers import Receiver, receiver
-from tests.servers.remediator import PLAYBOOK, ROOT, TOKEN, Stack
+from tests.support.servers import until
+from tests.support.servers.receivers import Receiver, receiver
+from tests.support.servers.remediator import PLAYBOOK, ROOT, TOKEN, Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(11), pytest.mark.timeout(400)]
 

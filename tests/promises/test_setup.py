@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import CrashingRemediator, counted, succeeded
-from tests.servers import Server, free_port, require, until
-from tests.servers.alertmanager import Alertmanager
-from tests.servers.remediator import ROOT
+from tests.support.replicas import CrashingRemediator, counted, succeeded
+from tests.support.servers import Server, free_port, require, until
+from tests.support.servers.alertmanager import Alertmanager
+from tests.support.servers.remediator import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.promise(2), pytest.mark.timeout(900)]
 

@@ -15,10 +15,10 @@ import pytest
 
 from remediator.core.run import ENGINE_VERSION
 from remediator.storage.migrate import HEAD
-from tests.promises.house import CrashingRemediator, changed
-from tests.servers import require, until
-from tests.servers.postgres import Postgres
-from tests.servers.remediator import Remediator
+from tests.support.replicas import CrashingRemediator, changed
+from tests.support.servers import require, until
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.remediator import Remediator
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
 

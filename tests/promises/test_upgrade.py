@@ -18,9 +18,9 @@ from remediator.core.identity import hash_token, make_token
 from remediator.core.run import ENGINE_VERSION
 from remediator.storage.migrate import HEAD
 from tests.promises.conftest import MakeHouse
-from tests.promises.house import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded
-from tests.servers import until
-from tests.servers.remediator import ROOT
+from tests.support.replicas import PLAYBOOK, CrashingRemediator, House, changed, counted, rows, succeeded
+from tests.support.servers import until
+from tests.support.servers.remediator import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(2), pytest.mark.promise(3), pytest.mark.timeout(600)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.room import Room, room
+from tests.support.web_service import Room, room
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
 from remediator.web.routes import application
-from tests.guards.house import MINUTE, NOON, row
-from tests.web import reference
-from tests.web.room import Room, nonce_of
+from tests.support import api_reference
+from tests.support.guard_history import MINUTE, NOON, row
+from tests.support.web_service import Room, nonce_of
 
 
 async def test_every_route_is_described(here: Room) -> None:
@@ -112,5 +112,5 @@ async def test_a_browsers_cookie_is_no_key_to_the_api(here: Room) -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """docs/api.md is what the code says; ``python -m tests.web.reference`` writes it."""
-    assert reference.PAGE.read_text() == reference.page()
+    """docs/api.md is what the code says; ``python -m tests.support.api_reference`` writes it."""
+    assert api_reference.PAGE.read_text() == api_reference.page()

@@ -14,8 +14,8 @@ from remediator.reporting.messages import calls
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.evidence import Seen
-from tests.guards.house import NOON
-from tests.web.room import Room, decides, nonce_of, room, step
+from tests.support.guard_history import NOON
+from tests.support.web_service import Room, decides, nonce_of, room, step
 
 pytestmark = pytest.mark.promise(6)
 

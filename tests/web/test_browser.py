@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from remediator.storage.repositories import key_values, stops
-from tests.web.browser import chromium, picture, serving
-from tests.web.letters import everything_said, links
-from tests.web.room import BASE, Room, decides
+from tests.support.browser import chromium, picture, serving
+from tests.support.sample_messages import everything_said, links
+from tests.support.web_service import BASE, Room, decides
 from tests.web.test_crawlers import contents
-from tests.web.test_standing import edit
+from tests.web.test_validity import edit
 
 pytestmark = [
     pytest.mark.browser,

@@ -22,11 +22,11 @@ from remediator.errors import BadAnswer
 from remediator.extensions.notifiers import Undeliverable
 from remediator.reporting import charts_png
 from remediator.reporting.alert_series import last_hour
-from tests.guards.house import NOON
-from tests.notifiers.test_notifiers import KINDS, settings
-from tests.servers import free_port
-from tests.servers.receivers import receiver
-from tests.web.room import Room
+from tests.extensions.notifiers.test_notifiers import KINDS, settings
+from tests.support.guard_history import NOON
+from tests.support.servers import free_port
+from tests.support.servers.receivers import receiver
+from tests.support.web_service import Room
 
 LINE = [(NOON + timedelta(minutes=minute), 0.5 + minute / 100) for minute in range(40)]
 

@@ -23,8 +23,8 @@ from remediator.storage.schema import audit as log
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 from remediator.web.run_chart import Mark, line_chart, picture
-from tests.guards.house import NOON, alert, row
-from tests.web.room import Room, decides
+from tests.support.guard_history import NOON, alert, row
+from tests.support.web_service import Room, decides
 
 MANY = 20_000
 

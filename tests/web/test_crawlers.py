@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection, select
 
 from remediator.storage.schema import metadata
-from tests.notifiers.test_notifiers import KINDS
-from tests.web.letters import BY_PEOPLE, TELLERS, everything_said, links
-from tests.web.room import BASE, Room, decides
+from tests.extensions.notifiers.test_notifiers import KINDS
+from tests.support.sample_messages import BY_PEOPLE, TELLERS, everything_said, links
+from tests.support.web_service import BASE, Room, decides
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # Apprise imports it
 

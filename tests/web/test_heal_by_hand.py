@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from remediator.core.identity import hash_token, make_token
-from tests.servers import until
-from tests.servers.receivers import Receiver, receiver
-from tests.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack
-from tests.web.room import nonce_of
+from tests.support.servers import until
+from tests.support.servers.receivers import Receiver, receiver
+from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator, Stack
+from tests.support.web_service import nonce_of
 
 ANN, OSCAR = make_token(), make_token()
 

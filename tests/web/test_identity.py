@@ -29,9 +29,9 @@ from remediator.pipeline import decisions
 from remediator.pipeline.decisions import Rules, Word
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
-from tests.guards.house import NOON
-from tests.servers import Server
-from tests.web.room import Room, decides, nonce_of, room
+from tests.support.guard_history import NOON
+from tests.support.servers import Server
+from tests.support.web_service import Room, decides, nonce_of, room
 
 CALLBACK = "http://remediator.test/sign-in/oidc/back"
 

@@ -16,8 +16,8 @@ import yaml
 from remediator.core.identity import hash_token, make_token
 from remediator.storage.repositories import stops
 from remediator.storage.repositories.stops import Stop
-from tests.servers.remediator import Stack
-from tests.web.room import Room, nonce_of
+from tests.support.servers.remediator import Stack
+from tests.support.web_service import Room, nonce_of
 
 OSCAR = make_token()
 

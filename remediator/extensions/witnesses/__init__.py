@@ -27,7 +27,7 @@ class Conflict(NotaryError):
 
 
 class Notary(ABC):
-    """A place for checkpoints. ``tests/notaries`` runs one suite on every implementation."""
+    """A place for checkpoints. ``tests/extensions/witnesses`` runs one suite on every implementation."""
 
     kind: str
 

@@ -1,0 +1,326 @@
+"""Running lint: what it reads, how it reports, how exceptions work, and that the set of rules is whole."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from remediator.authoring.lint.errors import ERRORS
+from remediator.authoring.lint.reference import reference
+from remediator.authoring.lint.reporters import REPORTERS
+from remediator.authoring.lint.runner import RULES, Report, Sources, lint
+from remediator.cli.lint import command
+from remediator.config import Config
+from remediator.extensions import registry
+from remediator.playbooks.diagnostics import Finding, Severity
+from tests.authoring.lint.catalogue import CATALOGUE
+from tests.authoring.lint.mistakes import TODAY, WORLD
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = (WORLD / "redis-down.yaml").read_text(encoding="utf-8")
+OFF = "  off: [{guard: storm, reason: one instance only}]"
+
+
+def look(tmp_path: Path, text: str, today: date = TODAY) -> Report:
+    """Lint one playbook."""
+    (tmp_path / "redis-down.yaml").write_text(text, encoding="utf-8")
+    sources = Sources([tmp_path], WORLD / "inventory.yaml", WORLD / "remediator.yaml", [WORLD / "alerting"])
+    return lint(sources, CATALOGUE, Config, today)
+
+
+def rules(report: Report) -> list[str]:
+    return [item.rule for item in report.findings if item.severity is not Severity.INFO]
+
+
+# -- the set of rules -----------------------------------------------------------------------------------------------
+
+
+def test_file_id_and_registration_are_one() -> None:
+    """Every rule's file is registered, and is called like its id."""
+    folder = ROOT / "remediator" / "lint"
+    others = {"__init__", "runner", "reporters", "reference", "errors", "snooze", "alerting"}
+    files = {path.stem for path in folder.glob("*.py")} - others
+    assert files == {rule.id.replace("-", "_") for rule in RULES}
+    for rule in RULES:
+        assert importlib.import_module(rule.__module__).__name__.endswith(rule.id.replace("-", "_"))
+    assert len({rule.id for rule in RULES} | ERRORS.keys()) == len(RULES) + len(ERRORS)
+
+
+def test_the_reference_is_current() -> None:
+    """If this fails: python -m remediator.authoring.lint.reference > docs/lint.md"""
+    assert (ROOT / "docs" / "lint.md").read_text(encoding="utf-8") == reference()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_explains_itself(rule: type) -> None:
+    """What, why and how to mend it, in sentences."""
+    assert rule.what.endswith(".") and rule.why.endswith(".")  # type: ignore[attr-defined]
+    assert not rule.mend.endswith(".")  # type: ignore[attr-defined]
+
+
+# -- the settings file ----------------------------------------------------------------------------------------------
+
+SETTINGS = """apiVersion: remediator/v1
+kind: Config
+state: state
+playbooks: [.]
+inventory: inventory.yaml
+channels:
+  infrastructure: {kind: log}
+  development: {kind: log}
+guards:
+"""
+
+
+def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
+    """What is said of a settings file with these lines below ``guards``."""
+    (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
+    sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
+    found = lint(sources, registry.catalogue(), Config, TODAY).findings
+    return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in found if item.file.endswith("r.yaml")]
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize(
+    ("guards", "said"),
+    [
+        ("  coldown: 5m", "10:3 unknown-guard: there is no guard 'coldown'"),
+        ("  off: [{guard: cooldown}]", "10:9 missing-key: 'reason' is missing"),
+        ("  off: [{guard: rmap, reason: one target only}]", "10:17 unknown-guard: there is no guard 'rmap'"),
+        ("  off: {ramp: one target only}", "10:8 wrong-type: 'off' must be a list"),
+        ("  budget: [3 an hour]", "10:11 wrong-value: 'budget': '3 an hour' is not so many in so much time;"),
+        ("  freeze: {timezone: Europe/Berln}", "10:22 wrong-value: 'timezone': there is no time zone 'Europe/Berln';"),
+        (
+            "  off: [{guard: ramp, reason: one target}]",
+            "10:17 guard-off: the guard ramp is switched off everywhere: one",
+        ),
+        (
+            "  cooldown: 0s",
+            "10:3 guard-off: the guard cooldown is switched off everywhere, all of it or a part: a period",
+        ),
+    ],
+)
+def test_guards_in_the_settings_file_are_checked(tmp_path: Path, guards: str, said: str) -> None:
+    """A mistake there, and a guard that is off for everything, is found by lint and not by the service's start."""
+    found = settle(tmp_path, guards + "\n")
+    assert len([line for line in found if "guard-off" not in line or "guard-off" in said]) == 1, found
+    assert any(line.startswith(said) for line in found), found
+
+
+def test_channels_are_of_a_kind_that_there_is(tmp_path: Path) -> None:
+    """A notifier that there is not is found by lint, too."""
+    base = SETTINGS.replace("development: {kind: log}", "development: {kind: slak}")
+    assert settle(tmp_path, "  cooldown: 5m\n", base) == ["8:23 wrong-value: there is no notifier 'slak'"]
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ("cooldown: 0s", "a period of nothing"),
+        ("ramp: [100]", "a first wave of 100"),
+        ("min_healthy: {minimum: 0}", "none have to stay healthy"),
+        ("owner: {tolerate: [argocd]}", "it tolerates argocd"),
+        ("owner: {platforms: []}", "no platform is asked"),
+        ("dependency: {ignore: [app]}", "it ignores app"),
+        ("budget: {everything: []}", "no window for everything"),
+        ("storm: {share: 1.0}", "more than all instances never alert"),
+        ("freeze: {windows: []}", "no windows and no calendars"),
+        ("cooldown: 1s", ""),
+        ("ramp: [1, 100]", ""),
+        ("budget: [1/1d]", ""),
+        ("freeze: {timezone: UTC}", ""),
+    ],
+)
+def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how: str) -> None:
+    """Settings that let everything through are warned of like a guard that is off by name."""
+    text = "apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {alertname: A}\ntarget: redis\n"
+    (tmp_path / "p.yaml").write_text(f"{text}guards: {{{given}}}\n", encoding="utf-8")
+    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), registry.catalogue(), Config, TODAY).findings
+    warned = [item.message for item in found if item.rule == "guard-off"]
+    name = given.partition(":")[0]
+    assert warned == ([f"the guard {name} is switched off, all of it or a part: {how}"] if how else [])
+
+
+# -- exceptions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OFF}  # remediator: off guard-off until 2026-12-01 because the second one comes in December",
+        f"  # remediator: off guard-off until 2026-12-01 because the second one comes in December\n{OFF}",
+        f"  # remediator: off no-verify, guard-off until 2026-12-01 because of the second one\n\n  # remark\n{OFF}",
+        f"  # remediator: off guard-off until 2026-11-23 because its last day is today\n{OFF}",
+    ],
+)
+def test_an_exception_is_for_its_line(tmp_path: Path, text: str) -> None:
+    """At the end of the line, or alone above it; up to and including its day."""
+    report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
+    assert rules(report) == []
+    assert [item.rule for item in report.off] == ["guard-off"]
+
+
+def test_an_exception_at_the_top_is_for_the_file(tmp_path: Path) -> None:
+    """Before the first line of content."""
+    head = "# remediator: off guard-off until 2026-12-01 because the second one comes in December\n"
+    assert rules(look(tmp_path, head + BASE.replace("  cooldown: 5m", OFF))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"  # remediator: off guard-off until 2026-11-22 because it ended yesterday\n{OFF}",
+        f"  # remediator: off no-verify until 2026-12-01 because of something else\n{OFF}",
+        f"  # remediator: off guard-off until 2026-12-01 because of the wrong line\n  cooldown: 5m\n{OFF}",
+        f"{OFF}\n  # remediator: off guard-off until 2026-12-01 because it comes too late\n  cooldown: 5m",
+    ],
+)
+def test_an_exception_is_for_nothing_else(tmp_path: Path, text: str) -> None:
+    """Not after its day, not for another rule, not for another line."""
+    report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
+    assert rules(report) == ["guard-off"]
+
+
+def test_an_exception_needs_a_reason_and_a_date(tmp_path: Path) -> None:
+    """Without, it is an error of its own, and switches nothing off."""
+    for said in ("off guard-off", "off guard-off until 2026-12-01", "off guard-off because of it"):
+        report = look(tmp_path, BASE.replace("  cooldown: 5m", f"  # remediator: {said}\n{OFF}"))
+        assert sorted(rules(report)) == ["bad-snooze", "guard-off"]
+
+
+def test_a_text_that_looks_like_an_exception_is_none(tmp_path: Path) -> None:
+    """Only comments count."""
+    text = BASE.replace("message: Redis could", "message: see#remediator: off guard-off; Redis could")
+    assert rules(look(tmp_path, text.replace("off guard-off; ", "off "))) in ([], ["yaml-syntax"])
+
+
+# -- reporters ------------------------------------------------------------------------------------------------------
+
+
+INDENTED = "    x:"
+REPORT = Report(
+    findings=(
+        Finding(
+            "p/a.yaml", 3, 5, "unknown-key", Severity.ERROR, "there is no key 'x' here", "50 %, no\nmore", 1, INDENTED
+        ),
+        Finding("p/a.yaml", 0, 0, "empty-file", Severity.ERROR, "the file is empty"),
+        Finding("p/b.yaml", 1, 1, "guard-off", Severity.WARNING, "a: b, c", "", 3, "abc"),
+    ),
+    off=(Finding("p/b.yaml", 9, 2, "overlap", Severity.WARNING, "two"),),
+    playbooks=1,
+    files=2,
+    remarks=("no inventory: services are not checked",),
+)
+
+
+def test_text_is_for_eyes() -> None:
+    """Line, caret, help, remarks and a summary."""
+    text = REPORTERS["text"](REPORT, REPORT.findings)
+    head = "p/a.yaml:3:5: error: there is no key 'x' here (unknown-key)"
+    assert text.startswith(f"{head}\n  3 | {INDENTED}\n    |     ^\n")
+    assert "p/a.yaml: error: the file is empty (empty-file)\n" in text
+    assert text.endswith(
+        "no inventory: services are not checked\n2 files, 1 playbook can be used: 2 errors, 1 warning, 1 switched off"
+    )
+
+
+def test_json_is_for_scripts() -> None:
+    """Everything, typed."""
+    made = json.loads(REPORTERS["json"](REPORT, REPORT.findings))
+    assert made["counts"] == {"error": 2, "warning": 1, "info": 0}
+    assert made["findings"][0]["line"] == 3
+    assert made["off"][0]["rule"] == "overlap"
+
+
+def test_github_commands_cannot_be_broken_out_of() -> None:
+    """Line breaks, percents, commas and colons are escaped."""
+    lines = REPORTERS["github"](REPORT, REPORT.findings).split("\n")
+    assert lines[0] == (
+        "::error file=p/a.yaml,title=unknown-key,line=3,col=5::there is no key 'x' here; 50 %25, no%0Amore"
+    )
+    assert lines[1] == "::error file=p/a.yaml,title=empty-file::the file is empty"
+    assert lines[2] == "::warning file=p/b.yaml,title=guard-off,line=1,col=1::a: b, c"
+
+
+def test_sarif_names_every_rule() -> None:
+    """Code scanning shows what, why and how, and what is switched off as suppressed."""
+    made = json.loads(REPORTERS["sarif"](REPORT, REPORT.findings))
+    (run,) = made["runs"]
+    known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert known == {*ERRORS, *(rule.id for rule in RULES)}
+    assert [result["ruleId"] for result in run["results"]] == ["unknown-key", "empty-file", "guard-off", "overlap"]
+    assert run["results"][0]["locations"][0]["physicalLocation"]["region"] == {
+        "startLine": 3,
+        "startColumn": 5,
+        "endColumn": 6,
+    }
+    assert "suppressions" in run["results"][3]
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a playbook for the real actions, beside its inventory and rule files."""
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "alerting").mkdir()
+    (tmp_path / "alerting" / "rules.yml").write_text((WORLD / "alerting" / "rules.yml").read_text(), encoding="utf-8")
+    (tmp_path / "inventory.yaml").write_text((WORLD / "inventory.yaml").read_text(), encoding="utf-8")
+    text = BASE.partition("  - id: prune")[0] + "verify:" + BASE.partition("verify:")[2]
+    (tmp_path / "playbooks" / "redis-down.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+def test_a_clean_project_exits_with_0(project: Path) -> None:
+    """It finds the inventory and the rule files by itself, and says what it could not compare with."""
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert "no settings file" in result.output
+    assert "no inventory" not in result.output
+
+
+def test_findings_exit_with_1_from_the_severity_that_was_asked(project: Path) -> None:
+    """Warnings count unless told otherwise."""
+    path = project / "playbooks" / "redis-down.yaml"
+    path.write_text(path.read_text().replace("RedisDown", "RedisDwon"), encoding="utf-8")
+    assert run().exit_code == 1
+    assert run("--fail-on", "error").exit_code == 0
+    assert "unknown-alert" not in run("--fail-on", "error", "--min-severity", "error").output
+    path.write_text(path.read_text().replace("target: redis", "target: reddis"), encoding="utf-8")
+    assert run("--fail-on", "error").exit_code == 1
+    assert json.loads(run("--format", "json").output)["counts"]["error"] == 1
+
+
+def test_wrong_usage_exits_with_2(project: Path) -> None:
+    """A path that is not there, an option that is none, rule files that are no YAML."""
+    assert run("--format", "xml").exit_code == 2
+    assert run("--inventory", "nowhere.yaml").exit_code == 2
+    assert "no such file or folder" in str(run("nowhere").exception)
+    (project / "alerting" / "rules.yml").write_text("groups: [", encoding="utf-8")
+    assert "the rules cannot be read" in str(run().exception)
+
+
+def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:
+    """A file is held against what it says that it is."""
+    (project / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservice: {}\n")
+    result = run("inventory.yaml", "--format", "json")
+    assert [item["rule"] for item in json.loads(result.output)["findings"]] == ["missing-key", "unknown-key"]
+
+
+def test_a_test_beside_it_is_seen(project: Path) -> None:
+    """The remark goes away with the file."""
+    assert "no-test" in run().output
+    (project / "playbooks" / "redis-down.test.yaml").write_text("tests: []\n", encoding="utf-8")
+    assert "no-test" not in run().output

@@ -1,0 +1,156 @@
+"""``replay`` and ``backtest`` on a real store and a real Prometheus: what would have been done, and nothing done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.servers import until
+from tests.support.servers.prometheus import Prometheus
+from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+
+pytestmark = pytest.mark.timeout(600)
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = NOW.replace(hour=0, minute=0, second=0) - timedelta(days=3)
+TWO_HOURS = 120
+
+
+def firing(name: str, starts: list[datetime], minutes: int, **labels: str) -> str:
+    """The ALERTS series of an alert that fired for so long from each of these times, measured every minute."""
+    shown = ",".join(f'{key}="{value}"' for key, value in {"alertname": name, "alertstate": "firing", **labels}.items())
+    times = [start + timedelta(minutes=minute) for start in starts for minute in range(minutes)]
+    # blocks that are made afterwards have no marks of staleness: each firing looks five minutes longer
+    return "".join(f"ALERTS{{{shown}}} 1 {at.timestamp():.0f}\n" for at in times)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Remediator:
+    """Settings, an inventory and one playbook; nothing is started."""
+    made = Remediator(tmp_path / "remediator")
+    made.playbooks = [PLAYBOOK | {"guards": {"cooldown": "1h"}}]
+    made.inventory["services"] = {
+        "redis": {
+            "platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"},
+            "redis": {"host": "127.0.0.1", "port": 1},
+        }
+    }
+    made.write()
+    return made
+
+
+def call(project: Remediator, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command with the project's settings."""
+    argv = [sys.executable, "-m", "remediator", *arguments, "--config", str(project.config)]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def told(project: Remediator, *arguments: str) -> dict[str, Any]:
+    """What a command says as JSON."""
+    done = call(project, *arguments, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def other(project: Remediator, **changes: Any) -> Path:
+    """Another version of the playbook, in a folder of its own."""
+    folder = project.folder / "other"
+    folder.mkdir(exist_ok=True)
+    (folder / "redis-down.yaml").write_text(yaml.safe_dump(project.playbooks[0] | changes))
+    return folder
+
+
+@pytest.fixture
+def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
+    """A Prometheus that remembers two firings of RedisDown 20 minutes apart, a later one, and other alerts."""
+    starts = [DAY + timedelta(hours=2), DAY + timedelta(hours=2, minutes=20), DAY + timedelta(days=1)]
+    history = "# TYPE ALERTS gauge\n"
+    history += firing("RedisDown", starts, 5, severity="critical")
+    history += firing("Nobody", [DAY + timedelta(hours=5)], 5)
+    history += firing("Watchdog", [DAY], TWO_HOURS)
+    return make_prometheus(history=history, flags=["--storage.tsdb.retention.time=1y"])
+
+
+def test_a_backtest_tells_what_would_have_been_done(project: Remediator, remembered: Prometheus) -> None:
+    """Three episodes: one restart each, the second one held by the cooldown; other alerts have no playbook."""
+    found = told(project, "backtest", "--prometheus", remembered.url, "--since", "7d")
+
+    assert found["episodes"] == 4
+    assert found["unmatched"] == {"Nobody": 1}
+    assert found["runs"] == 3
+    assert found["blocked_by_guard"] == {"cooldown": 1}
+    assert found["actions"] == 2
+    assert found["approvals_asked"] == 0
+    assert found["busiest_hour"]["runs"] == 2
+    assert found["by_day"][f"{DAY:%Y-%m-%d}"] == 2
+
+
+def test_people_are_asked_where_the_playbook_asks(project: Remediator, remembered: Prometheus) -> None:
+    """In mode approve every run asks; the difference to the version in force names what is new."""
+    changed = other(project, mode="approve", guards={})
+    arguments = ["--prometheus", remembered.url, "--since", "7d", "--playbooks", str(changed)]
+
+    found = told(project, "backtest", *arguments, "--against", str(project.folder / "playbooks"))
+
+    assert found["approvals_asked"] == 3
+    assert found["blocked_by_guard"] == {}
+    assert found["difference"]["counts"]["approvals_asked"] == [0, 3]
+    assert found["difference"]["blocked_by_guard"] == {"cooldown": [1, 0]}
+    assert len(found["difference"]["only_after"]) == 3
+
+
+def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: Prometheus) -> None:
+    """``--against HEAD`` is the committed version, whatever the files say now."""
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "1"],
+    ):
+        subprocess.run(["git", "-C", str(project.folder), *arguments], check=True)
+    path = project.folder / "playbooks" / "redis-down.yaml"
+    path.write_text(yaml.safe_dump(project.playbooks[0] | {"mode": "observe"}))
+    arguments = ["backtest", "--prometheus", remembered.url, "--since", "7d", "--against"]
+
+    found = told(project, *arguments, "HEAD")
+    assert found["difference"]["counts"]["actions"] == [2, 0]
+
+    refused = call(project, *arguments, "--output=x")
+    assert refused.returncode == 2
+    assert "git says" in refused.stderr
+
+
+def test_the_text_and_the_chart_show_it(project: Remediator, remembered: Prometheus) -> None:
+    """For people: figures, bars and what was assumed; the SVG is complete in itself."""
+    chart = project.folder / "chart.svg"
+    done = call(project, "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
+
+    assert done.returncode == 0, done.stderr
+    for wanted in ("runs      3", "approvals 0 asked", "1 cooldown", "█", "assumed", "1 x Nobody: no playbook"):
+        assert wanted in done.stdout, done.stdout
+    assert chart.read_text().startswith("<svg xmlns")
+
+
+def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) -> None:
+    """Notifications that a service stored, against a changed playbook; the database keeps every byte."""
+    project.playbooks[0]["mode"] = "observe"
+    try:
+        project.start()
+        assert project.post(project.notification("firing", alertname="RedisDown"))[0] == 200
+        until(lambda: bool(project.runs()), "it is taken in")
+    finally:
+        project.stop()
+    database = project.folder / "state" / "remediator.db"
+    before = database.read_bytes()
+
+    found = told(project, "replay", "--since", "1h", "--playbooks", str(other(project, mode="auto")))
+
+    assert (found["runs"], found["actions"]) == (1, 1)
+    assert database.read_bytes() == before

@@ -1,0 +1,97 @@
+"""``remediator docs``: the pages say what the playbooks do, and those in the repository are current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from remediator.authoring import runbook_pages
+from remediator.authoring.flowchart import flow
+from remediator.extensions import registry
+from remediator.playbooks.loader import load_playbooks
+from remediator.playbooks.model import Playbook
+from tests.support.servers.remediator import ROOT
+
+CATALOGUE = registry.catalogue()
+SHIPPED = load_playbooks([ROOT / "playbooks"], CATALOGUE, None).playbooks
+TRICKY = {
+    "apiVersion": "remediator/v1",
+    "kind": "Playbook",
+    "name": "tricky",
+    "summary": 'Holds <b>, | and " where they hurt.',
+    "match": {"matchers": ['job=~"a|b"']},
+    "target": "app",
+    "steps": [
+        {"id": "look", "action": "service.status", "on_success": {"goto": "act"}, "when": 'target.name == "<a|b>"'},
+        {"id": "skipped", "action": "service.restart", "on_failure": "abort"},
+        {"id": "act", "action": "service.restart", "approval": "required"},
+    ],
+}
+
+
+def test_the_pages_in_the_repository_are_current() -> None:
+    """``docs/playbooks`` is what ``remediator docs`` writes now, and holds no page of a playbook that is gone."""
+    argv = [sys.executable, "-m", "remediator", "docs", "playbooks", "--write", "docs/playbooks", "--check"]
+    made = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, f"remediator docs --write docs/playbooks; {made.stdout}{made.stderr}"
+
+
+@pytest.mark.parametrize("playbook", SHIPPED, ids=lambda each: each.name)
+def test_every_step_look_and_proof_is_on_the_page(playbook: Playbook) -> None:
+    """Nothing that the automation does is missing for people, in either format."""
+    for _, make in runbook_pages.FORMATS.values():
+        page = make(playbook, CATALOGUE)
+        for step in playbook.steps:
+            assert step.id in page
+            assert step.action in page
+        for look in playbook.diagnose:
+            assert look.id in page
+        for call in playbook.verify.checks:
+            assert call.check in page
+
+
+@pytest.mark.parametrize("playbook", [*SHIPPED, Playbook.model_validate(TRICKY)], ids=lambda each: each.name)
+def test_the_drawing_is_sound(playbook: Playbook) -> None:
+    """Every arrow leads from a box to a box, every box can be reached, and the SVG is well-formed and needs nothing."""
+    made = flow(playbook, CATALOGUE)
+    ids = {node.id for node in made.nodes}
+    assert all(edge.start in ids and edge.end in ids for edge in made.edges)
+    reached, before = {"alert"}, set[str]()
+    while reached != before:
+        before = set(reached)
+        reached |= {edge.end for edge in made.edges if edge.start in reached}
+    assert ids - reached <= {"step_skipped"}, "only what lint calls unreachable is not reached"
+
+    page = runbook_pages.html(playbook, CATALOGUE)
+    drawing = re.search(r"<svg.*?</svg>", page, re.DOTALL)
+    assert drawing is not None
+    ElementTree.fromstring(drawing.group())
+    assert not re.search(r'(src|href)="', page)
+
+
+def test_what_hurts_in_a_format_is_escaped() -> None:
+    """Angle brackets are no tags in HTML, and bars no columns in Markdown."""
+    playbook = Playbook.model_validate(TRICKY)
+    assert "<b>," not in runbook_pages.html(playbook, CATALOGUE)
+    row = next(line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+
+
+def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
+    """``--check`` names a page that differs and one that belongs to no playbook, and writes nothing."""
+    argv = [sys.executable, "-m", "remediator", "docs", "playbooks", "--write", str(tmp_path)]
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
+    (tmp_path / "redis-down.md").write_text("old")
+    (tmp_path / "gone.md").write_text("old")
+
+    made = subprocess.run([*argv, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert made.returncode == 1
+    assert "redis-down.md: not current" in made.stdout
+    assert "gone.md: of no playbook" in made.stdout
+    assert (tmp_path / "redis-down.md").read_text() == "old"

@@ -1,0 +1,84 @@
+"""``remediator new``: what it writes can be used at once and cannot do harm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers.remediator import ROOT
+
+INVENTORY = """\
+apiVersion: remediator/v1
+kind: Inventory
+services:
+  redis:
+    platform: {kind: supervisor, url: "unix:///run/supervisor.sock", program: redis}
+    redis: {host: 127.0.0.1, port: 6379}
+  shop:
+    platform: {kind: supervisor, url: "unix:///run/supervisor.sock", program: shop}
+    http: {url: "http://127.0.0.1:8000", ready: /readyz}
+"""
+RULES = """\
+groups:
+  - name: shop
+    rules:
+      - {alert: ShopDown, expr: 'up{job="shop"} == 0', labels: {service: shop}}
+      - {alert: CacheSlow, expr: 'redis_slow > 1', labels: {service: redis}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project with an inventory and rules."""
+    (tmp_path / "inventory.yaml").write_text(INVENTORY)
+    (tmp_path / "alerting").mkdir()
+    (tmp_path / "alerting" / "rules.yml").write_text(RULES)
+    return tmp_path
+
+
+def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a folder."""
+    argv = [sys.executable, "-m", "remediator", *arguments]
+    return subprocess.run(argv, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("name", "target"), [("shop-down", "shop"), ("cache-slow", "redis")])
+def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str) -> None:
+    """The start for an alert that the rules know names its service; lint and test are content."""
+    made = remediator(folder, "new", "playbook", name)
+    assert made.returncode == 0, made.stderr
+    text = (folder / "playbooks" / f"{name}.yaml").read_text()
+    assert f"target: {target}\n" in text
+    assert "mode: shadow" in text
+
+    checked = remediator(folder, "lint", "playbooks")
+    assert checked.returncode == 0, checked.stdout
+    tested = remediator(folder, "test", "playbooks")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:
+    """A second time is refused, and the file is as it was."""
+    path = folder / "playbooks" / "shop-down.yaml"
+    path.parent.mkdir()
+    path.write_text("mine")
+
+    made = remediator(folder, "new", "playbook", "shop-down")
+
+    assert made.returncode == 2
+    assert "is there already" in made.stderr
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["Shop Down"], "is no name"), (["other"], "which service"), (["x", "--target", "redsi"], "did you mean 'redis'")],
+)
+def test_what_cannot_be_guessed_is_asked_for(folder: Path, arguments: list[str], said: str) -> None:
+    """A bad name, an alert of nobody, and a mistyped service are a sentence and status 2."""
+    made = remediator(folder, "new", "playbook", *arguments)
+    assert made.returncode == 2
+    assert said in made.stderr

@@ -1,0 +1,202 @@
+"""app.workers and app.reload on the bundled app under a real gunicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from remediator.errors import Refused, TargetError
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions.app_reload import AppReload
+from remediator.extensions.actions.app_workers import AppWorkers
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+from tests.support.action_runner import do, observe, plan, service, undo
+from tests.support.reduced_rights import nobody
+from tests.support.servers import until
+from tests.support.servers.app import App, MakeApp
+from tests.support.servers.redis import Redis
+
+WORLD = World()
+
+
+@pytest.fixture
+def app(make_app: MakeApp, redis_server: Redis) -> App:
+    """Two workers, both there."""
+    made = make_app(redis_server, WEB_CONCURRENCY="2")
+    until(lambda: len(made.workers()) == 2, "two workers")
+    return made
+
+
+def target(app: App, least: int = 1, most: int = 4) -> Service:
+    server = {"pid_file": str(app.folder / "state/app.pid"), "min_workers": least, "max_workers": most}
+    return service("app", app_server=server)
+
+
+async def test_workers_come_and_go_again_one_by_one(app: App) -> None:
+    """More, counted; and the way back is to the number that there was."""
+    action = AppWorkers(WORLD)
+    call = await plan(action, target(app), by=2)
+    result = await do(action, target(app), call=call, by=2)
+
+    assert call.text.endswith("2 times: 2 to 4 workers")
+    assert (result.outcome, len(app.workers())) == (Outcome.OK, 4)
+    await undo(action, {action.name: action}, target(app), call, result)
+    until(lambda: len(app.workers()) == 2, "as many as before; the kernel lists those that have just ended too")
+
+
+async def test_the_bounds_of_the_inventory_hold(app: App) -> None:
+    """However many are asked for, so many it is; and none more is an error, not a success."""
+    action = AppWorkers(WORLD)
+    assert (await plan(action, target(app, most=3), to=64)).arguments["to"] == 3
+
+    with pytest.raises(TargetError, match="allowed are from 1 to 2"):
+        await plan(action, target(app, most=2), by=5)
+
+
+async def test_another_number_than_planned_is_refused(app: App) -> None:
+    """Somebody else has changed it: theirs stays."""
+    action = AppWorkers(WORLD)
+    call = await plan(action, target(app), by=1)
+    app.signal(signal.SIGTTIN)
+    until(lambda: len(app.workers()) == 3, "somebody's third worker")
+
+    with pytest.raises(TargetError, match="has 3 workers, not 2 as planned"):
+        await do(action, target(app), call=call, by=1)
+
+
+async def test_another_master_than_planned_is_refused(app: App) -> None:
+    """A restart has forgotten the workers anyway."""
+    action = AppWorkers(WORLD)
+    call = await plan(action, target(app), by=1)
+    app.stop()
+    app.start()
+
+    with pytest.raises(TargetError, match="somebody restarted it"):
+        await do(action, target(app), call=call, by=1)
+
+
+@pytest.mark.parametrize(("content", "says"), [("", "process id"), ("x", "process id"), ("4194305", "does not run")])
+async def test_a_pid_file_that_names_nobody_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    """No signal is ever sent on a guess."""
+    (tmp_path / "pid").write_text(content)
+    nobody = service("app", app_server={"pid_file": str(tmp_path / "pid")})
+
+    with pytest.raises(TargetError, match=says):
+        await plan(AppWorkers(WORLD), nobody, by=1)
+
+
+async def test_an_unknown_outcome_is_counted(app: App) -> None:
+    """As many as before: no. As many as wanted: yes. In between: cannot tell."""
+    action = AppWorkers(WORLD)
+    call = await plan(action, target(app), by=2)
+    seen = [(await observe(action, target(app), call, by=2)).happened]
+    for workers in (3, 4):
+        app.signal(signal.SIGTTIN)
+        until(lambda workers=workers: len(app.workers()) == workers, f"{workers} workers")
+        seen.append((await observe(action, target(app), call, by=2)).happened)
+
+    assert seen == [Happened.NO, Happened.CANNOT_TELL, Happened.YES]
+
+
+async def test_a_reload_replaces_every_worker(app: App) -> None:
+    """The master stays, its workers are others."""
+    before, pid = app.workers(), app.pid
+    result = await do(AppReload(WORLD), target(app))
+
+    assert result.outcome is Outcome.OK
+    until(lambda: bool(app.workers()) and not app.workers() & before, "none of before, not even as a zombie")
+    assert app.pid == pid
+
+
+async def test_a_process_of_somebody_else_is_not_signalled(app: App) -> None:
+    """The kernel's handle and the start time both have to be of the planned process."""
+    action = AppWorkers(WORLD)
+    call = await plan(action, target(app), by=1)
+    pid_file = app.folder / "state/app.pid"
+    pid_file.write_text(str(os.getpid()))
+
+    with pytest.raises(TargetError, match="any more"):
+        await do(action, target(app), call=call, by=1)
+
+
+EITHER = pytest.mark.parametrize(
+    ("action", "given"), [(AppWorkers(WORLD), {"by": 1}), (AppReload(WORLD), {})], ids=["workers", "reload"]
+)
+
+
+@EITHER
+async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[str, int], tmp_path: Path) -> None:
+    """No server in the inventory; no file; nonsense in it; a process that does not run."""
+    with pytest.raises(TargetError, match="the inventory does not say"):
+        await plan(action, service("app"), **given)
+    nowhere = service("app", app_server={"pid_file": str(tmp_path / "pid")})
+    with pytest.raises(TargetError, match="cannot be read"):
+        await plan(action, nowhere, **given)
+    (tmp_path / "pid").write_text("gunicorn")
+    with pytest.raises(TargetError, match="process id"):
+        await plan(action, nowhere, **given)
+    (tmp_path / "pid").write_text("4194305")
+    with pytest.raises(TargetError, match="does not run"):
+        await plan(action, nowhere, **given)
+
+
+@EITHER
+async def test_a_server_that_is_not_ours_to_signal_is_refused(action: Action, given: dict[str, int], app: App) -> None:
+    """By the kernel; its workers stay as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        pid_file = Path(folder) / "pid"
+        pid_file.write_text((app.folder / "state/app.pid").read_text())
+        pid_file.chmod(0o644)
+        where = service("app", app_server={"pid_file": str(pid_file), "max_workers": 4})
+        call, before = await plan(action, where, **given), app.workers()
+        if os.geteuid() == 0:
+            with nobody(), pytest.raises(Refused, match="belongs to somebody else"):
+                await do(action, where, call=call, **given)
+        assert app.workers() == before
+
+
+@EITHER
+async def test_a_server_that_is_gone_by_then_is_not_guessed_at(action: Action, given: dict[str, int], app: App) -> None:
+    """Between the plan and the act."""
+    call = await plan(action, target(app), **given)
+    app.stop()
+    with pytest.raises(TargetError):
+        await do(action, target(app), call=call, **given)
+
+
+@EITHER
+async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, given: dict[str, int], app: App) -> None:
+    """Cut off in time, and a look says what became of it once it goes on: a reload happens then, once; a signal to
+    have another worker is forgotten by the kernel with the stop (SIGCONT discards TTIN), so it has not happened."""
+    call = await plan(action, target(app), **given)
+    os.kill(app.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):  # as the engine bounds every call
+                await do(action, target(app), call=call, **given)
+        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+    finally:
+        os.kill(app.pid, signal.SIGCONT)
+    if isinstance(action, AppReload):
+        while (await observe(action, target(app), call, **given)).happened is not Happened.YES:
+            await asyncio.sleep(0.1)
+    else:
+        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+        assert (await do(action, target(app), call=call, **given)).outcome is Outcome.OK
+
+
+async def test_a_reload_of_another_master_than_planned_is_refused(app: App) -> None:
+    """Somebody restarted it: what the reload was for has happened."""
+    action = AppReload(WORLD)
+    call = await plan(action, target(app))
+    app.stop()
+    app.start()
+    with pytest.raises(TargetError, match="somebody restarted it"):
+        await do(action, target(app), call=call)

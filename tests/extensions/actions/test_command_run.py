@@ -1,0 +1,130 @@
+"""command.run: argv that the settings name, values that match, no shell, no environment of ours, an end in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.errors import TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Outcome
+from remediator.extensions.actions.command_run import CommandRun
+from remediator.extensions.clientset import World
+from tests.support.action_runner import do, plan, service
+from tests.support.servers import until
+
+APP = service("app")
+
+
+def action(*argv: str, **more: Any) -> CommandRun:
+    return CommandRun(World(commands={"it": AllowedCommand.model_validate({"argv": argv, **more})}))
+
+
+async def test_without_settings_there_is_no_command() -> None:
+    """Off by default."""
+    with pytest.raises(TargetError, match="the settings allow no command 'it'; allowed are: none"):
+        await plan(CommandRun(World()), APP, command="it")
+
+
+async def test_a_value_is_one_argument_whatever_is_in_it() -> None:
+    """There is no shell that could read it otherwise."""
+    echo = action("/bin/echo", "--", "{what}", parameters={"what": ".*"})
+    result = await do(echo, APP, command="it", values={"what": "a b; $(id) `id` | > /tmp/x"})
+
+    assert result.output["output"] == "-- a b; $(id) `id` | > /tmp/x\n"
+
+
+@pytest.mark.parametrize("value", ["--help", "-x", "b", "aa", "a\n", ""])
+async def test_a_value_that_does_not_match_is_refused(value: str) -> None:
+    """The whole of it, and never an option."""
+    echo = action("/bin/echo", "{what}", parameters={"what": "a|-x"})
+
+    with pytest.raises(TargetError, match="is not allowed"):
+        await plan(echo, APP, command="it", values={"what": value})
+
+
+@pytest.mark.parametrize("values", [{}, {"other": "a"}, {"what": "a", "other": "a"}])
+async def test_missing_and_strange_values_are_refused(values: dict[str, str]) -> None:
+    """Exactly those that are declared."""
+    with pytest.raises(TargetError, match="the command takes what"):
+        await plan(action("/bin/echo", "{what}", parameters={"what": "a"}), APP, command="it", values=values)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parameters"),
+    [
+        (["echo"], {}),
+        (["{program}"], {"program": "/bin/.*"}),
+        (["/bin/echo", "--x={what}"], {"what": "a"}),
+        (["/bin/echo", "{what}"], {}),
+        (["/bin/echo", "{what}"], {"what": "("}),
+        ([], {}),
+    ],
+)
+def test_settings_that_leave_too_much_open_are_refused(argv: list[str], parameters: dict[str, str]) -> None:
+    """A program from a value, a value within an argument, a relative path."""
+    with pytest.raises(ValidationError):
+        AllowedCommand.model_validate({"argv": argv, "parameters": parameters})
+
+
+async def test_our_environment_is_not_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in it stay ours."""
+    monkeypatch.setenv("REMEDIATOR_SECRET", "hush")
+    result = await do(action("/usr/bin/env"), APP, command="it")
+
+    assert "hush" not in result.output["output"]
+
+
+async def test_a_status_that_is_not_0_is_a_failure() -> None:
+    """With the end of what it said."""
+    result = await do(action("/bin/ls", "/no/such/folder"), APP, command="it")
+
+    assert result.outcome is Outcome.FAILED and "No such file" in result.output["output"]
+
+
+@pytest.mark.parametrize("then", ["wait", "exit 0"])
+async def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path, then: str) -> None:
+    """And its outcome is unknown, since it did something until then; a child that goes on alone is killed too."""
+    script = tmp_path / "slow"
+    script.write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\n{then}\n")
+    script.chmod(0o755)
+
+    with pytest.raises(TimedOut):
+        await do(action(str(script), timeout="500ms"), APP, command="it")
+    child = int((tmp_path / "child").read_text())
+    until(lambda: not alive(child), "its child is gone too")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_one_that_is_not_there_is_unreachable() -> None:
+    """Nothing happened."""
+    with pytest.raises(Unreachable):
+        await do(action("/no/such/program"), APP, command="it")
+
+
+async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
+    """What was approved is what runs."""
+    call = await plan(action("/bin/echo", "one"), APP, command="it")
+
+    with pytest.raises(TargetError, match="another 'it' than when the plan was made"):
+        await do(action("/bin/echo", "two"), APP, call=call, command="it")
+
+
+async def test_one_that_may_not_be_executed_is_unreachable(tmp_path: Path) -> None:
+    """It was not started, so nothing happened."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\ntouch done\n")
+    script.chmod(0o644)
+
+    with pytest.raises(Unreachable, match="Permission denied"):
+        await do(action(str(script)), APP, command="it")
+    assert not (tmp_path / "done").exists()

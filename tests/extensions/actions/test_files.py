@@ -1,0 +1,429 @@
+"""files.* on real folders, and as root on a small real filesystem: nothing goes that is not meant, all comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.host import disk
+from remediator.core.clock import SystemClock
+from remediator.errors import Refused, TargetError
+from remediator.extensions import bindings, registry
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+from tests.support.action_runner import do, observe, plan, service, undo
+from tests.support.reduced_rights import nobody
+from tests.support.servers.redis import Redis
+
+ACTIONS: dict[str, Action] = registry.make_actions(World())
+PRUNE = ACTIONS["files.prune"]
+DAY = 86_400
+
+
+@dataclass
+class Place:
+    """A folder of backups, and where they go."""
+
+    folder: Path
+    quarantine: Path
+    snapshot: Path
+
+    def backup(self, name: str, age: int, size: int | None = None) -> Path:
+        """A whole one so many days old; a broken one of a size, if a size is given."""
+        path = self.folder / name
+        if size is None:
+            shutil.copy(self.snapshot, path)
+        else:
+            path.write_bytes(b"\0" * size)
+        at = time.time() - DAY * age
+        os.utime(path, (at, at))
+        return path
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+    def service(self, **more: Any) -> Service:
+        where = {"path": str(self.folder), "quarantine": str(self.quarantine), "keep": 2, **more}
+        return service("redis", backups=where, disk={"path": str(self.folder.parent)})
+
+
+@pytest.fixture
+def place(tmp_path: Path, redis_server: Redis) -> Place:
+    """Five whole backups, one a day, the newest of today."""
+    redis_server.ask("SET", "key", "x" * 1000)
+    redis_server.ask("SAVE")
+    folder = tmp_path / "data" / "backups"
+    folder.mkdir(parents=True)
+    made = Place(folder, tmp_path / "quarantine", redis_server.folder / "dump.rdb")
+    for age in range(5):
+        made.backup(f"dump-{age}.rdb", age)
+    return made
+
+
+async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
+    """Moved, listed, and put back byte for byte."""
+    before = {name: (place.folder / name).read_bytes() for name in place.names()}
+    call = await plan(PRUNE, place.service())
+    result = await do(PRUNE, place.service(), call=call)
+
+    assert result.outcome is Outcome.OK
+    assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
+    assert (await observe(PRUNE, place.service(), call)).happened is Happened.YES
+    await undo(PRUNE, ACTIONS, place.service(), call, result)
+    assert {name: (place.folder / name).read_bytes() for name in place.names()} == before
+
+
+async def test_age_and_goal_both_hold(place: Place) -> None:
+    """Only the old ones; and no more than it takes."""
+    call = await plan(PRUNE, place.service(), older_than="84h")
+    assert [each["name"] for each in call.arguments["files"]] == ["dump-4.rdb"]
+
+    with pytest.raises(TargetError, match="may go"):
+        await plan(PRUNE, place.service(), goal_percent=99)
+
+
+async def test_without_one_that_is_whole_none_goes(place: Place) -> None:
+    """The last line of defence is not thrown away on a guess."""
+    for name in place.names():
+        (place.folder / name).write_bytes(b"REDIS nonsense")
+
+    with pytest.raises(TargetError, match=r"none of the newest backups in .* is whole, so none is moved"):
+        await plan(PRUNE, place.service())
+    assert len(place.names()) == 5
+
+
+async def test_the_newest_that_is_whole_stays_with_the_newest(place: Place) -> None:
+    """Broken ones on top do not push it out."""
+    place.backup("dump-now.rdb", 0, size=100)
+    place.backup("dump-now2.rdb", 0, size=100)
+    os.utime(place.folder / "dump-0.rdb", (time.time() - DAY, time.time() - DAY))
+
+    call = await plan(PRUNE, place.service())
+    assert {"dump-now.rdb", "dump-now2.rdb"} < set(call.arguments["kept"])
+    assert any(name in call.arguments["kept"] for name in ("dump-0.rdb", "dump-1.rdb"))
+
+
+async def test_links_and_strangers_are_left_alone(place: Place, tmp_path: Path) -> None:
+    """A link out of the folder is neither moved nor followed; nor is a folder, nor another name."""
+    outside = tmp_path / "precious.rdb"
+    shutil.copy(place.snapshot, outside)
+    (place.folder / "link.rdb").symlink_to(outside)
+    (place.folder / "folder.rdb").mkdir()
+    (place.folder / "notes.txt").write_text("mine")
+
+    await do(PRUNE, place.service())
+    assert outside.exists()
+    assert {"link.rdb", "folder.rdb", "notes.txt"} <= set(place.names())
+
+
+async def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path) -> None:
+    """Somebody has put another folder in its place."""
+    elsewhere = tmp_path / "elsewhere"
+    place.folder.rename(elsewhere)
+    place.folder.symlink_to(elsewhere)
+
+    with pytest.raises(TargetError, match="no folder that can be used"):
+        await plan(PRUNE, place.service())
+
+
+async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: Path) -> None:
+    """Also when it was exchanged for a link to something precious."""
+    call = await plan(PRUNE, place.service())
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    (place.folder / "dump-4.rdb").unlink()
+    (place.folder / "dump-4.rdb").symlink_to(precious)
+
+    with pytest.raises(TargetError, match=r"dump-4\.rdb"):
+        await do(PRUNE, place.service(), call=call)
+    assert precious.read_text() == "keep me"
+    assert (place.folder / "dump-3.rdb").exists()
+
+
+async def test_one_that_was_written_anew_stays(place: Place) -> None:
+    """Same name, other content: it is not the file that was planned."""
+    call = await plan(PRUNE, place.service())
+    (place.folder / "dump-4.rdb").write_bytes(b"another")
+
+    with pytest.raises(TargetError, match="was changed since the plan was made"):
+        await do(PRUNE, place.service(), call=call)
+    assert (place.folder / "dump-4.rdb").read_bytes() == b"another"
+
+
+async def test_half_done_is_told_and_can_go_on(place: Place) -> None:
+    """Some moved, some not: the rest is still there, and a new plan takes it."""
+    call = await plan(PRUNE, place.service())
+    (place.folder / "dump-3.rdb").unlink()
+
+    seen = await observe(PRUNE, place.service(), call)
+    assert (seen.happened, seen.facts) == (Happened.NO, {"left": 2})
+
+
+async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
+    """A name that is taken again is somebody's."""
+    call = await plan(PRUNE, place.service())
+    result = await do(PRUNE, place.service(), call=call)
+    (place.folder / "dump-4.rdb").write_text("new")
+
+    with pytest.raises(TargetError, match="is there again"):
+        await undo(PRUNE, ACTIONS, place.service(), call, result)
+    assert (place.folder / "dump-4.rdb").read_text() == "new"
+
+
+async def test_a_batch_that_is_not_there_is_not_put_back(place: Place) -> None:
+    """files.undo_prune names a batch; there is no way to name a path."""
+    with pytest.raises(TargetError, match="there is no batch"):
+        await do(ACTIONS["files.undo_prune"], place.service(), batch="20260101T000000000000")
+    with pytest.raises(ValidationError):
+        ACTIONS["files.undo_prune"].Parameters.model_validate({"batch": "../../etc"})
+
+
+async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
+    """Not before, and only what the plan says."""
+    await do(PRUNE, place.service())
+    place.backup("dump-9.rdb", 9)
+
+    class Later(SystemClock):
+        def now(self) -> Any:
+            return super().now() + timedelta(days=2)
+
+    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    result = await do(later, place.service(grace="1d"))
+    assert len(list(place.quarantine.glob("*.json"))) == 1
+    assert result.output["moved"] == ["dump-9.rdb"]
+
+
+async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Place) -> None:
+    """Only the newest are left, and the quarantine, on the same disk, is what fills it: the plan says that it goes."""
+
+    class Later(SystemClock):
+        def now(self) -> Any:
+            return super().now() + timedelta(days=2)
+
+    await do(PRUNE, place.service())
+    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    call = await plan(later, place.service(grace="1d"))
+    assert call.text.startswith("delete for good what is in quarantine since ")
+    assert (await observe(later, place.service(), call)).happened is Happened.NO
+    await do(later, place.service(grace="1d"), call=call)
+    assert list(place.quarantine.iterdir()) == []
+    assert (await observe(later, place.service(), call)).happened is Happened.YES
+
+
+async def test_who_fills_the_disk(place: Place) -> None:
+    """By kind, with the biggest files; links and other filesystems do not count."""
+    data = place.folder.parent
+    (data / "appendonlydir").mkdir()
+    (data / "appendonlydir/appendonly.aof.1.incr.aof").write_bytes(b"x" * 500_000)
+    (data / "temp-123.rdb").write_bytes(b"x" * 10_000)
+    (data / "link.aof").symlink_to("/dev/zero")
+
+    result = await do(ACTIONS["files.disk_use"], place.service())
+    assert result.output["culprit"] == "aof"
+    assert result.output["top"][0]["file"] == "appendonlydir/appendonly.aof.1.incr.aof"
+    assert result.output["kinds"]["backups"] > 0 and result.output["kinds"]["temporary"] > 0
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "test", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("this kernel mounts nothing for us")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_is_emptied_to_its_goal(place: Place, small: Path) -> None:
+    """The quarantine is on another disk: there is room at once, and no more goes than it takes."""
+    full = Place(small / "backups", place.quarantine, place.snapshot)
+    full.folder.mkdir()
+    for age in range(7):
+        path = full.backup(f"dump-{age}.rdb", age)
+        with path.open("ab") as file:
+            file.write(b"\0" * 512 * 1024)
+        os.utime(path, (time.time() - DAY * age,) * 2)
+
+    given = {"goal_percent": 60}
+    result = await do(PRUNE, full.service(verify="none"), **given)
+    assert result.output["percent"] <= 60
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb", "dump-3.rdb"]
+
+
+async def test_a_mount_below_is_not_looked_into(place: Place, small: Path) -> None:
+    """Another filesystem below the folder is not this disk's business."""
+    (small / "elsewhere.bin").write_bytes(b"x" * 1_000_000)
+    inventory = service("redis", disk={"path": str(small.parent)})
+
+    result = await do(ACTIONS["files.disk_use"], inventory)
+    assert not any("elsewhere" in each["file"] for each in result.output["top"])
+
+
+def readable(place: Place) -> None:
+    """For everybody, with the folders above; writable for its owner."""
+    for folder in (place.folder, *place.folder.parents, place.quarantine):
+        if folder.exists() and folder.stat().st_mode & 0o5 != 0o5:
+            folder.chmod(folder.stat().st_mode | 0o5)
+    for path in place.folder.iterdir():
+        path.chmod(0o644)
+
+
+async def test_without_the_right_nothing_is_moved(place: Place) -> None:
+    """A folder of backups that we may read and not change; then a quarantine that is not ours to open."""
+    call = await plan(PRUNE, place.service())
+    before = place.names()
+    readable(place)
+    with nobody(place.folder), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
+        await do(PRUNE, place.service(), call=call)
+    assert place.names() == before
+    assert (await observe(PRUNE, place.service(), call)).happened is Happened.NO
+
+    result = await do(PRUNE, place.service(), call=call)
+    undo_prune, batch = ACTIONS["files.undo_prune"], str(result.output["batch"])
+    back = await plan(undo_prune, place.service(), batch=batch)
+    with nobody(hidden=place.quarantine), pytest.raises(Refused, match="may not be read"):
+        await do(undo_prune, place.service(), call=back, batch=batch)
+    assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is Happened.NO
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
+async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(place: Place, seconds: float) -> None:
+    """A slow disk: wherever the time is over, each file is here or there; a look says how many are left, a new plan
+    takes them, and what was moved comes back whole."""
+    for number in range(200):
+        place.backup(f"old-{number:03}.rdb", 10 + number, size=1000)
+    before = place.names()
+    call, since = await plan(PRUNE, place.service()), datetime.now(UTC)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):  # as the engine bounds every call
+            await do(PRUNE, place.service(), call=call)
+    held: list[str] = []
+    while True:  # the thread ends after the file that it is at
+        quarantine = bindings.quarantine(bindings.backups(place.service()))
+        moved = [file["name"] for note in quarantine.batches().values() for file in note["files"]]
+        if sorted([*place.names(), *moved]) == before and moved == held:
+            break
+        held = moved
+        await asyncio.sleep(0.05)
+    seen = await observe(PRUNE, place.service(), call, since=since)
+    left = len(call.arguments["files"]) - len(moved)
+    assert (seen.happened, seen.facts) == (Happened.NO if left else Happened.YES, {"left": left})
+    if left:
+        await do(PRUNE, place.service())
+    assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
+
+    for batch in sorted(quarantine.batches()):
+        undo_prune = ACTIONS["files.undo_prune"]
+        back = await plan(undo_prune, place.service(), batch=batch)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await do(undo_prune, place.service(), call=back, batch=batch)
+        while (await observe(undo_prune, place.service(), back, batch=batch)).happened is not Happened.YES:
+            with suppress(TargetError):  # the thread that nobody waits for may be at it still
+                await do(undo_prune, place.service(), call=back, batch=batch)
+    assert place.names() == before
+
+
+async def test_a_quarantine_on_the_same_disk_takes_no_room(place: Place, small: Path) -> None:
+    """The disk is nearly full, and a copy beside the original would fill it: the file itself is moved, and back."""
+    full = Place(small / "backups", small / "quarantine", place.snapshot)
+    full.folder.mkdir()
+    for age in range(3):
+        full.backup(f"dump-{age}.rdb", age, size=1_200_000).chmod(0o640)
+
+    call = await plan(PRUNE, full.service(verify="none"))
+    result = await do(PRUNE, full.service(verify="none"), call=call)
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb"]
+    await undo(PRUNE, ACTIONS, full.service(verify="none"), call, result)
+    assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb"]
+
+
+async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, small: Path) -> None:
+    """On another disk that is too small: refused before a byte is written, and nothing is gone."""
+    place.backup("dump-9.rdb", 9, size=5_000_000)
+    service = Place(place.folder, small / "quarantine", place.snapshot).service()
+    with pytest.raises(Refused, match=r"dump-9\.rdb cannot be copied"):
+        await do(PRUNE, service)
+    assert "dump-9.rdb" in place.names()
+    assert [path.name for path in (small / "quarantine").iterdir()] == []
+
+
+async def test_what_comes_back_from_another_disk_is_as_it_was(place: Place, small: Path) -> None:
+    """Content, time, and who may read it: Redis has to be able to read its own backup."""
+    old = place.folder / "dump-4.rdb"
+    old.chmod(0o640)
+    before = (old.read_bytes(), old.stat().st_mtime_ns, old.stat().st_mode, old.stat().st_uid, old.stat().st_gid)
+    service = Place(place.folder, small / "quarantine", place.snapshot).service()
+    call = await plan(PRUNE, service)
+    result = await do(PRUNE, service, call=call)
+    assert not old.exists()
+
+    await undo(PRUNE, ACTIONS, service, call, result)
+    after = (old.read_bytes(), old.stat().st_mtime_ns, old.stat().st_mode, old.stat().st_uid, old.stat().st_gid)
+    assert after == before
+
+
+KILLED = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from remediator.clients import disk, quarantine
+
+cut = getattr(quarantine, sys.argv[3])
+def killed(*given):
+    cut(*given)
+    os._exit(9)
+setattr(quarantine, sys.argv[3], killed)
+files = disk.listed(Path(sys.argv[1]), "*.rdb")
+quarantine.Quarantine(Path(sys.argv[2])).take(Path(sys.argv[1]), files, "cut", datetime.now(UTC), lambda: True)
+"""
+
+
+@pytest.mark.parametrize("after", ["_move", "_copy"])
+async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, small: Path, after: str) -> None:
+    """kill -9 after a file was moved, or copied and not yet removed: its batch names it, and puts it back."""
+    before = place.names()
+    quarantine = small / "quarantine"
+    argv = [sys.executable, "-c", KILLED, str(place.folder), str(quarantine), after]
+    assert subprocess.run(argv, check=False, cwd=Path(__file__).parents[2]).returncode == 9
+    assert [path.name for path in quarantine.iterdir() if path.suffix == ".rdb"]
+
+    service = Place(place.folder, quarantine, place.snapshot).service()
+    await do(ACTIONS["files.undo_prune"], service, batch="cut")
+    assert place.names() == before
+    assert list(quarantine.iterdir()) == []
+
+
+def test_what_is_gone_since_its_name_was_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server at work makes and removes files while we look: that is no error."""
+    for name in ("temp-1.rdb", "dump.rdb"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    look = os.stat
+
+    def vanishing(path: Any, **given: Any) -> os.stat_result:
+        if path == "temp-1.rdb":
+            (tmp_path / "temp-1.rdb").unlink(missing_ok=True)
+        return look(path, **given)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+    assert [file.name for file in disk.listed(tmp_path, "*.rdb")] == ["dump.rdb"]
+    (tmp_path / "temp-1.rdb").write_bytes(b"x")
+    assert list(disk.space(tmp_path)) == ["dump.rdb"]

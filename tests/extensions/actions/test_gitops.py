@@ -1,0 +1,422 @@
+"""Argo CD and Flux, by their custom resources on a real API server; bad days by a peer that speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.clients.kubernetes.client import KubernetesRefused
+from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+from tests.extensions.platforms.test_kubernetes import kubeconfig, server_of
+from tests.support.action_runner import do, observe, plan, service, undo
+from tests.support.fake_servers import hang_up, peer, reply, silence
+from tests.support.servers.kubernetes import Cluster
+
+real = pytest.mark.kubernetes
+ACTIONS = registry.make_actions(World())
+PAUSE, RESUME, ROLLBACK = (ACTIONS[f"argocd.{verb}"] for verb in ("pause", "resume", "rollback"))
+SUSPEND, HOLD, RELEASE = (ACTIONS[f"flux.{verb}"] for verb in ("suspend", "rollback", "release"))
+NAMES = (
+    "argocd.pause",
+    "argocd.resume",
+    "argocd.rollback",
+    "flux.suspend",
+    "flux.resume",
+    "flux.rollback",
+    "flux.release",
+)
+EACH = pytest.mark.parametrize("name", NAMES)
+POLICY = {"prune": True, "selfHeal": True}
+SOURCE = {"repoURL": "https://git.example/shop", "path": "deploy", "targetRevision": "main"}
+
+
+def deployed(id_: int, revision: str) -> dict[str, Any]:
+    """An entry of an Application's history."""
+    return {"id": id_, "revision": revision, "source": SOURCE, "deployedAt": "2026-01-05T10:00:00Z"}
+
+
+OLD, NEW = deployed(1, "a" * 40), deployed(2, "b" * 40)
+
+
+def application(policy: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    """An Application that deployed twice; it syncs by itself if there is a policy."""
+    sync = {"syncOptions": ["CreateNamespace=true"], **({} if policy is None else {"automated": policy})}
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "shop", **metadata},
+        "spec": {"project": "default", "source": SOURCE, "destination": {"namespace": "shop"}, "syncPolicy": sync},
+        "status": {"history": [OLD, NEW], "operationState": {"phase": "Succeeded", "operation": {"sync": {}}}},
+    }
+
+
+def flux(kind: str = "Kustomization", *, suspend: bool = False) -> dict[str, Any]:
+    """What Flux reconciles."""
+    group = "kustomize.toolkit.fluxcd.io/v1" if kind == "Kustomization" else "helm.toolkit.fluxcd.io/v2"
+    spec = {"interval": "5m", "suspend": suspend}
+    return {"apiVersion": group, "kind": kind, "metadata": {"name": "shop"}, "spec": spec}
+
+
+GOOD, BAD, FIX = (f"main@sha1:{digit * 40}" for digit in "abc")
+GOOD_DIGEST, BAD_DIGEST = (f"1.{n}@sha256:{n * 64}" for n in "12")
+
+
+def snapshot(revision: str, status: str = "ReconciliationSucceeded") -> dict[str, Any]:
+    """An entry of a Kustomization's history, as Flux writes it since 2.7."""
+    return {"digest": f"sha256:{revision[-8:]}", "lastReconciledStatus": status, "metadata": {"revision": revision}}
+
+
+def kustomization(*history: dict[str, Any], kind: str = "GitRepository", **status: Any) -> dict[str, Any]:
+    """A Kustomization that was reconciled, the newest first; by default it went from GOOD to BAD."""
+    made = flux()
+    made["spec"]["sourceRef"] = {"kind": kind, "name": "shop"}
+    history = history or (snapshot(BAD), snapshot(GOOD))
+    now = history[0]["metadata"]["revision"]
+    made["status"] = {"lastAttemptedRevision": now, "lastAppliedRevision": now, "history": [*history], **status}
+    return made
+
+
+def origin(kind: str = "GitRepository", **ref: str) -> dict[str, Any]:
+    """Where Flux takes the manifests from."""
+    return {
+        "apiVersion": "source.toolkit.fluxcd.io/v1",
+        "kind": kind,
+        "metadata": {"name": "shop"},
+        "spec": {"interval": "1m", "url": "https://git.example/shop", "ref": ref},
+    }
+
+
+def fitting(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Objects on which the action can be done, and the field of the last that it changes, changed by somebody else."""
+    match name:
+        case "argocd.pause":
+            return [application(POLICY)], {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
+        case "argocd.resume":
+            return [application()], {"spec": {"syncPolicy": {"automated": {"prune": False}}}}
+        case "argocd.rollback":
+            return [application()], {"status": {"history": [OLD, NEW, deployed(3, "c" * 40)]}}
+        case "flux.rollback":
+            return [kustomization(), origin(branch="main")], {"spec": {"ref": {"branch": "other"}}}
+        case "flux.release":
+            return [kustomization(), origin(branch="main", commit="a" * 40)], {"spec": {"ref": {"commit": "c" * 40}}}
+    return [flux(suspend=name == "flux.resume")], {"spec": {"suspend": name != "flux.resume"}}
+
+
+def put(cluster: Cluster, *objects: dict[str, Any]) -> None:
+    """Have them there; what a controller writes is written after the rest."""
+    for each in objects:
+        cluster.apply(each)
+        if "status" in each and each["kind"] != "Application":
+            status = json.dumps({"status": each["status"]})
+            cluster.kubectl("patch", each["kind"], "shop", "--type=merge", "--subresource=status", f"--patch={status}")
+
+
+def bound(cluster: Cluster, kind: str = "Kustomization", path: Path | None = None) -> Service:
+    """The service that these deploy."""
+    where = {"namespace": cluster.namespace, "kubeconfig": str(path or cluster.kubeconfig)}
+    return service("app", argocd={"application": "shop", **where}, flux={"kind": kind, "name": "shop", **where})
+
+
+def shop(cluster: Cluster, kind: str = "applications.argoproj.io") -> Any:
+    """The Application as the cluster has it."""
+    return cluster.get(kind, "shop")
+
+
+def changed(cluster: Cluster, kind: str, patch: dict[str, Any]) -> None:
+    """Somebody else, or a controller, writes to it."""
+    cluster.kubectl("patch", kind, "shop", "--type=merge", f"--patch={json.dumps(patch)}")
+
+
+@real
+async def test_an_application_is_paused_and_resumed_as_it_was(gitops: Cluster) -> None:
+    """The policy is taken away, the rest stays; the way back is the policy that was recorded."""
+    gitops.apply(application(POLICY))
+    target = bound(gitops)
+    call = await plan(PAUSE, target)
+    assert (await observe(PAUSE, target, call)).happened is Happened.NO
+    result = await do(PAUSE, target, call=call)
+    assert result.outcome is Outcome.OK
+    assert shop(gitops)["spec"]["syncPolicy"] == {"syncOptions": ["CreateNamespace=true"]}
+    assert (await observe(PAUSE, target, call)).happened is Happened.YES
+    with pytest.raises(TargetError, match="paused already"):
+        await plan(PAUSE, target)
+
+    await undo(PAUSE, ACTIONS, target, call, result)
+    assert shop(gitops)["spec"]["syncPolicy"]["automated"] == POLICY
+    with pytest.raises(TargetError, match="already"):
+        await plan(RESUME, target)
+
+
+@real
+async def test_one_that_is_switched_off_is_paused(gitops: Cluster) -> None:
+    """``enabled: false`` is Argo CD's other way to say so; resuming takes it away."""
+    gitops.apply(application({"enabled": False, **POLICY}))
+    target = bound(gitops)
+    with pytest.raises(TargetError, match="paused already"):
+        await plan(PAUSE, target)
+    await do(RESUME, target, automated={"prune": True})
+    assert shop(gitops)["spec"]["syncPolicy"]["automated"] == {"prune": True}
+
+
+@real
+async def test_who_may_put_it_back_is_told(gitops: Cluster) -> None:
+    """An application of applications undoes the pause; people read that before they agree."""
+    gitops.apply(
+        application(POLICY, annotations={"argocd.argoproj.io/tracking-id": "root:argoproj.io/Application:x/y"})
+    )
+    assert "root made it and may put it back" in str((await plan(PAUSE, bound(gitops))).risk)
+
+
+@real
+async def test_an_application_goes_back_to_what_it_had_deployed(gitops: Cluster) -> None:
+    """The operation holds revision, source and options as recorded; it is seen when the controller took it up, too."""
+    gitops.apply(application())
+    target = bound(gitops)
+    call = await plan(ROLLBACK, target)
+    assert (await observe(ROLLBACK, target, call)).happened is Happened.NO
+    result = await do(ROLLBACK, target, call=call)
+    operation = shop(gitops)["operation"]
+    assert operation["sync"] == {
+        "revision": OLD["revision"],
+        "source": SOURCE,
+        "syncOptions": ["CreateNamespace=true"],
+        "syncStrategy": {"apply": {}},
+    }
+    assert operation["initiatedBy"] == {"username": "remediator"}
+    with pytest.raises(TargetError, match="another operation goes on"):
+        await do(ROLLBACK, target, call=call)
+
+    again = deployed(3, OLD["revision"])
+    state = {"history": [OLD, NEW, again], "operationState": {"phase": "Succeeded", "operation": operation}}
+    changed(gitops, "applications.argoproj.io", {"operation": None, "status": state})
+    assert (await observe(ROLLBACK, target, call)).happened is Happened.YES
+    with pytest.raises(TargetError, match="gone back to already"):
+        await plan(ROLLBACK, target)
+    await undo(ROLLBACK, ACTIONS, target, call, result)
+    assert shop(gitops)["operation"]["sync"]["revision"] == NEW["revision"]
+
+
+@real
+async def test_one_that_syncs_by_itself_is_not_rolled_back(gitops: Cluster) -> None:
+    """The plan says that it has to be paused before; once it is, the same call is made."""
+    gitops.apply(application(POLICY))
+    target = bound(gitops)
+    call = await plan(ROLLBACK, target)
+    assert "have to be paused" in str(call.note)
+    with pytest.raises(TargetError, match="pause it first"):
+        await do(ROLLBACK, target, call=call)
+    await do(PAUSE, target)
+    assert (await plan(ROLLBACK, target)).core().arguments == call.core().arguments
+    assert (await do(ROLLBACK, target, call=call)).outcome is Outcome.OK
+
+
+@real
+@pytest.mark.parametrize("kind", ["Kustomization", "HelmRelease"])
+async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None:
+    """One field, both ways."""
+    gitops.apply(flux(kind))
+    target = bound(gitops, kind)
+    call = await plan(SUSPEND, target)
+    assert (await observe(SUSPEND, target, call)).happened is Happened.NO
+    result = await do(SUSPEND, target, call=call)
+    assert shop(gitops, kind.lower())["spec"]["suspend"] is True
+    assert (await observe(SUSPEND, target, call)).happened is Happened.YES
+    await undo(SUSPEND, ACTIONS, target, call, result)
+    assert shop(gitops, kind.lower())["spec"] == {"interval": "5m", "suspend": False}
+
+
+@real
+@pytest.mark.parametrize(
+    ("kind", "history", "before", "held"),
+    [
+        ("GitRepository", (snapshot(BAD), snapshot(GOOD)), {"branch": "main"}, {"commit": "a" * 40}),
+        ("GitRepository", (snapshot(BAD, "HealthCheckFailed"), snapshot(GOOD)), {}, {"commit": "a" * 40}),
+        (
+            "OCIRepository",
+            (snapshot(BAD_DIGEST), snapshot(GOOD_DIGEST)),
+            {"tag": "1"},
+            {"digest": "sha256:" + "1" * 64},
+        ),
+    ],
+)
+async def test_flux_goes_back_to_what_it_had_applied_and_follows_again(
+    kind: str, history: tuple[dict[str, Any], ...], before: dict[str, str], held: dict[str, str], gitops: Cluster
+) -> None:
+    """The source is held at the revision before, and the rest of its reference stays; the way back takes it away."""
+    put(gitops, kustomization(*history, kind=kind), origin(kind, **before))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    assert (await observe(HOLD, target, call)).happened is Happened.NO
+    result = await do(HOLD, target, call=call)
+    assert shop(gitops, kind)["spec"]["ref"] == {**before, **held}
+    assert (await observe(HOLD, target, call)).happened is Happened.YES
+    with pytest.raises(TargetError, match="going on is a person's choice"):
+        await plan(HOLD, target)
+
+    await undo(HOLD, ACTIONS, target, call, result)
+    assert shop(gitops, kind)["spec"].get("ref", {}) == before
+    with pytest.raises(TargetError, match="follows already"):
+        await plan(RELEASE, target)
+
+
+@real
+async def test_a_person_may_go_further_back_and_the_way_back_is_what_was_held(gitops: Cluster) -> None:
+    """By its revision or its commit; nothing that was never applied with success."""
+    put(
+        gitops,
+        kustomization(snapshot(BAD), snapshot(FIX, "HealthCheckFailed"), snapshot(GOOD)),
+        origin(commit="b" * 40),
+    )
+    target = bound(gitops)
+    with pytest.raises(TargetError, match=f"not recorded as applied.*there are: {GOOD}"):
+        await plan(HOLD, target, to=FIX)
+    call = await plan(HOLD, target, to="a" * 40)
+    assert call.core() == (await plan(HOLD, target, to=GOOD)).core()
+    result = await do(HOLD, target, call=call)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"commit": "a" * 40}
+    await undo(HOLD, ACTIONS, target, call, result)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"commit": "b" * 40}
+
+
+@real
+async def test_an_older_flux_tells_of_what_failed_only(gitops: Cluster) -> None:
+    """Without a history there is the last that was applied; if that is what is deployed, there is nothing."""
+    put(gitops, kustomization(lastAppliedRevision=GOOD, history=[]), origin(branch="main"))
+    assert (await plan(HOLD, bound(gitops))).arguments["revision"] == GOOD
+    put(gitops, kustomization(history=[]))
+    with pytest.raises(TargetError, match="nothing else is recorded"):
+        await plan(HOLD, bound(gitops))
+
+
+@real
+async def test_flux_that_would_deploy_nothing_is_not_rolled_back(gitops: Cluster) -> None:
+    """Suspended, before the plan or after it; or not a thing that records what it applied; or from a strange source."""
+    put(gitops, kustomization(), origin(branch="main"))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    await do(SUSPEND, target)
+    with pytest.raises(TargetError, match="is suspended"):
+        await do(HOLD, target, call=call)
+    with pytest.raises(TargetError, match="is suspended"):
+        await plan(HOLD, target)
+    put(gitops, flux("HelmRelease"), kustomization(kind="Bucket"))
+    with pytest.raises(TargetError, match="only a Kustomization"):
+        await plan(HOLD, bound(gitops, "HelmRelease"))
+    with pytest.raises(TargetError, match="made from a Bucket"):
+        await plan(HOLD, target)
+
+
+@real
+async def test_a_commit_that_came_after_the_plan_is_not_gone_back_from(gitops: Cluster) -> None:
+    """It may be the repair."""
+    put(gitops, kustomization(), origin(branch="main"))
+    target = bound(gitops)
+    call = await plan(HOLD, target)
+    put(gitops, kustomization(snapshot(FIX), snapshot(BAD), snapshot(GOOD)))
+    with pytest.raises(TargetError, match="changed since the plan"):
+        await do(HOLD, target, call=call)
+    assert shop(gitops, "gitrepository")["spec"]["ref"] == {"branch": "main"}
+
+
+@real
+@EACH
+async def test_what_changed_since_the_plan_is_left_alone(name: str, gitops: Cluster) -> None:
+    """Somebody was faster: nothing is written over."""
+    made, meanwhile = fitting(name)
+    put(gitops, *made)
+    target = bound(gitops)
+    call = await plan(ACTIONS[name], target)
+    kind = "applications.argoproj.io" if name.startswith("argocd") else made[-1]["kind"]
+    changed(gitops, kind, meanwhile)
+    before = shop(gitops, kind)
+    with pytest.raises(TargetError):
+        await do(ACTIONS[name], target, call=call)
+    assert shop(gitops, kind) == before
+
+
+@real
+@EACH
+async def test_an_account_that_may_only_read_changes_nothing(name: str, gitops: Cluster, tmp_path: Path) -> None:
+    """Looking works; the change is the API server's refusal."""
+    put(gitops, *fitting(name)[0])
+    groups = ["argoproj.io", "kustomize.toolkit.fluxcd.io", "source.toolkit.fluxcd.io"]
+    token = gitops.account("reader", {"apiGroups": groups, "resources": ["*"], "verbs": ["get"]})
+    target = bound(gitops, path=kubeconfig(tmp_path, server_of(gitops), token=token))
+    call = await plan(ACTIONS[name], target)
+    with pytest.raises(KubernetesRefused, match="Forbidden"):
+        await do(ACTIONS[name], target, call=call)
+
+
+@real
+@EACH
+async def test_what_is_not_there_is_missing(name: str, gitops: Cluster) -> None:
+    """No such object, or nothing said in the inventory."""
+    with pytest.raises(TargetError, match="correct the inventory"):
+        await plan(ACTIONS[name], bound(gitops))
+    with pytest.raises(TargetError, match="inventory does not say which"):
+        await plan(ACTIONS[name], service("app"))
+
+
+def far(folder: Path, url: str, **more: Any) -> Service:
+    """The service of a cluster that misbehaves."""
+    where = {"namespace": "n", "kubeconfig": str(kubeconfig(folder, url)), **more}
+    return service(
+        "app", argocd={"application": "shop", **where}, flux={"kind": "Kustomization", "name": "shop", **where}
+    )
+
+
+@EACH
+async def test_nobody_there_silence_and_nonsense(name: str, tmp_path: Path) -> None:
+    """Each is what it is."""
+    with pytest.raises(Unreachable):
+        await plan(ACTIONS[name], far(tmp_path, "http://127.0.0.1:9"))
+    for script, error in ((silence, TimedOut), (reply(200, b"<html>"), BadAnswer), (reply(200, b"{}"), BadAnswer)):
+        async with peer(script) as server:
+            with pytest.raises(error):
+                await plan(ACTIONS[name], far(tmp_path, server.url, timeout="300ms"))
+
+
+@EACH
+async def test_what_was_done_though_nobody_heard_is_seen(name: str, tmp_path: Path) -> None:
+    """The patch is taken and the answer lost: unknown, asked once, and then seen in the object."""
+    made = fitting(name)[0]
+    for each in made:
+        each["metadata"] |= {"uid": "u", "resourceVersion": "7"}
+    patched: list[dict[str, Any]] = []
+
+    async def script(request: bytes, writer: asyncio.StreamWriter) -> None:
+        plural = request.split(b" ")[1].split(b"/")[-2].decode()
+        meant = next((each for each in made if each["kind"].lower()[:-1] in plural), made[-1])
+        if request.startswith(b"PATCH"):
+            assert meant is made[-1]
+            patched.append(json.loads(request.partition(b"\r\n\r\n")[2]))
+            _merge(meant, patched[-1])
+            await hang_up(request, writer)
+            return
+        await reply(200, json.dumps(meant).encode(), "connection: close")(request, writer)
+
+    async with peer(script) as server:
+        target = far(tmp_path, server.url)
+        call = await plan(ACTIONS[name], target)
+        with pytest.raises(TimedOut):
+            await do(ACTIONS[name], target, call=call)
+        assert (await observe(ACTIONS[name], target, call)).happened is Happened.YES
+    assert len(patched) == 1 and patched[0]["metadata"] == {"resourceVersion": "7"}
+
+
+def _merge(into: dict[str, Any], patch: dict[str, Any]) -> None:
+    for name, value in patch.items():
+        if value is None:
+            into.pop(name, None)
+        elif isinstance(value, dict):
+            _merge(into.setdefault(name, {}), value)
+        else:
+            into[name] = value

@@ -1,0 +1,164 @@
+"""http.request: only what the settings name, only to where they allow, once, and never somewhere else by a detour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.allowed_requests import AllowedRequest, forbidden
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.http_request import HttpRequest
+from remediator.extensions.clientset import World
+from tests.support.action_runner import do, observe, plan, service
+from tests.support.fake_servers import listener, peer, read_request, reply
+from tests.support.servers.unanswered import deaf
+
+APP = service("app")
+
+
+def action(port: int = 9, host: str = "127.0.0.1", **more: Any) -> HttpRequest:
+    given = {"url": f"http://{host}:{port}/purge", "private": True, "fields": ["tag"], **more}
+    return HttpRequest(World(requests={"purge": AllowedRequest.model_validate(given)}))
+
+
+async def test_it_is_sent_as_the_settings_say() -> None:
+    """Method, path and host are theirs; the body has what the playbook filled in."""
+    async with peer(reply(200, b'{"purged": 3}')) as web:
+        result = await do(action(web.port), APP, request="purge", fields={"tag": "items"})
+
+    assert result.outcome is Outcome.OK and '"purged": 3' in result.output["text"]
+    assert web.requests[0].startswith(b"POST /purge HTTP/1.1") and b'{"tag":"items"}' in web.requests[0]
+
+
+async def test_an_error_of_the_server_leaves_it_unknown() -> None:
+    """It may have done it before it failed."""
+    async with peer(reply(500, b"oops")) as web:
+        result = await do(action(web.port), APP, request="purge")
+
+    assert result.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"request": "drop-database"}, "the settings allow no request"),
+        ({"request": "purge", "fields": {"url": "http://evil"}}, "takes no url"),
+        ({"request": "purge", "fields": {"tag": "x" * 2000}}, "longer than"),
+    ],
+)
+async def test_what_the_settings_do_not_allow_is_refused(given: dict[str, Any], says: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(TargetError, match=says):
+        await plan(action(), APP, **given)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "unix:///run/docker.sock", "http://u:p@x/", "http://x/?a=b", "//x"])
+def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
+    """When the settings are read."""
+    with pytest.raises(ValidationError):
+        AllowedRequest.model_validate({"url": url})
+
+
+@pytest.mark.parametrize(
+    ("address", "private", "allowed"),
+    [
+        ("169.254.169.254", True, False),
+        ("fe80::1", True, False),
+        ("::ffff:169.254.169.254", True, False),
+        ("64:ff9b::169.254.169.254", True, False),
+        ("2002:a9fe:a9fe::", True, False),
+        ("64:ff9b::8.8.8.8", False, True),
+        ("0.0.0.0", True, False),
+        ("224.0.0.1", True, False),
+        ("127.0.0.1", False, False),
+        ("10.1.2.3", False, False),
+        ("::1", False, False),
+        ("fd00::1", False, False),
+        ("::ffff:10.0.0.1", False, False),
+        ("100.64.0.1", False, False),
+        ("10.1.2.3", True, True),
+        ("93.184.215.14", False, True),
+    ],
+)
+def test_where_it_may_not_go(address: str, private: bool, allowed: bool) -> None:
+    """Never to a cloud's metadata; to private networks only where the settings say so."""
+    assert (forbidden(address, private=private) is None) is allowed
+
+
+async def test_a_name_that_resolves_to_this_host_is_refused() -> None:
+    """Whatever it is called."""
+    with pytest.raises(Refused, match="nothing was sent"):
+        await do(action(host="localhost", private=False), APP, request="purge")
+
+
+async def test_a_redirect_is_an_answer_and_not_followed() -> None:
+    """Refused, as any other status that is not 2xx."""
+    async with peer(reply(302, b"", "location: http://127.0.0.1:9/")) as web:
+        with pytest.raises(Refused, match="302"):
+            await do(action(web.port), APP, request="purge")
+
+
+async def test_nobody_there_and_no_answer_are_told_apart() -> None:
+    """Not sent: certainly nothing happened. Sent and not answered: unknown."""
+    with pytest.raises(Unreachable):
+        await do(action(), APP, request="purge")
+
+    async def silent(reader: Any, writer: Any) -> None:
+        await read_request(reader)
+        await reader.read()
+
+    async with listener(silent) as port:
+        with pytest.raises(TimedOut):
+            await do(action(port, timeout="200ms"), APP, request="purge")
+
+
+async def test_a_long_answer_is_cut() -> None:
+    """It was done; how much was said about it does not matter."""
+    async with peer(reply(200, b"x" * 300_000)) as web:
+        result = await do(action(web.port), APP, request="purge")
+
+    assert result.outcome is Outcome.OK and len(result.output["text"]) == 2000
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_server_that_says_no_is_believed(status: int) -> None:
+    """Refused: it has not done it."""
+    async with peer(reply(status, b"who are you?")) as web:
+        with pytest.raises(Refused, match=str(status)):
+            await do(action(web.port), APP, request="purge")
+
+
+async def test_nonsense_leaves_it_unknown() -> None:
+    """Something else listens there: what it made of the request is not known."""
+
+    async def nonsense(reader: Any, writer: Any) -> None:
+        await read_request(reader)
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    async with listener(nonsense) as port:
+        with pytest.raises((BadAnswer, TimedOut)):
+            await do(action(port), APP, request="purge")
+
+
+async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
+    """It was made, once, and leaves no sign that could be looked for: nobody repeats it by guess."""
+    async with peer(reply(200, b"")) as web, deaf(web.url) as (url, withheld):
+        purge = action(int(url.rpartition(":")[2]), timeout="500ms")
+        call = await plan(purge, APP, request="purge")
+        with pytest.raises(TimedOut):
+            await do(purge, APP, call=call, request="purge")
+        assert (len(withheld), len(web.requests)) == (1, 1)
+        assert (await observe(purge, APP, call, request="purge")).happened is Happened.CANNOT_TELL
+        assert not purge.idempotent
+
+
+async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
+    """What was approved is what is sent."""
+    async with peer(reply(200, b"")) as web:
+        call = await plan(action(), APP, request="purge")
+        with pytest.raises(TargetError, match="another 'purge' than when the plan was made"):
+            await do(action(web.port), APP, call=call, request="purge")
+        assert web.requests == []

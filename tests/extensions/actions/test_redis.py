@@ -1,0 +1,289 @@
+"""The redis.* actions on a real Redis: what they do is seen in Redis itself, and what they may not do is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.errors import Refused, TargetError, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
+from tests.support.action_runner import do, observe, plan, service, undo
+from tests.support.servers import until
+from tests.support.servers.redis import MakeRedis, Redis
+from tests.support.servers.supervisord import Supervisord
+
+ACTIONS: dict[str, Action] = registry.make_actions(World())
+
+
+def target(server: Redis, **more: Any) -> Service:
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": server.port}
+    if server.password is not None:
+        (server.folder / "password").write_text(server.password)
+        where["password_file"] = str(server.folder / "password")
+    return service("redis", redis=where, disk={"path": str(server.folder)}, **more)
+
+
+async def test_a_parameter_is_set_and_set_back(redis_server: Redis) -> None:
+    """With the old value on record."""
+    action, redis = ACTIONS["redis.config_set"], target(redis_server)
+    given = {"name": "maxmemory", "value": "100mb"}
+    call = await plan(action, redis, **given)
+    result = await do(action, redis, call=call, **given)
+
+    assert (result.outcome, result.output["old"]) == (Outcome.OK, "0")
+    assert redis_server.ask("CONFIG", "GET", "maxmemory").endswith("104857600")
+    assert (await observe(action, redis, call, **given)).happened is Happened.YES
+    await undo(action, ACTIONS, redis, call, result)
+    assert (await observe(action, redis, call, **given)).happened is Happened.NO
+
+
+@pytest.mark.parametrize("name", ["dir", "dbfilename", "requirepass", "replicaof", "appendonly", "save", "logfile"])
+def test_no_other_parameter_can_be_named(name: str) -> None:
+    """The list is in the code; no playbook can reach beyond it."""
+    with pytest.raises(ValidationError):
+        ACTIONS["redis.config_set"].Parameters.model_validate({"name": name, "value": "x"})
+
+
+@pytest.mark.parametrize("value", ["", "-10", "--x", "a\nb", 'x"', "$(id)"])
+def test_no_value_can_be_anything_else(value: str) -> None:
+    """It is a word of redis.conf."""
+    with pytest.raises(ValidationError):
+        ACTIONS["redis.config_set"].Parameters.model_validate({"name": "maxmemory", "value": value})
+
+
+async def test_what_was_off_can_be_off_again(redis_server: Redis) -> None:
+    """-1 is how Redis says that the log of slow commands is off: the way back has to be able to say so too."""
+    redis_server.ask("CONFIG", "SET", "slowlog-log-slower-than", "-1")
+    given = {"name": "slowlog-log-slower-than", "value": "10000"}
+    action, redis = ACTIONS["redis.config_set"], target(redis_server)
+    call = await plan(action, redis, **given)
+    result = await do(action, redis, call=call, **given)
+    await undo(action, ACTIONS, redis, call, result)
+    assert redis_server.ask("CONFIG", "GET", "slowlog-log-slower-than").endswith("-1")
+
+
+async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) -> None:
+    """The plan was made against another incarnation."""
+    action, redis = ACTIONS["redis.config_set"], target(redis_server)
+    given = {"name": "maxclients", "value": "500"}
+    call = await plan(action, redis, **given)
+    redis_server.kill()
+    redis_server.start()
+
+    with pytest.raises(TargetError, match="was restarted since the plan was made"):
+        await do(action, redis, call=call, **given)
+
+
+async def test_a_value_that_redis_does_not_take_is_refused(redis_server: Redis) -> None:
+    """Redis' own word."""
+    with pytest.raises(Refused):
+        await do(ACTIONS["redis.config_set"], target(redis_server), name="maxmemory-policy", value="whatever")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "redis.config_set",
+        "redis.bgrewriteaof",
+        "redis.bgsave",
+        "redis.memory_purge",
+        "redis.client_kill",
+        "redis.diagnose",
+        "redis.disable_persistence",
+        "redis.restore_persistence",
+    ],
+)
+async def test_without_an_address_or_an_answer_nothing_is_planned(name: str, make_redis: MakeRedis) -> None:
+    """No endpoint in the inventory: a sentence. Nobody there: unreachable, so certainly nothing happened."""
+    given: dict[str, Any] = {
+        "redis.config_set": {"name": "maxmemory", "value": "1gb"},
+        "redis.client_kill": {"idle_over": "1h"},
+        "redis.restore_persistence": {"appendonly": "yes"},
+    }.get(name, {})
+    action, away = ACTIONS[name], make_redis()
+    away.kill()
+
+    with pytest.raises(TargetError, match="the inventory does not say"):
+        await do(action, service("redis"), **given)
+    with pytest.raises(Unreachable):
+        await do(action, target(away), **given)
+
+
+async def test_an_append_only_file_becomes_short(make_redis: MakeRedis) -> None:
+    """Verified by Redis' own figures, not by its reply."""
+    server = make_redis("appendonly yes")
+    for _ in range(20):
+        server.ask("SET", "key", "x" * 100_000)
+    action, redis = ACTIONS["redis.bgrewriteaof"], target(server)
+    call = await plan(action, redis)
+    assert (await observe(action, redis, call)).happened is Happened.NO
+
+    result = await do(action, redis, call=call)
+
+    assert result.outcome is Outcome.OK, result.summary
+    assert result.output["size"] < 200_000 < 2_000_000 < result.output["before"]
+    assert (await observe(action, redis, call)).happened is Happened.YES
+
+
+async def test_no_rewrite_without_a_file(redis_server: Redis) -> None:
+    """There is nothing to be rewritten."""
+    with pytest.raises(Refused, match="has no append-only file"):
+        await plan(ACTIONS["redis.bgrewriteaof"], target(redis_server))
+
+
+@pytest.mark.parametrize("name", ["redis.bgsave", "redis.bgrewriteaof"])
+async def test_nothing_is_written_while_something_is(make_redis: MakeRedis, name: str) -> None:
+    """One fork at a time."""
+    server = make_redis("appendonly yes", "rdb-key-save-delay 1000000", "enable-debug-command yes")
+    server.ask("SET", "key", "value")
+    server.ask("BGSAVE")
+
+    with pytest.raises(Refused, match=r"just now"):
+        await plan(ACTIONS[name], target(server))
+
+
+async def test_a_snapshot_is_written_and_counted(redis_server: Redis) -> None:
+    """The file is there, and Redis says that it succeeded."""
+    redis_server.ask("SET", "key", "value")
+    action, redis = ACTIONS["redis.bgsave"], target(redis_server)
+    call = await plan(action, redis)
+    assert (await observe(action, redis, call)).happened is Happened.NO
+
+    assert (await do(action, redis, call=call)).outcome is Outcome.OK
+    assert (redis_server.folder / "dump.rdb").exists()
+    assert (await observe(action, redis, call)).happened is Happened.YES
+
+
+async def test_memory_is_purged(redis_server: Redis) -> None:
+    """It answers, and nothing is lost."""
+    redis_server.ask("SET", "key", "value")
+
+    assert (await do(ACTIONS["redis.memory_purge"], target(redis_server))).outcome is Outcome.OK
+    assert redis_server.ask("GET", "key") == "value"
+
+
+async def test_only_the_clients_that_are_meant_are_closed(redis_server: Redis) -> None:
+    """Chosen by what they take; ours, and those of others, stay."""
+    import redis.asyncio as client  # noqa: PLC0415
+
+    async def connect(name: str) -> Any:
+        made = client.Redis(port=redis_server.port, password=redis_server.password, client_name=name)
+        await made.ping()
+        return made
+
+    heavy, light = await connect("heavy"), await connect("light")
+    raw = await heavy.connection_pool.get_connection()
+    await raw.send_packed_command([b"*2\r\n$3\r\nGET\r\n$3000000\r\n" + b"x" * 1_000_000])  # half a command, kept
+    given = {"memory_over": 500_000}
+    until(lambda: "heavy" in redis_server.ask("CLIENT", "LIST"), "it is connected")
+    action, target_ = ACTIONS["redis.client_kill"], target(redis_server)
+    call = await plan(action, target_, **given)
+    result = await do(action, target_, call=call, **given)
+
+    left = redis_server.ask("CLIENT", "LIST")
+    assert result.output == {"killed": 1}
+    assert "name=heavy" not in left and "name=light" in left
+    assert (await observe(action, target_, call, **given)).happened is Happened.YES
+    with pytest.raises(TargetError, match="is meant"):
+        await plan(action, target_, **given)
+    for each in (heavy, light):
+        with suppress(OSError, client.ConnectionError):
+            await each.aclose()
+
+
+def test_every_client_is_never_meant() -> None:
+    """Without a condition there is nobody to close."""
+    with pytest.raises(ValidationError, match="every client"):
+        ACTIONS["redis.client_kill"].Parameters.model_validate({})
+
+
+async def test_it_tells_about_itself(redis_server: Redis) -> None:
+    """All parts, with limits."""
+    for number in range(50):
+        redis_server.ask("SET", f"key:{number}", "x" * number * 100)
+    parts = ["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
+    result = await do(ACTIONS["redis.diagnose"], target(redis_server), parts=parts, top=3)
+
+    assert set(result.output) == set(parts)
+    assert [each["key"] for each in result.output["big_keys"]["keys"]] == ["key:49", "key:48", "key:47"]
+    assert result.output["role"]["role"] == "master"
+
+
+async def test_persistence_is_switched_off_and_on_again(make_redis: MakeRedis) -> None:
+    """As it was set before, whatever that was."""
+    server = make_redis("appendonly yes", "save 100 7")
+    action, redis = ACTIONS["redis.disable_persistence"], target(server)
+    call = await plan(action, redis)
+    result = await do(action, redis, call=call)
+
+    assert action.destructive
+    assert server.ask("CONFIG", "GET", "appendonly").endswith("no")
+    assert server.ask("CONFIG", "GET", "save") == "save"
+    assert (await observe(action, redis, call)).happened is Happened.YES
+    with pytest.raises(TargetError, match="already"):
+        await plan(action, redis)
+
+    await undo(action, ACTIONS, redis, call, result)
+    assert server.ask("CONFIG", "GET", "appendonly").endswith("yes")
+    assert server.ask("CONFIG", "GET", "save").endswith("100 7")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """With supervisord as its one platform."""
+    platform = SupervisorPlatform()
+    yield World(platforms={"supervisor": platform})
+    await platform.aclose()
+
+
+async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
+    make_redis: MakeRedis, supervisord: Supervisord, world: World, tmp_path: Path
+) -> None:
+    """It loads the backup's data; its own files are kept aside; a backup that is broken is not taken."""
+    donor = make_redis()
+    donor.ask("SET", "from", "backup")
+    donor.ask("SAVE")
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    (data / "appendonlydir").mkdir(parents=True)
+    (data / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    backups.mkdir()
+    shutil.copy(donor.folder / "dump.rdb", backups / "good.rdb")
+    (backups / "newer.rdb").write_bytes(b"REDIS0010 nonsense")
+    os.utime(backups / "good.rdb", (1, 1))
+    port = donor.port
+    donor.kill()
+    supervisord.program("redis", f"redis-server --port {port} --dir {data} --appendonly yes", "startsecs=1")
+    supervisord.start()
+    redis = service(
+        "redis",
+        platform={"kind": "supervisor", "url": supervisord.url, "program": "redis"},
+        redis={"host": "127.0.0.1", "port": port},
+        disk={"path": str(data)},
+        backups={"path": str(backups)},
+    )
+    action = registry.make_actions(world)["redis.restore_backup"]
+
+    call = await plan(action, redis)
+    since = datetime.now(UTC)
+    assert call.arguments["backup"] == "good.rdb" and "is lost" in str(call.risk)
+    assert (await observe(action, redis, call, since=since)).happened is Happened.NO
+    result = await do(action, redis, call=call)
+
+    assert result.outcome is Outcome.OK, result.summary
+    assert (await observe(action, redis, call, since=since)).happened is Happened.YES
+    until(lambda: donor._cli("GET", "from").stdout.strip() == "backup", "the backup's data are served")
+    assert (data / call.arguments["aside"] / "appendonlydir" / "appendonly.aof.manifest").read_text() == "nonsense\n"
+    with pytest.raises(TargetError, match="only restored while it does not"):
+        await plan(action, redis)

@@ -1,0 +1,169 @@
+"""redis.restore_backup on bad days: Redis' own files stay where they are unless all is as it was planned."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Happened
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
+from tests.support.action_runner import do, observe, plan, service
+from tests.support.fake_servers import listener, peer, reply
+from tests.support.reduced_rights import nobody
+from tests.support.servers import until
+from tests.support.servers.redis import MakeRedis
+from tests.support.servers.supervisord import Supervisord
+from tests.support.servers.unanswered import deaf
+
+
+@dataclass
+class Sick:
+    """A Redis that does not run, with files that are beyond repair and one good backup."""
+
+    action: Action
+    data: Path
+    backups: Path
+    supervisord: Supervisord
+    where: Callable[..., Service]
+
+    def untouched(self) -> bool:
+        """Whether its own files are where they were."""
+        manifest = self.data / "appendonlydir" / "appendonly.aof.manifest"
+        return [path.name for path in self.data.iterdir()] == ["appendonlydir"] and manifest.read_text() == "nonsense\n"
+
+
+@pytest.fixture
+async def sick(make_redis: MakeRedis, supervisord: Supervisord, tmp_path: Path) -> AsyncIterator[Sick]:
+    """All of it."""
+    donor = make_redis()
+    donor.ask("SET", "from", "backup")
+    donor.ask("SAVE")
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    (data / "appendonlydir").mkdir(parents=True)
+    (data / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    backups.mkdir()
+    shutil.copy(donor.folder / "dump.rdb", backups / "good.rdb")
+    port = donor.port
+    donor.kill()
+    supervisord.program("redis", f"redis-server --port {port} --dir {data} --appendonly yes", "startsecs=1")
+    supervisord.start()
+
+    def where(url: str = supervisord.url, program: str = "redis", **more: Any) -> Service:
+        platform = {"kind": "supervisor", "url": url, "program": program}
+        parts = {"disk": {"path": str(data)}, "backups": {"path": str(backups)}, **more}
+        return service("redis", platform=platform, **{name: part for name, part in parts.items() if part})
+
+    platform = SupervisorPlatform()
+    world = World(platforms={platform.kind: platform})
+    yield Sick(registry.make_actions(world)["redis.restore_backup"], data, backups, supervisord, where)
+    await platform.aclose()
+
+
+async def test_nothing_to_restore_or_nowhere_to_is_refused(sick: Sick) -> None:
+    """No folder in the inventory, no backup of that name, none that is whole, no such program."""
+    for target, given, says in (
+        (sick.where(disk=None), {}, "the inventory does not say"),
+        (sick.where(backups=None), {}, "the inventory does not say"),
+        (sick.where(), {"backup": "other.rdb"}, "has no backup other.rdb"),
+        (sick.where(program="postgres"), {}, "postgres"),
+    ):
+        with pytest.raises((TargetError, ClientError), match=says):
+            await plan(sick.action, target, **given)
+    (sick.backups / "good.rdb").write_bytes(b"REDIS0010 nonsense")
+    with pytest.raises(TargetError, match="that is whole"):
+        await plan(sick.action, sick.where())
+    assert sick.untouched()
+
+
+async def test_without_the_right_nothing_is_moved(sick: Sick) -> None:
+    """supervisord wants a password; the folder is not ours to write."""
+    with pytest.raises(Refused):
+        await plan(sick.action, sick.where(f"http://127.0.0.1:{sick.supervisord.port}"))
+    call = await plan(sick.action, sick.where())
+    for folder in (sick.data, *sick.data.parents):
+        if folder.stat().st_mode & 0o5 != 0o5:
+            folder.chmod(folder.stat().st_mode | 0o5)
+    sick.backups.chmod(0o755)
+    Path(sick.supervisord.socket).chmod(0o777)
+    with nobody(sick.data), pytest.raises(Refused, match="cannot be written"):
+        await do(sick.action, sick.where(), call=call)
+    assert sick.untouched()
+
+
+async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
+    """Nobody there, no answer, nonsense: whether Redis runs is not known, so its files are not touched."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100_000)
+        await reader.read()
+
+    call = await plan(sick.action, sick.where())
+    with pytest.raises(Unreachable):
+        await do(sick.action, sick.where("http://127.0.0.1:9"), call=call)
+    async with listener(silent) as port:
+        with pytest.raises((Unreachable, TimedOut, TimeoutError)):
+            async with asyncio.timeout(1):  # as the engine bounds every call
+                await do(sick.action, sick.where(f"http://127.0.0.1:{port}"), call=call)
+    async with peer(reply(200, b"<html>welcome</html>")) as web:
+        with pytest.raises(BadAnswer):
+            await do(sick.action, sick.where(web.url), call=call)
+    assert sick.untouched()
+
+
+async def test_a_start_that_nobody_heard_of_is_seen_and_not_repeated(sick: Sick) -> None:
+    """The answer to the start is lost: a look says that it happened; doing it again is refused."""
+    call = await plan(sick.action, sick.where())
+    since = datetime.now(UTC)
+    async with deaf(sick.supervisord.url, lambda request: b"startProcess<" in request) as (url, withheld):
+        with pytest.raises((TimedOut, TimeoutError)):
+            async with asyncio.timeout(5):
+                await do(sick.action, sick.where(url), call=call)
+        assert len(withheld) == 1
+    until(lambda: bool(sick.supervisord.children()), "it was started all the same")
+    while (seen := await observe(sick.action, sick.where(), call, since=since)).happened is not Happened.YES:
+        assert seen.happened is Happened.CANNOT_TELL, seen
+        await asyncio.sleep(0.1)
+    with pytest.raises(TargetError, match=r"runs by now|was begun before"):
+        await do(sick.action, sick.where(), call=call)
+
+
+async def test_another_backup_than_was_planned_is_not_taken(sick: Sick) -> None:
+    """Replaced under the same name, or gone; and Redis that runs by then keeps its files."""
+    call = await plan(sick.action, sick.where())
+    other = sick.backups / "other"
+    shutil.copy(sick.backups / "good.rdb", other)
+    other.replace(sick.backups / "good.rdb")
+    with pytest.raises(TargetError, match="not the file that was planned"):
+        await do(sick.action, sick.where(), call=call)
+    (sick.backups / "good.rdb").unlink()
+    with pytest.raises(TargetError, match="or is gone"):
+        await do(sick.action, sick.where(), call=call)
+    assert sick.untouched()
+
+
+async def test_a_disk_that_fills_meanwhile_leaves_redis_its_own_files(sick: Sick) -> None:
+    """The copy fails half way (a limit on file sizes stands for a full disk): whoever starts Redis next does not find
+    it empty, and it can be tried again."""
+    call = await plan(sick.action, sick.where())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        with pytest.raises(Refused, match="which is as before"):
+            await do(sick.action, sick.where(), call=call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sick.untouched()
+    assert (await observe(sick.action, sick.where(), call)).happened is Happened.NO
+    await do(sick.action, sick.where(), call=call)

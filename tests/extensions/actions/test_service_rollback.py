@@ -1,0 +1,211 @@
+"""service.rollback and service.releases on a real supervisord: to the release before, never to one that was undone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.errors import Refused, TargetError, Unreachable
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.service_releases import ServiceReleases
+from remediator.extensions.actions.service_rollback import ServiceRollback
+from remediator.extensions.actions.service_scale import ServiceScale
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms.supervisor import SupervisorPlatform
+from remediator.playbooks.inventory import Service
+from tests.support.action_runner import do, observe, plan, service
+from tests.support.servers.supervisord import Supervisord
+
+PROGRAM = """
+import pathlib, sys, time
+if pathlib.Path("bad").exists():
+    sys.exit("ModuleNotFoundError: No module named 'prices'")
+time.sleep(1000)
+"""
+
+
+class Shop:
+    """A program with releases 1, 2 and 3, of which the last does not start; 3 is in use."""
+
+    def __init__(self, folder: Path, supervisord: Supervisord) -> None:
+        self.folder = folder
+        self.current = folder / "current"
+        for age, name in ((30, "1"), (20, "2"), (10, "3")):
+            self.release(name, age)
+        (folder / "releases" / "3" / "bad").touch()
+        self.at("3")
+        (folder / "run.py").write_text(PROGRAM)
+        run = f"sh -c 'cd {folder}/current && exec {sys.executable} {folder}/run.py'"
+        supervisord.program("app", run, "startsecs=1", "startretries=1", "stopwaitsecs=2")
+        self.service = service(
+            "app",
+            platform={"kind": "supervisor", "url": supervisord.url, "program": "app"},
+            releases={"releases": str(folder / "releases"), "current": str(self.current)},
+        )
+
+    def release(self, name: str, age: int) -> None:
+        made = self.folder / "releases" / name
+        made.mkdir(parents=True)
+        at = datetime.now(UTC).timestamp() - age
+        os.utime(made, (at, at))
+
+    def at(self, name: str) -> None:
+        """Deploy it."""
+        self.current.unlink(missing_ok=True)
+        self.current.symlink_to(self.folder / "releases" / name)
+
+    @property
+    def release_in_use(self) -> str:
+        return self.current.resolve().name
+
+
+@pytest.fixture
+def shop(tmp_path: Path, supervisord: Supervisord) -> Shop:
+    """Under a supervisord that runs."""
+    made = Shop(tmp_path / "shop", supervisord)
+    supervisord.start()
+    return made
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """With supervisord as its one platform."""
+    platform = SupervisorPlatform()
+    yield World(platforms={"supervisor": platform})
+    await platform.aclose()
+
+
+async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: World) -> None:
+    """The link names the release before, and the program runs."""
+    action = ServiceRollback(world)
+    call = await plan(action, shop.service, changed_within="1h")
+    result = await do(action, shop.service, call=call, changed_within="1h")
+
+    assert "from 3 to 2" in call.text
+    assert result.outcome is Outcome.OK, result.summary
+    assert shop.release_in_use == "2"
+    assert (await world.platforms["supervisor"].status(shop.service)).healthy == 1
+
+
+async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop, world: World) -> None:
+    """What was rolled back is on record: it is not what the next rollback chooses, and beyond the first is no way."""
+    action = ServiceRollback(world)
+    await do(action, shop.service)
+    await do(action, shop.service)
+    assert shop.release_in_use == "1"
+
+    with pytest.raises(TargetError, match="no release before 1 is on record"):
+        await plan(action, shop.service)
+
+
+async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_back_to(shop: Shop, world: World) -> None:
+    """Undo of undo would be redo."""
+    action = ServiceRollback(world)
+    await do(action, shop.service)
+    shop.release("4", 5)
+    shop.at("4")
+
+    assert (await plan(action, shop.service)).arguments["to"] == "2"
+
+
+async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, world: World) -> None:
+    """The program is another process by then: what people approved is the same still."""
+    shop.at("2")
+    platform = world.platforms["supervisor"]
+    await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
+    action = ServiceRollback(world)
+    call = await plan(action, shop.service)
+    await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
+    again = await action.plan(shop.service, action.Parameters())
+
+    assert again.pin != call.pin and again.core() == call.core()
+    assert (await do(action, shop.service, call=call)).outcome is Outcome.OK
+
+
+async def test_an_old_release_is_no_recent_change(shop: Shop, world: World) -> None:
+    """Nothing is rolled back that has been in use for longer than allowed."""
+    long_ago = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
+    os.utime(shop.current, (long_ago, long_ago), follow_symlinks=False)
+
+    with pytest.raises(TargetError, match=r"longer than 1h: it is no new release"):
+        await plan(ServiceRollback(world), shop.service, changed_within="1h")
+    assert (await do(ServiceReleases(world), shop.service)).outcome is Outcome.FAILED
+
+
+async def test_a_target_that_changed_after_the_plan_is_left_alone(shop: Shop, world: World) -> None:
+    """Somebody deployed meanwhile: refused, and their release stays."""
+    action = ServiceRollback(world)
+    call = await plan(action, shop.service)
+    shop.release("4", 0)
+    shop.at("4")
+
+    with pytest.raises(TargetError, match="names 4 now, not 3 as planned"):
+        await do(action, shop.service, call=call)
+    assert shop.release_in_use == "4"
+
+
+async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: World, tmp_path: Path) -> None:
+    """Out of the folder of releases nothing is understood."""
+    shop.current.unlink()
+    shop.current.symlink_to(tmp_path)
+
+    with pytest.raises(TargetError, match="which is not a release"):
+        await plan(ServiceRollback(world), shop.service)
+
+
+async def test_an_unknown_outcome_is_looked_for(shop: Shop, world: World) -> None:
+    """Not begun: no. Done: yes, by the link and a process that was started since."""
+    action, since = ServiceRollback(world), datetime.now(UTC)
+    call = await plan(action, shop.service)
+    assert (await observe(action, shop.service, call, since=since)).happened is Happened.NO
+
+    await do(action, shop.service, call=call)
+    assert (await observe(action, shop.service, call, since=since)).happened is Happened.YES
+
+
+async def test_a_link_that_was_switched_without_a_start_cannot_be_told(shop: Shop, world: World) -> None:
+    """A process that died half-way is neither repeated nor taken for done."""
+    action, since = ServiceRollback(world), datetime.now(UTC)
+    call = await plan(action, shop.service)
+    shop.at("2")
+
+    assert (await observe(action, shop.service, call, since=since)).happened is Happened.CANNOT_TELL
+
+
+async def test_what_recent_changes_there_were(shop: Shop, world: World) -> None:
+    """Evidence: the release, since when, and what is before it."""
+    result = await do(ServiceReleases(world), shop.service)
+
+    assert result.outcome is Outcome.OK
+    assert result.output["current"] == "3"
+    assert result.output["before"] == ["2", "1"]
+
+
+async def test_without_supervisord_nothing_is_switched(shop: Shop, world: World, supervisord: Supervisord) -> None:
+    """It is asked before anything is changed."""
+    action = ServiceRollback(world)
+    call = await plan(action, shop.service)
+    supervisord.stop()
+
+    with pytest.raises(Unreachable):
+        await do(action, shop.service, call=call)
+    assert shop.release_in_use == "3"
+
+
+async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: World) -> None:
+    """A sentence, not a guess."""
+    bare: Service = shop.service.model_copy(update={"releases": None})
+
+    with pytest.raises(TargetError, match="does not say where the releases of app are"):
+        await plan(ServiceRollback(world), bare)
+
+
+async def test_supervisord_does_not_scale(shop: Shop, world: World) -> None:
+    """service.scale is refused with a sentence where the platform cannot."""
+    with pytest.raises((TargetError, Refused), match="cannot be scaled on supervisor"):
+        await plan(ServiceScale(world), shop.service, by=1)

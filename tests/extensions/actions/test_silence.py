@@ -1,0 +1,242 @@
+"""alertmanager.silence on a real Alertmanager: about dependants only, with a mark, ended by its way back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.alertmanager.client import Alertmanager as Client
+from remediator.clients.alertmanager.client import Matcher, NewSilence
+from remediator.clients.endpoints import Endpoint
+from remediator.core.plan import PlannedCall
+from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.actions import RUN, Action, Happened, Outcome, Result
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Inventory
+from tests.support.action_runner import do, observe, plan, undo
+from tests.support.fake_servers import listener, peer, read_request, reply
+from tests.support.servers.alertmanager import Alertmanager
+from tests.support.servers.unanswered import deaf
+
+INVENTORY = Inventory.model_validate(
+    {
+        "apiVersion": "remediator/v1",
+        "kind": "Inventory",
+        "services": {
+            name: {"platform": {"kind": "supervisor", "url": "unix:///none", "program": name}, "depends_on": needs}
+            for name, needs in {"redis": [], "app": ["redis"], "shop": ["app"]}.items()
+        },
+    }
+)
+REDIS = INVENTORY.service("redis")
+
+
+@pytest.fixture
+def server(make_alertmanager: object) -> Alertmanager:
+    """One that runs."""
+    return make_alertmanager()  # type: ignore[operator, no-any-return]
+
+
+@pytest.fixture
+async def client(server: Alertmanager) -> AsyncIterator[Client]:
+    """A client of it."""
+    made = Client(Endpoint(url=server.url))
+    yield made
+    await made.aclose()
+
+
+def actions(*alertmanagers: Client) -> dict[str, Action]:
+    return registry.make_actions(World(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
+
+
+async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:
+    """With the run's id in the comment, so that people know whom to ask."""
+    made = actions(client)
+    action = made["alertmanager.silence"]
+    RUN.set("run-7")
+    call = await plan(action, REDIS, duration="5m")
+    assert (await observe(action, REDIS, call)).happened is Happened.NO
+    result = await do(action, REDIS, call=call, duration="5m")
+
+    active = [each for each in await client.silences() if each.status.state == "active"]
+    assert result.outcome is Outcome.OK
+    assert {(each.matchers[0].name, each.matchers[0].value) for each in active} == {
+        ("service", "app"),
+        ("service", "shop"),
+    }
+    assert all("remediator run run-7 repairs redis" in each.comment for each in active)
+    assert all((each.ends_at - datetime.now(UTC)).total_seconds() <= 300 for each in active)
+    assert (await observe(action, REDIS, call)).happened is Happened.YES
+
+    await undo(action, made, REDIS, call, result)
+    assert not [each for each in await client.silences() if each.status.state == "active"]
+
+
+async def test_the_first_that_can_be_reached_is_asked(client: Client) -> None:
+    """Members of a cluster tell each other."""
+    away = Client(Endpoint(url="http://127.0.0.1:9"))
+    made = actions(away, client)
+
+    assert (await do(made["alertmanager.silence"], REDIS)).outcome is Outcome.OK
+    with pytest.raises(Unreachable):
+        await do(actions(away)["alertmanager.silence"], REDIS)
+    await away.aclose()
+
+
+async def test_without_dependants_or_alertmanager_there_is_nothing_to_silence(client: Client) -> None:
+    """Never everything."""
+    with pytest.raises(TargetError, match="nothing in the inventory depends on shop"):
+        await plan(actions(client)["alertmanager.silence"], INVENTORY.service("shop"))
+    with pytest.raises(TargetError, match="no Alertmanager is configured"):
+        await plan(actions()["alertmanager.silence"], REDIS)
+
+
+async def test_no_silence_lasts_longer_than_four_hours(client: Client) -> None:
+    """Whatever the playbook says."""
+    call = await plan(actions(client)["alertmanager.silence"], REDIS, duration="10d")
+
+    assert call.arguments["seconds"] == 4 * 3600
+
+
+def test_only_our_own_silences_can_be_ended() -> None:
+    """alertmanager.expire_silences takes our mark and nothing else."""
+    with pytest.raises(ValidationError):
+        actions()["alertmanager.expire_silences"].Parameters.model_validate({"mark": "maintenance of the rack"})
+
+
+OURS = "remediator run run-7 repairs redis, 2026-01-01T00:00:00.000000Z"
+EITHER = pytest.mark.parametrize("name", ["alertmanager.silence", "alertmanager.expire_silences"])
+
+
+def given(name: str, mark: str = OURS) -> dict[str, str]:
+    """Its parameters."""
+    return {"mark": mark} if name == "alertmanager.expire_silences" else {}
+
+
+async def doing(name: str, client: Client, call: PlannedCall | None = None) -> Result:
+    """Plan it, unless that was done, and do it."""
+    return await do(actions(client)[name], REDIS, call=call, **given(name))
+
+
+async def silenced(client: Client) -> PlannedCall:
+    """Silences of ours that stand; their plan."""
+    action = actions(client)["alertmanager.silence"]
+    RUN.set("run-7")
+    call = await plan(action, REDIS)
+    await do(action, REDIS, call=call)
+    return call
+
+
+@EITHER
+async def test_an_alertmanager_that_says_no_is_believed(name: str, client: Client) -> None:
+    """401 and 403, as a proxy with passwords gives them."""
+    for status in (401, 403):
+        async with peer(reply(status, b"no")) as web:
+            away = Client(Endpoint(url=web.url))
+            with pytest.raises(Refused, match=str(status)):
+                await doing(name, away)
+            await away.aclose()
+    assert await client.silences() == ()
+
+
+@EITHER
+async def test_an_alertmanager_that_does_not_answer_is_given_up(name: str) -> None:
+    """Nobody there: certainly nothing happened. No answer: unknown for what changes something."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await reader.read()
+
+    away = Client(Endpoint(url="http://127.0.0.1:9"))
+    with pytest.raises(Unreachable):
+        await doing(name, away)
+    await away.aclose()
+    async with listener(silent) as port:
+        slow = Client(Endpoint(url=f"http://127.0.0.1:{port}", timeout=timedelta(milliseconds=300)))
+        with pytest.raises((TimedOut, Unreachable)):
+            await doing(name, slow)
+        await slow.aclose()
+
+
+@EITHER
+async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) -> None:
+    """A web page, or JSON of another shape."""
+    for body in (b"<html>welcome</html>", b'{"silenceID": 7}', b'[{"id": {}}]'):
+        async with peer(reply(200, body)) as web:
+            other = Client(Endpoint(url=web.url))
+            with pytest.raises(BadAnswer):
+                await doing(name, other)
+            await other.aclose()
+
+
+async def test_silences_that_were_made_though_nobody_heard_are_found(server: Alertmanager, client: Client) -> None:
+    """The answer to the first is lost: a look finds it and not all, so a person is asked; nothing is doubled."""
+    action = actions(client)["alertmanager.silence"]
+    RUN.set("run-7")
+    call = await plan(action, REDIS, services=("app",))
+    async with deaf(server.url) as (url, withheld):
+        hushed = Client(Endpoint(url=url, timeout=timedelta(seconds=2)))
+        with pytest.raises(TimedOut):
+            await do(actions(hushed)["alertmanager.silence"], REDIS, call=call, services=("app",))
+        await hushed.aclose()
+    assert len(withheld) == 1
+    assert len(await client.silences()) == 1
+    assert (await observe(action, REDIS, call, services=("app",))).happened is Happened.YES
+
+
+async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server: Alertmanager, client: Client) -> None:
+    """The answer is lost: a look says which are left; ending the rest again does no harm."""
+    mark = str((await silenced(client)).arguments["mark"])
+    action = actions(client)["alertmanager.expire_silences"]
+    call = await plan(action, REDIS, mark=mark)
+    async with deaf(server.url) as (url, withheld):
+        hushed = Client(Endpoint(url=url, timeout=timedelta(seconds=2)))
+        with pytest.raises(TimedOut):
+            await do(actions(hushed)["alertmanager.expire_silences"], REDIS, call=call, mark=mark)
+        await hushed.aclose()
+    assert len(withheld) == 1
+    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.NO, "one of the two is left"
+    assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 1}
+    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.YES
+
+
+async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() -> None:
+    """Those that end together come in any order; an approval of the plan must hold all the same."""
+    when = "2026-01-01T00:00:00.000Z"
+    times = {"startsAt": when, "endsAt": when, "updatedAt": when}
+    listed = [
+        {"id": name, "comment": "remediator run 7", "createdBy": "r", "matchers": [], "status": {"state": "active"}}
+        | times
+        for name in ("b", "a", "c")
+    ]
+    async with peer(reply(200, json.dumps(listed).encode(), "content-type: application/json")) as web:
+        there = Client(Endpoint(url=web.url))
+        call = await plan(actions(there)["alertmanager.expire_silences"], REDIS, mark="remediator run 7")
+        await there.aclose()
+    assert call.arguments == {"silences": ["a", "b", "c"]}
+
+
+async def test_what_others_did_meanwhile_is_left_alone(client: Client) -> None:
+    """Somebody ended ours already, and made one of their own: it stays; nothing of ours is no error."""
+    mark = str((await silenced(client)).arguments["mark"])
+    action = actions(client)["alertmanager.expire_silences"]
+    call = await plan(action, REDIS, mark=mark)
+    for silence in await client.silences():
+        await client.expire_silence(silence.id)
+    now = datetime.now(UTC)
+    theirs = NewSilence(
+        matchers=(Matcher(name="service", value="app"),),
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        created_by="ann",
+        comment="rack move",
+    )
+    await client.post_silence(theirs)
+    assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 0}
+    assert [each.comment for each in await client.silences() if each.status.state == "active"] == ["rack move"]

@@ -1,0 +1,134 @@
+"""Breaker: a remedy that keeps failing, or keeps being needed, asks; one run may try again later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from remediator.core.ids import Ids
+from remediator.extensions.guards import Answer, Lesson
+from remediator.extensions.guards.circuit_breaker import Breaker
+from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
+from tests.support.guard_history import HOUR, MINUTE, NOON, House, playbook
+
+pytestmark = pytest.mark.promise(12)
+
+
+async def fails(house: House, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        at = NOON - (30 - number) * MINUTE
+        await house.acted(f"run-{number}", at, target=f"web-{number}", status_="failed")
+
+
+async def learn(house: House, run_id: str, settings: Any = None) -> None:
+    guard = next(item for item in house.engine.guards if isinstance(item, Breaker))
+
+    def work(tx: Any) -> None:
+        run = runs.get(tx.connection, run_id)
+        assert run is not None
+        chosen = Breaker.Settings.model_validate(settings or {})
+        guard.learn(tx, Lesson(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
+
+    await house.write(work)
+
+
+async def test_failures_in_a_row_open_it(house: House) -> None:
+    """Three runs that did not heal, over all targets: from then on people are asked."""
+    await fails(house, 3)
+
+    verdict = await house.verdict("breaker")
+
+    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.sentence == (
+        "cannot tell: breaker of redis-down open: 3 runs in a row did not heal (run-0, run-1, run-2); "
+        "asks until 12:33:00Z"
+    )
+    assert verdict.inputs["half_open"] == "2026-03-04T12:33:00+00:00"
+
+
+async def test_it_allows_after_a_success(house: House) -> None:
+    """Two failures, a success, two failures: no three in a row. Cancelled runs say nothing."""
+    await fails(house, 2)
+    await house.acted("run-good", NOON - 28 * MINUTE + MINUTE / 2)
+    await fails(house, 2, first=4)
+    await house.acted("run-off", NOON - MINUTE, status_="cancelled")
+
+    assert (await house.verdict("breaker")).answer is Answer.ALLOW
+
+
+async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) -> None:
+    """Healed three times in six hours, and back again: restarting it is not what it needs."""
+    for number in range(3):
+        await house.acted(f"run-{number}", NOON - (number + 1) * HOUR)
+
+    verdict = await house.verdict("breaker")
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "ineffective")
+    assert verdict.text == (
+        "breaker of redis-down open: redis was healed 3/6h and it came back (run-2, run-1, run-0); asks until 15:01:00Z"
+    )
+    assert (await house.verdict("breaker", target="app")).answer is Answer.ALLOW
+
+
+async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
+    """After the slow timer one run may act by itself; the next one waits for what comes of it."""
+    await fails(house, 3)
+    house.clock.time = NOON + 33 * MINUTE
+    assert (await house.verdict("breaker")).answer is Answer.ALLOW
+    await house.acted("run-trial", NOON + 33 * MINUTE, target="app", status_="running")
+
+    verdict = await house.verdict("breaker")
+
+    assert verdict.sentence == "blocked: breaker of redis-down is half open: run run-trial tries first"
+    assert (await house.verdict("breaker", run_id="run-trial")).answer is Answer.ALLOW
+
+
+async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
+    """The timer starts anew with the failed trial."""
+    await fails(house, 3)
+    house.clock.time = NOON + 2 * HOUR
+    await house.acted("run-trial", NOON + HOUR, status_="escalated", ended=NOON + 2 * HOUR)
+
+    verdict = await house.verdict("breaker")
+
+    assert (verdict.reason, verdict.until) == ("failing", NOON + 3 * HOUR)
+
+
+async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
+    """No slow timer: open until somebody says otherwise, on record; then what was before does not count."""
+    await fails(house, 3)
+    house.clock.time = NOON + 100 * HOUR
+    settings = {"half_open_after": None}
+    assert (await house.verdict("breaker", settings)).text.endswith("asks until a person resets it")
+
+    await house.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
+
+    assert (await house.verdict("breaker", settings)).answer is Answer.ALLOW
+
+
+async def test_opening_is_told_and_on_record(house: House) -> None:
+    """The run that opens it tells the playbook's people, once; a run that has no part in it does not."""
+    await fails(house, 3)
+
+    await learn(house, "run-2")
+    await house.acted("run-cancelled", NOON, status_="cancelled")
+    await learn(house, "run-cancelled")
+
+    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
+    kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])
+    assert [(item.channel, item.kind) for item in told] == [("oncall", "notice")]
+    assert told[0].content["text"].endswith("(run-0, run-1, run-2); from now on it asks")
+    assert kinds == ["breaker.tripped"]
+
+
+async def test_opening_twice_demotes_the_playbook(house: House) -> None:
+    """The second time within a week it is put to *approve*, which only a person takes back."""
+    await fails(house, 4)
+    await learn(house, "run-2")
+    await learn(house, "run-3")
+
+    place = await house.store.read(lambda connection: autonomy.place(connection, "redis-down"))
+
+    assert place is not None
+    assert (place.mode, place.reason) == ("approve", "breaker opened 2 times in 7d")

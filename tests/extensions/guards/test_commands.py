@@ -1,0 +1,148 @@
+"""The operator's commands, beside a running service on its own SQLite file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import until
+from tests.support.servers.remediator import ROOT, Remediator, Stack
+
+
+def remediator(server: Remediator, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "remediator", *argv, "--config", str(server.config)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Remediator]:
+    """A service with one playbook and nothing to do."""
+    server = Remediator(tmp_path / "remediator")
+    server.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///x", "program": "r"}}}
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.promise(10)
+def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack: Stack) -> None:
+    """Redis dies while everything is paused: nothing is done, and the run says who paused. Resumed, it heals."""
+    paused = remediator(stack.remediator, "pause", "--reason", "database move", "--as", "user:ann")
+    assert paused.returncode == 0, paused.stderr
+    stop_id = paused.stdout.split(":")[0]
+    stack.kill_redis()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+
+    run = stack.remediator.wait_for("blocked")
+    assert run["reason"] == "stop_button:stopped"
+    assert run["detail"]["text"].startswith("everything stopped by user:ann at ")
+    assert run["steps"] == []
+
+    assert remediator(stack.remediator, "resume", stop_id).returncode == 0
+    stack.remediator.wait_for("succeeded")
+    begun = next(
+        item
+        for item in stack.remediator.get(f"/api/v1/runs/{run['id']}")["timeline"]
+        if item["kind"] == "action.intended"
+    )
+    assert begun is not None
+    verified = remediator(
+        stack.remediator, "audit", "verify", "--db", str(stack.remediator.folder / "state/remediator.db")
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_a_stop_that_would_stop_nothing_is_refused(service: Remediator) -> None:
+    """A slip in a name: said at once, with the name that was meant; nothing is written."""
+    for option, slip, meant in (("--playbook", "redis-dwon", "redis-down"), ("--service", "redes", "redis")):
+        refused = remediator(service, "pause", option, slip, "--reason", "disk swap")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"there is no {option[2:]} {slip!r}; did you mean {meant!r}?" in refused.stderr
+    assert remediator(service, "status").returncode == 0
+
+
+def test_stopping_does_not_need_files_that_can_be_read(service: Remediator) -> None:
+    """Somebody is in the middle of an edit: the stop stands, and it is said that the name was not checked."""
+    (service.folder / "inventory.yaml").write_text("services: {redis: [")
+    paused = remediator(service, "pause", "--service", "redis", "--reason", "disk swap")
+    assert paused.returncode == 0, paused.stderr
+    assert "nobody checks that name" in paused.stderr and "Traceback" not in paused.stderr
+    assert remediator(service, "status").returncode == 1
+
+
+def test_status_tells_what_holds(service: Remediator) -> None:
+    """Stops, with how to resume, and exit status 1 while one stands."""
+    assert remediator(service, "status").returncode == 0
+    remediator(service, "pause", "--service", "redis", "--reason", "disk swap", "--for", "2h", "--as", "user:ann")
+
+    shown = remediator(service, "status", "--format", "json")
+
+    stop = json.loads(shown.stdout)["stops"][0]
+    assert (shown.returncode, stop["stops"], stop["reason"], stop["who"]) == (
+        1,
+        "service redis",
+        "disk swap",
+        "user:ann",
+    )
+    assert stop["until"] is not None
+
+
+def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) -> None:
+    """The file stops within a second; resume refuses while it is there, and works when it is gone."""
+    state = service.folder / "state"
+    (state / "STOP").write_text("smoke in the server room")
+
+    def stopped() -> bool:
+        return "smoke" in json.loads(remediator(service, "status", "--format", "json").stdout)["stops"][0]["reason"]
+
+    def listed() -> bool:
+        return bool(json.loads(remediator(service, "status", "--format", "json").stdout)["stops"])
+
+    until(listed, "the file's stop is in the store")
+    assert stopped()
+    stop_id = json.loads(remediator(service, "status", "--format", "json").stdout)["stops"][0]["id"]
+
+    refused = remediator(service, "resume", stop_id)
+    (state / "STOP").unlink()
+    released = remediator(service, "resume", stop_id)
+
+    assert (refused.returncode, released.returncode) == (2, 0)
+    assert "remove it first" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("pause", "--reason", " "), "a reason is needed"),
+        (("pause", "--playbook", "a", "--service", "b", "--reason", "x"), "not both"),
+        (("pause", "--reason", "x", "--for", "soon"), "is not a duration"),
+        (("resume", "stop-none"), "does not stand"),
+        (("promote", "none", "--to", "auto", "--reason", "x"), "there is no playbook 'none'; there are: redis-down"),
+    ],
+)
+def test_wrong_use_is_told_in_a_sentence(service: Remediator, argv: tuple[str, ...], message: str) -> None:
+    """Exit status 2, what is wrong, and nothing changed."""
+    done = remediator(service, *argv)
+
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert remediator(service, "status").returncode == 0
+
+
+def test_promotion_is_on_record_and_shown(service: Remediator) -> None:
+    """A person puts a playbook on another rung; status shows where it is, and by whom."""
+    done = remediator(
+        service, "promote", "redis-down", "--to", "approve", "--reason", "two bad nights", "--as", "user:ann"
+    )
+
+    assert done.stdout == "redis-down: auto -> approve (its file says auto)\n"
+    place = json.loads(remediator(service, "status", "--format", "json").stdout)["ladder"]["redis-down"]
+    assert (place["mode"], place["who"], place["reason"]) == ("approve", "user:ann", "two bad nights")

@@ -1,0 +1,74 @@
+"""A guard is complete: file = name = registration = test = docs section, and it answers in all three ways."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remediator.extensions import registry
+from remediator.extensions.guards import Guard
+from tests.support import guard_reference
+
+HERE = Path(__file__).parent
+ORDER = [
+    "stop_button",
+    "freeze",
+    "watchdog",
+    "still_firing",
+    "dependency",
+    "cooldown",
+    "budget",
+    "concurrency",
+    "ramp",
+    "min_healthy",
+    "storm",
+    "breaker",
+    "preconditions",
+    "owner",
+    "got_worse",
+    "ladder",
+]
+
+
+def test_the_order_is_the_designs() -> None:
+    """People first, then whether our view can be believed, then what was done already, then what may be done."""
+    assert [guard.name for guard in registry.GUARDS] == ORDER
+
+
+def test_every_file_is_registered() -> None:
+    """No guard lies about unused."""
+    files = {path.stem for path in (HERE.parents[1] / "remediator" / "guards").glob("*.py")} - {"__init__"}
+
+    assert files == set(ORDER)
+
+
+@pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)
+def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
+    """What it is called is where it is found, everywhere."""
+    assert guard.__module__ == f"remediator.extensions.guards.{guard.name}"
+    tests = (HERE / f"test_{guard.name}.py").read_text()
+    for answer in ("allow", "block", "unknown"):
+        assert re.search(rf"Answer\.{answer.upper()}|{answer}|cannot tell", tests), answer
+    section = guard_reference.PAGE.read_text().split(f"\n## {guard.name}\n")
+    assert len(section) == 2, "one section of its own"
+    for heading in ("**What**", "**Default**", "**Off**", "**Prevents**"):
+        assert heading in section[1].split("\n## ")[0], heading
+
+
+@pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)
+def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
+    """Every guard has defaults for all its settings, and a sentence for what it is."""
+    guard.Settings()
+
+    assert guard.__doc__
+    for name, field in guard.Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_the_page_says_what_the_code_says() -> None:
+    """The table at the head of the page is the code's: python -m tests.support.guard_reference writes it."""
+    page = guard_reference.PAGE.read_text()
+
+    assert guard_reference.with_head(page) == page

@@ -1,0 +1,46 @@
+"""Concurrency: one hand on a target, few in all."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.extensions.guards import Answer
+from tests.support.guard_history import MINUTE, NOON, House
+
+pytestmark = pytest.mark.promise(4)
+
+
+async def test_a_held_target_blocks(house: House) -> None:
+    """Another run has its hand on the target."""
+    await house.acted("run-1", NOON, playbook_="other", status_="running", holds=True)
+
+    assert (await house.verdict("concurrency")).sentence == "blocked: concurrency 1 for redis used by run run-1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "sentence"),
+    [
+        ({"playbook": 2}, "web", "blocked: concurrency 2 for playbook web used by runs run-0, run-1"),
+        ({"everything": 2}, "other", "blocked: concurrency 2 for everything used by runs run-0, run-1"),
+    ],
+)
+async def test_few_act_at_once(house: House, settings: dict[str, int], name: str, sentence: str) -> None:
+    """A playbook, and all of them together, act on so many targets at most."""
+    for number in range(2):
+        await house.acted(f"run-{number}", NOON, playbook_="web", target=f"web-{number}", status_="running", holds=True)
+
+    assert (await house.verdict("concurrency", settings, name=name)).sentence == sentence
+
+
+async def test_it_allows_when_hands_are_free(house: House) -> None:
+    """Runs that are over hold nothing."""
+    await house.acted("run-1", NOON - MINUTE)
+
+    assert (await house.verdict("concurrency")).answer is Answer.ALLOW
+
+
+async def test_it_cannot_tell_without_its_store(house: House) -> None:
+    """Unreadable means that nothing is done."""
+    await house.broken("runs")
+
+    assert (await house.verdict("concurrency")).answer is Answer.UNKNOWN

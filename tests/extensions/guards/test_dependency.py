@@ -1,0 +1,98 @@
+"""Dependencies: the cause first; and what our own action shook is left to settle."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.extensions.guards import Answer
+from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
+
+pytestmark = pytest.mark.promise(12)
+
+
+async def ask(house: House, settings: object = None, **more: object):  # type: ignore[no-untyped-def]
+    return await house.verdict("dependency", settings, target="app", name="app-errors", **more)
+
+
+async def test_a_firing_cause_blocks(house: House) -> None:
+    """An alert on Redis blocks a remedy for the app that needs it, even if no playbook is for that alert."""
+    await house.fires(alert(1, alertname="RedisDown", service="redis", at=NOON - MINUTE))
+
+    assert (await ask(house)).sentence == "blocked: app depends on redis, where RedisDown fires since 11:59:00Z"
+
+
+async def test_a_cause_is_known_by_its_run_too(house: House) -> None:
+    """An alert without a service label counts for the target of the run that it has."""
+    await house.past(row("run-redis", "redis-down", "redis", "blocked", NOON, incident_open=True))
+    await house.fires(alert(1, alertname="RedisDown", at=NOON), run="run-redis")
+
+    assert (await ask(house)).reason == "cause_firing"
+
+
+async def test_a_cause_under_repair_blocks(house: House) -> None:
+    """While Redis is being repaired nothing is done to the app."""
+    await house.acted("run-redis", NOON - HOUR, status_="verifying", holds=True)
+
+    verdict = await ask(house)
+
+    assert verdict.sentence == "blocked: app depends on redis, which redis-down is repairing (run run-redis)"
+
+
+async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
+    """Alerts on a dependant within the settle time of our own action are observed; after it they are acted on."""
+    await house.acted("run-redis", NOON - MINUTE, ended=NOON)
+
+    verdict = await ask(house)
+    house.clock.time = NOON + MINUTE
+    later = await ask(house)
+
+    assert verdict.sentence == (
+        "blocked: app depends on redis, on which run run-redis acted at 11:59:00Z; observed for 2m, until 12:01:00Z"
+    )
+    assert verdict.until == NOON + MINUTE
+    assert later.answer is Answer.ALLOW
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"alertname": "AppDown", "service": "app"},
+        {"alertname": "X", "service": "redis-2"},
+        {"alertname": "X", "summary": '"service":"redis"'},
+        {"alertname": "X", "note": 'service":"redis'},
+    ],
+)
+async def test_it_allows_when_no_cause_is_in_trouble(house: House, labels: dict[str, str]) -> None:
+    """Symptoms, other services, and labels that only look alike are no cause."""
+    await house.fires(alert(1, **labels))
+
+    assert (await ask(house)).answer is Answer.ALLOW
+
+
+async def test_a_resolved_cause_allows(house: House) -> None:
+    """When the cause does not fire any more, the symptom is a fault of its own."""
+    await house.fires(alert(1, "resolved", alertname="RedisDown", service="redis"))
+
+    assert (await ask(house)).answer is Answer.ALLOW
+
+
+async def test_a_cause_can_be_ignored_in_writing(house: House) -> None:
+    """A playbook that does not mind a dependency says so."""
+    await house.fires(alert(1, alertname="RedisDown", service="redis"))
+
+    assert (await ask(house, {"ignore": ["redis"]})).answer is Answer.ALLOW
+
+
+async def test_its_own_alerts_are_no_cause(house: House) -> None:
+    """An alert that the run itself is for does not block it."""
+    own = alert(1, alertname="RedisDown", service="redis")
+    await house.fires(own)
+
+    assert (await ask(house, alerts=(own,))).answer is Answer.ALLOW
+
+
+async def test_it_cannot_tell_without_its_store(house: House) -> None:
+    """Unreadable means that nothing is done."""
+    await house.broken("run_episodes")
+
+    assert (await ask(house)).answer is Answer.UNKNOWN

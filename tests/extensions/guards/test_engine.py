@@ -1,0 +1,200 @@
+"""The guards inside the engine: what people override, what a step that did harm leads to, whom an end wakes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from remediator.extensions.guards import Answer, Verdict
+from remediator.pipeline.approve import outdate
+from remediator.pipeline.context import Book
+from remediator.pipeline.guard_evaluation import again_at, learn
+from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
+from remediator.storage.schema import runs as runs_table
+from tests.support.fleet import Gauge, Health, advance_until, breaks, engine, remedy
+from tests.support.guard_history import NOON, House, row
+
+
+async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
+    def work(tx: Any) -> str:
+        asked = approvals.pending_of(tx.connection, run_id)
+        assert asked is not None
+        return approvals.decide(tx, asked, asked.plan_hash, who, "token", "approve")
+
+    assert await house.write(work) == "approved"
+
+
+@pytest.mark.promise(5)
+async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house: House) -> None:
+    """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
+    chosen = remedy("mend", {"ramp": [9]})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await breaks(town, chosen, "web-1", 1)
+
+    asked = await advance_until(town, ["awaiting_approval"])
+    assert asked.reason == "unknown:ladder"
+    await approve(house, asked.id)
+    done = await advance_until(town, ["succeeded"], house.clock)
+
+    tried = await house.store.read(lambda connection: attempts.of_run(connection, done.id))
+    assert [item.outcome for item in tried] == ["ok"]
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("acted", [False, True])
+async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(house: House, acted: bool) -> None:
+    """Withdrawn when the playbook in force is another one; a run that has acted waits for its answer, since beginning
+    again would act again."""
+    chosen = remedy("mend", {"ramp": [9]})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await breaks(town, chosen, "web-1", 1)
+    asked = await advance_until(town, ["awaiting_approval"])
+    if acted:
+        await house.write(lambda tx: tx.connection.execute(update(runs_table).values(first_action_at=tx.now)))
+    await house.write(lambda tx: outdate(tx, town))
+    before = await house.store.read(lambda connection: approvals.latest_of(connection, asked.id))
+    assert before is not None and before.status == "pending"  # nothing has changed yet
+
+    changed = remedy("mend", {"ramp": [8]})
+    assert changed.content_hash != chosen.content_hash
+    town.book = Book([changed], town.book.inventory, town.book.environment)
+    town.book.keep(chosen)
+    await house.write(lambda tx: outdate(tx, town))
+    after = await house.store.read(lambda connection: approvals.get(connection, before.id))
+
+    assert after is not None
+    if acted:
+        assert after.status == "pending"
+        return
+    assert (after.status, after.reason) == ("void", "the playbook has changed")
+    again = await advance_until(town, ["awaiting_approval"], house.clock)
+    newer = await house.store.read(lambda connection: approvals.pending_of(connection, again.id))
+    assert again.playbook_hash == changed.content_hash
+    assert newer is not None and newer.id != before.id
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_beats_an_approval(house: House) -> None:
+    """Approved while everything is stopped: nothing is begun, and the run says why."""
+    chosen = remedy("mend", {})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
+    await breaks(town, chosen, "web-1", 1)
+    asked = await advance_until(town, ["awaiting_approval"])
+    await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+    await approve(house, asked.id)
+
+    held = await advance_until(town, ["blocked"])
+
+    assert held.reason == "stop_button:stopped"
+    assert await house.store.read(lambda connection: attempts.of_run(connection, held.id)) == []
+
+
+def harmful(undo: dict[str, Any] | None) -> Any:
+    step = {"id": "mend", "action": "test.mend", "on_failure": "escalate", **({"undo": undo} if undo else {})}
+    return remedy("mend", {"ramp": [9], "got_worse": [{"promql": "errors"}]}, steps=[step])
+
+
+@pytest.mark.promise(12)
+@pytest.mark.parametrize("reversible", [True, False])
+async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House, reversible: bool) -> None:
+    """Errors double after the step: the run ends there, undoes what says how, and escalates with both values."""
+    chosen = harmful({"action": "test.mend"} if reversible else None)
+    town = engine(house.store, house.clock, [chosen], Health(heals=lambda name: False), "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["escalated"], house.clock)
+
+    assert run.reason == "got_worse"
+    assert run.detail["text"] == "got worse: errors is 10, it was 5 before the step"
+    assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
+    tried = await house.store.read(lambda connection: attempts.of_run(connection, run.id))
+    assert [(item.step, item.undoing) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
+    told = await house.store.read(lambda connection: outbox.of_run(connection, run.id))
+    assert "escalation" in {item.kind for item in told}
+    assert not run.holds_target
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_holds_the_undoing_too(house: House) -> None:
+    """Stopped while a step is verified: its harm is told, but nothing more is done, not even putting it back."""
+    chosen = harmful({"action": "test.mend"})
+    health = Health(heals=lambda name: False)
+
+    async def stop() -> None:
+        await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+
+    health.before = stop
+    town = engine(house.store, house.clock, [chosen], health, "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["escalated"], house.clock)
+
+    assert [(item["outcome"], item["summary"]) for item in run.detail["undone"]] == [
+        ("not_tried", "everything stopped by user:bob")
+    ]
+
+
+async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
+    """The value before is noted with the step's verdicts, and the run succeeds on its own evidence."""
+    chosen = harmful({"action": "test.mend"})
+    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town.checks = {**town.checks, "promql": Gauge(5.0)}
+    await breaks(town, chosen, "web-1", 1)
+
+    run = await advance_until(town, ["succeeded"], house.clock)
+
+    judged = await house.store.read(lambda connection: evidence.verdicts_of_run(connection, run.id))
+    noted = next(item for item in judged if item.guard == "got_worse" and item.moment == "act")
+    assert noted.inputs == {"before": {"errors": 5.0}}
+
+
+async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
+    """When a run ends, those that a guard holds because of other runs are due at once; others are not."""
+    later = NOON.replace(hour=23)
+    waits = [guard.name for guard in house.engine.guards if guard.waits_for_runs]
+    assert waits == ["dependency", "concurrency", "ramp", "breaker"]
+    for name in (*waits, "freeze"):
+        held = row(f"held-{name}", name, "redis", "blocked", NOON, reason=f"{name}:any", wake_at=later)
+        await house.past(held)
+    over = house.run("run-1", remedy("mend", {}), "auto", None)
+
+    await house.write(lambda tx: learn(tx, house.engine, over))
+
+    found = await house.store.read(lambda connection: runs.page(connection, 50))
+    assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
+
+
+async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> None:
+    """Of hundreds that wait, those whose next look is nearest are looked at, and all that this very run held."""
+    later = NOON.replace(hour=23)
+    for number in range(200):
+        wakes = later + timedelta(seconds=(number * 37) % 200)
+        text = {"inputs": {"runs": ["run-1"], "limit": 1}}
+        held = row(f"held-{number}", "p", f"t{number}", "blocked", NOON, reason="concurrency:all_busy", wake_at=wakes)
+        await house.past(held | {"detail": text})
+    text = {"inputs": {"run": "run-1", "cause": "web-1"}}
+    reason = "dependency:cause_under_repair"
+    last = later + timedelta(hours=1)
+    await house.past(row("symptom", "p", "api", "blocked", NOON, reason=reason, wake_at=last) | {"detail": text})
+    over = house.run("run-1", remedy("mend", {}), "auto", None)
+    await house.past(row("mine", "p", over.target, "blocked", NOON, reason="ramp:wave_full", wake_at=last))
+
+    await house.write(lambda tx: learn(tx, house.engine, over))
+
+    found = {run.id for run in await house.store.read(lambda c: runs.page(c, 500)) if run.wake_at == NOON}
+    assert found == {"symptom", "mine"} | {f"held-{number}" for number in range(200) if (number * 37) % 200 < 4}
+
+
+@pytest.mark.parametrize(("held", "seconds"), [(1, 15), (300, 15), (2000, 100)])
+async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
+    """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
+    blocked = Verdict(Answer.BLOCK, "all_busy", "busy")
+    assert again_at(house.engine, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

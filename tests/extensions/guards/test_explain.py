@@ -1,0 +1,182 @@
+"""explain and report promotion: what would be done and why not, and what speaks for the next rung."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import insert
+
+from remediator.authoring.explain import read_alert
+from remediator.core.alert import fingerprint
+from remediator.errors import InputError
+from remediator.reporting.period import promotion
+from remediator.storage.schema import approvals
+from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
+from tests.support.servers import until
+from tests.support.servers.remediator import ROOT, Stack
+
+
+def explain(stack: Stack, labels: dict[str, Any], folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "alert.json"
+    path.write_text(json.dumps(labels))
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "remediator",
+            "explain",
+            "--alert",
+            str(path),
+            "--config",
+            str(stack.remediator.config),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
+    """On the running stack: match, plan with exact calls, every guard's verdict, and what then; no run comes of it."""
+    labels = {"alertname": "RedisDown", "instance": "redis:6379"}
+    calm = explain(stack, {"labels": labels}, tmp_path)
+
+    assert "would    do nothing: still_firing blocked: not firing any more on 1 of 1 peers" in calm.stdout, calm.stderr
+
+    fired = explain(stack, {"alertname": "Nothing"}, tmp_path)
+    assert (fired.returncode, "no playbook is for this alert" in fired.stdout) == (1, True)
+
+    shown = explain(stack, labels, tmp_path, "--format", "json")
+    line = json.loads(shown.stdout)[0]["playbooks"][0]
+    assert (line["matches"], line["target"], line["mode"]) == (True, "redis", "auto")
+    assert "stopProcess('redis')" in line["plan"]["steps"][0]["call"]["text"]
+    answers = {item["guard"]: item["answer"] for item in line["guards"]}
+    assert len(answers) == 15  # all but the Watchdog's, which is off in these tests
+    assert {guard for guard, answer in answers.items() if answer != "allow"} == {"still_firing"}
+    assert stack.remediator.runs() == []
+
+
+def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
+    """Alertmanager's own word for it, whether Alertmanager has it, the record has it, or neither can be asked."""
+    labels = {"alertname": "RedisDown", "ort": 'Köln, "A"', "instance": "redis:6379", "empty_": "\U0001f525"}
+    stack.alertmanager.fire(**labels)
+    [fired] = httpx.get(f"{stack.alertmanager.url}/api/v2/alerts").json()
+    assert fingerprint(fired["labels"]) == fired["fingerprint"]
+    mine = [sys.executable, "-m", "remediator", "explain", "--config", str(stack.remediator.config), "--alert"]
+
+    def explained(wanted: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*mine, wanted], capture_output=True, text=True, cwd=ROOT)
+
+    until(lambda: stack.remediator.runs(), "it is on record")
+    assert "match    redis-down, target redis" in explained(fired["fingerprint"]).stdout
+    other = {"alertname": "RedisDown", "instance": "elsewhere"}
+    stack.alertmanager.stop()
+    unheard = explained(fingerprint(other))
+    assert unheard.returncode == 2
+    assert unheard.stderr.startswith(f"remediator: no alert with the fingerprint {fingerprint(other)} fires (")
+    assert "instance=redis:6379" in explained(fired["fingerprint"]).stdout
+
+
+def test_an_alert_that_only_alertmanager_knows_is_found(stack: Stack) -> None:
+    """One that is silenced, or was never routed here."""
+    stack.remediator.stop()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    wanted = fingerprint({"alertname": "RedisDown", "instance": "redis:6379"})
+    argv = ["explain", "--config", str(stack.remediator.config), "--alert", wanted]
+    done = subprocess.run([sys.executable, "-m", "remediator", *argv], capture_output=True, text=True, cwd=ROOT)
+    assert "match    redis-down, target redis" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"alertname": "A"}', [{"alertname": "A"}]),
+        ('{"labels": {"alertname": "A"}}', [{"alertname": "A"}]),
+        ('{"alerts": [{"labels": {"a": "1"}}, {"labels": {"a": "2"}}]}', [{"a": "1"}, {"a": "2"}]),
+    ],
+)
+def test_an_alert_is_read_in_three_forms(text: str, expected: list[dict[str, str]]) -> None:
+    """Labels alone, an alert, a whole notification."""
+    assert read_alert(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"labels": {"a": 1}}', '"x"', '{"alerts": ["x"]}'])
+def test_what_is_no_alert_is_told_so(text: str) -> None:
+    """A sentence with the form that is wanted."""
+    with pytest.raises(InputError, match=r"JSON|labels"):
+        read_alert(text)
+
+
+async def approved(house: House, run_id: str, status: str) -> None:
+    values = {
+        "id": f"approval-{run_id}",
+        "run_id": run_id,
+        "plan_hash": "0" * 64,
+        "status": status,
+        "groups": [],
+        "quorum": 1,
+        "requested_at": NOON,
+        "expires_at": NOON + HOUR,
+        "decided_at": NOON + 2 * MINUTE,
+    }
+    await house.write(lambda tx: tx.connection.execute(insert(approvals), values))
+
+
+async def gathered(house: House) -> list[promotion.Evidence]:
+    return await house.store.read(lambda connection: promotion.evidence(connection, NOON - HOUR))
+
+
+async def test_shadow_decisions_are_held_against_what_happened(house: House) -> None:
+    """Ten shadow runs that would have acted, of which four alerts were over after three minutes without us."""
+    for number in range(10):
+        await house.past(row(f"run-{number}", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow"))
+    await house.past(row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="freeze:frozen"))
+    for number in range(4):
+        over = alert(number, "resolved")
+        await house.fires(
+            type(over)(
+                **{**{n: getattr(over, n) for n in over.__dataclass_fields__}, "resolved_at": NOON + 3 * MINUTE}
+            ),
+            run=f"run-{number}",
+        )
+
+    found = (await gathered(house))[0]
+
+    assert (found.shadow, found.would_act, found.over_by_itself, found.over_after) == (11, 10, 4, 180.0)
+    assert promotion.as_text(found) == [
+        "redis-down",
+        "  shadow    11 runs, 10 would have acted; of those 4 were over without us (after 3m in the middle)",
+        "  actions   0 runs acted: 0 healed, 0 not",
+        "  held now  1 by freeze",
+        "  advice    it would have acted 10 times: consider approve, so that people confirm it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "advice"),
+    [
+        (12, 0, "people agreed 12 of 12 times and all 12 healed: consider auto"),
+        (12, 1, "not yet: 1 rejected, 0 not healed; look at those first"),
+        (3, 0, "too few decisions to say (3 of at least 10)"),
+    ],
+)
+async def test_approvals_speak_for_auto_when_people_always_agreed(house: House, yes: int, no: int, advice: str) -> None:
+    """Every yes with a proved heal counts; one no, and it is not time yet."""
+    for number in range(yes):
+        await house.acted(f"run-{number}", NOON)
+        await approved(house, f"run-{number}", "approved")
+    for number in range(no):
+        await house.past(row(f"run-no-{number}", "redis-down", "redis", "cancelled", NOON))
+        await approved(house, f"run-no-{number}", "rejected")
+
+    found = (await gathered(house))[0]
+
+    assert (found.approved, found.rejected, found.advice) == (yes, no, advice)
+    assert found.decided_after == 120.0

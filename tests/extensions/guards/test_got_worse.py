@@ -1,0 +1,99 @@
+"""Got worse: a signal before and after a step, on a real Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus as Client
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Moment
+from remediator.pipeline.guard_evaluation import harmed, question
+from remediator.storage.repositories.evidence import Judged
+from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, playbook
+from tests.support.servers.prometheus import Prometheus
+
+pytestmark = pytest.mark.promise(12)
+
+
+@asynccontextmanager
+async def measuring(house: House, value: float, make: Callable[..., Prometheus]) -> AsyncIterator[House]:
+    """A house whose Prometheus has measured this, a second ago."""
+    at = datetime.now(UTC)
+    server = make(history=f"# TYPE errors gauge\nerrors {value} {at.timestamp() - 1:.3f}\n")
+    clock = SetClock(at)
+    client = Client(Endpoint(url=server.url, timeout=timedelta(seconds=2)))
+    try:
+        yield House(house.store, clock, World(prometheus=client, clock=clock))
+    finally:
+        await client.aclose()
+
+
+async def after(house: House, before: float, **signal: Any) -> Any:
+    chosen = playbook(guards={"got_worse": [{"promql": "errors", **signal}]})
+    asked = question(
+        house.engine, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
+    )
+    noted = Judged(NOON, Moment.ACT, "restart", "got_worse", "allow", None, {"before": {"errors": before}})
+    return (await harmed(house.engine, asked, [noted])).final
+
+
+async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
+    """Twice the errors after the step: it did harm."""
+    async with measuring(house, 10, make_prometheus) as looking:
+        verdict = await after(looking, 5.0)
+
+    assert verdict.sentence == "blocked: got worse: errors is 10, it was 5 before the step"
+
+
+@pytest.mark.parametrize(
+    ("before", "signal", "answer"),
+    [
+        (10.0, {}, Answer.ALLOW),
+        (7.0, {}, Answer.ALLOW),
+        (6.0, {}, Answer.BLOCK),
+        (6.0, {"margin": 5.0}, Answer.ALLOW),
+        (0.0, {}, Answer.BLOCK),
+        (20.0, {"worse": "lower"}, Answer.BLOCK),
+        (6.0, {"worse": "lower"}, Answer.ALLOW),
+    ],
+)
+async def test_worse_has_a_direction_a_factor_and_a_margin(
+    house: House, make_prometheus: Callable[..., Prometheus], before: float, signal: dict[str, Any], answer: Answer
+) -> None:
+    """10 is worse than 6 by half again, not than 7; a margin forgives small numbers; lower can be worse."""
+    async with measuring(house, 10, make_prometheus) as looking:
+        assert (await after(looking, before, **signal)).answer is answer
+
+
+async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
+    """The value before is among the verdict's inputs, and so on record."""
+    async with measuring(house, 10, make_prometheus) as looking:
+        verdict = await looking.verdict("got_worse", [{"promql": "errors"}])
+
+    assert verdict.answer is Answer.ALLOW
+    assert verdict.inputs == {"before": {"errors": 10.0}}
+
+
+async def test_what_cannot_be_measured_before_is_unknown(house: House) -> None:
+    """Without a value before there would be nothing to compare with: a person is asked first."""
+    verdict = await house.verdict("got_worse", [{"promql": "errors"}])
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "not_measured")
+
+
+async def test_it_allows_without_signals(house: House) -> None:
+    """Nothing is watched by default, and a plan alone changes nothing."""
+    assert (await house.verdict("got_worse")).answer is Answer.ALLOW
+    planned = await house.verdict("got_worse", [{"promql": "errors"}], step=None)
+    assert planned.answer is Answer.ALLOW
+
+
+async def test_not_being_able_to_tell_afterwards_is_no_harm(house: House) -> None:
+    """A Prometheus that went away during the step does not undo it: verification has its own say."""
+    assert (await after(house, 5.0)).answer is Answer.UNKNOWN

@@ -1,0 +1,83 @@
+"""Ladder: breakers demote, only people promote, and who did what is on record."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.extensions.guards import Answer
+from remediator.storage.repositories import audit, autonomy
+from tests.support.guard_history import House
+
+pytestmark = pytest.mark.promise(12)
+
+
+async def put(house: House, mode: str, written: str = "auto", who: str = "user:ann") -> None:
+    await house.write(lambda tx: autonomy.put(tx, "redis-down", mode, written, who, "two bad nights"))
+
+
+async def effective(house: House, written: str) -> str:
+    return await house.store.read(lambda connection: autonomy.effective(connection, "redis-down", written))
+
+
+async def test_a_demotion_makes_runs_ask(house: House) -> None:
+    """A run that began in auto asks, once its playbook is put to approve."""
+    await put(house, "approve", who="remediator/a")
+
+    verdict = await house.verdict("ladder")
+
+    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.sentence == (
+        "cannot tell: ladder: redis-down was put from auto to approve by remediator/a at 12:00:00Z: two bad nights"
+    )
+
+
+@pytest.mark.parametrize("mode", ["observe", "shadow"])
+async def test_a_demotion_to_watching_blocks(house: House, mode: str) -> None:
+    """A playbook that may only watch does nothing any more, also in runs that are under way."""
+    await put(house, mode)
+
+    assert (await house.verdict("ladder", mode="approve")).answer is Answer.BLOCK
+
+
+async def test_it_allows_what_nobody_demoted(house: House) -> None:
+    """Without a word, and on a rung as high or higher, a run goes on as it began."""
+    assert (await house.verdict("ladder")).answer is Answer.ALLOW
+    await put(house, "auto", written="approve")
+    assert (await house.verdict("ladder", mode="approve")).answer is Answer.ALLOW
+
+
+async def test_it_cannot_tell_without_its_store(house: House) -> None:
+    """Unreadable means that nothing is done."""
+    await house.broken("facts")
+
+    assert (await house.verdict("ladder")).reason == "guard_error"
+
+
+async def test_a_promotion_counts_until_the_file_changes(house: House) -> None:
+    """Promoted above its file by a person; when the file is changed, the lower of the two counts."""
+    await put(house, "auto", written="approve")
+
+    assert await effective(house, "approve") == "auto"
+    assert await effective(house, "shadow") == "shadow"
+    assert await effective(house, "auto") == "auto"
+
+
+async def test_moving_a_playbook_is_on_record(house: House) -> None:
+    """Who, why, from where, to where."""
+    await put(house, "approve")
+
+    entry = await house.store.read(lambda connection: next(audit.entries(connection)))
+
+    assert (entry.kind, b'"from":"auto"' in entry.canonical) == ("operator.command", True)
+
+
+@given(
+    put=st.sampled_from(autonomy.RUNGS), written=st.sampled_from(autonomy.RUNGS), mode=st.sampled_from(autonomy.RUNGS)
+)
+def test_the_lower_rung_is_the_lower(put: str, written: str, mode: str) -> None:
+    """Lower is a total order from observe to auto."""
+    assert autonomy.RUNGS.index(autonomy.lower(put, autonomy.lower(written, mode))) == min(
+        map(autonomy.RUNGS.index, (put, written, mode))
+    )

@@ -1,0 +1,87 @@
+"""Ramp: one target first, then two at once, then four; and no further one after too many failures."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from remediator.extensions.guards import Answer
+from tests.support.guard_history import HOUR, MINUTE, NOON, House
+
+pytestmark = pytest.mark.promise(12)
+
+
+async def web(house: House, number: int, status_: str, ago: timedelta = 5 * MINUTE) -> None:
+    await house.acted(f"run-{number}", NOON - ago, playbook_="web", target=f"web-{number}", status_=status_)
+
+
+async def ask(house: House, settings: object = None):  # type: ignore[no-untyped-def]
+    return await house.verdict("ramp", settings, target="web-9", name="web")
+
+
+async def test_the_second_target_waits_for_the_first(house: House) -> None:
+    """While the first target's remedy is not proved, no second one is begun."""
+    await web(house, 0, "verifying")
+
+    assert (await ask(house)).sentence == "blocked: ramp 1→2→4 for web: 1 at once by now, used by runs run-0"
+
+
+@pytest.mark.parametrize(
+    ("healed", "acting", "answer"),
+    [
+        (0, 0, Answer.ALLOW),
+        (0, 1, Answer.BLOCK),
+        (1, 1, Answer.ALLOW),
+        (1, 2, Answer.BLOCK),
+        (2, 2, Answer.BLOCK),
+        (3, 3, Answer.ALLOW),
+        (3, 4, Answer.BLOCK),
+        (5, 4, Answer.BLOCK),
+    ],
+)
+async def test_each_wave_has_to_heal_before_the_next(house: House, healed: int, acting: int, answer: Answer) -> None:
+    """One healed allows two at once, three healed (one and two) allow four, and there it stays."""
+    for number in range(healed + acting):
+        await web(house, number, "succeeded" if number < healed else "running")
+
+    assert (await ask(house)).answer is answer
+
+
+async def test_too_many_failures_stop_it(house: House) -> None:
+    """Two targets that were not healed: the fault is not what the playbook takes it for."""
+    await web(house, 0, "succeeded", 9 * MINUTE)
+    await web(house, 1, "failed", 6 * MINUTE)
+    await web(house, 2, "escalated", 5 * MINUTE)
+
+    verdict = await ask(house)
+
+    assert verdict.sentence == (
+        "blocked: ramp of web stopped: 2 targets not healed within 30m (runs run-1, run-2); next free 12:24:00Z"
+    )
+
+
+async def test_it_begins_anew_after_a_while(house: House) -> None:
+    """What was longer ago than its window neither earns nor costs anything; a cancelled run says nothing."""
+    await web(house, 0, "failed", HOUR)
+    await web(house, 1, "failed", HOUR)
+    await web(house, 2, "cancelled")
+
+    assert (await ask(house)).answer is Answer.ALLOW
+
+
+async def test_one_target_alone_is_no_ramp(house: House) -> None:
+    """Earlier runs on the same target are the cooldown's and the breaker's business."""
+    for number in range(3):
+        await house.acted(
+            f"run-{number}", NOON - (number + 1) * MINUTE, playbook_="web", target="web-9", status_="failed"
+        )
+
+    assert (await ask(house)).answer is Answer.ALLOW
+
+
+async def test_it_cannot_tell_without_its_store(house: House) -> None:
+    """Unreadable means that nothing is done."""
+    await house.broken("runs")
+
+    assert (await ask(house)).answer is Answer.UNKNOWN

@@ -1,0 +1,226 @@
+"""What guards count is counted right, however many workers and replicas act at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from remediator.core.clock import SystemClock
+from remediator.core.run import Status
+from remediator.pipeline.guard_evaluation import intend
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.playbooks.model import Playbook
+from remediator.runtime.worker import Loops
+from remediator.storage import Store
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.repositories import runs, stops
+from remediator.storage.sqlite import SqliteStore
+from remediator.storage.url import postgresql
+from tests.support.fleet import Begun, Health, begun, breaks, engine, eventually, holding, overdrawn, remedy
+
+pytestmark = pytest.mark.promise(12)
+
+GUARDS: dict[str, Any] = {
+    "cooldown": "0s",
+    "budget": {"target": ["2/1h"], "playbook": ["4/1h"], "everything": ["7/1h"]},
+    "concurrency": {"everything": 3, "playbook": 2},
+    "ramp": [10],
+}
+REMEDIES = [remedy(name, GUARDS, verify={"settle": "20ms", "within": "100ms"}) for name in ("one", "two", "three")]
+
+
+@asynccontextmanager
+async def replicas(
+    stores: Sequence[Store], playbooks: Sequence[Playbook], health: Health
+) -> AsyncIterator[list[Loops]]:
+    """One engine with its loop for each store."""
+    loops = [
+        Loops(
+            engine(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IntakeSettings(), 16, 0.1
+        )
+        for number, store in enumerate(stores)
+    ]
+    tasks = [asyncio.create_task(each.advance_forever()) for each in loops]
+    try:
+        yield loops
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
+    """Three replicas' stores on one database."""
+    at = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+    database = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
+    with database.connect() as connection:
+        migrate(connection)
+    database.dispose()
+    async with AsyncExitStack() as stack:
+        stores = []
+        for _ in range(3):
+            stores.append(PostgresStore(postgresql(url)))
+            stack.push_async_callback(stores[-1].close)
+        yield stores
+
+
+async def storm(first: Loops) -> int:
+    """Thirty incidents at once: three playbooks, ten targets."""
+    number = 0
+    for chosen in REMEDIES:
+        for target in range(10):
+            await breaks(first.engine, chosen, f"web-{target}", number)
+            number += 1
+    return number
+
+
+async def settled(store: Store) -> bool:
+    """Whether every run is over, or held by a budget."""
+    found = await store.read(lambda connection: runs.page(connection, 100))
+    return len(found) == 30 and all(
+        run.finished_at is not None or (run.status is Status.BLOCKED and run.reason == "budget:used_up")
+        for run in found
+    )
+
+
+def assert_budgets_held(done: list[Begun]) -> None:
+    assert len({item.run for item in done}) == 7  # used up to the last one, and not overdrawn
+    assert overdrawn(done, lambda item: item.target, "2/1h") == []
+    assert overdrawn(done, lambda item: item.playbook, "4/1h") == []
+    assert overdrawn(done, lambda item: "", "7/1h") == []
+
+
+async def test_many_workers_on_sqlite_overdraw_no_budget(tmp_path: Path) -> None:
+    """Thirty runs, sixteen workers, a budget of seven: seven act, the rest is held by the budget."""
+    store = SqliteStore(tmp_path / "remediator.db", SystemClock())
+    busiest = 0
+    health = Health()
+
+    async def look() -> None:
+        nonlocal busiest
+        await asyncio.sleep(0.01)
+        busiest = max(busiest, len(await holding(store)))
+
+    health.before = look
+    try:
+        async with replicas([store], REMEDIES, health) as loops:
+            await storm(loops[0])
+            await eventually(lambda: settled(store))
+            assert_budgets_held(await begun(store))
+    finally:
+        await store.close()
+    assert 1 <= busiest <= 3
+
+
+async def test_three_replicas_on_postgresql_overdraw_no_budget(postgres_url: str) -> None:
+    """The same with three replicas on one PostgreSQL, each with its own connections and workers."""
+    health = Health()
+    busiest = 0
+    async with three_on_postgres(postgres_url) as stores:
+
+        async def look() -> None:
+            nonlocal busiest
+            await asyncio.sleep(0.02)
+            busiest = max(busiest, len(await holding(stores[0])))
+
+        health.before = look
+        async with replicas(stores, REMEDIES, health) as loops:
+            await storm(loops[0])
+            await eventually(lambda: settled(stores[0]))
+            assert_budgets_held(await begun(stores[0]))
+            owners = {run.lease_owner for run in await holding(stores[0])}
+            assert owners <= {"replica-0", "replica-1", "replica-2"}
+    assert 1 <= busiest <= 3
+
+
+@pytest.mark.promise(10)
+async def test_the_stop_button_works_on_every_replica_within_a_second(postgres_url: str) -> None:
+    """Pressed at one replica, no replica begins anything from then on; resumed, all go on within a second."""
+    unlimited = {"cooldown": "0s", "ramp": [10], "concurrency": {"everything": 1, "playbook": 1}}
+    budget = {"target": ["50/1h"], "playbook": ["500/1h"], "everything": ["500/1h"]}
+    many = remedy("many", {**unlimited, "budget": budget}, verify={"settle": "10ms", "within": "50ms"})
+    health = Health()
+    async with three_on_postgres(postgres_url) as stores, replicas(stores, [many], health) as loops:
+        for number in range(8):
+            await breaks(loops[0].engine, many, f"web-{number}", number)
+        await eventually(lambda: _some_begun(stores[0], 2))
+
+        await stores[1].write(lambda tx: stops.press(tx, "stop-1", "global", "", "test", "user:ann"))
+        at_stop = len(await begun(stores[0]))
+        await eventually(lambda: _nothing_held(stores[0]))
+        await asyncio.sleep(1.0)
+        assert len(await begun(stores[0])) == at_stop < 8
+
+        await stores[2].write(lambda tx: stops.release(tx, "stop-1", "user:ann"))
+        await eventually(lambda: _some_begun(stores[0], at_stop + 1), seconds=1.0)
+        await eventually(lambda: _some_begun(stores[0], 8))
+
+
+async def _some_begun(store: Store, count: int) -> bool:
+    return len(await begun(store)) >= count
+
+
+async def _nothing_held(store: Store) -> bool:
+    return not await holding(store)
+
+
+async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
+    """While one replica's intent is not committed, no other one counts: it comes after, and sees it."""
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def slow(tx: Any) -> None:
+        inside.set()
+        assert leave.wait(10)
+        order.append("first")
+
+    async with three_on_postgres(postgres_url) as stores:
+        engines = [engine(store, SystemClock(), [], Health(), "any") for store in stores]
+        first = asyncio.create_task(intend(engines[0], slow))
+        await asyncio.to_thread(inside.wait, 10)
+        second = asyncio.create_task(intend(engines[1], lambda tx: order.append("second")))
+        other = asyncio.create_task(engines[2].store.write(lambda tx: order.append("no intent")))
+        await other
+        await asyncio.sleep(0.1)
+        leave.set()
+        await asyncio.gather(first, second)
+
+    assert order == ["no intent", "first", "second"]
+
+
+async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str) -> None:
+    """Two replicas change the same two runs in opposite orders: the database breaks the knot, both are written."""
+    first_has, second_has = threading.Event(), threading.Event()
+
+    def crossing(mine: str, other: str, have: threading.Event, wait_for: threading.Event) -> Any:
+        def work(tx: Any) -> None:
+            runs.poke(tx, [mine])
+            have.set()
+            wait_for.wait(5)
+            runs.poke(tx, [other])
+
+        return work
+
+    async with three_on_postgres(postgres_url) as stores:
+        engines = [engine(store, SystemClock(), REMEDIES, Health(), "any") for store in stores]
+        for number in (0, 1):
+            await breaks(engines[0], REMEDIES[0], f"web-{number}", number)
+        await asyncio.gather(
+            stores[0].write(crossing("run-0", "run-1", first_has, second_has)),
+            stores[1].write(crossing("run-1", "run-0", second_has, first_has)),
+        )
+        found = [
+            await stores[2].read(lambda connection, key=key: runs.get(connection, key)) for key in ("run-0", "run-1")
+        ]
+
+    assert [run.pokes for run in found] == [2, 2]

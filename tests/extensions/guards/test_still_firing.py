@@ -1,0 +1,178 @@
+"""Still firing, and held back by nobody: asked of real Alertmanagers right before anything is done.
+
+Authentication, route prefixes and certificates towards them are the client's: tests/clients/test_alertmanager.py and
+tests/clients/test_http.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from remediator.clients.alertmanager.client import Alertmanager as Client
+from remediator.clients.alertmanager.client import Matcher, NewSilence
+from remediator.clients.endpoints import Endpoint
+from remediator.core.run import Episode
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer, Verdict
+from tests.support.guard_history import House, alert
+from tests.support.servers import free_port
+from tests.support.servers.alertmanager import Alertmanager
+
+pytestmark = pytest.mark.promise(5)
+
+
+@asynccontextmanager
+async def asking(house: House, *urls: str) -> AsyncIterator[House]:
+    """A house whose guards ask these Alertmanagers."""
+    async with AsyncExitStack() as stack:
+        clients = tuple(Client(Endpoint(url=url, timeout=timedelta(seconds=5))) for url in urls)
+        for client in clients:
+            stack.push_async_callback(client.aclose)
+        yield House(house.store, house.clock, World(alertmanagers=clients))
+
+
+async def ask(house: House, *urls: str, alerts: tuple[Episode, ...] = (), within: str = "3s") -> Verdict:
+    async with asking(house, *urls) as asked:
+        return await asked.verdict("still_firing", {"within": within}, alerts=alerts or (alert(instance="a"),))
+
+
+async def silence(url: str) -> str:
+    client = Client(Endpoint(url=url))
+    now = datetime.now(UTC)
+    made = NewSilence(
+        matchers=(Matcher(name="alertname", value="RedisDown"),),
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        created_by="ann",
+        comment="maintenance",
+    )
+    try:
+        return await client.post_silence(made)
+    finally:
+        await client.aclose()
+
+
+async def test_it_allows_what_fires(house: House, alertmanager: Alertmanager) -> None:
+    """The alert fires and nothing holds it back."""
+    alertmanager.fire(alertname="RedisDown", instance="a")
+
+    verdict = await ask(house, alertmanager.url)
+
+    assert verdict.answer is Answer.ALLOW
+    assert verdict.inputs["firing"] == [f"RedisDown on {alertmanager.url}"]
+
+
+async def test_it_blocks_what_does_not_fire(house: House, alertmanager: Alertmanager) -> None:
+    """Another instance fires, this one does not."""
+    alertmanager.fire(alertname="RedisDown", instance="b")
+
+    assert (await ask(house, alertmanager.url)).sentence == "blocked: not firing any more on 1 of 1 peers"
+
+
+async def test_it_blocks_what_is_silenced(house: House, alertmanager: Alertmanager) -> None:
+    """A silence says that people know: its id is in the verdict."""
+    alertmanager.fire(alertname="RedisDown", instance="a")
+    silence_id = await silence(alertmanager.url)
+
+    verdict = await ask(house, alertmanager.url)
+
+    assert verdict.sentence == f"blocked: held back: RedisDown on {alertmanager.url}: silence {silence_id}"
+
+
+async def test_it_blocks_what_is_inhibited(house: House, alertmanager: Alertmanager) -> None:
+    """A symptom that its cause inhibits is not acted on."""
+    alertmanager.fire(alertname="NetworkDown", role="cause", service="redis")
+    alertmanager.fire(alertname="RedisDown", role="symptom", service="redis")
+    symptom = alert(role="symptom", service="redis")
+
+    verdict = await ask(house, alertmanager.url, alerts=(symptom,))
+
+    assert verdict.reason == "suppressed"
+    assert "inhibited by" in verdict.text
+
+
+async def test_a_silence_on_one_of_two_gossiping_peers_blocks(
+    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+) -> None:
+    """However far the gossip has come: suppressed on any peer is suppressed."""
+    first, second = alertmanager_pair
+    for peer in (first, second):
+        peer.fire(alertname="RedisDown", instance="a")
+    await silence(second.url)
+
+    assert (await ask(house, first.url, second.url)).reason == "suppressed"
+
+
+async def test_one_of_two_peers_down_is_enough_to_know(
+    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+) -> None:
+    """One answers, one is dead: it is allowed, and who was silent is in the inputs."""
+    first, second = alertmanager_pair
+    for peer in (first, second):
+        peer.fire(alertname="RedisDown", instance="a")
+    second.kill()
+
+    verdict = await ask(house, first.url, second.url)
+
+    assert verdict.answer is Answer.ALLOW
+    assert [item.split(": ")[0] for item in verdict.inputs["silent"]] == [second.url]
+
+
+async def test_a_hanging_peer_costs_no_more_than_its_time(
+    house: House, alertmanager_pair: tuple[Alertmanager, Alertmanager]
+) -> None:
+    """Peers are asked side by side: a stopped one delays the verdict by its limit, once, and no longer."""
+    first, second = alertmanager_pair
+    first.fire(alertname="RedisDown", instance="a")
+    second.pause()
+
+    begun = time.monotonic()
+    verdict = await ask(house, first.url, second.url, within="1s")
+
+    assert verdict.answer is Answer.ALLOW
+    assert verdict.inputs["silent"] == [f"{second.url}: no answer within 1 s"]
+    assert time.monotonic() - begun < 30
+
+
+async def test_nobody_answers_is_unknown(house: House) -> None:
+    """No peer answers: a person is asked, and the verdict says who was silent."""
+    url = f"http://127.0.0.1:{free_port()}"
+
+    verdict = await ask(house, url)
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_alertmanager")
+    assert verdict.sentence.startswith(f"cannot tell: still firing? nobody answers: {url}: ")
+
+
+async def test_without_any_alertmanager_it_is_unknown(house: House) -> None:
+    """Nobody to ask is nobody who answers."""
+    assert (await house.verdict("still_firing")).answer is Answer.UNKNOWN
+
+
+async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager: Callable[..., Alertmanager]) -> None:
+    """A run of many alerts is judged by all of them: the silence of one among fifty is seen."""
+    server = make_alertmanager()
+    for number in range(50):
+        server.fire(alertname="RedisDown", instance=str(number))
+    alerts = tuple(alert(number, instance=str(number)) for number in range(50))
+
+    assert (await ask(house, server.url, alerts=alerts)).answer is Answer.ALLOW
+
+    client = Client(Endpoint(url=server.url))
+    now = datetime.now(UTC)
+    await client.post_silence(
+        NewSilence(
+            matchers=(Matcher(name="instance", value="49"),),
+            starts_at=now,
+            ends_at=now + timedelta(hours=1),
+            created_by="ann",
+            comment="this one",
+        )
+    )
+    await client.aclose()
+    assert (await ask(house, server.url, alerts=alerts)).reason == "suppressed"

@@ -1,0 +1,125 @@
+"""The stop button: by the store and by file, for everything, a playbook or a service, until a person resumes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.extensions.clientset import World
+from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Watching, watch
+from remediator.storage.repositories import runs, stops
+from tests.support.guard_history import HOUR, NOON, House, row
+
+pytestmark = pytest.mark.promise(10)
+
+
+async def press(house: House, scope: str = "global", name: str = "", **more: object) -> None:
+    await house.write(lambda tx: stops.press(tx, "stop-1", scope, name, "database move", "user:ann", **more))
+
+
+async def test_it_blocks_everything(house: House) -> None:
+    """A global stop blocks, and says who, since when, why, and how to resume."""
+    await press(house)
+
+    verdict = await house.verdict("stop_button")
+
+    assert verdict.sentence == (
+        "blocked: everything stopped by user:ann at 12:00:00Z: database move (resume with: remediator resume stop-1)"
+    )
+    assert verdict.inputs["reason"] == "database move"
+
+
+@pytest.mark.parametrize(("scope", "name"), [("playbook", "redis-down"), ("service", "redis")])
+async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> None:
+    """A stop for a playbook or a service blocks it there, and nowhere else."""
+    await press(house, scope, name)
+
+    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
+    assert (await house.verdict("stop_button", name="other", target="app")).answer is Answer.ALLOW
+
+
+async def test_it_allows_without_one(house: House) -> None:
+    """Nobody pressed it: nothing is stopped."""
+    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+
+
+async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
+    """A stop with an expiry is asked about again then and gone then; one without stands for ever."""
+    await press(house, expires_at=NOON + HOUR)
+
+    before = await house.verdict("stop_button")
+    assert before.until == NOON + HOUR
+    assert ", until 13:00:00Z: database move" in before.sentence
+
+    house.clock.time = NOON + HOUR
+    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+
+    await house.write(lambda tx: stops.press(tx, "stop-2", "global", "", "for good", "user:ann"))
+    house.clock.time = NOON + timedelta(days=3000)
+    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
+
+
+async def test_only_a_person_resumes(house: House) -> None:
+    """A released stop is over, and releasing it again changes nothing."""
+    await press(house)
+
+    assert await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+    assert not await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+
+
+async def test_it_cannot_tell_without_its_store(house: House) -> None:
+    """A store that cannot be read means that nothing is done, not that nobody said stop."""
+    await house.broken("stops")
+
+    verdict = await house.verdict("stop_button")
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "guard_error")
+
+
+@pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason is written in it")])
+async def test_a_file_stops_everything(tmp_path: Path, house: House, content: str, reason: str) -> None:
+    """A file STOP in the state folder blocks, with its content as the reason, even an empty one."""
+    (tmp_path / "STOP").write_text(content)
+    house = House(house.store, house.clock, World(state=tmp_path))
+
+    verdict = await house.verdict("stop_button")
+
+    assert (verdict.answer, verdict.reason) == (Answer.BLOCK, "stop_file")
+    assert verdict.text.endswith(f": {reason}")
+
+
+async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: House) -> None:
+    """The watch writes the file's stop into the store once; removing the file does not resume: a person does."""
+    watching = Watching(tmp_path, None, (), None)
+    (tmp_path / "STOP").write_text("disk swap")
+    await watch(house.engine, watching)
+    await watch(house.engine, watching)
+    (tmp_path / "STOP").unlink()
+    await watch(house.engine, watching)
+
+    standing = await house.store.read(lambda connection: stops.standing(connection, house.clock.now()))
+
+    assert [(stop.scope, stop.reason, stop.who) for stop in standing] == [("global", "disk swap", "stop file of house")]
+    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
+
+
+async def test_resuming_wakes_what_was_held(house: House) -> None:
+    """Runs that a stop holds are due at once when it is released; others sleep on."""
+
+    later = NOON + HOUR
+    await press(house)
+    await house.past(
+        row("held", "redis-down", "redis", "blocked", NOON, reason="stop_button:stopped", wake_at=later),
+        row("other", "redis-down", "app", "blocked", NOON, reason="cooldown:cooling_down", wake_at=later),
+    )
+
+    await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
+
+    held, other = [
+        await house.store.read(lambda connection, run=run: runs.get(connection, run)) for run in ("held", "other")
+    ]
+    assert (held.wake_at, other.wake_at) == (NOON, later)

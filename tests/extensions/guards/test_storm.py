@@ -1,0 +1,94 @@
+"""Storm: a flood of alerts, or most of a service's instances at once: stop, and let a person look."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.errors import Unreachable
+from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Flood, Watching, watch
+from remediator.storage.repositories import outbox
+from tests.support.guard_history import MINUTE, NOON, House, alert, status
+
+pytestmark = pytest.mark.promise(12)
+TEN = {"alerts": 10}
+
+
+async def flood(house: House, count: int, over: timedelta) -> None:
+    await house.fires(*(alert(number, at=NOON - over + over * number / max(count - 1, 1)) for number in range(count)))
+
+
+async def test_it_blocks_in_a_flood(house: House) -> None:
+    """Ten new alerts within a minute: not each of them is what is broken."""
+    await flood(house, 10, MINUTE)
+
+    verdict = await house.verdict("storm", TEN)
+
+    assert verdict.sentence == (
+        "blocked: storm of 10 new alerts in 1m or more at 12:00:00Z; a person should look; not before 12:05:00Z"
+    )
+
+
+async def test_it_blocks_for_a_while_after_it(house: House) -> None:
+    """When a shared cause is mended, statuses arrive in part: nothing is done yet."""
+    await flood(house, 10, MINUTE)
+    house.clock.time = NOON + 3 * MINUTE
+
+    verdict = await house.verdict("storm", TEN)
+
+    assert verdict.reason == "after_storm"
+    assert verdict.until == NOON + 5 * MINUTE
+    house.clock.time = NOON + 5 * MINUTE
+    assert (await house.verdict("storm", TEN)).answer is Answer.ALLOW
+
+
+@pytest.mark.parametrize(("count", "over"), [(9, MINUTE), (10, 2 * MINUTE), (100, 100 * MINUTE)])
+async def test_it_allows_what_comes_slowly(house: House, count: int, over: timedelta) -> None:
+    """Fewer, or the same number in more time, is no storm."""
+    await flood(house, count, over)
+
+    assert (await house.verdict("storm", TEN)).answer is Answer.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("alerting", "instances", "answer"), [(3, 4, Answer.BLOCK), (3, 6, Answer.ALLOW), (2, 2, Answer.ALLOW)]
+)
+async def test_most_instances_at_once_are_no_fault_of_theirs(
+    house: House, alerting: int, instances: int, answer: Answer
+) -> None:
+    """More than half of a service's instances alert: the fault is elsewhere; services of two are not judged so."""
+    house.platform.services["redis"] = status(instances - alerting, instances)
+    alerts = tuple(alert(number, instance=str(number)) for number in range(alerting))
+
+    verdict = await house.verdict("storm", alerts=alerts)
+
+    assert verdict.answer is answer
+    if answer is Answer.BLOCK:
+        assert verdict.sentence == (
+            "blocked: storm at redis: 3 of 4 instances alert, more than 50%; a person should look"
+        )
+
+
+async def test_a_silent_platform_is_unknown(house: House) -> None:
+    """Three instances alert, of how many cannot be told."""
+    house.platform.services["redis"] = Unreachable("no answer")
+
+    verdict = await house.verdict("storm", alerts=tuple(alert(number, instance=str(number)) for number in range(3)))
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "platform_silent")
+
+
+async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House, tmp_path: Path) -> None:
+    """Ten thousand runs may be held; there is one notice, and one when it is over."""
+    watching = Watching(tmp_path, None, ("oncall",), Flood(10, MINUTE, 5 * MINUTE))
+    await flood(house, 30, MINUTE)
+    for minutes in (0, 1, 2, 6, 7):
+        house.clock.time = NOON + minutes * MINUTE
+        await watch(house.engine, watching)
+
+    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
+
+    assert [item.content["text"].split(":")[0] for item in told] == ["Storm", "The storm is over"]

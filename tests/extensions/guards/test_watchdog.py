@@ -1,0 +1,83 @@
+"""The Watchdog: silence means that our view is stale; people hear of it once, by a way of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.extensions.guards import Answer
+from remediator.runtime.monitors import Watching, watch
+from remediator.storage.repositories import audit, outbox
+from tests.support.guard_history import HOUR, MINUTE, NOON, House
+
+pytestmark = pytest.mark.promise(5)
+
+
+async def test_it_allows_while_it_is_heard(house: House) -> None:
+    """Heard within its interval: alerts arrive."""
+    await house.hear_watchdog(NOON - 4 * MINUTE)
+
+    assert (await house.verdict("watchdog")).answer is Answer.ALLOW
+
+
+async def test_it_blocks_when_the_view_is_stale(house: House) -> None:
+    """Not heard for longer than its interval: observe only, with how long ago it was."""
+    await house.hear_watchdog(NOON - 6 * MINUTE)
+
+    verdict = await house.verdict("watchdog")
+
+    assert verdict.sentence == ("blocked: watchdog was heard 6m ago, at 11:54:00Z, not within 5m: the view is stale")
+
+
+async def test_it_blocks_when_it_stopped_firing(house: House) -> None:
+    """A resolved Watchdog is no sign of life: it must always fire."""
+    await house.hear_watchdog(NOON, firing=False)
+
+    assert (await house.verdict("watchdog")).reason == "not_firing"
+
+
+async def test_never_heard_is_unknown(house: House) -> None:
+    """An installation in which no Watchdog was ever heard asks a person."""
+    verdict = await house.verdict("watchdog")
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "never_heard")
+
+
+async def test_a_clock_that_jumps_forward_makes_the_view_stale(house: House) -> None:
+    """After a jump of an hour nothing is done until the Watchdog is heard by the new time."""
+    await house.hear_watchdog(NOON)
+    house.clock.time = NOON + HOUR
+
+    assert (await house.verdict("watchdog")).reason == "stale"
+
+
+async def test_a_clock_that_jumps_back_is_unknown(house: House) -> None:
+    """A Watchdog from the future proves nothing of the present."""
+    await house.hear_watchdog(NOON)
+    house.clock.time = NOON - HOUR
+
+    verdict = await house.verdict("watchdog")
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "clock_jumped")
+
+
+async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(house: House, tmp_path: Path) -> None:
+    """However often it is looked: one notice to the Watchdog's own channels for each change, and one entry."""
+    watching = Watching(tmp_path, timedelta(minutes=5), ("pager",), None)
+    await house.hear_watchdog(NOON)
+    for minutes in (1, 6, 7, 8, 9):
+        house.clock.time = NOON + minutes * MINUTE
+        await watch(house.engine, watching)
+    await house.hear_watchdog(NOON + 10 * MINUTE)
+    for minutes in (10, 11):
+        house.clock.time = NOON + minutes * MINUTE
+        await watch(house.engine, watching)
+
+    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
+    kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])
+
+    texts = [(item.channel, item.kind, item.content["text"].split(":")[0]) for item in told]
+    assert texts == [("pager", "notice", "Watchdog lost"), ("pager", "notice", "Watchdog is back")]
+    assert [kind for kind in kinds if kind.startswith("watchdog.")] == ["watchdog.lost", "watchdog.returned"]

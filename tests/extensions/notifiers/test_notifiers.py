@@ -1,0 +1,379 @@
+"""Every channel: the message's facts arrive, the label's tricks do not, and what a refusal means is understood."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+from aiosmtpd.controller import Controller
+
+from remediator.errors import ConfigurationError, Unreachable
+from remediator.extensions import registry
+from remediator.extensions.notifiers import Ask, Later, Message, Notifier, Section, Tone, Undeliverable
+from tests.support.guard_history import NOON
+from tests.support.servers import free_port
+from tests.support.servers.receivers import receiver
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # Apprise imports it
+
+EVIL = "<!channel> @everyone <https://evil.example|click> [x](https://evil.example) `*_~ <b>&amp;</b> ```"
+LINK = "https://remediator.example/approve/v.t.m"
+
+MESSAGE = Message(
+    id="message-1",
+    run_id="run-1",
+    kind="approval",
+    title=f"Approve? redis-down on redis {EVIL}",
+    tone=Tone.ASK,
+    sections=(
+        Section("What fires", (f"RedisDown {{path={EVIL}}} firing",)),
+        Section("What will be done", ("restart redis",), True),
+    ),
+    ask=Ask("approval-1", NOON + timedelta(minutes=15), "any approver", LINK, {"approve": "token", "reject": "token"}),
+    link="https://remediator.example/runs/run-1",
+    body={"run": "run-1"},
+)
+HEALED = replace(MESSAGE, kind="update", title="Healed", tone=Tone.GOOD, ask=None, final=True)
+
+
+def settings(kind: str, folder: Path) -> dict[str, Any]:
+    """Settings with which each kind works."""
+    secret = folder / "secret"
+    secret.write_text("s3cret-value-of-the-channel")
+    hook = folder / "hook"
+    hook.write_text("https://hooks.example/services/T0/B0/s3cret-value-of-the-channel?key=k")
+    urls = folder / "urls"
+    urls.write_text("json://127.0.0.1:1/")
+    by_kind: dict[str, dict[str, Any]] = {
+        "slack": {"token_file": str(secret), "channel": "C1"},
+        "telegram": {"token_file": str(secret), "chat": "-1"},
+        "pagerduty": {"key_file": str(secret)},
+        "opsgenie": {"key_file": str(secret)},
+        "email": {
+            "to": ["ann@example.com"],
+            "sender": "remediator@example.com",
+            "port": free_port(),
+            "host": "127.0.0.1",
+        },
+        "apprise": {"url_file": str(urls)},
+        "log": {},
+    }
+    return by_kind.get(kind, {"url_file": str(hook)})
+
+
+KINDS = {notifier.kind: notifier for notifier in registry.NOTIFIERS}
+HTTP = sorted(set(KINDS) - {"email", "log", "apprise"})
+ANSWERS = {
+    "slack": {"ok": True, "channel": "C1", "ts": "1.2"},
+    "telegram": {"ok": True, "result": {"message_id": 7}},
+    "discord": {"id": "9"},
+}
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notifier]:
+    """A notifier of the kind that the test names."""
+    yield KINDS[request.param](settings(request.param, tmp_path))
+
+
+def bodies(router: respx.MockRouter) -> list[Any]:
+    """What was posted."""
+    return [json.loads(call.request.content) for call in router.calls]
+
+
+@pytest.mark.parametrize("made", HTTP, indirect=True)
+async def test_the_facts_arrive_once(made: Notifier) -> None:
+    """What fires, what will be done, and the link, in one request."""
+    async with respx.mock(assert_all_called=False) as router:
+        router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(made.kind, {})))
+        await made.send(MESSAGE)
+        [body] = bodies(router)
+    await made.aclose()
+    text = json.dumps(body)
+    assert "restart redis" in text and "RedisDown" in text and LINK in text
+
+
+@pytest.mark.parametrize("made", HTTP, indirect=True)
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, Undeliverable), (404, Undeliverable), (429, Later), (500, Exception)]
+)
+async def test_a_refusal_is_understood_and_tells_no_secret(made: Notifier, status: int, error: type[Exception]) -> None:
+    """4xx is for good, 429 is later, 5xx may mend; and no error has the address or the key in it."""
+    async with respx.mock(assert_all_called=False) as router:
+        router.route().mock(return_value=httpx.Response(status, headers={"Retry-After": "7"}, text="no"))
+        with pytest.raises(error) as raised:
+            await made.send(MESSAGE)
+    await made.aclose()
+    assert "s3cret" not in str(raised.value) and "hooks.example/" not in str(raised.value)
+    if isinstance(raised.value, Later):
+        assert raised.value.seconds == 7
+
+
+@pytest.mark.parametrize("made", HTTP, indirect=True)
+async def test_an_outage_is_unreachable(made: Notifier) -> None:
+    """No connection: tried again later; the address stays out of the error."""
+    async with respx.mock(assert_all_called=False) as router:
+        router.route().mock(side_effect=httpx.ConnectError("no route to hooks.example/s3cret"))
+        with pytest.raises(Unreachable) as raised:
+            await made.send(MESSAGE)
+    await made.aclose()
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_slack_takes_label_text_as_letters(tmp_path: Path) -> None:
+    """Rich text is literal; the fallback is escaped; nothing unfurls; buttons carry signed values only."""
+    slack = KINDS["slack"](settings("slack", tmp_path))
+    async with respx.mock as router:
+        router.post("https://slack.com/api/chat.postMessage").respond(json=ANSWERS["slack"])
+        router.post("https://slack.com/api/chat.update").respond(json=ANSWERS["slack"])
+        delivery = await slack.send(MESSAGE)
+        await slack.follow(HEALED, delivery.receipt)
+        sent, updated, reply = bodies(router)
+        assert router.calls[0].request.headers["authorization"] == "Bearer s3cret-value-of-the-channel"
+    await slack.aclose()
+    assert "<!channel>" not in sent["text"] and "&lt;!channel&gt;" in sent["text"]
+    assert not any(part.get("type") == "mrkdwn" for part in _parts(sent["blocks"]))
+    assert sent["unfurl_links"] is False and sent["unfurl_media"] is False
+    actions = {part["action_id"]: part for part in _parts(sent["blocks"]) if "action_id" in part}
+    assert actions["remediator.pipeline.approve"]["value"] == "token" and actions["remediator.open"]["url"] == LINK
+    assert (updated["ts"], reply["thread_ts"]) == ("1.2", "1.2")
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _parts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _parts(item)
+
+
+async def test_slack_says_no_with_200(tmp_path: Path) -> None:
+    """ok:false is a refusal: for good where the token or channel is wrong, later where it is too much."""
+    slack = KINDS["slack"](settings("slack", tmp_path))
+    async with respx.mock as router:
+        route = router.post("https://slack.com/api/chat.postMessage")
+        for answer, error in (
+            ({"ok": False, "error": "invalid_auth"}, Undeliverable),
+            ({"ok": False, "error": "ratelimited"}, Later),
+        ):
+            route.respond(json=answer)
+            with pytest.raises(error):
+                await slack.send(MESSAGE)
+    await slack.aclose()
+
+
+async def test_teams_uses_text_runs_only(tmp_path: Path) -> None:
+    """A TextRun knows no markdown; a TextBlock would."""
+    teams = KINDS["teams"](settings("teams", tmp_path))
+    async with respx.mock as router:
+        router.route().respond(202)
+        await teams.send(MESSAGE)
+        [body] = bodies(router)
+    await teams.aclose()
+    card = body["attachments"][0]["content"]
+    assert {part["type"] for part in card["body"]} == {"RichTextBlock"}
+    assert card["actions"][0]["url"] == LINK
+
+
+async def test_discord_mentions_nobody_and_updates_in_place(tmp_path: Path) -> None:
+    """allowed_mentions is empty, label text cannot leave its code block, and the end is written into the message."""
+    discord = KINDS["discord"](settings("discord", tmp_path))
+    async with respx.mock(assert_all_called=False) as router:
+        router.route().respond(json={"id": "9"})
+        delivery = await discord.send(MESSAGE)
+        await discord.follow(HEALED, delivery.receipt)
+        first, second = router.calls
+    await discord.aclose()
+    body = json.loads(first.request.content)
+    assert body["allowed_mentions"] == {"parse": []}
+    for field in body["embeds"][0]["fields"]:
+        assert field["value"].count("```") == 2
+    assert "://evil" not in body["embeds"][0]["title"]
+    assert second.request.method == "PATCH" and second.request.url.path.endswith("/messages/9")
+
+
+async def test_mattermost_keeps_label_text_in_code(tmp_path: Path) -> None:
+    """Backquotes cannot end the code block, and there are no mentions in one."""
+    mattermost = KINDS["mattermost"](settings("mattermost", tmp_path))
+    async with respx.mock as router:
+        router.route().respond(200, text="ok")
+        await mattermost.send(MESSAGE)
+        [body] = bodies(router)
+    await mattermost.aclose()
+    text = body["attachments"][0]["text"]
+    assert text.count("```") == 4
+    outside = "".join(text.split("```")[::2])
+    assert "@everyone" not in outside.replace(outside.splitlines()[0], "")
+
+
+@pytest.mark.parametrize("made", ["telegram", "google_chat"], indirect=True)
+async def test_html_is_escaped(made: Notifier) -> None:
+    """What looks like a tag arrives as letters; previews are off."""
+    async with respx.mock as router:
+        router.route().respond(json=ANSWERS.get(made.kind, {}))
+        await made.send(MESSAGE)
+        [body] = bodies(router)
+    await made.aclose()
+    text = body.get("text") or body["cardsV2"][0]["card"]["sections"][0]["widgets"][0]["textParagraph"]["text"]
+    assert "<https" not in text and "&lt;b&gt;&amp;amp;" in text
+    if made.kind == "telegram":
+        assert body["link_preview_options"] == {"is_disabled": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "opens", "closes"), [("pagerduty", "trigger", "resolve"), ("opsgenie", "alerts", "close")]
+)
+async def test_what_woke_somebody_ends_with_the_run(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
+    """One incident for a run; a run that healed ends it."""
+    notifier = KINDS[kind](settings(kind, tmp_path))
+    async with respx.mock as router:
+        router.route().respond(202, json={})
+        delivery = await notifier.send(MESSAGE)
+        await notifier.follow(HEALED, delivery.receipt)
+        first, second = [f"{call.request.url.path} {call.request.content.decode()}" for call in router.calls]
+    await notifier.aclose()
+    assert opens in first and closes in second and "run-1" in first + second
+
+
+@pytest.mark.parametrize(("kind", "name"), [("pagerduty", "dedup_key"), ("opsgenie", "alias")])
+async def test_who_acknowledged_a_request_is_woken_when_a_person_is_needed(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    """Asked, acknowledged, nobody answered: the escalation is no repeat of the request; a repeat of itself is."""
+    notifier = KINDS[kind](settings(kind, tmp_path))
+    needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM)
+    async with respx.mock() as router:
+        router.route().mock(return_value=httpx.Response(202, json={}))
+        for message in (MESSAGE, MESSAGE, needed, replace(needed, id="message-2~1")):
+            await notifier.send(message)
+        keys = [body[name] for body in bodies(router)]
+    await notifier.aclose()
+    assert keys[0] == keys[1] and keys[2] == keys[3] and keys[0] != keys[2]
+
+
+async def test_telegram_takes_an_edit_made_again_for_done(tmp_path: Path) -> None:
+    """The answer to an edit was lost; the second one is refused as no change, and the end is told all the same."""
+    telegram = KINDS["telegram"](settings("telegram", tmp_path))
+    same = {"ok": False, "description": "Bad Request: message is not modified"}
+    async with respx.mock() as router:
+        router.post(path__regex="editMessageText$").respond(400, json=same)
+        told = router.post(path__regex="sendMessage$").respond(200, json=ANSWERS["telegram"])
+        await telegram.follow(HEALED, {"message": 7})
+        assert told.called
+        router.post(path__regex="editMessageText$").respond(400, json={"description": "message to edit not found"})
+        with pytest.raises(Undeliverable):
+            await telegram.follow(HEALED, {"message": 7})
+    await telegram.aclose()
+
+
+async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
+    """A real receiver on loopback: JSON with the link, the bearer token, and an HMAC over the very bytes."""
+    key = tmp_path / "key"
+    key.write_text("k" * 20)
+    with receiver() as chat:
+        webhook = KINDS["webhook"]({"url": chat.url + "/hook", "secret_file": str(key), "token_file": str(key)})
+        await webhook.send(MESSAGE)
+        await webhook.aclose()
+    [got] = chat.received
+    assert got.path == "/hook" and got.json["ask"]["link"] == LINK and got.json["id"] == "message-1"
+    assert (
+        got.headers["x-remediator-signature"] == "sha256=" + hmac.new(b"k" * 20, got.body, hashlib.sha256).hexdigest()
+    )
+    assert got.headers["authorization"] == "Bearer " + "k" * 20
+
+
+class Mailbox:
+    """A mail server that keeps what it takes; ``refuse`` is its answer instead."""
+
+    def __init__(self) -> None:
+        self.mails: list[bytes] = []
+        self.refuse = ""
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self.refuse:
+            return self.refuse
+        self.mails.append(envelope.content)
+        return "250 taken"
+
+
+async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
+    """A real mail server: no header can be smuggled in, HTML is escaped, the end answers the request."""
+    box = Mailbox()
+    port = free_port()
+    controller = Controller(box, "127.0.0.1", port)
+    controller.start()
+    try:
+        mail = KINDS["email"]({**settings("email", tmp_path), "port": port, "personal": True})
+        assert mail.person == "ann@example.com"
+        delivery = await mail.send(MESSAGE)
+        await mail.follow(HEALED, delivery.receipt)
+        box.refuse = "550 no such user"
+        with pytest.raises(Undeliverable):
+            await mail.send(MESSAGE)
+        box.refuse = "451 later"
+        with pytest.raises(Unreachable):
+            await mail.send(MESSAGE)
+    finally:
+        controller.stop()
+    first, second = (message_from_bytes(raw, policy=default) for raw in box.mails)
+    plain, html = (first.get_body((kind,)) for kind in ("plain", "html"))
+    assert plain is not None and html is not None
+    assert LINK in plain.get_content() and LINK in html.get_content()
+    assert "<b>&amp;" not in html.get_content() and "&lt;!channel&gt;" in html.get_content()
+    assert second["In-Reply-To"] == first["Message-ID"]
+
+
+async def test_a_mail_server_that_is_not_there(tmp_path: Path) -> None:
+    """Unreachable, to be tried again."""
+    with pytest.raises(Unreachable):
+        await KINDS["email"](settings("email", tmp_path)).send(MESSAGE)
+
+
+async def test_apprise_delivers_or_says_so(tmp_path: Path) -> None:
+    """A service behind Apprise gets plain text; one that is not there is an error."""
+    with receiver() as chat:
+        (tmp_path / "urls").write_text(chat.url.replace("http://", "json://"))
+        apprise = KINDS["apprise"]({"url_file": str(tmp_path / "urls")})
+        await apprise.send(MESSAGE)
+    assert "restart redis" in chat.received[0].json["message"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_settings_that_cannot_work_are_refused(kind: str, tmp_path: Path) -> None:
+    """An unknown key, or a missing one, is an error at the start and not at 3 a.m."""
+    with pytest.raises(ConfigurationError):
+        KINDS[kind]({**settings(kind, tmp_path), "nonsense": 1})
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_file_name_and_docs_agree(kind: str) -> None:
+    """A notifier's name is its file's, and its section's in docs/notifiers.md."""
+    assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
+    page = Path(__file__).parents[2] / "docs" / "notifiers.md"
+    assert f"\n## {kind}\n" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "telegram: 'token_file' is missing"),
+        ({"token_file": "t", "chat": "1", "chanel": "x"}, "telegram: there is no setting 'chanel'"),
+    ],
+)
+def test_a_slip_in_a_channel_is_named(settings: dict[str, str], said: str) -> None:
+    """Which setting, in the words of settings."""
+    with pytest.raises(ConfigurationError, match=said):
+        KINDS["telegram"](settings)

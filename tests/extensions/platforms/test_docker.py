@@ -1,0 +1,597 @@
+"""The Docker platform, on a real Engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from remediator.clients.docker.client import DockerRefused
+from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
+from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
+from remediator.extensions.actions.service_scale import ServiceScale
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import Release, State
+from remediator.extensions.platforms.docker import DockerPlatform
+from remediator.playbooks.inventory import Service
+from tests.support.fake_servers import peer, reply
+from tests.support.servers import until
+from tests.support.servers.docker import Engine
+from tests.support.servers.unanswered import deaf
+
+real = pytest.mark.docker
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[DockerPlatform]:
+    """Closed after the test."""
+    platform = DockerPlatform()
+    yield platform
+    await platform.aclose()
+
+
+def bound_to(url: str) -> Service:
+    """The service ``web`` on an Engine there."""
+    return Service.model_validate({"name": "web", "platform": {"kind": "docker", "url": url, "project": "p"}})
+
+
+def bound(engine: Engine, *, instances: int = 1, url: str = "", **binding: Any) -> Service:
+    """The service ``web`` of the test's own Compose project."""
+    platform = {"kind": "docker", "url": url or engine.host, "project": engine.token, **binding}
+    return Service.model_validate({"name": "web", "platform": platform, "instances": instances})
+
+
+def compose(engine: Engine, *arguments: str, number: int = 1, image: str = "") -> str:
+    """A container as Compose would make it; its id."""
+    labels = {"project": engine.token, "service": "web", "container-number": str(number), "oneoff": "False"}
+    flags = " ".join(f"--label=com.docker.compose.{name}={value}" for name, value in labels.items())
+    quick = "--stop-signal=KILL"  # process 1 of a container does not hear TERM unless it asks to
+    return engine.run(f"--name={engine.token}_web_{number}", quick, flags, *arguments, image=image)
+
+
+def names(engine: Engine) -> set[str]:
+    """Of all containers of the test, without its token."""
+    template = "{{.Names}}"
+    listed = engine.cli("ps", "--all", "--filter", f"label=remediator.test={engine.token}", "--format", template)
+    return {name.removeprefix(f"{engine.token}_") for name in listed.split()}
+
+
+@real
+async def test_a_running_service_is_described(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """All instances by their names; how many are healthy; how each came to be."""
+    compose(docker_engine)
+    compose(docker_engine, number=2)
+    status = await platform.status(bound(docker_engine, instances=2))
+    assert (status.state, status.instances, status.healthy) == (State.RUNNING, 2, 2)
+    assert "web_1 is running" in status.summary and "web_2 is running" in status.summary
+    assert status.facts["replicas"] == 2 and status.facts["owner"] is None
+    assert [each["image"] for each in status.facts["containers"]] == [docker_engine.image] * 2
+
+
+@real
+async def test_an_instance_that_is_missing_shows(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """One of two runs: not running, but mixed, and the summary counts."""
+    compose(docker_engine)
+    status = await platform.status(bound(docker_engine, instances=2))
+    assert (status.state, status.instances, status.healthy) == (State.MIXED, 2, 1)
+    assert "1 missing of 2" in status.summary
+
+
+@real
+async def test_how_it_ended_is_told(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Exit code, and that it ran out of memory."""
+    container = compose(docker_engine, "--memory=16m --memory-swap=16m --- tail /dev/zero")
+    docker_engine.until_state(container, "exited")
+    status = await platform.status(bound(docker_engine))
+    assert status.state is State.EXITED and status.healthy == 0
+    assert "exit code 137, out of memory" in status.summary
+    assert status.facts["containers"][0]["oom_killed"] is True
+
+
+@real
+async def test_a_crash_loop_is_one_while_it_runs_and_while_it_waits(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """Whenever one looks, a container that Docker keeps restarting is in a crash loop."""
+    container = compose(docker_engine, "--restart=always --- echo started; sleep 0.3; exit 3")
+    until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 3, "restarts")
+    seen = set()
+    for _ in range(20):
+        status = await platform.status(bound(docker_engine))
+        assert status.state is State.CRASH_LOOP, status.summary
+        seen.add(status.facts["containers"][0]["status"])
+        await asyncio.sleep(0.1)
+    assert seen == {"running", "restarting"}
+    assert "restarted" in status.summary
+
+
+@real
+async def test_health_counts(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Starting until the health check has spoken; running but not healthy after it said no."""
+    check = "--health-interval=200ms --health-retries=1 --health-timeout=1s"
+    container = compose(docker_engine, "--health-cmd=false", check)
+    assert (await platform.status(bound(docker_engine))).state is State.STARTING
+    until(lambda: docker_engine.inspect(container, "{{.State.Health.Status}}") == "unhealthy", "unhealthy")
+    status = await platform.status(bound(docker_engine))
+    assert (status.state, status.healthy) == (State.RUNNING, 0) and "unhealthy" in status.summary
+
+
+@real
+async def test_a_paused_container_does_not_run(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """And a restart wakes it."""
+    container = compose(docker_engine)
+    docker_engine.cli("pause", container)
+    service = bound(docker_engine)
+    status = await platform.status(service)
+    assert (status.state, status.healthy) == (State.STOPPED, 0)
+    await platform.restart(service, status.pin, 1)
+    assert (await platform.status(service)).state is State.RUNNING
+
+
+@real
+async def test_none_or_too_many_is_an_error(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Never a guess which one is meant; a one-off container of `compose run` is not one of them."""
+    service = bound(docker_engine)
+    with pytest.raises(TargetError, match="there is none"):
+        await platform.status(service)
+    compose(docker_engine)
+    one_off = "--label=com.docker.compose.oneoff=True --label=com.docker.compose.service=web"
+    docker_engine.run(one_off, f"--label=com.docker.compose.project={docker_engine.token}")
+    pin = (await platform.status(service)).pin
+    compose(docker_engine, number=2)
+    for call in (platform.status(service), platform.restart(service, pin, 1), platform.releases(service)):
+        with pytest.raises(TargetError, match=r"1 expected, and these are there: .*web_1, .*web_2"):
+            await call
+
+
+@real
+async def test_labels_of_ones_own_find_it_too(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Without Compose."""
+    docker_engine.run("--label=part=cache")
+    service = bound(docker_engine, project=None, labels={**docker_engine.labels, "part": "cache"})
+    assert (await platform.status(service)).state is State.RUNNING
+
+
+@pytest.mark.parametrize("binding", [{}, {"labels": {}}, {"service": "web"}, {"service": "web", "labels": {"a": "b"}}])
+def test_a_binding_that_would_mean_everything_is_refused(binding: dict[str, Any]) -> None:
+    """Neither project nor labels, or a service of no project."""
+    with pytest.raises(ValidationError):
+        Service.model_validate({"platform": {"kind": "docker", **binding}})
+
+
+@real
+async def test_logs_of_now_and_of_before(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """What it wrote since its last start is not what its predecessor wrote, which is what tells why it ended."""
+    shell = "if [ -e /again ]; then echo second; sleep 1000; fi; echo first; echo bad >&2; touch /again; exit 1"
+    shell = shell.replace("touch /again", "echo > /again")
+    container = compose(docker_engine, f"--restart=on-failure --- {shell}")
+    until(lambda: "second" in docker_engine.cli("logs", container), "the second start")
+    before = await platform.logs(bound(docker_engine), 10, previous=True)
+    assert "first" in before and "bad" in before and "second" not in before
+    assert "second" in await platform.logs(bound(docker_engine), 1)
+
+
+@real
+async def test_logs_of_several_say_whose_they_are(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Each under its name."""
+    one = compose(docker_engine, "--- echo from one; sleep 1000")
+    two = compose(docker_engine, "--- echo from two; sleep 1000", number=2)
+    until(lambda: "from" in docker_engine.cli("logs", one) and "from" in docker_engine.cli("logs", two), "logs")
+    text = await platform.logs(bound(docker_engine, instances=2), 5)
+    assert text.index("_web_1]\nfrom one") < text.index("_web_2]\nfrom two")
+
+
+@real
+async def test_a_restart_starts_every_instance_anew(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """The same containers, started later; a stopped one too."""
+    ids = {compose(docker_engine), compose(docker_engine, number=2)}
+    docker_engine.cli("stop", "--time=0", f"{docker_engine.token}_web_2")
+    service = bound(docker_engine, instances=2)
+    before = await platform.status(service)
+    assert before.state is State.MIXED
+    assert "restart with 1 s to stop" in platform.describe_restart(service, 1)
+    await platform.restart(service, before.pin, 1)
+    after = await platform.status(service)
+    assert after.state is State.RUNNING and set(after.pin["containers"]) == ids
+    assert all(after.pin["containers"][each] != before.pin["containers"][each] for each in ids)
+
+
+@real
+@pytest.mark.promise(3)
+async def test_what_somebody_else_has_changed_is_left_alone(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Restarted or replaced by another hand since the plan: every change is refused, and nothing is done."""
+    container = compose(docker_engine)
+    service = bound(docker_engine)
+    image = docker_engine.build("2", 'CMD ["sleep", "1000"]')
+    to = docker_engine.cli("inspect", "--format", "{{.Id}}", image)
+    planned = (await platform.status(service)).pin
+    docker_engine.cli("restart", "--time=0", container)
+    started = docker_engine.inspect(container, "{{.State.StartedAt}}")
+    calls: list[Callable[[], Any]] = [
+        lambda: platform.restart(service, planned, 1),
+        lambda: platform.scale(service, planned, 2),
+        lambda: platform.rollback(service, planned, to),
+    ]
+    for call in calls:
+        with pytest.raises(TargetError, match="somebody was faster"):
+            await call()
+    docker_engine.cli("rm", "--force", container)
+    compose(docker_engine)
+    for call in calls:
+        with pytest.raises(TargetError, match="somebody was faster"):
+            await call()
+    assert started != "" and names(docker_engine) == {"web_1"}
+
+
+@real
+async def test_dockers_own_restarts_are_not_somebody_else(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """A container in a crash loop is started anew all the time: it can be acted upon all the same."""
+    container = compose(docker_engine, "--restart=always --- sleep 0.2; exit 3")
+    until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 1, "a restart")
+    service = bound(docker_engine)
+    planned = (await platform.status(service)).pin
+    count = int(docker_engine.inspect(container, "{{.RestartCount}}"))
+    until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) > count, "another restart")
+    await platform.restart(service, planned, 1)
+
+
+@real
+@pytest.mark.promise(3)
+async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """The call times out after it took effect: observing says yes, so nobody repeats it."""
+    container = compose(docker_engine)
+    direct = bound(docker_engine)
+    async with deaf(docker_engine.host) as (url, withheld):
+        service = bound(docker_engine, url=url, timeout="2s")
+        action = ServiceRestart(World(platforms={"docker": platform}))
+        parameters = RestartParameters.model_validate({"stop_timeout": "1s"})
+        since = datetime.now(UTC)
+        call = await action.plan(service, parameters)
+        with pytest.raises(TimedOut):
+            await action.execute(service, parameters, call)
+        assert len(withheld) == 1
+        seen = await action.observe(direct, parameters, call, since)
+    assert seen.happened is Happened.YES, seen.summary
+    assert docker_engine.inspect(container, "{{.State.Status}}") == "running"
+
+
+@real
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("lost", [b"/start", b"/create"])
+async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
+    platform: DockerPlatform, docker_engine: Engine, lost: bytes
+) -> None:
+    """One more container is there and nobody heard: observing says yes, so nobody repeats it. Lost half-way, it says
+    no, and another try comes to two containers, not three."""
+    compose(docker_engine)
+    direct = bound(docker_engine)
+    action = ServiceScale(World(platforms={"docker": platform}))
+    parameters = action.Parameters.model_validate({"replicas": 2})
+    async with deaf(docker_engine.host, lambda request: lost in request.split(b"\r\n", 1)[0]) as (url, withheld):
+        service, since = bound(docker_engine, url=url, timeout="2s"), datetime.now(UTC)
+        call = await action.plan(service, parameters)
+        with pytest.raises(TimedOut):
+            await action.execute(service, parameters, call)
+        assert len(withheld) == 1
+    seen = await action.observe(direct, parameters, call, since)
+    assert seen.happened is (Happened.YES if lost == b"/start" else Happened.NO), seen.summary
+    if seen.happened is Happened.NO:
+        await action.execute(direct, parameters, await action.plan(direct, parameters))
+    assert (await platform.status(direct)).healthy == 2
+    assert len(names(docker_engine)) == 2
+
+
+@real
+async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """The same start as in the plan: no."""
+    compose(docker_engine)
+    service = bound(docker_engine)
+    action = ServiceRestart(World(platforms={"docker": platform}))
+    call = await action.plan(service, RestartParameters())
+    seen = await action.observe(service, RestartParameters(), call, datetime.now(UTC))
+    assert seen.happened is Happened.NO
+
+
+@real
+async def test_scaling_up_makes_twins_and_down_takes_them_away(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Same image, settings, limits, networks and named volumes; those that were there first stay."""
+    docker_engine.cli("network", "create", f"--label=remediator.test={docker_engine.token}", f"n{docker_engine.token}")
+    first = compose(
+        docker_engine,
+        f"--network=n{docker_engine.token} --network-alias=web --memory=32m --env=A=1 --restart=unless-stopped"
+        f" --volume=v{docker_engine.token}:/data --volume=/scratch",
+    )
+    service = bound(docker_engine)
+    assert "until there are 3" in platform.describe_scale(service, 3)
+    await platform.scale(service, (await platform.status(service)).pin, 3)
+    status = await platform.status(service)
+    assert (status.state, status.instances, status.healthy) == (State.RUNNING, 3, 3)
+    assert names(docker_engine) == {"web_1", "web_2", "web_3"}
+    twin = f"{docker_engine.token}_web_3"
+    for template in (
+        "{{.Config.Image}} {{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NetworkMode}}",
+        "{{range .Config.Env}}{{.}} {{end}}",
+        "{{range .NetworkSettings.Networks}}{{(index .Aliases 0)}}{{end}}",
+    ):
+        assert docker_engine.inspect(twin, template) == docker_engine.inspect(first, template)
+    mounts = '{{range .Mounts}}{{if eq .Destination "%s"}}{{.Name}}{{end}}{{end}}'
+    assert docker_engine.inspect(twin, mounts % "/data") == f"v{docker_engine.token}"
+    assert docker_engine.inspect(twin, mounts % "/scratch") != docker_engine.inspect(first, mounts % "/scratch")
+    assert docker_engine.inspect(twin, f'{{{{index .Config.Labels "{ADDED}"}}}}') == "scale"
+
+    await platform.scale(service, status.pin, 1)
+    assert names(docker_engine) == {"web_1"}
+    assert list((await platform.status(service)).pin["containers"]) == [first]
+
+
+@real
+async def test_what_can_only_be_there_once_is_not_scaled(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """A port of the host; and below one is not scaling but stopping."""
+    compose(docker_engine, "--publish=127.0.0.1:0:80 --publish=127.0.0.1:39999:81")
+    service = bound(docker_engine)
+    pin = (await platform.status(service)).pin
+    with pytest.raises(TargetError, match="publishes a port"):
+        await platform.scale(service, pin, 2)
+    with pytest.raises(TargetError, match="below one"):
+        await platform.scale(service, pin, 0)
+    assert names(docker_engine) == {"web_1"}
+
+
+def image_id(engine: Engine, name: str) -> str:
+    """Of an image."""
+    return engine.cli("inspect", "--format", "{{.Id}}", name)
+
+
+@real
+async def test_a_rollback_keeps_everything_but_the_image(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """Networks with aliases, volumes and what is in them, settings and name; every instance; the old ones are gone."""
+    good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["false"]', "ENV RELEASE=bad")
+    docker_engine.cli("network", "create", f"--label=remediator.test={docker_engine.token}", f"n{docker_engine.token}")
+    flags = (
+        f"--network=n{docker_engine.token} --network-alias=web --env=A=1 --restart=unless-stopped --volume=/data"
+        f" --read-only --cap-drop=ALL --user=1000:1000"
+    )
+    old = [compose(docker_engine, flags, number=number, image=bad) for number in (1, 2)]
+    service = bound(docker_engine, instances=2)
+    until(lambda: docker_engine.inspect(old[0], "{{.RestartCount}}") >= "3", "a crash loop")
+    before = await platform.status(service)
+    assert before.state is State.CRASH_LOOP
+    kept = (
+        "{{range .Mounts}}{{.Name}}{{end}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Config.User}}"
+        " {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NetworkMode}}"
+    )
+    volumes = docker_engine.inspect(old[0], kept)
+    releases = await platform.releases(service)
+    assert {each.id: each.current for each in releases} == {
+        image_id(docker_engine, good): False,
+        image_id(docker_engine, bad): True,
+    }
+    to = image_id(docker_engine, good)
+    assert to[:19] in platform.describe_rollback(service, to)
+
+    await platform.rollback(service, before.pin, to)
+
+    status = await platform.status(service)
+    assert status.state is State.RUNNING, status.summary
+    assert names(docker_engine) == {"web_1", "web_2"}
+    assert {each["image"] for each in status.facts["containers"]} == {good}
+    new = f"{docker_engine.token}_web_1"
+    assert docker_engine.inspect(new, kept) == volumes
+    environment = docker_engine.inspect(new, "{{.Config.Env}}")
+    assert "A=1" in environment and "FROM_IMAGE=one" in environment and "RELEASE" not in environment
+    assert "web" in docker_engine.inspect(new, "{{range .NetworkSettings.Networks}}{{.Aliases}}{{end}}")
+    after = {each.id: each for each in await platform.releases(service)}
+    assert after[to].current and after[image_id(docker_engine, bad)].facts["redo"] is True
+    assert docker_engine.inspect(new, f'{{{{index .Config.Labels "{UNDONE}"}}}}') == image_id(docker_engine, bad)
+
+
+@real
+@pytest.mark.promise(8)
+async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """Docker waits before it starts it again, and has counted that start already: nobody else was faster."""
+    container = compose(docker_engine, "--restart=always", "--- sleep 0.2; exit 1")
+    service = bound(docker_engine)
+    waits = "{{.State.Restarting}} {{.RestartCount}}"
+    until(lambda: docker_engine.inspect(container, waits) in ("true 3", "true 4", "true 5"), "it waits")
+    pin = (await platform.status(service)).pin
+    begun = docker_engine.inspect(container, "{{.State.StartedAt}}")
+    until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != begun, "it was started again")
+    await platform.restart(service, pin, 1)
+
+
+@real
+@pytest.mark.promise(8)
+async def test_a_crash_between_plan_and_approval_is_no_other_plan(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """People approve the rollback of a crash loop, which goes on meanwhile; a restart by somebody is another matter."""
+    good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["false"]')
+    container = compose(docker_engine, "--restart=always", image=bad)
+    service = bound(docker_engine)
+    restarts = "{{.RestartCount}}"
+    until(lambda: int(docker_engine.inspect(container, restarts)) >= 2, "a crash loop")
+    action = ServiceRollback(World(platforms={"docker": platform}))
+    call = await action.plan(service, RollbackParameters())
+    count = docker_engine.inspect(container, restarts)
+    until(lambda: docker_engine.inspect(container, restarts) != count, "one more crash")
+    again = await action.plan(service, RollbackParameters())
+
+    assert again.pin != call.pin and again.core() == call.core()
+    done = await action.execute(service, RollbackParameters(), call)
+    assert (done.outcome, done.output["to"]) == (Outcome.OK, image_id(docker_engine, good))
+
+
+@real
+async def test_releases_of_the_same_second_are_in_their_order(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """The Engine lists whole seconds; a pipeline that builds two releases in one has built one after the other."""
+    built = [docker_engine.build(str(number), f"ENV RELEASE={number}") for number in range(2, 8)]
+    compose(docker_engine, "--- sleep 1000", image=built[-1])
+    releases = await platform.releases(bound(docker_engine))
+    assert [each.facts["tags"] for each in releases] == [[name] for name in [*reversed(built), docker_engine.image]]
+    assert not any(each.facts.get("tied") for each in releases)
+
+
+async def test_releases_of_no_age_that_tells_are_not_gone_back_to() -> None:
+    """Builds that can be reproduced all bear one day; where nothing else tells which was before, a person has to."""
+    day = datetime(1980, 1, 1, tzinfo=UTC)
+    now, before, other = (
+        Release(id=name, created_at=day, current=name == "now", facts=facts)
+        for name, facts in (("now", {"tied": True}), ("before", {"tied": True}), ("other", {}))
+    )
+    service = bound_to("unix:///none")
+    with pytest.raises(TargetError, match="exactly the same age; which was before now"):
+        way_back(service, [now, before, other])
+    assert way_back(service, [replace(now, facts={}), other, before]) == (replace(now, facts={}), other)
+    with pytest.raises(TargetError, match="exactly the same age"):
+        way_back(service, [replace(now, facts={}), before, other])
+
+
+@real
+async def test_a_rollback_goes_only_to_what_is_on_record(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """An image of another name, one that is not there, or the one that runs: refused, and nothing is changed."""
+    container = compose(docker_engine)
+    service = bound(docker_engine)
+    pin = (await platform.status(service)).pin
+    docker_engine.cli("tag", docker_engine.image, f"other/{docker_engine.token}:1")
+    try:
+        for to in ("sha256:" + "0" * 64, "local/busybox:1", ""):
+            with pytest.raises(TargetError, match="is not an image of"):
+                await platform.rollback(service, pin, to)
+        with pytest.raises(TargetError, match="already"):
+            await platform.rollback(service, pin, image_id(docker_engine, docker_engine.image))
+    finally:
+        docker_engine.cli("rmi", f"other/{docker_engine.token}:1")
+    assert list((await platform.status(service)).pin["containers"]) == [container]
+
+
+@real
+async def test_if_the_new_one_cannot_start_the_old_one_runs_again(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """A rollback to an image whose command does not exist leaves things as they were."""
+    broken = docker_engine.build("2", 'CMD ["/not/there"]')
+    container = compose(docker_engine)
+    service = bound(docker_engine)
+    with pytest.raises(DockerRefused):
+        await platform.rollback(service, (await platform.status(service)).pin, image_id(docker_engine, broken))
+    assert names(docker_engine) == {"web_1"}
+    status = await platform.status(service)
+    assert status.state is State.RUNNING and list(status.pin["containers"]) == [container]
+
+
+@real
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("silent_after", [b"/create", b"/stop", b"/start", b"DELETE", b"/rename"])
+async def test_a_rollback_that_stopped_anywhere_can_be_told_and_finished(
+    platform: DockerPlatform, docker_engine: Engine, silent_after: bytes
+) -> None:
+    """Whichever call was the last that arrived: the look tells old from new, and a second rollback ends well."""
+    good, bad = docker_engine.image, docker_engine.build("2", 'CMD ["sleep", "1000"]')
+    compose(docker_engine, image=bad)
+    direct, to = bound(docker_engine), image_id(docker_engine, good)
+    pin = (await platform.status(direct)).pin
+    async with deaf(docker_engine.host, lambda request: silent_after in request.split(b"\r\n")[0]) as (url, withheld):
+        with pytest.raises(TimedOut):
+            await platform.rollback(bound(docker_engine, url=url, timeout="2s"), pin, to)
+        assert len(withheld) == 1
+    current = next(each for each in await platform.releases(direct) if each.current)
+    took_effect = silent_after in (b"/start", b"DELETE", b"/rename")
+    assert (current.id == to) is took_effect
+    status = await platform.status(direct)
+    assert status.state is (State.EXITED if silent_after == b"/stop" else State.RUNNING)
+    if took_effect:
+        await platform.rollback(direct, status.pin, image_id(docker_engine, bad))
+    else:
+        await platform.rollback(direct, status.pin, to)
+    assert names(docker_engine) == {"web_1"}
+    assert (await platform.status(direct)).state is State.RUNNING
+
+
+@real
+async def test_a_container_with_power_over_its_host_is_not_made_anew(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
+    """It may be restarted; it is neither copied nor recreated."""
+    other = docker_engine.build("2", 'CMD ["sleep", "1000"]')
+    compose(docker_engine, "--pid=host")
+    service = bound(docker_engine)
+    pin = (await platform.status(service)).pin
+    with pytest.raises(TargetError, match="PidMode host is never created"):
+        await platform.rollback(service, pin, image_id(docker_engine, other))
+    with pytest.raises(TargetError, match="PidMode host is never created"):
+        await platform.scale(service, pin, 2)
+    assert names(docker_engine) == {"web_1"}
+
+
+@real
+async def test_containers_of_an_orchestrator_have_an_owner(platform: DockerPlatform, docker_engine: Engine) -> None:
+    """So that the guard ``owner`` can say who would undo it."""
+    compose(docker_engine, "--label=com.docker.swarm.service.name=shop_web")
+    assert (await platform.status(bound(docker_engine))).facts["owner"] == {"kind": "swarm", "name": "shop_web"}
+
+
+async def test_other_kinds_are_not_its_business(platform: DockerPlatform) -> None:
+    """A service of another platform is an error, not a crash."""
+    service = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
+    with pytest.raises(TargetError, match="does not run on Docker"):
+        await platform.status(service)
+
+
+def far(url: str) -> Service:
+    """A service on an Engine that misbehaves."""
+    platform = {"kind": "docker", "url": url, "project": "p", "timeout": "300ms"}
+    return Service.model_validate({"name": "web", "platform": platform})
+
+
+async def test_an_engine_that_is_down_or_closed_is_unreachable(platform: DockerPlatform, tmp_path: Path) -> None:
+    """No socket; a socket without permission is reported as no connection."""
+    with pytest.raises(Unreachable):
+        await platform.status(far(f"unix://{tmp_path}/none.sock"))
+
+
+async def test_an_engine_that_talks_nonsense_is_a_bad_answer(platform: DockerPlatform) -> None:
+    """Not JSON; not a list; not HTTP."""
+    version = "api-version: 1.41"
+    for body in (b"<html>", b"{}", b"[{}]", b'[{"Id": 1}]'):
+        async with peer(reply(200, body, version)) as server:
+            with pytest.raises(BadAnswer):
+                await platform.status(far(server.url))
+
+
+async def test_a_proxy_that_forbids_says_so(platform: DockerPlatform) -> None:
+    """403 is a refusal with the proxy's words."""
+    async with peer(reply(403, b"not allowed here")) as server:
+        with pytest.raises(DockerRefused, match="not allowed here"):
+            await platform.status(far(server.url))
+
+
+async def test_a_slow_engine_times_out(platform: DockerPlatform) -> None:
+    """Reading is bounded by the binding's timeout."""
+
+    async def slow(_: bytes, writer: asyncio.StreamWriter) -> None:
+        await writer.wait_closed()
+
+    async with peer(slow) as server:
+        with pytest.raises(TimedOut, match=r"0\.3 s"):
+            await platform.status(far(server.url))
+
+
+def test_the_words_on_containers_do_not_change() -> None:
+    """Containers made by an older version are understood by a newer one."""
+    words = (REPLACES, UNDONE, ADDED, NEW)
+    assert words == ("remediator.replaces", "remediator.undone", "remediator.added", ".remediator-new")

@@ -1,0 +1,607 @@
+"""The Kubernetes platform, on a real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from remediator.clients.kubernetes.client import KubernetesRefused
+from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
+from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
+from remediator.extensions.actions import Happened
+from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
+from remediator.extensions.actions.service_rollback import way_back
+from remediator.extensions.clientset import World
+from remediator.extensions.platforms import Release, State
+from remediator.extensions.platforms import kubernetes as module
+from remediator.extensions.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
+from remediator.playbooks.inventory import Service
+from tests.support.fake_servers import Authority, listener, peer, read_request, reply
+from tests.support.servers.kubernetes import Cluster
+
+real = pytest.mark.kubernetes
+SERVE = "echo serving; sleep 1000"
+READ = {"apiGroups": ["", "apps", "autoscaling"], "resources": ["*"], "verbs": ["get", "list"]}
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[KubernetesPlatform]:
+    """Closed after the test."""
+    platform = KubernetesPlatform()
+    yield platform
+    await platform.aclose()
+
+
+def bound(cluster: Cluster, name: str = "web", **binding: Any) -> Service:
+    """A Deployment of the test's namespace."""
+    where = {"kind": "kubernetes", "namespace": cluster.namespace, "kubeconfig": str(cluster.kubeconfig)}
+    what = binding if "selector" in binding else {"deployment": name, **binding}
+    return Service.model_validate({"name": name, "platform": {**where, **what}})
+
+
+async def until(look: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+    """Look until it is as wanted; what was seen then."""
+    async with asyncio.timeout(seconds):
+        while not wanted(seen := await look()):
+            await asyncio.sleep(0.2)
+    return seen
+
+
+async def until_state(platform: KubernetesPlatform, service: Service, state: State) -> Any:
+    """Wait for a state; the status with it."""
+    return await until(lambda: platform.status(service), lambda status: status.state is state)
+
+
+def current(releases: tuple[Release, ...]) -> Release:
+    """The one that is wanted now."""
+    return next(each for each in releases if each.current)
+
+
+@real
+async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Starting until all pods are ready, by the generation that was observed, and then running."""
+    cluster.deploy("web", SERVE, replicas=2)
+    service = bound(cluster)
+    first = await platform.status(service)
+    assert first.state in (State.STARTING, State.RUNNING)
+    status = await until_state(platform, service, State.RUNNING)
+    assert (status.instances, status.healthy) == (2, 2)
+    assert status.summary == "web: 2 of 2 pods ready"
+    assert status.facts["owner"] is None and status.facts["revision"] == 1 and status.facts["observed"]
+
+
+@real
+async def test_a_crash_loop_tells_how_it_ended_and_what_it_said(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """CrashLoopBackOff with exit code, restarts, the previous container's log and the events."""
+    cluster.deploy("web", "echo ModuleNotFoundError: prices >&2; exit 3")
+    service = bound(cluster)
+    status = await until_state(platform, service, State.CRASH_LOOP)
+    assert status.healthy == 0
+    status = await until(
+        lambda: platform.status(service),
+        lambda seen: (
+            any(each["waiting"] == "CrashLoopBackOff" for each in seen.facts["pods"][0]["containers"])
+            and any(event.startswith("BackOff") for event in seen.facts["events"])
+        ),
+    )
+    container = status.facts["pods"][0]["containers"][0]
+    assert container["last"]["exit_code"] == 3 and container["restarts"] >= 1
+    assert "CrashLoopBackOff, ended with exit code 3 Error" in status.summary
+    assert "ModuleNotFoundError: prices" in await platform.logs(service, 10, previous=True)
+
+
+@real
+async def test_a_bad_rollout_beside_pods_that_serve_is_a_crash_loop(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """The old pods still serve, which is counted; the new ones crash, which is what is wrong."""
+    cluster.deploy("web", SERVE, replicas=2)
+    service = bound(cluster)
+    await until_state(platform, service, State.RUNNING)
+    cluster.deploy("web", "exit 1", replicas=2)
+    status = await until_state(platform, service, State.CRASH_LOOP)
+    assert status.healthy >= 1
+
+
+@real
+async def test_an_image_that_cannot_be_had_is_not_starting_forever(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """It exists only in the specification."""
+    cluster.deploy("web", SERVE)
+    cluster.kubectl("set", "image", "deployment/web", "main=local/none:1")
+    cluster.kubectl("scale", "deployment/web", "--replicas=0")
+    cluster.kubectl("scale", "deployment/web", "--replicas=1")
+    status = await until_state(platform, bound(cluster), State.EXITED)
+    assert "ErrImageNeverPull" in status.summary
+
+
+@real
+async def test_a_deployment_of_no_pods_is_stopped(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Zero of zero is not running."""
+    cluster.deploy("web", SERVE, replicas=0)
+    assert (await until_state(platform, bound(cluster), State.STOPPED)).instances == 0
+
+
+@real
+async def test_pods_are_found_by_their_labels_too(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Their one Deployment is meant; pods of two, of none, or no pods at all are errors."""
+    cluster.deploy("web", SERVE)
+    service = bound(cluster, selector={"app": "web"})
+    await until(lambda: asyncio.to_thread(cluster.get, "pods"), lambda pods: bool(pods["items"]))
+    await until_state(platform, service, State.RUNNING)
+    with pytest.raises(TargetError, match="no pod"):
+        await platform.status(bound(cluster, selector={"app": "none"}))
+    cluster.deploy("api", SERVE)
+    await until_state(platform, bound(cluster, "api"), State.RUNNING)
+    for name in ("web", "api"):
+        pods = [each["metadata"]["name"] for each in cluster.get("pods", f"--selector=app={name}")["items"]]
+        cluster.kubectl("label", "pod", *pods, "part=both")
+    with pytest.raises(TargetError, match="several: api, web"):
+        await platform.restart(bound(cluster, selector={"part": "both"}), {}, 1)
+    pod = {"name": "main", "image": cluster.image, "imagePullPolicy": "Never"}
+    alone = {"metadata": {"name": "alone", "labels": {"app": "alone"}}, "spec": {"containers": [pod]}}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", **alone})
+    with pytest.raises(TargetError, match="pods of Pod"):
+        await platform.status(bound(cluster, selector={"app": "alone"}))
+
+
+@real
+async def test_a_deployment_that_is_not_there_is_an_error(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """In every method."""
+    service = bound(cluster, "none")
+    for call in (
+        platform.status(service),
+        platform.logs(service, 1),
+        platform.restart(service, {}, 1),
+        platform.scale(service, {}, 2),
+        platform.releases(service),
+        platform.rollback(service, {}, "x"),
+    ):
+        with pytest.raises(TargetError, match="there is none"):
+            await call
+
+
+@real
+async def test_a_restart_makes_all_pods_anew(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Starting at once, because nothing of the new generation was observed yet; then running with other pods."""
+    cluster.deploy("web", SERVE)
+    service = bound(cluster)
+    before = await until_state(platform, service, State.RUNNING)
+    assert "rollout restart" in platform.describe_restart(service, 5)
+    await platform.restart(service, before.pin, 5)
+    assert (await platform.status(service)).state is State.STARTING
+    after = await until_state(platform, service, State.RUNNING)
+    assert {pod["name"] for pod in after.facts["pods"]}.isdisjoint(pod["name"] for pod in before.facts["pods"])
+    template = cluster.get("deployment", "web")["spec"]["template"]["metadata"]["annotations"]
+    assert "kubectl.kubernetes.io/restartedAt" in template
+
+
+@real
+@pytest.mark.promise(3)
+async def test_what_somebody_else_has_changed_is_left_alone(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Another generation, or another object of the same name: refused, and nothing is changed."""
+    cluster.deploy("web", SERVE)
+    service = bound(cluster)
+    planned = (await until_state(platform, service, State.RUNNING)).pin
+    cluster.kubectl("scale", "deployment/web", "--replicas=2")
+    calls: list[Callable[[], Awaitable[None]]] = [
+        lambda: platform.restart(service, planned, 1),
+        lambda: platform.scale(service, planned, 3),
+        lambda: platform.rollback(service, planned, "web-1"),
+    ]
+    for call in calls:
+        with pytest.raises(TargetError, match="somebody was faster"):
+            await call()
+    assert cluster.get("deployment", "web")["metadata"]["generation"] == 2
+    cluster.kubectl("delete", "deployment", "web")
+    cluster.deploy("web", SERVE)
+    assert cluster.get("deployment", "web")["metadata"]["generation"] == planned["generation"]
+    with pytest.raises(TargetError, match="somebody was faster"):
+        await platform.restart(service, planned, 1)
+
+
+@real
+async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """The object's version moves with every crash; what is wanted of it does not, and only that counts."""
+    # long enough for the node to see that it runs: only then does the Deployment's status tell of it
+    cluster.deploy("web", "sleep 3; exit 1", replicas=3)
+    service = bound(cluster)
+    planned = (await until_state(platform, service, State.CRASH_LOOP)).pin
+    version = cluster.get("deployment", "web")["metadata"]["resourceVersion"]
+    await until(
+        lambda: asyncio.to_thread(cluster.get, "deployment", "web"),
+        lambda seen: seen["metadata"]["resourceVersion"] != version,
+    )
+    await platform.restart(service, planned, 1)
+
+
+@real
+async def test_scaling_goes_by_the_subresource(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Up and down; below one is refused."""
+    cluster.deploy("web", SERVE)
+    service = bound(cluster)
+    status = await until_state(platform, service, State.RUNNING)
+    await platform.scale(service, status.pin, 2)
+    status = await until_state(platform, service, State.RUNNING)
+    assert (status.instances, status.healthy, status.facts["replicas"]) == (2, 2, 2)
+    with pytest.raises(TargetError, match="below one"):
+        await platform.scale(service, status.pin, 0)
+    await platform.scale(service, status.pin, 1)
+    assert (await until_state(platform, service, State.RUNNING)).instances == 1
+    assert "scale subresource to 2" in platform.describe_scale(service, 2)
+
+
+@real
+async def test_what_an_autoscaler_scales_is_not_ours_to_scale(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """It is named as the owner, which undoes scaling and nothing else; and scaling is refused."""
+    cluster.deploy("web", SERVE)
+    cluster.kubectl("autoscale", "deployment", "web", "--name=tide", "--max=4")
+    service = bound(cluster)
+    status = await until_state(platform, service, State.RUNNING)
+    assert status.facts["owner"] == {"kind": "hpa", "name": "tide", "undoes": ["service.scale"]}
+    with pytest.raises(TargetError, match="tide scales web"):
+        await platform.scale(service, status.pin, 2)
+
+
+@real
+@pytest.mark.parametrize(
+    ("mark", "value", "owner"),
+    [
+        ("annotate", "argocd.argoproj.io/tracking-id=shop:apps/Deployment:x/web", ("argocd", "shop")),
+        ("label", "argocd.argoproj.io/instance=shop", ("argocd", "shop")),
+        ("label", "kustomize.toolkit.fluxcd.io/name=apps", ("flux", "apps")),
+        ("label", "helm.toolkit.fluxcd.io/name=web", ("flux", "web")),
+    ],
+)
+async def test_gitops_is_named_as_the_owner(
+    platform: KubernetesPlatform, cluster: Cluster, mark: str, value: str, owner: tuple[str, str]
+) -> None:
+    """Argo CD and Flux, by the marks that they leave; a restart they do not undo."""
+    cluster.deploy("web", SERVE, replicas=0)
+    cluster.kubectl(mark, "deployment", "web", value)
+    found = (await platform.status(bound(cluster))).facts["owner"]
+    assert (found["kind"], found["name"]) == owner
+    assert "service.rollback" in found["undoes"] and "service.restart" not in found["undoes"]
+
+
+@real
+async def test_a_bad_rollout_is_rolled_back_to_a_recorded_revision(
+    platform: KubernetesPlatform, cluster: Cluster
+) -> None:
+    """By the name of the ReplicaSet that keeps it; going forth again is known to be a redo."""
+    cluster.deploy("web", SERVE)
+    service = bound(cluster)
+    await until_state(platform, service, State.RUNNING)
+    good = current(await platform.releases(service))
+    cluster.deploy("web", "exit 1")
+    status = await until_state(platform, service, State.CRASH_LOOP)
+    newest, before = await platform.releases(service)
+    assert newest.current and before.id == good.id and not before.facts["redo"] and not before.facts["same"]
+    assert (newest.facts["revision"], before.facts["revision"]) == (2, 1)
+    assert good.id in platform.describe_rollback(service, good.id)
+
+    await platform.rollback(service, status.pin, good.id)
+
+    after = await until_state(platform, service, State.RUNNING)
+    assert current(await platform.releases(service)).id == good.id
+    labels = cluster.get("deployment", "web")["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"app": "web"}
+    bad = next(each for each in await platform.releases(service) if each.id == newest.id)
+    assert bad.facts["redo"] is True
+    with pytest.raises(TargetError, match="already"):
+        await platform.rollback(service, after.pin, good.id)
+    await platform.rollback(service, after.pin, bad.id)
+    assert (await until_state(platform, service, State.CRASH_LOOP)).facts["revision"] == 4
+
+
+@real
+async def test_a_rollback_goes_only_to_what_is_kept(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """An unknown name, and the ReplicaSet of another Deployment: refused with what there is."""
+    for name in ("web", "api"):
+        cluster.deploy(name, SERVE, replicas=0)
+        await until_state(platform, bound(cluster, name), State.STOPPED)
+    service = bound(cluster)
+    status = await platform.status(service)
+    other = current(await platform.releases(bound(cluster, "api"))).id
+    for to in ("web-none", other, ""):
+        with pytest.raises(TargetError, match=r"no recorded revision .*; there are: web-"):
+            await platform.rollback(service, status.pin, to)
+
+
+@real
+async def test_a_revision_that_is_only_a_restart_is_marked(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """Going back over a restart would change nothing."""
+    cluster.deploy("web", SERVE, replicas=0)
+    service = bound(cluster)
+    status = await until_state(platform, service, State.STOPPED)
+    await platform.restart(service, status.pin, 1)
+    await until(lambda: platform.releases(service), lambda found: len(found) == 2)
+    _, before = await platform.releases(service)
+    assert before.facts["same"] is True and before.facts["redo"] is False
+
+
+async def rolled_back(platform: KubernetesPlatform, cluster: Cluster, service: Service) -> str:
+    """Go where a rollback goes by itself, and wait until it is in use; its command."""
+    await until(lambda: platform.status(service), lambda seen: seen.facts["observed"])
+    _, to = way_back(service, await platform.releases(service))
+    await platform.rollback(service, (await platform.status(service)).pin, to.id)
+    await until(
+        lambda: platform.releases(service), lambda found: any(each.current and each.id == to.id for each in found)
+    )
+    return command_of(cluster)
+
+
+def command_of(cluster: Cluster) -> str:
+    """What the Deployment's containers run."""
+    command: str = cluster.get("deployment", "web")["spec"]["template"]["spec"]["containers"][0]["command"][-1]
+    return command
+
+
+async def released(platform: KubernetesPlatform, cluster: Cluster, command: str) -> None:
+    """Deploy a release, and wait until its ReplicaSet is there."""
+    cluster.deploy("web", command, replicas=0)
+
+    def in_use(found: tuple[Release, ...]) -> bool:
+        return any(each.current for each in found) and command_of(cluster) == command
+
+    await until(lambda: platform.status(bound(cluster)), lambda seen: seen.facts["observed"])
+    await until(lambda: platform.releases(bound(cluster)), in_use)
+
+
+@real
+async def test_what_was_rolled_back_is_never_chosen_again(platform: KubernetesPlatform, cluster: Cluster) -> None:
+    """After a second rollback, after a restart, and without the annotation; the good one stays usable."""
+    service = bound(cluster)
+    await released(platform, cluster, "good")
+    await released(platform, cluster, "bad")
+    assert await rolled_back(platform, cluster, service) == "good"
+    await released(platform, cluster, "worse")
+    assert await rolled_back(platform, cluster, service) == "good"
+    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
+        way_back(service, await platform.releases(service))
+
+    count = len(await platform.releases(service))
+    await platform.restart(service, (await platform.status(service)).pin, 1)
+    await until(lambda: platform.releases(service), lambda found: len(found) == count + 1)
+    with pytest.raises(TargetError, match=r"no release before .* was rolled back itself"):
+        way_back(service, await platform.releases(service))
+
+    await released(platform, cluster, "bad")
+    assert await rolled_back(platform, cluster, service) == "good"
+
+    cluster.kubectl("annotate", "deployment/web", f"{UNDONE}-")
+    await released(platform, cluster, "third")
+    assert await rolled_back(platform, cluster, service) == "good"
+
+
+def made(name: str, revision: int, command: str, history: str = "", undone: str = "", restarted: str = "") -> Any:
+    """A ReplicaSet and its template."""
+    annotations = {"deployment.kubernetes.io/revision": str(revision), HISTORY: history, UNDONE: undone}
+    meta = Meta(name=name, annotations={key: value for key, value in annotations.items() if value})
+    template = {"metadata": {"annotations": {RESTARTED_AT: restarted}}, "spec": {"command": command}}
+    return Workload(metadata=meta, spec=_WorkloadSpec(selector=Selector())), template
+
+
+GOOD, BAD, WORSE = (module._digest({"spec": {"command": each}}) for each in ("good", "bad", "worse"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "undone", "expected"),
+    [
+        pytest.param([("a", 3, "good", "1"), ("b", 2, "bad")], BAD, {"b"}, id="rolled back once"),
+        pytest.param(
+            [("a", 5, "good", "1,3"), ("c", 4, "worse"), ("b", 2, "bad")],
+            f"{BAD},{WORSE}",
+            {"b", "c"},
+            id="rolled back twice",
+        ),
+        pytest.param(
+            [("a", 5, "good", "1,3"), ("c", 4, "worse"), ("b", 2, "bad")], "", {"b", "c"}, id="by kubectl, twice"
+        ),
+        pytest.param(
+            [("r", 4, "good", "", "", "today"), ("a", 3, "good", "1"), ("b", 2, "bad")],
+            "",
+            {"b"},
+            id="by kubectl, and restarted since",
+        ),
+        pytest.param([("r", 4, "good"), ("b", 2, "bad")], BAD, {"b"}, id="the history was pruned"),
+        pytest.param(
+            [("b", 4, "bad", "2"), ("a", 3, "good", "1")],
+            BAD,
+            {"b"},
+            id="the bad one was deployed again, the good stays",
+        ),
+        pytest.param(
+            [("c", 4, "worse"), ("b2", 3, "bad", "", "", "today"), ("a", 1, "good")],
+            BAD,
+            {"b2"},
+            id="the bad one was only restarted",
+        ),
+        pytest.param(
+            [("a", 3, "good", "1", BAD), ("b", 2, "bad")], "", {"b"}, id="only a ReplicaSet remembers it still"
+        ),
+        pytest.param([("c", 3, "worse"), ("b", 2, "bad"), ("a", 1, "good")], "", set(), id="nothing was rolled back"),
+    ],
+)
+def test_what_must_not_be_chosen(sets: list[tuple[Any, ...]], undone: str, expected: set[str]) -> None:
+    """By the record, and by the history of what came back."""
+    both = [made(*each) for each in sets]
+    deployment = Workload(
+        metadata=Meta(name="web", annotations={UNDONE: undone}), spec=_WorkloadSpec(selector=Selector())
+    )
+    templates = {each.metadata.name: template for each, template in both}
+
+    assert module._bad(deployment, [each for each, _ in both], templates) == expected
+
+
+def test_the_record_keeps_the_newest_and_the_other_annotations() -> None:
+    """Going on purpose to a release that was bad does not call the one that is left bad."""
+    both = Meta(name="web", annotations={UNDONE: ",".join(map(str, range(60))), "mine": "kept"})
+    deployment = Workload(metadata=both, spec=_WorkloadSpec(selector=Selector()))
+
+    after = module._with_undone(deployment, [], BAD, GOOD)
+    again = module._with_undone(deployment, [], GOOD, "59")
+
+    assert after["mine"] == "kept"
+    assert after[UNDONE].split(",") == [*map(str, range(11, 60)), BAD]
+    assert GOOD not in again[UNDONE].split(",")
+
+
+def kubeconfig(folder: Path, url: str, *, token: str = "none", authority: Path | None = None) -> Path:
+    """A file that leads to this API server."""
+    trust = {"certificate-authority": str(authority)} if authority else {"insecure-skip-tls-verify": True}
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": url, **trust}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def server_of(cluster: Cluster) -> str:
+    """The url of the API server."""
+    url: str = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    return url
+
+
+@real
+async def test_what_is_not_allowed_is_refused(platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path) -> None:
+    """An account that may only read: looking works, and every change is a refusal that changed nothing."""
+    cluster.deploy("web", SERVE, replicas=0)
+    token = cluster.account("reader", READ)
+    path = kubeconfig(tmp_path, server_of(cluster), token=token)
+    service = bound(cluster, kubeconfig=str(path))
+    cluster.deploy("web", "exit 1", replicas=0)
+    await until(lambda: platform.releases(service), lambda found: len(found) == 2)
+    status = await until_state(platform, service, State.STOPPED)
+    old = next(each for each in await platform.releases(service) if not each.current)
+    for call in (
+        platform.restart(service, status.pin, 1),
+        platform.scale(service, status.pin, 2),
+        platform.rollback(service, status.pin, old.id),
+    ):
+        with pytest.raises(KubernetesRefused, match="Forbidden"):
+            await call
+    assert (await platform.status(service)).pin == status.pin
+
+
+@real
+async def test_if_autoscalers_may_not_be_seen_the_owner_is_unclear(
+    platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Not none: the guard ``owner`` asks a person then."""
+    cluster.deploy("web", SERVE, replicas=0)
+    token = cluster.account("halfblind", {**READ, "apiGroups": ["", "apps"]})
+    path = kubeconfig(tmp_path, server_of(cluster), token=token)
+    owner = (await platform.status(bound(cluster, kubeconfig=str(path)))).facts["owner"]
+    assert "cannot be told" in owner
+
+
+@real
+@pytest.mark.promise(3)
+async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
+    platform: KubernetesPlatform, cluster: Cluster, tmp_path: Path
+) -> None:
+    """The patch arrives, its answer never does: observing says yes, so nobody repeats it."""
+    cluster.deploy("web", SERVE)
+    direct = bound(cluster)
+    await until_state(platform, direct, State.RUNNING)
+    authority = Authority(tmp_path)
+    context = authority.server_context(*authority.issue("localhost", "127.0.0.1"))
+    withheld: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        head, _, body = request.partition(b"\r\n\r\n")
+        host, port = server_of(cluster).removeprefix("https://").split(":")
+        theirs, ours = await asyncio.open_connection(host, int(port), ssl=_trusting())
+        ours.write(head.replace(b"Bearer none", b"Bearer " + token.encode()) + b"\r\nConnection: close\r\n\r\n" + body)
+        answer = await theirs.read()
+        ours.close()
+        if request.startswith(b"PATCH"):
+            withheld.append(answer.split(b"\r\n")[0])
+            await reader.read()
+            return
+        writer.write(answer)
+
+    token = yaml.safe_load(cluster.kubeconfig.read_text())["users"][0]["user"]["token"]
+    async with listener(serve, context) as port:
+        path = kubeconfig(tmp_path, f"https://127.0.0.1:{port}", authority=authority.ca_file)
+        service = bound(cluster, kubeconfig=str(path), timeout="2s")
+        action = ServiceRestart(World(platforms={"kubernetes": platform}))
+        call = await action.plan(service, RestartParameters())
+        with pytest.raises(TimedOut):
+            await action.execute(service, RestartParameters(), call)
+        assert withheld == [b"HTTP/1.1 200 OK"]
+    seen = await action.observe(direct, RestartParameters(), call, datetime.now(UTC))
+    assert seen.happened is Happened.YES, seen.summary
+    assert cluster.get("deployment", "web")["metadata"]["generation"] == call.pin["generation"] + 1
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def far(folder: Path, url: str) -> Service:
+    """A service of a cluster that misbehaves."""
+    path = kubeconfig(folder, url)
+    binding = {"kind": "kubernetes", "namespace": "n", "deployment": "web", "kubeconfig": str(path), "timeout": "300ms"}
+    return Service.model_validate({"name": "web", "platform": binding})
+
+
+async def test_an_api_server_that_is_down_is_unreachable(platform: KubernetesPlatform, tmp_path: Path) -> None:
+    """Nobody listens there."""
+    async with listener(_nobody) as port:
+        pass
+    with pytest.raises(Unreachable):
+        await platform.restart(far(tmp_path, f"http://127.0.0.1:{port}"), {}, 1)
+
+
+async def _nobody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def test_an_api_server_that_talks_nonsense_is_a_bad_answer(platform: KubernetesPlatform, tmp_path: Path) -> None:
+    """Not JSON, or not a Deployment."""
+    for body in (b"<html>", b"{}", b'{"metadata": {"name": 1}}', b"[]"):
+        async with peer(reply(200, body)) as server:
+            with pytest.raises(BadAnswer):
+                await platform.status(far(tmp_path, server.url))
+            await platform.aclose()
+            platform = KubernetesPlatform()
+
+
+async def test_a_slow_api_server_times_out(platform: KubernetesPlatform, tmp_path: Path) -> None:
+    """Reading is bounded by the binding's timeout."""
+
+    async def slow(_: bytes, writer: asyncio.StreamWriter) -> None:
+        await writer.wait_closed()
+
+    async with peer(slow) as server:
+        with pytest.raises(TimedOut, match=r"0\.3 s"):
+            await platform.status(far(tmp_path, server.url))
+
+
+async def test_without_a_way_into_the_cluster_it_says_so(platform: KubernetesPlatform, tmp_path: Path) -> None:
+    """No pod's service account here, or a kubeconfig that is none."""
+    here = Service.model_validate(
+        {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}
+    )
+    with pytest.raises(TargetError, match="not a pod of a cluster"):
+        await platform.status(here)
+    other = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
+    with pytest.raises(TargetError, match="does not run on Kubernetes"):
+        await platform.status(other)

@@ -1,0 +1,106 @@
+"""The systemd platform: what systemctl prints, read; and on a host without systemd, a sentence instead of a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.core.plan import PlannedCall
+from remediator.errors import BadAnswer, TargetError, Unreachable
+from remediator.extensions.platforms import OWN_RESTARTS, State
+from remediator.extensions.platforms.systemd import SystemdPlatform, as_planned, described, properties
+from remediator.playbooks.inventory import Service
+from tests.support.servers import require
+
+RUNS = """\
+LoadState=loaded
+ActiveState=active
+SubState=running
+Result=success
+MainPID=812
+InvocationID=5e5b6a9f0c3d4bb5a6c0a5d7e8f90123
+NRestarts=0
+ExecMainStatus=0
+ActiveEnterTimestamp=@1700000000
+"""
+UNIT = Service.model_validate({"name": "redis", "platform": {"kind": "systemd", "unit": "redis.service"}})
+
+
+def changed(**lines: str) -> dict[str, str]:
+    return properties(RUNS) | lines
+
+
+def test_a_unit_that_runs() -> None:
+    """With what identifies this very incarnation."""
+    status = described("redis.service", properties(RUNS))
+
+    assert (status.state, status.healthy, status.summary) == (
+        State.RUNNING,
+        1,
+        "redis.service is active (running, pid 812)",
+    )
+    assert status.pin == {"pid": 812, "invocation": "5e5b6a9f0c3d4bb5a6c0a5d7e8f90123"}
+    assert status.started_at is not None and status.started_at.timestamp() == 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ({"ActiveState": "activating", "SubState": "auto-restart", "MainPID": "0"}, State.CRASH_LOOP),
+        ({"ActiveState": "failed", "SubState": "failed", "MainPID": "0"}, State.EXITED),
+        ({"ActiveState": "inactive", "SubState": "dead", "MainPID": "0", "ActiveEnterTimestamp": ""}, State.STOPPED),
+        ({"ActiveState": "activating", "SubState": "start"}, State.STARTING),
+        ({"ActiveState": "of a newer systemd", "SubState": "x"}, State.UNKNOWN),
+    ],
+)
+def test_every_other_state(lines: dict[str, str], state: State) -> None:
+    """In the words that all platforms share; one that is not known is unknown."""
+    status = described("redis.service", changed(**lines))
+
+    assert (status.state, status.healthy) == (state, 0)
+
+
+def test_a_unit_that_is_not_there() -> None:
+    """systemctl show answers kindly all the same."""
+    with pytest.raises(TargetError, match=r"systemd has no unit redis\.service"):
+        described("redis.service", changed(LoadState="not-found"))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=x"])
+def test_nonsense_is_no_status(text: str) -> None:
+    """Half an answer is none."""
+    with pytest.raises(BadAnswer):
+        described("redis.service", properties(text))
+
+
+async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
+    """Nothing was asked, so nothing happened."""
+    require("systemctl")
+    if Path("/run/systemd/system").exists():
+        pytest.skip("systemd runs this host; its units are not ours to try things on")
+
+    with pytest.raises(Unreachable, match="systemd does not run this host"):
+        await SystemdPlatform().status(UNIT)
+
+
+def pin_of(**lines: str) -> Mapping[str, Any]:
+    """Of a unit with these properties."""
+    return described("redis.service", changed(**lines)).pin
+
+
+@pytest.mark.promise(8)
+def test_one_more_restart_of_its_own_is_no_other_plan() -> None:
+    """A unit that crashes on while people decide is what they decide about; a start by somebody is not."""
+    life = {"MainPID": "900", "InvocationID": "a" * 32}
+    planned = pin_of(**life, NRestarts="4")
+    later = pin_of(MainPID="950", InvocationID="b" * 32, NRestarts="6")
+    assert as_planned(planned, planned) and as_planned(planned, later)
+    assert as_planned(pin_of(), later), "it began to crash since"
+    assert not as_planned(planned, pin_of(MainPID="960", InvocationID="c" * 32, NRestarts="0"))
+    assert not as_planned(planned, pin_of(MainPID="970", InvocationID="d" * 32, NRestarts="2"))
+    assert not as_planned(pin_of(), pin_of(**life))
+    call = PlannedCall("restart", pin=planned, fresh=(OWN_RESTARTS,))
+    assert call.core() == PlannedCall("restart", pin=later, fresh=(OWN_RESTARTS,)).core()

@@ -1,0 +1,107 @@
+"""The contract holds for the example and for what is built in, and finds each kind of fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from remediator.core.plan import PlannedCall
+from remediator.extensions import conformance, registry
+from remediator.extensions.actions import Action, Happened, Observation
+from remediator.extensions.checks import Answer
+from remediator.extensions.clientset import World
+from remediator.playbooks.inventory import Service
+from tests.extensions.plugins.conftest import EXAMPLE
+
+SERVICE = Service.model_validate(
+    {"name": "app", "platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "app"}}
+)
+
+
+@pytest.fixture
+def drain(installed: Path) -> Any:
+    """The example's action."""
+    registry.load(["remediator-example"])
+    return registry.make_actions(World())["example.drain"]
+
+
+@pytest.mark.parametrize("action", registry.ACTIONS, ids=lambda action: action.name)
+def test_what_is_built_in_is_declared(action: type[Action]) -> None:
+    """No author is asked for more than our own actions keep."""
+    conformance.action_is_declared(action)
+
+
+async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> None:
+    """Declarations, planning, refusing, observing."""
+    parameters = drain.Parameters(folder=tmp_path)
+
+    def state() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    conformance.action_is_declared(type(drain))
+    call = await conformance.plan_only_reads(drain, SERVICE, parameters, state)
+    stale = msgspec.structs.replace(call, pin={"folder": -1})
+    await conformance.changed_pin_is_refused(drain, SERVICE, parameters, stale, state)
+    await conformance.observe_tells(drain, SERVICE, parameters)
+
+
+async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: Path) -> None:
+    """Marker, no marker, no folder."""
+    check: Any = registry.make_checks(World())["example.drained"]
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.FAIL)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), Answer.UNKNOWN)
+    (tmp_path / "app").touch()
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.OK)
+
+
+async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
+    """A label's markup arrives as text."""
+    page = next(kind for kind in registry.NOTIFIERS if kind.kind == "example")({"path": tmp_path / "page.html"})
+
+    await page.send(conformance.evil_message())
+
+    conformance.is_escaped((tmp_path / "page.html").read_text(), "<b>", "<!channel>")
+
+
+async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
+    """A plan that writes, one that is never the same, a pin that is not looked at, an observation that guesses."""
+    parameters = drain.Parameters(folder=tmp_path)
+
+    class Writes(type(drain)):  # type: ignore[misc]
+        async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+            (tmp_path / "written").touch()
+            return PlannedCall("x")
+
+    class Differs(type(drain)):  # type: ignore[misc]
+        count = 0
+
+        async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+            self.count += 1
+            return PlannedCall("x", {"count": self.count})
+
+    class Guesses(type(drain)):  # type: ignore[misc]
+        async def observe(self, *_: Any) -> Observation:
+            return Observation(Happened.YES, "surely")
+
+    def state() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    with pytest.raises(AssertionError, match="changed something"):
+        await conformance.plan_only_reads(Writes(World()), SERVICE, parameters, state)
+    with pytest.raises(AssertionError, match="two plans differ"):
+        await conformance.plan_only_reads(Differs(World()), SERVICE, parameters, state)
+    with pytest.raises(AssertionError, match="not done yet"):
+        await conformance.observe_tells(Guesses(World()), SERVICE, parameters)
+    call = await drain.plan(SERVICE, parameters)
+    with pytest.raises(AssertionError, match="something else"):
+        await conformance.changed_pin_is_refused(drain, SERVICE, parameters, call, state)
+
+
+def test_the_page_shows_the_example_as_it_is() -> None:
+    """docs/plugins.md holds every file of the example, letter by letter."""
+    page = (EXAMPLE.parents[2] / "docs/plugins.md").read_text()
+    files = [EXAMPLE / "pyproject.toml", *(EXAMPLE / "remediator_example").glob("[!_]*.py")]
+    assert [file.name for file in files if file.read_text().rstrip() not in page] == []

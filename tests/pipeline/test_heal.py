@@ -1,0 +1,112 @@
+"""The main job on real servers: an alert comes, Redis is restarted, proof is found, all of it is on record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.servers import until
+from tests.support.servers.remediator import ROOT, Stack
+
+
+@pytest.mark.promise(7)
+def test_a_dead_redis_is_restarted_and_proved_well(stack: Stack) -> None:
+    """RedisDown through a real Alertmanager ends in one restart and a run that succeeded on evidence."""
+    pid = stack.kill_redis()
+
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+
+    run = stack.remediator.wait_for("succeeded")
+    assert stack.redis()["statename"] == "RUNNING"
+    assert stack.redis()["pid"] != pid
+    assert [(step["action"], step["outcome"]) for step in run["steps"]] == [("service.restart", "ok")]
+    assert "Redis: a value was written, read back and deleted" in run["detail"]["proof"]
+
+
+def test_the_story_of_a_heal_is_told_in_order(stack: Stack) -> None:
+    """``remediator runs show`` tells what happened as the straight line."""
+    stack.kill_redis()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    run = stack.remediator.wait_for("succeeded")
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "remediator", "runs", "show", run["id"], "--config", str(stack.remediator.config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+
+    wanted = ["matched", "diagnose ping", "planned:", "guards of the plan", "about to:", "service.restart ok", "healed"]
+    places = [shown.index(text) for text in wanted]
+    assert places == sorted(places), shown
+
+
+@pytest.mark.promise(3)
+def test_a_kill_in_the_middle_of_the_restart_still_ends_well(stack: Stack) -> None:
+    """kill -9 of the remediator while its call is under way: the next start looks, goes on, and proves."""
+    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    stack.remediator.wait_for("running")
+    until(lambda: stack.redis()["statename"] == "STOPPING", "the call is under way")
+
+    stack.remediator.kill()
+    stack.remediator.start()
+
+    run = stack.remediator.wait_for("succeeded")
+    assert stack.redis()["statename"] == "RUNNING"
+    assert [step["outcome"] for step in run["steps"]] == ["failed", "ok"]
+    assert "observed" in " ".join(event["kind"] for event in run["timeline"])
+
+
+@pytest.mark.promise(3)
+def test_a_redis_that_is_back_is_not_restarted_again(stack: Stack) -> None:
+    """kill -9 after the call took effect and before its outcome was written: it is found to have happened."""
+    stack.kill_redis()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    stack.remediator.wait_for("running")
+    until(lambda: stack.redis()["statename"] == "STARTING", "the call is under way")
+
+    stack.remediator.kill()
+    until(lambda: stack.redis()["statename"] == "RUNNING", "supervisord has started it")
+    pid = stack.redis()["pid"]
+    stack.remediator.start()
+
+    run = stack.remediator.wait_for("succeeded")
+    assert stack.redis()["pid"] == pid
+    assert [step["outcome"] for step in run["steps"]] == ["ok"]
+
+
+@pytest.mark.promise(2)
+def test_repeats_never_start_a_second_run(stack: Stack) -> None:
+    """The same alert again and again, from two senders, while it is healed and after: one run, one restart."""
+    stack.kill_redis()
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    body = stack.remediator.notification("firing", alertname="RedisDown", instance="redis:6379")
+    for _ in range(50):
+        assert stack.remediator.post(body)[0] == 200
+
+    run = stack.remediator.wait_for("succeeded")
+    for _ in range(50):
+        assert stack.remediator.post(body)[0] == 200
+
+    assert len(stack.remediator.runs()) == 1
+    assert len(run["steps"]) == 1
+
+
+def test_a_stop_finishes_the_step_that_is_under_way(stack: Stack) -> None:
+    """SIGTERM in the middle of a call: the process ends only once the outcome is written; the next one goes on."""
+    os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
+    stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
+    stack.remediator.wait_for("running")
+    until(lambda: stack.redis()["statename"] == "STOPPING", "the call is under way")
+
+    stack.remediator.stop()
+    stack.remediator.start()
+
+    run = stack.remediator.wait_for("succeeded")
+    assert [step["outcome"] for step in run["steps"]] == ["ok"]

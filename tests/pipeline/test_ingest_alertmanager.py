@@ -1,0 +1,72 @@
+"""From a real Alertmanager to episodes: what it leaves out, and what it never says."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import until
+from tests.support.servers.remediator import TOKEN, Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(1), pytest.mark.timeout(300)]
+
+Started = Callable[[str], Stack]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    """The small real stack, with further settings of the webhook in Alertmanager; compared with it every second."""
+    made: list[Stack] = []
+
+    def start(more: str) -> Stack:
+        stack = Stack(tmp_path)
+        made.append(stack)
+        stack.remediator.playbooks = []
+        stack.remediator.settings["timing"] |= {"reconcile": "1s", "quiet": "1s"}
+        stack.alertmanager.configuration = f"""
+route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
+receivers:
+  - name: remediator
+    webhook_configs:
+      - url: {stack.remediator.url}/api/v1/alerts
+        {more}
+        http_config: {{authorization: {{credentials: {TOKEN}}}}}
+"""
+        stack.start()
+        return stack
+
+    yield start
+    for stack in made:
+        stack.stop()
+
+
+def episodes(stack: Stack) -> Counter[tuple[str, str]]:
+    """How many there are, by the alert's number and status."""
+    connection = sqlite3.connect(f"file:{stack.remediator.folder}/state/remediator.db?mode=ro", uri=True)
+    found = connection.execute("SELECT json_extract(labels, '$.n'), status FROM episodes").fetchall()
+    connection.close()
+    return Counter((str(number), str(status)) for number, status in found)
+
+
+def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
+    """max_alerts is two, the group has twelve: every alert has its episode, once."""
+    stack = started("max_alerts: 2")
+    for number in range(12):
+        stack.alertmanager.fire(alertname="Many", n=str(number))
+    wanted = Counter({(str(number), "firing"): 1 for number in range(12)})
+    until(lambda: episodes(stack) == wanted, "twelve episodes")
+
+
+def test_what_was_missed_is_found(started: Started) -> None:
+    """The alert came and was posted nowhere that counts: the comparison finds it all the same."""
+    stack = started("max_alerts: 1")
+    stack.remediator.kill()
+    for number in range(3):
+        stack.alertmanager.fire(alertname="Missed", n=str(number))
+    stack.remediator.start()
+    wanted = Counter({(str(number), "firing"): 1 for number in range(3)})
+    until(lambda: episodes(stack) == wanted, "all are there")

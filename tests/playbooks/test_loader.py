@@ -1,0 +1,358 @@
+"""Loading: strict YAML, fragments, all errors at once with their places, and nothing by halves."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from remediator.config import Config
+from remediator.errors import ConfigurationError
+from remediator.playbooks.diagnostics import Severity, render
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import Playbooks, load, load_config, load_inventory, load_playbooks, read
+from remediator.playbooks.parsing.nodes import Scalar, data, find, walk
+from remediator.playbooks.parsing.yaml_reader import MAX_BYTES, read_bytes, read_file
+from tests.authoring.lint.catalogue import CATALOGUE
+from tests.authoring.lint.mistakes import WORLD
+
+BASE = (WORLD / "redis-down.yaml").read_text(encoding="utf-8")
+INVENTORY = read(WORLD / "inventory.yaml", Inventory)
+FRAGMENT = """\
+apiVersion: remediator/v1
+kind: Fragment
+name: defaults
+mode: observe
+guards: {cooldown: 10m, storm: {}}
+approval: {groups: [ops], expires: 1h}
+diagnose:
+  - {id: status, check: service.running}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one good playbook."""
+    (tmp_path / "redis-down.yaml").write_text(BASE, encoding="utf-8")
+    return tmp_path
+
+
+def loaded(folder: Path) -> Playbooks:
+    return load_playbooks([folder], CATALOGUE, INVENTORY)
+
+
+def errors(found: Playbooks) -> list[str]:
+    return [f"{item.line}:{item.column} {item.rule}" for item in found.findings if item.severity is Severity.ERROR]
+
+
+# -- YAML ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plain", "value"),
+    [
+        *((text, text) for text in ("no", "on", "y", "off", "Yes", "1e3", "010", "0o10", "0x1F", "1_000", "12:30")),
+        *((text, text) for text in ("2026-01-01", ".inf", ".nan", "1.", ".5", "+.5e3", "=", "1.2.3", "tRue")),
+        ("true", True),
+        ("False", False),
+        ("7", 7),
+        ("-7", -7),
+        ("0", 0),
+        ("1.50", 1.5),
+        ("~", None),
+        ("null", None),
+        ("'7'", "7"),
+        ('"no"', "no"),
+        ("99999999999999999999", "99999999999999999999"),
+    ],
+)
+def test_a_scalar_is_what_it_looks_like(plain: str, value: Any) -> None:
+    """Only what every YAML takes for a number or boolean is one; all the rest is text."""
+    root, findings = read_bytes(f"a: {plain}\n".encode(), "f.yaml")
+    assert not findings
+    assert root is not None
+    assert data(root) == {"a": value}
+    assert type(data(root)["a"]) is type(value)
+
+
+def test_pyyaml_agrees_wherever_there_is_no_surprise() -> None:
+    """The composer reads the same as the library it stands on."""
+    root, _ = read_bytes(BASE.encode(), "f.yaml")
+    assert root is not None
+    assert data(root) == yaml.safe_load(BASE)
+
+
+SCALARS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
+
+
+@given(SCALARS, st.sampled_from(["'", '"']), st.integers(0, 19))
+def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: str, at: int) -> None:
+    """The caret stands under the character that is meant, whatever quotes and escapes come before it."""
+    dumped = yaml.dump({"key": text}, default_style=style, allow_unicode=False, width=10_000)
+    root, _ = read_bytes(dumped.encode(), "f.yaml")
+    assert root is not None
+    scalar = find(root, ("key",))[0]
+    assert isinstance(scalar, Scalar)
+    at = min(at, len(text) - 1)
+    place = scalar.finding("x", "x", offset=at + 1)
+    rest = dumped.split("\n")[place.line - 1][place.column - 1 :]
+    shown = text[at]
+    escapes = (f"\\x{ord(shown):02X}", f"\\u{ord(shown):04X}", f"\\U{ord(shown):08X}", "\\", "''")
+    assert rest.startswith((shown, *escapes))
+
+
+@pytest.mark.promise(8)
+def test_aliases_cannot_explode() -> None:
+    """The billion laughs are refused in no time, and not expanded."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    began = time.perf_counter()
+    _, findings = read_bytes("\n".join(lines).encode(), "f.yaml")
+    assert time.perf_counter() - began < 20
+    assert {item.rule for item in findings} == {"alias"}
+
+
+def test_a_huge_file_is_not_even_parsed() -> None:
+    """More than a playbook can be is refused by its size."""
+    _, (finding,) = read_bytes(b"a: 1\n" + b"#" * MAX_BYTES, "f.yaml")
+    assert finding.rule == "too-big"
+
+
+def test_a_file_with_too_many_values_is_refused() -> None:
+    """A megabyte of commas does not become a million nodes."""
+    _, (finding,) = read_bytes(b"a: [" + b"1," * 100_000 + b"1]", "f.yaml")
+    assert finding.rule == "too-big"
+
+
+def test_a_missing_file_is_a_finding(tmp_path: Path) -> None:
+    """Not an exception."""
+    root, (finding,) = read_file(tmp_path / "no.yaml", "no.yaml")
+    assert root is None
+    assert str(finding) == "no.yaml: error: the file cannot be read: No such file or directory (unreadable)"
+
+
+JUNK = ["", "{", "]", ":", " ", "\n", "- ", "'", '"', "&a", "*a", "\t", "${", "é", "0", "~"]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.data())
+def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
+    """A playbook that was cut, doubled or scribbled in is loaded or refused with places inside it."""
+    text = BASE
+    for _ in range(chosen.draw(st.integers(1, 3))):
+        start = chosen.draw(st.integers(0, len(text)))
+        end = min(len(text), start + chosen.draw(st.integers(0, 40)))
+        junk = chosen.draw(st.sampled_from(JUNK))
+        text = text[:start] + junk + text[end:]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "scribbled.yaml").write_text(text, encoding="utf-8")
+        found = load_playbooks([Path(folder)], CATALOGUE, INVENTORY)
+    lines = text.split("\n")
+    for item in found.findings:
+        assert item.line <= len(lines)
+        assert render(item)
+        assert item.message
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_with_all_below_it(folder: Path) -> None:
+    """Playbooks in subfolders too; tests, hidden files and other suffixes are none."""
+    (folder / "more").mkdir()
+    (folder / "more" / "app-down.yml").write_text(BASE.replace("redis-down", "app-down"), encoding="utf-8")
+    for name in ("redis-down.test.yaml", ".hidden.yaml", "notes.txt"):
+        (folder / name).write_text("nonsense: [", encoding="utf-8")
+    found = loaded(folder)
+    assert [playbook.name for playbook in found.playbooks] == ["app-down", "redis-down"]
+    assert not found.findings
+
+
+def test_a_playbook_knows_its_file(folder: Path) -> None:
+    """So that explain and lint can name it."""
+    (playbook,) = loaded(folder).playbooks
+    assert playbook.source.endswith("redis-down.yaml")
+
+
+def test_an_empty_folder_is_a_warning(tmp_path: Path) -> None:
+    """Most likely the path is wrong."""
+    (finding,) = loaded(tmp_path).findings
+    assert (finding.rule, finding.severity) == ("no-playbooks", Severity.WARNING)
+
+
+def test_one_broken_file_does_not_hide_the_good_ones(folder: Path) -> None:
+    """What can be used is there, with every error of the rest."""
+    (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
+    found = loaded(folder)
+    assert [playbook.name for playbook in found.playbooks] == ["redis-down"]
+    assert errors(found) == ["34:14 wrong-value", "46:11 wrong-value"]
+
+
+def test_the_service_loads_all_or_nothing(folder: Path) -> None:
+    """One error anywhere and nothing is loaded; the error shows all of them with their lines."""
+    assert len(load([folder], WORLD / "inventory.yaml", CATALOGUE).playbooks) == 1
+    (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as refused:
+        load([folder], WORLD / "inventory.yaml", CATALOGUE)
+    assert "2 errors" in str(refused.value)
+    assert "broken.yaml:34:14: error: 'timeout': 60 has no unit; write 60s, or 5m, 1h30m (wrong-value)" in str(
+        refused.value
+    )
+    assert "  34 |     timeout: 60\n     |              ^^" in str(refused.value)
+
+
+def test_comments_and_order_make_no_other_version(folder: Path) -> None:
+    """What the run keeps is what the playbook says."""
+    before = loaded(folder).playbooks[0].content_hash
+    (folder / "redis-down.yaml").write_text("# a remark\n" + BASE.replace("60s", "1m"), encoding="utf-8")
+    assert loaded(folder).playbooks[0].content_hash == before
+    (folder / "redis-down.yaml").write_text(BASE.replace("60s", "61s"), encoding="utf-8")
+    assert loaded(folder).playbooks[0].content_hash != before
+
+
+# -- fragments ----------------------------------------------------------------------------------------------------
+
+
+def test_use_merges_under_the_playbook(folder: Path) -> None:
+    """What the playbook says wins, mappings merge key by key, lists are replaced as a whole."""
+    (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
+    text = BASE.replace("parameters:", "use: [defaults]\nparameters:").replace("  cooldown: 5m\n", "")
+    text = text.replace("mode: {default: approve, demo: auto}\n", "").replace(", expires: 15m", "")
+    (folder / "redis-down.yaml").write_text(text, encoding="utf-8")
+    found = loaded(folder)
+    assert not found.findings
+    (playbook,) = found.playbooks
+    assert playbook.mode == "observe"
+    assert playbook.guards.settings["cooldown"] == "10m"
+    assert playbook.guards.settings["budget"] == ["3/1h", "7/1d"]
+    assert playbook.approval.groups == ("sre",)
+    assert playbook.approval.expires.total_seconds() == 3600
+    assert [look.id for look in playbook.diagnose] == ["ping", "logs"]
+
+
+def test_the_later_fragment_goes_over_the_earlier(folder: Path) -> None:
+    """use is read from left to right."""
+    (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
+    other = FRAGMENT.replace("name: defaults", "name: strict").replace("10m", "20m").replace("mode: observe\n", "")
+    (folder / "strict.yaml").write_text(other, encoding="utf-8")
+    text = BASE.replace("parameters:", "use: [defaults, strict]\nparameters:").replace("  cooldown: 5m\n", "")
+    (folder / "redis-down.yaml").write_text(text, encoding="utf-8")
+    (playbook,) = loaded(folder).playbooks
+    assert playbook.guards.settings["cooldown"] == "20m"
+
+
+def test_include_puts_in_at_its_place(folder: Path) -> None:
+    """Fragments within fragments too; the version covers what was put in."""
+    (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
+    (folder / "general.yaml").write_text(
+        "apiVersion: remediator/v1\nkind: Fragment\nname: general\ndiagnose:\n"
+        "  - {include: defaults}\n  - {id: more, check: service.running}\n",
+        encoding="utf-8",
+    )
+    text = BASE.replace("  - {id: logs,", "  - {include: general}\n  - {id: logs,")
+    (folder / "redis-down.yaml").write_text(text, encoding="utf-8")
+    (playbook,) = loaded(folder).playbooks
+    assert [look.id for look in playbook.diagnose] == ["ping", "status", "more", "logs"]
+    before = playbook.content_hash
+    (folder / "defaults.yaml").write_text(FRAGMENT.replace("service.running", "redis.ping"), encoding="utf-8")
+    assert loaded(folder).playbooks[0].content_hash != before
+
+
+def test_a_mistake_in_a_fragment_is_reported_there_and_once(folder: Path) -> None:
+    """However many playbooks include it; and none of them is used."""
+    (folder / "defaults.yaml").write_text(FRAGMENT.replace("service.running", "service.walking"), encoding="utf-8")
+    for name in ("redis-down", "app-down"):
+        text = BASE.replace("redis-down", name).replace("diagnose:\n", "diagnose:\n  - {include: defaults}\n")
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    found = loaded(folder)
+    (finding,) = found.findings
+    assert finding.file.endswith("defaults.yaml")
+    assert (finding.line, finding.column, finding.rule) == (8, 25, "unknown-check")
+    assert found.playbooks == ()
+
+
+# -- inventory and settings ---------------------------------------------------------------------------------------
+
+
+def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    """Unknown platform, unknown service and circle, each at its line."""
+    path = tmp_path / "inventory.yaml"
+    path.write_text(
+        "apiVersion: remediator/v1\nkind: Inventory\nservices:\n"
+        '  a:\n    platform: {kind: supervisord, url: "unix:///s", program: a}\n'
+        '  b:\n    platform: {kind: supervisor, url: "unix:///s", program: b}\n    minimum_healthy: no\n',
+        encoding="utf-8",
+    )
+    found = [(item.line, item.column, item.rule, item.hint) for item in load_inventory(path).findings]
+    assert found == [
+        (5, 22, "wrong-value", "did you mean 'supervisor'?"),
+        (8, 22, "wrong-type", "no is false to an old YAML and text to a new one; write false"),
+    ]
+
+
+def test_a_circle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
+    """With the way around."""
+    path = tmp_path / "inventory.yaml"
+    path.write_text(
+        "apiVersion: remediator/v1\nkind: Inventory\nservices:\n"
+        '  a:\n    platform: {kind: supervisor, url: "unix:///s", program: a}\n    depends_on: [b]\n'
+        '  b:\n    platform: {kind: supervisor, url: "unix:///s", program: b}\n    depends_on: [a]\n',
+        encoding="utf-8",
+    )
+    (finding,) = load_inventory(path).findings
+    assert (finding.line, finding.column, finding.rule) == (6, 18, "dependency-circle")
+    assert finding.message == "services depend on each other in a circle: a -> b -> a"
+
+
+def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
+    """The settings file is held to the same."""
+    path = tmp_path / "remediator.yaml"
+    path.write_text(
+        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: playbooks\n"
+        "inventory: inventory.yaml\nwatchdog: {within: 120}\nlogg: {format: human}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(path, Config)
+    text = str(refused.value)
+    assert "remediator.yaml:4:12: error: 'playbooks' must be a list, not 'playbooks' (wrong-type)" in text
+    assert "remediator.yaml:6:20: error: 'within': 120 has no unit; write 120s, or 5m, 1h30m (wrong-value)" in text
+    assert "remediator.yaml:7:1: error: there is no key 'logg' here (unknown-key)" in text
+    assert "help: did you mean 'log'?" in text
+
+
+def test_relative_files_are_beside_the_settings(tmp_path: Path) -> None:
+    """Wherever the process was started."""
+    path = tmp_path / "remediator.yaml"
+    path.write_text((WORLD / "remediator.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    config = load_config(path, Config)
+    assert config.inventory == tmp_path / "inventory.yaml"
+    assert config.playbooks == (tmp_path / "playbooks",)
+
+
+def test_every_scalar_has_its_place() -> None:
+    """Line and column of a scalar lead to its text."""
+    root, _ = read_bytes(BASE.encode(), "f.yaml")
+    assert root is not None
+    lines = BASE.split("\n")
+    for _, scalar in walk(root):
+        rest = lines[scalar.line - 1][scalar.column - 1 :]
+        assert rest.lstrip("'\"").startswith(scalar.raw.split("\n")[0][:5]) or '"' in scalar.raw
+
+
+@pytest.mark.parametrize("url", ["remediator.example", "unix:///run/x", "http://", "https://a.example/?x=1"])
+def test_links_need_an_address_that_browsers_take(tmp_path: Path, url: str) -> None:
+    """A request whose link leads nowhere is found at the start, not on a phone at night."""
+    settings = tmp_path / "remediator.yaml"
+    settings.write_text(
+        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
+        f"public_url: {url}\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:13: error: 'public_url'"):
+        load_config(settings, Config)

@@ -1,0 +1,150 @@
+"""Hot reload on a real running service: a change is taken up, a mistake is loud and changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.servers import until
+from tests.support.servers.receivers import Receiver, receiver
+from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
+
+OK = "remediator_playbooks_in_force_are_those_on_disk"
+
+
+class Reloaded(Remediator):
+    """A remediator that only observes a service, and tells a chat."""
+
+    def __init__(self, folder: Path, chat: Receiver) -> None:
+        super().__init__(folder)
+        self.playbooks = [observing("redis-down", "RedisDown")]
+        self.inventory["services"] = {
+            "redis": {
+                "platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"},
+                "redis": {"host": "127.0.0.1", "port": 1},
+            }
+        }
+        self.settings["channels"] = {"chat": {"kind": "webhook", "url": chat.url}}
+        self.settings["watchdog"] = {"notify": ["chat"]}
+
+    def save(self, playbook: dict[str, Any]) -> Path:
+        """Write a playbook as an editor does."""
+        path = self.folder / "playbooks" / f"{playbook['name']}.yaml"
+        path.write_text(yaml.safe_dump(playbook))
+        return path
+
+    def gauge(self) -> str:
+        """The value of the gauge that says whether the files are in force."""
+        return next(line.split()[1] for line in self.metrics().splitlines() if line.startswith(OK))
+
+    def version_of_the_run(self) -> str:
+        """The hash that the one run keeps."""
+        with closing(sqlite3.connect(f"file:{self.folder / 'state/remediator.db'}?mode=ro", uri=True)) as connection:
+            ((found,),) = connection.execute("select playbook_hash from runs")
+        return str(found)
+
+    def names(self) -> set[str]:
+        """Playbooks in force, as the API tells."""
+        return {item["name"] for item in self.get("/api/v1/playbooks")}
+
+    def status(self) -> dict[str, Any]:
+        """What ``remediator status`` says."""
+        argv = [sys.executable, "-m", "remediator", "status", "--config", str(self.config), "--format", "json"]
+        shown = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        found: dict[str, Any] = json.loads(shown)
+        return found
+
+
+def observing(name: str, alertname: str) -> dict[str, Any]:
+    """A playbook that only observes."""
+    return copy.deepcopy(PLAYBOOK) | {"name": name, "match": {"alertname": alertname}, "mode": "observe"}
+
+
+@pytest.fixture
+def chat() -> Iterator[Receiver]:
+    """Where people are told."""
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def service(tmp_path: Path, chat: Receiver) -> Iterator[Reloaded]:
+    """A running service."""
+    made = Reloaded(tmp_path / "remediator", chat)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_new_playbook_is_in_force_without_a_restart(service: Reloaded) -> None:
+    """A file that appears is taken up, audited, and takes alerts."""
+    service.save(observing("app-down", "AppDown"))
+
+    until(lambda: "app-down" in service.names(), "the new playbook is in force")
+
+    assert service.post(service.notification("firing", alertname="AppDown"))[0] == 200
+    until(lambda: any(run["playbook"] == "app-down" for run in service.runs()), "it takes its alert")
+    assert service.audit_has("changed")
+
+
+def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, chat: Receiver) -> None:
+    """One broken file among good changes: none is used; metric, log, console, status, chat and audit name the line."""
+    good = service.save(observing("app-down", "AppDown"))
+    broken = service.folder / "playbooks" / "redis-down.yaml"
+    whole = broken.read_text()
+    broken.write_text(whole.replace("target:", "tarket:"))
+    line = 1 + [text.startswith("tarket") for text in broken.read_text().splitlines()].index(True)
+    place = f"redis-down.yaml:{line}:"
+
+    until(lambda: service.gauge() == "0.0", "the metric says so")
+
+    assert service.names() >= {"redis-down"}
+    assert place in service.log
+    assert any(place in finding for found in service.status()["unusable"].values() for finding in found)
+    assert service.audit_has("config.rejected")
+    until(lambda: any(place.encode() in item.body for item in chat.received), "the chat is told")
+
+    broken.write_text(whole)
+    until(lambda: service.gauge() == "1.0", "mended files are in force again")
+    assert good.is_file()
+    assert "app-down" in service.names()
+    assert service.status()["unusable"] == {}
+    until(lambda: any(b"good again" in item.body for item in chat.received), "the chat is told of the end")
+
+
+def test_hangup_reads_again_and_says_so(service: Reloaded) -> None:
+    """SIGHUP is answered in the audit log although nothing changed, and ends nothing."""
+    os.kill(service.pid, signal.SIGHUP)
+
+    until(lambda: service.audit_has("asked"), "the audit log has it")
+    assert service.get("/readyz")["ready"]
+
+
+def test_a_run_keeps_the_version_that_it_began_with(service: Reloaded) -> None:
+    """A run that is open when its playbook changes goes on with what it began with; the next takes the new one."""
+    service.save(observing("redis-down", "RedisDown") | {"mode": "approve"})
+    until(lambda: service.log.count("playbooks reloaded") == 1, "it is in force")
+    assert service.post(service.notification("firing", alertname="RedisDown"))[0] == 200
+    until(lambda: bool(service.runs()), "a run begins")
+    first = service.version_of_the_run()
+
+    service.save(observing("redis-down", "RedisDown") | {"summary": "another one"})
+    until(lambda: service.log.count("playbooks reloaded") == 2, "the change is in force")
+
+    assert service.version_of_the_run() == first
+    current = next(item for item in service.get("/api/v1/playbooks") if item["name"] == "redis-down")
+    assert current["version"] != first

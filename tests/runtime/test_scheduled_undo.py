@@ -1,0 +1,166 @@
+"""Temporary measures on real servers: put back when their time is over, after a crash too, and on abort."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers import until
+from tests.support.servers.remediator import PLAYBOOK, Stack
+
+MEASURE = {
+    "id": "policy",
+    "action": "redis.config_set",
+    "with": {"name": "maxmemory-policy", "value": "allkeys-lru"},
+    "undo": {"after": "2s"},
+}
+
+
+def playbook(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        **PLAYBOOK,
+        "name": "redis-memory",
+        "match": {"alertname": "RedisHighMemory"},
+        "diagnose": [],
+        "steps": list(steps),
+        "verify": {"settle": "100ms", "within": "5s", "checks": [{"check": "redis.ping"}]},
+        **more,
+    }
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """The small real stack with a playbook of the test's own."""
+    stacks: list[Stack] = []
+
+    def start(made: dict[str, Any], **settings: Any) -> Stack:
+        stack = Stack(tmp_path)
+        stacks.append(stack)
+        stack.remediator.playbooks = [made]
+        stack.remediator.settings |= settings
+        stack.start()
+        return stack
+
+    yield start
+    for stack in stacks:
+        stack.stop()
+
+
+def policy(stack: Stack) -> str:
+    """What Redis itself says."""
+    argv = ["redis-cli", "-p", str(stack.redis_port), "CONFIG", "GET", "maxmemory-policy"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def test_a_temporary_measure_is_put_back_by_itself(started: Callable[..., Stack]) -> None:
+    """In force while it lasts; then the value of before, as an audited attempt of its own."""
+    stack = started(playbook(MEASURE))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+    run = stack.remediator.wait_for("succeeded")
+    assert policy(stack) == "allkeys-lru"
+
+    until(lambda: policy(stack) == "noeviction", "it is put back")
+    until(lambda: stack.remediator.audit_has("action.undone"), "it is on record")
+    after = stack.remediator.get(f"/api/v1/runs/{run['id']}")
+    assert [(step["action"], step["outcome"]) for step in after["steps"]] == [("redis.config_set", "ok")] * 2
+    assert after["holds_target"] is False
+
+
+@pytest.mark.promise(3)
+def test_a_measure_is_put_back_although_the_process_died(started: Callable[..., Stack]) -> None:
+    """kill -9 while it is in force: the next process sees to it, once."""
+    stack = started(playbook(MEASURE))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+    run = stack.remediator.wait_for("succeeded")
+
+    stack.remediator.kill()
+    stack.remediator.start()
+
+    until(lambda: policy(stack) == "noeviction", "it is put back")
+    until(lambda: stack.remediator.audit_has("action.undone"), "it is on record")
+    assert len(stack.remediator.get(f"/api/v1/runs/{run['id']}")["steps"]) == 2
+
+
+@pytest.mark.promise(10)
+def test_the_stop_button_holds_a_measure_in_force(started: Callable[..., Stack]) -> None:
+    """Stopped is stopped; once it is lifted, the measure goes."""
+    stack = started(playbook({**MEASURE, "undo": {"after": "4s"}}))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+    stack.remediator.wait_for("succeeded")
+    told = command(stack, "pause", "--reason", "we look at it ourselves")
+
+    with pytest.raises(AssertionError):
+        until(lambda: policy(stack) == "noeviction", "it would be put back", 6)
+    stop = re.search(r"stop-\w+", told)
+    assert stop is not None, told
+    command(stack, "resume", stop[0])
+    until(lambda: policy(stack) == "noeviction", "it is put back")
+
+
+def test_only_the_stop_button_makes_a_try_none(started: Callable[..., Stack]) -> None:
+    """What keeps it from being put back has the word stopped in its name: it is a try all the same, so that people are
+    told when there have been enough of them."""
+    measure = {**MEASURE, "undo": {"action": "command.run", "with": {"command": "stopped"}, "after": "1s"}}
+    stack = started(playbook(measure))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+    stack.remediator.wait_for("succeeded")
+
+    def tries() -> int:
+        with closing(sqlite3.connect(stack.remediator.folder / "state/remediator.db")) as database:
+            (content,) = database.execute("SELECT content FROM timers").fetchone()
+            return int(json.loads(content).get("tries", 0))
+
+    until(lambda: tries() >= 1, "it was tried")
+
+
+def command(stack: Stack, *words: str) -> str:
+    """As an operator would."""
+    argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(stack.remediator.environment()))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_aborted_run_leaves_nothing_behind(started: Callable[..., Stack]) -> None:
+    """A later step fails and says abort: what earlier steps did is put back first, the timer is not needed any more."""
+    failing = {"id": "fails", "action": "command.run", "with": {"command": "no"}, "on_failure": "abort"}
+    measure = {**MEASURE, "undo": {"after": "1h"}, "on_success": "next"}
+    stack = started(playbook(measure, failing), commands={"no": {"argv": ["/bin/false"]}})
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+
+    run = stack.remediator.wait_for("failed")
+    assert policy(stack) == "noeviction"
+    assert [(step["step"], step["outcome"]) for step in run["steps"]] == [
+        ("policy", "ok"),
+        ("fails", "failed"),
+        ("policy", "ok"),
+    ]
+
+
+def test_a_way_that_is_not_open_is_not_the_end(started: Callable[..., Stack]) -> None:
+    """A step that cannot even be planned fails by itself; the next one heals."""
+    closed = {"id": "prune", "action": "files.prune"}
+    stack = started(playbook(closed, MEASURE))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+
+    run = stack.remediator.wait_for("succeeded")
+    assert [step["step"] for step in run["steps"]] == ["policy"]
+    assert any("skipped: the inventory does not say" in event["text"] for event in run["timeline"])
+
+
+def test_without_any_open_way_people_are_told(started: Callable[..., Stack]) -> None:
+    """No plan is made of nothing."""
+    stack = started(playbook({"id": "prune", "action": "files.prune"}))
+    stack.alertmanager.fire(alertname="RedisHighMemory")
+
+    run = stack.remediator.wait_for("escalated")
+    assert (run["reason"], run["steps"]) == ("no_plan", [])

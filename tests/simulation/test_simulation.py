@@ -1,0 +1,55 @@
+"""A slice of the simulated schedules; ``make simulate`` runs as many as there is time for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.servers.remediator import ROOT
+
+SLICE = int(os.environ.get("SIMULATED", "150"))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a person would type it."""
+    argv = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.promise(1)
+@pytest.mark.promise(2)
+@pytest.mark.promise(3)
+@pytest.mark.promise(4)
+def test_no_simulated_schedule_breaks_a_promise() -> None:
+    """Crashes, pauses, lost answers, lost and doubled notifications, clock jumps: the promises hold in every order."""
+    done = run(f"1..{SLICE}")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert f"{SLICE} schedules" in done.stdout and "0 broken" in done.stdout
+
+
+@pytest.mark.promise(1)
+@pytest.mark.promise(4)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(218, id="a process without its lease stumbled over its successor's request"),
+        pytest.param(1545, id="the clock was put right while a notification was folded: four hours of sleep"),
+        pytest.param(2305, id="the same, with alerts that had no episode"),
+    ],
+)
+def test_what_long_runs_found_stays_mended(seed: int) -> None:
+    """Schedules far beyond the slice that broke a promise once."""
+    done = run(str(seed))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_a_seed_replays_exactly() -> None:
+    """The same seed gives the same trace, to the last line: a failure can be looked at again."""
+    first, second = run("7", "--trace"), run("7", "--trace")
+    assert first.stdout.splitlines()[:-1] == second.stdout.splitlines()[:-1]
+    assert len(first.stdout.splitlines()) > 10

@@ -1,0 +1,199 @@
+"""Attacks on the log where it is kept: killed while it writes, two at once, no room, an old copy put back.
+
+Each is impossible, or found and named; what was acknowledged is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from remediator.audit import Problem, Verification, checkpoint, decode
+from remediator.audit import keys as keyfile
+from remediator.audit.reader import verify_live
+from remediator.cli._audit_source import DatabaseLog, audit_log
+from remediator.extensions.witnesses.file import FileNotary
+from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
+from remediator.storage import Store
+from remediator.storage.repositories import audit as records
+from tests.storage.test_retention import engine_on
+from tests.support.audit_appender import SIGN, append, opened, signing
+
+pytestmark = [pytest.mark.slow, pytest.mark.promise(9), pytest.mark.timeout(600)]
+
+PLACES = [
+    f"kill@{moment}:{place}"
+    for place in ("operator.command#7", "checkpoint.signed#2", "checkpoint.published#2")
+    for moment in ("before", "after")
+]
+
+
+def _argv(url: str, folder: Path, name: str, count: int) -> list[str]:
+    return [sys.executable, "-m", "tests.support.audit_appender", url, str(folder), name, str(count)]
+
+
+def _notes(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.glob("checkpoints.*")):
+        yield from checkpoint.find(path.read_text(errors="replace"))
+
+
+def _verified(connection: Connection, folder: Path) -> Verification:
+    keys = keyfile.load_verifiers(folder / "audit.key.pub")
+    return verify_live(DatabaseLog(connection), _notes(folder), keys, strict=True)
+
+
+def _texts(connection: Connection) -> Counter[str]:
+    rows = records.entries(connection, kind="operator.command")
+    return Counter(decode(row.canonical).data["text"] for row in rows)
+
+
+def _all_once(connection: Connection, acknowledged: list[str]) -> bool:
+    texts = _texts(connection)
+    return set(acknowledged) <= texts.keys() and set(texts.values()) == {1}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_in_an_append_or_a_checkpoint(url: str, connection: Connection, tmp_path: Path, place: str) -> None:
+    """kill -9 around the commit of an entry, of a checkpoint and of its receipt: what was acknowledged is there once,
+    log and checkpoints agree as they were left, and the next process goes on in the same chain."""
+    crash = {**os.environ, "REMEDIATOR_CRASH_AT": place}
+    first = subprocess.run(_argv(url, tmp_path, "a", 40), env=crash, capture_output=True, text=True, check=False)
+    assert first.returncode == -9, first.stderr
+    left = _verified(connection, tmp_path)
+    assert left.ok, left.sentence()
+    second = subprocess.run(_argv(url, tmp_path, "a", 10), capture_output=True, text=True, check=True)
+
+    assert _all_once(connection, (first.stdout + second.stdout).split())
+    after = _verified(connection, tmp_path)
+    assert after.ok and after.checkpoints[-1] > left.last, after.sentence()
+
+
+def test_killed_at_any_moment(url: str, connection: Connection, tmp_path: Path) -> None:
+    """kill -9 from outside, wherever it hits, several times over."""
+    acknowledged = []
+    for lines in (1, 7, 12, 20):
+        argv = _argv(url, tmp_path, "a", 10_000)
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            acknowledged += [child.stdout.readline().strip() for _ in range(lines)]
+            child.kill()
+        result = _verified(connection, tmp_path) if (tmp_path / "audit.key.pub").exists() else None
+        assert result is None or result.ok, result
+    assert len(acknowledged) == 40 and _all_once(connection, acknowledged)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path: Path) -> None:
+    """Two processes on one PostgreSQL write and sign as fast as they can: one chain, every number once, every entry
+    of both, and the checkpoints of both are of one history."""
+    count = 150
+    argvs = [_argv(url, tmp_path, name, count) for name in ("a", "b")]
+    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for argv in argvs]
+    said = [child.communicate()[0].split() for child in running]
+
+    assert [child.returncode for child in running] == [0, 0]
+    assert [len(lines) for lines in said] == [count, count]
+    assert _all_once(connection, [*said[0], *said[1]])
+    names = [decode(row.canonical).data["text"][0] for row in records.entries(connection, kind="operator.command")]
+    assert sum(one != other for one, other in pairwise(names)) > 2, "they never met: this shows nothing"
+    result = _verified(connection, tmp_path)
+    assert result.ok and len(set(result.checkpoints)) > count // SIGN, result.sentence()
+
+
+_NO_ROOM = """
+import asyncio, resource, sys
+from pathlib import Path
+from remediator.errors import StoreUnavailable
+from tests.stores.appender import append, opened
+
+async def main() -> None:
+    store = opened(sys.argv[1])
+    await append(store, "room")
+    print("room", flush=True)
+    used = max(path.stat().st_size for path in Path(sys.argv[2]).glob("remediator.db*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used + 100_000, resource.RLIM_INFINITY))
+    try:
+        for number in range(1000):
+            await append(store, f"full-{number}" + "x" * 2000)
+            print(f"full-{number}" + "x" * 2000, flush=True)
+    except StoreUnavailable as error:
+        print(f"! {error}", flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await append(store, "again")
+    print("again", flush=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_no_room_for_the_log(url: str, connection: Connection, tmp_path: Path) -> None:
+    """The file cannot grow: appends fail with a reason and nothing is half written; with room again, it goes on."""
+    argv = [sys.executable, "-c", _NO_ROOM, url, str(tmp_path)]
+    lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+    [said] = [line for line in lines if line.startswith("!")]
+    acknowledged = [line for line in lines if line != said]
+
+    assert "full" in said or "disk" in said
+    assert 2 < len(acknowledged) < 1000 and acknowledged[-1] == "again"
+    # a write that was not acknowledged may stand all the same, or not; never a part of it
+    assert _all_once(connection, acknowledged) and len(_texts(connection)) <= len(acknowledged) + 1
+    assert verify_live(DatabaseLog(connection), strict=True).ok
+
+
+async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path) -> None:
+    """A notary without room is named in the log, the other one keeps the checkpoint, and the next is tried again."""
+    kept = signing(tmp_path, "a")
+    settings = replace(kept, notaries={"full": FileNotary(Path("/dev/full")), **kept.notaries})
+    await append(store, "before")
+    await checkpoint_now(engine_on(store), settings, await store.read(records.head))
+    [failed] = records.entries(connection, kind="checkpoint.failed")
+    data = decode(failed.canonical).data
+
+    assert data["notary"] == "full" and "No space left on device" in data["message"]
+    assert len(list(records.entries(connection, kind="checkpoint.published"))) == 1
+    assert _verified(connection, tmp_path).checkpoints == (1,)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+async def test_an_old_copy_put_back(url: str, connection: Connection, tmp_path: Path) -> None:
+    """The database of yesterday is found by the checkpoints since, and so is what is then written over the gap."""
+    database = tmp_path / "remediator.db"
+    settings = signing(tmp_path, "a")
+    await _grow(url, 10, settings)
+    shutil.copyfile(database, tmp_path / "yesterday")
+    await _grow(url, 10, settings)
+    assert _verified(connection, tmp_path).ok
+    connection.close()
+
+    shutil.copyfile(tmp_path / "yesterday", database)
+    put_back = _named(database, tmp_path)
+    assert put_back[0] is Problem.TRUNCATED and "old copy" in put_back[1]
+    await _grow(url, 30, settings)
+    assert _named(database, tmp_path)[0] is Problem.REWRITTEN
+
+
+async def _grow(url: str, count: int, settings: Checkpointing) -> None:
+    store = opened(url)
+    for number in range(count):
+        await append(store, f"entry {number}")
+    await checkpoint_now(engine_on(store), settings, await store.read(records.head))
+    await store.close()
+
+
+def _named(database: Path, folder: Path) -> tuple[Problem, str]:
+    notes, keys = _notes(folder), keyfile.load_verifiers(folder / "audit.key.pub")
+    with audit_log(database, Path()) as log:
+        finding = verify_live(log, notes, keys).findings[0]
+    return finding.problem, finding.message

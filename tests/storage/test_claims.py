@@ -1,0 +1,106 @@
+"""Claims between neighbours: what a newer version wrote is left alone, and what is held does not turn in circles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, select, update
+
+from remediator.core.run import ENGINE_VERSION, Run, Status
+from remediator.errors import Fenced
+from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
+from remediator.pipeline.stages import advance
+from remediator.storage import Store
+from remediator.storage.repositories import episodes, runs, stuck_runs
+from remediator.storage.schema import runs as table
+from tests.storage.test_intake import engine_on
+
+MINUTE = timedelta(minutes=1)
+
+
+async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) -> Run:
+    """A new run in somebody's hands."""
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    [run] = await store.write(lambda tx: runs.claim_due(tx, owner, lease, 5))
+    return run
+
+
+@pytest.mark.promise(4)
+async def test_a_run_of_a_newer_version_is_left_to_it(store: Store, connection: Connection) -> None:
+    """Not claimed while it is open, not put back when it is over, found by who asks why nothing moves."""
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
+    assert await store.write(lambda tx: runs.claim_due(tx, "me", MINUTE, 5)) == []
+    assert await store.read(runs.next_wake) is None
+    assert [run.id for run in await store.read(stuck_runs.foreign)] == ["run-1"]
+    connection.execute(update(table).values(status=Status.SUCCEEDED.value, finished_at=table.c.created_at))
+    assert await store.write(lambda tx: runs.claim_over(tx, "run-1", "me", MINUTE)) is None
+    connection.execute(update(table).values(engine_version=ENGINE_VERSION))
+    assert await store.write(lambda tx: runs.claim_over(tx, "run-1", "me", MINUTE)) is not None
+
+
+async def test_a_state_of_a_newer_version_is_shown_and_found(store: Store, connection: Connection) -> None:
+    """An unknown word is no error; it is kept as it is, and named among what nobody here can go on with."""
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    connection.execute(update(table).values(status="meditating"))
+    [run] = await store.read(stuck_runs.foreign)
+    assert (run.id, str(run.status)) == ("run-1", "meditating")
+
+
+@pytest.mark.promise(4)
+async def test_a_claim_whose_time_is_over_writes_nothing(store: Store, connection: Connection) -> None:
+    """Nobody else has taken the run yet, and its owner may not write all the same: others count on the lease."""
+    run = await claimed(store, lease=timedelta(microseconds=1))
+    with pytest.raises(Fenced):
+        await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, {}, "test"))
+    with pytest.raises(Fenced):
+        await store.write(lambda tx: runs.extend(tx, run, MINUTE))
+    assert connection.execute(select(table.c.status)).scalar_one() == Status.MATCHED.value
+
+
+@pytest.mark.promise(4)
+async def test_of_many_claimants_one_has_the_run(store: Store) -> None:
+    """Fifty at once: one gets it, with the next fence; the first owner is fenced as soon as another has it."""
+    first = await claimed(store, "first", timedelta(microseconds=1))
+    found = await asyncio.gather(
+        *(store.write(lambda tx, n=n: runs.claim_due(tx, f"other-{n}", MINUTE, 5)) for n in range(50))  # type: ignore[misc]
+    )
+    [[second]] = [claim for claim in found if claim]
+    assert second.fence == first.fence + 1
+    with pytest.raises(Fenced):
+        await store.write(lambda tx: runs.release(tx, first, None, first.pokes))
+
+
+async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> None:
+    """Its alerts are over and their quiet time too, and they are not swept up yet: it waits for that, or for its turn
+    to be looked at again; it does not turn in circles."""
+    engine = engine_on(store)
+    settings, index = IntakeSettings(quiet=timedelta(microseconds=1)), Index((), "Watchdog")
+    await receive(store, told("firing"))
+    await take_in(engine, index, settings)
+    run = await claimed(store)
+    await store.write(lambda tx: runs.join(tx, run.id, episodes.list_open(tx.connection)))
+    await receive(store, told("resolved"))
+    await take_in(engine, index, settings)
+
+    held = await advance(engine, run)
+    assert held.waits and (held.run.status, held.run.reason) == (Status.BLOCKED, "resolved")
+    before = engine.clock.now()
+    again = await advance(engine, held.run)
+    assert again.waits and again.until is not None and again.until >= before + engine.pace.recheck
+
+
+def told(status: str) -> bytes:
+    """A notification of the one alert."""
+    alert = {
+        "status": status,
+        "labels": {"alertname": "Down"},
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z" if status == "firing" else "2026-01-01T00:01:00Z",
+    }
+    return json.dumps({"version": "4", "receiver": "r", "alerts": [alert]}).encode()

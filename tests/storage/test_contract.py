@@ -1,0 +1,265 @@
+"""What every store promises to those who write and read through it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+
+from remediator.audit import Draft, Kind, NotRecordable
+from remediator.errors import StoreUnavailable
+from remediator.storage import MESSAGES, NOTIFICATIONS, Store, Tx
+from remediator.storage.repositories import audit as audit_records
+from remediator.storage.repositories import key_values
+from remediator.storage.schema import audit, notifications, runs
+from tests.storage.conftest import OpenStore
+
+ENTRY = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann")
+
+
+def names(connection: Connection) -> set[str]:
+    return set(key_values.named(connection, ""))
+
+
+async def test_what_is_written_is_read(store: Store) -> None:
+    """After an awaited write, every read sees it."""
+    for number in range(50):
+        await store.write(lambda tx, n=number: key_values.put(tx, "count", n))  # type: ignore[misc]
+        fact = await store.read(lambda connection: key_values.get(connection, "count"))
+        assert fact is not None and fact.value == number
+
+
+@pytest.mark.promise(1)
+async def test_an_accepted_notification_is_in_the_inbox(store: Store, connection: Connection) -> None:
+    """When accept returns, any other connection sees the body, byte for byte."""
+    bodies = [b'{"n": %d}' % number for number in range(200)]
+    await asyncio.gather(*(store.accept("webhook", body) for body in bodies))
+    assert set(connection.execute(select(notifications.c.body)).scalars()) == set(bodies)
+
+
+async def test_many_writers_share_few_transactions(store: Store) -> None:
+    """Work that is submitted together is committed together: the store's time is the same for all of a group."""
+    times = await asyncio.gather(*(store.write(lambda tx: tx.now) for _ in range(300)))
+    assert len(set(times)) < 30
+
+
+async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
+    """An exception inside one piece of work rolls back its changes alone, and comes back to its caller alone."""
+
+    def good(tx: Tx, name: str) -> None:
+        key_values.put(tx, name, 1)
+        tx.audit(ENTRY)
+
+    def bad(tx: Tx) -> None:
+        good(tx, "bad")
+        raise KeyError("my own mistake")
+
+    done = await asyncio.gather(
+        *(store.write(lambda tx, n=n: good(tx, f"good-{n}")) for n in range(5)),  # type: ignore[misc]
+        store.write(bad),
+        *(store.write(lambda tx, n=n: good(tx, f"good-{n}")) for n in range(5, 10)),  # type: ignore[misc]
+        return_exceptions=True,
+    )
+
+    assert [type(item) for item in done if item is not None] == [KeyError]
+    assert await store.read(names) == {f"good-{n}" for n in range(10)}
+    assert (await store.read(audit_records.head)).seq == 10
+
+
+@pytest.mark.promise(9)
+async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: Store) -> None:
+    """A draft that the audit log refuses undoes its work, and its neighbours and notifications stand."""
+
+    def work(tx: Tx, name: str, data: Any) -> None:
+        key_values.put(tx, name, 1)
+        tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data=data))
+
+    done = await asyncio.gather(
+        store.write(lambda tx: work(tx, "before", {"n": 1})),
+        store.write(lambda tx: work(tx, "poisoned", {"n": object()})),
+        store.accept("webhook", b"{}"),
+        store.write(lambda tx: work(tx, "after", {"n": 2})),
+        return_exceptions=True,
+    )
+
+    assert [type(item) for item in done if item is not None] == [NotRecordable]
+    assert await store.read(names) == {"before", "after"}
+    assert (await store.read(audit_records.head)).seq == 2
+    counted = await store.read(lambda c: c.execute(select(func.count()).select_from(notifications)).scalar_one())
+    assert counted == 1
+
+
+async def test_a_broken_statement_spoils_only_its_own_work(store: Store) -> None:
+    """SQL that the database refuses comes back to whoever sent it; the others' work stands."""
+
+    def twice(tx: Tx) -> None:
+        values = {"received_at": tx.now, "source": "webhook", "body": b"", "id": 7}
+        tx.connection.execute(insert(notifications).values(values))
+        tx.connection.execute(insert(notifications).values(values))
+
+    done = await asyncio.gather(
+        store.write(lambda tx: key_values.put(tx, "before", 1)),
+        store.write(lambda tx: tx.connection.execute(text("SELECT * FROM no_such_table"))),
+        store.write(twice),
+        store.write(lambda tx: key_values.put(tx, "after", 1)),
+        return_exceptions=True,
+    )
+
+    assert [item is None for item in done] == [True, False, False, True]
+    assert await store.read(names) == {"before", "after"}
+
+
+@pytest.mark.promise(9)
+async def test_the_audit_entry_stands_or_falls_with_the_change(store: Store, connection: Connection) -> None:
+    """One transaction: no state without its entry, no entry without its state."""
+
+    def failing(tx: Tx) -> None:
+        tx.audit(ENTRY)
+        key_values.put(tx, "half", 1)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await store.write(failing)
+    assert names(connection) == set()
+    assert connection.execute(select(func.count()).select_from(audit)).scalar_one() == 0
+
+
+async def test_a_write_wakes_who_waits_for_its_topic(open_store: OpenStore, kind: str) -> None:
+    """A wake-up reaches the waiter, on another replica too, long before it would have polled."""
+    here = await open_store()
+    there = await open_store() if kind == "postgresql" else here
+    await there.write(lambda tx: None)  # from here on it listens
+
+    async def woken() -> bool:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await there.wakeups.wait(MESSAGES, 20)
+        return loop.time() - begun < 15
+
+    waiting = asyncio.create_task(woken())
+    while not waiting.done():  # the other replica's listener may connect only now
+        await here.write(lambda tx: tx.wake(MESSAGES))
+        await asyncio.wait([waiting], timeout=0.2)
+    assert await waiting
+
+
+async def test_two_who_set_the_same_fact_first_both_succeed(
+    open_store: OpenStore, kind: str, connection: Connection
+) -> None:
+    """Replicas that hear the first Watchdog, or sign the first checkpoint, at once: nobody's work is refused."""
+    here = await open_store()
+    there = await open_store() if kind == "postgresql" else here
+    for number in range(40):
+        both = (store.write(lambda tx, store=store: key_values.put(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
+        await asyncio.gather(*both)
+    assert len(names(connection)) == 40
+
+
+async def test_an_accepted_notification_wakes_the_intake(open_store: OpenStore) -> None:
+    """Whoever takes in need not poll to be quick."""
+    store = await open_store()
+    await store.accept("webhook", b"{}")
+    await asyncio.wait_for(store.wakeups.wait(NOTIFICATIONS, 60), 20)
+
+
+async def test_what_was_queued_before_the_close_is_committed(open_store: OpenStore, connection: Connection) -> None:
+    """Closing finishes what was begun, and refuses what comes after."""
+    store = await open_store()
+    writes = [asyncio.create_task(store.write(lambda tx, n=n: key_values.put(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*writes)
+    assert len(names(connection)) == 20
+    with pytest.raises(StoreUnavailable):
+        await store.write(lambda tx: None)
+
+
+@pytest.mark.promise(1)
+async def test_a_locked_store_is_an_error_in_time_and_takes_nothing(
+    store: Store, connection: Connection, kind: str
+) -> None:
+    """Somebody else holds the lock for longer than a sender waits: refused while the sender still listens; let go of,
+    it takes notifications again, and holds none that was refused and given up."""
+    await store.accept("webhook", b"before")
+    connection.exec_driver_sql("BEGIN EXCLUSIVE" if kind == "sqlite" else "BEGIN")
+    if kind == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE notifications")
+    refused = await asyncio.gather(*(store.accept("webhook", b"x") for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in refused] == [StoreUnavailable] * 3
+    if kind == "postgresql":  # by itself it would say so later, and one that hangs would never
+        assert all("has not answered for" in str(error) for error in refused)
+    connection.exec_driver_sql("ROLLBACK")
+    await asyncio.wait_for(_accepted(store, b"after"), 60)
+    bodies = set(connection.execute(select(notifications.c.body)).scalars())
+    assert {b"before", b"after"} <= bodies
+
+
+async def _accepted(store: Store, body: bytes) -> None:
+    """As a sender does: again and again."""
+    while True:
+        try:
+            return await store.accept("webhook", body)
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_listener_that_was_cut_off_listens_again(open_store: OpenStore, kind: str) -> None:
+    """The connection that LISTENs is ended by the server: soon after, wake-ups of other replicas arrive again."""
+    if kind != "postgresql":
+        pytest.skip("one process needs no listener")
+    here, there = await open_store(), await open_store()
+    await there.write(lambda tx: None)  # from here on it listens
+    cut = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+    )
+    ended = 0
+    while not ended:
+        ended = await here.read(lambda connection: connection.execute(cut).scalar_one())
+    woken = asyncio.create_task(there.wakeups.wait(MESSAGES, 50))
+    while not woken.done():
+        await here.write(lambda tx: tx.wake(MESSAGES))
+        await asyncio.wait([woken], timeout=0.2)
+    again = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+    assert await here.read(lambda connection: connection.execute(text(again)).scalar_one()) >= 1
+
+
+@pytest.mark.promise(2)
+async def test_one_incident_one_run_by_constraint(store: Store) -> None:
+    """The database refuses a second open run for a playbook and target, whatever the code above does."""
+    await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "first")))
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "second")))
+    await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "third", incident_open=False)))
+
+
+@pytest.mark.promise(4)
+async def test_one_hand_on_a_target_by_constraint(store: Store) -> None:
+    """The database refuses a second run with its hand on a target."""
+    await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "first", playbook="a", holds_target=True)))
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await store.write(
+            lambda tx: tx.connection.execute(insert(runs), run(tx, "second", playbook="b", holds_target=True))
+        )
+
+
+def run(tx: Tx, name: str, **values: Any) -> dict[str, Any]:
+    """The columns of a run that is due."""
+    return {
+        "id": name,
+        "status": "matched",
+        "detail": {},
+        "playbook": "redis-down",
+        "playbook_hash": "0" * 64,
+        "target": "redis",
+        "mode": "auto",
+        "engine_version": 1,
+        "wake_at": tx.now,
+        "incident_open": True,
+        "holds_target": False,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        **values,
+    }

@@ -1,0 +1,79 @@
+"""Where PostgreSQL is: what is written in the settings is understood, and a server that was made a standby is left."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy
+
+from remediator.errors import ConfigurationError
+from remediator.storage.migrate import migrate
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.url import postgresql
+from tests.support.servers.postgres import Postgres
+
+SEVERAL = {"host": "a,b", "port": "5433,5432", "target_session_attrs": "read-write"}
+UNDERSTOOD = {
+    "postgresql://u:p%40@h:5433/d": ("h", 5433, {}),
+    "postgres://u:p@h/d": ("h", None, {}),
+    "postgresql://u:p@a:5433,b/d": (None, None, SEVERAL),
+    "postgresql://a:5433,b:5432/d": (None, None, SEVERAL),
+    "postgresql://u:p@[::1]:1,[::2]/d": (None, None, SEVERAL | {"host": "::1,::2", "port": "1,5432"}),
+    "postgresql://u:p@a:5433,b/d?target_session_attrs=any": (None, None, SEVERAL | {"target_session_attrs": "any"}),
+}
+PASSWORD = "s3cr3t-of-a-database"
+
+
+@pytest.mark.parametrize("text, meant", UNDERSTOOD.items(), ids=list(UNDERSTOOD))
+def test_a_url_is_read_as_people_write_it(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
+    """One host, several in libpq's form, and its short name for itself."""
+    url = postgresql(text)
+    assert (url.host, url.port, dict(url.query)) == meant
+    assert (url.drivername, url.database) == ("postgresql+psycopg", "d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PASSWORD,
+        f"mysql://u:{PASSWORD}@h/d",
+        f"postgresql://u:{PASSWORD}@h:port/d",
+        f"postgresql://u:{PASSWORD}@:x@h:5432/d",
+        f"postgresql:/u:{PASSWORD}@h/d",
+    ],
+)
+def test_what_is_none_is_told_without_its_password(text: str) -> None:
+    """One sentence that says what a URL looks like; it may end in a log that many read."""
+    with pytest.raises(ConfigurationError) as refused:
+        postgresql(text)
+    assert "'store'" in str(refused.value) and "postgresql://user:password@host:port/database" in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+
+
+async def test_of_several_hosts_the_one_that_answers_is_used(postgres: Postgres, postgres_url: str) -> None:
+    """A failover by the client: the first is gone."""
+    name = str(sqlalchemy.make_url(postgres_url).database)
+    several = postgres.url(name, tcp=True).replace("127.0.0.1", "127.0.0.1:1,127.0.0.1")
+    engine = sqlalchemy.create_engine(postgresql(several), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        migrate(connection)
+    engine.dispose()
+    store = PostgresStore(postgresql(several))
+    await store.accept("test", b"{}")
+    assert await store.read(lambda found: found.exec_driver_sql("SELECT count(*) FROM notifications").scalar()) == 1
+    await store.close()
+
+
+async def test_a_server_that_became_a_standby_is_left(postgres_url: str) -> None:
+    """A connection on which nothing can be written any more is no use; the next one may lead to the new primary."""
+    url = postgresql(postgres_url)
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        migrate(connection)
+    engine.dispose()
+    store = PostgresStore(url)
+    before = await store.write(lambda tx: tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+    await store.write(lambda tx: tx.connection.exec_driver_sql("SET default_transaction_read_only = on"))
+    await store.write(lambda tx: tx.connection.exec_driver_sql("DELETE FROM facts"))
+    after = await store.write(lambda tx: tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+    assert before != after
+    await store.close()

@@ -1,0 +1,357 @@
+"""What is over for long leaves the database; what still means something stays, however old."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+
+from remediator.audit import GENESIS, Draft, Kind, archive
+from remediator.config import Config
+from remediator.core.clock import SystemClock
+from remediator.core.ids import Ids
+from remediator.errors import ConfigurationError
+from remediator.extensions import registry
+from remediator.extensions.clientset import NOTHING, World
+from remediator.pipeline.context import Book, Engine
+from remediator.playbooks.loader import load_config
+from remediator.playbooks.model import Playbook
+from remediator.reporting.run_timeline import unknown
+from remediator.runtime.pruning import AT_ONCE, Pruning, looks_back, prune
+from remediator.storage import Store, Tx, schema
+from remediator.storage.repositories import audit, baselines, key_values, reports
+from tests.support.guard_history import alert, attempt, row
+from tests.support.sample_logs import make
+from tests.support.servers.remediator import PLAYBOOK
+
+pytestmark = [pytest.mark.promise(2), pytest.mark.promise(9)]
+
+YEAR = timedelta(days=365)
+_OLDEST = select(func.min(schema.runs.c.created_at))
+HANGING = ("attempts", "evidence", "verdicts", "approvals", "decisions", "messages", "timers", "run_episodes")
+
+
+def engine_on(store: Store) -> Engine:
+    """An engine that only keeps house."""
+    book = Book((), NOTHING, "test")
+    return Engine(
+        store=store, clock=SystemClock(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=()
+    )
+
+
+def old_run(name: str, at: datetime, **more: Any) -> dict[str, Any]:
+    """A run that was over an hour after it began."""
+    over = {"finished_at": at + timedelta(hours=1), "incident_open": False, "holds_target": False}
+    return {**row(name, "redis-down", name, "succeeded", at), **over, **more}
+
+
+def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
+    """A run with everything that can hang on one."""
+
+    def put(table: str, values: dict[str, Any]) -> None:
+        tx.connection.execute(insert(getattr(schema, table)), values)
+
+    put("runs", old_run(name, at, **more))
+    seen = alert(number, "closed", at)
+    put("episodes", {field: getattr(seen, field) for field in seen.__dataclass_fields__})
+    put("run_episodes", {"run_id": name, "episode_id": seen.id, "joined_at": at})
+    put("attempts", attempt(name, at, "redis-down", name))
+    put(
+        "evidence",
+        {"run_id": name, "phase": "verify", "name": "x", "status": "ok", "summary": "", "facts": {}, "at": at},
+    )
+    verdict = {"run_id": name, "at": at, "moment": "plan", "guard": "budget", "answer": "allow", "inputs": {}}
+    put("verdicts", verdict)
+    asked = {"id": f"ask-{name}", "run_id": name, "plan_hash": "0", "status": "approved", "groups": [], "quorum": 1}
+    put("approvals", {**asked, "requested_at": at, "expires_at": at})
+    put("decisions", {"approval_id": asked["id"], "identity": "ann", "verb": "approve", "at": at, "how": "token"})
+    told = {
+        "id": f"message-{name}",
+        "run_id": name,
+        "channel": "chat",
+        "kind": "approval",
+        "content": {},
+        "attempts": 1,
+    }
+    put("messages", {**told, "status": "sent", "created_at": at})
+    timer = {"id": f"timer-{name}", "kind": "undo", "run_id": name, "content": {}, "due_at": at, "done_at": at}
+    put("timers", timer)
+
+
+def counted(connection: Connection, table: str) -> int:
+    """How many rows it has."""
+    return int(connection.execute(select(func.count()).select_from(getattr(schema, table))).scalar_one())
+
+
+def names(connection: Connection, table: str) -> set[str]:
+    """The ids that it has."""
+    return set(connection.execute(select(getattr(schema, table).c.id)).scalars())
+
+
+def pruned(connection: Connection) -> list[dict[str, Any]]:
+    """What the audit log says of it."""
+    found = [json.loads(item.canonical) for item in audit.entries(connection)]
+    return [item["data"] for item in found if item["kind"] == Kind.HISTORY_PRUNED]
+
+
+async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(store: Store) -> None:
+    """Nothing is left of it but what the audit log says; a younger one is whole."""
+    engine = engine_on(store)
+    now = engine.clock.now()
+    await store.write(lambda tx: full(tx, "run-old", 1, now - YEAR - timedelta(days=2)))
+    await store.write(lambda tx: full(tx, "run-young", 2, now - YEAR + timedelta(days=2)))
+
+    await prune(engine, Pruning())
+
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-young"}
+    assert await store.read(lambda connection: names(connection, "episodes")) == {"episode-2"}
+    left = await store.read(lambda connection: {table: counted(connection, table) for table in HANGING})
+    assert left == dict.fromkeys(HANGING, 1)
+    [said] = await store.read(pruned)
+    assert (said["runs"], said["episodes"], said["ids"]) == (1, 1, ["run-old"])
+    await prune(engine, Pruning())
+    assert len(await store.read(pruned)) == 1, "nothing to do is not told"
+
+
+async def test_what_still_means_something_stays(store: Store) -> None:
+    """However old: an open incident, a held target, a claim, a run that goes on, a measure to be put back, a message
+    that waits, and an alert that still fires."""
+    engine = engine_on(store)
+    now = engine.clock.now()
+    at = now - 3 * YEAR
+
+    def past(tx: Tx) -> None:
+        full(tx, "run-open", 1, at, incident_open=True)
+        full(tx, "run-held", 2, at, holds_target=True)
+        full(tx, "run-claimed", 3, at, lease_owner="other", lease_until=now + timedelta(minutes=1))
+        full(tx, "run-going", 4, at, status="awaiting_approval", finished_at=None, incident_open=True)
+        full(tx, "run-undo", 5, at)
+        full(tx, "run-unsent", 6, at)
+        tx.connection.execute(text("UPDATE timers SET done_at = NULL WHERE run_id = 'run-undo'"))
+        tx.connection.execute(text("UPDATE messages SET status = 'waiting' WHERE run_id = 'run-unsent'"))
+        firing = alert(7, "firing", at)
+        tx.connection.execute(
+            insert(schema.episodes), {field: getattr(firing, field) for field in firing.__dataclass_fields__}
+        )
+        tx.connection.execute(text("UPDATE runs SET incident_open = true WHERE id = 'run-open'"))
+        tx.connection.execute(text("UPDATE episodes SET status = 'firing' WHERE id = 'episode-1'"))
+
+    await store.write(past)
+    await prune(engine, Pruning())
+
+    kept = await store.read(lambda connection: names(connection, "runs"))
+    assert kept == {"run-open", "run-held", "run-claimed", "run-going", "run-undo", "run-unsent"}
+    assert await store.read(lambda connection: counted(connection, "episodes")) == 7
+
+
+async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -> None:
+    """A long past goes within a few looks, however it is spread; what is left is what is young enough."""
+    engine = engine_on(store)
+    now = engine.clock.now()
+
+    def past(tx: Tx) -> None:
+        rows = [old_run(f"run-{number}", now - timedelta(days=number)) for number in range(1, 800)]
+        tx.connection.execute(insert(schema.runs), rows)
+
+    await store.write(past)
+    sizes = []
+    for _ in range(9):
+        await prune(engine, Pruning(timedelta(days=100)))
+        sizes.append(await store.read(lambda connection: counted(connection, "runs")))
+    assert sizes[-1] in (99, 100)
+    assert all(was - left <= AT_ONCE for was, left in pairwise(sizes))
+    oldest = await store.read(lambda connection: connection.execute(_OLDEST).scalar())
+    assert oldest is not None and oldest >= now - timedelta(days=101)
+
+
+def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
+    """Guards and reports look back for a month."""
+    (tmp_path / "remediator.yaml").write_text(
+        "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
+        "timing: {history: 7d}\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:.*\n?.*31d or more"):
+        load_config(tmp_path / "remediator.yaml", Config)
+
+
+async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None:
+    """With an archive: one entry in the live log is enough to keep a run; when it has left, so does the run."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        full(tx, "run-told", 1, at)
+        full(tx, "run-sealed", 2, at)
+        tx.audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
+
+    await store.write(past)
+    assert await prune(engine, Pruning(sealed=True)) is not None
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-told"}
+    await store.write(lambda tx: audit.forget(tx, 1))
+    await prune(engine, Pruning(sealed=True))
+    assert await store.read(lambda connection: names(connection, "runs")) == set()
+
+
+async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Store, connection: Connection) -> None:
+    """What was over after the oldest entry that has not left was written is not even looked at."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+    await store.write(lambda tx: tx.audit(Draft(kind=Kind.EVIDENCE, actor="test")))
+    connection.execute(schema.audit.update().values(at=at))
+    await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
+
+    await prune(engine, Pruning(sealed=True))
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-1"}
+
+
+async def test_what_reports_need_of_the_time_before_survives(store: Store) -> None:
+    """Since when a playbook acts by itself, and how long its alerts lasted before, read as before they left."""
+    engine = engine_on(store)
+    began = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for number in range(6):
+            seen = replace(alert(number, "closed", began + timedelta(days=number)), alertname="RedisDown")
+            over = replace(seen, resolved_at=seen.started_at + timedelta(minutes=10 + number))
+            tx.connection.execute(
+                insert(schema.episodes), {field: getattr(over, field) for field in over.__dataclass_fields__}
+            )
+        acted = began + timedelta(days=4, seconds=30)  # after its own alert began, which is none of the time before
+        run = old_run("run-1", began + timedelta(days=4), mode="auto", first_action_at=acted)
+        tx.connection.execute(insert(schema.runs), run)
+        joined = {"run_id": "run-1", "episode_id": "episode-4", "joined_at": began + timedelta(days=4)}
+        tx.connection.execute(insert(schema.run_episodes), joined)
+
+    def compared(connection: Connection) -> Any:
+        since = reports.automatic_since(connection)
+        return since, reports.lasted_before(connection, ["RedisDown"], since["redis-down"])
+
+    await store.write(past)
+    was = await store.read(compared)
+    assert len(was[1]) == 4
+    while await prune(engine, Pruning()) is not None:
+        pass
+    assert await store.read(lambda connection: counted(connection, "episodes")) == 0
+    assert await store.read(compared) == was
+
+
+async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
+    """However many alerts leave, no more lengths are kept than a distribution needs; the latest of them."""
+    at = SystemClock().now() - 3 * YEAR
+    lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
+    for start in range(0, 700, 70):
+        await store.write(lambda tx, part=lengths[start : start + 70]: baselines.remember_lasted(tx, "Noisy", part))  # type: ignore[misc]
+    found = await store.read(lambda connection: baselines.lasted(connection, ["Noisy", "Other"], SystemClock().now()))
+    assert found == [float(hour) for hour in range(699, 699 - baselines.KEPT, -1)]
+
+
+async def test_messages_and_facts_go_too(store: Store) -> None:
+    """Messages about no run, unless they wait; what was remembered of a run that has left, and of no other."""
+    engine = engine_on(store)
+    at = engine.clock.now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        full(tx, "run-1", 1, at)
+        for name in ("stuck:run-1", "requested:run-1", "stuck:run-2", "breaker:run-1"):
+            key_values.put(tx, name, "x")
+        told = {"channel": "chat", "kind": "notice", "content": {}, "attempts": 1}
+        for name, status, when in (("old", "sent", at), ("dead", "dead", at), ("waits", "waiting", at)):
+            tx.connection.execute(insert(schema.messages), {**told, "id": name, "status": status, "created_at": when})
+        young = {**told, "id": "young", "status": "sent", "created_at": tx.now}
+        tx.connection.execute(insert(schema.messages), young)
+
+    await store.write(past)
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
+    left = await store.read(lambda connection: set(key_values.named(connection, "")))
+    assert left == {"stuck:run-2", "breaker:run-1"}
+
+
+async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
+    """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
+    engine = engine_on(store)
+    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [in_force] = engine.book.playbooks
+    now = engine.clock.now()
+    at = now - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for name, ends in {
+            "stands": {},
+            "released": {"cleared_at": at, "cleared_by": "ann"},
+            "ended": {"expires_at": at},
+            "ends-later": {"expires_at": now + YEAR},
+            "released-lately": {"cleared_at": now - timedelta(days=1), "cleared_by": "ann"},
+        }.items():
+            stop = {"id": name, "scope": "global", "name": "", "reason": "x", "who": "ann", "set_at": at}
+            tx.connection.execute(insert(schema.stops), {**stop, **ends})
+        for name, loaded in (("old", at), ("of-a-run", at), ("of-an-old-run", at), ("young", now)):
+            version = {"hash": name, "name": "x", "content": {}, "first_loaded_at": loaded}
+            tx.connection.execute(insert(schema.playbook_versions), version)
+        version = {"hash": in_force.content_hash, "name": in_force.name, "content": {}, "first_loaded_at": at}
+        tx.connection.execute(insert(schema.playbook_versions), version)
+        going = {"status": "awaiting_approval", "finished_at": None, "incident_open": True}
+        tx.connection.execute(insert(schema.runs), old_run("run-going", at, **going, playbook_hash="of-a-run"))
+        tx.connection.execute(insert(schema.runs), old_run("run-over", now, playbook_hash="of-an-old-run"))
+
+    await store.write(past)
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "stops")) == {
+        "stands",
+        "ends-later",
+        "released-lately",
+    }
+    versions = select(schema.playbook_versions.c.hash)
+    left = await store.read(lambda connection: set(connection.execute(versions).scalars()))
+    assert left == {"of-a-run", "young", in_force.content_hash}
+    [said] = await store.read(pruned)
+    assert (said["stops"], said["versions"]) == (2, 2)
+
+
+async def test_a_version_that_another_replica_took_for_forgotten_comes_back(store: Store) -> None:
+    """Two replicas whose files differ: each has its own in the store again at its next look."""
+    engine, other = engine_on(store), engine_on(store)
+    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [ours] = engine.book.playbooks
+    at = engine.clock.now() - 2 * YEAR
+    version = {"hash": ours.content_hash, "name": ours.name, "content": {}, "first_loaded_at": at}
+    await store.write(lambda tx: tx.connection.execute(insert(schema.playbook_versions), version))
+    await prune(other, Pruning())
+    assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 0
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 1
+
+
+async def test_what_guards_look_back_at_stays(store: Store) -> None:
+    """A budget over longer than the history keeps what it counts."""
+    engine = engine_on(store)
+    engine.guards = registry.make_guards(World())
+    engine.book = Book((Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test")
+    assert looks_back(engine) == timedelta(days=400)
+    now = engine.clock.now()
+    await store.write(lambda tx: full(tx, "run-counted", 1, now - timedelta(days=390)))
+    await store.write(lambda tx: full(tx, "run-old", 2, now - timedelta(days=402)))
+
+    await prune(engine, Pruning())
+    assert await store.read(lambda connection: names(connection, "runs")) == {"run-counted"}
+
+
+def test_whoever_asks_for_it_is_told_where_it_is(tmp_path: Path) -> None:
+    """Not just that it is not there: in which file the log of its time is, if the name tells its time."""
+    assert "remediator audit search --run run-1" in unknown("run-1", tmp_path)
+    rows, end = make(12)
+    written = archive.write(tmp_path, GENESIS, rows, end)
+
+    def said(at: datetime) -> str:
+        return unknown(Ids().new("run", at), tmp_path)
+
+    assert f"in the archive's file {written.path.name}" in said(rows[4].time)
+    assert "file" not in said(rows[0].time - YEAR) and "file" not in said(rows[-1].time + YEAR)
+    written.path.write_bytes(b"damaged")
+    assert "audit search" in said(rows[4].time)

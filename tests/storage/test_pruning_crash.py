@@ -1,0 +1,142 @@
+"""Forgetting where it hurts: killed in the middle, two replicas at once, and how the database finds what is due."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, UniqueConstraint
+
+from remediator.core.clock import SystemClock
+from remediator.runtime.pruning import AT_ONCE, Pruning, prune
+from remediator.storage import Tx, advisory_locks, indexes, schema
+from remediator.storage.repositories import cleanup as pruned_records
+from remediator.storage.sqlite import SqliteStore
+from tests.storage.conftest import OpenStore
+from tests.storage.test_pruning import HANGING, YEAR, counted, engine_on, full, names, pruned
+
+pytestmark = [pytest.mark.promise(2), pytest.mark.promise(9)]
+
+
+async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
+    """Two that look at once forget everything once; who finds the turn taken leaves it for now."""
+    stores = [await open_store()] if kind == "sqlite" else [await open_store(), await open_store()]
+    at = SystemClock().now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for number in range(150):
+            full(tx, f"run-{number}", number, at)
+
+    await stores[0].write(past)
+    engines = [engine_on(stores[0]), engine_on(stores[-1])]
+    while await stores[0].read(lambda connection: counted(connection, "runs")):
+        await asyncio.gather(*(prune(engine, Pruning()) for engine in engines))
+    said = await stores[0].read(pruned)
+    assert sum(item["runs"] for item in said) == 150
+    assert len({name for item in said for name in item["ids"]}) == 150
+
+
+async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connection: Connection) -> None:
+    """On PostgreSQL, where another one is at it, nothing is done and nothing waits."""
+    store = await open_store()
+    await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
+    if kind == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({advisory_locks.PRUNE})")
+        assert await prune(engine_on(store), Pruning()) is None
+        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({advisory_locks.PRUNE})")
+    assert await prune(engine_on(store), Pruning()) is not None
+
+
+def test_nothing_is_searched_without_an_index(url: str, kind: str) -> None:
+    """Whatever points at something that is forgotten is found by an index that begins with it; and on SQLite the plan
+    of what is looked for says so too."""
+    assert indexes  # they hang on the tables once it is loaded
+    for table in schema.metadata.tables.values():
+        whole = [each for each in table.indexes if each.dialect_options["sqlite"]["where"] is None]
+        unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+        found = {next(iter(each.columns.keys()), "") for each in (*whole, *unique, table.primary_key)}
+        for key in table.foreign_keys:
+            assert key.parent.name in found, f"{table.name}.{key.parent.name}"
+    if kind == "sqlite":
+        plans = _plans(url)
+        scans = [plan for plan in plans if plan.startswith("SCAN")]
+        assert plans and scans == ["SCAN playbook_versions"], "of which there are as many as people have written"
+
+
+_VERSIONS = "SELECT playbook_versions"
+
+
+def _plans(url: str) -> list[str]:
+    """How SQLite finds what a batch forgets, statement by statement."""
+    said: list[str] = []
+    engine = sqlalchemy.create_engine(url)
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.startswith(("SELECT runs", "SELECT episodes", "SELECT messages", "DELETE", _VERSIONS)):
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            said.extend(row[3] for row in rows)
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", explain)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        now = SystemClock().now()
+        tx = Tx(connection, now)
+        full(tx, "run-1", 1, now - 2 * YEAR)
+        assert pruned_records.forget_runs(tx, now - YEAR, 10, sealed=True) == ["run-1"]
+        assert pruned_records.forget_episodes(tx, now - YEAR, 10) == 1
+        pruned_records.forget_messages(tx, now - YEAR, 10)
+        pruned_records.forget_versions(tx, now - YEAR, 10, in_force=["h"])
+    engine.dispose()
+    return said
+
+
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from tests.stores.test_pruning_crash import prune_all
+asyncio.run(prune_all(Path(sys.argv[1])))
+"""
+
+
+async def prune_all(path: Path) -> None:
+    """Forget everything that is due, in this process."""
+    store = SqliteStore(path, SystemClock())
+    while await prune(engine_on(store), Pruning()) is not None:
+        pass
+    await store.close()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_in_the_middle_all_is_consistent(tmp_path: Path, moment: str) -> None:
+    """kill -9 around the commit of the second batch: whole batches are gone, each with its entry; the next look goes
+    on; what is open is untouched."""
+    path = tmp_path / "remediator.db"
+    store = SqliteStore(path, SystemClock())
+    at = SystemClock().now() - 2 * YEAR
+
+    def past(tx: Tx) -> None:
+        for number in range(3 * AT_ONCE):
+            full(tx, f"run-{number}", number, at + timedelta(minutes=number))
+        full(tx, "run-open", 3 * AT_ONCE, at, status="awaiting_approval", finished_at=None, incident_open=True)
+
+    await store.write(past)
+    await store.close()
+    crash = {**os.environ, "REMEDIATOR_CRASH_AT": f"kill@{moment}:history.pruned#2"}
+    argv = [sys.executable, "-c", _CHILD, str(path)]
+    assert subprocess.run(argv, env=crash, check=False).returncode == -9
+
+    for expected in ((1 if moment == "before" else 2), 3):
+        store = SqliteStore(path, SystemClock())
+        left = await store.read(lambda connection: {table: counted(connection, table) for table in ("runs", *HANGING)})
+        assert set(left.values()) == {(3 - expected) * AT_ONCE + 1}
+        assert [item["runs"] for item in await store.read(pruned)] == [AT_ONCE] * expected
+        assert "run-open" in await store.read(lambda connection: names(connection, "runs"))
+        await store.close()
+        await prune_all(path)

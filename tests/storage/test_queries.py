@@ -1,0 +1,200 @@
+"""What the engine asks all the time goes by an index, on both databases: its cost does not grow with history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, event
+
+from remediator.core.clock import from_micros
+from remediator.core.run import Status
+from remediator.pipeline.context import Book
+from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import receive
+from remediator.playbooks.model import Playbook
+from remediator.runtime.maintenance import Upkeep, keep_up
+from remediator.storage import Store, Tx
+from remediator.storage.repositories import (
+    approvals,
+    attempts,
+    audit,
+    blocked_runs,
+    dependencies,
+    episodes,
+    evidence,
+    inbox,
+    key_values,
+    outbox,
+    runs,
+    stops,
+    storms,
+    stuck_runs,
+    timers,
+)
+from tests.storage.test_intake import engine_on
+from tests.support.guard_history import playbook
+
+GROWING = (
+    *("approvals", "attempts", "audit", "decisions", "episodes", "evidence", "messages", "notifications"),
+    *("run_episodes", "runs", "timers", "verdicts"),
+)
+"""Tables that grow with history; of the others there are as many rows as there are things."""
+HOUR = timedelta(hours=1)
+MOMENT = from_micros(1_800_000_000_000_000)
+Asked = list[tuple[str, Any]]
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Every statement that is executed meanwhile, with what it was given."""
+    heard: Asked = []
+
+    def hear(
+        connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
+            heard.append((statement, parameters[0] if executemany else parameters))
+
+    event.listen(sqlalchemy.Engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(sqlalchemy.Engine, "before_cursor_execute", hear)
+
+
+def plan(connection: Connection, kind: str, statement: str, parameters: Any) -> list[str]:
+    """The lines of the database's plan."""
+    how = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
+    rows = connection.exec_driver_sql(f"{how} {statement}", parameters).all()
+    return [str(row[-1]) for row in rows]
+
+
+def partial_indexes(connection: Connection, kind: str) -> set[str]:
+    """Those that hold only what is open, waiting or due: to walk along one is not to walk through history."""
+    asked = (
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'"
+        if kind == "sqlite"
+        else "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%% WHERE %%'"
+    )
+    return set(connection.exec_driver_sql(asked).scalars())
+
+
+def walks(line: str, names: dict[str, str], partial: set[str]) -> bool:
+    """Whether a line of a plan says that a growing table is read from end to end."""
+    words = line.split()
+    if "Seq" in words and "Scan" in words:  # PostgreSQL, told to avoid it wherever it can
+        return words[words.index("on") + 1] in GROWING
+    if words[0] == "SCAN" and names.get(words[1], words[1]) in GROWING:
+        return not ("INDEX" in words and words[words.index("INDEX") + 1] in partial)
+    return False
+
+
+def told(status: str, number: int) -> bytes:
+    alert = {
+        "status": status,
+        "labels": {"alertname": "RedisDown", "n": str(number)},
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+    }
+    return json.dumps({"version": "4", "receiver": "r", "alerts": [alert]}).encode()
+
+
+async def everything(store: Store, heals: Playbook) -> None:
+    """What the loops, the verbs and the guards ask of the store for each notification, run and poll."""
+    engine, index, settings = engine_on(store), Index((heals,), "Watchdog"), IntakeSettings(quiet=timedelta(0))
+    engine.book = Book((heals,), engine.book.inventory, "test")
+    await receive(store, told("firing", 1))
+    await take_in(engine, index, settings)
+    await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
+    [run, *_] = await store.write(lambda tx: runs.claim_due(tx, "me", HOUR, 5, ["another"]))
+    run = await store.write(lambda tx: runs.extend(tx, run, HOUR))
+    run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, "held", {}, "test"))
+    await store.write(lambda tx: runs.release(tx, run, tx.now, run.pokes))
+    await receive(store, told("resolved", 1))
+    await take_in(engine, index, settings)
+    await close_due(engine)
+    await keep_up(engine, Upkeep())
+    await store.write(_written)
+    await store.read(_looked)
+
+
+def _written(tx: Tx) -> None:
+    runs.poke(tx, ["run-1"])
+    runs.close_incident(tx, ["run-1"])
+    inbox.next_waiting(tx, 64)
+    timers.done(tx, "run-1", "step")
+    blocked_runs.wake(tx, ["stop_button"])
+    run = runs.get(tx.connection, "run-1")
+    assert run is not None
+    blocked_runs.wake_next(tx, ["concurrency", "ramp"], run)
+    outbox.follow_up(tx, "run-1", "succeeded")
+
+
+def _looked(connection: Connection) -> None:
+    runs.next_wake(connection, ["another"])
+    runs.open_incidents(connection, [("p", "t"), ("q", "u")])
+    runs.holder(connection, "t", "run-1")
+    runs.holding(connection)
+    blocked_runs.count(connection)
+    runs.results(connection, "p")
+    for choice in ({}, {"playbook": "p"}, {"target": "t"}, {"status": "failed"}, {"open_only": True}):
+        runs.page(connection, 50, **choice)
+        runs.page(connection, 50, (MOMENT, "run-1"), **choice)
+    stuck_runs.stuck(connection, MOMENT)
+    stuck_runs.foreign(connection)
+    episodes.latest(connection, ["a", "b"])
+    episodes.of_run(connection, "run-1")
+    episodes.list_open(connection)
+    episodes.firing(connection)
+    episodes.due_to_close(connection, MOMENT)
+    episodes.next_closing(connection)
+    episodes.runs_of_alert(connection, "RedisDown", 20)
+    episodes.runs_of_alert(connection, "RedisDown", 20, (MOMENT, "run-1"), status="failed")
+    storms.last_flooded(connection, MOMENT, 10, HOUR)
+    dependencies.repairing(connection, ["t"])
+    dependencies.firing(connection, ["t"], "service")
+    attempts.of_run(connection, "run-1")
+    attempts.in_flight(connection, "run-1")
+    for target, name in (("t", None), (None, "p"), (None, None)):
+        attempts.begun_since(connection, MOMENT, target=target, playbook=name)
+    evidence.of_run(connection, "run-1")
+    evidence.verdicts_of_run(connection, "run-1")
+    approvals.pending_of(connection, "run-1")
+    approvals.latest_of(connection, "run-1")
+    approvals.list_pending(connection)
+    outbox.due(connection, MOMENT)
+    outbox.of_run(connection, "run-1")
+    outbox.list_dead(connection)
+    timers.due(connection, MOMENT)
+    timers.due_looks(connection, MOMENT)
+    timers.standing(connection)
+    stops.standing(connection, MOMENT)
+    inbox.waiting_count(connection)
+    audit.of_run(connection, "run-1")
+    key_values.get(connection, "watchdog")
+
+
+async def test_every_hot_query_goes_by_an_index(store: Store, connection: Connection, kind: str) -> None:
+    """Whatever is asked for each notification, each run, each poll and each page: no plan reads a table that grows
+    with history from end to end."""
+    with listening() as asked:
+        await everything(store, playbook())
+    if kind == "postgresql":
+        connection.exec_driver_sql("SET enable_seqscan = off")
+    partial = partial_indexes(connection, kind)
+    bad: dict[str, list[str]] = {}
+    for statement, given in {text: given for text, given in asked}.items():
+        lines = plan(connection, kind, statement, given)
+        words = statement.replace(",", " ").split()
+        names = {words[place + 1]: words[place - 1] for place, word in enumerate(words[:-1]) if word == "AS"}
+        page = "WHERE" not in statement and "LIMIT" in statement  # so many of the newest
+        if not page and any(walks(line, names, partial) for line in lines):
+            bad[statement] = lines
+    assert len(asked) > 60
+    assert not bad, "\n\n".join("\n".join([statement, *lines]) for statement, lines in bad.items())

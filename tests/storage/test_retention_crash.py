@@ -1,0 +1,171 @@
+"""Retention where it hurts: killed in the middle, settings changed meanwhile, entries gone; and what commands say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Connection, delete, select
+
+from remediator.audit import Signer, archive
+from remediator.audit.archive import ArchiveError
+from remediator.audit.reader import verify_live
+from remediator.cli._audit_source import DatabaseLog, WholeLog
+from remediator.cli.audit import command
+from remediator.core.clock import SystemClock
+from remediator.errors import StoreCorrupt
+from remediator.runtime.checkpointing import Checkpointing
+from remediator.runtime.retention import Retention, move
+from remediator.storage.repositories import audit as records
+from remediator.storage.schema import audit, facts
+from remediator.storage.sqlite import SqliteStore
+from tests.storage.test_retention import engine_on, fill, sign
+
+pytestmark = pytest.mark.promise(9)
+
+SIGNING = Checkpointing("remediator/test", Signer.generate("remediator/test"), {}, 1000, timedelta(minutes=10))
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture
+def kind() -> str:
+    """What is tried here is in code that both databases share; the process that is killed has a file."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database(url: str, tmp_path: Path) -> Path:
+    """A migrated file."""
+    assert url
+    return tmp_path / "remediator.db"
+
+
+async def _filled(database: Path, count: int) -> None:
+    """A log of so many old entries, signed for."""
+    store = SqliteStore(database, SystemClock())
+    await fill(engine_on(store), count)
+    await sign(engine_on(store), SIGNING)
+    await store.close()
+
+
+async def _moved(database: Path, folder: Path, size: int) -> bool:
+    store = SqliteStore(database, SystemClock())
+    try:
+        return await move(engine_on(store), Retention(folder, MONTH, size))
+    finally:
+        await store.close()
+
+
+def _first(connection: Connection) -> int:
+    return connection.execute(select(audit.c.seq).order_by(audit.c.seq).limit(1)).scalar_one()
+
+
+def _verified(connection: Connection, folder: Path) -> bool:
+    whole = WholeLog(archive.segments(folder), DatabaseLog(connection))
+    result = verify_live(whole, start=whole.start, strict=True)
+    assert result.ok, result.sentence()
+    return result.first == 1 and result.last == records.head(connection).seq
+
+
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from tests.stores.test_retention_crash import _moved
+asyncio.run(_moved(Path(sys.argv[1]), Path(sys.argv[2]), 10))
+"""
+
+
+def _killed(database: Path, folder: Path, moment: str) -> None:
+    argv = [sys.executable, "-c", _CHILD, str(database), str(folder)]
+    crash = {**os.environ, "REMEDIATOR_CRASH_AT": f"kill@{moment}:archive.sealed"}
+    assert subprocess.run(argv, env=crash, check=False).returncode == -9
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_between_file_and_deletion_nothing_is_lost(
+    database: Path, connection: Connection, tmp_path: Path, moment: str
+) -> None:
+    """kill -9 with the file written and the deletion not committed, or just committed: it verifies as it was left, and
+    the next look goes on from there, with one copy of each entry."""
+    folder = tmp_path / "archive"
+    await _filled(database, 25)
+    _killed(database, folder, moment)
+    assert [segment.end.seq for segment in archive.segments(folder)] == [10]
+    assert _first(connection) == (1 if moment == "before" else 11)
+    assert _verified(connection, folder)
+
+    while await _moved(database, folder, 10):
+        pass
+    assert [segment.end.seq for segment in archive.segments(folder)] == [10, 20]
+    assert _first(connection) == 21 and _verified(connection, folder)
+
+
+@pytest.mark.parametrize("size", [4, 12])
+async def test_another_size_after_the_crash_doubles_nothing(
+    database: Path, connection: Connection, tmp_path: Path, size: int
+) -> None:
+    """The file that was left keeps its size, whatever the settings say by now; the next one has the new size."""
+    folder = tmp_path / "archive"
+    await _filled(database, 25)
+    _killed(database, folder, "before")
+    assert await _moved(database, folder, size) and await _moved(database, folder, size)
+    assert [segment.end.seq for segment in archive.segments(folder)] == [10, 10 + size]
+    assert _first(connection) == 11 + size and _verified(connection, folder)
+
+
+async def test_what_does_not_verify_is_not_deleted(database: Path, connection: Connection, tmp_path: Path) -> None:
+    """An entry that was changed, or a file in the place that is none: said, and every entry stays."""
+    folder = tmp_path / "archive"
+    await _filled(database, 12)
+    connection.execute(audit.update().where(audit.c.seq == 4).values(canonical=b"{}"))
+    with pytest.raises(ArchiveError, match="entry 4 was changed"):
+        await _moved(database, folder, 10)
+    folder.mkdir(exist_ok=True)
+    (folder / "audit-000000000001-000000000010.jsonl.gz").write_bytes(b"not a segment")
+    with pytest.raises(ArchiveError, match="audit-000000000001"):
+        await _moved(database, folder, 10)
+    assert _first(connection) == 1
+
+
+async def test_the_commands_find_the_archive_by_themselves(
+    database: Path, connection: Connection, tmp_path: Path
+) -> None:
+    """verify, search and export read both parts; without the files, entries are missing, and where they went is said;
+    who deletes entries and pretends that they were archived is found."""
+    await _filled(database, 25)
+    await _moved(database, tmp_path / "archive", 10)
+    at, run = ["--db", str(database)], CliRunner()
+
+    assert "entries 1 to 27 are as they were written" in run.invoke(command, ["verify", *at]).output
+    assert len(run.invoke(command, ["search", *at, '"number":3}']).output.splitlines()) == 1
+    content = run.invoke(command, ["export", *at]).stdout_bytes
+    assert run.invoke(command, ["verify", "--export", "-"], input=content).exit_code == 0
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    alone = run.invoke(command, ["verify", *at])
+    assert alone.exit_code == 1 and "entries 1 to 10 are missing" in alone.output
+    assert "give --archive FOLDER" in alone.output
+    elsewhere = [*at, "--archive", str(tmp_path / "elsewhere")]
+    assert run.invoke(command, ["verify", *elsewhere]).exit_code == 0
+    connection.execute(delete(audit).where(audit.c.seq <= 15))
+    gone = run.invoke(command, ["verify", *elsewhere])
+    assert gone.exit_code == 1 and "entries 11 to 15 are missing" in gone.output
+
+
+async def test_a_file_that_is_missing_among_others_is_said(
+    database: Path, connection: Connection, tmp_path: Path
+) -> None:
+    """An archive with a gap: which entries, and in which folder they were looked for; a fact that somebody wrote over
+    is a sentence too."""
+    folder, at, run = tmp_path / "archive", ["--db", str(database)], CliRunner()
+    await _filled(database, 25)
+    assert await _moved(database, folder, 10) and await _moved(database, folder, 10)
+    archive.segments(folder)[1].path.unlink()
+    said = run.invoke(command, ["verify", *at]).output
+    assert "entries 11 to 20 are missing" in said and f"in {folder} there is no file that has these" in said
+    connection.execute(facts.update().where(facts.c.name == "archived").values(value={}))
+    assert isinstance(run.invoke(command, ["verify", *at]).exception, StoreCorrupt)

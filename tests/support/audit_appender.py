@@ -1,0 +1,66 @@
+"""A process that appends to the audit log and has it signed for, and says what was acknowledged; to be killed.
+
+``python -m tests.support.audit_appender URL FOLDER NAME [COUNT]``: a line for each acknowledged entry, the entry's own text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import sqlalchemy
+
+from remediator.audit import Draft, Kind, keys
+from remediator.core.clock import SystemClock
+from remediator.extensions.witnesses.file import FileNotary
+from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
+from remediator.storage import Store
+from remediator.storage.postgres import PostgresStore
+from remediator.storage.repositories import audit
+from remediator.storage.sqlite import SqliteStore
+from tests.storage.test_retention import engine_on
+
+ORIGIN = "remediator/test"
+SIGN = 5
+"""A checkpoint comes after so many entries."""
+
+
+def opened(url: str) -> Store:
+    """The store at a URL of SQLAlchemy's."""
+    at = sqlalchemy.make_url(url)
+    if at.drivername.startswith("sqlite"):
+        return SqliteStore(Path(str(at.database)), SystemClock())
+    return PostgresStore(at.set(drivername="postgresql+psycopg"))
+
+
+def signing(folder: Path, name: str) -> Checkpointing:
+    """One key for all, and a notary for each."""
+    signer = keys.create(folder / "audit.key", ORIGIN)
+    return Checkpointing(
+        ORIGIN, signer, {"file": FileNotary(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
+    )
+
+
+async def append(store: Store, text: str) -> None:
+    """One entry, acknowledged."""
+    draft = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data={"text": text})
+    await store.write(lambda tx: tx.audit(draft))
+
+
+async def append_all(url: str, folder: Path, name: str, count: int) -> None:
+    """So many entries, a checkpoint after every few."""
+    store, settings = opened(url), signing(folder, name)
+    for number in range(1, count + 1):
+        text = f"{name}-{os.getpid()}-{number}"
+        await append(store, text)
+        print(text, flush=True)
+        if number % SIGN == 0:
+            await checkpoint_now(engine_on(store), settings, await store.read(audit.head))
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(append_all(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))

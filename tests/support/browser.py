@@ -1,0 +1,78 @@
+"""A real browser: Debian's Chromium, driven by Playwright, with flags for a closed network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from remediator.web.routes import application
+from tests.support.servers import require
+from tests.support.web_service import Room
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artefacts/screenshots"))
+"""Where pictures of the pages are kept, for a person to look at."""
+_TRIES = 10
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Any]:
+    """The browser; skips without Playwright or Chromium."""
+    playwright = pytest.importorskip("playwright.async_api", reason="needs playwright")
+    path = require("chromium")
+    async with playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=path, args=FLAGS, headless=True)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def serving(room: Room) -> AsyncIterator[str]:
+    """The room's application on a free port of loopback; its address."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(application(room.service), log_config=None, lifespan="off", proxy_headers=False, ws="none")
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        room.service.closing.set()
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def picture(page: Any, name: str) -> None:
+    """Keep a picture of the whole page. On a busy machine Chromium sometimes cannot draw at once: it is asked again."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(_TRIES)):
+        try:
+            await page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=True)
+            return
+        except pytest.importorskip("playwright.async_api").Error:
+            if not left:
+                raise
+            await asyncio.sleep(1.0)

@@ -1,0 +1,76 @@
+"""``python -m tests.support.engines docker|kubernetes``: the tests that need an engine which is there already.
+
+Nothing is started and nothing is installed. Docker: the Engine at DOCKER_HOST, or at the default socket. Kubernetes:
+the cluster of KUBECONFIG, which has to be named, because namespaces are made and removed there; with DOCKER_HOST, the
+node's own Engine, the image of the pods is built on the node and never pulled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+SOCKET = "unix:///var/run/docker.sock"
+
+
+def docker(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The environment for the tests, and what is missing for them, in a sentence, if something is."""
+    host = environment.get("DOCKER_HOST") or SOCKET
+    found = {**environment, "DOCKER_HOST": host}
+    if missing := _without("docker", "busybox"):
+        return found, missing
+    argv = ["docker", "version", "--format", "{{.Server.Version}}"]
+    return found, _silent(argv, found, f"No Docker Engine answers at {host}: start one, or set DOCKER_HOST.")
+
+
+def kubernetes(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The same for Kubernetes."""
+    found = dict(environment)
+    config = environment.get("KUBECONFIG")
+    if not config:
+        return found, "KUBECONFIG is not set: name a cluster in which the tests may make and remove namespaces."
+    if missing := _without("kubectl"):
+        return found, missing
+    argv = ["kubectl", f"--kubeconfig={config}", "version", "--request-timeout=10s"]
+    return found, _silent(argv, found, f"The cluster of {config} does not answer: start it, or set KUBECONFIG.")
+
+
+ENGINES: Mapping[str, Callable[[Mapping[str, str]], tuple[dict[str, str], str]]] = {
+    "docker": docker,
+    "kubernetes": kubernetes,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """pytest's own exit status; 1 if something is missing, 2 for wrong usage."""
+    if not arguments or arguments[0] not in ENGINES:
+        print(f"usage: python -m tests.support.engines {'|'.join(ENGINES)} [pytest's arguments]", file=sys.stderr)
+        return 2
+    name, *rest = arguments
+    environment, missing = ENGINES[name](os.environ)
+    if missing:
+        print(missing, file=sys.stderr)
+        return 1
+    # REQUIRE_ALL: a tool that is missing inside of a test is a failure too, not a skipped test
+    argv = [sys.executable, "-m", "pytest", "-q", "-m", name, "--timeout=600", *rest]
+    return subprocess.run(argv, env={**environment, "REQUIRE_ALL": "1"}).returncode
+
+
+def _without(*programs: str) -> str:
+    missing = [program for program in programs if shutil.which(program) is None]
+    return f"Not installed: {', '.join(missing)}." if missing else ""
+
+
+def _silent(argv: list[str], environment: dict[str, str], sentence: str) -> str:
+    try:
+        done = subprocess.run(argv, env=environment, capture_output=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return sentence
+    return sentence if done.returncode else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

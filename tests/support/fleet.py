@@ -1,0 +1,217 @@
+"""Many services and one remedy for them, run by the real engine on a real store: what guards must hold is checked
+against every action that was really begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import select
+
+from remediator.core.clock import Clock
+from remediator.core.ids import Ids
+from remediator.core.plan import PlannedCall
+from remediator.core.run import Run
+from remediator.extensions import registry
+from remediator.extensions.actions import Action, Outcome, Result
+from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.clientset import World
+from remediator.extensions.guards._rates import parse_rate
+from remediator.pipeline.context import Book, Engine, Pace, Progress
+from remediator.pipeline.stages import advance
+from remediator.playbooks.inventory import Inventory, Service
+from remediator.playbooks.model import Playbook
+from remediator.storage import Store
+from remediator.storage.repositories import episodes, runs
+from remediator.storage.schema import attempts as attempts_table
+from tests.support.guard_history import INVENTORY, alert, playbook
+
+WITHOUT_WORLD = ("watchdog", "still_firing")
+
+
+@dataclass
+class Health:
+    """Which services are well, and how mending goes."""
+
+    well: set[str] = field(default_factory=set)
+    heals: Callable[[str], bool] = lambda name: True
+    before: Callable[[], Awaitable[None]] | None = None
+    """Awaited inside every action, so that others can get in between."""
+
+
+class Mend(Action):
+    """Makes a service well, or does not."""
+
+    name = "test.mend"
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def plan(self, service: Service, parameters: Any) -> PlannedCall:
+        return PlannedCall(f"mend {service.name}")
+
+    async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
+        if self._health.before is not None:
+            await self._health.before()
+        if self._health.heals(service.name):
+            self._health.well.add(service.name)
+        return Result(Outcome.OK, "mended")
+
+
+class Well(Check):
+    """Whether a service is well."""
+
+    name = "test.well"
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
+        well = service.name in self._health.well
+        return Evidence(Answer.OK if well else Answer.FAIL, "well" if well else "not well")
+
+
+def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
+    """A playbook that mends the service that the alert names."""
+    steps = more.pop("steps", [{"id": "mend", "action": "test.mend", "on_failure": "escalate"}])
+    verify = {"settle": "1s", "within": "2s", "checks": [{"check": "test.well"}]}
+    return playbook(
+        name,
+        "${service}",
+        parameters={"service": {"label": "service", "type": "service"}},
+        steps=steps,
+        verify={**verify, **more.pop("verify", {})},
+        guards=dict(guards),
+        **more,
+    )
+
+
+def engine(
+    store: Store,
+    clock: Clock,
+    playbooks: Sequence[Playbook],
+    health: Health,
+    name: str,
+    inventory: Inventory = INVENTORY,
+) -> Engine:
+    """An engine for these playbooks, with every guard that needs no server of somebody else's."""
+    world = World(clock=clock)
+    return Engine(
+        store=store,
+        clock=clock,
+        ids=Ids(),
+        replica=name,
+        book=Book(playbooks, inventory, "test"),
+        actions={"test.mend": Mend(health)},
+        checks={"test.well": Well(health)},
+        guards=[guard for guard in registry.make_guards(world) if guard.name not in WITHOUT_WORLD],
+        pace=Pace(recheck=timedelta(milliseconds=200), look=timedelta(milliseconds=50)),
+    )
+
+
+async def breaks(engine_: Engine, chosen: Playbook, service: str, number: int) -> str | None:
+    """A service breaks: its alert fires, and the playbook gets a run, unless that incident has one."""
+
+    def work(tx: Any) -> str | None:
+        if runs.open_incidents(tx.connection, [(chosen.name, service)]):
+            return None
+        run_id = f"run-{number}"
+        run = runs.create(tx, run_id, chosen.name, chosen.content_hash, service, "auto", "test")
+        item = alert(number, at=tx.now, service=service, note=str(number))
+        episodes.insert_all(tx, [item])
+        runs.join(tx, run.id, [item])
+        return run_id
+
+    return await engine_.store.write(work)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """One action that was begun."""
+
+    run: str
+    playbook: str
+    target: str
+    at: datetime
+
+
+async def begun(store: Store) -> list[Begun]:
+    """Every action that was begun, in the order in which it was written."""
+    columns = (
+        attempts_table.c.run_id,
+        attempts_table.c.playbook,
+        attempts_table.c.target,
+        attempts_table.c.intent_at,
+    )
+    return await store.read(
+        lambda connection: [
+            Begun(*row) for row in connection.execute(select(*columns).order_by(attempts_table.c.intent_at))
+        ]
+    )
+
+
+def overdrawn(done: Sequence[Begun], scope: Callable[[Begun], str], rate: str) -> list[str]:
+    """Where a budget was overdrawn, counted from what was done alone."""
+    count, length = parse_rate(rate)
+    found = []
+    for last in done:
+        same = {item.run for item in done if scope(item) == scope(last) and last.at - length < item.at <= last.at}
+        if len(same) > count:
+            found.append(f"{len(same)} runs within {rate} up to {last}")
+    return found
+
+
+async def holding(store: Store) -> list[Run]:
+    """The runs that have their hand on a target now."""
+    return await store.read(runs.holding)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Poll until it holds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+class GaugeParameters(Parameters):
+    """What a PromQL check takes."""
+
+    query: str
+    max_age: str = "1m"
+
+
+class Gauge(Check):
+    """Stands where Prometheus is asked: a series of numbers, one for each look; the last one stays."""
+
+    name = "promql"
+    Parameters = GaugeParameters
+
+    def __init__(self, *values: float) -> None:
+        self._values = list(values)
+
+    async def observe(self, service: Service, parameters: GaugeParameters) -> Evidence:
+        value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
+        return Evidence(Answer.OK, f"{value}", {"samples": [{"labels": {}, "value": value}]})
+
+
+async def advance_until(engine_: Engine, statuses: Sequence[str], clock: Any = None, seconds: float = 20) -> Run:
+    """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
+    async with asyncio.timeout(seconds):
+        while True:
+            claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.pace.lease, 1))
+            for run in claimed:
+                pokes, progress = run.pokes, Progress(run)
+                while not progress.waits:
+                    pokes, progress = progress.run.pokes, await advance(engine_, progress.run)
+                if progress.run.finished_at is None:
+                    until, last = progress.until, progress.run
+                    await engine_.store.write(partial(runs.release, run=last, wake_at=until, pokes=pokes))
+            found = await engine_.store.read(lambda connection: runs.page(connection, 1))
+            if found and found[0].status.value in statuses:
+                return found[0]
+            if clock is not None:
+                clock.time += timedelta(milliseconds=500)

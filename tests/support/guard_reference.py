@@ -1,0 +1,35 @@
+"""The head of docs/guards.md, from the code: ``python -m tests.support.guard_reference`` writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from remediator.extensions import registry
+
+PAGE = Path(__file__).parents[2] / "docs" / "guards.md"
+BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
+
+
+def head() -> str:
+    """The guards in the order in which they are asked, their reasons, settings and defaults."""
+    lines = ["| guard | says no or *cannot tell* because | settings and defaults |", "|---|---|---|"]
+    for guard in registry.GUARDS:
+        reasons = ", ".join(f"`{reason}`" for reason in sorted(guard.reasons))
+        settings = guard.Settings()
+        values: dict[str, Any] = settings.model_dump(mode="json", by_alias=True)
+        shown = "<br>".join(f"`{name}: {json.dumps(value)}`" for name, value in values.items()) or "none"
+        lines.append(f"| [{guard.name}](#{guard.name}) | {reasons} | {shown} |")
+    return "\n".join(lines)
+
+
+def with_head(page: str) -> str:
+    """The page with its head from the code."""
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{head()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_head(PAGE.read_text()))

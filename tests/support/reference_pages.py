@@ -1,0 +1,115 @@
+"""The handbook pages whose tables come from the code: ``python -m tests.support.reference_pages``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from remediator.core.clock import format_duration
+from remediator.extensions import registry
+from remediator.extensions.actions import Action
+from remediator.extensions.checks import Check
+from remediator.extensions.platforms import Platform
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
+BINDINGS: tuple[type[BaseModel], ...] = (DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding)
+VERBS = {
+    "service.status": "status",
+    "service.logs": "logs",
+    "service.restart": "restart",
+    "service.scale": "scale",
+    "service.releases": "releases",
+    "service.rollback": "rollback",
+}
+"""The actions that a platform carries out, and the method that each needs; a platform that lacks it refuses."""
+
+
+def actions() -> str:
+    """A section for each action."""
+    return "\n".join(_action(action) for action in sorted(registry.ACTIONS, key=lambda each: each.name))
+
+
+def _action(action: type[Action]) -> str:
+    traits = [] if action.mutates else ["reads only"]
+    traits += ["idempotent"] if action.mutates and action.idempotent else []
+    traits += ["has a way back"] if action.reversible else []
+    traits += ["**destructive**: asks a person"] if action.destructive else []
+    traits += ["**always asks a person**"] if action.asks else []
+    told = ", ".join([*traits, f"at most {format_duration(action.timeout)}"])
+    return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
+
+
+def checks() -> str:
+    """A section for each check."""
+    sections = (
+        f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}"
+        for check in sorted(registry.CHECKS, key=lambda each: each.name)
+    )
+    return "\n".join(sections)
+
+
+def platforms() -> str:
+    """A section for each platform: what it can do, and what its binding in the inventory may say."""
+    return "\n".join(_platform(platform) for platform in sorted(registry.PLATFORMS, key=lambda each: each.kind))
+
+
+def _platform(platform: type[Platform]) -> str:
+    (binding,) = (each for each in BINDINGS if get_args(each.model_fields["kind"].annotation) == (platform.kind,))
+    rows = (f"| `{verb}` | {'yes' if _can(platform, needs) else 'refused'} |" for verb, needs in VERBS.items())
+    verbs = "\n".join(["| action | |", "|---|---|", *rows, ""])
+    return f"## {platform.kind}\n\n{_about(platform)}\n\n{binding.__doc__}\n\n{_parameters(binding)}\n{verbs}"
+
+
+def _can(platform: type[Platform], method: str) -> bool:
+    return getattr(platform, method) is not getattr(Platform, method)
+
+
+def _about(kind: type[Action] | type[Check] | type[Platform]) -> str:
+    text = (sys.modules[kind.__module__].__doc__ or "").strip()
+    said = text.partition(": ")[2] if text.startswith("``") else text
+    return said[:1].upper() + said[1:]
+
+
+def _parameters(model: type[BaseModel]) -> str:
+    if not model.model_fields:
+        return "No parameters.\n"
+    rows = (
+        f"| `{name}` | {_default(field)} | {field.description or ''} |"
+        for name, field in _fields(model)
+        if name != "kind"
+    )
+    return "\n".join(["| parameter | default | |", "|---|---|---|", *rows, ""])
+
+
+def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:
+    return model.model_fields.items()
+
+
+def _default(field: object) -> str:
+    value = getattr(field, "default", PydanticUndefined)
+    if value is PydanticUndefined:
+        return "required"
+    if hasattr(value, "total_seconds"):
+        return f"`{format_duration(value)}`"
+    unset = value in (None, (), {}) or (isinstance(value, BaseModel) and value == type(value)())
+    return "none" if unset else f"`{value}`"
+
+
+def with_sections(page: str, sections: str) -> str:
+    """The page with its sections from the code."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{sections}{END}{rest.split(END)[1]}"
+
+
+PAGES = {"actions.md": actions, "checks.md": checks, "platforms.md": platforms}
+
+if __name__ == "__main__":
+    for name, sections in PAGES.items():
+        (DOCS / name).write_text(with_sections((DOCS / name).read_text(), sections()))

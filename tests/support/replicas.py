@@ -1,0 +1,172 @@
+"""Real remediators before a real target that writes down what was done to it: each start is a line in its own log."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from xmlrpc.client import ServerProxy
+
+import sqlalchemy
+
+from remediator.storage.migrate import migrate
+from tests.support.servers import until
+from tests.support.servers.remediator import ROOT, Remediator
+from tests.support.servers.supervisord import Supervisord
+
+PLAYBOOK: dict[str, Any] = {
+    "apiVersion": "remediator/v1",
+    "kind": "Playbook",
+    "name": "target-down",
+    "match": {"alertname": "TargetDown"},
+    "mode": "auto",
+    "target": "${service}",
+    "parameters": {"service": {"label": "service", "type": "service"}},
+    "steps": [{"id": "restart", "action": "service.restart", "with": {"stop_timeout": "3s"}, "timeout": "5s"}],
+    "verify": {"settle": "50ms", "within": "10s", "checks": [{"check": "service.running"}]},
+    "escalate": {"to": ["oncall"]},
+}
+
+
+class House:
+    """Targets under a supervisord, and replicas of the remediator on one store.
+
+    Args:
+        stubborn: number of a target that cannot be asked to stop, so that its restart takes supervisord six seconds.
+    """
+
+    def __init__(self, folder: Path, targets: int = 1, store: str = "sqlite", stubborn: int = -1) -> None:
+        self.folder = folder
+        self.store = store
+        self.supervisord = Supervisord(folder / "supervisord")
+        self.targets = [f"target-{number}" for number in range(targets)]
+        for number, name in enumerate(self.targets):
+            deaf = 'trap "" TERM; ' if number == stubborn else ""
+            command = f"sh -c '{deaf}echo started >> {folder}/{name}.log; exec sleep 1000'"
+            self.supervisord.program(name, command, "stopwaitsecs=6")
+        self.replicas: list[CrashingRemediator] = []
+        if store != "sqlite":
+            at = sqlalchemy.make_url(store).set(drivername="postgresql+psycopg")
+            engine = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                migrate(connection)
+            engine.dispose()
+
+    def start(self) -> None:
+        """The targets, running."""
+        self.supervisord.start()
+        with self._rpc() as proxy:
+            proxy.supervisor.startAllProcesses()
+        until(lambda: all(self.starts(name) == 1 for name in self.targets), "the targets run")
+
+    def _rpc(self) -> ServerProxy:
+        return ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2")
+
+    def replica(self, crash_at: str = "", tree: Path = ROOT, **settings: Any) -> CrashingRemediator:
+        """One more remediator, of the code in ``tree``; not started."""
+        made = CrashingRemediator(self.folder / f"remediator-{len(self.replicas)}")
+        made.crash_at, made.tree = crash_at, tree
+        made.playbooks = [PLAYBOOK]
+        bound = {"kind": "supervisor", "url": self.supervisord.url}
+        made.inventory["services"] = {name: {"platform": {**bound, "program": name}} for name in self.targets}
+        made.settings["store"] = self.store
+        made.settings["timing"] = {"quiet": "2s", "recheck": "500ms", "lease": "3s"}
+        made.settings["guards"]["concurrency"] = {"everything": 100, "playbook": 100}
+        made.settings["guards"]["ramp"] = [1000]
+        made.settings["guards"]["off"].append({"guard": "still_firing", "reason": "no Alertmanager here"})
+        made.settings.update(settings)
+        self.replicas.append(made)
+        return made
+
+    def stop(self) -> None:
+        """End everything."""
+        for replica in self.replicas:
+            replica.kill()
+        self.supervisord.stop()
+
+    def starts(self, target: str) -> int:
+        """How often the target was started, by its own log."""
+        log = self.folder / f"{target}.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+class CrashingRemediator(Remediator):
+    """A remediator that ends, or stops, at a place of its code."""
+
+    crash_at = ""
+    tree = ROOT
+    """Whose code it runs."""
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "REMEDIATOR_CRASH_AT": self.crash_at, "PYTHONPATH": str(self.tree)}
+
+    def command_line(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """One of its commands, on its settings."""
+        self.write()
+        command = [sys.executable, "-m", "remediator", *argv, "--config", str(self.config)]
+        environment = self.environment() | {"REMEDIATOR_CRASH_AT": ""}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.folder, check=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still (SIGSTOP)."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def tell(self, target: str, status: str = "firing", tries: int = 1) -> bool:
+        """Send the target's alert; whether it was acknowledged."""
+        body = self.notification(status, alertname="TargetDown", service=target)
+        for _ in range(tries):
+            try:
+                if self.post(body)[0] == 200:
+                    return True
+            except (URLError, ConnectionError, TimeoutError):
+                pass
+            time.sleep(0.1)
+        return False
+
+    def verified(self) -> None:
+        """The audit log, by its own command."""
+        argv = [sys.executable, "-m", "remediator", "audit", "verify", "--db", str(self.folder / "state/remediator.db")]
+        done = subprocess.run(argv, capture_output=True, text=True, env=self.environment(), check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def inbox(self) -> list[bytes]:
+        """The bodies in the store's file."""
+        with sqlite3.connect(f"file:{self.folder}/state/remediator.db?mode=ro", uri=True) as connection:
+            return [bytes(body) for (body,) in connection.execute("SELECT body FROM notifications")]
+
+
+def succeeded(replica: CrashingRemediator) -> set[str]:
+    """The targets that have a run that succeeded."""
+    return {run["target"] for run in replica.runs() if run["status"] == "succeeded"}
+
+
+def rows(url: str, statement: str) -> list[Any]:
+    """Rows, straight from a PostgreSQL."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        found = list(connection.execute(sqlalchemy.text(statement)))
+    engine.dispose()
+    return found
+
+
+def counted(url: str, statement: str) -> int:
+    """A number, straight from a PostgreSQL."""
+    return int(rows(url, statement)[0][0])
+
+
+def changed(url: str, statement: str) -> None:
+    """Something done to a PostgreSQL behind everybody's back."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+    engine.dispose()

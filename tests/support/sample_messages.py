@@ -1,0 +1,132 @@
+"""One message of every kind that the service says, as every channel delivers it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import httpx
+import respx
+import structlog
+from aiosmtpd.controller import Controller
+
+from remediator.core.approval import Person, Role
+from remediator.core.run import Run
+from remediator.pipeline import decisions
+from remediator.pipeline.decisions import Rules, Word
+from remediator.runtime.outbox import Post
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, outbox, runs
+from remediator.storage.repositories.approvals import Approval
+from tests.extensions.notifiers.test_notifiers import ANSWERS, KINDS, Mailbox, settings
+from tests.support.servers import free_port
+from tests.support.servers.receivers import receiver
+from tests.support.web_service import BASE, Room
+
+TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
+    "aftermath": ("escalation", True, {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}}),
+    "pipeline": ("escalation", True, {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}}),
+    "stepdown": ("escalation", True, {"status": "temporary measure still in force", "step": "x", "detail": {}}),
+    "guards/breaker": ("notice", True, {"guard": "breaker", "text": "it failed too often; from now on it asks"}),
+    "upkeep": ("notice", True, {"about": "stuck", "text": "it does not move"}),
+    "watch": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
+    "unfit": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
+    "reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
+}
+"""The modules that tell people something: kind, whether it is about a run, and what they say."""
+BY_PEOPLE = frozenset({"records/approvals", "deciding"})
+"""Those that tell what people were asked and said; they are called for what they say."""
+
+
+async def _tell(here: Room, post: Post) -> Approval:
+    """Have everything said and delivered; returns the one request that still waits."""
+    asked = [await here.asks() for _ in range(6)]
+    await _send(here, post)
+    approved, rejected, voided, expired, broken, waiting = asked
+    glass = Person("oscar", "token", frozenset({Role.OPERATOR}))
+
+    def became(tx: Tx) -> None:
+        approvals.decide(tx, approved, approved.plan_hash, "ann", "token", "approve")
+        approvals.decide(tx, rejected, rejected.plan_hash, "ann", "token", "reject")
+        run = _run(tx, voided)
+        approvals.void(tx, run, "resolved", "test")
+        approvals.settle(tx, expired, "expired")
+        typed = _run(tx, broken).target
+        word = Word(broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True)
+        decisions.decide(tx, word, Rules())
+        for kind, about_a_run, content in TELLERS.values():
+            outbox.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
+
+    await here.engine.store.write(became)
+    await _send(here, post)
+    waiting_for = await here.engine.store.read(lambda connection: outbox.due(connection, here.clock.now()))
+    assert not waiting_for, "all of it is delivered"
+    return waiting
+
+
+def _run(tx: Tx, asked: Approval) -> Run:
+    run = runs.get(tx.connection, asked.run_id)
+    assert run is not None
+    return run
+
+
+async def _send(here: Room, post: Post) -> None:
+    for _ in range(15):
+        await here.deliver(post)
+        here.clock.time += timedelta(seconds=10)  # so that no channel has to rest
+
+
+@asynccontextmanager
+async def _channel(kind: str, folder: Path, said: list[str]) -> AsyncIterator[dict[str, Any]]:
+    """The settings of a channel of this kind, whose other side keeps what it gets."""
+    given = {"kind": kind, **settings(kind, folder)}
+    if kind == "email":
+        box = Mailbox()
+        controller = Controller(box, "127.0.0.1", port := free_port())
+        controller.start()
+        try:
+            yield {**given, "port": port}
+        finally:
+            controller.stop()
+            said += [part for mail in box.mails for part in _texts(mail)]
+    elif kind == "apprise":
+        with receiver() as chat:
+            (folder / "urls").write_text(chat.url.replace("http://", "json://"))
+            yield given
+            said += [item.body.decode() for item in chat.received]
+    elif kind == "log":
+        with structlog.testing.capture_logs() as logged:
+            yield given
+            said += [str(entry) for entry in logged]
+    else:
+        async with respx.mock(assert_all_called=False) as router:
+            router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(kind, {})))
+            yield given
+            said += [call.request.content.decode() for call in router.calls]
+
+
+def _texts(mail: bytes) -> list[str]:
+    parts = message_from_bytes(mail, policy=default).walk()
+    return [part.get_content() for part in parts if part.get_content_maintype() == "text"]
+
+
+async def everything_said(here: Room, kind: str, folder: Path) -> tuple[Approval, str]:
+    """All messages as this kind of channel delivers them, as one text; and the request that still waits."""
+    assert kind in KINDS
+    said: list[str] = []
+    async with _channel(kind, folder, said) as given:
+        post = here.post({"chat": given}, "chat")
+        waiting = await _tell(here, post)
+        await post.aclose()
+    return waiting, "\n".join(said)
+
+
+def links(text: str) -> set[str]:
+    """Every address of ours, wherever it stands."""
+    return set(re.findall(re.escape(BASE) + r"/[\w/.~-]+", text))

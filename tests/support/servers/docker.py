@@ -1,0 +1,111 @@
+"""A Docker Engine that is already there (DOCKER_HOST), with a small image and containers that are removed again."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.servers import require, until
+
+LABEL = "remediator.test"
+
+
+class Engine:
+    """The Engine by its command line, which is not the code under test. Everything it makes carries ``label``."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.token = uuid4().hex[:12]
+        self.image = f"remediator-test/{self.token}:1"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What finds every container of this test, and no other."""
+        return {LABEL: self.token}
+
+    def cli(self, *arguments: str, given: bytes | None = None) -> str:
+        """Run docker; what it printed."""
+        argv = [require("docker"), *arguments]
+        done = subprocess.run(argv, input=given, capture_output=True, env={**os.environ, "DOCKER_HOST": self.host})
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    def build(self, tag: str, *changes: str) -> str:
+        """An image of nothing but busybox, with these lines of a Dockerfile; its name."""
+        name = f"remediator-test/{self.token}:{tag}"
+        flags = [part for change in changes for part in ("--change", change)]
+        self.cli("import", *flags, "-", name, given=_busybox())
+        return name
+
+    def run(self, *arguments: str, image: str = "") -> str:
+        """Start a container in the background; its id. The arguments are flags, ``---``, and a shell command."""
+        flags, _, command = " ".join(arguments).partition("--- ")
+        label = f"--label={LABEL}={self.token}"
+        shell = ["sh", "-c", command] if command else []
+        return self.cli("run", "--detach", label, *flags.split(), image or self.image, *shell)
+
+    def until_state(self, container: str, wanted: str) -> None:
+        """Wait until it is running, exited, …"""
+        until(lambda: self.inspect(container, "{{.State.Status}}") == wanted, f"container {wanted}")
+
+    def inspect(self, container: str, template: str) -> str:
+        """Part of its description."""
+        return self.cli("inspect", "--format", template, container)
+
+    def clean(self) -> None:
+        """Remove all that was made."""
+        volumes = self._volumes()
+        self._remove(("ps", "--all"), ("rm", "--force", "--volumes"))
+        for volume in volumes:
+            self.cli("volume", "rm", "--force", volume)
+        self._remove(("volume", "ls"), ("volume", "rm"))
+        self._remove(("network", "ls"), ("network", "rm"))
+        images = self.cli("images", "--quiet", f"remediator-test/{self.token}").split()
+        if images:
+            self.cli("rmi", "--force", *set(images))
+
+    def _volumes(self) -> set[str]:
+        """Those without a name of their own do not carry the label."""
+        template = "{{range .Mounts}}{{.Name}} {{end}}"
+        containers = self.cli("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self.token}").split()
+        return {volume for each in containers for volume in self.inspect(each, template).split()}
+
+    def _remove(self, listing: tuple[str, ...], removal: tuple[str, ...]) -> None:
+        found = self.cli(*listing, "--quiet", "--filter", f"label={LABEL}={self.token}").split()
+        if found:
+            self.cli(*removal, *found)
+
+
+def _busybox() -> bytes:
+    """A root filesystem with one static program under many names."""
+    program = require("busybox")
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(Path(program).resolve(), "bin/busybox")
+            for name in ("sh", "sleep", "cat", "echo", "true", "false", "tail"):
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+        return buffer.getvalue()
+
+
+@pytest.fixture
+def docker_engine() -> Iterator[Engine]:
+    """The Engine that DOCKER_HOST names; what the test makes there is removed after it."""
+    host = os.environ.get("DOCKER_HOST")
+    if not host:
+        pytest.skip("needs a Docker Engine: set DOCKER_HOST")
+    if shutil.which("docker") is None:
+        pytest.skip("needs the docker command")
+    engine = Engine(host)
+    engine.build("1", 'CMD ["sleep", "1000"]', "ENV FROM_IMAGE=one", "LABEL image=one")
+    yield engine
+    engine.clean()

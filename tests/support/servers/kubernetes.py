@@ -1,0 +1,114 @@
+"""A Kubernetes cluster that is already there (KUBECONFIG), with a namespace for the test that is removed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.servers import require, until
+from tests.support.servers.docker import Engine
+
+IMAGE = "busybox:1"
+
+
+class Cluster:
+    """The cluster by kubectl, which is not the code under test."""
+
+    def __init__(self, kubeconfig: Path, engine: Engine | None) -> None:
+        self.kubeconfig = kubeconfig
+        self.namespace = f"test-{uuid4().hex[:12]}"
+        self.image = engine.image if engine else IMAGE
+        self._policy = "Never" if engine else "IfNotPresent"
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Run kubectl in the test's namespace; what it printed."""
+        flags = (f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}")
+        done = subprocess.run([require("kubectl"), *flags, *arguments], input=given, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def get(self, *what: str) -> Any:
+        """An object or list, as JSON."""
+        return json.loads(self.kubectl("get", *what, "--output=json"))
+
+    def apply(self, *objects: Any) -> None:
+        """Create or change objects."""
+        for each in objects:
+            self.kubectl("apply", "--filename=-", given=json.dumps(each))
+
+    def deploy(self, name: str, command: str, *, kind: str = "Deployment", **spec: Any) -> None:
+        """A Deployment of one pod that runs a shell command, labelled ``app: name``; again, to change it."""
+        shell = ["/bin/sh", "-c", command]
+        container = {"name": "main", "image": self.image, "imagePullPolicy": self._policy, "command": shell}
+        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
+        template["spec"]["terminationGracePeriodSeconds"] = 0
+        body = {"selector": {"matchLabels": {"app": name}}, "template": template, **spec}
+        metadata = {"name": name, "labels": {"app": name}}
+        self.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": body})
+
+    def until_available(self, name: str) -> None:
+        """Wait until its rollout is done."""
+        self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+
+    def account(self, name: str, *rules: dict[str, list[str]]) -> str:
+        """A service account that may do this and no more; its token."""
+        self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+        self.apply(
+            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules},
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
+            },
+        )
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{name}/token"
+        request = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+        answer = json.loads(self.kubectl("create", "--raw", path, "--filename=-", given=request))
+        token: str = answer["status"]["token"]
+        return token
+
+    def authority(self) -> str:
+        """The certificate that signs the API server's, as pods get it."""
+        until(lambda: bool(self.get("configmaps")["items"]), "the namespace's CA certificate")
+        text: str = self.get("configmap", "kube-root-ca.crt")["data"]["ca.crt"]
+        return text
+
+
+@pytest.fixture(scope="session")
+def node_engine() -> Iterator[Engine | None]:
+    """With DOCKER_HOST, which has to be the node's: an image for the pods of all tests, so that none is pulled."""
+    host = os.environ.get("DOCKER_HOST")
+    if not host:
+        yield None
+        return
+    engine = Engine(host)
+    engine.build("1")
+    yield engine
+    until(lambda: not engine.cli("ps", "--quiet", "--filter", f"ancestor={engine.image}"), "pods gone", 60)
+    engine.clean()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster that KUBECONFIG names, with an empty namespace."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig:
+        pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs the kubectl command")
+    cluster = Cluster(Path(kubeconfig), request.getfixturevalue("node_engine"))
+    cluster.kubectl("create", "namespace", cluster.namespace)
+    until(lambda: "serviceaccount/default" in cluster.kubectl("get", "serviceaccounts", "--output=name"), "namespace")
+    yield cluster
+    cluster.kubectl("delete", "deployments,statefulsets,pods", "--all", "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")

@@ -1,0 +1,234 @@
+"""The remediator itself, as a process, before a Redis under supervisord and an Alertmanager: the small real stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+import pytest
+import yaml
+
+from tests.support.servers import Server, free_port, require, until
+from tests.support.servers.alertmanager import Alertmanager
+from tests.support.servers.supervisord import Supervisord
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "a-token-for-the-webhook"
+
+PLAYBOOK: dict[str, Any] = {
+    "apiVersion": "remediator/v1",
+    "kind": "Playbook",
+    "name": "redis-down",
+    "match": {"alertname": "RedisDown"},
+    "mode": "auto",
+    "target": "redis",
+    "diagnose": [{"id": "ping", "check": "redis.ping"}, {"id": "logs", "action": "service.logs"}],
+    "steps": [{"id": "restart", "action": "service.restart", "when": "!evidence.ping.ok"}],
+    "verify": {"settle": "100ms", "within": "20s", "checks": [{"check": "redis.ping"}, {"check": "redis.write_test"}]},
+    "escalate": {"to": ["infrastructure"], "message": "still down"},
+}
+
+
+class Remediator(Server):
+    """A remediator process; change ``settings``, ``playbooks`` and ``inventory`` before the start."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        super().__init__(folder, port)
+        self.file_limit: int | None = None
+        """Longest file in bytes that it may write: a full disk, made cheaply."""
+        self.playbooks: list[dict[str, Any]] = [PLAYBOOK]
+        self.inventory: dict[str, Any] = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": {}}
+        self.settings: dict[str, Any] = {
+            "apiVersion": "remediator/v1",
+            "kind": "Config",
+            "listen": f"127.0.0.1:{self.port}",
+            "state": "state",
+            "playbooks": ["playbooks"],
+            "inventory": "inventory.yaml",
+            "webhook": {"token_file": "token"},
+            "timing": {"quiet": "2s", "recheck": "500ms"},
+            "guards": {
+                "cooldown": "1s",
+                "budget": {"target": ["50/1h"], "playbook": ["500/1h"], "everything": ["500/1h"]},
+                "ramp": [50],
+                "breaker": {"ineffective": "50/1h", "failures": 50},
+                "storm": {"alerts": 100_000},
+                "off": [{"guard": "watchdog", "reason": "these tests send no Watchdog"}],
+            },
+        }
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.folder / "remediator.yaml"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+    def write(self) -> None:
+        """Put its files where it looks for them."""
+        (self.folder / "playbooks").mkdir(exist_ok=True)
+        for playbook in self.playbooks:
+            (self.folder / "playbooks" / f"{playbook['name']}.yaml").write_text(yaml.safe_dump(playbook))
+        (self.folder / "inventory.yaml").write_text(yaml.safe_dump(self.inventory))
+        (self.folder / "token").write_text(TOKEN)
+        self.config.write_text(yaml.safe_dump(self.settings))
+
+    def command(self) -> list[str]:
+        self.write()
+        argv = [sys.executable, "-m", "remediator", "serve", "--config", str(self.config)]
+        return argv if self.file_limit is None else [require("prlimit"), f"--fsize={self.file_limit}", *argv]
+
+    def ready(self) -> bool:
+        try:
+            return bool(self.get("/readyz")["ready"])
+        except OSError:
+            return False
+
+    def get(self, path: str) -> Any:
+        """An answer of its API."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def post(self, body: bytes, path: str = "/api/v1/alerts", token: str | None = TOKEN) -> tuple[int, Any]:
+        """Send a body as Alertmanager would; status and answer."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        request = urllib.request.Request(f"{self.url}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def notification(self, status: str, **labels: str) -> bytes:
+        """A body of version 4 with one alert."""
+        return self.notification_of([labels], status)
+
+    def notification_of(self, alerts: list[dict[str, str]], status: str = "firing") -> bytes:
+        """A body of version 4 with these alerts, each by its labels."""
+        times = {"startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}
+        told = [{"status": status, "labels": labels, **times} for labels in alerts]
+        return json.dumps({"version": "4", "receiver": "remediator", "alerts": told}).encode()
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def metrics(self) -> str:
+        """Its exposition text."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    def audit_has(self, text: str) -> bool:
+        """Whether some entry of the audit log holds this text."""
+        argv = [sys.executable, "-m", "remediator", "audit", "search", text]
+        argv += ["--db", str(self.folder / "state/remediator.db")]
+        found = subprocess.run(argv, env=dict(self.environment()), capture_output=True, text=True, check=True)
+        return text in found.stdout
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, newest first."""
+        found: list[dict[str, Any]] = self.get("/api/v1/runs?limit=500")
+        return found
+
+    def wait_for(self, status: str, seconds: float = 30.0) -> dict[str, Any]:
+        """The newest run, as soon as it has this status."""
+
+        def reached() -> bool:
+            found = self.runs()
+            return bool(found) and found[0]["status"] == status
+
+        try:
+            until(reached, f"a run is {status}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; runs: {self.runs()}\n{self.log}") from None
+        newest: dict[str, Any] = self.get(f"/api/v1/runs/{self.runs()[0]['id']}")
+        return newest
+
+
+class Stack:
+    """A Redis under supervisord, an Alertmanager that tells the remediator, and the remediator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.redis_port = free_port()
+        self.supervisord = Supervisord(folder / "supervisord")
+        self.supervisord.program(
+            "redis",
+            f"redis-server --port {self.redis_port} --bind 127.0.0.1 --dir {folder} --appendonly yes --save ''",
+            "startsecs=1",
+            "stopwaitsecs=2",
+        )
+        self.remediator = Remediator(folder / "remediator")
+        self.alertmanager = Alertmanager(folder / "alertmanager")
+        self.alertmanager.configuration = f"""
+route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
+receivers:
+  - name: remediator
+    webhook_configs:
+      - url: {self.remediator.url}/api/v1/alerts
+        http_config: {{authorization: {{credentials: {TOKEN}}}}}
+"""
+        self.remediator.settings["alertmanagers"] = [{"url": self.alertmanager.url}]
+        self.remediator.inventory["services"] = {
+            "redis": {
+                "platform": {"kind": "supervisor", "url": self.supervisord.url, "program": "redis"},
+                "redis": {"host": "127.0.0.1", "port": self.redis_port},
+            }
+        }
+
+    def start(self) -> None:
+        """Start all of it, Redis included."""
+        require("redis-server")
+        self.supervisord.start()
+        self.control("start")
+        self.alertmanager.start()
+        self.remediator.start()
+
+    def stop(self) -> None:
+        """Stop all of it."""
+        self.remediator.stop()
+        self.alertmanager.stop()
+        self.supervisord.stop()
+
+    def control(self, verb: str) -> None:
+        """``startProcess`` or ``stopProcess`` of Redis, as an operator would."""
+        self._rpc(f"{verb}Process")
+
+    def redis(self) -> dict[str, Any]:
+        """What supervisord says of Redis."""
+        found: dict[str, Any] = self._rpc("getProcessInfo")
+        return found
+
+    def _rpc(self, method: str) -> Any:
+        with ServerProxy(f"http://operator:opensesame@127.0.0.1:{self.supervisord.port}/RPC2") as proxy:
+            return getattr(proxy.supervisor, method)("redis")
+
+    def kill_redis(self) -> int:
+        """kill -9; the pid that it had."""
+        pid = int(self.redis()["pid"])
+        os.kill(pid, 9)
+        until(lambda: self.redis()["pid"] == 0, "supervisord saw Redis die")
+        return pid
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """The small real stack, started."""
+    made = Stack(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,270 @@
+"""A service without its loops: a real store with a run that waits for people, and the web application before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from sqlalchemy import insert
+
+from remediator.audit import Redactor
+from remediator.config import Channel, Config
+from remediator.core.approval import Link
+from remediator.core.identity import hash_token, make_token
+from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
+from remediator.core.run import Run
+from remediator.core.tokens import load_keyring
+from remediator.extensions import registry
+from remediator.extensions.clientset import World
+from remediator.extensions.notifiers import Message
+from remediator.pipeline.context import Engine
+from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.match import Index
+from remediator.pipeline.receive import Credentials
+from remediator.playbooks.loader import load_config
+from remediator.reporting.messages import Letters
+from remediator.runtime.metrics import Metrics
+from remediator.runtime.outbox import Post, deliver
+from remediator.runtime.reload import reloading_for
+from remediator.runtime.worker import Loops
+from remediator.service import Service, load_people, looking_only, open_store
+from remediator.storage import Tx
+from remediator.storage.repositories import approvals, audit, evidence, runs
+from remediator.storage.repositories import outbox as messages
+from remediator.storage.repositories.approvals import Approval
+from remediator.storage.repositories.evidence import Seen
+from remediator.storage.schema import episodes, run_episodes
+from remediator.storage.schema import runs as runs_table
+from remediator.web.routes import application
+from tests.support.guard_history import MINUTE, NOON, SetClock, alert, row
+
+BASE = "http://remediator.test"
+
+PLAYBOOK = {
+    "apiVersion": "remediator/v1",
+    "kind": "Playbook",
+    "name": "redis-disk-full",
+    "summary": "Makes room for Redis.",
+    "match": {"alertname": "RedisDiskFull"},
+    "mode": "approve",
+    "target": "redis",
+    "steps": [{"id": "restart", "action": "service.restart"}],
+    "verify": {"checks": [{"check": "redis.ping"}]},
+    "escalate": {"to": ["oncall"]},
+}
+INVENTORY = {
+    "apiVersion": "remediator/v1",
+    "kind": "Inventory",
+    "services": {
+        "redis": {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "redis"}},
+        "app": {"platform": {"kind": "supervisor", "url": "unix:///none", "program": "app"}, "depends_on": ["redis"]},
+    },
+}
+
+
+def step(*, destructive: bool = False) -> PlannedStep:
+    """A step that changes something."""
+    return PlannedStep(
+        id="prune",
+        title="Delete old backups",
+        action="service.restart",
+        parameters={},
+        call=PlannedCall("move 3 files of /backups to quarantine", {}, {}, "move them back", "the oldest backups go"),
+        mutates=True,
+        idempotent=False,
+        destructive=destructive,
+        timeout=30.0,
+        attempts=1,
+        backoff=0.0,
+        when=None,
+        on_success="verify",
+        on_failure="next",
+        approval=False,
+    )
+
+
+@dataclass
+class Room:
+    """A service, its application, and hands to fill its store."""
+
+    service: Service
+    clock: SetClock
+    tokens: Mapping[str, str]
+    numbers: int = field(default=0)
+
+    @property
+    def engine(self) -> Engine:
+        """What the records are written with."""
+        return self.service.engine
+
+    def client(self, **more: Any) -> httpx.AsyncClient:
+        """A browser without script: keeps cookies, follows no redirect by itself."""
+        transport = httpx.ASGITransport(application(self.service), client=more.pop("client", ("192.0.2.7", 1234)))
+        return httpx.AsyncClient(transport=transport, base_url=BASE, **more)
+
+    def bearer(self, who: str) -> dict[str, str]:
+        """Headers of somebody with an operator token."""
+        return {"Authorization": f"Bearer {self.tokens[who]}"}
+
+    async def asks(
+        self,
+        *,
+        destructive: bool = False,
+        quorum: int = 1,
+        groups: tuple[str, ...] = (),
+        reason: str = "approval_needed",
+        labels: Mapping[str, str] | None = None,
+    ) -> Approval:
+        """A run that waits for people, with its alert, evidence and request."""
+        self.numbers += 1
+        run_id = f"run-{self.numbers}"
+        plan = Plan(
+            playbook="redis-disk-full",
+            playbook_hash=self.engine.book.playbooks[0].content_hash,
+            target="redis",
+            mode="approve",
+            parameters={},
+            steps=(step(destructive=destructive),),
+            checks=(PlannedCheck("redis.ping"),),
+            settle=1.0,
+            within=30.0,
+            escalate_to=("oncall",),
+            escalate_message="",
+            approval_groups=groups,
+            quorum=quorum,
+        )
+
+        def write(tx: Tx) -> Run:
+            values = row(run_id, plan.playbook, "redis", "planned", tx.now, mode="approve", fence=1)
+            values |= {"playbook_hash": plan.playbook_hash, "plan": as_data(plan), "plan_hash": plan.hash}
+            values |= {"lease_owner": "house", "lease_until": tx.now + MINUTE}
+            tx.connection.execute(insert(runs_table), values)
+            told = {"summary": "The disk of Redis is 97 % full."}
+            item = replace(
+                alert(self.numbers, at=tx.now, **{"instance": "redis:6379", **(labels or {})}), annotations=told
+            )
+            item = replace(item, alertname="RedisDiskFull", identity=f"identity-{run_id}")
+            tx.connection.execute(insert(episodes), {name: getattr(item, name) for name in item.__dataclass_fields__})
+            tx.connection.execute(insert(run_episodes), {"run_id": run_id, "episode_id": item.id, "joined_at": tx.now})
+            run = runs.get(tx.connection, run_id)
+            assert run is not None
+            seen = Seen("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
+            evidence.add(tx, run, [seen], "test")
+            after = approvals.request(tx, self.engine.ids, run, plan, None, reason, {}, "test")
+            runs.release(tx, after, after.wake_at, after.pokes)
+            return after
+
+        await self.engine.store.write(write)
+        found = await self.engine.store.read(lambda connection: approvals.pending_of(connection, run_id))
+        assert found is not None
+        return found
+
+    def link(self, asked: Approval, audience: str = "channel:chat") -> str:
+        """The path of a link to a request."""
+        link = Link(asked.id, asked.run_id, asked.plan_hash, audience, asked.expires_at)
+        return f"/approve/{link.token(self.service.keyring, self.clock.now())}"
+
+    async def state(self, asked: Approval) -> Approval:
+        """A request as it is now."""
+        found = await self.engine.store.read(lambda connection: approvals.get(connection, asked.id))
+        assert found is not None
+        return found
+
+    async def head(self) -> int:
+        """How many entries the audit log has: unchanged means that nothing happened."""
+        return (await self.engine.store.read(audit.head)).seq
+
+    async def audit_text(self) -> str:
+        """The whole audit log."""
+        found = await self.engine.store.read(lambda connection: audit.newest(connection, 1000))
+        return "\n".join(item.canonical.decode() for item in found)
+
+    async def outbox(self, run_id: str) -> list[messages.Queued]:
+        """The messages about a run."""
+        return await self.engine.store.read(lambda connection: messages.of_run(connection, run_id))
+
+    async def deliver(self, post: Post) -> None:
+        """Send what is due once, as the sender's loop would."""
+        due = await self.engine.store.read(lambda connection: messages.due(connection, self.clock.now()))
+        for message in due:
+            await deliver(self.engine, post, message)
+
+    def post(self, channels: Mapping[str, Any], *approvals_: str) -> Post:
+        """The sender's channels."""
+        letters = Letters(self.service.keyring, BASE)
+        chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
+        return Post(registry.make_channels(chosen), registry.make_fallback(), approvals_, letters, self.service.people)
+
+
+@asynccontextmanager
+async def room(folder: Path, world: World | None = None, **settings: Any) -> AsyncIterator[Room]:
+    """A room in a folder; ``settings`` go over its own."""
+    tokens = {name: make_token() for name in ("ann", "bob", "eve", "oscar", "victor")}
+    _write_files(folder, tokens)
+    data = {
+        "apiVersion": "remediator/v1",
+        "kind": "Config",
+        "listen": "127.0.0.1:8095",
+        "public_url": BASE,
+        "state": "state",
+        "playbooks": ["redis-disk-full.yaml"],
+        "inventory": "inventory.yaml",
+        "access": {"people": "people.yaml"},
+    }
+    (folder / "remediator.yaml").write_text(yaml.safe_dump(_over(data, settings)))
+    config = load_config(folder / "remediator.yaml", Config)
+    clock = SetClock(NOON)
+    async with AsyncExitStack() as stack:
+        store = open_store(config, clock, Redactor())
+        stack.push_async_callback(store.close)
+        engine = await stack.enter_async_context(looking_only(config, store, clock))
+        loops = Loops(engine, Index(engine.book.playbooks, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W"))
+        keyring = load_keyring(config.state / "links.key")
+        metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
+        reloading = reloading_for(config, loops, metrics, store, ())
+        service = Service(config, engine, loops, metrics, door, keyring, people, world or World(), reloading)
+        yield Room(service, clock, tokens)
+
+
+def _over(data: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in more.items():
+        both = isinstance(value, Mapping) and isinstance(data.get(name), dict)
+        data[name] = _over(dict(data[name]), value) if both else value
+    return data
+
+
+def _write_files(folder: Path, tokens: Mapping[str, str]) -> None:
+    (folder / "redis-disk-full.yaml").write_text(yaml.safe_dump(PLAYBOOK))
+    (folder / "inventory.yaml").write_text(yaml.safe_dump(INVENTORY))
+    roles = {"ann": ["approver"], "bob": ["approver"], "eve": ["approver"], "oscar": ["operator"], "victor": ["viewer"]}
+    groups = {"ann": ["sre"], "bob": ["sre"], "oscar": ["sre"]}
+    people = {
+        name: {
+            "roles": roles[name],
+            "groups": groups.get(name, []),
+            "tokens": [hash_token(token)],
+            "slack": f"T01/U{number:02}",
+        }
+        for number, (name, token) in enumerate(tokens.items())
+    }
+    (folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": people}))
+
+
+def nonce_of(page: str) -> str:
+    """The nonce in a page's form."""
+    return page.partition('name="nonce" value="')[2].partition('"')[0]
+
+
+async def decides(client: httpx.AsyncClient, path: str, verb: str, **fields: str) -> httpx.Response:
+    """What a person does: look at the page, then press a button of its form."""
+    page = await client.get(path)
+    return await client.post(path, data={"nonce": nonce_of(page.text), "verb": verb, **fields})
+
+
+__all__ = ["BASE", "Message", "Room", "decides", "nonce_of", "room"]

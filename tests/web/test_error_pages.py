@@ -1,0 +1,65 @@
+"""What is answered where no page is: a page for browsers, JSON for programs, never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from remediator.storage.repositories import episodes
+from remediator.web.routes import application
+from tests.support.web_service import BASE, Room
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("GET", "/nowhere", 404, "There is no such page"),
+        ("GET", "/static/nowhere.css", 404, "There is no such page"),
+        ("POST", "/runs", 405, "/runs answers"),
+        ("GET", "/stop", 405, "/stop answers POST, not GET."),
+        ("GET", "/<script>alert(1)</script>", 404, "&lt;script&gt;"),
+    ],
+)
+async def test_a_browser_gets_a_page(here: Room, method: str, path: str, status: int, told: str) -> None:
+    """In words, under the same policy as every other page."""
+    async with here.client() as client:
+        answer = await client.request(method, path, headers=BROWSER)
+    assert answer.status_code == status and told in answer.text, answer.text
+    assert answer.headers["content-type"].startswith("text/html") and "<script>alert" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert (status == 405) == ("allow" in answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("GET", "/api/v1/nowhere", 404, "Nothing is at /api/v1/nowhere."),
+        ("GET", "/api/v1/alerts", 405, "/api/v1/alerts answers POST, not GET."),
+        ("DELETE", "/api/v1/runs", 405, "not DELETE."),
+    ],
+)
+async def test_a_program_gets_json(here: Room, method: str, path: str, status: int, told: str) -> None:
+    """With the same key as the rest of the API, whatever it says that it takes."""
+    for headers in ({}, BROWSER):
+        async with here.client() as client:
+            answer = await client.request(method, path, headers=headers)
+        assert answer.status_code == status
+        assert told in answer.json()["error"]
+
+
+async def test_a_defect_is_no_traceback(here: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong inside is for the log."""
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret-of-the-inside")
+
+    monkeypatch.setattr(episodes, "list_open", broken)
+    transport = httpx.ASGITransport(application(here.service), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
+        answer = await client.get("/")
+    assert answer.status_code == 500 and "Something went wrong" in answer.text
+    assert "secret-of-the-inside" not in answer.text and "Traceback" not in answer.text

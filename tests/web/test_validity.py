@@ -1,0 +1,203 @@
+"""A request whose plan is not what would be done any more: its page says so before anybody decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.core.run import Run, Status
+from remediator.errors import InputError
+from remediator.extensions.registry import catalogue
+from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.approve import await_approval
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load
+from remediator.playbooks.model import Playbook
+from remediator.storage.repositories import runs, stops
+from remediator.storage.repositories.approvals import Approval
+from remediator.web._validity_cache import Standings
+from tests.support.web_service import INVENTORY, Room, decides, nonce_of, room
+
+pytestmark = pytest.mark.promise(6)
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Room]:
+    """A service with one request for what is on disk in its folder."""
+    async with room(tmp_path) as made:
+        yield made
+
+
+def edit(here: Room, folder: Path) -> None:
+    """Another version of the playbook comes into force."""
+    path = folder / "redis-disk-full.yaml"
+    path.write_text(path.read_text().replace("Makes room", "Makes more room"))
+    loaded = load([path], folder / "inventory.yaml", catalogue())
+    book = here.engine.book
+    [playbook] = loaded.playbooks
+    assert isinstance(playbook, Playbook) and playbook.content_hash != book.playbooks[0].content_hash
+    book.playbooks = (playbook,)
+    book.keep(playbook)
+
+
+def _forget(here: Room, folder: Path) -> None:
+    """The target is taken out of the inventory."""
+    services = {"app": {**INVENTORY["services"]["app"], "depends_on": []}}  # type: ignore[index]
+    here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It cannot be planned any more")]
+)
+async def test_what_would_be_void_is_not_offered(here: Room, tmp_path: Path, change: Any, said: str) -> None:
+    """Looking says that it no longer stands and offers no approval, and nothing is voided or used up by looking."""
+    asked = await here.asks()
+    async with here.client() as client:
+        assert 'value="approve"' in (await client.get(here.link(asked))).text
+        change(here, tmp_path)
+        before = await here.head()
+        for path in (here.link(asked), f"/approvals/{asked.id}"):
+            page = (await client.get(path)).text
+            assert "No longer stands" in page and said in page, path
+            assert 'value="approve"' not in page and 'value="snooze"' not in page and "break_glass" not in page
+            assert 'value="pause"' in page and 'value="reject"' in page
+    assert await here.head() == before
+    assert (await here.state(asked)).status == "pending"
+
+
+async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path) -> None:
+    """Somebody who may decide asks anew: the request is void, and the run goes back to be planned by what is there."""
+    asked = await here.asks()
+    edit(here, tmp_path)
+    async with here.client() as client:
+        assert (await decides(client, here.link(asked), "renew")).status_code == 403, "a link alone is nobody"
+        assert (await decides(client, here.link(asked), "renew", token=here.tokens["victor"])).status_code == 403
+        assert (await here.state(asked)).status == "pending"
+        assert (await decides(client, here.link(asked), "renew", token=here.tokens["ann"])).status_code == 303
+        page = (await client.get(here.link(asked))).text
+    assert "Void (the playbook has changed)" in page
+    run = await _goes_on(here, asked)
+    assert run.status is Status.MATCHED
+    assert run.playbook_hash == here.engine.book.playbooks[0].content_hash, "by the playbook that is in force"
+    assert '"actor":"ann"' in await here.audit_text()
+
+
+async def test_programs_ask_anew_by_the_same_rules(here: Room, tmp_path: Path) -> None:
+    """The API says whether it stands, and why not; renewing it needs the power to decide, and happens once."""
+    asked = await here.asks()
+    path = f"/api/v1/approvals/{asked.id}"
+    async with here.client() as client:
+        told = (await client.get(path)).json()["standing"]
+        assert told["stands"] is None and "no connection" in told["because"], "the target cannot be asked"
+        unsure = await client.post(f"{path}/renew", headers=here.bearer("ann"))
+        assert unsure.status_code == 400 and "cannot be told now" in unsure.json()["error"]
+        edit(here, tmp_path)
+        told = (await client.get(path)).json()["standing"]
+        assert told == {"stands": False, "because": "the playbook has changed"}
+        assert (await client.post(f"{path}/renew", headers=here.bearer("victor"))).status_code == 403
+        for renewed in (True, False):
+            answer = await client.post(f"{path}/renew", headers=here.bearer("ann"))
+            assert answer.json() == {"status": "void", "renewed": renewed}
+        assert (await client.get(path)).json()["standing"] is None
+        assert (await client.post("/api/v1/approvals/none/renew", headers=here.bearer("ann"))).status_code == 404
+    assert (await _goes_on(here, asked)).status is Status.MATCHED
+
+
+async def test_a_request_that_stands_is_not_asked_anew(here: Room) -> None:
+    """Nobody gets rid of what others have said by asking again."""
+    asked = await here.asks(quorum=2)
+    async with here.client() as client:
+        await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
+        refused = await decides(client, here.link(asked), "renew", token=here.tokens["bob"])
+    assert refused.status_code == 422 and "cannot be told now" in refused.text, "it may well stand"
+    assert (await here.state(asked)).status == "pending"
+    with pytest.raises(InputError, match="stands as it is"):
+        Standing().why_anew()
+
+
+async def test_approving_what_changed_after_the_look_is_void(here: Room, tmp_path: Path) -> None:
+    """Whoever had the form open gets no further than before: the word is counted, and then the request is void."""
+    asked = await here.asks()
+    async with here.client() as client:
+        page = await client.get(here.link(asked))
+        edit(here, tmp_path)
+        nonce = nonce_of(page.text)
+        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
+        assert (await client.post(here.link(asked), data=said)).status_code == 303
+    run = await _goes_on(here, asked)
+    assert run.status is Status.MATCHED and (await here.state(asked)).status == "void"
+
+
+async def test_a_target_that_cannot_be_asked_is_said(here: Room) -> None:
+    """Nobody knows whether it stands: the form is there, and so is the doubt."""
+    asked = await here.asks()  # of a supervisor that is not there
+    async with here.client() as client:
+        page = (await client.get(here.link(asked))).text
+    assert "cannot be told at this moment" in page and 'value="approve"' in page
+
+
+async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> None:
+    """However many look at one page at once, its target is asked once: a link is no way to press it."""
+    accepted: list[None] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(None)
+        await reader.readline()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "s")
+    platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
+    services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
+    here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+    asked = await here.asks()
+    run = await here.engine.store.read(lambda connection: runs.get(connection, asked.run_id))
+    assert run is not None
+    standings = Standings(here.service)
+    async with server:
+        found = await asyncio.gather(*(standings.of(asked, run) for _ in range(12)))  # all begin before the first ends
+    assert len(accepted) == 1
+    assert len(set(found)) == 1 and found[0].unsure
+
+
+@pytest.mark.promise(10)
+async def test_a_stop_from_the_page_waits_for_no_target(here: Room, tmp_path: Path) -> None:
+    """The target hangs, so looking takes its time; the word of whoever has the form open does not even ask it."""
+    asked_for: list[None] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked_for.append(None)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "s")
+    asked = await here.asks()
+    async with server, here.client() as client:
+        nonce = nonce_of((await client.get(here.link(asked))).text)
+        platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
+        services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
+        here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+        page = await client.get(here.link(asked))
+        assert "gave no answer within" in page.text and 'value="approve"' in page.text
+        before = len(asked_for)
+        said = {"nonce": nonce, "verb": "pause", "token": here.tokens["ann"]}
+        assert (await client.post(here.link(asked), data=said)).status_code == 303
+        assert before and len(asked_for) == before
+    assert await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+
+
+async def _goes_on(here: Room, asked: Approval) -> Run:
+    """The run after the engine has looked at it once."""
+
+    def claim(tx: Any) -> None:
+        tx.connection.exec_driver_sql(
+            "UPDATE runs SET lease_owner = 'house', fence = fence + 1, lease_until = 9000000000000000"
+        )
+
+    await here.engine.store.write(claim)
+    run = await here.engine.store.read(lambda connection: runs.get(connection, asked.run_id))
+    assert run is not None
+    return (await await_approval(here.engine, run)).run
