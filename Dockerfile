@@ -7,9 +7,8 @@ WORKDIR /src
 RUN python3 -m venv /opt/venv
 COPY requirements.lock pyproject.toml README.md ./
 COPY remediator remediator
-COPY app app
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[postgres]" \
- && rm -rf /opt/venv/lib/python3.*/site-packages/app /opt/venv/lib/python3.*/site-packages/pip* \
+ && rm -rf /opt/venv/lib/python3.*/site-packages/pip* \
  && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON_IMAGE}
@@ -19,8 +18,6 @@ RUN command -v redis-check-rdb >/dev/null || { apt-get update -q && apt-get inst
 RUN mkdir -p /var/lib/remediator && chown 10001:10001 /var/lib/remediator
 COPY --from=build /opt/venv /opt/venv
 COPY playbooks /srv/playbooks
-COPY deploy/__init__.py /srv/deploy/
-COPY demo/compose/__init__.py remediator/clients/docker/socket_proxy.py remediator/clients/docker/container_metrics.py /srv/deploy/compose/
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /srv
 USER 10001:10001

@@ -3,19 +3,97 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from remediator.access import Access, Approvals
+from remediator.audit import Redactor
 from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.endpoints import BasicAuth, Endpoint, checked_url
 from remediator.clients.endpoints import read_secret as _read_secret
 from remediator.clients.host.allowed_commands import AllowedCommand
-from remediator.core.types import Duration, FilePath, Strict
+from remediator.core.approval import Role
+from remediator.core.types import Duration, FilePath, PositiveDuration, Strict
 from remediator.errors import ConfigurationError
+
+
+class Proxy(Strict):
+    """A reverse proxy that signs people in and says who they are in a header."""
+
+    addresses: tuple[str, ...] = Field(min_length=1, description="Where it may connect from: addresses or networks.")
+    header: str = Field(default="X-Forwarded-User", description="The header with the person's id.")
+    groups_header: str = Field(default="", description="The header with groups, separated by commas; empty: none.")
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            ipaddress.ip_network(item)
+        return value
+
+    def trusts(self, address: str) -> bool:
+        """Whether a connection from there is the proxy's."""
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found  # a socket for both families says IPv4 in IPv6's way
+        return any(found in ipaddress.ip_network(item) for item in self.addresses)
+
+
+class Oidc(Strict):
+    """OpenID Connect: authorization code with PKCE."""
+
+    issuer: str = Field(description="As the provider spells it; /.well-known/openid-configuration is below it.")
+    client_id: str
+    client_secret_file: FilePath | None = Field(default=None, description="File; absent for a public client.")
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    id_claim: str = Field(default="email", description="The claim that is the person's id here.")
+    groups_claim: str = Field(default="groups", description="The claim with the person's groups.")
+    label: str = Field(default="single sign-on", description="What the button says.")
+
+    @field_validator("issuer")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return checked_url(value)
+
+
+class Slack(Strict):
+    """Buttons in Slack."""
+
+    signing_secret_file: FilePath = Field(description="The app's signing secret.")
+
+
+class Access(Strict):
+    """Who may come in."""
+
+    people: FilePath | None = Field(default=None, description="The people file: roles, groups, hashed tokens.")
+    anonymous: Literal["auto", "viewer", "none"] = Field(
+        default="auto", description="What somebody unknown may: viewer looks, none has to sign in; auto: by listen."
+    )
+    group_roles: dict[str, Role] = Field(default={}, description="Roles that come with a provider's groups.")
+    proxy: Proxy | None = None
+    oidc: Oidc | None = None
+    slack: Slack | None = None
+    session: PositiveDuration = Field(default=timedelta(hours=12), description="How long signing in lasts.")
+
+
+class Approvals(Strict):
+    """Where people are asked."""
+
+    channels: tuple[str, ...] = Field(
+        default=(),
+        description="Channels for requests, the first first; the next one when a request cannot be delivered.",
+    )
+    link_holders: bool = Field(
+        default=False, description="Let a link alone approve plans of low risk; on record as 'link holder'."
+    )
+    keys_file: FilePath | None = Field(default=None, description="Keys that sign links; default <state>/links.key.")
+    snooze: Duration = Field(default=timedelta(minutes=30), description="How long a snoozed request sleeps.")
 
 
 class Webhook(Strict):
@@ -225,3 +303,39 @@ def read_secret(path: Path) -> str:
         return _read_secret(path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: the secret cannot be read: {error}") from None
+
+
+_FILES = ("password_file", "token_file", "url_file", "key_file", "secret_file", "webhook_url_file")
+
+
+def redactor_for(*models: BaseModel) -> Redactor:
+    """A redactor that knows every secret whose file the settings or the inventory name."""
+    return Redactor(sorted({secret for model in models for secret in secrets_of(model)}))
+
+
+def secrets_of(value: Any) -> Iterator[str]:
+    """The contents of all secret files that are named anywhere in a model."""
+    if isinstance(value, BaseModel):
+        items = {**{name: getattr(value, name) for name in type(value).model_fields}, **(value.model_extra or {})}
+        yield from _of_mapping(items)
+    elif isinstance(value, Mapping):
+        yield from _of_mapping(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_of(item)
+
+
+def _of_mapping(items: Mapping[Any, Any]) -> Iterable[str]:
+    for name, item in items.items():
+        if name in _FILES and isinstance(item, Path | str):
+            yield from _read_text(Path(item))
+        elif name == "header_files" and isinstance(item, Mapping):
+            for path in item.values():
+                yield from _read_text(Path(path))
+        else:
+            yield from secrets_of(item)
+
+
+def _read_text(path: Path) -> Iterator[str]:
+    with suppress(OSError, UnicodeDecodeError):  # whoever needs it says what is wrong with it
+        yield path.read_text(encoding="utf-8").strip()

@@ -25,7 +25,7 @@ from remediator import __version__
 from remediator.audit import Draft, Kind, Redactor
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.clients.prometheus.client import Prometheus
-from remediator.config import Config, UrlFile, read_secret
+from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.identity import People
 from remediator.core.ids import Ids
@@ -57,7 +57,6 @@ from remediator.runtime.retention import retain_forever
 from remediator.runtime.scheduled_undo import step_down_forever
 from remediator.runtime.settings import checkpointing_for, pruning_for, retention_for
 from remediator.runtime.worker import Loops, supervise
-from remediator.secrecy import redactor_for
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
 from remediator.storage.repositories import blocked_runs, key_values, playbooks, replicas, runs

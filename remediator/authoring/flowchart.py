@@ -132,7 +132,7 @@ _WIDTH, _LEFT, _ROW, _BOX, _ENDS = 860, 230, 88, 52, 300
 
 
 def svg(made: Flow, label: str) -> str:
-    """As one SVG element, for a page with the styles of :mod:`remediator.authoring.runbook_pages`; the flow runs downwards."""
+    """As one SVG element, for a page with the styles of :mod:`remediator.authoring.runbook_pages`; top to bottom."""
     rows = {node.id: at for at, node in enumerate(made.nodes)}
     height = _ROW * len(made.nodes) + 10
     parts = [_arrow(edge, rows, lane) for lane, edge in enumerate(made.edges)]

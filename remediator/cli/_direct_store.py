@@ -18,11 +18,10 @@ import sqlalchemy.exc
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
-from remediator.config import Config, UrlFile, read_secret
+from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
-from remediator.secrecy import redactor_for
 from remediator.storage import Tx
 from remediator.storage.audit_writer import append
 from remediator.storage.migrate import require_current

@@ -66,7 +66,7 @@ def show(asked: Asked, history: History) -> None:
         return
     click.echo(results.text(after))
     if before is not None:
-        click.echo(f"\nagainst {asked.against}:\n{results.difference_text(figures.difference(before, after))}")
+        click.echo(f"\nagainst {asked.against}:\n{results.difference_text(results.difference(before, after))}")
 
 
 def _before(asked: Asked, paths: Sequence[Path], against: str, history: History) -> Outcome:

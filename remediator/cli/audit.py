@@ -31,7 +31,7 @@ from remediator.audit import (
     export,
     verify,
 )
-from remediator.audit import keys as keyfile
+from remediator.audit import keys as audit_keys
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.audit.proof import BadProof, Proof, prove
@@ -372,7 +372,7 @@ def _show_checked(proof: Proof, point: Checkpoint, format_: str) -> None:
 
 
 def _verifiers(paths: tuple[Path, ...]) -> list[Verifier]:
-    return [key for path in paths for key in keyfile.load_verifiers(path)]
+    return [key for path in paths for key in audit_keys.load_verifiers(path)]
 
 
 def _notes(paths: tuple[Path, ...]) -> list[str]:

@@ -51,7 +51,7 @@ class Notification(msgspec.Struct, frozen=True, rename="camel"):
     common_annotations: dict[str, str] = {}
     external_url: str = msgspec.field(default="", name="externalURL")
     as_of: str = ""
-    """Of those that we make of what Alertmanager's API told (:mod:`remediator.runtime.reconcile`): when it was asked."""
+    """For alerts made of what Alertmanager's API told (:mod:`remediator.runtime.reconcile`): when it was asked."""
 
 
 _decoder = msgspec.json.Decoder(Notification)

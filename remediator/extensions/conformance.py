@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.checks import Answer, Check
 from remediator.extensions.notifiers import Message, Section
 from remediator.playbooks.inventory import Service

@@ -10,10 +10,16 @@ from typing import Any
 
 from remediator.audit import Kind
 from remediator.core import failpoints
+from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Result,
+)
 from remediator.extensions.guards import Answer, Question, Verdict
 from remediator.pipeline import condition_scope
 from remediator.pipeline.context import Engine, Progress, onward, wait

@@ -1,6 +1,7 @@
-"""The line: which verb moves a run on from which status. This table and :data:`remediator.core.run.TRANSITIONS` are all.
+"""The table of pipeline stages: which stage handles a run in which status.
 
-``receive`` and ``match`` come before a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeline.ingest`.
+Together with :data:`remediator.core.run.TRANSITIONS` it is the state machine. ``receive`` and ``match`` run before
+a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeline.ingest`.
 """
 
 from __future__ import annotations

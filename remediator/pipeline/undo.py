@@ -10,11 +10,17 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.audit import Kind
+from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedStep
 from remediator.core.run import Run
 from remediator.core.types import fitted
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions import Action, Back, Happened, Outcome, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Result,
+)
 from remediator.pipeline.context import Engine
 from remediator.playbooks.inventory import Service
 from remediator.storage import Tx

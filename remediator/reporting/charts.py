@@ -11,7 +11,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from remediator.reporting.period.formatting import length
+from remediator.reporting.formatting import length
 
 WIDTH = 720
 _LEFT, _RIGHT, _TOP = 44, 12, 12

@@ -16,8 +16,8 @@ from markupsafe import Markup
 from remediator.core.run import Episode, Status
 from remediator.reporting import charts
 from remediator.reporting.alert_series import Line
+from remediator.reporting.formatting import length
 from remediator.reporting.period import html as page
-from remediator.reporting.period.formatting import length
 from remediator.reporting.run_timeline import Story, moved
 
 _ENDED: Mapping[Status, str] = {

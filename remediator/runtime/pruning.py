@@ -3,7 +3,8 @@ playbooks that nothing runs by any more. The database stays bounded.
 
 A little at a time, by one replica at a time, each time with an entry. What still means something stays, however old,
 and so does what the guards look back at, and, where the audit log has an archive, every run whose entries are not all
-sealed there. What reports need of the time before is kept in few words (:mod:`remediator.storage.repositories.baselines`).
+sealed there. Figures that reports need later are kept
+in :mod:`remediator.storage.repositories.baselines`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from remediator.audit import Draft, Kind
-from remediator.config import Config
+from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
 from remediator.pipeline.approve import outdate
@@ -29,7 +29,6 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import Loaded, load
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.worker import Loops
-from remediator.secrecy import redactor_for
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import blocked_runs, key_values, outbox, playbooks, runs
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import structlog
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
 from remediator.errors import Fenced, RemediatorError, StoreError
-from remediator.extensions.actions import RUN, Outcome, Result
+from remediator.extensions.actions import RUN, Result
 from remediator.pipeline.context import Engine
 from remediator.pipeline.undo import HELD, conclude, settle, undo, way_back
 from remediator.storage import Tx

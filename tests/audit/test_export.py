@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, Problem, decode, export, seal, verify
-from remediator.extensions.actions import Outcome
+from remediator.core.outcome import Outcome
 from tests.support.sample_logs import START, check, heads, make, note
 
 ROWS, HEAD = make(9)

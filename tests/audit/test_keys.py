@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remediator.audit import BadNote, Signer
-from remediator.audit import keys as keyfile
+from remediator.audit import keys as audit_keys
 from remediator.errors import ConfigurationError
 
 
@@ -18,30 +18,32 @@ def test_a_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     """The private half has mode 0600 whatever the umask; the public half lies beside it for everyone."""
     before = os.umask(0)
     try:
-        signer = keyfile.create(tmp_path / "audit.key", "remediator.example/log")
+        signer = audit_keys.create(tmp_path / "audit.key", "remediator.example/log")
     finally:
         os.umask(before)
 
     assert stat.S_IMODE((tmp_path / "audit.key").stat().st_mode) == 0o600
-    assert keyfile.load_signer(tmp_path / "audit.key").encode() == signer.encode()
-    assert keyfile.load_verifiers(tmp_path / "audit.key.pub") == keyfile.load_verifiers(tmp_path / "audit.key.pub")
-    assert keyfile.load_verifiers(tmp_path / "audit.key.pub")[0].encode() == signer.verifier.encode()
+    assert audit_keys.load_signer(tmp_path / "audit.key").encode() == signer.encode()
+    assert audit_keys.load_verifiers(tmp_path / "audit.key.pub") == audit_keys.load_verifiers(
+        tmp_path / "audit.key.pub"
+    )
+    assert audit_keys.load_verifiers(tmp_path / "audit.key.pub")[0].encode() == signer.verifier.encode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.key", "audit.key.pub"]
 
 
 def test_a_key_that_is_there_is_kept(tmp_path: Path) -> None:
     """A second start does not change the key, and puts back a public half that was lost."""
-    first = keyfile.create(tmp_path / "audit.key", "a.example")
+    first = audit_keys.create(tmp_path / "audit.key", "a.example")
     (tmp_path / "audit.key.pub").unlink()
 
-    assert keyfile.create(tmp_path / "audit.key", "b.example").encode() == first.encode()
+    assert audit_keys.create(tmp_path / "audit.key", "b.example").encode() == first.encode()
     assert (tmp_path / "audit.key.pub").exists()
 
 
 def test_replicas_that_start_together_have_one_key(tmp_path: Path) -> None:
     """Many at once: one key wins, everybody has it."""
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: keyfile.create(tmp_path / "audit.key", "a.example").encode(), range(16)))
+        made = list(pool.map(lambda _: audit_keys.create(tmp_path / "audit.key", "a.example").encode(), range(16)))
 
     assert len(set(made)) == 1
 
@@ -50,27 +52,27 @@ def test_replicas_that_start_together_have_one_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
 def test_a_key_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> None:
     """A private key that a group or the world can read or write signs nothing."""
-    keyfile.create(tmp_path / "audit.key", "a.example")
+    audit_keys.create(tmp_path / "audit.key", "a.example")
     (tmp_path / "audit.key").chmod(mode)
 
     with pytest.raises(ConfigurationError, match="chmod 600"):
-        keyfile.load_signer(tmp_path / "audit.key")
+        audit_keys.load_signer(tmp_path / "audit.key")
 
 
 def test_a_place_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     """No folder, no file, no key in it."""
     with pytest.raises(ConfigurationError):
-        keyfile.create(tmp_path / "missing" / "audit.key", "a.example")
+        audit_keys.create(tmp_path / "missing" / "audit.key", "a.example")
     with pytest.raises(ConfigurationError):
-        keyfile.load_signer(tmp_path / "audit.key")
+        audit_keys.load_signer(tmp_path / "audit.key")
     with pytest.raises(ConfigurationError):
-        keyfile.load_verifiers(tmp_path / "audit.key.pub")
+        audit_keys.load_verifiers(tmp_path / "audit.key.pub")
     (tmp_path / "empty").write_text("# only a comment\n\n")
     with pytest.raises(ConfigurationError, match="no public key"):
-        keyfile.load_verifiers(tmp_path / "empty")
+        audit_keys.load_verifiers(tmp_path / "empty")
     (tmp_path / "broken").write_text("not a key\n")
     with pytest.raises(BadNote):
-        keyfile.load_verifiers(tmp_path / "broken")
+        audit_keys.load_verifiers(tmp_path / "broken")
 
 
 def test_old_keys_stay_known(tmp_path: Path) -> None:
@@ -78,4 +80,4 @@ def test_old_keys_stay_known(tmp_path: Path) -> None:
     keys = [Signer.generate("a.example").verifier.encode() for _ in range(3)]
     (tmp_path / "keys").write_text("# since 2024\n" + "\n\n".join(keys) + "\n")
 
-    assert [key.encode() for key in keyfile.load_verifiers(tmp_path / "keys")] == keys
+    assert [key.encode() for key in audit_keys.load_verifiers(tmp_path / "keys")] == keys

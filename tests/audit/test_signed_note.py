@@ -27,7 +27,7 @@ from remediator.audit import (
     signed_note,
 )
 from tests.support.sample_logs import KEYS, ORIGIN, SIGNER, heads, make
-from tests.support.sample_logs import signed_note as signed
+from tests.support.sample_logs import note as signed
 
 pytestmark = pytest.mark.promise(9)
 EXAMPLE = (

@@ -18,7 +18,7 @@ from remediator.extensions import registry
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import FOLDER, WORLD
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = schema("playbook", CATALOGUE, Config)
 JUDGE = jsonschema.Draft7Validator(SCHEMA)
 BASE = yaml.safe_load((WORLD / "redis-down.yaml").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from remediator.core.run import TERMINAL, TRANSITIONS
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 _BLOCK = re.compile(r"```mermaid\n(stateDiagram.*?)```\n", re.S)
 
 

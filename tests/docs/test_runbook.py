@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"^\| §(?P<step>[^|]+)\| (?P<playbook>[a-z-]+) \| (?P<names>[^|]+) \|$", re.MULTILINE)
 
 

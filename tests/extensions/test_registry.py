@@ -9,7 +9,7 @@ import pytest
 
 from remediator.extensions import registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLASSES = {"guards": registry.GUARDS, "notifiers": registry.NOTIFIERS, "platforms": registry.PLATFORMS}
 EACH = [(plural, kind) for plural, kinds in CLASSES.items() for kind in kinds]
 
@@ -21,7 +21,11 @@ def called(kind: type) -> str:
 
 def files(folder: str) -> set[str]:
     """The modules of a package."""
-    return {path.stem for path in (ROOT / "remediator" / folder).glob("*.py")} - {"__init__"}
+    return (
+        {path.stem for path in (ROOT / "remediator" / folder).glob("*.py")}
+        - {"__init__"}
+        - {path.stem for path in (ROOT / "remediator" / folder).glob("_*.py")}
+    )
 
 
 def written(folder: str) -> str:
@@ -34,13 +38,13 @@ def test_every_file_is_registered(plural: str) -> None:
     """None lies about unused, and what it is called is where it is found."""
     kinds = CLASSES[plural]
 
-    assert {called(kind) for kind in kinds} == files(plural)
-    assert all(kind.__module__ == f"remediator.{plural}.{called(kind)}" for kind in kinds)
+    assert {called(kind) for kind in kinds} == files(f"extensions/{plural}")
+    assert all(kind.__module__ == f"remediator.extensions.{plural}.{called(kind)}" for kind in kinds)
 
 
 def test_every_notary_is_registered() -> None:
     """A kind of notary is a file of its name."""
-    assert set(registry.NOTARIES) == files("notaries")
+    assert set(registry.NOTARIES) == files("extensions/witnesses")
 
 
 @pytest.mark.parametrize(("plural", "kind"), EACH, ids=lambda each: each if isinstance(each, str) else called(each))
@@ -50,9 +54,13 @@ def test_every_one_has_its_section_and_its_test(plural: str, kind: type) -> None
 
     assert kind.__doc__
     assert re.search(rf"(?m)^## {re.escape(called(kind))}$", page)
-    own = ROOT / "tests" / plural / f"test_{called(kind)}.py"
+    own = ROOT / "tests" / "extensions" / plural / f"test_{called(kind)}.py"
     named = rf'\b{kind.__name__}\b|"{re.escape(called(kind))}"'
-    assert own.exists() or re.search(named, written(plural)) or re.search(rf"\b{kind.__name__}\b", written("*"))
+    assert (
+        own.exists()
+        or re.search(named, written(f"extensions/{plural}"))
+        or re.search(rf"\b{kind.__name__}\b", written("**"))
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(registry.NOTARIES))
@@ -60,7 +68,7 @@ def test_every_notary_has_its_test_and_is_in_the_handbook(kind: str) -> None:
     """Its own test file, and some page that shows its settings."""
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 
-    assert (ROOT / "tests" / "notaries" / f"test_{kind}.py").exists()
+    assert (ROOT / "tests" / "extensions" / "witnesses" / f"test_{kind}.py").exists()
     assert re.search(rf"\bkind: {kind}\b", pages)
 
 
@@ -69,6 +77,6 @@ def test_every_store_keeps_the_contract_and_is_in_the_handbook(store: str) -> No
     """Both are put through the same tests, and the handbook says how to choose."""
     operations = (ROOT / "docs" / "operations.md").read_text().lower()
 
-    assert store in files("stores")
-    assert store in (ROOT / "tests" / "stores" / "conftest.py").read_text().lower()
+    assert store in files("storage")
+    assert store in (ROOT / "tests" / "storage" / "conftest.py").read_text().lower()
     assert store in operations

@@ -16,7 +16,7 @@ from remediator.cli.test import command
 from remediator.config import Config
 from remediator.extensions import registry
 
-PLAYBOOKS = Path(__file__).parents[1] / "playbooks"
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 NAMES = sorted(path.stem for path in PLAYBOOKS.glob("*.yaml") if not path.name.endswith(".test.yaml"))
 REMEDIES = [name for name in NAMES if "kind: Fragment" not in (PLAYBOOKS / f"{name}.yaml").read_text()]
 KINDS = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)

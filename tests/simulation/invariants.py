@@ -32,7 +32,7 @@ class _Row(NamedTuple):
     incident_open: int
 
 
-_RUNS = f"SELECT {', '.join(_Row._fields)} FROM runs"  # noqa: S608 - our own names
+_RUNS = f"SELECT {', '.join(_Row._fields)} FROM runs"
 _TERMINAL = {status.value for status, following in TRANSITIONS.items() if not following}
 
 

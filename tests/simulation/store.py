@@ -1,6 +1,6 @@
 """A store on one SQLite database in memory, shared by all hosts, whose answers may be late, lost or refused.
 
-The transactions are those of production (:mod:`remediator.storage.transaction`); only the way to the database is made up.
+The transactions are those of production (:mod:`remediator.storage.transaction`); only the transport is simulated.
 """
 
 from __future__ import annotations

@@ -14,9 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.checks import Answer, Check, Evidence
 from remediator.extensions.checks import Parameters as CheckParameters
 from remediator.extensions.guards import ALLOW, Guard, Question, Verdict

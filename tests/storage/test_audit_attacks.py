@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection
 
 from remediator.audit import Problem, Verification, checkpoint, decode
-from remediator.audit import keys as keyfile
+from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
 from remediator.cli._audit_source import DatabaseLog, audit_log
 from remediator.extensions.witnesses.file import FileNotary
@@ -48,7 +48,7 @@ def _notes(folder: Path) -> Iterator[str]:
 
 
 def _verified(connection: Connection, folder: Path) -> Verification:
-    keys = keyfile.load_verifiers(folder / "audit.key.pub")
+    keys = audit_keys.load_verifiers(folder / "audit.key.pub")
     return verify_live(DatabaseLog(connection), _notes(folder), keys, strict=True)
 
 
@@ -114,7 +114,7 @@ _NO_ROOM = """
 import asyncio, resource, sys
 from pathlib import Path
 from remediator.errors import StoreUnavailable
-from tests.stores.appender import append, opened
+from tests.support.audit_appender import append, opened
 
 async def main() -> None:
     store = opened(sys.argv[1])
@@ -193,7 +193,7 @@ async def _grow(url: str, count: int, settings: Checkpointing) -> None:
 
 
 def _named(database: Path, folder: Path) -> tuple[Problem, str]:
-    notes, keys = _notes(folder), keyfile.load_verifiers(folder / "audit.key.pub")
+    notes, keys = _notes(folder), audit_keys.load_verifiers(folder / "audit.key.pub")
     with audit_log(database, Path()) as log:
         finding = verify_live(log, notes, keys).findings[0]
     return finding.problem, finding.message

@@ -100,7 +100,7 @@ def _plans(url: str) -> list[str]:
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
-from tests.stores.test_pruning_crash import prune_all
+from tests.storage.test_pruning_crash import prune_all
 asyncio.run(prune_all(Path(sys.argv[1])))
 """
 

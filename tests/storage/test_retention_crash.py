@@ -75,7 +75,7 @@ def _verified(connection: Connection, folder: Path) -> bool:
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
-from tests.stores.test_retention_crash import _moved
+from tests.storage.test_retention_crash import _moved
 asyncio.run(_moved(Path(sys.argv[1]), Path(sys.argv[2]), 10))
 """
 

@@ -1,6 +1,6 @@
 """A process that appends to the audit log and has it signed for, and says what was acknowledged; to be killed.
 
-``python -m tests.support.audit_appender URL FOLDER NAME [COUNT]``: a line for each acknowledged entry, the entry's own text.
+``python -m tests.support.audit_appender URL FOLDER NAME [COUNT]`` prints the text of each acknowledged entry.
 """
 
 from __future__ import annotations

@@ -14,10 +14,11 @@ from sqlalchemy import select
 
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Outcome, Result
+from remediator.extensions.actions import Action, Result
 from remediator.extensions.checks import Answer, Check, Evidence, Parameters
 from remediator.extensions.clientset import World
 from remediator.extensions.guards._rates import parse_rate

@@ -20,7 +20,7 @@ import pytest
 import respx
 from pydantic import ValidationError
 
-from remediator.access import Oidc
+from remediator.config import Oidc
 from remediator.core.approval import BUTTON, Link, NotAllowed, Person, Role
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring, load_keyring

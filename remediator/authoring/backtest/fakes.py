@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Outcome, Result
+from remediator.extensions.actions import Action, Result
 from remediator.extensions.checks import Answer, Check, Evidence
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service

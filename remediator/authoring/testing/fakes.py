@@ -9,9 +9,17 @@ from typing import Any, TypeVar
 
 from remediator.authoring.testing.model import ActionAnswer, Case, CheckAnswer, PlatformAnswer, TestAlert, When
 from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.checks import Answer, Check, Evidence
 from remediator.extensions.checks import Parameters as CheckParameters
 from remediator.extensions.platforms import Platform, ServiceStatus, State

@@ -12,19 +12,10 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
-
-
-class Outcome(StrEnum):
-    """What became of an attempt."""
-
-    OK = "ok"
-    FAILED = "failed"
-    """It certainly had no effect, or certainly failed."""
-    UNKNOWN = "unknown"
-    """It may or may not have happened: look, do not repeat."""
 
 
 @dataclass(frozen=True, slots=True)

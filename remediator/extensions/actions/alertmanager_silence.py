@@ -13,10 +13,19 @@ from pydantic import Field
 
 from remediator.clients.alertmanager.client import Matcher, NewSilence, marked
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
-from remediator.extensions.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    RUN,
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

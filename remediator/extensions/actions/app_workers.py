@@ -15,10 +15,18 @@ from pydantic import Field, model_validator
 
 from remediator.clients.host import process
 from remediator.clients.host.process import Process
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

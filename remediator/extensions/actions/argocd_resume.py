@@ -9,10 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remediator.clients.gitops.client import automated, uid, written_automated
 from remediator.clients.kubernetes.models import Document
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

@@ -15,10 +15,19 @@ from pydantic import Field
 from remediator.clients.gitops.client import automated, busy, history, operations, uid
 from remediator.clients.kubernetes.models import Document
 from remediator.core.clock import Clock, rfc3339
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import RUN, Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    RUN,
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from remediator.clients.host import process
 from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

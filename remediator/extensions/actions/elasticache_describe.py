@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import msgspec
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

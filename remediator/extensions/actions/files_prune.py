@@ -18,11 +18,19 @@ from remediator.clients.host import disk
 from remediator.clients.host.disk import File
 from remediator.clients.redis.files import rdb_flaw
 from remediator.core.clock import Clock, format_duration
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Backups, Service
 

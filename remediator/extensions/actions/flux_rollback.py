@@ -17,10 +17,18 @@ from pydantic import Field
 from remediator.clients.gitops import flux
 from remediator.clients.gitops.client import Managed, held_by, uid
 from remediator.clients.kubernetes.models import Document
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

@@ -9,10 +9,17 @@ from pydantic import Field
 
 from remediator.clients.endpoints import Dispatch
 from remediator.clients.github.client import Repository
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from remediator.clients.allowed_requests import AllowedRequest, request
 from remediator.clients.http import HttpRefused
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

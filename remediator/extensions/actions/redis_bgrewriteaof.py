@@ -15,10 +15,17 @@ from pydantic import Field
 from remediator.clients.host import disk
 from remediator.clients.redis.client import Redis
 from remediator.clients.redis.models import Info
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

@@ -9,10 +9,18 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

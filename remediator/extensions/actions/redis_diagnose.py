@@ -10,10 +10,11 @@ from pydantic import Field
 
 from remediator.clients.redis.client import Redis
 from remediator.core.clock import rfc3339
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

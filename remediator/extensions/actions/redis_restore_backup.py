@@ -20,10 +20,17 @@ from remediator.clients.host import disk
 from remediator.clients.host.disk import File
 from remediator.clients.redis.files import rdb_flaw
 from remediator.core.clock import rfc3339
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service

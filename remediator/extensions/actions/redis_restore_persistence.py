@@ -7,9 +7,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

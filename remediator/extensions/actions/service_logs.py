@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from pydantic import Field
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

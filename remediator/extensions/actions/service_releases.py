@@ -7,10 +7,11 @@ from datetime import timedelta
 from pydantic import Field
 
 from remediator.core.clock import format_duration, rfc3339
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 

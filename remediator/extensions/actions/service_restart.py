@@ -7,9 +7,16 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.extensions.platforms import OWN_RESTARTS, State
 from remediator.playbooks.inventory import Service

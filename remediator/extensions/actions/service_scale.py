@@ -8,9 +8,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Back, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Back,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.extensions.platforms import OWN_RESTARTS
 from remediator.playbooks.inventory import Service

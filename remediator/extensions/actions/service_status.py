@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Outcome, Parameters, Result
+from remediator.extensions.actions import Action, Parameters, Result
 from remediator.extensions.clientset import World
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service

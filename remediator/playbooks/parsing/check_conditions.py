@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from remediator.extensions.actions import Outcome
+from remediator.core.outcome import Outcome
 from remediator.playbooks.cel import Reference
 from remediator.playbooks.diagnostics import did_you_mean
 from remediator.playbooks.model import Parameter

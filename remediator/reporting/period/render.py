@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from remediator.reporting import charts
+from remediator.reporting.formatting import bin_names, length, share
 from remediator.reporting.period import html as page
 from remediator.reporting.period import statistics, tables
-from remediator.reporting.period.formatting import bin_names, length, share
 from remediator.reporting.period.statistics import BINS, Report, Spread
 
 PILES: Mapping[str, tuple[str, Sequence[str]]] = {

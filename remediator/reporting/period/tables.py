@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remediator.core.clock import format_duration
-from remediator.reporting.period.formatting import length, plural, share
+from remediator.reporting.formatting import length, plural, share
 from remediator.reporting.period.statistics import OUTCOMES, Report
 
 LONGEST = 25

@@ -21,7 +21,7 @@ from remediator.playbooks.diagnostics import Finding, Severity
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import TODAY, WORLD
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BASE = (WORLD / "redis-down.yaml").read_text(encoding="utf-8")
 OFF = "  off: [{guard: storm, reason: one instance only}]"
 
@@ -42,7 +42,7 @@ def rules(report: Report) -> list[str]:
 
 def test_file_id_and_registration_are_one() -> None:
     """Every rule's file is registered, and is called like its id."""
-    folder = ROOT / "remediator" / "lint"
+    folder = ROOT / "remediator" / "authoring" / "lint"
     others = {"__init__", "runner", "reporters", "reference", "errors", "snooze", "alerting"}
     files = {path.stem for path in folder.glob("*.py")} - others
     assert files == {rule.id.replace("-", "_") for rule in RULES}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.actions.app_reload import AppReload
 from remediator.extensions.actions.app_workers import AppWorkers
 from remediator.extensions.clientset import World

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.clients.host.allowed_commands import AllowedCommand
+from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Outcome
 from remediator.extensions.actions.command_run import CommandRun
 from remediator.extensions.clientset import World
 from tests.support.action_runner import do, plan, service

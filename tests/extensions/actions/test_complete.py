@@ -11,7 +11,7 @@ from remediator.extensions.actions import Action
 from remediator.extensions.checks import Check
 from tests.support import reference_pages
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 
 

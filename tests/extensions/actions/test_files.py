@@ -20,9 +20,10 @@ from pydantic import ValidationError
 
 from remediator.clients.host import disk
 from remediator.core.clock import SystemClock
+from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings, registry
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
@@ -403,7 +404,7 @@ async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, smal
     before = place.names()
     quarantine = small / "quarantine"
     argv = [sys.executable, "-c", KILLED, str(place.folder), str(quarantine), after]
-    assert subprocess.run(argv, check=False, cwd=Path(__file__).parents[2]).returncode == 9
+    assert subprocess.run(argv, check=False, cwd=Path(__file__).parents[3]).returncode == 9
     assert [path.name for path in quarantine.iterdir() if path.suffix == ".rdb"]
 
     service = Place(place.folder, quarantine, place.snapshot).service()

@@ -15,8 +15,9 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.clients.endpoints import WorkflowInput
+from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.extensions.clientset import World

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from remediator.clients.kubernetes.client import KubernetesRefused
+from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions import Happened
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Service
 from tests.extensions.platforms.test_kubernetes import kubeconfig, server_of

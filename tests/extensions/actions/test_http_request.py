@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.clients.allowed_requests import AllowedRequest, forbidden
+from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions import Happened
 from remediator.extensions.actions.http_request import HttpRequest
 from remediator.extensions.clientset import World
 from tests.support.action_runner import do, observe, plan, service

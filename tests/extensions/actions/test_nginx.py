@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
 from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
 from remediator.extensions.clientset import World

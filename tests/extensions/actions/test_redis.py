@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Happened, Outcome
+from remediator.extensions.actions import Action, Happened
 from remediator.extensions.clientset import World
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, Unreachable
-from remediator.extensions.actions import Outcome
 from remediator.extensions.actions.service_logs import ServiceLogs, told_by
 from remediator.extensions.actions.service_status import ServiceStatusAction
 from remediator.extensions.clientset import World

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions import Happened
 from remediator.extensions.actions.service_releases import ServiceReleases
 from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.extensions.actions.service_scale import ServiceScale

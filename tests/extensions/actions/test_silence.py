@@ -13,10 +13,16 @@ from pydantic import ValidationError
 from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import RUN, Action, Happened, Outcome, Result
+from remediator.extensions.actions import (
+    RUN,
+    Action,
+    Happened,
+    Result,
+)
 from remediator.extensions.clientset import World
 from remediator.playbooks.inventory import Inventory
 from tests.support.action_runner import do, observe, plan, undo

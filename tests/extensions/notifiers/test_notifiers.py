@@ -362,7 +362,7 @@ def test_settings_that_cannot_work_are_refused(kind: str, tmp_path: Path) -> Non
 def test_file_name_and_docs_agree(kind: str) -> None:
     """A notifier's name is its file's, and its section's in docs/notifiers.md."""
     assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
-    page = Path(__file__).parents[2] / "docs" / "notifiers.md"
+    page = Path(__file__).parents[3] / "docs" / "notifiers.md"
     assert f"\n## {kind}\n" in page.read_text()
 
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from remediator.clients.docker.client import DockerRefused
 from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
+from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened, Outcome
+from remediator.extensions.actions import Happened
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
 from remediator.extensions.actions.service_scale import ServiceScale

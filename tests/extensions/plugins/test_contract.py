@@ -102,6 +102,6 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
 
 def test_the_page_shows_the_example_as_it_is() -> None:
     """docs/plugins.md holds every file of the example, letter by letter."""
-    page = (EXAMPLE.parents[2] / "docs/plugins.md").read_text()
+    page = (EXAMPLE.parents[3] / "docs/plugins.md").read_text()
     files = [EXAMPLE / "pyproject.toml", *(EXAMPLE / "remediator_example").glob("[!_]*.py")]
     assert [file.name for file in files if file.read_text().rstrip() not in page] == []

@@ -77,7 +77,7 @@ import asyncio, resource, sys
 from pathlib import Path
 from remediator.notaries import NotaryError
 from remediator.notaries.file import FileNotary
-from tests.notaries.suite import NOTES
+from tests.support.witness_suite import NOTES
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 60, resource.RLIM_INFINITY))
 try:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.servers import DEADLINE, Server
 from tests.support.servers.redis import Redis
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 

@@ -20,7 +20,7 @@ from tests.support.servers import Server, free_port, require, until
 from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.supervisord import Supervisord
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "a-token-for-the-webhook"
 
 PLAYBOOK: dict[str, Any] = {

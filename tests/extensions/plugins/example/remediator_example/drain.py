@@ -7,9 +7,16 @@ from pathlib import Path
 
 from pydantic import Field
 
+from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Happened, Observation, Outcome, Parameters, Result
+from remediator.extensions.actions import (
+    Action,
+    Happened,
+    Observation,
+    Parameters,
+    Result,
+)
 from remediator.playbooks.inventory import Service
 
 

@@ -1,1 +1,0 @@
-"""How the whole runs: on this machine (``local``), by Compose, on Kubernetes."""
