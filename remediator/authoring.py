@@ -37,6 +37,8 @@ class Start:
     """Its name."""
     expression: str
     channel: str
+    redis: bool = False
+    """Whether the inventory says how to ask the target as a Redis."""
 
 
 def begin(
@@ -67,6 +69,7 @@ def begin(
         _check(service),
         " ".join(known.expression.split()),
         _channel(service, channels),
+        service.redis is not None,
     )
 
 
@@ -104,7 +107,14 @@ def playbook(start: Start, schema: str = "") -> str:
     """
     head = f"# yaml-language-server: $schema={schema}\n" if schema else ""
     rule = f"# The rule fires while:  {start.expression}\n" if start.expression else ""
-    return head + rule + _BODY.format(start=start, inner=start.probe[1:-1], title=start.target.capitalize())
+    looks, condition = (_REDIS_LOOKS, _REDIS_CONDITION) if start.redis else ("", _CONDITION)
+    return (
+        head
+        + rule
+        + _BODY.format(
+            start=start, inner=start.probe[1:-1], title=start.target.capitalize(), looks=looks, condition=condition
+        )
+    )
 
 
 def test(start: Start, schema: str = "") -> str:
@@ -114,7 +124,10 @@ def test(start: Start, schema: str = "") -> str:
         schema: path to the JSON Schema, for editors; empty where there is none near.
     """
     head = f"# yaml-language-server: $schema={schema}\n" if schema else ""
-    return head + _TEST.format(start=start)
+    fail, ok = "{answer: fail}", "ok"
+    if start.redis:
+        fail, ok = "{answer: fail, facts: {state: down}}", "[{answer: ok, facts: {state: serving}}]"
+    return head + _TEST.format(start=start, fail=fail, ok=ok) + (_REDIS_TEST.format(start=start) if start.redis else "")
 
 
 _TEST = """\
@@ -126,28 +139,70 @@ playbook: {start.name}
 tests:
   - name: in shadow nothing is done
     alerts: [{{labels: {{alertname: {start.alert}}}}}]
-    checks: {{{start.check}: fail}}
+    checks: {{{start.check}: [{fail}]}}
     expect: {{matches: [{start.name}], plan: [restart], steps: {{}}}}
 
   - name: a restart heals it, and that is proved
     mode: auto
     alerts: [{{labels: {{alertname: {start.alert}}}}}]
     checks:
-      {start.check}: [{{answer: fail}}, {{answer: ok, after: service.restart}}]
+      {start.check}: [{fail}, {{answer: ok, after: service.restart}}]
     expect: {{steps: {{restart: ok}}, outcome: succeeded}}
 
   - name: a restart that does not help goes to people
     mode: auto
     alerts: [{{labels: {{alertname: {start.alert}}}}}]
-    checks: {{{start.check}: fail}}
+    checks: {{{start.check}: [{fail}]}}
     expect: {{steps: {{restart: ok}}, outcome: escalated}}
 
   - name: what serves is left alone
     mode: auto
     alerts: [{{labels: {{alertname: {start.alert}}}}}]
-    checks: {{{start.check}: ok}}
+    checks: {{{start.check}: {ok}}}
     expect: {{steps: {{}}, skipped: [restart]}}
 """
+
+_REDIS_TEST = """
+  - name: a Redis that loads its data set is left to load
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{redis.ping: [{{answer: fail, facts: {{state: loading}}}}]}}
+    expect: {{steps: {{}}, skipped: [restart]}}
+
+  - name: a Redis that cannot save is not restarted
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{redis.ping: [{{answer: fail, facts: {{state: 'cannot persist, so refuses writes'}}}}]}}
+    expect: {{steps: {{}}, skipped: [restart]}}
+
+  - name: a Redis that hangs on a full disk is not restarted
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{redis.ping: [{{answer: fail, facts: {{state: silent}}}}], disk.usage: fail}}
+    expect: {{steps: {{}}, skipped: [restart]}}
+
+  - name: a Redis that hangs after a failed save is not restarted
+    mode: auto
+    alerts: [{{labels: {{alertname: {start.alert}}}}}]
+    checks: {{redis.ping: [{{answer: fail, facts: {{state: silent}}}}]}}
+    actions: {{service.logs: [{{outcome: ok, output: {{signs: {{cannot_save: Background saving error}}}}}}]}}
+    expect: {{steps: {{}}, skipped: [restart]}}
+"""
+
+_CONDITION = """\
+    when: "!evidence.probe.ok"      # a service that serves is not restarted"""
+
+_REDIS_LOOKS = """
+  - {id: disk, check: disk.usage}"""
+
+_REDIS_CONDITION = """\
+    # Only if nothing listens (down) or it hangs (silent). In every other state (loading, wrong password, too many
+    # clients, ...) a restart does not help. A Redis that cannot save loses data when it is restarted.
+    when: >-
+      evidence.probe.facts.state in ["down", "silent"] && evidence.disk.status != "fail" &&
+      !(has(evidence.logs.facts.signs) && ("cannot_save" in evidence.logs.facts.signs ||
+      "corrupt_data" in evidence.logs.facts.signs ||
+      ("disk_full" in evidence.logs.facts.signs && evidence.disk.status != "ok")))"""
 
 _BODY = """\
 apiVersion: remediator/v1
@@ -170,14 +225,14 @@ target: {start.target}
 diagnose:
   - {{id: status, action: service.status}}
   - {{id: probe, {inner}}}
-  - {{id: logs, action: service.logs, with: {{lines: 100}}}}
+  - {{id: logs, action: service.logs, with: {{lines: 100}}}}{looks}
 
 # Tried in order until verify holds. Which actions there are: docs/actions.md. Conditions are CEL.
 steps:
   - id: restart
     name: Restart {start.target}
     action: service.restart
-    when: "!evidence.probe.ok"      # a service that serves is not restarted
+{condition}
     timeout: 60s
     on_failure: escalate            # or next, abort, {{goto: another-step}}
 

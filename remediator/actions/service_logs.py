@@ -28,6 +28,16 @@ _SIGNS = {
     "exception": re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)(?:: .*)?)$"),
 }
 """What a line can tell of the cause; the last line of each kind counts."""
+_CANNOT_SAVE = re.compile(
+    r"(.*(?:Background saving error|Can't save in background|Error saving DB|Write error saving DB|can't exit"
+    r"|Failed opening the (?:temp )?RDB file|Error writing to the AOF file|MISCONF).*)",
+    re.IGNORECASE,
+)
+_SAVED = re.compile(
+    r"Background saving terminated with success|DB saved on disk"
+    r"|AOF write error looks solved|Ready to accept connections"
+)
+"""Ends an earlier `_CANNOT_SAVE` line: Redis saved since, or a new process has started."""
 
 
 class LogsParameters(Parameters):
@@ -76,4 +86,15 @@ def told_by(lines: Sequence[str]) -> dict[str, str]:
         match = next((match for match in matches if match), None)
         if match is not None:
             found[sign] = next(group for group in match.groups() if group)[:300].strip()
-    return found
+    failed = _failed_save(lines)
+    return {**found, "cannot_save": failed} if failed else found
+
+
+def _failed_save(lines: Sequence[str]) -> str:
+    """Return the last line about a save of Redis that failed; empty if a later line ends it."""
+    for line in reversed(lines):
+        if _SAVED.search(line):
+            return ""
+        if match := _CANNOT_SAVE.search(line):
+            return match[1][:300].strip()
+    return ""

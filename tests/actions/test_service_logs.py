@@ -50,6 +50,24 @@ def test_what_a_line_tells(line: str, sign: str, told: str) -> None:
     assert next(iter(found.items())) == (sign, told)
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "Background saving error",
+        "Can't save in background: fork: Cannot allocate memory",
+        "Error saving DB on disk, can't exit",
+    ],
+)
+@pytest.mark.parametrize(
+    "end", ["Background saving terminated with success", "DB saved on disk", "* Ready to accept connections tcp"]
+)
+def test_a_failed_save_counts_until_the_next_save_or_start(failure: str, end: str) -> None:
+    """A save that worked, or a new process, ends the sign; a failure after that begins it again."""
+    assert told_by([end, f"12:M {failure}", "INFO going on"])["cannot_save"] == f"12:M {failure}"
+    assert "cannot_save" not in told_by([f"12:M {failure}", end])
+    assert told_by([failure, end, failure])["cannot_save"] == failure
+
+
 def test_a_quiet_log_tells_nothing() -> None:
     """No sign is made up."""
     assert told_by(["INFO worker ready", "GET /items 200"]) == {}

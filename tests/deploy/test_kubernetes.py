@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -283,4 +285,24 @@ def test_the_rules_become_what_the_operator_takes() -> None:
     made = yaml.safe_load(done.stdout)
     assert (made["kind"], made["metadata"]["namespace"]) == ("PrometheusRule", "monitoring")
     assert made["metadata"]["labels"]["release"] == "mine"
-    assert made["spec"] == yaml.safe_load((ROOT / "alerting/rules.yml").read_text())
+    source = (ROOT / "alerting/rules.yml").read_text().replace('{job="', '{namespace="shop",job="')
+    assert made["spec"] == yaml.safe_load(source)
+
+
+def test_the_rules_name_the_namespace_that_is_given() -> None:
+    """Every rule on the cluster's, the app's and Redis' metrics is about this namespace alone."""
+    given = {**os.environ, "NAMESPACE": "other"}
+    done = subprocess.run([FOLDER / "rules.sh"], capture_output=True, text=True, check=True, env=given)
+    made = yaml.safe_load(done.stdout)["spec"]["groups"]
+    rules = [rule["expr"] for group in made for rule in group["rules"]]
+    selectors = [found for expr in rules for found in re.findall(r"(\w+)\{([^}]*)\}", expr)]
+    ours = [inner for name, inner in selectors if name.startswith("kube") or "job=" in inner]
+    assert ours and all('namespace="other"' in inner for inner in ours)
+    assert "shop" not in "".join(rules)
+
+
+def test_a_namespace_that_is_none_is_refused() -> None:
+    """It would end in a rule that matches nothing."""
+    given = {**os.environ, "NAMESPACE": 'x",y="'}
+    done = subprocess.run([FOLDER / "rules.sh"], capture_output=True, text=True, check=False, env=given)
+    assert done.returncode == 2 and "invalid namespace" in done.stderr
