@@ -1,0 +1,39 @@
+"""docs/promises.md names modules and tests that exist."""
+
+from __future__ import annotations
+
+import re
+
+from tests.promises.reference import PAGE, ROOT, files_by_promise, with_lists
+
+PROMISES = range(1, 15)
+
+
+def test_every_promise_has_a_section() -> None:
+    """The sections are numbered 1 to 14, and no test has a mark of another number."""
+    numbers = [int(number) for number in re.findall(r"(?m)^## (\d+)\. ", PAGE.read_text(encoding="utf-8"))]
+
+    assert numbers == list(PROMISES)
+    assert set(files_by_promise()) <= set(PROMISES)
+
+
+def test_the_lists_of_tests_are_current() -> None:
+    """If this fails: python -m tests.promises.reference"""
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert with_lists(page) == page
+
+
+def test_every_module_on_the_page_exists() -> None:
+    """The page names files and folders of the package; a moved module is named by its new place."""
+    named = set(re.findall(r"`(remediator/[\w/.]+)`", PAGE.read_text(encoding="utf-8")))
+
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def test_a_promise_without_tests_is_marked_open() -> None:
+    """The page never claims a proof that does not exist."""
+    sections = re.split(r"(?m)^## (?=\d)", PAGE.read_text(encoding="utf-8"))[1:]
+    unproved = [section for section in sections if "Tests: none yet." in section]
+
+    assert all("**Open.**" in section for section in unproved)
