@@ -143,7 +143,7 @@ class Channel(Strict):
         return name.endswith("_file")
 
 
-class Place(Channel):
+class CheckpointLocation(Channel):
     """A place that keeps signed checkpoints; ``kind`` names the notary, the rest are its settings."""
 
     @classmethod
@@ -201,7 +201,7 @@ class Audit(Strict):
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
     every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
     within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    checkpoints: tuple[Place, ...] = Field(
+    checkpoints: tuple[CheckpointLocation, ...] = Field(
         default=(), description="Places that keep them: kind file, git, syslog, chat or s3, and that kind's settings."
     )
     archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")

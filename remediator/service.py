@@ -33,30 +33,30 @@ from remediator.core.run import Run
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions import registry
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards import Guard
 from remediator.pipeline.approve import outdate
-from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import Loaded, load, load_config
+from remediator.playbooks.loader import LoadedConfig, load, load_config
 from remediator.playbooks.model import Off
 from remediator.reporting.alert_series import last_hour
-from remediator.reporting.messages import Letters
+from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.checkpointing import checkpoint_forever
-from remediator.runtime.maintenance import ALIVE, Upkeep, keep_up_forever, require_neighbours
+from remediator.runtime.maintenance import ALIVE, MaintenanceSettings, require_neighbours, run_maintenance_loop
 from remediator.runtime.metrics import Metrics
-from remediator.runtime.monitors import Flood, Watching, watch_forever
-from remediator.runtime.outbox import Post, send_forever
+from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors_loop
+from remediator.runtime.outbox import Outbox, run_outbox_loop
 from remediator.runtime.pruning import prune_forever
-from remediator.runtime.reconcile import Reconciling, reconcile_forever
-from remediator.runtime.reload import REFUSED, Reloading, reload_forever, reloading_for, signature
+from remediator.runtime.reconcile import ReconcileSettings, reconcile_forever
+from remediator.runtime.reload import REFUSED, ReloadSettings, reload_forever, reloading_for, signature
 from remediator.runtime.retention import retain_forever
 from remediator.runtime.scheduled_undo import step_down_forever
 from remediator.runtime.settings import checkpointing_for, pruning_for, retention_for
-from remediator.runtime.worker import Loops, supervise
+from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
 from remediator.storage.repositories import blocked_runs, key_values, playbooks, replicas, runs
@@ -73,14 +73,14 @@ class Service:
     """A wired service: what the web edge and the tests need of it."""
 
     config: Config
-    engine: Engine
-    loops: Loops
+    engine: PipelineContext
+    loops: Worker
     metrics: Metrics
     credentials: Credentials
     keyring: Keyring
     people: People
-    world: World
-    reloading: Reloading
+    world: ClientSet
+    reloading: ReloadSettings
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is about to stop: streams to browsers end."""
@@ -126,7 +126,7 @@ def store_url(config: Config) -> sqlalchemy.URL:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock | None = None, role: Role = "all") -> AsyncIterator[Service]:
+async def run_service(config: Config, clock: Clock | None = None, role: Role = "all") -> AsyncIterator[Service]:
     """A service with its loops, for as long as the context lasts.
 
     Args:
@@ -148,7 +148,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         _require_same_time(store)
         await require_neighbours(engine)
         await store.write(lambda tx: _started(tx, engine, config, loaded))
-        loops = Loops(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
+        loops = Worker(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, seen)
@@ -156,7 +156,7 @@ async def running(config: Config, clock: Clock | None = None, role: Role = "all"
         post = _post(config, keyring, people, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
-            stack.push_async_callback(_stop, asyncio.create_task(supervise(name, loop, clock.sleep), name=name))
+            stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
         yield service
 
 
@@ -173,7 +173,7 @@ def _require_same_time(store: Store) -> None:
 
 
 @asynccontextmanager
-async def looking_only(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[Engine]:
+async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
     clock = clock or SystemClock()
     registry.load(config.plugins)
@@ -183,13 +183,13 @@ async def looking_only(config: Config, store: Store, clock: Clock | None = None)
         yield _engine(config, clock, store, world, loaded, Metrics())
 
 
-def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> World:
+def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> ClientSet:
     platforms = registry.make_platforms()
     alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
     for client in (*platforms.values(), *alertmanagers, *((prometheus,) if prometheus else ())):
         stack.push_async_callback(client.aclose)
-    return World(
+    return ClientSet(
         platforms=platforms,
         prometheus=prometheus,
         alertmanagers=alertmanagers,
@@ -202,20 +202,22 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Calla
     )
 
 
-def _engine(config: Config, clock: Clock, store: Store, world: World, loaded: Loaded, metrics: Metrics) -> Engine:
+def _engine(
+    config: Config, clock: Clock, store: Store, world: ClientSet, loaded: LoadedConfig, metrics: Metrics
+) -> PipelineContext:
     timing = config.timing
-    return Engine(
+    return PipelineContext(
         store=store,
         clock=clock,
         ids=Ids(),
         replica=config.replica or f"{socket.gethostname()}-{os.getpid()}",
-        book=Book(loaded.playbooks, loaded.inventory, config.environment),
+        book=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
         actions=registry.make_actions(world),
         checks=registry.make_checks(world),
         guards=guards_on(config, registry.make_guards(world)),
         guard_defaults=guard_defaults(config),
         platforms=world.platforms,
-        pace=Pace(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
+        pace=Timeouts(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
         on_event=_reporter(metrics),
     )
 
@@ -312,7 +314,7 @@ def _credentials(config: Config) -> Credentials:
     return Credentials(bearer, basic)
 
 
-def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
+def _started(tx: Tx, engine: PipelineContext, config: Config, loaded: LoadedConfig) -> None:
     playbooks.keep(tx, loaded.playbooks)
     if engine.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
@@ -333,13 +335,13 @@ def _started(tx: Tx, engine: Engine, config: Config, loaded: Loaded) -> None:
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
 
 
-def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, engine, config = service.loops, service.engine, service.config
-    upkeep = Upkeep(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
+    upkeep = MaintenanceSettings(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
-        "upkeep": lambda: keep_up_forever(engine, upkeep),
-        "watch": lambda: watch_forever(engine, _watching(service.config), loops.poll / 2),
+        "upkeep": lambda: run_maintenance_loop(engine, upkeep),
+        "watch": lambda: run_monitors_loop(engine, _watching(service.config), loops.poll / 2),
     }
     if service.role == "receive":
         return always
@@ -348,7 +350,7 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
-        "send messages": lambda: send_forever(engine, post, loops.poll),
+        "send messages": lambda: run_outbox_loop(engine, post, loops.poll),
         "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
         "step down": lambda: step_down_forever(engine, loops.poll),
         "forget what is over": lambda: prune_forever(engine, pruning_for(config), service.metrics.count_gone),
@@ -360,8 +362,8 @@ def _loops(service: Service, world: World, post: Post) -> dict[str, Callable[[],
     return working
 
 
-def _reconciling(config: Config, world: World) -> Reconciling:
-    return Reconciling(world.alertmanagers, config.timing.reconcile, receiver=config.receiver)
+def _reconciling(config: Config, world: ClientSet) -> ReconcileSettings:
+    return ReconcileSettings(world.alertmanagers, config.timing.reconcile, receiver=config.receiver)
 
 
 def load_people(config: Config) -> People:
@@ -373,22 +375,22 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def _post(config: Config, keyring: Keyring, people: People, world: World, store: Store) -> Post:
-    letters = Letters(keyring, config.public_url.rstrip("/"))
+def _post(config: Config, keyring: Keyring, people: People, world: ClientSet, store: Store) -> Outbox:
+    letters = MessageRenderer(keyring, config.public_url.rstrip("/"))
     channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
-    return Post(channels, fallback, config.approvals.channels, letters, people, chart)
+    return Outbox(channels, fallback, config.approvals.channels, letters, people, chart)
 
 
-def _watching(config: Config) -> Watching:
+def _watching(config: Config) -> MonitorSettings:
     settings = guard_defaults(config)
     off = {item.guard for item in guards_off(config)}
     storm: Any = registry.catalogue().guards["storm"].model_validate(settings.get("storm", {}))
-    return Watching(
+    return MonitorSettings(
         state=config.state,
         within=watchdog_within(config),
         channels=config.watchdog.notify,
-        storm=None if "storm" in off else Flood(storm.alerts, storm.within, storm.cooldown),
+        storm=None if "storm" in off else FloodSettings(storm.alerts, storm.within, storm.cooldown),
     )
 
 
@@ -398,7 +400,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 
 
 @contextmanager
-def read_only(config: Config) -> Iterator[Connection]:
+def read_only_connection(config: Config) -> Iterator[Connection]:
     """A connection for commands that only look; works beside a running service, and without one.
 
     Raises:

@@ -18,14 +18,14 @@ from remediator.core.alert import fingerprint, identity
 from remediator.core.plan import Plan, as_data
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
-from remediator.extensions.guards import Answer
-from remediator.pipeline.context import Engine
-from remediator.pipeline.guard_evaluation import Judgement, judge, question
+from remediator.extensions.guards import GuardAnswer
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.pipeline.match import Index
 from remediator.pipeline.planning import make_plan
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
-from remediator.service import looking_only, read_only
+from remediator.service import read_only_connection, read_only_context
 from remediator.storage import Store, Tx, Wakeups
 from remediator.storage.repositories import autonomy, episodes
 
@@ -45,7 +45,7 @@ class ReadOnlyStore(Store):
         return await asyncio.to_thread(self._read, work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with read_only(self._config) as connection:
+        with read_only_connection(self._config) as connection:
             return work(connection)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -70,7 +70,7 @@ class Line:
     plan: Plan | None = None
     error: str = ""
     """Why it cannot be planned."""
-    judgement: Judgement | None = None
+    judgement: GuardDecision | None = None
     would: str = ""
 
 
@@ -128,7 +128,7 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
 
 async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:
     """What each playbook would do for an alert with these labels, the matching ones first."""
-    async with looking_only(config, ReadOnlyStore(config)) as engine:
+    async with read_only_context(config, ReadOnlyStore(config)) as engine:
         found = Index(engine.book.playbooks, config.watchdog.alertname).explain(labels)
         lines = []
         for each in sorted(found, key=lambda item: not item.matches):
@@ -140,7 +140,9 @@ async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:
         return lines
 
 
-async def _walk(engine: Engine, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line) -> None:
+async def _walk(
+    engine: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line
+) -> None:
     written = playbook.mode_in(config.environment)
     try:
         line.mode = await engine.store.read(lambda connection: autonomy.effective(connection, playbook.name, written))
@@ -157,18 +159,18 @@ async def _walk(engine: Engine, config: Config, playbook: Playbook, labels: Mapp
         return
     now = engine.clock.now()
     run = _run(playbook, line, line.plan, now)
-    asked = question(engine, run, playbook, service, [_episode(labels, config, now)], None)
-    line.judgement = await judge(engine, asked, all_of_them=True)
+    asked = build_input(engine, run, playbook, service, [_episode(labels, config, now)], None)
+    line.judgement = await evaluate(engine, asked, all_of_them=True)
     line.would = _would(playbook, line, line.judgement)
 
 
-def _would(playbook: Playbook, line: Line, judgement: Judgement) -> str:
+def _would(playbook: Playbook, line: Line, judgement: GuardDecision) -> str:
     final = judgement.final
-    if final.answer is Answer.BLOCK:
+    if final.answer is GuardAnswer.BLOCK:
         return f"do nothing: {judgement.guard} {final.sentence}"
     if line.mode == "observe":
         return "only observe, as its mode says"
-    if final.answer is Answer.UNKNOWN:
+    if final.answer is GuardAnswer.UNKNOWN:
         return f"ask a person: {judgement.guard} {final.sentence}"
     if line.mode == "shadow":
         return "only say what it would have done, as its mode says"

@@ -23,7 +23,7 @@ from remediator.errors import StoreUnavailable
 from remediator.playbooks.loader import load_config
 from remediator.runtime.retention import begin
 from remediator.runtime.settings import archive_folder
-from remediator.service import read_only
+from remediator.service import read_only_connection
 from remediator.storage.repositories import audit as records
 
 
@@ -113,7 +113,7 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
         StoreUnavailable: it cannot be read, or is no remediator's database.
     """
     if database is None:
-        with read_only(load_config(config_path, Config)) as connection:
+        with read_only_connection(load_config(config_path, Config)) as connection:
             _any_text(connection)
             yield DatabaseLog(connection)
         return

@@ -15,7 +15,7 @@ from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
 from remediator.errors import InputError
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import Heard, Rules, Word
+from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest, DecisionResult
 from remediator.playbooks.loader import load_config
 from remediator.service import load_people
 from remediator.storage import Tx
@@ -63,9 +63,9 @@ def at_this_terminal() -> Person:
     return Person(_direct_store.person(), "terminal", frozenset({Role.OPERATOR}))
 
 
-def rules_of(config: Config) -> Rules:
+def rules_of(config: Config) -> DecisionPolicy:
     """What the settings say about deciding."""
-    return Rules(config.approvals.link_holders, config.approvals.snooze)
+    return DecisionPolicy(config.approvals.link_holders, config.approvals.snooze)
 
 
 def found_by(connection: Connection, name: str) -> Approval:
@@ -102,9 +102,9 @@ def decide(
     without_token = token_file is None and not os.environ.get(TOKEN)
     person = at_this_terminal() if break_glass and without_token else who(config, token_file)
 
-    def write(tx: Tx) -> tuple[str, Heard]:
+    def write(tx: Tx) -> tuple[str, DecisionResult]:
         found = found_by(tx.connection, name)
-        word = Word(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
+        word = DecisionRequest(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
         return found.id, decisions.decide(tx, word, rules_of(config))
 
     approval_id, heard = _direct_store.write(config, write)

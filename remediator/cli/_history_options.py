@@ -21,7 +21,7 @@ from remediator.authoring.backtest.replay import would_have
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.playbooks.loader import Loaded, load
+from remediator.playbooks.loader import LoadedConfig, load
 
 _OPTIONS = (
     click.option("--since", default="30d", show_default=True, help="How far back."),
@@ -76,7 +76,7 @@ def _before(asked: Asked, paths: Sequence[Path], against: str, history: History)
         return would_have(history, _loaded(asked.config, old), asked.config)
 
 
-def _loaded(config: Config, paths: Sequence[Path]) -> Loaded:
+def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
     registry.load(config.plugins)
     return load(paths, config.inventory, registry.catalogue())
 

@@ -15,9 +15,9 @@ from remediator.config import Config
 from remediator.core.approval import Person
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import look
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.loader import load_config
-from remediator.service import looking_only
+from remediator.service import read_only_context
 from remediator.storage.repositories import runs
 from remediator.storage.repositories.approvals import Approval
 
@@ -55,12 +55,12 @@ def _renew(config: Config, person: Person, approval: Approval, why: str) -> bool
 
 async def _changed(config: Config, name: str) -> tuple[Approval, str]:
     """The request, and why it does not stand; no reason if nobody waits for it."""
-    async with looking_only(config, ReadOnlyStore(config)) as engine:
+    async with read_only_context(config, ReadOnlyStore(config)) as engine:
         approval = await engine.store.read(lambda connection: found_by(connection, name))
         return approval, await _why(engine, approval) if approval.status == "pending" else ""
 
 
-async def _why(engine: Engine, approval: Approval) -> str:
+async def _why(engine: PipelineContext, approval: Approval) -> str:
     run = await engine.store.read(lambda connection: runs.get(connection, approval.run_id))
     assert run is not None
     return (await look(engine, approval, run, patience=PATIENCE)).why_anew()

@@ -12,7 +12,7 @@ from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.core.clock import SystemClock, before
 from remediator.playbooks.loader import load_config
-from remediator.service import read_only
+from remediator.service import read_only_connection
 
 
 @click.command("replay")
@@ -33,6 +33,6 @@ def command(
     """
     config = load_config(config_path, Config)
     end = SystemClock().now()
-    with read_only(config) as connection:
+    with read_only_connection(config) as connection:
         history = stored(connection, before(end, since), end)
     show(Asked(config, playbooks, against, svg, format_), history)

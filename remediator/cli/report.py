@@ -13,7 +13,7 @@ from remediator.core.clock import SystemClock, before, parse_duration
 from remediator.playbooks.loader import load_config
 from remediator.reporting.period import promotion, render, statistics
 from remediator.reporting.period.history import from_prometheus
-from remediator.service import read_only
+from remediator.service import read_only_connection
 
 
 @click.group("report", invoke_without_command=True)
@@ -42,7 +42,7 @@ def command(ctx: click.Context, config_path: Path, age: str, format_: str, minut
     config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(age)
     history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
     asked = statistics.Asked(before(now, age), now, config.environment, minutes, history)
-    with read_only(config) as connection:
+    with read_only_connection(config) as connection:
         report = statistics.gather(connection, asked)
     with writing(output) as file:
         file.write(_FORMATS[format_](report).encode())
@@ -68,7 +68,7 @@ def promotion_(config_path: Path, format_: str, length: str, playbook: str | Non
       remediator report promotion --since 90d --playbook redis-down
     """
     since = before(SystemClock().now(), length)
-    with read_only(load_config(config_path, Config)) as connection:
+    with read_only_connection(load_config(config_path, Config)) as connection:
         found = promotion.evidence(connection, since, playbook)
     if format_ == "json":
         click.echo(json.dumps([promotion.as_json(item) for item in found], indent=2))

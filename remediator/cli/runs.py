@@ -18,9 +18,9 @@ from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.playbooks.loader import load_config
 from remediator.reporting import messages, run_timeline
-from remediator.reporting.run_timeline import Story
+from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime.settings import archive_folder
-from remediator.service import read_only
+from remediator.service import read_only_connection
 from remediator.storage.repositories import runs
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def _line(run: Run) -> str:
 def show(config_path: Path, format_: str, run_id: str) -> None:
     """One run: its alerts, plan, verdicts, steps and proof, in order."""
     folder = archive_folder(load_config(config_path, Config))
-    told = _read(config_path, lambda connection: run_timeline.tell(connection, run_id, folder))
+    told = _read(config_path, lambda connection: run_timeline.load_timeline(connection, run_id, folder))
     if told is None:
         raise InputError(run_timeline.unknown(run_id, folder))
     if format_ == "json":
@@ -78,7 +78,7 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
         click.echo(line)
 
 
-def _tell(told: Story) -> list[str]:
+def _tell(told: RunTimeline) -> list[str]:
     run = told.run
     lines = [_line(run), ""]
     for alert in told.alerts:
@@ -89,7 +89,7 @@ def _tell(told: Story) -> list[str]:
     return lines if told.whole else [*lines, "", run_timeline.moved(run.id)]
 
 
-def _decision(told: Story) -> Iterator[str]:
+def _decision(told: RunTimeline) -> Iterator[str]:
     """What somebody has to know who is about to say yes or no."""
     run = told.run
     if run.plan is None:
@@ -102,5 +102,5 @@ def _decision(told: Story) -> Iterator[str]:
 
 def _read(config_path: Path, work: Callable[[Connection], T]) -> T:
     config: Any = load_config(config_path, Config)
-    with read_only(config) as connection:
+    with read_only_connection(config) as connection:
         return work(connection)

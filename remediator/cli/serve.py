@@ -20,7 +20,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
-from remediator.service import Role, Service, running
+from remediator.service import Role, Service, run_service
 from remediator.web.routes import application
 
 
@@ -70,7 +70,7 @@ async def _serve(config: Config, role: Role) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
         raise ConfigurationError(f"listen: {config.listen!r} is not address:port")
-    async with running(config, role=role) as service:
+    async with run_service(config, role=role) as service:
         gc.collect()
         gc.freeze()  # what start-up made stays: looking through it again takes 100 ms, in which nothing is answered
         server = _Server(

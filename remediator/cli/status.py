@@ -16,7 +16,7 @@ from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
 from remediator.runtime.maintenance import ALIVE
 from remediator.runtime.reload import REFUSED
-from remediator.service import read_only, watchdog_within
+from remediator.service import read_only_connection, watchdog_within
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
 
@@ -30,7 +30,7 @@ def command(config_path: Path, format_: str) -> None:
     Exit status 1 if a stop stands.
     """
     config = load_config(config_path, Config)
-    with read_only(config) as connection:
+    with read_only_connection(config) as connection:
         found = state(connection, config)
     if format_ == "json":
         click.echo(json.dumps(found, indent=2))

@@ -16,9 +16,9 @@ from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.playbooks.loader import load_config
 from remediator.reporting import alert_series, incident_document
-from remediator.reporting.run_timeline import Story, tell, unknown
+from remediator.reporting.run_timeline import RunTimeline, load_timeline, unknown
 from remediator.runtime.settings import archive_folder
-from remediator.service import read_only
+from remediator.service import read_only_connection
 from remediator.storage.repositories import episodes
 
 _MARGIN = timedelta(minutes=15)
@@ -42,7 +42,7 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
       remediator timeline RUN --format html --output incident.html
     """
     config = load_config(config_path, Config)
-    with read_only(config) as connection:
+    with read_only_connection(config) as connection:
         stories = _stories(connection, which, archive_folder(config))
     pieces = []
     for story in stories:
@@ -54,20 +54,20 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
         )
 
 
-def _stories(connection: Connection, which: str, folder: Path | None) -> list[Story]:
+def _stories(connection: Connection, which: str, folder: Path | None) -> list[RunTimeline]:
     ids = [which]
     if episodes.get(connection, which) is not None:
         ids = episodes.runs_of(connection, [which]).get(which, [])
         if not ids:
             raise InputError(f"no playbook has taken {which[:64]}, so there is nothing to tell")
-    found = [tell(connection, run_id, folder) for run_id in ids]
+    found = [load_timeline(connection, run_id, folder) for run_id in ids]
     stories = [story for story in found if story is not None]
     if not stories:
         raise InputError(unknown(which, folder))
     return stories
 
 
-def _measured(config: Config, story: Story) -> incident_document.Measured | None:
+def _measured(config: Config, story: RunTimeline) -> incident_document.Measured | None:
     """What the alert measures; None where it cannot be had: the document does without."""
     if config.prometheus is None or not story.alerts:
         return None

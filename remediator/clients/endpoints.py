@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from remediator.core.matchers import compile_pattern
-from remediator.core.types import Duration, FilePath, Mistake, PositiveDuration, Strict
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict
 from remediator.errors import SyntaxMistake
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
@@ -171,14 +171,14 @@ class WorkflowInput(Strict):
     @model_validator(mode="after")
     def _bounded(self) -> WorkflowInput:
         if self.type == "string" and (self.pattern is None) == (self.enum is None):
-            raise Mistake("a string needs one of pattern and enum", hint="nothing would mean any text at all")
+            raise FieldError("a string needs one of pattern and enum", hint="nothing would mean any text at all")
         if self.type != "string" and (self.pattern is not None or self.enum is not None):
-            raise Mistake(f"pattern and enum do not go with type {self.type}")
+            raise FieldError(f"pattern and enum do not go with type {self.type}")
         if self.pattern is not None:
             try:
                 compile_pattern(self.pattern)
             except SyntaxMistake as error:
-                raise Mistake(error.message, ("pattern",), column=error.column, hint=error.hint) from None
+                raise FieldError(error.message, ("pattern",), column=error.column, hint=error.hint) from None
         return self
 
     def fits(self, value: object) -> bool:

@@ -35,7 +35,7 @@ class Role(StrEnum):
 _ORDER = tuple(Role)
 
 
-class Power(StrEnum):
+class Permission(StrEnum):
     """Something that can be done, named as the API and the CLI name it."""
 
     SEE = "see"
@@ -47,32 +47,32 @@ class Power(StrEnum):
     BREAK_GLASS = "break glass"
 
 
-NEEDS: Mapping[Power, Role] = {
-    Power.SEE: Role.VIEWER,
-    Power.DECIDE: Role.APPROVER,
-    Power.PAUSE: Role.APPROVER,  # stopping is safe; whoever is asked may say "stop everything"
-    Power.RESUME: Role.OPERATOR,
-    Power.CANCEL: Role.OPERATOR,
-    Power.RETRY: Role.OPERATOR,
-    Power.BREAK_GLASS: Role.OPERATOR,
+NEEDS: Mapping[Permission, Role] = {
+    Permission.SEE: Role.VIEWER,
+    Permission.DECIDE: Role.APPROVER,
+    Permission.PAUSE: Role.APPROVER,  # stopping is safe; whoever is asked may say "stop everything"
+    Permission.RESUME: Role.OPERATOR,
+    Permission.CANCEL: Role.OPERATOR,
+    Permission.RETRY: Role.OPERATOR,
+    Permission.BREAK_GLASS: Role.OPERATOR,
 }
 """The least role for each power."""
 
 
-class NotAllowed(RemediatorError):
+class PermissionDenied(RemediatorError):
     """This person may not do this; says why. Nothing was changed.
 
     Args:
-        reason: a word of :class:`Why`.
+        reason: a word of :class:`DenialReason`.
         message: a sentence for the person.
     """
 
-    def __init__(self, reason: Why, message: str) -> None:
+    def __init__(self, reason: DenialReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class Why(StrEnum):
+class DenialReason(StrEnum):
     """Why somebody may not."""
 
     UNKNOWN_PERSON = "unknown_person"
@@ -98,11 +98,11 @@ class Person:
     groups: frozenset[str] = frozenset()
     name: str = ""
 
-    def can(self, power: Power) -> bool:
+    def can(self, power: Permission) -> bool:
         """Whether one of the roles is enough."""
         return any(_ORDER.index(role) >= _ORDER.index(NEEDS[power]) for role in self.roles)
 
-    def need(self, power: Power) -> None:
+    def need(self, power: Permission) -> None:
         """Refuse what the roles do not allow.
 
         Raises:
@@ -110,11 +110,13 @@ class Person:
         """
         if not self.can(power):
             least = NEEDS[power].value
-            raise NotAllowed(Why.ROLE, f"{self.id} may not do that: it needs the role {least} ({power.value})")
+            raise PermissionDenied(
+                DenialReason.ROLE, f"{self.id} may not do that: it needs the role {least} ({power.value})"
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApprovalRequirements:
     """What one request for approval demands of those who decide."""
 
     groups: Collection[str]
@@ -124,7 +126,7 @@ class Asked:
     """Who started the run by hand, if somebody did: may not approve it."""
 
 
-def may_decide(person: Person, verb: str, asked: Asked, *, link_holders: bool) -> None:
+def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, link_holders: bool) -> None:
     """Whether this person may say this; to reject or to snooze needs no more than to be asked.
 
     Args:
@@ -137,26 +139,30 @@ def may_decide(person: Person, verb: str, asked: Asked, *, link_holders: bool) -
     if person.id == LINK_HOLDER:
         _may_link_holder(verb, asked, enabled=link_holders)
         return
-    person.need(Power.DECIDE)
+    person.need(Permission.DECIDE)
     if verb != "approve":
         return
     if asked.requester is not None and same_person(asked.requester, person.id):
-        raise NotAllowed(Why.REQUESTER, f"{person.id} started this run; somebody else has to approve it")
-    if not among(person, asked.groups):
+        raise PermissionDenied(DenialReason.REQUESTER, f"{person.id} started this run; somebody else has to approve it")
+    if not is_member(person, asked.groups):
         groups = ", ".join(sorted(asked.groups))
-        raise NotAllowed(Why.GROUP, f"{person.id} is in none of the groups that may approve this: {groups}")
+        raise PermissionDenied(
+            DenialReason.GROUP, f"{person.id} is in none of the groups that may approve this: {groups}"
+        )
 
 
-def among(person: Person, groups: Collection[str]) -> bool:
+def is_member(person: Person, groups: Collection[str]) -> bool:
     """Whether a person is one of those whom a playbook's groups name; no groups name everybody."""
     return not groups or bool(person.groups & set(groups)) or Role.ADMIN in person.roles
 
 
-def _may_link_holder(verb: str, asked: Asked, *, enabled: bool) -> None:
+def _may_link_holder(verb: str, asked: ApprovalRequirements, *, enabled: bool) -> None:
     if not enabled:
-        raise NotAllowed(Why.LINK_HOLDER, "a link alone is not enough here: sign in, or give your operator token")
+        raise PermissionDenied(
+            DenialReason.LINK_HOLDER, "a link alone is not enough here: sign in, or give your operator token"
+        )
     if verb == "approve" and (not asked.low_risk or asked.groups):
-        raise NotAllowed(Why.RISK, "this plan is not one of low risk: it needs a person whom we know")
+        raise PermissionDenied(DenialReason.RISK, "this plan is not one of low risk: it needs a person whom we know")
 
 
 def low_risk(plan: Plan, reason: str | None) -> bool:
@@ -186,7 +192,7 @@ def fits(typed: str, target: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ApprovalLink:
     """What the token of a link is bound to."""
 
     approval: str
@@ -209,27 +215,27 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedLink:
     """A link that somebody came with."""
 
-    link: Link
+    link: ApprovalLink
     expired: bool
 
 
-def open_link(keyring: Keyring, token: str, now: datetime, purpose: str = LINK) -> Opened | None:
+def open_link(keyring: Keyring, token: str, now: datetime, purpose: str = LINK) -> OpenedLink | None:
     """The link behind a token; None for whatever is not one of ours."""
     signed = keyring.read(purpose, token, now)
     if signed is None:
         return None
     link = _link(signed)
-    return None if link is None else Opened(link, signed.expired(now))
+    return None if link is None else OpenedLink(link, signed.expired(now))
 
 
-def _link(signed: Signed) -> Link | None:
+def _link(signed: Signed) -> ApprovalLink | None:
     approval, run, plan, audience = (signed.content.get(name) for name in ("a", "r", "p", "t"))
     if not all(isinstance(part, str) for part in (approval, run, plan, audience)):
         return None
-    return Link(str(approval), str(run), str(plan), str(audience), signed.expires_at)
+    return ApprovalLink(str(approval), str(run), str(plan), str(audience), signed.expires_at)
 
 
 @dataclass(frozen=True, slots=True)

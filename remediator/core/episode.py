@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from remediator.core.alert import instant
-from remediator.core.run import Episode, EpisodeStatus, Latest
+from remediator.core.run import Episode, EpisodeStatus, LastUpdate
 
 MOMENT = timedelta(seconds=10)
 """How exactly ``last_seen_at`` is kept."""
@@ -18,7 +18,7 @@ NAME = 500
 """Characters of an alert's name that are kept apart, to search by: what an index surely holds. The labels have all."""
 
 
-class Change(StrEnum):
+class EpisodeChange(StrEnum):
     """What one sighting did to an episode."""
 
     OPENED = "opened"
@@ -32,7 +32,7 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class AlertUpdate:
     """One alert of one notification, or of the reconcile loop."""
 
     identity: str
@@ -56,7 +56,7 @@ class Sighting:
         return instant(self.ends)
 
 
-def says_nothing_new(current: Episode | Latest, seen: Sighting, now: datetime) -> bool:
+def says_nothing_new(current: Episode | LastUpdate, seen: AlertUpdate, now: datetime) -> bool:
     """Whether it repeats what was written a moment ago: the common case in a flood, and not worth a write."""
     return (
         seen.firing
@@ -67,8 +67,8 @@ def says_nothing_new(current: Episode | Latest, seen: Sighting, now: datetime) -
 
 
 def fold(
-    current: Episode | None, seen: Sighting, now: datetime, quiet: timedelta, new_id: str
-) -> tuple[Change, Episode | None]:
+    current: Episode | None, seen: AlertUpdate, now: datetime, quiet: timedelta, new_id: str
+) -> tuple[EpisodeChange, Episode | None]:
     """The episode after a sighting, and what changed.
 
     Args:
@@ -79,21 +79,21 @@ def fold(
         new_id: the id to use if an episode opens.
     """
     if seen.as_of is not None and current is not None and current.last_seen_at >= seen.as_of:
-        return Change.STALE, current  # told while we asked; the next look will know
+        return EpisodeChange.STALE, current  # told while we asked; the next look will know
     if seen.firing:
         return _firing(current, seen, now, new_id)
     if current is None or current.status is EpisodeStatus.RESOLVED:
-        return Change.NOTHING, current
+        return EpisodeChange.NOTHING, current
     if seen.ends_at < current.starts_at:
-        return Change.STALE, current
-    return Change.RESOLVED, replace(
+        return EpisodeChange.STALE, current
+    return EpisodeChange.RESOLVED, replace(
         current, status=EpisodeStatus.RESOLVED, last_seen_at=now, resolved_at=now, closes_at=now + quiet
     )
 
 
-def _firing(current: Episode | None, seen: Sighting, now: datetime, new_id: str) -> tuple[Change, Episode]:
+def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: str) -> tuple[EpisodeChange, Episode]:
     if current is None:
-        return Change.OPENED, Episode(
+        return EpisodeChange.OPENED, Episode(
             id=new_id,
             identity=seen.identity,
             status=EpisodeStatus.FIRING,
@@ -108,11 +108,11 @@ def _firing(current: Episode | None, seen: Sighting, now: datetime, new_id: str)
             flaps=0,
         )
     if current.status is EpisodeStatus.FIRING:
-        return Change.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)
+        return EpisodeChange.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)
     starts_at = max(current.starts_at, seen.starts_at)
     # Fired again within the quiet time. It may also be an old message that was overtaken by its "resolved"; then the
     # still-firing guard finds out before anything is done. Missing a real firing would be the worse mistake.
-    return Change.REOPENED, replace(
+    return EpisodeChange.REOPENED, replace(
         current,
         status=EpisodeStatus.FIRING,
         starts_at=starts_at,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from remediator.core.approval import Person, Role, mark
-from remediator.core.types import Mistake, Strict
+from remediator.core.types import FieldError, Strict
 
 PREFIX = "rmo_"
 """How an operator token begins, so that scanners for leaked secrets can know it."""
@@ -45,11 +45,11 @@ class People(Strict):
         ids: dict[str, str] = {}
         for who in self.people:
             if ids.setdefault(mark(who), who) != who:
-                raise Mistake(f"{who} and {ids[mark(who)]} are one id in two spellings", ("people", who))
+                raise FieldError(f"{who} and {ids[mark(who)]} are one id in two spellings", ("people", who))
         for who, entry in self.people.items():
             for known in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
                 if seen.setdefault(known, who) != who:
-                    raise Mistake(f"{who} and {seen[known]} have the same token or Slack id", ("people", who))
+                    raise FieldError(f"{who} and {seen[known]} have the same token or Slack id", ("people", who))
         return self
 
     def by_id(self, who: str, how: str) -> Person | None:

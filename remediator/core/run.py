@@ -83,7 +83,7 @@ class EpisodeStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
+class LastUpdate:
     """What was last said about an alert."""
 
     status: EpisodeStatus

@@ -89,7 +89,7 @@ def fitted(model: type[M], given: Mapping[str, Any], what: str) -> M:
         raise InputError(f"{what}: {key}: {rule}" if key else f"{what}: {rule}") from None
 
 
-class Mistake(ValueError):
+class FieldError(ValueError):
     """What a validator says about a value, with the place below that value.
 
     Args:
@@ -111,19 +111,19 @@ class Mistake(ValueError):
         self.rule = rule
 
 
-class Mistakes(ValueError):
+class FieldErrors(ValueError):
     """Several at once."""
 
-    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+    def __init__(self, mistakes: tuple[FieldError, ...]) -> None:
         super().__init__("; ".join(mistake.message for mistake in mistakes))
         self.mistakes = mistakes
 
 
-def raise_all(mistakes: tuple[Mistake, ...]) -> None:
+def raise_all(mistakes: tuple[FieldError, ...]) -> None:
     """Raise them together, if there are any.
 
     Raises:
         Mistakes: there are.
     """
     if mistakes:
-        raise Mistakes(mistakes)
+        raise FieldErrors(mistakes)

@@ -19,7 +19,7 @@ NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ClientSet:
     """What can be asked and acted upon."""
 
     platforms: Mapping[str, Platform] = field(default_factory=dict)

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, Happened
-from remediator.extensions.checks import Answer, Check
+from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.checks import Check, CheckAnswer
 from remediator.extensions.notifiers import Message, Section
 from remediator.playbooks.inventory import Service
 
@@ -70,14 +70,14 @@ async def observe_tells(action: Action, service: Service, parameters: Any) -> No
     """Observing says no before the call was made, and yes after."""
     call, since = await action.plan(service, parameters), datetime.now(UTC)
     before = await action.observe(service, parameters, call, since)
-    assert before.happened is Happened.NO, f"{action.name}: not done yet, but observe says {before.happened}"
+    assert before.happened is EffectStatus.NO, f"{action.name}: not done yet, but observe says {before.happened}"
     done = await action.execute(service, parameters, call)
     assert done.outcome is Outcome.OK, f"{action.name}: {done.summary}"
     after = await action.observe(service, parameters, call, since)
-    assert after.happened is Happened.YES, f"{action.name}: done, but observe says {after.happened}"
+    assert after.happened is EffectStatus.YES, f"{action.name}: done, but observe says {after.happened}"
 
 
-async def check_answers(check: Check, service: Service, parameters: Any, answer: Answer) -> None:
+async def check_answers(check: Check, service: Service, parameters: Any, answer: CheckAnswer) -> None:
     """It gives this answer as things are. Ask for each of *ok*, *fail* and *unknown*."""
     _closed(type(check).Parameters, check.name)
     evidence = await check.observe(service, parameters)

@@ -61,7 +61,7 @@ from remediator.extensions.checks.redis_ping import RedisPing
 from remediator.extensions.checks.redis_write_test import RedisWriteTest
 from remediator.extensions.checks.service_running import ServiceRunning
 from remediator.extensions.checks.tcp_connect import TcpConnect
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards import Guard
 from remediator.extensions.guards.autonomy import Ladder
 from remediator.extensions.guards.circuit_breaker import Breaker
@@ -97,12 +97,12 @@ from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.extensions.platforms.systemd import SystemdPlatform
-from remediator.extensions.witnesses import Notary, NotaryError
+from remediator.extensions.witnesses import NotaryError, Witness
 from remediator.extensions.witnesses.chat import ChatNotary
 from remediator.extensions.witnesses.file import FileNotary
 from remediator.extensions.witnesses.git import GitNotary
 from remediator.extensions.witnesses.syslog import SyslogNotary
-from remediator.playbooks.catalogue import Catalogue, Traits
+from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import did_you_mean
 
 ACTIONS: tuple[type[Action], ...] = (
@@ -194,7 +194,7 @@ NOTIFIERS: tuple[type[Notifier], ...] = (
     WebhookNotifier,
 )
 
-NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
+NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Witness]] = {
     "chat": lambda settings: ChatNotary(**settings),
     "file": lambda settings: FileNotary(**{**settings, "path": Path(settings["path"])}),
     "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
@@ -203,7 +203,7 @@ NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Notary]] = {
 }
 
 
-def _s3(settings: Mapping[str, Any]) -> Notary:
+def _s3(settings: Mapping[str, Any]) -> Witness:
     from remediator.extensions.witnesses.s3 import S3Notary  # noqa: PLC0415 - boto3 comes with the extra only
 
     kept = {"retention": parse_duration(str(settings["retention"]))} if "retention" in settings else {}
@@ -255,8 +255,8 @@ def catalogue() -> Catalogue:
     )
 
 
-def _traits(action: type[Action]) -> Traits:
-    return Traits(
+def _traits(action: type[Action]) -> ActionTraits:
+    return ActionTraits(
         action.mutates, action.idempotent, action.reversible, action.destructive, _first_line(action), action.asks
     )
 
@@ -270,17 +270,17 @@ def make_platforms() -> dict[str, Platform]:
     return {platform.kind: platform() for platform in PLATFORMS}
 
 
-def make_actions(world: World) -> dict[str, Action]:
+def make_actions(world: ClientSet) -> dict[str, Action]:
     """One of each, by name."""
     return {action.name: action(world) for action in ACTIONS}
 
 
-def make_checks(world: World) -> dict[str, Check]:
+def make_checks(world: ClientSet) -> dict[str, Check]:
     """One of each, by name."""
     return {check.name: check(world) for check in CHECKS}
 
 
-def make_guards(world: World) -> tuple[Guard, ...]:
+def make_guards(world: ClientSet) -> tuple[Guard, ...]:
     """One of each, in order."""
     return tuple(guard(world) for guard in GUARDS)
 
@@ -304,7 +304,7 @@ def make_channels(settings: Mapping[str, Channel]) -> dict[str, Notifier]:
     return channels
 
 
-def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Channel]) -> dict[str, Notary]:
+def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Channel]) -> dict[str, Witness]:
     """The places that keep signed checkpoints, by kind and number.
 
     Args:
@@ -314,7 +314,7 @@ def make_notaries(settings: Sequence[Channel], channels: Mapping[str, Channel]) 
     Raises:
         ConfigurationError: there is no such kind, or its settings do not fit.
     """
-    made: dict[str, Notary] = {}
+    made: dict[str, Witness] = {}
     for number, place in enumerate(settings, start=1):
         if place.kind not in NOTARIES:
             known = ", ".join(sorted(NOTARIES))

@@ -16,39 +16,47 @@ from remediator.core.run import Run, Status
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Result,
 )
-from remediator.extensions.guards import Answer, Question, Verdict
+from remediator.extensions.guards import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import condition_scope
-from remediator.pipeline.context import Engine, Progress, onward, wait
-from remediator.pipeline.guard_evaluation import Judgement, block, decide_again, intend, judge, judged, question
+from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
+from remediator.pipeline.guard_evaluation import (
+    GuardDecision,
+    block,
+    build_input,
+    decide_again,
+    evaluate,
+    intend,
+    to_records,
+)
 from remediator.pipeline.planning import make_plan, resolve
 from remediator.pipeline.transitions import follow, to_verifying
-from remediator.pipeline.undo import put_back
+from remediator.pipeline.undo import undo_steps
 from remediator.playbooks import cel
 from remediator.playbooks.inventory import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs, timers
 from remediator.storage.repositories.attempts import Attempt
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 
 
 class _Held(RemediatorError):
     """Raised inside the intent's transaction when a guard that looks into the store says no."""
 
-    def __init__(self, judgement: Judgement) -> None:
+    def __init__(self, judgement: GuardDecision) -> None:
         super().__init__(judgement.final.text)
         self.judgement = judgement
 
 
-def _busy(target: str, other: str) -> Judgement:
+def _busy(target: str, other: str) -> GuardDecision:
     text = f"run {other} has its hand on {target}"
-    return Judgement((("concurrency", Verdict(Answer.BLOCK, "target_busy", text, {"run": other})),))
+    return GuardDecision((("concurrency", Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})),))
 
 
-async def act(engine: Engine, run: Run) -> Progress:
+async def act(engine: PipelineContext, run: Run) -> StageResult:
     """From ``running``: do the step at the cursor, or decide that there is none to do."""
     tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
     tried = [attempt for attempt in tried if not attempt.undoing]  # those are seen to by whoever puts back
@@ -65,7 +73,7 @@ async def act(engine: Engine, run: Run) -> Progress:
     if _used_up(step, mine):
         return await _follow(engine, run, plan, step, step.on_failure)
     if mine and (due := _backoff(step, mine)) > engine.clock.now():
-        return wait(run, due)
+        return wait_until(run, due)
     applies = await _applies(engine, run, step, tried)
     if isinstance(applies, cel.Unknown):
         why = f"whether {step.when!r} holds cannot be told: {applies.reason}"
@@ -83,7 +91,7 @@ UNTRIED = 3
 
 
 def _used_up(step: PlannedStep, mine: Sequence[Attempt]) -> bool:
-    never = sum(1 for attempt in mine if (attempt.result or {}).get("happened") == Happened.NO.value)
+    never = sum(1 for attempt in mine if (attempt.result or {}).get("happened") == EffectStatus.NO.value)
     return len(mine) - min(never, UNTRIED) >= step.attempts
 
 
@@ -106,15 +114,17 @@ def _told_to(run: Run, step: PlannedStep) -> bool:
 _WHETHER = "unknown:when"
 
 
-def _ask_whether(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+def _ask_whether(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     """Not knowing is no reason to do something else: the steps below may be for another case. A person decides."""
     detail = {"step": step.id, "call": step.call.text, "text": why}
     tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, {"step": step.id, "skipped": why}, "held"))
     after = approvals.request(tx, engine.ids, run, plan, step.id, _WHETHER, detail, engine.actor)
-    return wait(after, after.wake_at)
+    return wait_until(after, after.wake_at)
 
 
-async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> bool | cel.Unknown:
+async def _applies(
+    engine: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]
+) -> bool | cel.Unknown:
     if step.when is None:
         return True
     seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
@@ -124,7 +134,7 @@ async def _applies(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[
     )
 
 
-async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+async def _skip(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     following = plan.after(step.id)
 
     def skip(tx: Tx) -> Run:
@@ -132,10 +142,12 @@ async def _skip(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: st
         tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
         return runs.save(tx, run, cursor=None if following is None else following.id)
 
-    return onward(await engine.store.write(skip))
+    return proceed(await engine.store.write(skip))
 
 
-async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]) -> Progress:
+async def _attempt(
+    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]
+) -> StageResult:
     playbook, service = engine.book.of(run), engine.book.service(run)
     action = engine.actions[step.action]
     if not step.mutates:
@@ -149,20 +161,20 @@ async def _attempt(engine: Engine, run: Run, plan: Plan, step: PlannedStep, trie
     if step.approval and not await _approved_step(engine, run, step):
         return await _ask_for_step(engine, run, plan, step, begun_before)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-    asked = question(engine, run, playbook, service, alerts, step)
-    judgement = await judge(engine, asked, _overridden(run))
-    if judgement.final.answer is not Answer.ALLOW:
+    asked = build_input(engine, run, playbook, service, alerts, step)
+    judgement = await evaluate(engine, asked, _overridden(run))
+    if judgement.final.answer is not GuardAnswer.ALLOW:
         return await engine.store.write(lambda tx: _held(tx, engine, run, plan, asked, judgement))
     # our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing
     call = await _replan(engine, step, service) if begun_before and not step.approval else step.call
     if call is None:
-        return wait(run, engine.clock.now() + engine.pace.recheck)
+        return wait_until(run, engine.clock.now() + engine.pace.recheck)
     if call.impossible:
         return await _not_possible(engine, run, plan, step, call.impossible)
     return await _do(engine, run, step, call, asked, judgement, action, service, tried)
 
 
-async def _replan(engine: Engine, step: PlannedStep, service: Service) -> PlannedCall | None:
+async def _replan(engine: PipelineContext, step: PlannedStep, service: Service) -> PlannedCall | None:
     """The same call on the target as it is now; None if that cannot be seen at the moment."""
     action = engine.actions[step.action]
     try:
@@ -171,7 +183,7 @@ async def _replan(engine: Engine, step: PlannedStep, service: Service) -> Planne
         return None
 
 
-async def _not_possible(engine: Engine, run: Run, plan: Plan, step: PlannedStep, why: str) -> Progress:
+async def _not_possible(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     """A step that cannot even be begun has failed, and needs no intent."""
 
     def write(tx: Tx) -> Run:
@@ -187,7 +199,7 @@ def _overridden(run: Run) -> frozenset[str]:
     return frozenset({reason.removeprefix("unknown:")} if reason.startswith("unknown:") else ())
 
 
-async def _approved_step(engine: Engine, run: Run, step: PlannedStep) -> bool:
+async def _approved_step(engine: PipelineContext, run: Run, step: PlannedStep) -> bool:
     approval = await engine.store.read(lambda connection: approvals.latest_of(connection, run.id))
     return (
         approval is not None
@@ -197,38 +209,44 @@ async def _approved_step(engine: Engine, run: Run, step: PlannedStep) -> bool:
     )
 
 
-async def _ask_for_step(engine: Engine, run: Run, plan: Plan, step: PlannedStep, begun_before: bool) -> Progress:
+async def _ask_for_step(
+    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, begun_before: bool
+) -> StageResult:
     """People are asked for the step as it would be done now: after a step of our own, the plan is made afresh."""
     if begun_before:
         playbook, service = engine.book.of(run), engine.book.service(run)
         try:
             plan = await make_plan(engine, playbook, service, plan.parameters, run.mode)
         except (TimeoutError, RemediatorError):
-            return wait(run, engine.clock.now() + engine.pace.recheck)
+            return wait_until(run, engine.clock.now() + engine.pace.recheck)
     return await engine.store.write(lambda tx: _ask(tx, engine, run, plan, plan.step(step.id)))
 
 
-def _ask(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep) -> Progress:
+def _ask(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep) -> StageResult:
     run = runs.save(tx, run, plan=as_data(plan), plan_hash=plan.hash)
     detail = {"step": step.id, "call": step.call.text, "risk": step.call.risk}
     after = approvals.request(tx, engine.ids, run, plan, step.id, "step_needs_approval", detail, engine.actor)
-    return wait(after, after.wake_at)
+    return wait_until(after, after.wake_at)
 
 
-def _held(tx: Tx, engine: Engine, run: Run, plan: Plan, asked: Question, judgement: Judgement) -> Progress:
-    evidence.judge(tx, run, judged(asked, judgement), engine.actor)
-    if judgement.final.answer is Answer.BLOCK:
+def _held(
+    tx: Tx, engine: PipelineContext, run: Run, plan: Plan, asked: GuardInput, judgement: GuardDecision
+) -> StageResult:
+    evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
+    if judgement.final.answer is GuardAnswer.BLOCK:
         return block(tx, engine, run, judgement, Status.RUNNING)
     reason = f"unknown:{judgement.guard}"
     after = approvals.request(tx, engine.ids, run, plan, None, reason, judgement.detail(), engine.actor)
-    return wait(after, after.wake_at)
+    return wait_until(after, after.wake_at)
 
 
-async def _look(engine: Engine, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service) -> Progress:
+async def _look(
+    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service
+) -> StageResult:
     """A step that only reads needs no intent: it may be done again at will."""
     result = await _call(engine, step, action, service, step.call)
     status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
-    seen = Seen("step", step.id, status, result.summary, result.output, engine.clock.now())
+    seen = EvidenceRecord("step", step.id, status, result.summary, result.output, engine.clock.now())
     arrow = step.on_success if result.outcome is Outcome.OK else step.on_failure
 
     def write(tx: Tx) -> Run:
@@ -239,26 +257,26 @@ async def _look(engine: Engine, run: Run, plan: Plan, step: PlannedStep, action:
 
 
 async def _do(
-    engine: Engine,
+    engine: PipelineContext,
     run: Run,
     step: PlannedStep,
     call: PlannedCall,
-    asked: Question,
-    judgement: Judgement,
+    asked: GuardInput,
+    judgement: GuardDecision,
     action: Action,
     service: Service,
     tried: Sequence[Attempt],
-) -> Progress:
+) -> StageResult:
     number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
 
     def write_intent(tx: Tx) -> tuple[Run, Attempt, float]:
         if (other := runs.holder(tx.connection, run.target, run.id)) is not None:
             raise _Held(_busy(run.target, other))  # whether or not the guard that says so is on
         again = decide_again(engine, tx.connection, replace(asked, now=tx.now), _overridden(run))
-        if again.final.answer is not Answer.ALLOW:
+        if again.final.answer is not GuardAnswer.ALLOW:
             raise _Held(again)
         attempt = _intent(engine, run, step, call, number, tx)
-        evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+        evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
         lease = timedelta(seconds=step.timeout) + engine.pace.margin
         held = runs.save(
             tx,
@@ -288,7 +306,9 @@ async def _do(
 _NOT_BEGUN = "not begun: too long passed between intent and call, the lease may not last"
 
 
-async def _concluded(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, result: Result) -> Progress:
+async def _concluded(
+    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
+) -> StageResult:
     try:
         return await engine.store.write(lambda tx: _conclude(tx, engine, run, step, attempt, result))
     except Fenced:
@@ -299,7 +319,7 @@ async def _concluded(engine: Engine, run: Run, step: PlannedStep, attempt: Attem
         raise
 
 
-def _intent(engine: Engine, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
+def _intent(engine: PipelineContext, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
     return Attempt(
         id=engine.ids.new("attempt", tx.now),
         run_id=run.id,
@@ -319,7 +339,9 @@ def _intent(engine: Engine, run: Run, step: PlannedStep, call: PlannedCall, numb
     )
 
 
-async def _call(engine: Engine, step: PlannedStep, action: Action, service: Service, call: PlannedCall) -> Result:
+async def _call(
+    engine: PipelineContext, step: PlannedStep, action: Action, service: Service, call: PlannedCall
+) -> Result:
     """One bounded call; every way in which it can end is one of three outcomes."""
     parameters = action.Parameters.model_validate(step.parameters)
     try:
@@ -333,53 +355,55 @@ async def _call(engine: Engine, step: PlannedStep, action: Action, service: Serv
         return Result(Outcome.UNKNOWN, str(error), {"error": type(error).__name__})
 
 
-def _conclude(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, result: Result) -> Progress:
+def _conclude(
+    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
+) -> StageResult:
     """The outcome, fenced: a process that lost its claim meanwhile finds that out here and does no more."""
     after = runs.save(tx, run)
     if result.outcome is Outcome.UNKNOWN:
-        return onward(_to_unknown(tx, engine, after, attempt, result.summary))
+        return proceed(_to_unknown(tx, engine, after, attempt, result.summary))
     written: dict[str, Any] = {"summary": result.summary, "output": dict(result.output)}
     if result.summary is _NOT_BEGUN:
-        written["happened"] = Happened.NO.value
+        written["happened"] = EffectStatus.NO.value
     attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
     if result.outcome is Outcome.OK:
         _temporary(tx, engine, after, step)
     if result.outcome is Outcome.OK and step.on_success == "verify":
-        return onward(to_verifying(tx, engine, after, step.id))
-    return onward(after)
+        return proceed(to_verifying(tx, engine, after, step.id))
+    return proceed(after)
 
 
-def _temporary(tx: Tx, engine: Engine, run: Run, step: PlannedStep) -> None:
+def _temporary(tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep) -> None:
     """What is to last for a while only gets its timer in the same transaction as its outcome."""
     after = None if step.undo is None else step.undo.get("after")
     if after is not None:
         timers.set_undo(tx, engine.ids, run, step.id, timedelta(seconds=after))
 
 
-def _to_unknown(tx: Tx, engine: Engine, run: Run, attempt: Attempt, why: str) -> Run:
+def _to_unknown(tx: Tx, engine: PipelineContext, run: Run, attempt: Attempt, why: str) -> Run:
     detail = {"attempt": attempt.id, "step": attempt.step, "why": why}
     return runs.transition(tx, run, Status.UNKNOWN_OUTCOME, "outcome_unknown", detail, engine.actor)
 
 
-async def _unknown(engine: Engine, run: Run, attempt: Attempt, why: str) -> Progress:
-    return onward(await engine.store.write(lambda tx: _to_unknown(tx, engine, run, attempt, why)))
+async def _unknown(engine: PipelineContext, run: Run, attempt: Attempt, why: str) -> StageResult:
+    return proceed(await engine.store.write(lambda tx: _to_unknown(tx, engine, run, attempt, why)))
 
 
-async def _follow(engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
+async def _follow(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
     """Go where the step's arrow points; a run that is aborted leaves nothing behind that it can put back."""
     if arrow == "abort":
-        await put_back(engine, run, plan)
+        await undo_steps(engine, run, plan)
     return await engine.store.write(lambda tx: follow(tx, engine, run, plan, step, arrow))
 
 
-async def _exhausted(engine: Engine, run: Run) -> Progress:
+async def _exhausted(engine: PipelineContext, run: Run) -> StageResult:
     def give_up(tx: Tx) -> Run:
         return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, engine.actor)
 
-    return onward(await engine.store.write(give_up))
+    return proceed(await engine.store.write(give_up))
 
 
-async def observe(engine: Engine, run: Run) -> Progress:
+async def observe(engine: PipelineContext, run: Run) -> StageResult:
     """From ``unknown_outcome``: look at the target; go on if that tells, put it to a person if it does not."""
     attempt = await engine.store.read(lambda connection: attempts.in_flight(connection, run.id))
     plan = _plan(run)
@@ -390,7 +414,7 @@ async def observe(engine: Engine, run: Run) -> Progress:
     return await engine.store.write(lambda tx: _observed(tx, engine, run, step, attempt, seen))
 
 
-async def _observation(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
+async def _observation(engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
     action, service = engine.actions[step.action], engine.book.service(run)
     call = PlannedCall(str(attempt.call["text"]), attempt.call["arguments"], attempt.call["pin"])
     parameters = action.Parameters.model_validate(step.parameters)
@@ -398,22 +422,24 @@ async def _observation(engine: Engine, run: Run, step: PlannedStep, attempt: Att
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             return await action.observe(service, parameters, call, attempt.intent_at)
     except (TimeoutError, RemediatorError, OSError) as error:
-        return Observation(Happened.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
+        return Observation(EffectStatus.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
 
 
-def _observed(tx: Tx, engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation) -> Progress:
+def _observed(
+    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation
+) -> StageResult:
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
     tx.audit(runs.draft(Kind.ACTION_OBSERVED, run, engine.actor, {"attempt": attempt.id, **facts}))
-    if seen.happened is Happened.CANNOT_TELL and not step.idempotent:
+    if seen.happened is EffectStatus.CANNOT_TELL and not step.idempotent:
         attempts.conclude(tx, run, attempt, Outcome.UNKNOWN.value, facts, engine.actor)
         detail = {"step": step.id, "attempt": attempt.id, "observed": seen.summary}
         # the target stays held: the call may still land, and only a person can rule that out
-        return onward(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
-    outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
+        return proceed(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
+    outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
     attempts.conclude(tx, run, attempt, outcome.value, facts, engine.actor)
     if outcome is Outcome.OK:
         _temporary(tx, engine, run, step)
     if outcome is Outcome.OK and step.on_success == "verify":
-        return onward(to_verifying(tx, engine, run, step.id))
+        return proceed(to_verifying(tx, engine, run, step.id))
     detail = {"attempt": attempt.id, "happened": seen.happened.value}
-    return onward(runs.transition(tx, run, Status.RUNNING, "observed", detail, engine.actor))
+    return proceed(runs.transition(tx, run, Status.RUNNING, "observed", detail, engine.actor))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from remediator.core.run import Run
 from remediator.errors import InputError, RemediatorError
 from remediator.pipeline.approve import Change, what_changed
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.planning import MISTAKES
 from remediator.storage.repositories.approvals import Approval
 
@@ -42,7 +42,7 @@ class Standing:
 
 
 async def look(
-    engine: Engine, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
+    engine: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
 ) -> Standing:
     """How a pending request is.
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from remediator.core.plan import Plan
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, RemediatorError
-from remediator.pipeline.context import Engine, Progress, onward, wait
+from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.planning import make_plan
 from remediator.playbooks import parameters
 from remediator.storage import Tx
@@ -27,7 +27,7 @@ class Change:
     """What would be done now, where that is known."""
 
 
-async def await_approval(engine: Engine, run: Run) -> Progress:
+async def await_approval(engine: PipelineContext, run: Run) -> StageResult:
     """From ``awaiting_approval`` to what people said, or what became of the question."""
     approval, said = await engine.store.read(lambda connection: _state(connection, run.id))
     assert approval is not None, "a run waits for an approval that was never asked for"
@@ -40,7 +40,7 @@ async def await_approval(engine: Engine, run: Run) -> Progress:
     if approval.status == "void":
         return await engine.store.write(lambda tx: _withdrawn(tx, engine, run, approval))
     if approval.status == "pending" and engine.clock.now() < approval.expires_at:
-        return wait(run, approval.expires_at)
+        return wait_until(run, approval.expires_at)
     return await engine.store.write(lambda tx: _expire(tx, engine, run, approval))
 
 
@@ -50,26 +50,26 @@ def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequen
     return approval, said
 
 
-def _expire(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
+def _expire(tx: Tx, engine: PipelineContext, run: Run, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
-        return wait(run, approval.expires_at)  # the database's clock is behind ours: it decides
+        return wait_until(run, approval.expires_at)  # the database's clock is behind ours: it decides
     approvals.settle(tx, approval, "expired")
     detail = {"approval": approval.id, "expired_at": approval.expires_at.isoformat()}
-    return onward(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, engine.actor))
+    return proceed(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, engine.actor))
 
 
-def _withdrawn(tx: Tx, engine: Engine, run: Run, approval: Approval) -> Progress:
+def _withdrawn(tx: Tx, engine: PipelineContext, run: Run, approval: Approval) -> StageResult:
     """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
     until = approvals.snoozed_until(tx.connection, approval)
     detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
     if until is None:
-        return onward(_afresh(tx, engine, run, detail))
+        return proceed(_afresh(tx, engine, run, detail))
     detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
     after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, engine.actor, resume_to=Status.MATCHED)
-    return wait(after, until)
+    return wait_until(after, until)
 
 
-def outdate(tx: Tx, engine: Engine) -> None:
+def outdate(tx: Tx, engine: PipelineContext) -> None:
     """Withdraw the questions that came from playbooks which are not in force any more, and plan those runs anew.
 
     Only when this replica has read its files, never whenever it looks at a run: two replicas whose files differ for a
@@ -85,26 +85,26 @@ def outdate(tx: Tx, engine: Engine) -> None:
             runs.poke(tx, [run.id])
 
 
-async def _approved(engine: Engine, run: Run, approval: Approval, said: Sequence[Decision]) -> Progress:
+async def _approved(engine: PipelineContext, run: Run, approval: Approval, said: Sequence[Decision]) -> StageResult:
     try:
         changed = await what_changed(engine, run, approval)
     except ClientError as error:
         changed = Change(_unplannable(error))
     if changed is not None:
         why = changed.why
-        return onward(await engine.store.write(lambda tx: _again(tx, engine, run, approval, why)))
+        return proceed(await engine.store.write(lambda tx: _again(tx, engine, run, approval, why)))
     who = [item.identity for item in said if item.verb == "approve"]
     detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
     return await _move(engine, run, Status.RUNNING, "approved", detail)
 
 
-def _again(tx: Tx, engine: Engine, run: Run, approval: Approval, changed: str) -> Run:
+def _again(tx: Tx, engine: PipelineContext, run: Run, approval: Approval, changed: str) -> Run:
     """From the start, by the playbook that is in force now; people are asked anew."""
     approvals.revoke(tx, run, approval, changed, engine.actor)
     return _afresh(tx, engine, run, {"approval": approval.id, "changed": changed})
 
 
-def _afresh(tx: Tx, engine: Engine, run: Run, detail: Mapping[str, object]) -> Run:
+def _afresh(tx: Tx, engine: PipelineContext, run: Run, detail: Mapping[str, object]) -> Run:
     current = engine.book.current(run.playbook)
     if current is None and engine.book.playbooks:
         return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, engine.actor)
@@ -112,7 +112,7 @@ def _afresh(tx: Tx, engine: Engine, run: Run, detail: Mapping[str, object]) -> R
     return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor, **adopt)
 
 
-async def what_changed(engine: Engine, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
+async def what_changed(engine: PipelineContext, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
     """Make the plan again: people approve exactly what they saw, so anything else needs them again. Changes nothing.
 
     Args:
@@ -141,7 +141,7 @@ def _unplannable(error: RemediatorError) -> str:
     return f"it cannot be planned any more: {error}"
 
 
-def _rewritten(engine: Engine, run: Run) -> str | None:
+def _rewritten(engine: PipelineContext, run: Run) -> str | None:
     """How the playbook that is in force differs from the one that this run began with, if it does."""
     current = engine.book.current(run.playbook)
     if not engine.book.playbooks or (current is not None and current.content_hash == run.playbook_hash):
@@ -149,8 +149,10 @@ def _rewritten(engine: Engine, run: Run) -> str | None:
     return "the playbook is gone" if current is None else "the playbook has changed"
 
 
-async def _move(engine: Engine, run: Run, to: Status, reason: str, detail: Mapping[str, object]) -> Progress:
+async def _move(
+    engine: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, object]
+) -> StageResult:
     after = await engine.store.write(
         lambda tx: runs.transition(tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline)
     )
-    return onward(after)
+    return proceed(after)

@@ -8,18 +8,18 @@ from typing import Any
 
 from remediator.core.types import fitted
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Answer, Check, Evidence
-from remediator.pipeline.context import Engine
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
 
 
-async def observe(engine: Engine, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
+async def observe(engine: PipelineContext, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
     """One check, bounded in time; whatever goes wrong is *unknown*, with the reason."""
     check: Check = engine.checks[name]
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             return await check.observe(service, fitted(check.Parameters, given, name))
     except TimeoutError:
-        return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
+        return Evidence(CheckAnswer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
     except (RemediatorError, OSError, ValueError) as error:
-        return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")
+        return Evidence(CheckAnswer.UNKNOWN, f"{name} could not look: {error}")

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remediator.storage.repositories.attempts import Attempt
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 
 
 def variables(
-    parameters: Mapping[str, Any], target: tuple[str, str], seen: Sequence[Seen], tried: Sequence[Attempt] = ()
+    parameters: Mapping[str, Any],
+    target: tuple[str, str],
+    seen: Sequence[EvidenceRecord],
+    tried: Sequence[Attempt] = (),
 ) -> Mapping[str, Any]:
     """The roots of a condition; later evidence of the same name replaces earlier.
 
@@ -27,7 +30,7 @@ def variables(
     }
 
 
-def _evidence(item: Seen) -> Mapping[str, Any]:
+def _evidence(item: EvidenceRecord) -> Mapping[str, Any]:
     """What could not be seen has no ``ok``, so that a condition on it is unknown and not false."""
     known = {"status": item.status, "facts": item.facts, "summary": item.summary}
     return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}

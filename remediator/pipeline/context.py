@@ -25,7 +25,7 @@ from remediator.storage import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timeouts:
     """How long things may take and how often they are looked at."""
 
     lease: timedelta = timedelta(seconds=60)
@@ -44,7 +44,7 @@ class Pace:
     """Longest time from first being allowed to act until the end."""
 
 
-class Book:
+class PlaybookSet:
     """The playbooks in force, and older versions that open runs still need. Replaced as a whole on reload."""
 
     def __init__(self, playbooks: Sequence[Playbook], inventory: Inventory, environment: str) -> None:
@@ -92,21 +92,21 @@ class Book:
 
 
 @dataclass(slots=True)
-class Engine:
+class PipelineContext:
     """Everything that a verb may use."""
 
     store: Store
     clock: Clock
     ids: Ids
     replica: str
-    book: Book
+    book: PlaybookSet
     actions: Mapping[str, Action]
     checks: Mapping[str, Check]
     guards: Sequence[Guard]
     guard_defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings of guards for this installation, by name; a playbook's own go over them."""
     platforms: Mapping[str, Platform] = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
+    pace: Timeouts = field(default_factory=Timeouts)
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
     """Told of what happens, for logs and metrics; must not raise."""
 
@@ -137,7 +137,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StageResult:
     """What a verb leaves: go on at once, or wait for an event or until a time."""
 
     run: Run
@@ -145,11 +145,11 @@ class Progress:
     until: datetime | None = None
 
 
-def onward(run: Run) -> Progress:
+def proceed(run: Run) -> StageResult:
     """Go on with the next verb at once."""
-    return Progress(run)
+    return StageResult(run)
 
 
-def wait(run: Run, until: datetime | None) -> Progress:
+def wait_until(run: Run, until: datetime | None) -> StageResult:
     """Nothing to do before ``until``, or before somebody pokes the run."""
-    return Progress(run, waits=True, until=until)
+    return StageResult(run, waits=True, until=until)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from remediator.audit import Draft, Kind
 from remediator.core.alert import Alert
 from remediator.errors import StoreError
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import key_values, outbox
 
@@ -44,7 +44,9 @@ def sentence(error: Exception) -> str:
     return _plain(f"{type(error).__name__}: {first}")
 
 
-def tell(tx: Tx, engine: Engine, channels: Sequence[str], place: Place, alerts: Sequence[Alert], why: str) -> None:
+def tell(
+    tx: Tx, engine: PipelineContext, channels: Sequence[str], place: Place, alerts: Sequence[Alert], why: str
+) -> None:
     """Write it down, and tell people: from here on it is theirs."""
     labels = alerts[place.alert].labels if place.alert < len(alerts) else {}
     name = _plain(labels.get("alertname", "")) or "an alert"

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
 from remediator.core import approval as words
-from remediator.core.approval import Asked, NotAllowed, Person, Power, Why
+from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
 from remediator.core.ids import Ids
 from remediator.core.plan import from_data
 from remediator.core.run import EpisodeStatus, Run
@@ -26,7 +26,7 @@ _DOUBLE_CLICK = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class DecisionRequest:
     """What somebody says of one request."""
 
     approval: str
@@ -41,7 +41,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DecisionPolicy:
     """What the settings say."""
 
     link_holders: bool = False
@@ -49,22 +49,22 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class DecisionResult:
     """What became of the request: ``status`` is the request's, afterwards."""
 
     status: str
     counted: bool
 
 
-def asked_of(connection: Connection, approval: Approval, run: Run) -> Asked:
+def asked_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
     """What a request demands."""
     assert run.plan is not None, "an approval is for a plan"
     plan = from_data(run.plan)
     requester = approvals.requester(connection, run.id)
-    return Asked(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
+    return ApprovalRequirements(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
 
 
-def decide(tx: Tx, word: Word, rules: Rules) -> Heard:
+def decide(tx: Tx, word: DecisionRequest, rules: DecisionPolicy) -> DecisionResult:
     """Count a word, if this person may say it.
 
     Raises:
@@ -78,7 +78,7 @@ def decide(tx: Tx, word: Word, rules: Rules) -> Heard:
     if found is None or run is None:
         raise InputError(f"there is no request {word.approval[:64]}")
     if found.status != "pending":
-        return Heard(found.status, counted=False)
+        return DecisionResult(found.status, counted=False)
     asked = asked_of(tx.connection, found, run)
     word = _allowed(word, asked, rules, run)
     before = len(approvals.decisions_of(tx.connection, found.id))
@@ -95,26 +95,28 @@ def decide(tx: Tx, word: Word, rules: Rules) -> Heard:
     )
     if word.break_glass:
         _say_it_loud(tx, word, run)
-    return Heard(status, len(approvals.decisions_of(tx.connection, found.id)) > before)
+    return DecisionResult(status, len(approvals.decisions_of(tx.connection, found.id)) > before)
 
 
-def _allowed(word: Word, asked: Asked, rules: Rules, run: Run) -> Word:
+def _allowed(word: DecisionRequest, asked: ApprovalRequirements, rules: DecisionPolicy, run: Run) -> DecisionRequest:
     if word.verb == "approve" and not _confirmed(word, asked, run):
-        raise NotAllowed(Why.CONFIRMATION, f"type the name of what this is about to confirm: {run.target}")
+        raise PermissionDenied(
+            DenialReason.CONFIRMATION, f"type the name of what this is about to confirm: {run.target}"
+        )
     if not word.break_glass:
-        words.may_decide(word.person, word.verb, asked, link_holders=rules.link_holders)
+        words.check_may_decide(word.person, word.verb, asked, link_holders=rules.link_holders)
         return word
-    word.person.need(Power.BREAK_GLASS)
+    word.person.need(Permission.BREAK_GLASS)
     if len(word.reason.strip()) < 5:
-        raise NotAllowed(Why.REASON, "breaking the glass needs a reason that others will understand")
+        raise PermissionDenied(DenialReason.REASON, "breaking the glass needs a reason that others will understand")
     return replace(word, person=replace(word.person, how="break_glass"))
 
 
-def _confirmed(word: Word, asked: Asked, run: Run) -> bool:
+def _confirmed(word: DecisionRequest, asked: ApprovalRequirements, run: Run) -> bool:
     return not asked.destructive or words.fits(word.typed, run.target)
 
 
-def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
+def _say_it_loud(tx: Tx, word: DecisionRequest, run: Run) -> None:
     text = f"{word.person.id} broke the glass: {word.verb} for {run.playbook} on {run.target}: {word.reason}"
     data = {"command": "break glass", "approval": word.approval, "verb": word.verb}
     tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data))
@@ -123,7 +125,7 @@ def _say_it_loud(tx: Tx, word: Word, run: Run) -> None:
     outbox.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
 
 
-def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: Rules) -> bool:
+def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: DecisionPolicy) -> bool:
     """End a request whose plan is not what would be done now: the run is planned afresh and people are asked anew.
     It decides nothing. False if it does not wait any more.
 
@@ -134,7 +136,7 @@ def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: Rules) -> b
     run = None if found is None else runs.get(tx.connection, found.run_id)
     if found is None or run is None or found.status != "pending":
         return False
-    words.may_decide(person, "snooze", asked_of(tx.connection, found, run), link_holders=rules.link_holders)
+    words.check_may_decide(person, "snooze", asked_of(tx.connection, found, run), link_holders=rules.link_holders)
     approvals.void(tx, run, why, person.id)
     runs.poke(tx, [run.id])
     return True
@@ -176,7 +178,7 @@ def pause(
         NotAllowed: the role is not enough.
         InputError: no reason, no such scope, a name too few or too many, or it would be over at once.
     """
-    person.need(Power.PAUSE)
+    person.need(Permission.PAUSE)
     if not reason.strip():
         raise InputError("a stop needs a reason; everybody who meets it reads it")
     if scope not in stops.SCOPES:
@@ -211,7 +213,7 @@ def resume(tx: Tx, person: Person, stop_id: str) -> bool:
     Raises:
         NotAllowed: the role is not enough.
     """
-    person.need(Power.RESUME)
+    person.need(Permission.RESUME)
     return stops.release(tx, stop_id, person.id)
 
 
@@ -225,7 +227,7 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
         NotAllowed: the role is not enough.
         InputError: there is no such run.
     """
-    person.need(Power.CANCEL)
+    person.need(Permission.CANCEL)
     run = runs.get(tx.connection, run_id)
     if run is None:
         raise InputError(f"there is no run {run_id[:64]}")
@@ -250,7 +252,7 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
         NotAllowed: the role is not enough.
         InputError: there is no such run, it is not over, or nothing fires any more.
     """
-    person.need(Power.RETRY)
+    person.need(Permission.RETRY)
     run = runs.get(tx.connection, run_id)
     if run is None or run.finished_at is None:
         raise InputError(f"{run_id[:64]} is not a run that is over")

@@ -6,31 +6,31 @@ from datetime import datetime
 
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.extensions.guards import Answer, Question
-from remediator.pipeline.context import Engine, Progress, onward, wait
-from remediator.pipeline.guard_evaluation import Judgement, again_at, block, judge, judged, question
+from remediator.extensions.guards import GuardAnswer, GuardInput
+from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
+from remediator.pipeline.guard_evaluation import GuardDecision, again_at, block, build_input, evaluate, to_records
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, blocked_runs, episodes, evidence, runs
 
 
-async def guard_plan(engine: Engine, run: Run) -> Progress:
+async def guard_plan(engine: PipelineContext, run: Run) -> StageResult:
     """From ``planned`` to what the guards and the ladder say; for a blocked run, the same question again."""
     if run.status is Status.BLOCKED and run.reason == "snoozed":
         until = datetime.fromisoformat(run.detail["until"])
         if engine.clock.now() < until:
-            return wait(run, until)
+            return wait_until(run, until)
     if run.status is Status.PLANNED and not (run.plan or {}).get("steps") and run.mode not in ("observe", "shadow"):
-        return onward(await engine.store.write(lambda tx: _diagnosed(tx, engine, run)))
+        return proceed(await engine.store.write(lambda tx: _diagnosed(tx, engine, run)))
     playbook, service = engine.book.of(run), engine.book.service(run)
     alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-    asked = question(engine, run, playbook, service, alerts, None)
-    judgement = await judge(engine, asked)
+    asked = build_input(engine, run, playbook, service, alerts, None)
+    judgement = await evaluate(engine, asked)
     if run.status is Status.BLOCKED:
         return await _judged_again(engine, run, asked, judgement)
     return await engine.store.write(lambda tx: _first_judged(tx, engine, run, asked, judgement))
 
 
-def _diagnosed(tx: Tx, engine: Engine, run: Run) -> Run:
+def _diagnosed(tx: Tx, engine: PipelineContext, run: Run) -> Run:
     """Nothing is to be done, so nothing needs to be guarded: people get what was found."""
     causes = [item.summary for item in evidence.of_run(tx.connection, run.id) if item.phase == "conclude"]
     text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
@@ -38,25 +38,27 @@ def _diagnosed(tx: Tx, engine: Engine, run: Run) -> Run:
     return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, engine.actor)
 
 
-def _first_judged(tx: Tx, engine: Engine, run: Run, asked: Question, judgement: Judgement) -> Progress:
-    evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+def _first_judged(
+    tx: Tx, engine: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision
+) -> StageResult:
+    evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
     final = judgement.final
-    if final.answer is Answer.BLOCK:
+    if final.answer is GuardAnswer.BLOCK:
         return block(tx, engine, run, judgement, Status.MATCHED)
     assert run.plan is not None
     plan = from_data(run.plan)
     if run.mode in ("observe", "shadow"):
         detail = {"guard": "ladder", "text": _would_have(run.mode, plan, judgement)}
-        return wait(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, engine.actor), None)
-    if final.answer is Answer.UNKNOWN or needs_person(run, plan):
-        reason = f"unknown:{judgement.guard}" if final.answer is Answer.UNKNOWN else "approval_needed"
-        detail = judgement.detail() if final.answer is Answer.UNKNOWN else {"mode": run.mode}
+        return wait_until(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, engine.actor), None)
+    if final.answer is GuardAnswer.UNKNOWN or needs_person(run, plan):
+        reason = f"unknown:{judgement.guard}" if final.answer is GuardAnswer.UNKNOWN else "approval_needed"
+        detail = judgement.detail() if final.answer is GuardAnswer.UNKNOWN else {"mode": run.mode}
         after = approvals.request(tx, engine.ids, run, plan, None, reason, detail, engine.actor)
-        return wait(after, after.wake_at)
-    return onward(_go(tx, engine, run))
+        return wait_until(after, after.wake_at)
+    return proceed(_go(tx, engine, run))
 
 
-def _go(tx: Tx, engine: Engine, run: Run) -> Run:
+def _go(tx: Tx, engine: PipelineContext, run: Run) -> Run:
     deadline = tx.now + engine.pace.deadline
     return runs.transition(tx, run, Status.RUNNING, None, {}, engine.actor, deadline_at=deadline)
 
@@ -67,36 +69,36 @@ def needs_person(run: Run, plan: Plan) -> bool:
     return run.mode == "approve" or plan.must_ask or (first is not None and first.approval and len(plan.steps) == 1)
 
 
-def _would_have(mode: str, plan: Plan, judgement: Judgement) -> str:
+def _would_have(mode: str, plan: Plan, judgement: GuardDecision) -> str:
     if mode == "observe":
         return "observing only: nothing is done in this mode"
-    if judgement.final.answer is Answer.UNKNOWN:
+    if judgement.final.answer is GuardAnswer.UNKNOWN:
         return f"shadow: would have asked a person, since {judgement.final.text}"
     calls = "; ".join(step.call.told for step in plan.steps if step.mutates)
     return f"shadow: would have done: {calls}"
 
 
-async def _judged_again(engine: Engine, run: Run, asked: Question, judgement: Judgement) -> Progress:
+async def _judged_again(engine: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision) -> StageResult:
     if run.reason in ("observe", "shadow"):
-        return wait(run, None)
+        return wait_until(run, None)
     final = judgement.final
-    if final.answer is Answer.BLOCK:
+    if final.answer is GuardAnswer.BLOCK:
         reason = f"{judgement.guard}:{final.reason}"
         until = again_at(engine, final, asked.now, await engine.store.read(blocked_runs.count))
         if reason == run.reason:
-            return wait(run, until)  # nothing new to say: no entry every few seconds
+            return wait_until(run, until)  # nothing new to say: no entry every few seconds
 
         def other_reason(tx: Tx) -> Run:
-            evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+            evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
             return runs.save(tx, run, reason=reason, detail=judgement.detail())
 
-        return wait(await engine.store.write(other_reason), until)
+        return wait_until(await engine.store.write(other_reason), until)
 
     def free(tx: Tx) -> Run:
-        evidence.judge(tx, run, judged(asked, judgement), engine.actor)
+        evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
         to = run.resume_to or Status.MATCHED
         deadline = run.deadline_at if run.first_action_at else tx.now + engine.pace.deadline
         was = {"was": run.reason}
         return runs.transition(tx, run, to, "unblocked", was, engine.actor, resume_to=None, deadline_at=deadline)
 
-    return onward(await engine.store.write(free))
+    return proceed(await engine.store.write(free))

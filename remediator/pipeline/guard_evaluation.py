@@ -14,15 +14,15 @@ from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.errors import RemediatorError, StoreUnavailable
 from remediator.extensions.checks import Evidence
-from remediator.extensions.guards import ALLOW, Answer, Guard, Lesson, Moment, Question, Settings, Verdict
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Phase, RunSummary, Settings, Verdict
 from remediator.extensions.platforms import ServiceStatus
 from remediator.pipeline import check_runner
-from remediator.pipeline.context import Engine, Progress, wait
+from remediator.pipeline.context import PipelineContext, StageResult, wait_until
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs, runs
-from remediator.storage.repositories.evidence import Judged
+from remediator.storage.repositories.evidence import StoredVerdict
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ _TURN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class GuardDecision:
     """The verdicts up to and including the first that is not *allow*."""
 
     verdicts: tuple[tuple[str, Verdict], ...]
@@ -45,7 +45,7 @@ class Judgement:
     @property
     def guard(self) -> str:
         """The guard that decided, or an empty string."""
-        return self._decisive[0] if self.final.answer is not Answer.ALLOW else ""
+        return self._decisive[0] if self.final.answer is not GuardAnswer.ALLOW else ""
 
     @property
     def final(self) -> Verdict:
@@ -54,7 +54,7 @@ class Judgement:
 
     @property
     def _decisive(self) -> tuple[str, Verdict]:
-        against = (item for item in self.verdicts if item[1].answer is not Answer.ALLOW)
+        against = (item for item in self.verdicts if item[1].answer is not GuardAnswer.ALLOW)
         return next(against, self.verdicts[-1] if self.verdicts else ("", ALLOW))
 
     def detail(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Judgement:
 class _Sight:
     """What guards may look at, each thing once in a judgement."""
 
-    engine: Engine
+    engine: PipelineContext
     service: Service
     _status: ServiceStatus | None = field(default=None)
 
@@ -84,22 +84,27 @@ class _Sight:
         return await check_runner.observe(self.engine, name, self.service, parameters)
 
 
-def question(
-    engine: Engine, run: Run, playbook: Playbook, service: Service, alerts: Sequence[Episode], step: PlannedStep | None
-) -> Question:
+def build_input(
+    engine: PipelineContext,
+    run: Run,
+    playbook: Playbook,
+    service: Service,
+    alerts: Sequence[Episode],
+    step: PlannedStep | None,
+) -> GuardInput:
     """What the guards are asked, before each guard's own settings are put in."""
-    moment = Moment.PLAN if step is None else Moment.ACT
+    moment = Phase.PLAN if step is None else Phase.ACT
     now, sight, inventory = engine.clock.now(), _Sight(engine, service), engine.book.inventory
-    return Question(moment, now, run, playbook, service, inventory, alerts, None, sight, step)
+    return GuardInput(moment, now, run, playbook, service, inventory, alerts, None, sight, step)
 
 
-def standing(engine: Engine, playbook: Playbook) -> list[tuple[Guard, Any]]:
+def standing(engine: PipelineContext, playbook: Playbook) -> list[tuple[Guard, Any]]:
     """The guards that are on for a playbook, with their settings there."""
     off = {item.guard for item in playbook.guards.off}
     return [(guard, _settings(engine, guard, playbook)) for guard in engine.guards if guard.name not in off]
 
 
-def _settings(engine: Engine, guard: Guard, playbook: Playbook) -> Settings:
+def _settings(engine: PipelineContext, guard: Guard, playbook: Playbook) -> Settings:
     """The installation's settings, with the playbook's over them; a plain value replaces a whole block."""
     common, own = engine.guard_defaults.get(guard.name, {}), playbook.guards.settings.get(guard.name, {})
     if isinstance(common, Mapping) and isinstance(own, Mapping):
@@ -107,9 +112,9 @@ def _settings(engine: Engine, guard: Guard, playbook: Playbook) -> Settings:
     return guard.Settings.model_validate(own or common)
 
 
-async def judge(
-    engine: Engine, asked: Question, overridden: frozenset[str] = frozenset(), *, all_of_them: bool = False
-) -> Judgement:
+async def evaluate(
+    engine: PipelineContext, asked: GuardInput, overridden: frozenset[str] = frozenset(), *, all_of_them: bool = False
+) -> GuardDecision:
     """Ask the world and the store, guard by guard.
 
     The store is read once for all guards; the world is not asked beyond the guard at which the store says no.
@@ -125,24 +130,24 @@ async def judge(
     for (guard, own), stored in zip(guards, local, strict=True):
         verdict = _heard(await _bounded(engine, guard, guard.ask(own)), stored)
         verdicts.append((guard.name, _overridden(guard, verdict, overridden)))
-        if verdicts[-1][1].answer is not Answer.ALLOW and not all_of_them:
+        if verdicts[-1][1].answer is not GuardAnswer.ALLOW and not all_of_them:
             break
-    return Judgement(tuple(verdicts))
+    return GuardDecision(tuple(verdicts))
 
 
 def _heard(world: Verdict, stored: Verdict) -> Verdict:
-    if world.answer is not Answer.ALLOW or (stored.answer is Answer.ALLOW and not stored.inputs):
+    if world.answer is not GuardAnswer.ALLOW or (stored.answer is GuardAnswer.ALLOW and not stored.inputs):
         return world
     return stored
 
 
 def _overridden(guard: Guard, verdict: Verdict, overridden: frozenset[str]) -> Verdict:
-    if verdict.answer is Answer.UNKNOWN and guard.name in overridden:
-        return replace(verdict, answer=Answer.ALLOW, text=f"{verdict.text} (a person approved all the same)")
+    if verdict.answer is GuardAnswer.UNKNOWN and guard.name in overridden:
+        return replace(verdict, answer=GuardAnswer.ALLOW, text=f"{verdict.text} (a person approved all the same)")
     return verdict
 
 
-async def _read(engine: Engine, guards: Sequence[tuple[Guard, Question]]) -> list[Verdict]:
+async def _read(engine: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> list[Verdict]:
     try:
         return await engine.store.read(lambda connection: [_decide(guard, connection, own) for guard, own in guards])
     except StoreUnavailable as error:
@@ -153,7 +158,7 @@ def _decides(guard: Guard) -> bool:
     return type(guard).decide is not Guard.decide
 
 
-def _decide(guard: Guard, connection: Connection, asked: Question) -> Verdict:
+def _decide(guard: Guard, connection: Connection, asked: GuardInput) -> Verdict:
     try:
         return guard.decide(connection, asked)
     except (RemediatorError, ValueError) as error:
@@ -161,12 +166,12 @@ def _decide(guard: Guard, connection: Connection, asked: Question) -> Verdict:
 
 
 def _no_answer(guard: Guard, error: Exception) -> Verdict:
-    return Verdict(Answer.UNKNOWN, NO_ANSWER, f"{guard.name} could not look: {error}")
+    return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, f"{guard.name} could not look: {error}")
 
 
 def decide_again(
-    engine: Engine, connection: Connection, asked: Question, overridden: frozenset[str] = frozenset()
-) -> Judgement:
+    engine: PipelineContext, connection: Connection, asked: GuardInput, overridden: frozenset[str] = frozenset()
+) -> GuardDecision:
     """Only what the store answers, inside the transaction that commits an intent: here budgets cannot be overdrawn.
 
     Call it only in a transaction that :func:`intend` runs.
@@ -175,12 +180,12 @@ def decide_again(
     for guard, settings in standing(engine, asked.playbook):
         verdict = _overridden(guard, _decide(guard, connection, replace(asked, settings=settings)), overridden)
         verdicts.append((guard.name, verdict))
-        if verdict.answer is not Answer.ALLOW:
+        if verdict.answer is not GuardAnswer.ALLOW:
             break
-    return Judgement(tuple(verdicts))
+    return GuardDecision(tuple(verdicts))
 
 
-async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
+async def intend(engine: PipelineContext, work: Callable[[Tx], T]) -> T:
     """Write an intent while no other replica does: what one counts, the next must see.
 
     The turn is never waited for inside the transaction, where others may wait for rows that it holds; it is tried
@@ -191,7 +196,7 @@ async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
     """
 
     def in_turn(tx: Tx) -> T:
-        advisory_locks.take(tx.connection, advisory_locks.INTENTS)
+        advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INTENT)
         return work(tx)
 
     end = engine.clock.now() + _TURN
@@ -199,14 +204,16 @@ async def intend(engine: Engine, work: Callable[[Tx], T]) -> T:
     while True:
         try:
             return await engine.store.write(in_turn)
-        except advisory_locks.Taken:
+        except advisory_locks.LockUnavailable:
             if engine.clock.now() >= end:
                 raise StoreUnavailable("other replicas write their intents; it is not this one's turn") from None
         await engine.clock.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 
 
-async def harmed(engine: Engine, asked: Question, before: Sequence[Judged]) -> Judgement:
+async def check_regression(
+    engine: PipelineContext, asked: GuardInput, before: Sequence[StoredVerdict]
+) -> GuardDecision:
     """After a step: whether any guard sees that things are worse than before it.
 
     Args:
@@ -217,24 +224,24 @@ async def harmed(engine: Engine, asked: Question, before: Sequence[Judged]) -> J
     for guard, settings in standing(engine, asked.playbook):
         if type(guard).harm is Guard.harm:
             continue
-        seen = next((item.inputs for item in before if item.guard == guard.name and item.moment == Moment.ACT), {})
-        own = replace(asked, settings=settings, moment=Moment.VERIFY)
+        seen = next((item.inputs for item in before if item.guard == guard.name and item.moment == Phase.ACT), {})
+        own = replace(asked, settings=settings, moment=Phase.VERIFY)
         verdicts.append((guard.name, await _bounded(engine, guard, guard.harm(own, seen))))
-    return Judgement(tuple(verdicts))
+    return GuardDecision(tuple(verdicts))
 
 
-async def _bounded(engine: Engine, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
+async def _bounded(engine: PipelineContext, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             return await answer
     except TimeoutError:
         text = f"{guard.name} gave no answer within {engine.pace.probe.total_seconds():g} s"
-        return Verdict(Answer.UNKNOWN, NO_ANSWER, text)
+        return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, text)
     except (RemediatorError, ValueError) as error:
         return _no_answer(guard, error)
 
 
-def learn(tx: Tx, engine: Engine, run: Run) -> None:
+def on_run_finished(tx: Tx, engine: PipelineContext, run: Run) -> None:
     """A run has ended: wake runs that waited for that, and let guards write down what they learn from it."""
     blocked_runs.wake_next(tx, [guard.name for guard in engine.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
@@ -242,19 +249,19 @@ def learn(tx: Tx, engine: Engine, run: Run) -> None:
     playbook = engine.book.of(run)
     written = playbook.mode_in(engine.book.environment)
     for guard, settings in standing(engine, playbook):
-        guard.learn(tx, Lesson(run, playbook, written, settings, engine.ids, engine.actor))
+        guard.learn(tx, RunSummary(run, playbook, written, settings, engine.ids, engine.actor))
 
 
-def judged(asked: Question, judgement: Judgement) -> Iterable[Judged]:
+def to_records(asked: GuardInput, judgement: GuardDecision) -> Iterable[StoredVerdict]:
     """The verdicts as they are stored."""
     step = None if asked.step is None else asked.step.id
     for name, verdict in judgement.verdicts:
         inputs = dict(verdict.inputs) | ({"text": verdict.text} if verdict.text else {})
         reason = verdict.reason or None
-        yield Judged(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
+        yield StoredVerdict(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
 
 
-def again_at(engine: Engine, verdict: Verdict, now: datetime, held: int) -> datetime:
+def again_at(engine: PipelineContext, verdict: Verdict, now: datetime, held: int) -> datetime:
     """When a held run is judged again: when its verdict says so, but not in hours, since people change their minds.
 
     Args:
@@ -266,9 +273,9 @@ def again_at(engine: Engine, verdict: Verdict, now: datetime, held: int) -> date
     return min(until, now + max(_AT_LEAST, in_turn))
 
 
-def block(tx: Tx, engine: Engine, run: Run, judgement: Judgement, resume_to: Status) -> Progress:
+def block(tx: Tx, engine: PipelineContext, run: Run, judgement: GuardDecision, resume_to: Status) -> StageResult:
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
     until = again_at(engine, judgement.final, tx.now, blocked_runs.count(tx.connection))
     reason = f"{judgement.guard}:{judgement.final.reason}"
     after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
-    return wait(after, until)
+    return wait_until(after, until)

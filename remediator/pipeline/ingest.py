@@ -16,11 +16,11 @@ import structlog
 from remediator.audit import Draft, Kind
 from remediator.core import episode as episode_rules
 from remediator.core.alert import Alert, Notification, identity, instant, receiver_name, stored_notification
-from remediator.core.episode import Change, Sighting
+from remediator.core.episode import AlertUpdate, EpisodeChange
 from remediator.core.run import Episode, EpisodeStatus, Run
 from remediator.errors import InputError, PayloadError
 from remediator.pipeline import dead_letter
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.match import Index
 from remediator.pipeline.recurrence import came_back
 from remediator.playbooks import parameters
@@ -64,11 +64,11 @@ class _Batch:
     to_poke: set[str] = field(default_factory=set)
 
 
-async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int:
+async def take_in(engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
     try:
         return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
-    except advisory_locks.Taken:
+    except advisory_locks.LockUnavailable:
         return -1  # another replica is at it, and goes on until the inbox is empty
     except Exception as error:
         if not dead_letter.is_of_the_alert(error):
@@ -77,7 +77,7 @@ async def take_in(engine: Engine, index: Index, settings: IntakeSettings) -> int
         return await _take_in_one_by_one(engine, index, settings)
 
 
-async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSettings) -> int:
+async def _take_in_one_by_one(engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     """Fold alerts alone until one is found that cannot be: people are told of it, and the next have their turn."""
     one = replace(settings, chunk=1)
     for folded in range(settings.chunk):
@@ -85,7 +85,7 @@ async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSett
         try:
             if await engine.store.write(lambda tx: _take_next(tx, engine, index, one, place)) < 0:  # noqa: B023
                 return folded
-        except advisory_locks.Taken:
+        except advisory_locks.LockUnavailable:
             return -1
         except Exception as error:
             if not dead_letter.is_of_the_alert(error):
@@ -97,13 +97,15 @@ async def _take_in_one_by_one(engine: Engine, index: Index, settings: IntakeSett
     return settings.chunk
 
 
-def _take_next(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, place: dead_letter.Place) -> int:
+def _take_next(
+    tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings, place: dead_letter.Place
+) -> int:
     for first in inbox.next_waiting(tx, 1):
         place.notification, place.alert = first.id, first.taken_alerts
     return _take_in(tx, engine, index, settings)
 
 
-def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
+def _set_aside(tx: Tx, engine: PipelineContext, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
     for first in inbox.next_waiting(tx, 1):
         if (first.id, first.taken_alerts) != (place.notification, place.alert):
             return  # another replica was there meanwhile
@@ -118,11 +120,11 @@ def _set_aside(tx: Tx, engine: Engine, settings: IntakeSettings, place: dead_let
         dead_letter.tell(tx, engine, settings.channels, place, alerts, why)
 
 
-def _take_in(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings) -> int:
+def _take_in(tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     waiting = inbox.next_waiting(tx, settings.chunk)
     if not waiting:
         return -1
-    chosen: list[Sighting] = []
+    chosen: list[AlertUpdate] = []
     names: set[str] = set()
     whole: list[Received] = []
     for received in (_without_secrets(tx, item) for item in waiting):
@@ -154,7 +156,7 @@ def _without_secrets(tx: Tx, received: Received) -> Received:
 
 
 def _alerts(
-    tx: Tx, engine: Engine, received: Received, settings: IntakeSettings, names: set[str]
+    tx: Tx, engine: PipelineContext, received: Received, settings: IntakeSettings, names: set[str]
 ) -> tuple[Sequence[Alert], datetime | None]:
     """Its alerts; and if it is our own note of what Alertmanager answered, when that was asked."""
     try:
@@ -212,7 +214,9 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
     tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
 
 
-def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, alerts: Sequence[Sighting]) -> None:
+def fold_all(
+    tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings, alerts: Sequence[AlertUpdate]
+) -> None:
     """Fold alerts in order, and give what opened its runs."""
     seen = _news(tx, alerts)
     known = episodes.open_by_identity(tx.connection, sorted({item.identity for item in seen}))
@@ -230,7 +234,7 @@ def fold_all(tx: Tx, engine: Engine, index: Index, settings: IntakeSettings, ale
     _match(tx, engine, index, list(batch.to_match.values()))
 
 
-def _news(tx: Tx, seen: Sequence[Sighting]) -> Sequence[Sighting]:
+def _news(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     """Without those that repeat what stands already; in a flood, those are nearly all."""
     latest = episodes.latest(tx.connection, sorted({item.identity for item in seen}))
     news = []
@@ -242,9 +246,9 @@ def _news(tx: Tx, seen: Sequence[Sighting]) -> Sequence[Sighting]:
     return news
 
 
-def sighting(alert: Alert, settings: IntakeSettings, as_of: datetime | None = None) -> Sighting:
+def sighting(alert: Alert, settings: IntakeSettings, as_of: datetime | None = None) -> AlertUpdate:
     """An alert of a notification, as the rules for episodes read it."""
-    return Sighting(
+    return AlertUpdate(
         identity=identity(alert.labels, settings.ignore_labels),
         firing=alert.status == "firing",
         labels=alert.labels,
@@ -256,30 +260,35 @@ def sighting(alert: Alert, settings: IntakeSettings, as_of: datetime | None = No
 
 
 _AUDITED = {
-    Change.OPENED: Kind.EPISODE_OPENED,
-    Change.REOPENED: Kind.EPISODE_CONTINUED,
-    Change.RESOLVED: Kind.EPISODE_RESOLVED,
+    EpisodeChange.OPENED: Kind.EPISODE_OPENED,
+    EpisodeChange.REOPENED: Kind.EPISODE_CONTINUED,
+    EpisodeChange.RESOLVED: Kind.EPISODE_RESOLVED,
 }
 
 
 def _fold_one(
-    tx: Tx, engine: Engine, settings: IntakeSettings, known: dict[str, Episode], batch: _Batch, item: Sighting
+    tx: Tx,
+    engine: PipelineContext,
+    settings: IntakeSettings,
+    known: dict[str, Episode],
+    batch: _Batch,
+    item: AlertUpdate,
 ) -> None:
     current = known.get(item.identity)
     if current is not None and episode_rules.says_nothing_new(current, item, tx.now):
         return
     new_id = "" if current else engine.ids.new("episode", tx.now)
     change, after = episode_rules.fold(current, item, tx.now, settings.quiet, new_id)
-    if after is None or change in (Change.NOTHING, Change.STALE):
+    if after is None or change in (EpisodeChange.NOTHING, EpisodeChange.STALE):
         return
     known[item.identity] = after
     (batch.opened if after.id == new_id or after.id in batch.opened else batch.changed)[after.id] = after
     if change in _AUDITED:
         data = {"alertname": after.alertname, "labels": after.labels, "flaps": after.flaps}
         batch.drafts.append(Draft(kind=_AUDITED[change], actor="alertmanager", episode=after.id, data=data))
-    if change in (Change.OPENED, Change.REOPENED):
+    if change in (EpisodeChange.OPENED, EpisodeChange.REOPENED):
         batch.to_match[after.id] = after
-    if change in (Change.REOPENED, Change.RESOLVED):
+    if change in (EpisodeChange.REOPENED, EpisodeChange.RESOLVED):
         batch.to_poke.add(after.id)
 
 
@@ -288,7 +297,7 @@ def _poke(tx: Tx, episode_ids: Collection[str]) -> None:
     runs.poke(tx, {run_id for ids in concerned.values() for run_id in ids})
 
 
-def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> None:
+def _match(tx: Tx, engine: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
     """Join each episode to the run of its incident, or create that run: one for each playbook and target."""
     wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
     for item in opened:
@@ -304,7 +313,7 @@ def _match(tx: Tx, engine: Engine, index: Index, opened: Sequence[Episode]) -> N
             came_back(tx, engine, run)
 
 
-def _create(tx: Tx, engine: Engine, playbook: Playbook, target: str) -> Run:
+def _create(tx: Tx, engine: PipelineContext, playbook: Playbook, target: str) -> Run:
     mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(engine.book.environment))
     run_id = engine.ids.new("run", tx.now)
     return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, engine.actor)
@@ -318,12 +327,12 @@ def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
         return UNRESOLVED  # planning says what is wrong with it
 
 
-async def close_due(engine: Engine) -> int:
+async def close_due(engine: PipelineContext) -> int:
     """Close episodes whose quiet time is over, and the incidents that are over with them; returns how many."""
     return await engine.store.write(lambda tx: _close_due(tx, engine))
 
 
-def _close_due(tx: Tx, engine: Engine) -> int:
+def _close_due(tx: Tx, engine: PipelineContext) -> int:
     due = episodes.due_to_close(tx.connection, tx.now)
     if not due:
         return 0

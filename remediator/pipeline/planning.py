@@ -15,15 +15,15 @@ from remediator.core.run import Episode, Run, Status
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
 from remediator.extensions.actions import Action
-from remediator.extensions.checks import Answer, Evidence
+from remediator.extensions.checks import CheckAnswer, Evidence
 from remediator.pipeline import condition_scope
 from remediator.pipeline.check_runner import observe
-from remediator.pipeline.context import Engine, Progress, onward
+from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.playbooks import cel, parameters
 from remediator.playbooks.inventory import Service
 from remediator.playbooks.model import CheckCall, Playbook, Step
 from remediator.storage.repositories import episodes, evidence, runs
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 
 log: Any = structlog.get_logger("remediator.pipeline.planning")
 
@@ -31,7 +31,7 @@ MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, Va
 """What a mistake in an action or a check raises, ours or a plugin's."""
 
 
-async def plan_run(engine: Engine, run: Run) -> Progress:
+async def plan_run(engine: PipelineContext, run: Run) -> StageResult:
     """From ``matched`` to ``planned``; to ``escalated`` if it cannot be resolved: never to "all", never to a guess."""
     try:
         playbook = engine.book.of(run)
@@ -48,14 +48,14 @@ async def plan_run(engine: Engine, run: Run) -> Progress:
         log.exception("a defect: no plan could be made", run=run.id, playbook=run.playbook)
         detail = {"message": f"a defect: {type(error).__name__}: {error}", "error": type(error).__name__}
         return await _give_up(engine, run, detail)
-    return onward(await engine.store.write(lambda tx: _planned(tx, engine, run, made, seen)))
+    return proceed(await engine.store.write(lambda tx: _planned(tx, engine, run, made, seen)))
 
 
 def _labels(alerts: Sequence[Episode]) -> dict[str, str]:
     return dict(alerts[0].labels) if alerts else {}
 
 
-def _planned(tx: Any, engine: Engine, run: Run, made: Plan, seen: Sequence[Seen]) -> Run:
+def _planned(tx: Any, engine: PipelineContext, run: Run, made: Plan, seen: Sequence[EvidenceRecord]) -> Run:
     evidence.add(tx, run, seen, engine.actor)
     data = plan.as_data(made)
     after = runs.transition(
@@ -73,14 +73,14 @@ def _planned(tx: Any, engine: Engine, run: Run, made: Plan, seen: Sequence[Seen]
     return after
 
 
-async def _give_up(engine: Engine, run: Run, detail: dict[str, Any]) -> Progress:
+async def _give_up(engine: PipelineContext, run: Run, detail: dict[str, Any]) -> StageResult:
     after = await engine.store.write(
         lambda tx: runs.transition(tx, run, Status.ESCALATED, "no_plan", detail, engine.actor)
     )
-    return onward(after)
+    return proceed(after)
 
 
-async def make_plan(engine: Engine, playbook: Playbook, service: Service, values: Any, mode: str) -> Plan:
+async def make_plan(engine: PipelineContext, playbook: Playbook, service: Service, values: Any, mode: str) -> Plan:
     """The plan for these parameters on this target, with every call resolved against the platform as it is now.
 
     Raises:
@@ -111,13 +111,13 @@ async def make_plan(engine: Engine, playbook: Playbook, service: Service, values
     )
 
 
-def _check(engine: Engine, call: CheckCall, values: Any) -> PlannedCheck:
+def _check(engine: PipelineContext, call: CheckCall, values: Any) -> PlannedCheck:
     given = parameters.substitute_all(call.with_, values, promql=call.check == "promql")
     fitted(engine.checks[call.check].Parameters, given, f"check {call.check}")
     return PlannedCheck(call.check, given)
 
 
-async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step, values: Any) -> PlannedStep:
+async def _step(engine: PipelineContext, playbook: Playbook, service: Service, step: Step, values: Any) -> PlannedStep:
     action = engine.actions[step.action]
     given = parameters.substitute_all(step.with_, values)
     model = fitted(action.Parameters, given, f"step {step.id}: {step.action}")
@@ -143,7 +143,7 @@ async def _step(engine: Engine, playbook: Playbook, service: Service, step: Step
     )
 
 
-async def resolve(engine: Engine, action: Action, service: Service, model: Any) -> PlannedCall:
+async def resolve(engine: PipelineContext, action: Action, service: Service, model: Any) -> PlannedCall:
     """The exact calls of an action; where it cannot be done as things are, a planned call that says why.
 
     Raises:
@@ -165,7 +165,7 @@ def _arrow(arrow: Any) -> str | None:
     return f"goto {arrow.goto}"
 
 
-def _undo(engine: Engine, step: Step, values: Any) -> dict[str, Any] | None:
+def _undo(engine: PipelineContext, step: Step, values: Any) -> dict[str, Any] | None:
     if step.undo is None:
         return None
     after, given = step.undo.after, parameters.substitute_all(step.undo.with_, values)
@@ -178,7 +178,7 @@ def _undo(engine: Engine, step: Step, values: Any) -> dict[str, Any] | None:
     }
 
 
-async def diagnose(engine: Engine, playbook: Playbook, service: Service, values: Any) -> list[Seen]:
+async def diagnose(engine: PipelineContext, playbook: Playbook, service: Service, values: Any) -> list[EvidenceRecord]:
     """Collect evidence before anything is touched; what cannot be seen is recorded as such and blocks nothing."""
     seen = []
     for look in playbook.diagnose:
@@ -188,22 +188,26 @@ async def diagnose(engine: Engine, playbook: Playbook, service: Service, values:
             found = await observe(engine, look.check, about, given)
         else:
             found = await _read_action(engine, look.action, about, given)
-        seen.append(Seen("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now()))
+        seen.append(
+            EvidenceRecord("diagnose", look.id, found.answer.value, found.summary, found.facts, engine.clock.now())
+        )
     return seen
 
 
-def conclude(engine: Engine, playbook: Playbook, service: Service, values: Any, seen: Sequence[Seen]) -> list[Seen]:
+def conclude(
+    engine: PipelineContext, playbook: Playbook, service: Service, values: Any, seen: Sequence[EvidenceRecord]
+) -> list[EvidenceRecord]:
     """The likely causes that the evidence points to; what cannot be told points to nothing."""
     known = condition_scope.variables(values, (service.name, service.platform.kind), seen)
     found = []
     for number, item in enumerate(playbook.conclude, start=1):
         if cel.compile(item.when).evaluate(known) is True:
             facts = {"when": item.when}
-            found.append(Seen("conclude", f"cause-{number}", "ok", item.cause, facts, engine.clock.now()))
+            found.append(EvidenceRecord("conclude", f"cause-{number}", "ok", item.cause, facts, engine.clock.now()))
     return found
 
 
-async def _read_action(engine: Engine, name: str | None, service: Service, given: Any) -> Evidence:
+async def _read_action(engine: PipelineContext, name: str | None, service: Service, given: Any) -> Evidence:
     assert name is not None, "a look is a check or an action"
     action = engine.actions[name]
     try:
@@ -211,8 +215,8 @@ async def _read_action(engine: Engine, name: str | None, service: Service, given
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             result = await action.execute(service, model, PlannedCall(text=name))
     except TimeoutError:
-        return Evidence(Answer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
+        return Evidence(CheckAnswer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
     except (RemediatorError, OSError) as error:
-        return Evidence(Answer.UNKNOWN, f"{name} could not look: {error}")
-    answer = Answer.OK if result.outcome == "ok" else Answer.FAIL
+        return Evidence(CheckAnswer.UNKNOWN, f"{name} could not look: {error}")
+    answer = CheckAnswer.OK if result.outcome == "ok" else CheckAnswer.FAIL
     return Evidence(answer, result.summary, result.output)

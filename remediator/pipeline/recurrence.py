@@ -6,24 +6,24 @@ from datetime import timedelta
 
 from remediator.audit import Kind
 from remediator.core.run import EpisodeStatus, Run, Status
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer
 
 
-def watch_on(tx: Tx, engine: Engine, run: Run, patience: timedelta) -> None:
+def watch_on(tx: Tx, engine: PipelineContext, run: Run, patience: timedelta) -> None:
     """Look later whether the alerts of a run that succeeded are over."""
     timers.set_look(tx, engine.ids, run, patience)
 
 
-def came_back(tx: Tx, engine: Engine, run: Run) -> None:
+def came_back(tx: Tx, engine: PipelineContext, run: Run) -> None:
     """An alert of this run's incident fires again, after the run has ended."""
     if run.status is Status.SUCCEEDED:
         _tell(tx, engine, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
 
 
-async def look_after(engine: Engine) -> int:
+async def look_after(engine: PipelineContext) -> int:
     """Look at the successes whose time has come; returns how many."""
     waiting = await engine.store.read(lambda connection: timers.due_looks(connection, engine.clock.now()))
     for timer in waiting:
@@ -31,7 +31,7 @@ async def look_after(engine: Engine) -> int:
     return len(waiting)
 
 
-def _look(tx: Tx, engine: Engine, timer: Timer) -> None:
+def _look(tx: Tx, engine: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
     if not timers.looked(tx, timer) or run is None:
         return
@@ -41,7 +41,7 @@ def _look(tx: Tx, engine: Engine, timer: Timer) -> None:
         _tell(tx, engine, run, "still_firing", f"it was proved well, and {names} still fires")
 
 
-def _tell(tx: Tx, engine: Engine, run: Run, reason: str, text: str) -> None:
+def _tell(tx: Tx, engine: PipelineContext, run: Run, reason: str, text: str) -> None:
     """Once for each incident."""
     if not runs.mark_ineffective(tx, run.id):
         return

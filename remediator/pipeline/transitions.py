@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import Run, Status
-from remediator.pipeline.context import Engine, Progress, onward
+from remediator.pipeline.context import PipelineContext, StageResult, proceed
 from remediator.storage import Tx
 from remediator.storage.repositories import runs
 
 
-def to_verifying(tx: Tx, engine: Engine, run: Run, step_id: str) -> Run:
+def to_verifying(tx: Tx, engine: PipelineContext, run: Run, step_id: str) -> Run:
     """Look whether it helped, from now on."""
     detail = {"step": step_id, "since": tx.now.isoformat()}
     return runs.transition(tx, run, Status.VERIFYING, None, detail, engine.actor)
 
 
-def follow(tx: Tx, engine: Engine, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> Progress:
+def follow(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
     """Go where a step's ``on_success`` or ``on_failure`` points."""
     if arrow == "verify":
-        return onward(to_verifying(tx, engine, run, step.id))
+        return proceed(to_verifying(tx, engine, run, step.id))
     if arrow == "abort":
-        return onward(runs.transition(tx, run, Status.FAILED, "step_failed", {"step": step.id}, engine.actor))
+        return proceed(runs.transition(tx, run, Status.FAILED, "step_failed", {"step": step.id}, engine.actor))
     if arrow == "escalate":
-        return onward(runs.transition(tx, run, Status.ESCALATED, "step_escalates", {"step": step.id}, engine.actor))
+        return proceed(runs.transition(tx, run, Status.ESCALATED, "step_escalates", {"step": step.id}, engine.actor))
     if arrow == "next":
         following = plan.after(step.id)
         cursor = None if following is None else following.id
     else:
         cursor = arrow.removeprefix("goto ")
     if run.status is Status.VERIFYING:
-        return onward(
+        return proceed(
             runs.transition(tx, run, Status.RUNNING, "next_step", {"cursor": cursor}, engine.actor, cursor=cursor)
         )
-    return onward(runs.save(tx, run, cursor=cursor))
+    return proceed(runs.save(tx, run, cursor=cursor))

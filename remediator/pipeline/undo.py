@@ -17,11 +17,11 @@ from remediator.core.types import fitted
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Result,
+    UndoCall,
 )
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, runs, stops, timers
@@ -31,7 +31,7 @@ HELD = "held"
 """In what is told of an undo: the stop button kept it from being tried, so it was no try."""
 
 
-async def put_back(engine: Engine, run: Run, plan: Plan) -> list[dict[str, Any]]:
+async def undo_steps(engine: PipelineContext, run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Undo the steps that took effect, last first; says of each what became of it. Never tried twice."""
     tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
     done = [item.step for item in tried if _took_effect(item)]
@@ -46,10 +46,12 @@ async def put_back(engine: Engine, run: Run, plan: Plan) -> list[dict[str, Any]]
     return told
 
 
-async def _found_out(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, tried: Sequence[Attempt]) -> str:
+async def _found_out(
+    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Sequence[Attempt]
+) -> str:
     """What became of an undo whose process died."""
     unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
-    back = way_back(engine, step, tried)
+    back = resolve_undo(engine, step, tried)
     result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
     await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
     return result.outcome.value
@@ -59,7 +61,7 @@ def _took_effect(attempt: Attempt) -> bool:
     return attempt.mutates and not attempt.undoing and attempt.outcome == Outcome.OK.value
 
 
-async def undo(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
+async def undo(engine: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
     """Put one step back, once: planned on the target as it is now, with its intent durable before the call.
 
     Args:
@@ -72,7 +74,7 @@ async def undo(engine: Engine, run: Run, step: PlannedStep, tried: Sequence[Atte
     stopped = await engine.store.read(lambda connection: _stopped(connection, engine, run))
     if stopped is not None:
         return {**_not_tried(step, f"{stopped.what} stopped by {stopped.who}"), HELD: True}
-    back = way_back(engine, step, tried)
+    back = resolve_undo(engine, step, tried)
     if back is None:
         return _not_tried(step, f"{step.action} says no way back")
     action, service = engine.actions[back.action], engine.book.service(run)
@@ -98,11 +100,11 @@ def _not_tried(step: PlannedStep, why: str) -> dict[str, Any]:
     return {"step": step.id, "outcome": "not_tried", "summary": why}
 
 
-def way_back(engine: Engine, step: PlannedStep, tried: Sequence[Attempt]) -> Back | None:
+def resolve_undo(engine: PipelineContext, step: PlannedStep, tried: Sequence[Attempt]) -> UndoCall | None:
     """The call that puts a step back: the playbook's, or the action's own from what it recorded."""
     assert step.undo is not None
     if step.undo.get("action"):
-        return Back(str(step.undo["action"]), step.undo["with"])
+        return UndoCall(str(step.undo["action"]), step.undo["with"])
     made = next((item for item in reversed(tried) if item.step == step.id and _took_effect(item)), None)
     if made is None:
         return None
@@ -111,7 +113,7 @@ def way_back(engine: Engine, step: PlannedStep, tried: Sequence[Attempt]) -> Bac
 
 
 async def _call(
-    engine: Engine, step: PlannedStep, action: Action, service: Service, parameters: Any, call: PlannedCall
+    engine: PipelineContext, step: PlannedStep, action: Action, service: Service, parameters: Any, call: PlannedCall
 ) -> Result:
     try:
         async with asyncio.timeout(step.timeout):
@@ -123,7 +125,7 @@ async def _call(
 
 
 async def settle(
-    engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, back: Back, otherwise: Result
+    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, back: UndoCall, otherwise: Result
 ) -> Result:
     """What a look at the target says of an undo whose outcome is not known; ``otherwise`` if it cannot tell."""
     action, service = engine.actions[back.action], engine.book.service(run)
@@ -134,18 +136,20 @@ async def settle(
             seen = await action.observe(service, parameters, call, attempt.intent_at)
     except (TimeoutError, RemediatorError, OSError):
         return otherwise
-    if seen.happened is Happened.CANNOT_TELL:
+    if seen.happened is EffectStatus.CANNOT_TELL:
         return otherwise
-    outcome = Outcome.OK if seen.happened is Happened.YES else Outcome.FAILED
+    outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
     return Result(outcome, f"observed: {seen.summary}")
 
 
-def _stopped(connection: Connection, engine: Engine, run: Run) -> stops.Stop | None:
+def _stopped(connection: Connection, engine: PipelineContext, run: Run) -> stops.Stop | None:
     standing = stops.standing(connection, engine.clock.now())
     return next((stop for stop in standing if stop.covers(run.playbook, run.target)), None)
 
 
-def _intend(tx: Tx, engine: Engine, run: Run, step: PlannedStep, back: Back, call: PlannedCall, number: int) -> Attempt:
+def _intend(
+    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, back: UndoCall, call: PlannedCall, number: int
+) -> Attempt:
     lease = timedelta(seconds=step.timeout) + engine.pace.margin
     held = runs.save(tx, run, lease_until=max(tx.now + lease, run.lease_until or tx.now), holds_target=True)
     attempt = Attempt(
@@ -169,7 +173,7 @@ def _intend(tx: Tx, engine: Engine, run: Run, step: PlannedStep, back: Back, cal
     return attempt
 
 
-def conclude(tx: Tx, engine: Engine, run: Run, attempt: Attempt, result: Result) -> None:
+def conclude(tx: Tx, engine: PipelineContext, run: Run, attempt: Attempt, result: Result) -> None:
     """Write down what became of an undo; one that succeeded needs no timer any more."""
     after = runs.save(tx, run)
     written = {"summary": result.summary, "output": dict(result.output)}

@@ -9,52 +9,54 @@ from typing import Any
 from remediator.audit import Kind
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.extensions.checks import Answer
-from remediator.extensions.guards import Answer as GuardAnswer
+from remediator.extensions.checks import CheckAnswer
+from remediator.extensions.guards import GuardAnswer as GuardAnswer
 from remediator.pipeline.check_runner import observe
-from remediator.pipeline.context import Engine, Progress, onward, wait
-from remediator.pipeline.guard_evaluation import Judgement, harmed, question
+from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
+from remediator.pipeline.guard_evaluation import GuardDecision, build_input, check_regression
 from remediator.pipeline.transitions import follow
-from remediator.pipeline.undo import put_back
+from remediator.pipeline.undo import undo_steps
 from remediator.storage import Tx
 from remediator.storage.repositories import episodes, evidence, runs
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 
 
-async def verify(engine: Engine, run: Run) -> Progress:
+async def verify(engine: PipelineContext, run: Run) -> StageResult:
     """From ``verifying``: success on positive evidence only; that the alert went away proves nothing by itself."""
     assert run.plan is not None, "a run is verified against its plan"
     plan = from_data(run.plan)
     since = datetime.fromisoformat(run.detail["since"])
     settled = since + timedelta(seconds=plan.settle)
     if engine.clock.now() < settled:
-        return wait(run, settled)
+        return wait_until(run, settled)
     seen = await _look(engine, run, plan)
-    if seen and all(item.status == Answer.OK.value for item in seen):
-        return onward(await engine.store.write(lambda tx: _succeed(tx, engine, run, seen)))
+    if seen and all(item.status == CheckAnswer.OK.value for item in seen):
+        return proceed(await engine.store.write(lambda tx: _succeed(tx, engine, run, seen)))
     harm = await _harm(engine, run, plan)
     if harm is not None:
-        undone = await put_back(engine, run, plan)
-        return onward(await engine.store.write(lambda tx: _worse(tx, engine, run, seen, harm, undone)))
+        undone = await undo_steps(engine, run, plan)
+        return proceed(await engine.store.write(lambda tx: _worse(tx, engine, run, seen, harm, undone)))
     if engine.clock.now() < settled + timedelta(seconds=plan.within):
-        return wait(run, engine.clock.now() + engine.pace.look)
+        return wait_until(run, engine.clock.now() + engine.pace.look)
     if plan.step(run.detail["step"]).on_failure == "abort":
-        await put_back(engine, run, plan)
+        await undo_steps(engine, run, plan)
     return await engine.store.write(lambda tx: _fail(tx, engine, run, plan, seen))
 
 
-async def _look(engine: Engine, run: Run, plan: Plan) -> list[Seen]:
+async def _look(engine: PipelineContext, run: Run, plan: Plan) -> list[EvidenceRecord]:
     service = engine.book.service(run)
     seen = []
     for check in plan.checks:
         found = await observe(engine, check.check, service, check.parameters)
-        seen.append(Seen("verify", check.check, found.answer.value, found.summary, found.facts, engine.clock.now()))
-        if found.answer is not Answer.OK:
+        seen.append(
+            EvidenceRecord("verify", check.check, found.answer.value, found.summary, found.facts, engine.clock.now())
+        )
+        if found.answer is not CheckAnswer.OK:
             break  # all must hold at once: the rest cannot change that
     return seen
 
 
-async def _harm(engine: Engine, run: Run, plan: Plan) -> Judgement | None:
+async def _harm(engine: PipelineContext, run: Run, plan: Plan) -> GuardDecision | None:
     """What a guard sees that is worse than before the step; None if nothing, or if there was no step."""
     if run.detail.get("resolved"):
         return None
@@ -65,13 +67,18 @@ async def _harm(engine: Engine, run: Run, plan: Plan) -> Judgement | None:
         )
     )
     step = plan.step(run.detail["step"])
-    asked = question(engine, run, engine.book.of(run), engine.book.service(run), alerts, step)
-    judgement = await harmed(engine, asked, before)
+    asked = build_input(engine, run, engine.book.of(run), engine.book.service(run), alerts, step)
+    judgement = await check_regression(engine, asked, before)
     return judgement if judgement.final.answer is GuardAnswer.BLOCK else None
 
 
 def _worse(
-    tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen], harm: Judgement, undone: Sequence[Mapping[str, Any]]
+    tx: Tx,
+    engine: PipelineContext,
+    run: Run,
+    seen: Sequence[EvidenceRecord],
+    harm: GuardDecision,
+    undone: Sequence[Mapping[str, Any]],
 ) -> Run:
     """Stop here: no further step; what is declared reversible is put back, and people are told."""
     evidence.add(tx, run, seen, engine.actor)
@@ -80,7 +87,7 @@ def _worse(
     return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, engine.actor)
 
 
-def _succeed(tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen]) -> Run:
+def _succeed(tx: Tx, engine: PipelineContext, run: Run, seen: Sequence[EvidenceRecord]) -> Run:
     evidence.add(tx, run, seen, engine.actor)
     proof = [item.summary for item in seen]
     detail = {"step": run.detail["step"], "proof": proof}
@@ -88,9 +95,9 @@ def _succeed(tx: Tx, engine: Engine, run: Run, seen: Sequence[Seen]) -> Run:
     return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, engine.actor)
 
 
-def _fail(tx: Tx, engine: Engine, run: Run, plan: Plan, seen: Sequence[Seen]) -> Progress:
+def _fail(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, seen: Sequence[EvidenceRecord]) -> StageResult:
     evidence.add(tx, run, seen, engine.actor)
-    missing = [f"{item.name}: {item.summary}" for item in seen if item.status != Answer.OK.value]
+    missing = [f"{item.name}: {item.summary}" for item in seen if item.status != CheckAnswer.OK.value]
     data = {"step": run.detail["step"], "healed": False, "missing": missing or ["the playbook has no checks"]}
     tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, data))
     step = plan.step(run.detail["step"])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class ActionTraits:
     """What an action declares of itself."""
 
     mutates: bool = True
@@ -28,7 +28,7 @@ class Catalogue:
     actions: Mapping[str, type[BaseModel]]
     checks: Mapping[str, type[BaseModel]]
     guards: Mapping[str, type[BaseModel]]
-    traits: Mapping[str, Traits] = field(default_factory=dict)
+    traits: Mapping[str, ActionTraits] = field(default_factory=dict)
     """Of actions; one that is not in here is taken for the most dangerous kind."""
     ask_prometheus: frozenset[str] = frozenset()
     """The checks that can say nothing without a Prometheus."""
@@ -37,9 +37,9 @@ class Catalogue:
     summaries: Mapping[str, str] = field(default_factory=dict)
     """Of checks and guards, for the schema."""
 
-    def traits_of(self, action: str) -> Traits:
+    def traits_of(self, action: str) -> ActionTraits:
         """What is known of an action."""
-        return self.traits.get(action, Traits(destructive=True))
+        return self.traits.get(action, ActionTraits(destructive=True))
 
 
 _PROBES: tuple[Any, ...] = ("5m", [], 1)

@@ -25,7 +25,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Diagnostic:
     """One thing that is wrong, in one place."""
 
     file: str
@@ -49,7 +49,7 @@ class Finding:
         return f"{place}: {self.severity}: {self.message}{hint} ({self.rule})"
 
 
-def render(finding: Finding) -> str:
+def render(finding: Diagnostic) -> str:
     """A finding with its line and a caret under the place, for a terminal without colours."""
     place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
     lines = [f"{place}: {finding.severity}: {finding.message} ({finding.rule})"]
@@ -65,7 +65,7 @@ def render(finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def worst(findings: Iterable[Finding]) -> Severity | None:
+def worst(findings: Iterable[Diagnostic]) -> Severity | None:
     """The worst severity among them; None if there are none."""
     return max((finding.severity for finding in findings), key=lambda severity: severity.weight, default=None)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
-from remediator.core.types import Duration, FilePath, Mistake, PositiveDuration, Strict, raise_all
+from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.errors import ConfigurationError
 
 Url = Annotated[str, AfterValidator(checked_url)]
@@ -32,7 +32,7 @@ class SupervisorBinding(Strict):
     @model_validator(mode="after")
     def _who(self) -> SupervisorBinding:
         if self.username is not None and self.password_file is None:
-            raise Mistake("username needs password_file", ("username",))
+            raise FieldError("username needs password_file", ("username",))
         return self
 
 
@@ -50,9 +50,9 @@ class DockerBinding(Strict):
     @model_validator(mode="after")
     def _some(self) -> DockerBinding:
         if self.project is None and not self.labels:
-            raise Mistake("neither project nor labels", hint="nothing would mean every container of the host")
+            raise FieldError("neither project nor labels", hint="nothing would mean every container of the host")
         if self.project is None and self.service is not None:
-            raise Mistake("service needs project", ("service",))
+            raise FieldError("service needs project", ("service",))
         return self
 
 
@@ -71,7 +71,7 @@ class KubernetesBinding(Strict):
     def _one(self) -> KubernetesBinding:
         if (self.deployment is None) == (not self.selector):
             both = "both deployment and selector are given" if self.selector else "neither deployment nor selector"
-            raise Mistake(both, hint="give one of the two; nothing would mean every pod of the namespace")
+            raise FieldError(both, hint="give one of the two; nothing would mean every pod of the namespace")
         return self
 
 
@@ -104,7 +104,7 @@ class AppServer(Strict):
     @model_validator(mode="after")
     def _order(self) -> AppServer:
         if self.min_workers > self.max_workers:
-            raise Mistake(f"min_workers {self.min_workers} is more than max_workers {self.max_workers}")
+            raise FieldError(f"min_workers {self.min_workers} is more than max_workers {self.max_workers}")
         return self
 
 
@@ -239,21 +239,21 @@ class Inventory(Strict):
         raise_all(tuple(self._strangers()) or tuple(self._circles()))
         return self
 
-    def _strangers(self) -> Iterator[Mistake]:
+    def _strangers(self) -> Iterator[FieldError]:
         for name, service in self.services.items():
             for at, other in enumerate(service.depends_on):
                 if other not in self.services:
                     place = ("services", name, "depends_on", at)
-                    yield Mistake(
+                    yield FieldError(
                         f"there is no service {other!r}", place, hint=_there_are(self), rule="unknown-service"
                     )
             if service.name != name:
-                yield Mistake(f"the service is called {name!r}", ("services", name, "name"), hint="leave name out")
+                yield FieldError(f"the service is called {name!r}", ("services", name, "name"), hint="leave name out")
             if service.minimum_healthy > service.instances:
                 message = f"minimum_healthy {service.minimum_healthy} is more than the {service.instances} instances"
-                yield Mistake(message, ("services", name, "minimum_healthy"))
+                yield FieldError(message, ("services", name, "minimum_healthy"))
 
-    def _circles(self) -> Iterator[Mistake]:
+    def _circles(self) -> Iterator[FieldError]:
         reported: set[str] = set()
         for name in self.services:
             circle = _circle(self._depends_on, name)
@@ -261,7 +261,7 @@ class Inventory(Strict):
                 reported.update(circle)
                 at = self.services[circle[0]].depends_on.index(circle[1])
                 message = f"services depend on each other in a circle: {' -> '.join(circle)}"
-                yield Mistake(message, ("services", circle[0], "depends_on", at), rule="dependency-circle")
+                yield FieldError(message, ("services", circle[0], "depends_on", at), rule="dependency-circle")
 
     @cached_property
     def _depends_on(self) -> dict[str, tuple[str, ...]]:

@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 from remediator.errors import ConfigurationError
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Finding, Severity, render
+from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Playbook
 from remediator.playbooks.parsing import fragments, semantics
 from remediator.playbooks.parsing.nodes import Node, Scalar, Table, Text, child, walk
-from remediator.playbooks.parsing.subject import Subject
+from remediator.playbooks.parsing.subject import CheckSubject
 from remediator.playbooks.parsing.validation import build, faults, salvage
 from remediator.playbooks.parsing.yaml_reader import read_file
 
@@ -36,21 +36,21 @@ _STAND_INS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[M]):
+class ParsedFile(Generic[M]):
     """One file: the model if it could be used, its nodes if it could be read, and what is wrong with it."""
 
     model: M | None
     root: Node | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Playbooks:
+class LoadResult:
     """What files and folders hold: the playbooks that can be used, and every finding."""
 
     playbooks: tuple[Playbook, ...]
     fragments: Mapping[str, Table]
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
     documents: Mapping[str, Node] = field(default_factory=dict)
     """Nodes of each usable playbook by its name, fragments put in."""
     texts: Mapping[str, Text] = field(default_factory=dict)
@@ -60,22 +60,22 @@ class Playbooks:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """Playbooks and inventory that passed every check."""
 
     playbooks: tuple[Playbook, ...]
     inventory: Inventory
 
 
-def read_model(path: Path, model: type[M]) -> Reading[M]:
+def read_model(path: Path, model: type[M]) -> ParsedFile[M]:
     """A file as a model, with every way in which it is not one."""
     root, findings = read_file(path, shown(path))
     if root is None:
-        return Reading(None, None, tuple(findings))
+        return ParsedFile(None, None, tuple(findings))
     base = path.parent.resolve()
     found = [fault.finding(root) for fault in faults(model, root, base)]
     findings = _first_causes((*findings, *found))
-    return Reading(None if findings else build(model, root, base), root, tuple(findings))
+    return ParsedFile(None if findings else build(model, root, base), root, tuple(findings))
 
 
 def read(path: Path, model: type[M]) -> M:
@@ -99,12 +99,12 @@ def load_config(path: Path, model: type[M]) -> M:
     return read(path, model)
 
 
-def load_inventory(path: Path) -> Reading[Inventory]:
+def load_inventory(path: Path) -> ParsedFile[Inventory]:
     """The inventory, with what is wrong with it."""
     return read_model(path, Inventory)
 
 
-def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> Loaded:
+def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> LoadedConfig:
     """Playbooks from files and folders, checked against the inventory and what there is to name.
 
     Raises:
@@ -115,10 +115,10 @@ def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> Loaded
     errors = [item for item in (*known.findings, *found.findings) if item.severity is Severity.ERROR]
     if errors or known.model is None:
         raise refused("playbooks cannot be used", errors)
-    return Loaded(found.playbooks, known.model)
+    return LoadedConfig(found.playbooks, known.model)
 
 
-def _first_causes(findings: Iterable[Finding]) -> list[Finding]:
+def _first_causes(findings: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Without what only follows from something that YAML would have put in at the same place."""
     found = set(findings)
     places = {(item.file, item.line, item.column) for item in found if item.rule in ("alias", "tag")}
@@ -126,7 +126,7 @@ def _first_causes(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(found.difference(item for item in follows if item.rule not in ("alias", "tag")))
 
 
-def refused(what: str, findings: Sequence[Finding]) -> ConfigurationError:
+def refused(what: str, findings: Sequence[Diagnostic]) -> ConfigurationError:
     """The error that says why files cannot be used."""
     count = f"{len(findings)} error{'s' if len(findings) != 1 else ''}"
     return ConfigurationError(f"{what}: {count}", tuple(render(finding) for finding in findings))
@@ -140,7 +140,7 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def load_playbooks(paths: Sequence[Path], catalogue: Catalogue, inventory: Inventory | None) -> Playbooks:
+def load_playbooks(paths: Sequence[Path], catalogue: Catalogue, inventory: Inventory | None) -> LoadResult:
     """Every playbook in files and folders, with everything that is wrong.
 
     Args:
@@ -160,7 +160,7 @@ class _Loading:
     def __init__(self, catalogue: Catalogue, inventory: Inventory | None) -> None:
         self._catalogue = catalogue
         self._inventory = inventory
-        self._findings: list[Finding] = []
+        self._findings: list[Diagnostic] = []
         self._texts: dict[str, Text] = {}
         self._fragments: dict[str, Table] = {}
         self._roots: list[tuple[str, Table]] = []
@@ -172,7 +172,7 @@ class _Loading:
         files = list(_files(path))
         if not files:
             message = f"there is no playbook in {shown(path)}"
-            self._findings.append(Finding(shown(path), 0, 0, "no-playbooks", Severity.WARNING, message))
+            self._findings.append(Diagnostic(shown(path), 0, 0, "no-playbooks", Severity.WARNING, message))
         for file in files:
             if shown(file) not in self._texts:
                 self._read(file)
@@ -199,13 +199,13 @@ class _Loading:
         elif name:
             self._fragments[name] = root
 
-    def result(self) -> Playbooks:
+    def result(self) -> LoadResult:
         """Everything, checked."""
         for fragment in self._fragments.values():
             self._findings += fragments.resolve(fragment, self._fragments)[1]
         for file, root in self._roots:
             self._playbook(file, root)
-        return Playbooks(
+        return LoadResult(
             tuple(self._playbooks[name] for name in sorted(self._playbooks)),
             self._fragments,
             tuple(_first_causes(self._findings)),
@@ -220,7 +220,7 @@ class _Loading:
         findings += [fault.finding(resolved) for fault in rest.faults]
         if rest.model is not None:
             rest.model._source = file
-            findings += semantics.check(Subject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
+            findings += semantics.check(CheckSubject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
         name = _said(root, "name")
         if name in self._documents:
             findings.append(_double(root, self._documents[name], "playbook"))
@@ -251,11 +251,11 @@ def _said(root: Table, key: str) -> str:
     return value.value if isinstance(value, Scalar) and isinstance(value.value, str) else ""
 
 
-def _is_error(finding: Finding) -> bool:
+def _is_error(finding: Diagnostic) -> bool:
     return finding.severity is Severity.ERROR
 
 
-def _double(root: Table, first: Node, what: str) -> Finding:
+def _double(root: Table, first: Node, what: str) -> Diagnostic:
     name = root.entries["name"].value
     message = f"there is already a {what} called {_said(root, 'name')!r} in {first.text.file}"
     return name.finding("duplicate-name", message, "give one of them another name")

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Private
 
 from remediator.core.clock import is_duration
 from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
-from remediator.core.types import Duration, Mistake, PositiveDuration, Strict, raise_all
+from remediator.core.types import Duration, FieldError, PositiveDuration, Strict, raise_all
 from remediator.errors import SyntaxMistake
 from remediator.playbooks import cel
 
@@ -31,7 +31,7 @@ def _checked(read: Callable[[str], Any], rule: str) -> Any:
         try:
             read(text)
         except SyntaxMistake as error:
-            raise Mistake(error.message, column=error.column, hint=error.hint, rule=rule) from None
+            raise FieldError(error.message, column=error.column, hint=error.hint, rule=rule) from None
         return text
 
     return AfterValidator(check)
@@ -64,7 +64,7 @@ class Match(Strict):
     @model_validator(mode="after")
     def _something(self) -> Match:
         if not self.alertname and not self.matchers:
-            raise Mistake("match says nothing, so it would take every alert", hint="give alertname or matchers")
+            raise FieldError("match says nothing, so it would take every alert", hint="give alertname or matchers")
         return self
 
     @cached_property
@@ -116,28 +116,28 @@ class Parameter(Strict):
         raise_all(tuple(self._mistakes()))
         return self
 
-    def _mistakes(self) -> Iterator[Mistake]:
+    def _mistakes(self) -> Iterator[FieldError]:
         if (self.label is None) == (self.value is None):
             both = "both label and value are given" if self.label else "neither label nor value is given"
-            yield Mistake(both, hint="take it from a label, or give a constant value")
+            yield FieldError(both, hint="take it from a label, or give a constant value")
         if self.value is not None and self.default is not None:
-            yield Mistake("a constant needs no default", ("default",))
+            yield FieldError("a constant needs no default", ("default",))
         for option, types in _OPTIONS.items():
             given = getattr(self, option) != type(self).model_fields[option].default
             if given and self.type not in types:
                 hint = f"it goes with {' and '.join(sorted(types))}"
-                yield Mistake(f"{option} does not go with type {self.type}", (option,), hint=hint)
+                yield FieldError(f"{option} does not go with type {self.type}", (option,), hint=hint)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            yield Mistake(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}", ("minimum",))
+            yield FieldError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}", ("minimum",))
         yield from self._untyped()
 
-    def _untyped(self) -> Iterator[Mistake]:
+    def _untyped(self) -> Iterator[FieldError]:
         given: list[tuple[tuple[str | int, ...], Any]] = [(("value",), self.value), (("default",), self.default)]
         given += [(("enum", at), value) for at, value in enumerate(self.enum or ())]
         article = "an" if self.type == "integer" else "a"
         for place, value in given:
             if value is not None and not is_a(self.type, value):
-                yield Mistake(f"{_shown(value)} is not {article} {self.type}", place, rule="bad-default")
+                yield FieldError(f"{_shown(value)} is not {article} {self.type}", place, rule="bad-default")
 
 
 def is_a(kind: ParameterType, value: Any) -> bool:
@@ -216,7 +216,7 @@ class Look(Strict):
     def _one(self) -> Look:
         if (self.check is None) == (self.action is None):
             both = "both check and action are given" if self.check else "neither check nor action is given"
-            raise Mistake(both, hint="give one of the two")
+            raise FieldError(both, hint="give one of the two")
         return self
 
 
@@ -347,26 +347,26 @@ class Playbook(Strict):
         raise_all((*self._doubles(), *self._jumps()))
         return self
 
-    def _doubles(self) -> Iterator[Mistake]:
+    def _doubles(self) -> Iterator[FieldError]:
         seen: dict[str, str] = {}
         for section in ("diagnose", "steps"):
             for at, item in enumerate(getattr(self, section)):
                 if item.id in seen:
                     message = f"{item.id!r} is already the id of {seen[item.id]}"
-                    yield Mistake(message, (section, at, "id"), rule="duplicate-id")
+                    yield FieldError(message, (section, at, "id"), rule="duplicate-id")
                 seen.setdefault(item.id, "a diagnosis" if section == "diagnose" else "a step")
 
-    def _jumps(self) -> Iterator[Mistake]:
+    def _jumps(self) -> Iterator[FieldError]:
         order = [step.id for step in self.steps]
         for at, step in enumerate(self.steps):
             for arrow, goto in step.gotos:
                 place = ("steps", at, arrow, "goto")
                 if goto not in order:
                     hint = f"there are {', '.join(dict.fromkeys(order))}"
-                    yield Mistake(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
+                    yield FieldError(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
                 elif order.index(goto) <= at:
                     message = f"goto {goto!r} leads back, and a run only goes forward"
-                    yield Mistake(message, place, hint="put the step further down", rule="backward-goto")
+                    yield FieldError(message, place, hint="put the step further down", rule="backward-goto")
 
     def mode_in(self, environment: str) -> Mode:
         """The rung of the ladder in an environment; where nothing is said, people are asked."""

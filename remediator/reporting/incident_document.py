@@ -18,7 +18,7 @@ from remediator.reporting import charts
 from remediator.reporting.alert_series import Line
 from remediator.reporting.formatting import length
 from remediator.reporting.period import html as page
-from remediator.reporting.run_timeline import Story, moved
+from remediator.reporting.run_timeline import RunTimeline, moved
 
 _ENDED: Mapping[Status, str] = {
     Status.SUCCEEDED: "proved well",
@@ -49,7 +49,7 @@ class Measured:
     limit: float | None
 
 
-def document(story: Story, measured: Measured | None = None) -> list[Piece]:
+def document(story: RunTimeline, measured: Measured | None = None) -> list[Piece]:
     """The whole document, in reading order."""
     pieces = [
         Piece(_title(story), _lead(story), ("", ""), _facts(story)),
@@ -88,16 +88,16 @@ def html(pieces: Sequence[Piece]) -> str:
     return page.page(pieces[0].title, body)
 
 
-def _title(story: Story) -> str:
+def _title(story: RunTimeline) -> str:
     names = ", ".join(sorted({item.alertname for item in story.alerts})) or story.run.playbook
     return f"{names} on {story.run.target}, {_began(story):%Y-%m-%d %H:%M}Z"
 
 
-def _began(story: Story) -> datetime:
+def _began(story: RunTimeline) -> datetime:
     return min((item.started_at for item in story.alerts), default=story.run.created_at).astimezone(UTC)
 
 
-def _lead(story: Story) -> list[str]:
+def _lead(story: RunTimeline) -> list[str]:
     run = story.run
     end = _ENDED.get(run.status, f"still {run.status.value.replace('_', ' ')}")
     people = sorted({event.text.partition(" says ")[0] for event in story.events if event.kind == "approval.decided"})
@@ -109,7 +109,7 @@ def _lead(story: Story) -> list[str]:
     return said + ([f"Likely cause: {' '.join(causes)}"] if causes else [])
 
 
-def _facts(story: Story) -> Sequence[Sequence[str]]:
+def _facts(story: RunTimeline) -> Sequence[Sequence[str]]:
     run = story.run
     rows = [
         ("Run", run.id),
@@ -128,13 +128,13 @@ def _alert(item: Episode) -> Sequence[str]:
     return (item.alertname, labels, _time(item.started_at), _time(item.resolved_at))
 
 
-def _course(story: Story) -> Iterator[Sequence[str]]:
+def _course(story: RunTimeline) -> Iterator[Sequence[str]]:
     begin = _began(story)
     for event in story.events:
         yield (_clock(event.at), length((event.at - begin).total_seconds()), event.text)
 
 
-def _decisions(story: Story) -> Iterator[Sequence[str]]:
+def _decisions(story: RunTimeline) -> Iterator[Sequence[str]]:
     """What guards and people said, in order."""
     said: list[tuple[datetime, str, str, str]] = []
     for verdict in story.verdicts:
@@ -149,7 +149,7 @@ def _decisions(story: Story) -> Iterator[Sequence[str]]:
         yield (_clock(at), *words)
 
 
-def _actions(story: Story) -> Iterator[Sequence[str]]:
+def _actions(story: RunTimeline) -> Iterator[Sequence[str]]:
     for item in story.attempts:
         took = None if item.outcome_at is None else (item.outcome_at - item.intent_at).total_seconds()
         step = f"{item.step} (put back)" if item.undoing else item.step
@@ -161,13 +161,13 @@ def _text(call: Mapping[str, Any]) -> str:
     return str(call.get("text", ""))
 
 
-def _evidence(story: Story) -> Iterator[Sequence[str]]:
+def _evidence(story: RunTimeline) -> Iterator[Sequence[str]]:
     for item in story.evidence:
         if item.phase != "conclude":
             yield (_clock(item.at), item.phase, item.name, item.status, item.summary)
 
 
-def _chart(story: Story, measured: Measured) -> Piece:
+def _chart(story: RunTimeline, measured: Measured) -> Piece:
     marks = [(item.intent_at, "now", f"{item.step} begins") for item in story.attempts if not item.undoing]
     if story.run.finished_at is not None:
         marks.append((story.run.finished_at, "good", story.run.status.value))

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core import approval as words
-from remediator.core.approval import BUTTON, Link
+from remediator.core.approval import BUTTON, ApprovalLink
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import TERMINAL, Episode, Run, Status
@@ -22,7 +22,7 @@ from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.outbox import Queued
 
 _LINE = 400
@@ -37,7 +37,7 @@ _VOID = {
 }
 
 
-def tidy(text: object, limit: int = _LINE) -> str:
+def sanitize(text: object, limit: int = _LINE) -> str:
     """One line without control characters, without characters that turn the text's direction, and not endless."""
     clean = "".join(letter if _printable(letter) else " " for letter in str(text))
     clean = " ".join(clean.split())
@@ -49,7 +49,7 @@ def _printable(letter: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Letters:
+class MessageRenderer:
     """Writes messages.
 
     Args:
@@ -110,7 +110,7 @@ class Letters:
             sections.append(Section("Who may approve, and until when", (until(found, now), who_may(found), *how)))
         else:
             said_lines = [f"{item.identity} said {item.verb} at {item.at:%H:%M:%S}Z" for item in said]
-            sections.insert(0, Section("What became of it", tuple([became(run, found), *said_lines])))
+            sections.insert(0, Section("What became of it", tuple([outcome_text(run, found), *said_lines])))
         final = run.status in TERMINAL
         return Message(
             id=queued.id,
@@ -128,7 +128,7 @@ class Letters:
     def _ask(self, run: Run, found: Approval, plan: Plan, notifier: Notifier, name: str, now: datetime) -> Ask:
         person = notifier.person
         audience = f"person:{person}" if person else f"channel:{name}"
-        link = Link(found.id, run.id, found.plan_hash, audience, found.expires_at)
+        link = ApprovalLink(found.id, run.id, found.plan_hash, audience, found.expires_at)
         url = f"{self.public_url}/approve/{link.token(self.keyring, now)}" if self.public_url else ""
         buttons = {}
         if notifier.proves_people:
@@ -141,8 +141,8 @@ class Letters:
 
 def _title(run: Run, found: Approval, pending: bool) -> str:
     if pending:
-        return tidy(f"Approve? {run.playbook} on {run.target}", 200)
-    return tidy(f"{became(run, found)}: {run.playbook} on {run.target}", 200)
+        return sanitize(f"Approve? {run.playbook} on {run.target}", 200)
+    return sanitize(f"{outcome_text(run, found)}: {run.playbook} on {run.target}", 200)
 
 
 def _tone(run: Run, pending: bool, final: bool) -> Tone:
@@ -153,7 +153,7 @@ def _tone(run: Run, pending: bool, final: bool) -> Tone:
     return Tone.PROBLEM if final and run.status is not Status.CANCELLED else Tone.NOTE
 
 
-def became(run: Run, found: Approval) -> str:
+def outcome_text(run: Run, found: Approval) -> str:
     """What a request has come to, in a few words, and the run after it."""
     told = {
         "approved": "Approved",
@@ -170,7 +170,7 @@ def became(run: Run, found: Approval) -> str:
             Status.ESCALATED: "Approved, and it did not heal",
             Status.CANCELLED: "Approved, then cancelled",
         }.get(run.status, told)
-    return tidy(told, 200)
+    return sanitize(told, 200)
 
 
 def _voided(found: Approval) -> str:
@@ -205,10 +205,10 @@ def fires(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
     for alert in alerts[:5]:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         since = f"since {alert.started_at:%H:%M:%S}Z ({format_duration(_whole(now - alert.started_at))})"
-        yield tidy(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
+        yield sanitize(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
         if summary:
-            yield tidy(summary)
+            yield sanitize(summary)
     if len(alerts) > 5:
         yield f"and {len(alerts) - 5} more"
 
@@ -222,19 +222,19 @@ def acting(plan: Plan, only: str | None = None) -> list[PlannedStep]:
     return [step for step in plan.steps if step.mutates and only in (None, step.id)]
 
 
-def calls(plan: Plan, only: str | None = None, seen: Sequence[Seen] = ()) -> Iterator[str]:
+def calls(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecord] = ()) -> Iterator[str]:
     """The exact calls, in order; of those that depend on something, whether they are due as things are."""
     steps = acting(plan, only)
     for number, step in enumerate(steps, start=1):
         head = f"{number}. " if len(steps) > 1 else ""
         later = ", if the step before did not help" if number > 1 else ""
         left_out, only_if = _depends(plan, step, seen)
-        yield tidy(f"{head}{step.title}{left_out or later}: {step.call.told}{only_if}", _CALL)
+        yield sanitize(f"{head}{step.title}{left_out or later}: {step.call.told}{only_if}", _CALL)
     if not steps:
         yield "nothing is changed"
 
 
-def _depends(plan: Plan, step: PlannedStep, seen: Sequence[Seen]) -> tuple[str, str]:
+def _depends(plan: Plan, step: PlannedStep, seen: Sequence[EvidenceRecord]) -> tuple[str, str]:
     """What is said of a step with a condition; nothing if it holds by what is known now."""
     if step.when is None:
         return "", ""
@@ -250,36 +250,36 @@ def risks(plan: Plan, only: str | None = None) -> Iterator[str]:
     """What may go wrong or get lost, and how it is put back."""
     for step in acting(plan, only):
         if step.destructive:
-            yield tidy(f"{step.title}: DESTROYS DATA that cannot be brought back")
+            yield sanitize(f"{step.title}: DESTROYS DATA that cannot be brought back")
         if step.call.risk:
-            yield tidy(f"{step.title}: {step.call.risk}")
-        yield tidy(f"{step.title}: {f'put back by: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
+            yield sanitize(f"{step.title}: {step.call.risk}")
+        yield sanitize(f"{step.title}: {f'put back by: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
 
 
-def proof(seen: Sequence[Seen]) -> Iterator[str]:
+def proof(seen: Sequence[EvidenceRecord]) -> Iterator[str]:
     """The observations that matter: what is not well first, the newest of each name."""
     newest = {item.name: item for item in seen if item.phase != "conclude"}
     ranked = sorted(newest.values(), key=lambda item: item.status == "ok")
     for item in ranked[:_EVIDENCE]:
-        yield tidy(f"{item.name} {item.status}: {item.summary}")
+        yield sanitize(f"{item.name} {item.status}: {item.summary}")
 
 
 def why_asked(run: Run) -> str:
     """Why a person is asked at all."""
     reason = run.reason or ""
     if reason == "unknown:when":
-        return tidy(f"step {run.detail.get('step', '')}: {run.detail.get('text', '')}")
+        return sanitize(f"step {run.detail.get('step', '')}: {run.detail.get('text', '')}")
     if reason.startswith("unknown:"):
-        return tidy(f"guard {reason.removeprefix('unknown:')} cannot tell: {run.detail.get('text', '')}")
+        return sanitize(f"guard {reason.removeprefix('unknown:')} cannot tell: {run.detail.get('text', '')}")
     if reason == "step_needs_approval":
-        return tidy(f"step {run.detail.get('step', '')} needs a person in every mode")
+        return sanitize(f"step {run.detail.get('step', '')} needs a person in every mode")
     return f"this playbook asks before it acts here (mode {run.mode})"
 
 
 def who_may(found: Approval) -> str:
     """Who may approve, in words."""
     who = f"members of {', '.join(found.groups)}" if found.groups else "any approver"
-    return tidy(who if found.quorum == 1 else f"{found.quorum} different people: {who}")
+    return sanitize(who if found.quorum == 1 else f"{found.quorum} different people: {who}")
 
 
 def until(found: Approval, now: datetime) -> str:
@@ -303,7 +303,7 @@ def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> 
         id=queued.id,
         run_id=run.id,
         kind=queued.kind,
-        title=tidy(f"A person is needed: {run.playbook} on {run.target} ({status})", 200),
+        title=sanitize(f"A person is needed: {run.playbook} on {run.target} ({status})", 200),
         tone=Tone.PROBLEM,
         sections=tuple(sections),
         link=link,
@@ -312,24 +312,24 @@ def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> 
     )
 
 
-def causes(seen: Sequence[Seen]) -> list[Section]:
+def causes(seen: Sequence[EvidenceRecord]) -> list[Section]:
     """What the evidence points to, if it does."""
-    found = tuple(tidy(item.summary) for item in seen if item.phase == "conclude")
+    found = tuple(sanitize(item.summary) for item in seen if item.phase == "conclude")
     return [Section("Likely cause", found)] if found else []
 
 
 def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:
     message = (run.plan or {}).get("escalate_message")
     if message:
-        yield tidy(message)
+        yield sanitize(message)
     if content.get("reason"):
-        yield tidy(f"reason: {content['reason']}")
+        yield sanitize(f"reason: {content['reason']}")
     detail = content.get("detail")
     if isinstance(detail, Mapping):
         for name in ("text", "message", "why", "observed", "missing"):
             if detail.get(name):
                 value = detail[name]
-                yield tidy("; ".join(map(str, value)) if isinstance(value, list) else value)
+                yield sanitize("; ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 def _notice(queued: Queued, run: Run | None, link: str) -> Message:
@@ -340,7 +340,7 @@ def _notice(queued: Queued, run: Run | None, link: str) -> Message:
         id=queued.id,
         run_id=queued.run_id,
         kind=queued.kind,
-        title=tidy(f"{text}{about}", 200),
+        title=sanitize(f"{text}{about}", 200),
         tone=Tone.PROBLEM if loud else Tone.NOTE,
         link=link,
         body=dict(queued.content),

@@ -17,7 +17,7 @@ from remediator.core.ids import made_at
 from remediator.core.run import Episode, Run
 from remediator.storage.repositories import attempts, audit, episodes, evidence, runs
 from remediator.storage.repositories.attempts import Attempt
-from remediator.storage.repositories.evidence import Judged, Seen
+from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
 _AFTERWARDS = timedelta(hours=1)
 """For so long after a run's end, something of it may still be written: that a message was delivered."""
@@ -33,14 +33,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RunTimeline:
     """Everything about one run."""
 
     run: Run
     alerts: Sequence[Episode]
     attempts: Sequence[Attempt]
-    evidence: Sequence[Seen]
-    verdicts: Sequence[Judged]
+    evidence: Sequence[EvidenceRecord]
+    verdicts: Sequence[StoredVerdict]
     events: Sequence[Event]
     whole: bool = True
     """False if entries of it have left the database, and the archive that has them was not given or cannot be read."""
@@ -78,7 +78,7 @@ def _where(run_id: str, folder: Path | None) -> str:
     return "" if file is None else f", of that time in the archive's file {file}"
 
 
-def tell(connection: Connection, run_id: str, folder: Path | None = None) -> Story | None:
+def load_timeline(connection: Connection, run_id: str, folder: Path | None = None) -> RunTimeline | None:
     """The story of a run, from one snapshot of the store; None if there is no such run.
 
     Args:
@@ -88,7 +88,7 @@ def tell(connection: Connection, run_id: str, folder: Path | None = None) -> Sto
     if run is None:
         return None
     rows, whole = _entries(connection, run, folder)
-    return Story(
+    return RunTimeline(
         run,
         episodes.of_run(connection, run_id),
         attempts.of_run(connection, run_id),
@@ -172,7 +172,7 @@ _TEXT: Mapping[str, Callable[[Entry], str]] = {
 }
 
 
-def as_data(story: Story) -> dict[str, Any]:
+def as_data(story: RunTimeline) -> dict[str, Any]:
     """As JSON, for the API and ``--format json``."""
     return {
         **summary(story.run),

@@ -14,8 +14,8 @@ from remediator.audit import checkpoint as checkpoints
 from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
 from remediator.errors import AuditError
-from remediator.extensions.witnesses import Notary, NotaryError
-from remediator.pipeline.context import Engine
+from remediator.extensions.witnesses import NotaryError, Witness
+from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 
@@ -28,17 +28,17 @@ LOOK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpointing:
+class CheckpointSettings:
     """When to sign, as whom, and who keeps it."""
 
     origin: str
     signer: Signer
-    notaries: Mapping[str, Notary]
+    notaries: Mapping[str, Witness]
     every: int
     within: timedelta
 
 
-async def checkpoint_forever(engine: Engine, settings: Checkpointing) -> None:
+async def checkpoint_forever(engine: PipelineContext, settings: CheckpointSettings) -> None:
     """Sign when the log has grown by ``every`` entries, or at all within ``within``; never for nothing new."""
     while True:
         head, signed_to, at = await engine.store.read(_standing)
@@ -60,7 +60,7 @@ def _standing(connection: Any) -> tuple[Head, int, datetime]:
     return head, int(fact.value["size"]), fact.at
 
 
-async def checkpoint_now(engine: Engine, settings: Checkpointing, head: Head) -> None:
+async def checkpoint_now(engine: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
     """Sign the log as it ends at ``head``, remember it, and hand it to every notary; what fails is in the log too."""
     note = checkpoints.sign(settings.origin, head, [settings.signer])
     await engine.store.write(lambda tx: _signed(tx, engine, head, note))
@@ -74,11 +74,11 @@ async def checkpoint_now(engine: Engine, settings: Checkpointing, head: Head) ->
             await _tell(engine, Kind.CHECKPOINT_PUBLISHED, {"notary": name, "size": head.seq, "where": where})
 
 
-def _signed(tx: Tx, engine: Engine, head: Head, note: str) -> None:
+def _signed(tx: Tx, engine: PipelineContext, head: Head, note: str) -> None:
     key_values.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
     data = {"size": head.seq, "root": head.root().hex()}
     tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=engine.actor, data=data))
 
 
-async def _tell(engine: Engine, kind: Kind, data: Mapping[str, Any]) -> None:
+async def _tell(engine: PipelineContext, kind: Kind, data: Mapping[str, Any]) -> None:
     await engine.store.write(lambda tx: tx.audit(Draft(kind=kind, actor=engine.actor, data=data)))

@@ -11,7 +11,7 @@ import structlog
 from remediator import __version__
 from remediator.core.run import ENGINE_VERSION, Run
 from remediator.errors import StoreUnavailable
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.recurrence import look_after
 from remediator.storage import Tx
 from remediator.storage.repositories import inbox, key_values, outbox, replicas, runs, stuck_runs
@@ -25,7 +25,7 @@ STUCK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class MaintenanceSettings:
     """What is kept, and who is told."""
 
     role: str = "all"
@@ -35,14 +35,14 @@ class Upkeep:
     channels: tuple[str, ...] = ()
 
 
-async def keep_up_forever(engine: Engine, settings: Upkeep) -> None:
+async def run_maintenance_loop(engine: PipelineContext, settings: MaintenanceSettings) -> None:
     """Every so often."""
     while True:
-        await keep_up(engine, settings)
+        await run_maintenance(engine, settings)
         await engine.clock.sleep(settings.every.total_seconds())
 
 
-async def keep_up(engine: Engine, settings: Upkeep) -> None:
+async def run_maintenance(engine: PipelineContext, settings: MaintenanceSettings) -> None:
     """Once."""
     await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
     await look_after(engine)
@@ -52,7 +52,7 @@ async def keep_up(engine: Engine, settings: Upkeep) -> None:
     await engine.store.write(lambda tx: _clear(tx, settings))
 
 
-def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
+def _stuck(tx: Tx, engine: PipelineContext, settings: MaintenanceSettings, run: Run) -> None:
     """Said once for each state that it is stuck in."""
     name = f"stuck:{run.id}"
     said = key_values.get(tx.connection, name)
@@ -67,12 +67,12 @@ def _stuck(tx: Tx, engine: Engine, settings: Upkeep, run: Run) -> None:
     outbox.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 
-def _clear(tx: Tx, settings: Upkeep) -> None:
+def _clear(tx: Tx, settings: MaintenanceSettings) -> None:
     inbox.prune(tx, tx.now - settings.keep)
     runs.close_forgotten_incidents(tx)
 
 
-async def require_neighbours(engine: Engine) -> None:
+async def require_neighbours(engine: PipelineContext) -> None:
     """Replicas on one store, and what they left there, may be one engine version apart: so much is an upgrade, more is
     a mistake. On SQLite nobody else would go on with what a newer version began.
 

@@ -11,7 +11,7 @@ from typing import Any
 from remediator.audit import Draft, Kind
 from remediator.core.clock import format_duration, rfc3339
 from remediator.extensions.guards._stop_file import StopFile, read_stop_file
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs, key_values, outbox, stops, storms
 
@@ -19,7 +19,7 @@ _FILE = "stop file"
 
 
 @dataclass(frozen=True, slots=True)
-class Flood:
+class FloodSettings:
     """What the storm guard takes for a storm in this installation."""
 
     alerts: int
@@ -28,29 +28,29 @@ class Flood:
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class MonitorSettings:
     """What is watched, and who is told."""
 
     state: Path
     within: timedelta | None
     """The Watchdog has to be heard within this; None: nobody watches it."""
     channels: tuple[str, ...]
-    storm: Flood | None
+    storm: FloodSettings | None
 
 
-async def watch_forever(engine: Engine, watching: Watching, poll: float) -> None:
+async def run_monitors_loop(engine: PipelineContext, watching: MonitorSettings, poll: float) -> None:
     """Look again every ``poll`` seconds."""
     while True:
-        await watch(engine, watching)
+        await run_monitors(engine, watching)
         await engine.clock.sleep(poll)
 
 
-async def watch(engine: Engine, watching: Watching) -> None:
+async def run_monitors(engine: PipelineContext, watching: MonitorSettings) -> None:
     """Look once. On several replicas one tells, whichever is first."""
     said = read_stop_file(watching.state)
 
     def look(tx: Tx) -> None:
-        advisory_locks.take(tx.connection, advisory_locks.WATCH)
+        advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_MONITORS)
         if said is not None:
             _press(tx, engine, said)
         if watching.within is not None:
@@ -62,11 +62,11 @@ async def watch(engine: Engine, watching: Watching) -> None:
         return  # no transaction every half second where there is nothing to write
     try:
         await engine.store.write(look)
-    except advisory_locks.Taken:
+    except advisory_locks.LockUnavailable:
         return  # another replica looks right now
 
 
-def _press(tx: Tx, engine: Engine, said: StopFile) -> None:
+def _press(tx: Tx, engine: PipelineContext, said: StopFile) -> None:
     """Into the store, so that every replica stops, and goes on stopping when the file is gone: a person resumes."""
     who = f"{_FILE} of {engine.replica}"
     if any(stop.who == who and stop.scope == "global" for stop in stops.standing(tx.connection, tx.now)):
@@ -74,7 +74,7 @@ def _press(tx: Tx, engine: Engine, said: StopFile) -> None:
     stops.press(tx, engine.ids.new("stop", tx.now), "global", "", said.reason, who)
 
 
-def _differs(connection: Any, engine: Engine, watching: Watching) -> bool:
+def _differs(connection: Any, engine: PipelineContext, watching: MonitorSettings) -> bool:
     """Whether what is so is not what people were told."""
     now = engine.clock.now()
     lost = watching.within is not None and _lost(connection, now, watching.within)
@@ -94,7 +94,7 @@ def _lost(connection: Any, now: Any, within: timedelta) -> bool:
     )
 
 
-def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> None:
+def _watchdog(tx: Tx, engine: PipelineContext, watching: MonitorSettings, within: timedelta) -> None:
     lost = _lost(tx.connection, tx.now, within)
     if lost == _told(tx.connection, "watchdog"):
         return
@@ -117,11 +117,11 @@ def _watchdog(tx: Tx, engine: Engine, watching: Watching, within: timedelta) -> 
     _tell(tx, engine, watching.channels, "watchdog", lost, {"text": text, "heard": at})
 
 
-def _stormy(connection: Any, now: Any, flood: Flood) -> bool:
+def _stormy(connection: Any, now: Any, flood: FloodSettings) -> bool:
     return storms.last_flooded(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
 
 
-def _storm(tx: Tx, engine: Engine, watching: Watching, flood: Flood) -> None:
+def _storm(tx: Tx, engine: PipelineContext, watching: MonitorSettings, flood: FloodSettings) -> None:
     storm = _stormy(tx.connection, tx.now, flood)
     if storm == _told(tx.connection, "storm"):
         return
@@ -136,6 +136,8 @@ def _storm(tx: Tx, engine: Engine, watching: Watching, flood: Flood) -> None:
     _tell(tx, engine, watching.channels, "storm", storm, {"text": text})
 
 
-def _tell(tx: Tx, engine: Engine, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]) -> None:
+def _tell(
+    tx: Tx, engine: PipelineContext, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]
+) -> None:
     key_values.put(tx, f"told:{what}", {"is": state})
     outbox.tell(tx, engine.ids, "notice", None, {"about": what, **content}, channels)

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 from remediator.audit import Draft, Kind
-from remediator.core.approval import Power, among
+from remediator.core.approval import Permission, is_member
 from remediator.core.identity import People
 from remediator.errors import ClientError, RemediatorError
-from remediator.extensions.notifiers import Delivery, Later, Message, Notifier, Undeliverable
-from remediator.pipeline.context import Engine
-from remediator.reporting.messages import Letters
+from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure, RetryAfter
+from remediator.pipeline.context import PipelineContext
+from remediator.reporting.messages import MessageRenderer
 from remediator.storage import MESSAGES, Tx
 from remediator.storage.repositories import approvals, outbox
 from remediator.storage.repositories.outbox import APPROVERS, Queued
@@ -34,7 +34,7 @@ _PICTURED = frozenset({"approval", "escalation"})
 
 
 @dataclass(slots=True)
-class Post:
+class Outbox:
     """The channels, and how fast each may be used.
 
     Args:
@@ -49,7 +49,7 @@ class Post:
     channels: Mapping[str, Notifier]
     fallback: Notifier
     approvals: Sequence[str]
-    letters: Letters
+    letters: MessageRenderer
     people: People
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Post:
     def could_agree(self, name: str, groups: Collection[str]) -> bool:
         """Whether the one person whom a channel reaches could agree to what these groups may agree to."""
         person = self.people.by_id(self.notifier(name).person or "", "link")
-        return person is not None and person.can(Power.DECIDE) and among(person, groups)
+        return person is not None and person.can(Permission.DECIDE) and is_member(person, groups)
 
     def rest(self, name: str, now: datetime) -> datetime | None:
         """Until when a channel has to rest; None if it can be used now, which then counts as a use."""
@@ -105,7 +105,7 @@ class Post:
             await notifier.aclose()
 
 
-async def send_forever(engine: Engine, post: Post, poll: float) -> None:
+async def run_outbox_loop(engine: PipelineContext, post: Outbox, poll: float) -> None:
     """Deliver messages as they come."""
     while True:
         post._busy = {name: task for name, task in post._busy.items() if not task.done()}
@@ -121,12 +121,12 @@ async def send_forever(engine: Engine, post: Post, poll: float) -> None:
         await engine.store.wakeups.wait(MESSAGES, poll)
 
 
-async def _deliver_all(engine: Engine, post: Post, waiting: Sequence[Queued]) -> None:
+async def _deliver_all(engine: PipelineContext, post: Outbox, waiting: Sequence[Queued]) -> None:
     for message in waiting:
         await deliver(engine, post, message)
 
 
-async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
+async def deliver(engine: PipelineContext, post: Outbox, queued: Queued) -> None:
     """Try to deliver one message once."""
     if not await engine.store.write(lambda tx: outbox.hold(tx, queued, tx.now + PATIENCE)):
         return  # another replica has it
@@ -141,7 +141,7 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         return
     try:
         delivery = await _send(engine, post, queued, name)
-    except Later as error:
+    except RetryAfter as error:
         until = engine.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
         post.rests(name, until)
         if _too_long(engine, post, queued, following, until):
@@ -150,7 +150,7 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         else:
             await engine.store.write(lambda tx: outbox.delay(tx, queued.id, until))
     except RemediatorError as error:
-        told, hopeless = str(error), isinstance(error, Undeliverable)
+        told, hopeless = str(error), isinstance(error, PermanentFailure)
         await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
     else:
         more = following if post.notifier(name).person is not None else None
@@ -158,12 +158,12 @@ async def deliver(engine: Engine, post: Post, queued: Queued) -> None:
         _illustrate(engine, post, queued, name, delivery)
 
 
-def _too_long(engine: Engine, post: Post, queued: Queued, following: str | None, until: datetime) -> bool:
+def _too_long(engine: PipelineContext, post: Outbox, queued: Queued, following: str | None, until: datetime) -> bool:
     """Whether a channel rests for longer than a request may wait, where another one could take it."""
     return queued.kind == "approval" and following in post.channels and until - engine.clock.now() > LONGEST_REST
 
 
-def _illustrate(engine: Engine, post: Post, queued: Queued, name: str, delivery: Delivery) -> None:
+def _illustrate(engine: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery) -> None:
     """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
     fits = post.notifier(name).adds_charts and queued.kind in _PICTURED
     if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
@@ -175,8 +175,8 @@ def _illustrate(engine: Engine, post: Post, queued: Queued, name: str, delivery:
 
 
 async def _add_chart(
-    engine: Engine,
-    post: Post,
+    engine: PipelineContext,
+    post: Outbox,
     queued: Queued,
     name: str,
     delivery: Delivery,
@@ -198,7 +198,7 @@ async def _add_chart(
     await engine.store.write(lambda tx: tx.audit(_draft(engine, Kind.MESSAGE_CHART, queued, data)))
 
 
-async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delivery:
+async def _send(engine: PipelineContext, post: Outbox, queued: Queued, name: str) -> Delivery:
     """Write it as things are now, and send it.
 
     Raises:
@@ -220,7 +220,7 @@ async def _send(engine: Engine, post: Post, queued: Queued, name: str) -> Delive
         raise ClientError(f"{notifier.kind} did not take it in time") from None
 
 
-async def _follow(engine: Engine, notifier: Notifier, message: Message, first: str) -> Delivery:
+async def _follow(engine: PipelineContext, notifier: Notifier, message: Message, first: str) -> Delivery:
     told = await engine.store.read(lambda connection: outbox.get(connection, first))
     receipt = None if told is None else told.receipt
     if receipt is None or receipt.get("overtaken"):
@@ -229,7 +229,7 @@ async def _follow(engine: Engine, notifier: Notifier, message: Message, first: s
 
 
 def _sent(
-    tx: Tx, engine: Engine, post: Post, queued: Queued, name: str, delivery: Delivery, following: str | None
+    tx: Tx, engine: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery, following: str | None
 ) -> None:
     """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
     well, if that person alone cannot be enough."""
@@ -242,7 +242,7 @@ def _sent(
             outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
-def _more_people(tx: Tx, post: Post, queued: Queued, name: str) -> bool:
+def _more_people(tx: Tx, post: Outbox, queued: Queued, name: str) -> bool:
     """Whether personal channels have not reached as many yet as have to agree, of those who may."""
     found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
     if found is None or found.status != "pending":
@@ -264,7 +264,7 @@ def _catch_up(tx: Tx, queued: Queued) -> None:
 
 
 def _failed(
-    tx: Tx, engine: Engine, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
+    tx: Tx, engine: PipelineContext, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
 ) -> None:
     tries = queued.attempts + 1
     most = TRIES if following is None else TRIES_BEFORE_NEXT
@@ -277,6 +277,6 @@ def _failed(
         outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
-def _draft(engine: Engine, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:
+def _draft(engine: PipelineContext, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:
     about = {"message": queued.id, "channel": queued.channel, "kind": queued.kind}
     return Draft(kind=kind, actor=engine.actor, run=queued.run_id, data={**about, **data})

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from remediator.audit import Draft, Kind
 from remediator.core.clock import rfc3339
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import standing
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import audit, cleanup, playbooks
@@ -30,7 +30,7 @@ _MARGIN = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Pruning:
+class PruningSettings:
     """What is kept."""
 
     history: timedelta = timedelta(days=365)
@@ -50,7 +50,9 @@ class Gone:
     versions: int
 
 
-async def prune_forever(engine: Engine, settings: Pruning, told: Callable[[Mapping[str, int]], None]) -> None:
+async def prune_forever(
+    engine: PipelineContext, settings: PruningSettings, told: Callable[[Mapping[str, int]], None]
+) -> None:
     """Forget what is due, batch by batch; ``told`` counts it."""
     while True:
         gone = await prune(engine, settings)
@@ -59,23 +61,23 @@ async def prune_forever(engine: Engine, settings: Pruning, told: Callable[[Mappi
         await engine.clock.sleep(LOOK if gone is None else REST)
 
 
-async def prune(engine: Engine, settings: Pruning) -> Gone | None:
+async def prune(engine: PipelineContext, settings: PruningSettings) -> Gone | None:
     """Forget one batch; None if there was nothing, or another replica is at it."""
     history = max(settings.history, looks_back(engine) + _MARGIN)
     try:
         return await engine.store.write(lambda tx: _prune(tx, engine, tx.now - history, sealed=settings.sealed))
-    except advisory_locks.Taken:
+    except advisory_locks.LockUnavailable:
         return None
 
 
-def looks_back(engine: Engine) -> timedelta:
+def looks_back(engine: PipelineContext) -> timedelta:
     """How far the guards of the playbooks in force look back, the farthest of them."""
     found = (guard.looks_back(own) for playbook in engine.book.playbooks for guard, own in standing(engine, playbook))
     return max(found, default=timedelta(0))
 
 
-def _prune(tx: Tx, engine: Engine, before: datetime, *, sealed: bool) -> Gone | None:
-    advisory_locks.take(tx.connection, advisory_locks.PRUNE)
+def _prune(tx: Tx, engine: PipelineContext, before: datetime, *, sealed: bool) -> Gone | None:
+    advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_PRUNE)
     oldest = audit.begins(tx.connection) if sealed else None
     over = before if oldest is None else min(before, oldest)
     ids = cleanup.forget_runs(tx, over, AT_ONCE, sealed=sealed)

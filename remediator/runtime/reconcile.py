@@ -19,7 +19,7 @@ from remediator.core.alert import Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.core.run import Episode
 from remediator.errors import ClientError
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.storage import RECONCILE, Tx, advisory_locks
 from remediator.storage.repositories import episodes, inbox, key_values
@@ -42,7 +42,7 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciling:
+class ReconcileSettings:
     """How Alertmanager is compared with."""
 
     peers: Sequence[Peer]
@@ -55,14 +55,14 @@ class Reconciling:
     """The receiver that posts here; None: those that were seen to."""
 
 
-async def reconcile_forever(engine: Engine, intake: IntakeSettings, settings: Reconciling) -> None:
+async def reconcile_forever(engine: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> None:
     """Look every so often, and at once when a notification said that it was shortened."""
     while True:
         await reconcile(engine, intake, settings)
         await engine.store.wakeups.wait(RECONCILE, settings.every.total_seconds())
 
 
-async def reconcile(engine: Engine, intake: IntakeSettings, settings: Reconciling) -> int:
+async def reconcile(engine: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> int:
     """Look once, unless another replica has just done so; returns how many alerts were put in."""
     if not settings.peers or not await engine.store.read(lambda connection: _is_due(connection, engine, settings)):
         return 0
@@ -73,7 +73,7 @@ async def reconcile(engine: Engine, intake: IntakeSettings, settings: Reconcilin
         return 0
     try:
         return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard, asked))
-    except advisory_locks.Taken:
+    except advisory_locks.LockUnavailable:
         return 0
 
 
@@ -83,12 +83,12 @@ class _Heard:
     young: bool
 
 
-def _is_due(connection: Connection, engine: Engine, settings: Reconciling) -> bool:
+def _is_due(connection: Connection, engine: PipelineContext, settings: ReconcileSettings) -> bool:
     last = key_values.get(connection, key_values.RECONCILED)
     return last is None or engine.clock.now() - last.at >= settings.every * 0.9
 
 
-async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | None:
+async def _ask(engine: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _Heard | None:
     try:
         async with asyncio.timeout(engine.pace.probe.total_seconds()):
             status, alerts = await asyncio.gather(peer.status(), peer.alerts())
@@ -97,8 +97,10 @@ async def _ask(engine: Engine, peer: Peer, settings: Reconciling) -> _Heard | No
     return _Heard(alerts, engine.clock.now() - status.started < settings.young)
 
 
-def _compare(tx: Tx, intake: IntakeSettings, settings: Reconciling, heard: Sequence[_Heard], asked: datetime) -> int:
-    advisory_locks.take(tx.connection, advisory_locks.RECONCILE)
+def _compare(
+    tx: Tx, intake: IntakeSettings, settings: ReconcileSettings, heard: Sequence[_Heard], asked: datetime
+) -> int:
+    advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_RECONCILE)
     last = key_values.get(tx.connection, key_values.RECONCILED)
     held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
     ours = {one.identity: one for one in episodes.firing(tx.connection)}
@@ -126,7 +128,7 @@ def _identity(labels: Mapping[str, str], intake: IntakeSettings) -> str:
     return identity(labels, intake.ignore_labels)
 
 
-def _concerns_us(tx: Tx, alert: FiringAlert, intake: IntakeSettings, settings: Reconciling) -> bool:
+def _concerns_us(tx: Tx, alert: FiringAlert, intake: IntakeSettings, settings: ReconcileSettings) -> bool:
     """It notifies, and one that posts here is told. The Watchdog has to come by the way that it watches."""
     if alert.status.suppressed or alert.labels.get("alertname") == intake.watchdog:
         return False

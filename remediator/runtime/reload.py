@@ -23,12 +23,12 @@ from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
 from remediator.pipeline.approve import outdate
-from remediator.pipeline.context import Book
+from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import Loaded, load
+from remediator.playbooks.loader import LoadedConfig, load
 from remediator.runtime.metrics import Metrics
-from remediator.runtime.worker import Loops
+from remediator.runtime.worker import Worker
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import blocked_runs, key_values, outbox, playbooks, runs
 
@@ -44,7 +44,7 @@ Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(slots=True)
-class Reloading:
+class ReloadSettings:
     """What is watched, and what became of it. Kept over failures of the loop, so that no change is lost.
 
     Args:
@@ -59,10 +59,10 @@ class Reloading:
         poll: seconds between two looks.
     """
 
-    loops: Loops
+    loops: Worker
     metrics: Metrics
     paths: Sequence[Path]
-    read: Callable[[], Loaded]
+    read: Callable[[], LoadedConfig]
     protect: Callable[[Inventory], None]
     guards: Sequence[str]
     channels: Sequence[str]
@@ -77,7 +77,7 @@ class Reloading:
         self._asked.set()
 
 
-def reloading_for(config: Config, loops: Loops, metrics: Metrics, store: Store, seen: Signature) -> Reloading:
+def reloading_for(config: Config, loops: Worker, metrics: Metrics, store: Store, seen: Signature) -> ReloadSettings:
     """What reloading needs in a service with these loops.
 
     Args:
@@ -87,7 +87,7 @@ def reloading_for(config: Config, loops: Loops, metrics: Metrics, store: Store, 
     def protect(inventory: Inventory) -> None:
         store.redactor = redactor_for(config, loops.engine.book.inventory, inventory)
 
-    return Reloading(
+    return ReloadSettings(
         loops=loops,
         metrics=metrics,
         paths=(*config.playbooks, config.inventory),
@@ -119,7 +119,7 @@ def _files(path: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in names if name.endswith((".yaml", ".yml")))
 
 
-async def reload_forever(reloading: Reloading) -> None:
+async def reload_forever(reloading: ReloadSettings) -> None:
     """Take what changes in the files into use, as soon as they have stopped changing."""
     latest, rest = reloading.seen, reloading.poll
     while True:
@@ -132,7 +132,7 @@ async def reload_forever(reloading: Reloading) -> None:
             await reload(reloading, latest, asked)
 
 
-async def _pause(reloading: Reloading, seconds: float) -> bool:
+async def _pause(reloading: ReloadSettings, seconds: float) -> bool:
     """Wait; True if somebody asked meanwhile."""
     with suppress(TimeoutError):
         await asyncio.wait_for(reloading._asked.wait(), seconds)
@@ -141,7 +141,7 @@ async def _pause(reloading: Reloading, seconds: float) -> bool:
     return asked
 
 
-async def reload(reloading: Reloading, now: Signature, asked: bool) -> None:
+async def reload(reloading: ReloadSettings, now: Signature, asked: bool) -> None:
     """Read everything again; use all of it or nothing.
 
     Args:
@@ -157,7 +157,7 @@ async def reload(reloading: Reloading, now: Signature, asked: bool) -> None:
     reloading.seen = now
 
 
-async def _refuse(reloading: Reloading, findings: tuple[str, ...], asked: bool) -> None:
+async def _refuse(reloading: ReloadSettings, findings: tuple[str, ...], asked: bool) -> None:
     """Said once for each state of the files: an author who saves ten times with the same mistake is told once."""
     if findings == reloading.refused and not asked:
         return
@@ -184,7 +184,7 @@ def _listed(findings: Sequence[str]) -> str:
     return "; ".join(findings[:_SHOWN]) + more
 
 
-async def _use(reloading: Reloading, loaded: Loaded, asked: bool) -> None:
+async def _use(reloading: ReloadSettings, loaded: LoadedConfig, asked: bool) -> None:
     engine = reloading.loops.engine
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     before = {playbook.name: playbook.content_hash for playbook in engine.book.playbooks}
@@ -213,10 +213,10 @@ async def _use(reloading: Reloading, loaded: Loaded, asked: bool) -> None:
     log.info("playbooks reloaded", changed=changed, inventory=data["inventory"])
 
 
-def _swap(reloading: Reloading, loaded: Loaded, needed: set[str]) -> None:
+def _swap(reloading: ReloadSettings, loaded: LoadedConfig, needed: set[str]) -> None:
     """From one statement to the next on the loop's thread: nothing sees half of it."""
     engine = reloading.loops.engine
-    book = Book(loaded.playbooks, loaded.inventory, engine.book.environment)
+    book = PlaybookSet(loaded.playbooks, loaded.inventory, engine.book.environment)
     for version in engine.book.versions():
         if version.content_hash in needed:
             book.keep(version)
@@ -224,6 +224,6 @@ def _swap(reloading: Reloading, loaded: Loaded, needed: set[str]) -> None:
     engine.book, reloading.loops.index = book, index
 
 
-def _tell(tx: Tx, reloading: Reloading, text: str, findings: Sequence[str]) -> None:
+def _tell(tx: Tx, reloading: ReloadSettings, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
     outbox.tell(tx, reloading.loops.engine.ids, "notice", None, content, reloading.channels)

@@ -20,7 +20,7 @@ from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
 from remediator.audit.archive import Segment
 from remediator.audit.merkle import Range
 from remediator.errors import AuditError, StoreCorrupt
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.runtime.checkpointing import LATEST
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
@@ -34,7 +34,7 @@ LOOK = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class RetentionSettings:
     """What moves where."""
 
     folder: Path
@@ -51,7 +51,7 @@ class _Due:
     note: str
 
 
-async def retain_forever(engine: Engine, settings: Retention) -> None:
+async def retain_forever(engine: PipelineContext, settings: RetentionSettings) -> None:
     """Move what is due; a folder that cannot be written to is said, and tried again."""
     while True:
         try:
@@ -62,7 +62,7 @@ async def retain_forever(engine: Engine, settings: Retention) -> None:
         await engine.clock.sleep(LOOK)
 
 
-async def move(engine: Engine, settings: Retention) -> bool:
+async def move(engine: PipelineContext, settings: RetentionSettings) -> bool:
     """Move one segment, if a whole one is old enough and signed for; False if there is none.
 
     Raises:
@@ -122,7 +122,7 @@ def _end(start: Head, rows: Sequence[SealedEntry]) -> Head:
     return Head(tree.size, rows[-1].hash, tree.dump())
 
 
-def _moved(tx: Tx, engine: Engine, start: Head, segment: Segment) -> None:
+def _moved(tx: Tx, engine: PipelineContext, start: Head, segment: Segment) -> None:
     if begin(tx.connection) != start:
         return  # another replica has moved it; the file is the same
     end = segment.end

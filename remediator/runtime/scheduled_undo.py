@@ -16,8 +16,8 @@ from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
 from remediator.errors import Fenced, RemediatorError, StoreError
 from remediator.extensions.actions import RUN, Result
-from remediator.pipeline.context import Engine
-from remediator.pipeline.undo import HELD, conclude, settle, undo, way_back
+from remediator.pipeline.context import PipelineContext
+from remediator.pipeline.undo import HELD, conclude, resolve_undo, settle, undo
 from remediator.storage import Tx
 from remediator.storage.repositories import attempts, outbox, runs, timers
 from remediator.storage.repositories.attempts import Attempt
@@ -31,7 +31,7 @@ PAUSE = timedelta(seconds=5)
 """Before the second try; doubled for each further one."""
 
 
-async def step_down_forever(engine: Engine, poll: float) -> None:
+async def step_down_forever(engine: PipelineContext, poll: float) -> None:
     """See to timers as they come due."""
     while True:
         now = engine.clock.now()
@@ -40,7 +40,7 @@ async def step_down_forever(engine: Engine, poll: float) -> None:
         await engine.clock.sleep(poll)
 
 
-async def step_down(engine: Engine, timer: Timer) -> None:
+async def step_down(engine: PipelineContext, timer: Timer) -> None:
     """Put one measure back, or see to it that it is tried again."""
     lease = engine.pace.lease
     run = await engine.store.write(lambda tx: runs.claim_over(tx, timer.run_id, engine.replica, lease))
@@ -56,12 +56,12 @@ async def step_down(engine: Engine, timer: Timer) -> None:
         log.warning("store unavailable; the claim lapses by itself", run=run.id, message=str(error))
 
 
-async def _later(engine: Engine, timer: Timer, *, tried: bool) -> None:
+async def _later(engine: PipelineContext, timer: Timer, *, tried: bool) -> None:
     pause = PAUSE * 2**timer.tries if tried else min(PAUSE, engine.pace.recheck)
     await engine.store.write(lambda tx: timers.later(tx, timer, tx.now + pause, tried=tried))
 
 
-async def _put_back(engine: Engine, run: Run, timer: Timer) -> dict[str, Any]:
+async def _put_back(engine: PipelineContext, run: Run, timer: Timer) -> dict[str, Any]:
     """What became of it: outcome and summary."""
     assert run.plan is not None, "it took effect, so it was planned"
     plan: Plan = from_data(run.plan)
@@ -80,16 +80,18 @@ async def _put_back(engine: Engine, run: Run, timer: Timer) -> dict[str, Any]:
         return {"outcome": "not_tried", "summary": str(error)}
 
 
-async def _found_out(engine: Engine, run: Run, step: PlannedStep, attempt: Attempt, tried: Any) -> dict[str, Any]:
+async def _found_out(
+    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Any
+) -> dict[str, Any]:
     """An undo whose process died: look, and never do it blindly again."""
     unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
-    back = way_back(engine, step, tried)
+    back = resolve_undo(engine, step, tried)
     result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
     await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
     return {"outcome": result.outcome.value, "summary": result.summary}
 
 
-def _conclude(tx: Tx, engine: Engine, run: Run, timer: Timer, told: dict[str, Any]) -> None:
+def _conclude(tx: Tx, engine: PipelineContext, run: Run, timer: Timer, told: dict[str, Any]) -> None:
     """Done, later, or people are told. An outcome that nobody can tell holds the target until a person has looked."""
     outcome = told["outcome"]
     if outcome == Outcome.OK.value:

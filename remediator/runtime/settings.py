@@ -7,12 +7,12 @@ from pathlib import Path
 from remediator.audit import keys
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.runtime.checkpointing import Checkpointing
-from remediator.runtime.pruning import Pruning
-from remediator.runtime.retention import Retention
+from remediator.runtime.checkpointing import CheckpointSettings
+from remediator.runtime.pruning import PruningSettings
+from remediator.runtime.retention import RetentionSettings
 
 
-def checkpointing_for(config: Config) -> Checkpointing:
+def checkpointing_for(config: Config) -> CheckpointSettings:
     """When to sign, as whom, and who keeps it; makes the key if there is none.
 
     Raises:
@@ -22,7 +22,7 @@ def checkpointing_for(config: Config) -> Checkpointing:
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keys.create(settings.key_file or config.state / "audit.key", origin)
     notaries = registry.make_notaries(settings.checkpoints, config.channels)
-    return Checkpointing(origin, signer, notaries, settings.every, settings.within)
+    return CheckpointSettings(origin, signer, notaries, settings.every, settings.within)
 
 
 def archive_folder(config: Config) -> Path | None:
@@ -31,12 +31,12 @@ def archive_folder(config: Config) -> Path | None:
     return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
-def retention_for(config: Config) -> Retention | None:
+def retention_for(config: Config) -> RetentionSettings | None:
     """How old audit entries move to the archive; None if they do not."""
     folder, settings = archive_folder(config), config.audit.archive
-    return None if folder is None else Retention(folder, settings.keep, settings.segment)
+    return None if folder is None else RetentionSettings(folder, settings.keep, settings.segment)
 
 
-def pruning_for(config: Config) -> Pruning:
+def pruning_for(config: Config) -> PruningSettings:
     """How long runs are kept; with an archive, only those leave whose entries are all in it."""
-    return Pruning(config.timing.history, sealed=archive_folder(config) is not None)
+    return PruningSettings(config.timing.history, sealed=archive_folder(config) is not None)

@@ -12,7 +12,7 @@ import structlog
 
 from remediator.core.run import Run
 from remediator.errors import Fenced, StoreError
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.stages import advance
@@ -26,7 +26,7 @@ log: Any = structlog.get_logger("remediator.runtime.worker")
 
 
 @dataclass(slots=True)
-class Loops:
+class Worker:
     """The loops of one replica.
 
     Args:
@@ -37,7 +37,7 @@ class Loops:
         poll: seconds between looks when nothing woke us; only a safety net, or another replica's doing.
     """
 
-    engine: Engine
+    engine: PipelineContext
     index: Index
     intake: IntakeSettings
     concurrency: int = 16
@@ -168,7 +168,7 @@ def _release(tx: Tx, run: Run, later: datetime) -> None:
         runs.release(tx, current, later, current.pokes)
 
 
-async def ensure_playbook(engine: Engine, run: Run) -> None:
+async def ensure_playbook(engine: PipelineContext, run: Run) -> None:
     """Make the version that a run began with known, should the files have moved on."""
     if not engine.book.knows(run.playbook_hash):
         content = await engine.store.read(lambda connection: playbooks.get(connection, run.playbook_hash))
@@ -176,7 +176,7 @@ async def ensure_playbook(engine: Engine, run: Run) -> None:
             engine.book.keep(Playbook.model_validate(content))
 
 
-async def supervise(
+async def run_supervised(
     name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]
 ) -> None:
     """Run a loop for ever; when it fails, say so and start it again, slower each time up to half a minute."""

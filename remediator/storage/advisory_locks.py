@@ -6,23 +6,23 @@ from sqlalchemy import Connection
 
 from remediator.errors import RemediatorError
 
-INTENTS = 7_302_517_002
+LOCK_INTENT = 7_302_517_002
 """The turn to judge and write an action's intent. Any constant, one for each kind of turn."""
-RECONCILE = 7_302_517_005
+LOCK_RECONCILE = 7_302_517_005
 """The turn to compare our episodes with what Alertmanager holds."""
-PRUNE = 7_302_517_006
+LOCK_PRUNE = 7_302_517_006
 """The turn to forget what is over for long."""
-INTAKE = 7_302_517_004
+LOCK_INGEST = 7_302_517_004
 """The turn to take notifications in, since their order matters."""
-WATCH = 7_302_517_003
+LOCK_MONITORS = 7_302_517_003
 """The turn to compare the state of the world with what people were told of it."""
 
 
-class Taken(RemediatorError):
+class LockUnavailable(RemediatorError):
     """Another replica has the turn; try again in a moment."""
 
 
-def take(connection: Connection, turn: int) -> None:
+def try_lock(connection: Connection, turn: int) -> None:
     """Have a turn until the end of this transaction. SQLite has one writer, so there it is had already.
 
     Raises:
@@ -31,4 +31,4 @@ def take(connection: Connection, turn: int) -> None:
     if connection.dialect.name != "postgresql":
         return
     if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({turn})").scalar():
-        raise Taken("another replica has the turn")
+        raise LockUnavailable("another replica has the turn")

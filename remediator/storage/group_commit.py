@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from remediator.errors import StoreUnavailable
 from remediator.storage import Tx, Wakeups
-from remediator.storage.transaction import Dialect, Job, NotBegun, serve, told
+from remediator.storage.transaction import BeginFailed, Dialect, Job, serve, told
 
 
 @dataclass(slots=True)
@@ -98,11 +98,13 @@ class Gate:
         try:
             try:
                 return serve(self._dialect, self._connected(), jobs)
-            except NotBegun:  # a connection that was cut while it was idle: nothing was begun, so it is safe to repeat
+            except (
+                BeginFailed
+            ):  # a connection that was cut while it was idle: nothing was begun, so it is safe to repeat
                 self._disconnect()
                 return serve(self._dialect, self._connected(), jobs)
         except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
-            cause = error.__cause__ if isinstance(error, NotBegun) else error
+            cause = error.__cause__ if isinstance(error, BeginFailed) else error
             for job in jobs:  # nothing of this group is known to be durable
                 job.result, job.error = None, told(cause)
             self._disconnect()

@@ -66,11 +66,11 @@ class Job:
     error: BaseException | None = None
 
 
-class NotBegun(Exception):
+class BeginFailed(Exception):
     """The transaction could not even be begun: on another connection it may be."""
 
 
-class Spoiled(Exception):
+class GroupAborted(Exception):
     """Some piece of work made the transaction fail: alone, the others may stand."""
 
 
@@ -88,14 +88,14 @@ def serve(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[
     """
     try:
         return _repeated(dialect, connection, jobs)
-    except Spoiled:
+    except GroupAborted:
         pass
     topics: set[str] = set()
     plain = [job for job in jobs if job.work is None]
     for part in ([plain] if plain else []) + [[job] for job in jobs if job.work is not None]:
         try:
             topics |= _repeated(dialect, connection, part)
-        except Spoiled as spoiled:
+        except GroupAborted as spoiled:
             part[0].error = told(spoiled.__cause__)
     return topics
 
@@ -104,10 +104,10 @@ def _repeated(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> 
     for _ in range(_REPEATS):
         try:
             return commit(dialect, connection, jobs)
-        except Spoiled as spoiled:
+        except GroupAborted as spoiled:
             state = getattr(getattr(spoiled.__cause__, "orig", None), "sqlstate", None)
             if state == _READ_ONLY:
-                raise NotBegun from spoiled.__cause__
+                raise BeginFailed from spoiled.__cause__
             if state not in _AGAIN:
                 raise
     return commit(dialect, connection, jobs)
@@ -118,7 +118,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     try:
         connection.exec_driver_sql(dialect.begin)
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise NotBegun from error
+        raise BeginFailed from error
     begun, now = dialect.ticks(), dialect.now(connection)
     topics: set[str] = set()
     rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
@@ -157,7 +157,7 @@ def _work(
             connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.SQLAlchemyError:
             raise error from None  # the connection or the disk is gone: no use in trying one by one
-        raise Spoiled from error
+        raise GroupAborted from error
     return drafts
 
 

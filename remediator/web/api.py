@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from remediator.core.approval import Power
+from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Standing
-from remediator.pipeline.decisions import Word
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import run_timeline
 from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
@@ -35,7 +35,7 @@ async def _runs(call: Call) -> Any:
 
 async def _run(call: Call) -> Any:
     run_id = call.request.path_params["run_id"]
-    told = await call.read(lambda connection: run_timeline.tell(connection, run_id))
+    told = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
     if told is None:
         raise NotFound(await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(call.site.service.config)))
     return run_timeline.as_data(told)
@@ -116,7 +116,7 @@ def _approval(item: Approval) -> dict[str, Any]:
 
 def _decision(verb: str) -> Answer:
     async def decide(call: Call) -> Any:
-        word = Word(
+        word = DecisionRequest(
             call.request.path_params["approval_id"],
             call.text("plan_hash", required=True),
             verb,
@@ -239,8 +239,11 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
         _runs,
     ),
     (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),
-    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Stop a run.", (_RUN,), _REASON, Power.CANCEL), _cancel),
-    (Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Power.RETRY), _retry),
+    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Stop a run.", (_RUN,), _REASON, Permission.CANCEL), _cancel),
+    (
+        Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Permission.RETRY),
+        _retry,
+    ),
     (Operation("GET", "/api/v1/approvals", "Requests that wait for people."), _approvals),
     (
         Operation(
@@ -250,7 +253,9 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     ),
     *(
         (
-            Operation("POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECIDE, Power.DECIDE),
+            Operation(
+                "POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECIDE, Permission.DECIDE
+            ),
             _decision(verb),
         )
         for verb, text in (("approve", "Say yes."), ("reject", "Say no."), ("snooze", "Ask again later."))
@@ -262,7 +267,7 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             "Ask anew, where the plan is not what would be done now.",
             (_APPROVAL,),
             {},
-            Power.DECIDE,
+            Permission.DECIDE,
         ),
         _renew,
     ),
@@ -279,7 +284,7 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
                 "for": "How long, such as 30m; without it, until somebody releases it.",
                 **_REASON,
             },
-            Power.PAUSE,
+            Permission.PAUSE,
         ),
         _pause,
     ),
@@ -290,7 +295,7 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             "Release a stop.",
             (Parameter("stop_id", "path", "The stop's id."),),
             {},
-            Power.RESUME,
+            Permission.RESUME,
         ),
         _resume,
     ),

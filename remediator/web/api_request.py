@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from remediator.core.approval import NotAllowed, Person, Power
+from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.errors import InputError, RemediatorError, StoreError
-from remediator.web.authentication import Visitor
+from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
 from remediator.web.site import Site
 
@@ -85,7 +85,7 @@ def handler(site: Site, operation: Operation, answer: Answer) -> Callable[[Reque
             return JSONResponse(await answer(Call(site, request, visitor.person, body)), 200, SAFE)
         except _Unknown as error:
             return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
-        except NotAllowed as error:
+        except PermissionDenied as error:
             return _error(403, str(error))
         except NotFound as error:
             return _error(404, str(error))
@@ -101,8 +101,8 @@ class _Unknown(RemediatorError):
     """Nobody whom we know."""
 
 
-def _admit(operation: Operation, request: Request, visitor: Visitor) -> None:
-    if visitor.person is None and not (operation.power is Power.SEE and visitor.stranger_may_look):
+def _admit(operation: Operation, request: Request, visitor: RequestIdentity) -> None:
+    if visitor.person is None and not (operation.power is Permission.SEE and visitor.stranger_may_look):
         raise _Unknown("send an operator token: Authorization: Bearer rmo_…")
     if visitor.person is not None:
         visitor.person.need(operation.power)

@@ -13,20 +13,28 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remediator.core import approval as words
-from remediator.core.approval import LINK_HOLDER, Asked, NotAllowed, Opened, Person, Power, open_link
+from remediator.core.approval import (
+    LINK_HOLDER,
+    ApprovalRequirements,
+    OpenedLink,
+    Permission,
+    PermissionDenied,
+    Person,
+    open_link,
+)
 from remediator.core.plan import from_data
 from remediator.core.run import Episode, Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline import decisions
 from remediator.pipeline.approval_validity import Standing
-from remediator.pipeline.decisions import Word
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import messages
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, episodes, evidence, runs, stops
 from remediator.storage.repositories.approvals import Approval, Decision
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.stops import Stop
-from remediator.web.authentication import Visitor
+from remediator.web.authentication import RequestIdentity
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
 
 _STANDS = Standing()
@@ -41,8 +49,8 @@ class Shown:
     run: Run
     said: Sequence[Decision]
     alerts: Sequence[Episode]
-    evidence: Sequence[Seen]
-    asked: Asked
+    evidence: Sequence[EvidenceRecord]
+    asked: ApprovalRequirements
     stops: Sequence[Stop]
     until: datetime | None
     """When the question comes back, if it was snoozed."""
@@ -73,13 +81,15 @@ def by_link(site: Site) -> Handler:
 def by_id(site: Site) -> Handler:
     """``/approvals/<id>``, for people who have signed in, or who may look."""
 
-    async def handle(request: Request, visitor: Visitor) -> Response:
+    async def handle(request: Request, visitor: RequestIdentity) -> Response:
         return await _answer(site, request, visitor, request.path_params["approval_id"], None)
 
     return site.page(handle)
 
 
-async def _answer(site: Site, request: Request, visitor: Visitor, approval_id: str, opened: Opened | None) -> Response:
+async def _answer(
+    site: Site, request: Request, visitor: RequestIdentity, approval_id: str, opened: OpenedLink | None
+) -> Response:
     try:
         shown = await site.service.engine.store.read(lambda connection: _look(connection, approval_id, site))
         if shown is None or (opened is not None and opened.link.run != shown.run.id):
@@ -117,7 +127,7 @@ def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
     )
 
 
-def _who(site: Site, visitor: Visitor, opened: Opened | None) -> Person | None:
+def _who(site: Site, visitor: RequestIdentity, opened: OpenedLink | None) -> Person | None:
     """The best that we know of who is here; a link says the least."""
     if visitor.person is not None:
         return visitor.person
@@ -131,9 +141,9 @@ def _who(site: Site, visitor: Visitor, opened: Opened | None) -> Person | None:
 def _page(
     site: Site,
     request: Request,
-    visitor: Visitor,
+    visitor: RequestIdentity,
     shown: Shown,
-    opened: Opened | None,
+    opened: OpenedLink | None,
     status: int = 200,
     refused: str = "",
 ) -> Response:
@@ -163,9 +173,9 @@ def _page(
         unsure=shown.standing.unsure,
         spoken=person is not None and any(words.same_person(item.identity, person.id) for item in shown.said),
         may=_may(site, person, shown.asked),
-        can_break_glass=person is not None and person.can(Power.BREAK_GLASS),
+        can_break_glass=person is not None and person.can(Permission.BREAK_GLASS),
         destructive=shown.asked.destructive,
-        became=messages.became(run, found) if not pending else "",
+        became=messages.outcome_text(run, found) if not pending else "",
         fires=list(messages.fires(shown.alerts, site.now)),
         calls=list(messages.calls(plan, found.step, shown.evidence)),
         risks=list(messages.risks(plan, found.step)),
@@ -176,7 +186,7 @@ def _page(
         newer=shown.newer,
         void=messages.why_void(found),
         until=shown.until,
-        may_look=visitor.may(Power.SEE),
+        may_look=visitor.may(Permission.SEE),
         oidc=site.service.config.access.oidc,
         refused=refused,
         live=True,
@@ -184,18 +194,20 @@ def _page(
     )
 
 
-def _may(site: Site, person: Person | None, asked: Asked) -> str:
+def _may(site: Site, person: Person | None, asked: ApprovalRequirements) -> str:
     """Empty if this person may approve, else why not."""
     if person is None:
         return "Sign in, or give your operator token below: a link alone is not enough here."
     try:
-        words.may_decide(person, "approve", asked, link_holders=site.service.config.approvals.link_holders)
-    except NotAllowed as error:
+        words.check_may_decide(person, "approve", asked, link_holders=site.service.config.approvals.link_holders)
+    except PermissionDenied as error:
         return str(error)
     return ""
 
 
-async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, opened: Opened | None) -> Response:
+async def _decide(
+    site: Site, request: Request, visitor: RequestIdentity, shown: Shown, opened: OpenedLink | None
+) -> Response:
     fields = await form_fields(request)
 
     async def again(status: int, why: str) -> Response:
@@ -217,7 +229,7 @@ async def _decide(site: Site, request: Request, visitor: Visitor, shown: Shown, 
         shown = await _checked(site, shown)
     try:
         await site.service.engine.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
-    except NotAllowed as error:
+    except PermissionDenied as error:
         return await again(403, str(error))
     except InputError as error:
         return await again(422, str(error))
@@ -232,7 +244,7 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
     if verb == "pause":
         decisions.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
         return
-    word = Word(
+    word = DecisionRequest(
         shown.approval.id,
         plan_hash,
         "approve" if verb == "break_glass" else verb,

@@ -8,7 +8,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remediator.core.approval import Person, Power
+from remediator.core.approval import Permission, Person
 from remediator.service import Service
 
 SESSION = "remediator_session"
@@ -17,7 +17,7 @@ _BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class RequestIdentity:
     """Whoever made a request."""
 
     person: Person | None
@@ -25,23 +25,23 @@ class Visitor:
     by_cookie: bool = False
     """Known by a cookie, which a browser sends along unasked: forms have to prove that they are ours."""
 
-    def may(self, power: Power) -> bool:
+    def may(self, power: Permission) -> bool:
         """Whether this is allowed."""
         if self.person is not None and self.person.can(power):
             return True
-        return power == Power.SEE and self.stranger_may_look
+        return power == Permission.SEE and self.stranger_may_look
 
 
-def identify(service: Service, request: Request) -> Visitor:
+def identify(service: Service, request: Request) -> RequestIdentity:
     """Who a request comes from; somebody with a wrong token is nobody."""
     look = service.config.strangers_may_look
     said = request.headers.get("authorization", "")
     if said[: len(_BEARER)].lower() == _BEARER:
-        return Visitor(service.people.by_token(said[len(_BEARER) :]), look)
+        return RequestIdentity(service.people.by_token(said[len(_BEARER) :]), look)
     vouched = _by_proxy(service, request)
     if vouched is not None:
-        return Visitor(vouched, look, by_cookie=True)
-    return Visitor(_by_session(service, request), look, by_cookie=True)
+        return RequestIdentity(vouched, look, by_cookie=True)
+    return RequestIdentity(_by_session(service, request), look, by_cookie=True)
 
 
 def _by_proxy(service: Service, request: Request) -> Person | None:

@@ -13,7 +13,7 @@ from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
 from remediator.reporting.alert_series import measured
 from remediator.storage.repositories import episodes, runs
-from remediator.web.authentication import Visitor
+from remediator.web.authentication import RequestIdentity
 from remediator.web.run_chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
 
@@ -27,7 +27,7 @@ _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inl
 def chart(site: Site) -> Handler:
     """An image; 404 without a Prometheus, 502 if it cannot say."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
         store, prometheus = site.service.engine.store, site.service.world.prometheus
         run = await store.read(lambda connection: runs.get(connection, run_id))

@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
-from remediator.core.approval import Power
+from remediator.core.approval import Permission
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.model import Playbook
 from remediator.reporting import messages, run_timeline
-from remediator.reporting.run_timeline import Story
+from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime import checkpointing
 from remediator.runtime.retention import begin
 from remediator.runtime.settings import archive_folder
@@ -37,7 +37,7 @@ from remediator.storage.repositories import (
 )
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import paging
-from remediator.web.authentication import Visitor
+from remediator.web.authentication import RequestIdentity
 from remediator.web.run_chart import picture
 from remediator.web.site import Handler, Site
 
@@ -64,11 +64,11 @@ class Now:
 def now(site: Site) -> Handler:
     """``GET /``."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         moment, within = site.now, watchdog_within(site.service.config)
         found = await site.service.engine.store.read(lambda connection: _now(connection, moment, within))
         said = read_stop_file(site.service.config.state)
-        may_stop, may_resume = visitor.may(Power.PAUSE), visitor.may(Power.RESUME)
+        may_stop, may_resume = visitor.may(Permission.PAUSE), visitor.may(Permission.RESUME)
         return site.render(
             request,
             visitor,
@@ -106,7 +106,7 @@ def _now(connection: Connection, moment: datetime, within: timedelta | None) -> 
 def history(site: Site) -> Handler:
     """``GET /runs``: search and filters; pages go on from the last row, so the thousandth is as quick as the first."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         asked = request.query_params
         wanted = {name: asked.get(name, "").strip()[:200] or None for name in ("playbook", "target", "status")}
         search = asked.get("q", "").strip()[:200]
@@ -162,7 +162,7 @@ def _by_filters(
 def run(site: Site) -> Handler:
     """``GET /runs/<id>``: the straight line, with evidence, verdicts and the exact calls."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
         found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
         if found is None:
@@ -175,9 +175,11 @@ def run(site: Site) -> Handler:
     return site.page(get)
 
 
-def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, Sequence[outbox.Queued], bool] | None:
+def _run(
+    connection: Connection, run_id: str
+) -> tuple[RunTimeline, Approval | None, Sequence[outbox.Queued], bool] | None:
     """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
-    told = run_timeline.tell(connection, run_id)
+    told = run_timeline.load_timeline(connection, run_id)
     if told is None:
         return None
     moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
@@ -185,7 +187,7 @@ def _run(connection: Connection, run_id: str) -> tuple[Story, Approval | None, S
 
 
 def _run_context(
-    site: Site, visitor: Visitor, told: Story, asked: Approval | None, sent: Sequence[outbox.Queued]
+    site: Site, visitor: RequestIdentity, told: RunTimeline, asked: Approval | None, sent: Sequence[outbox.Queued]
 ) -> dict[str, Any]:
     plan: Plan | None = None if told.run.plan is None else from_data(told.run.plan)
     over = told.run.finished_at is not None
@@ -199,8 +201,8 @@ def _run_context(
         "fires": list(messages.fires(told.alerts, site.now)),
         "risks": [] if plan is None else list(messages.risks(plan)),
         "has_chart": site.service.world.prometheus is not None and bool(told.alerts),
-        "may_cancel": visitor.may(Power.CANCEL) and (not over or told.run.holds_target),
-        "may_retry": visitor.may(Power.RETRY) and over and told.run.incident_open,
+        "may_cancel": visitor.may(Permission.CANCEL) and (not over or told.run.holds_target),
+        "may_retry": visitor.may(Permission.RETRY) and over and told.run.incident_open,
         "live": not over,
     }
 
@@ -227,7 +229,7 @@ class Moment:
     kind: str
 
 
-def straight_line(told: Story) -> list[Moment]:
+def straight_line(told: RunTimeline) -> list[Moment]:
     """The run's events, each under its verb; a change of state belongs to the verb before it."""
     moments: list[Moment] = []
     verb = "match"
@@ -235,7 +237,7 @@ def straight_line(told: Story) -> list[Moment]:
         verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
         if event.kind == "evidence":
             verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
-        moments.append(Moment(event.at, verb, messages.tidy(event.text, 2000), event.kind))
+        moments.append(Moment(event.at, verb, messages.sanitize(event.text, 2000), event.kind))
     return moments
 
 
@@ -264,7 +266,7 @@ class Standing:
 def playbooks(site: Site) -> Handler:
     """``GET /playbooks``: how each does, and what it may do by itself."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         standing = await site.service.engine.store.read(lambda connection: _standing(connection, site))
         return site.render(request, visitor, "playbooks.html", standing=standing, rungs=autonomy.RUNGS, live=False)
 
@@ -304,7 +306,7 @@ class Row:
 def log(site: Site) -> Handler:
     """``GET /audit``: the log, newest first, with whether what is shown hangs together."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         asked = request.query_params
         wanted = {name: asked.get(name, "").strip()[:64] or None for name in ("run", "kind")}
         cursor = asked.get("before", "")
@@ -349,13 +351,13 @@ def _row(item: SealedEntry) -> Row:
 
 
 def _pretty(canonical: bytes) -> str:
-    return messages.tidy(canonical.decode("utf-8", "replace"), 6000)
+    return messages.sanitize(canonical.decode("utf-8", "replace"), 6000)
 
 
 def inventory(site: Site) -> Handler:
     """``GET /inventory``: the services, and what depends on what."""
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         known = site.service.engine.book.inventory
         holding = await site.service.engine.store.read(runs.holding)
         known_open = await site.service.engine.store.read(lambda connection: episodes.list_open(connection, _FEW))

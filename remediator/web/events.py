@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
-from remediator.web.authentication import Visitor
+from remediator.web.authentication import RequestIdentity
 from remediator.web.site import HEADERS, Handler, Site
 
 LOOK = 0.5
@@ -27,7 +27,7 @@ def events(site: Site) -> Handler:
     """The stream."""
     open_streams: set[object] = set()
 
-    async def get(request: Request, visitor: Visitor) -> Response:
+    async def get(request: Request, visitor: RequestIdentity) -> Response:
         if len(open_streams) >= MOST:
             return Response("too many streams\n", 503, {"Retry-After": "30"})
         return StreamingResponse(_stream(site, open_streams), 200, HEADERS, "text/event-stream")

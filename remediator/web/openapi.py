@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remediator import __version__
-from remediator.core.approval import NEEDS, Power
+from remediator.core.approval import NEEDS, Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Operation:
     summary: str
     parameters: tuple[Parameter, ...] = ()
     body: Mapping[str, str] = field(default_factory=dict)
-    power: Power = Power.SEE
+    power: Permission = Permission.SEE
 
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:

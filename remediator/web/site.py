@@ -16,16 +16,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from remediator import __version__
-from remediator.core.approval import NotAllowed, Person, Power
+from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
 from remediator.errors import InputError, StoreError
-from remediator.pipeline.decisions import Rules
+from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.web._validity_cache import Standings
-from remediator.web.authentication import Visitor, identify
+from remediator.web.authentication import RequestIdentity, identify
 
 Handler = Callable[[Request], Awaitable[Response]]
-Page = Callable[[Request, Visitor], Awaitable[Response]]
+Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
 
 HERE = Path(__file__).parent
 FORM_LIFE = timedelta(hours=2)
@@ -68,10 +68,10 @@ class Site:
         self.templates.globals.update(version=__version__, environment=self.service.config.environment)
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> DecisionPolicy:
         """What the settings say about deciding."""
         settings = self.service.config.approvals
-        return Rules(settings.link_holders, settings.snooze)
+        return DecisionPolicy(settings.link_holders, settings.snooze)
 
     @property
     def now(self) -> datetime:
@@ -84,7 +84,7 @@ class Site:
         return self.service.config.public_url.startswith("https://")
 
     def render(
-        self, request: Request, visitor: Visitor, template: str, status: int = 200, **context: Any
+        self, request: Request, visitor: RequestIdentity, template: str, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """A page, with its headers, and with a cookie that ties its forms to this browser."""
         browser = request.cookies.get(_BROWSER, "")
@@ -120,11 +120,11 @@ class Site:
             return False
         return secrets.compare_digest(proof, self.service.keyring.digest("form", browser, made))
 
-    def visitor(self, request: Request) -> Visitor:
+    def visitor(self, request: Request) -> RequestIdentity:
         """Who is looking."""
         return identify(self.service, request)
 
-    def page(self, handler: Page, power: Power = Power.SEE) -> Handler:
+    def page(self, handler: Page, power: Permission = Permission.SEE) -> Handler:
         """A page for those who may look; others are asked to sign in."""
 
         async def get(request: Request) -> Response:
@@ -152,7 +152,7 @@ class Site:
                 return RedirectResponse(f"/sign-in?next={quote(page)}&ended=1", 303, HEADERS)
             try:
                 return await handler(request, visitor.person, fields)
-            except NotAllowed as error:
+            except PermissionDenied as error:
                 return self.sorry(request, visitor, 403, "You may not do that", str(error))
             except InputError as error:
                 return self.sorry(request, visitor, 422, "Nothing was changed", str(error))
@@ -161,7 +161,7 @@ class Site:
 
         return post
 
-    def sorry(self, request: Request, visitor: Visitor, status: int, title: str, text: str) -> HTMLResponse:
+    def sorry(self, request: Request, visitor: RequestIdentity, status: int, title: str, text: str) -> HTMLResponse:
         """A page that says what went wrong."""
         return self.render(request, visitor, "message.html", status, title=title, text=text)
 

@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 
 from remediator.clients.webhook import Hook, split
 from remediator.config import read_secret
-from remediator.core.approval import BUTTON, NotAllowed, Person, open_link
+from remediator.core.approval import BUTTON, PermissionDenied, Person, open_link
 from remediator.errors import ClientError, InputError, StoreError
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import Word
+from remediator.pipeline.decisions import DecisionRequest
 from remediator.storage import Tx
 from remediator.storage.repositories import runs, stops
 from remediator.web.site import Handler, Site
@@ -98,13 +98,13 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
     def write(tx: Tx) -> str:
         if verb == "pause":
             return _pause(tx, person, opened.link.run, _press(payload))
-        word = Word(opened.link.approval, opened.link.plan, verb, person)
+        word = DecisionRequest(opened.link.approval, opened.link.plan, verb, person)
         heard = decisions.decide(tx, word, site.rules)
         return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
 
     try:
         return str(await site.service.engine.store.write(write))
-    except (NotAllowed, InputError) as error:
+    except (PermissionDenied, InputError) as error:
         return f"Nothing was changed: {error}"
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from remediator.clients.docker.client import Docker, DockerRefused, endpoint_url
+from remediator.clients.docker.container_spec import check_privileges, successor_spec
 from remediator.clients.docker.models import demultiplex
-from remediator.clients.docker.recreate import refuse_privileges, successor
 from remediator.clients.endpoints import Endpoint
 from remediator.errors import BadAnswer, InputError, TargetError, TimedOut, Unreachable
 from tests.support.fake_servers import Authority, Serve, listener, peer, reply
@@ -218,7 +218,7 @@ async def test_a_container_is_made_again_from_another_image(client: Docker, dock
     docker_engine.cli("network", "connect", "--alias", "db-client", f"back-{token}", old)
     docker_engine.cli("exec", old, "sh", "-c", "echo kept > /named/x; echo kept > /anonymous/x")
     before = await client.container(old)
-    plan = successor(await client.document(old), await client.image_document(before.image), newer)
+    plan = successor_spec(await client.document(old), await client.image_document(before.image), newer)
     await client.stop(old, stop_timeout=0)
     await client.rename(old, f"web-{token}-old")
     new = await client.create(f"web-{token}", plan.body)
@@ -365,7 +365,7 @@ async def test_a_name_cannot_become_another_call(connect: Callable[..., Docker],
 async def test_no_container_with_power_over_its_host_is_created(connect: Callable[..., Docker], host: Any) -> None:
     """Whatever form the privilege has, nothing is sent."""
     with pytest.raises(InputError, match="never created"):
-        refuse_privileges({"HostConfig": host})
+        check_privileges({"HostConfig": host})
     async with peer(version("1.41")) as server:
         with pytest.raises(InputError):
             await connect(server.url).create("x", {"HostConfig": host})
@@ -375,8 +375,8 @@ async def test_no_container_with_power_over_its_host_is_created(connect: Callabl
 def test_ordinary_containers_are_not_refused() -> None:
     """Volumes, folders of its own, limits, dropped capabilities."""
     host = {"Binds": ["data:/data", "/srv/app:/app"], "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
-    refuse_privileges({"HostConfig": {**host, "Mounts": [{"Type": "volume", "Target": "/x"}]}})
-    refuse_privileges({})
+    check_privileges({"HostConfig": {**host, "Mounts": [{"Type": "volume", "Target": "/x"}]}})
+    check_privileges({})
 
 
 def test_addresses_as_docker_host_has_them() -> None:
@@ -412,7 +412,7 @@ MINIMAL: dict[str, Any] = {
 
 def test_volumes_without_a_name_are_kept() -> None:
     """Whichever way they were asked for, the new container has the same ones."""
-    body = successor(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body
+    body = successor_spec(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body
     assert body["HostConfig"]["Binds"] == ["v1:/anonymous", "v2:/m:ro"]
     assert body["HostConfig"]["Mounts"] == []
     assert body["Image"] == "app:2" and "Hostname" not in body
@@ -421,7 +421,7 @@ def test_volumes_without_a_name_are_kept() -> None:
 
 def test_a_command_stays_with_an_entrypoint_of_its_own() -> None:
     """Docker forgets the image's command when the entrypoint is overridden."""
-    assert successor(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body["Cmd"] == ["serve"]
+    assert successor_spec(MINIMAL, {"Config": {"Cmd": ["serve"]}}, "app:2").body["Cmd"] == ["serve"]
 
 
 @pytest.mark.parametrize("missing", ["Id", "Config", "HostConfig", "NetworkSettings"])
@@ -429,7 +429,7 @@ def test_a_description_that_lacks_something_is_a_bad_answer(missing: str) -> Non
     """Nothing is made up."""
     broken = {key: value for key, value in MINIMAL.items() if key != missing}
     with pytest.raises(BadAnswer, match=missing):
-        successor(broken, {}, "app:2")
+        successor_spec(broken, {}, "app:2")
 
 
 async def test_a_dead_engine_is_unreachable(connect: Callable[..., Docker], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Severity, render
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import Playbooks, load, load_config, load_inventory, load_playbooks, read
+from remediator.playbooks.loader import LoadResult, load, load_config, load_inventory, load_playbooks, read
 from remediator.playbooks.parsing.nodes import Scalar, data, find, walk
 from remediator.playbooks.parsing.yaml_reader import MAX_BYTES, read_bytes, read_file
 from tests.authoring.lint.catalogue import CATALOGUE
@@ -43,11 +43,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def loaded(folder: Path) -> Playbooks:
+def loaded(folder: Path) -> LoadResult:
     return load_playbooks([folder], CATALOGUE, INVENTORY)
 
 
-def errors(found: Playbooks) -> list[str]:
+def errors(found: LoadResult) -> list[str]:
     return [f"{item.line}:{item.column} {item.rule}" for item in found.findings if item.severity is Severity.ERROR]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.core.types import Mistakes
+from remediator.core.types import FieldErrors
 from remediator.playbooks.model import Goto, Playbook
 
 LEAST: dict[str, Any] = {
@@ -128,7 +128,7 @@ def test_what_contradicts_itself_is_refused_with_its_place(
         made(**changes)
     (error,) = refused.value.errors()
     mistakes = error["ctx"]["error"]
-    assert isinstance(mistakes, Mistakes)
+    assert isinstance(mistakes, FieldErrors)
     (mistake,) = mistakes.mistakes
     assert mistake.at == place
     assert message in mistake.message

@@ -16,7 +16,7 @@ from remediator.cli.timeline import command
 from remediator.extensions import registry
 from remediator.playbooks.loader import load_playbooks, read
 from remediator.reporting import incident_document
-from remediator.reporting.run_timeline import Story, tell
+from remediator.reporting.run_timeline import RunTimeline, load_timeline
 from remediator.storage.repositories import runs
 
 ROOT = Path(__file__).parents[2]
@@ -24,17 +24,17 @@ GOLDEN = Path(__file__).parent / "golden"
 KINDS = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
 
 
-def story_of(name: str, test: str, **changes: object) -> Story:
+def story_of(name: str, test: str, **changes: object) -> RunTimeline:
     """What is on record of a playbook's own test."""
     suite = read(ROOT / "playbooks" / f"{name}.test.yaml", Suite)
     known = load_playbooks([ROOT / "playbooks"], registry.catalogue(), None).playbooks
     playbook = next(item for item in known if item.name == name)
     [case] = [suite.filled(item) for item in suite.tests if item.name == test]
-    stories: list[Story] = []
+    stories: list[RunTimeline] = []
 
     def look(connection: object) -> None:
         for run in runs.page(connection, 1):  # type: ignore[arg-type]
-            stories.append(tell(connection, run.id))  # type: ignore[arg-type]
+            stories.append(load_timeline(connection, run.id))  # type: ignore[arg-type]
 
     play(Case.model_validate({**case.model_dump(by_alias=True), **changes}), suite, playbook, KINDS, look)
     return stories[0]

@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from remediator.core.identity import People
-from remediator.runtime.outbox import TRIES_BEFORE_NEXT, Post, send_forever
+from remediator.runtime.outbox import TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox
 from tests.extensions.notifiers.test_notifiers import Mailbox
@@ -153,7 +153,7 @@ def _people(**known: tuple[str, str]) -> People:
 
 
 @asynccontextmanager
-async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Post, Mailbox]]:
+async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Outbox, Mailbox]]:
     """A personal channel for each of these people, in this order, and the mail server that takes their mail."""
     box = Mailbox()
     controller = Controller(box, "127.0.0.1", port := free_port())
@@ -184,7 +184,7 @@ async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
             post = here.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
             for channel in ("slow", "chat"):
                 await here.engine.store.write(lambda tx, to=channel: _tell(tx, here, to))
-            task = asyncio.create_task(send_forever(here.engine, post, 0.05))
+            task = asyncio.create_task(run_outbox_loop(here.engine, post, 0.05))
             try:
                 async with asyncio.timeout(30):
                     while not chat.received:

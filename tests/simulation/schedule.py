@@ -17,19 +17,19 @@ import structlog
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import World as Clients
+from remediator.extensions.clientset import ClientSet as Clients
 from remediator.extensions.guards.concurrency import Concurrency
 from remediator.extensions.guards.cooldown import Cooldown
 from remediator.extensions.guards.kill_switch import StopButton
-from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.runtime.maintenance import Upkeep, keep_up_forever
-from remediator.runtime.reconcile import Reconciling, reconcile_forever
-from remediator.runtime.worker import Loops, supervise
+from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
+from remediator.runtime.reconcile import ReconcileSettings, reconcile_forever
+from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, playbooks, runs
 from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
@@ -43,7 +43,7 @@ TROUBLE = 150.0
 CALM = 900.0
 """Seconds after that in which everything has to come to an end."""
 POLL = 20.0
-PACE = Pace(
+PACE = Timeouts(
     lease=timedelta(seconds=10),
     margin=timedelta(seconds=4),
     recheck=timedelta(seconds=5),
@@ -265,17 +265,21 @@ class Schedule:
                 await asyncio.sleep(1.0)
         if self.hosts == 1:  # one process on one file: nobody else can hold a lease
             await self._forget(engine)
-        loops = Loops(engine, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
-        peers = Reconciling(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
+        loops = Worker(engine, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
+        peers = ReconcileSettings(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
         await asyncio.gather(
-            supervise("take in", loops.take_in_forever, asyncio.sleep),
-            supervise("advance", loops.advance_forever, asyncio.sleep),
-            supervise("close", loops.close_forever, asyncio.sleep),
-            supervise("upkeep", lambda: keep_up_forever(engine, Upkeep(every=timedelta(seconds=60))), asyncio.sleep),
-            supervise("reconcile", lambda: reconcile_forever(engine, INTAKE, peers), asyncio.sleep),
+            run_supervised("take in", loops.take_in_forever, asyncio.sleep),
+            run_supervised("advance", loops.advance_forever, asyncio.sleep),
+            run_supervised("close", loops.close_forever, asyncio.sleep),
+            run_supervised(
+                "upkeep",
+                lambda: run_maintenance_loop(engine, MaintenanceSettings(every=timedelta(seconds=60))),
+                asyncio.sleep,
+            ),
+            run_supervised("reconcile", lambda: reconcile_forever(engine, INTAKE, peers), asyncio.sleep),
         )
 
-    async def _forget(self, engine: Engine) -> None:
+    async def _forget(self, engine: PipelineContext) -> None:
         while True:
             try:
                 await engine.store.write(runs.forget_leases)
@@ -283,15 +287,15 @@ class Schedule:
             except RemediatorError:
                 await asyncio.sleep(1.0)
 
-    def _engine(self, replica: _Replica) -> Engine:
+    def _engine(self, replica: _Replica) -> PipelineContext:
         clients, host = Clients(), replica.host
         guards = (StopButton(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
-        return Engine(
+        return PipelineContext(
             store=replica.store,
             clock=StoreClock(replica.store, clock_of(self.loop, host)),
             ids=Ids(random.Random(f"ids {host.name} {self.seed}")),
             replica=host.name,
-            book=Book(self.playbooks, self.inventory, "simulation"),
+            book=PlaybookSet(self.playbooks, self.inventory, "simulation"),
             actions={action.name: action(self.world) for action in (Restart, Kick, Adjust)},
             checks={"sim.healthy": Healthy(self.world)},
             guards=guards,

@@ -19,15 +19,15 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
 from remediator.extensions.checks import Parameters as CheckParameters
-from remediator.extensions.guards import ALLOW, Guard, Question, Verdict
-from remediator.extensions.guards import Answer as GuardAnswer
+from remediator.extensions.guards import ALLOW, Guard, GuardInput, Verdict
+from remediator.extensions.guards import GuardAnswer as GuardAnswer
 from remediator.playbooks.inventory import Service
 from tests.simulation.loop import HOST, Host, VirtualLoop
 
@@ -191,8 +191,8 @@ class Restart(_WorldAction):
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         await self._world.look()
         if self._incarnation(service) != call.pin["incarnation"]:
-            return Observation(Happened.YES, "another incarnation")
-        return Observation(Happened.NO, "the same incarnation")
+            return Observation(EffectStatus.YES, "another incarnation")
+        return Observation(EffectStatus.NO, "the same incarnation")
 
 
 class Kick(_WorldAction):
@@ -232,9 +232,9 @@ class Healthy(Check):
         try:
             await self._world.look()
         except Unreachable as error:
-            return Evidence(Answer.UNKNOWN, str(error))
+            return Evidence(CheckAnswer.UNKNOWN, str(error))
         well = self._world.targets[service.name].healthy
-        return Evidence(Answer.OK if well else Answer.FAIL, "well" if well else "not well")
+        return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, "well" if well else "not well")
 
 
 class Moody(Guard):
@@ -246,7 +246,7 @@ class Moody(Guard):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         if self._world.pick("moody") == "well":
             return ALLOW
         answer = self._world.chance.choice((GuardAnswer.BLOCK, GuardAnswer.BLOCK, GuardAnswer.UNKNOWN))

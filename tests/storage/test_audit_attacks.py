@@ -23,7 +23,7 @@ from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
 from remediator.cli._audit_source import DatabaseLog, audit_log
 from remediator.extensions.witnesses.file import FileNotary
-from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
+from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
 from remediator.storage import Store
 from remediator.storage.repositories import audit as records
 from tests.storage.test_retention import engine_on
@@ -184,7 +184,7 @@ async def test_an_old_copy_put_back(url: str, connection: Connection, tmp_path: 
     assert _named(database, tmp_path)[0] is Problem.REWRITTEN
 
 
-async def _grow(url: str, count: int, settings: Checkpointing) -> None:
+async def _grow(url: str, count: int, settings: CheckpointSettings) -> None:
     store = opened(url)
     for number in range(count):
         await append(store, f"entry {number}")

@@ -15,21 +15,21 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
-from remediator.pipeline.context import Book, Engine
+from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.pipeline.ingest import IntakeSettings, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store
 from remediator.storage.repositories import evidence, runs
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.schema import audit, episodes, messages, notifications
 
 
-def engine_on(store: Store) -> Engine:
+def engine_on(store: Store) -> PipelineContext:
     """An engine that only takes in."""
-    book = Book((), NOTHING, "test")
-    return Engine(
+    book = PlaybookSet((), NOTHING, "test")
+    return PipelineContext(
         store=store,
         clock=SystemClock(),
         ids=Ids(random.Random(1)),
@@ -198,7 +198,9 @@ async def test_what_a_log_says_with_a_zero_byte_is_kept(store: Store) -> None:
     """A line that a service wrote while it died is evidence; that it is odd does not keep its run from going on."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
-    odd = Seen("diagnose", "logs", "ok", "it said \x00 and was gone", {"lines": ["\x00"]}, SystemClock().now())
+    odd = EvidenceRecord(
+        "diagnose", "logs", "ok", "it said \x00 and was gone", {"lines": ["\x00"]}, SystemClock().now()
+    )
     await store.write(lambda tx: evidence.add(tx, run, [odd], "test"))
     [kept] = await store.read(lambda connection: evidence.of_run(connection, run.id))
     assert "and was gone" in kept.summary

@@ -18,12 +18,12 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError
 from remediator.extensions import registry
-from remediator.extensions.clientset import NOTHING, World
-from remediator.pipeline.context import Book, Engine
+from remediator.extensions.clientset import NOTHING, ClientSet
+from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.reporting.run_timeline import unknown
-from remediator.runtime.pruning import AT_ONCE, Pruning, looks_back, prune
+from remediator.runtime.pruning import AT_ONCE, PruningSettings, looks_back, prune
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
 from tests.support.guard_history import alert, attempt, row
@@ -37,10 +37,10 @@ _OLDEST = select(func.min(schema.runs.c.created_at))
 HANGING = ("attempts", "evidence", "verdicts", "approvals", "decisions", "messages", "timers", "run_episodes")
 
 
-def engine_on(store: Store) -> Engine:
+def engine_on(store: Store) -> PipelineContext:
     """An engine that only keeps house."""
-    book = Book((), NOTHING, "test")
-    return Engine(
+    book = PlaybookSet((), NOTHING, "test")
+    return PipelineContext(
         store=store, clock=SystemClock(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=()
     )
 
@@ -107,7 +107,7 @@ async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(stor
     await store.write(lambda tx: full(tx, "run-old", 1, now - YEAR - timedelta(days=2)))
     await store.write(lambda tx: full(tx, "run-young", 2, now - YEAR + timedelta(days=2)))
 
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
 
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-young"}
     assert await store.read(lambda connection: names(connection, "episodes")) == {"episode-2"}
@@ -115,7 +115,7 @@ async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(stor
     assert left == dict.fromkeys(HANGING, 1)
     [said] = await store.read(pruned)
     assert (said["runs"], said["episodes"], said["ids"]) == (1, 1, ["run-old"])
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
     assert len(await store.read(pruned)) == 1, "nothing to do is not told"
 
 
@@ -143,7 +143,7 @@ async def test_what_still_means_something_stays(store: Store) -> None:
         tx.connection.execute(text("UPDATE episodes SET status = 'firing' WHERE id = 'episode-1'"))
 
     await store.write(past)
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
 
     kept = await store.read(lambda connection: names(connection, "runs"))
     assert kept == {"run-open", "run-held", "run-claimed", "run-going", "run-undo", "run-unsent"}
@@ -162,7 +162,7 @@ async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -
     await store.write(past)
     sizes = []
     for _ in range(9):
-        await prune(engine, Pruning(timedelta(days=100)))
+        await prune(engine, PruningSettings(timedelta(days=100)))
         sizes.append(await store.read(lambda connection: counted(connection, "runs")))
     assert sizes[-1] in (99, 100)
     assert all(was - left <= AT_ONCE for was, left in pairwise(sizes))
@@ -191,10 +191,10 @@ async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None
         tx.audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
 
     await store.write(past)
-    assert await prune(engine, Pruning(sealed=True)) is not None
+    assert await prune(engine, PruningSettings(sealed=True)) is not None
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-told"}
     await store.write(lambda tx: audit.forget(tx, 1))
-    await prune(engine, Pruning(sealed=True))
+    await prune(engine, PruningSettings(sealed=True))
     assert await store.read(lambda connection: names(connection, "runs")) == set()
 
 
@@ -206,7 +206,7 @@ async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Sto
     connection.execute(schema.audit.update().values(at=at))
     await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
 
-    await prune(engine, Pruning(sealed=True))
+    await prune(engine, PruningSettings(sealed=True))
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-1"}
 
 
@@ -235,7 +235,7 @@ async def test_what_reports_need_of_the_time_before_survives(store: Store) -> No
     await store.write(past)
     was = await store.read(compared)
     assert len(was[1]) == 4
-    while await prune(engine, Pruning()) is not None:
+    while await prune(engine, PruningSettings()) is not None:
         pass
     assert await store.read(lambda connection: counted(connection, "episodes")) == 0
     assert await store.read(compared) == was
@@ -267,7 +267,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
         tx.connection.execute(insert(schema.messages), young)
 
     await store.write(past)
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
     left = await store.read(lambda connection: set(key_values.named(connection, "")))
     assert left == {"stuck:run-2", "breaker:run-1"}
@@ -276,7 +276,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
 async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
     """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
     engine = engine_on(store)
-    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    engine.book = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
     [in_force] = engine.book.playbooks
     now = engine.clock.now()
     at = now - 2 * YEAR
@@ -301,7 +301,7 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
         tx.connection.execute(insert(schema.runs), old_run("run-over", now, playbook_hash="of-an-old-run"))
 
     await store.write(past)
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
     assert await store.read(lambda connection: names(connection, "stops")) == {
         "stands",
         "ends-later",
@@ -317,28 +317,30 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
 async def test_a_version_that_another_replica_took_for_forgotten_comes_back(store: Store) -> None:
     """Two replicas whose files differ: each has its own in the store again at its next look."""
     engine, other = engine_on(store), engine_on(store)
-    engine.book = Book((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    engine.book = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
     [ours] = engine.book.playbooks
     at = engine.clock.now() - 2 * YEAR
     version = {"hash": ours.content_hash, "name": ours.name, "content": {}, "first_loaded_at": at}
     await store.write(lambda tx: tx.connection.execute(insert(schema.playbook_versions), version))
-    await prune(other, Pruning())
+    await prune(other, PruningSettings())
     assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 0
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
     assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 1
 
 
 async def test_what_guards_look_back_at_stays(store: Store) -> None:
     """A budget over longer than the history keeps what it counts."""
     engine = engine_on(store)
-    engine.guards = registry.make_guards(World())
-    engine.book = Book((Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test")
+    engine.guards = registry.make_guards(ClientSet())
+    engine.book = PlaybookSet(
+        (Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test"
+    )
     assert looks_back(engine) == timedelta(days=400)
     now = engine.clock.now()
     await store.write(lambda tx: full(tx, "run-counted", 1, now - timedelta(days=390)))
     await store.write(lambda tx: full(tx, "run-old", 2, now - timedelta(days=402)))
 
-    await prune(engine, Pruning())
+    await prune(engine, PruningSettings())
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-counted"}
 
 

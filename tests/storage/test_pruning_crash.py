@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import Connection, UniqueConstraint
 
 from remediator.core.clock import SystemClock
-from remediator.runtime.pruning import AT_ONCE, Pruning, prune
+from remediator.runtime.pruning import AT_ONCE, PruningSettings, prune
 from remediator.storage import Tx, advisory_locks, indexes, schema
 from remediator.storage.repositories import cleanup as pruned_records
 from remediator.storage.sqlite import SqliteStore
@@ -37,7 +37,7 @@ async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
     await stores[0].write(past)
     engines = [engine_on(stores[0]), engine_on(stores[-1])]
     while await stores[0].read(lambda connection: counted(connection, "runs")):
-        await asyncio.gather(*(prune(engine, Pruning()) for engine in engines))
+        await asyncio.gather(*(prune(engine, PruningSettings()) for engine in engines))
     said = await stores[0].read(pruned)
     assert sum(item["runs"] for item in said) == 150
     assert len({name for item in said for name in item["ids"]}) == 150
@@ -48,10 +48,10 @@ async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connect
     store = await open_store()
     await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
     if kind == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({advisory_locks.PRUNE})")
-        assert await prune(engine_on(store), Pruning()) is None
-        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({advisory_locks.PRUNE})")
-    assert await prune(engine_on(store), Pruning()) is not None
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({advisory_locks.LOCK_PRUNE})")
+        assert await prune(engine_on(store), PruningSettings()) is None
+        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({advisory_locks.LOCK_PRUNE})")
+    assert await prune(engine_on(store), PruningSettings()) is not None
 
 
 def test_nothing_is_searched_without_an_index(url: str, kind: str) -> None:
@@ -108,7 +108,7 @@ asyncio.run(prune_all(Path(sys.argv[1])))
 async def prune_all(path: Path) -> None:
     """Forget everything that is due, in this process."""
     store = SqliteStore(path, SystemClock())
-    while await prune(engine_on(store), Pruning()) is not None:
+    while await prune(engine_on(store), PruningSettings()) is not None:
         pass
     await store.close()
 

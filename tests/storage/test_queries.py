@@ -13,12 +13,12 @@ from sqlalchemy import Connection, event
 
 from remediator.core.clock import from_micros
 from remediator.core.run import Status
-from remediator.pipeline.context import Book
+from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
-from remediator.runtime.maintenance import Upkeep, keep_up
+from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance
 from remediator.storage import Store, Tx
 from remediator.storage.repositories import (
     approvals,
@@ -108,7 +108,7 @@ def told(status: str, number: int) -> bytes:
 async def everything(store: Store, heals: Playbook) -> None:
     """What the loops, the verbs and the guards ask of the store for each notification, run and poll."""
     engine, index, settings = engine_on(store), Index((heals,), "Watchdog"), IntakeSettings(quiet=timedelta(0))
-    engine.book = Book((heals,), engine.book.inventory, "test")
+    engine.book = PlaybookSet((heals,), engine.book.inventory, "test")
     await receive(store, told("firing", 1))
     await take_in(engine, index, settings)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
@@ -119,7 +119,7 @@ async def everything(store: Store, heals: Playbook) -> None:
     await receive(store, told("resolved", 1))
     await take_in(engine, index, settings)
     await close_due(engine)
-    await keep_up(engine, Upkeep())
+    await run_maintenance(engine, MaintenanceSettings())
     await store.write(_written)
     await store.read(_looked)
 

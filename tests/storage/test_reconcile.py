@@ -14,7 +14,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.pipeline.ingest import IntakeSettings, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
-from remediator.runtime.reconcile import Reconciling, reconcile
+from remediator.runtime.reconcile import ReconcileSettings, reconcile
 from remediator.storage import Store
 from remediator.storage.schema import episodes
 from tests.storage.test_intake import engine_on
@@ -38,7 +38,7 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
     client = Alertmanager(Endpoint(url=alertmanager.url))
 
     async def looks(young: timedelta, times: int) -> str:
-        settings = Reconciling((client,), every=timedelta(0), young=young)
+        settings = ReconcileSettings((client,), every=timedelta(0), young=young)
         for _ in range(times):
             await reconcile(engine, intake, settings)
             await take_in(engine, Index((), "Watchdog"), intake)
@@ -84,7 +84,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
             return held
 
     late = Late(Endpoint(url=alertmanager.url))
-    settings = Reconciling((late,), every=timedelta(0), receiver="default")
+    settings = ReconcileSettings((late,), every=timedelta(0), receiver="default")
     try:
         alertmanager.fire(alertname="Forgotten")
         await tell(ALERT)
@@ -93,7 +93,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
         await take_all()
         [found] = connection.execute(select(episodes.c.status, episodes.c.flaps)).all()
         assert tuple(found) == ("resolved", 0)
-        await reconcile(engine, intake, Reconciling((client,), every=timedelta(0), receiver="default"))
+        await reconcile(engine, intake, ReconcileSettings((client,), every=timedelta(0), receiver="default"))
         await take_all()
         [status] = connection.execute(select(episodes.c.status)).scalars()
         assert status == "firing", "it still holds it: the first look was too early to know, the second is not"
@@ -109,7 +109,7 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
     """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
     engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
-    settings = Reconciling((client,), every=timedelta(0), young=timedelta(0))
+    settings = ReconcileSettings((client,), every=timedelta(0), young=timedelta(0))
     storm = [{**ALERT, "labels": {"alertname": "Forgotten", "n": str(number)}} for number in range(1100)]
     still = select(func.count()).select_from(episodes).where(episodes.c.status == "firing")
 

@@ -15,9 +15,9 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
-from remediator.pipeline.context import Book, Engine
-from remediator.runtime.checkpointing import LATEST, Checkpointing, checkpoint_now
-from remediator.runtime.retention import Retention, begin, move
+from remediator.pipeline.context import PipelineContext, PlaybookSet
+from remediator.runtime.checkpointing import LATEST, CheckpointSettings, checkpoint_now
+from remediator.runtime.retention import RetentionSettings, begin, move
 from remediator.storage import Store
 from remediator.storage.repositories import audit, key_values
 
@@ -33,26 +33,28 @@ class Later(SystemClock):
         return super().now() + timedelta(days=100)
 
 
-def engine_on(store: Store) -> Engine:
+def engine_on(store: Store) -> PipelineContext:
     """An engine that only keeps its log."""
-    book = Book((), NOTHING, "test")
-    return Engine(store=store, clock=Later(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=())
+    book = PlaybookSet((), NOTHING, "test")
+    return PipelineContext(
+        store=store, clock=Later(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=()
+    )
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Retention:
+def settings(tmp_path: Path) -> RetentionSettings:
     """Segments of a hundred entries, of what is older than a month."""
-    return Retention(tmp_path / "archive", timedelta(days=30), SIZE)
+    return RetentionSettings(tmp_path / "archive", timedelta(days=30), SIZE)
 
 
 @pytest.fixture
-def signing(tmp_path: Path) -> Iterator[Checkpointing]:
+def signing(tmp_path: Path) -> Iterator[CheckpointSettings]:
     """A key, and nobody who keeps checkpoints."""
     signer = keys.create(tmp_path / "audit.key", "remediator/test")
-    yield Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1))
+    yield CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1))
 
 
-async def fill(engine: Engine, count: int) -> None:
+async def fill(engine: PipelineContext, count: int) -> None:
     """So many entries."""
     for start in range(0, count, 50):
         drafts = [
@@ -62,12 +64,12 @@ async def fill(engine: Engine, count: int) -> None:
         await engine.store.write(lambda tx, all_=drafts: [tx.audit(draft) for draft in all_])  # type: ignore[misc]
 
 
-async def sign(engine: Engine, signing: Checkpointing) -> None:
+async def sign(engine: PipelineContext, signing: CheckpointSettings) -> None:
     """A checkpoint of all there is."""
     await checkpoint_now(engine, signing, await engine.store.read(audit.head))
 
 
-async def whole(engine: Engine, settings: Retention, signing: Checkpointing) -> Any:
+async def whole(engine: PipelineContext, settings: RetentionSettings, signing: CheckpointSettings) -> Any:
     """What verification says of archive and database together, with the newest checkpoint."""
     fact = await engine.store.read(lambda connection: key_values.get(connection, LATEST))
     live = await engine.store.read(lambda connection: list(audit.entries(connection)))
@@ -77,12 +79,14 @@ async def whole(engine: Engine, settings: Retention, signing: Checkpointing) -> 
     return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
 
 
-async def numbers(engine: Engine) -> list[int]:
+async def numbers(engine: PipelineContext) -> list[int]:
     """Of the entries that are in the database."""
     return [row.seq for row in await engine.store.read(lambda connection: list(audit.entries(connection)))]
 
 
-async def test_what_is_old_moves_and_still_verifies(store: Store, settings: Retention, signing: Checkpointing) -> None:
+async def test_what_is_old_moves_and_still_verifies(
+    store: Store, settings: RetentionSettings, signing: CheckpointSettings
+) -> None:
     """Whole segments only; the database begins after them; a signed checkpoint vouches for the whole."""
     engine = engine_on(store)
     await fill(engine, 250)
@@ -96,7 +100,9 @@ async def test_what_is_old_moves_and_still_verifies(store: Store, settings: Rete
     assert result.ok and result.checkpoints == (250,)
 
 
-async def test_nothing_moves_that_nobody_signed_for(store: Store, settings: Retention, signing: Checkpointing) -> None:
+async def test_nothing_moves_that_nobody_signed_for(
+    store: Store, settings: RetentionSettings, signing: CheckpointSettings
+) -> None:
     """Without a checkpoint over it, an archive could be any archive."""
     engine = engine_on(store)
     await fill(engine, 250)
@@ -106,17 +112,17 @@ async def test_nothing_moves_that_nobody_signed_for(store: Store, settings: Rete
     assert [await move(engine, settings) for _ in range(3)] == [True, True, False]
 
 
-async def test_nothing_young_moves(store: Store, settings: Retention, signing: Checkpointing) -> None:
+async def test_nothing_young_moves(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
     """Entries stay as long as the settings say."""
     engine = engine_on(store)
     await fill(engine, 250)
     await sign(engine, signing)
-    assert not await move(engine, Retention(settings.folder, timedelta(days=101), SIZE))
+    assert not await move(engine, RetentionSettings(settings.folder, timedelta(days=101), SIZE))
     assert not settings.folder.exists()
 
 
 async def test_a_crash_after_the_file_loses_and_doubles_nothing(
-    store: Store, settings: Retention, signing: Checkpointing, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: RetentionSettings, signing: CheckpointSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is written and the entries are still there: it verifies so, and the next look goes on."""
     engine = engine_on(store)
@@ -139,7 +145,9 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
     assert (await whole(engine, settings, signing)).ok
 
 
-async def test_two_replicas_move_it_once(store: Store, settings: Retention, signing: Checkpointing) -> None:
+async def test_two_replicas_move_it_once(
+    store: Store, settings: RetentionSettings, signing: CheckpointSettings
+) -> None:
     """Both seal the same file; one deletes, and the log says so once."""
     engine = engine_on(store)
     await fill(engine, 150)
@@ -150,7 +158,9 @@ async def test_two_replicas_move_it_once(store: Store, settings: Retention, sign
     assert (await whole(engine, settings, signing)).ok
 
 
-async def test_a_missing_segment_is_found(store: Store, settings: Retention, signing: Checkpointing) -> None:
+async def test_a_missing_segment_is_found(
+    store: Store, settings: RetentionSettings, signing: CheckpointSettings
+) -> None:
     """What left the database and is not in the archive is named."""
     engine = engine_on(store)
     await fill(engine, 350)

@@ -19,8 +19,8 @@ from remediator.cli._audit_source import DatabaseLog, WholeLog
 from remediator.cli.audit import command
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
-from remediator.runtime.checkpointing import Checkpointing
-from remediator.runtime.retention import Retention, move
+from remediator.runtime.checkpointing import CheckpointSettings
+from remediator.runtime.retention import RetentionSettings, move
 from remediator.storage.repositories import audit as records
 from remediator.storage.schema import audit, facts
 from remediator.storage.sqlite import SqliteStore
@@ -28,7 +28,7 @@ from tests.storage.test_retention import engine_on, fill, sign
 
 pytestmark = pytest.mark.promise(9)
 
-SIGNING = Checkpointing("remediator/test", Signer.generate("remediator/test"), {}, 1000, timedelta(minutes=10))
+SIGNING = CheckpointSettings("remediator/test", Signer.generate("remediator/test"), {}, 1000, timedelta(minutes=10))
 MONTH = timedelta(days=30)
 
 
@@ -56,7 +56,7 @@ async def _filled(database: Path, count: int) -> None:
 async def _moved(database: Path, folder: Path, size: int) -> bool:
     store = SqliteStore(database, SystemClock())
     try:
-        return await move(engine_on(store), Retention(folder, MONTH, size))
+        return await move(engine_on(store), RetentionSettings(folder, MONTH, size))
     finally:
         await store.close()
 

@@ -16,7 +16,7 @@ import sqlalchemy
 from remediator.audit import Draft, Kind, keys
 from remediator.core.clock import SystemClock
 from remediator.extensions.witnesses.file import FileNotary
-from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
+from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
 from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import audit
@@ -36,10 +36,10 @@ def opened(url: str) -> Store:
     return PostgresStore(at.set(drivername="postgresql+psycopg"))
 
 
-def signing(folder: Path, name: str) -> Checkpointing:
+def signing(folder: Path, name: str) -> CheckpointSettings:
     """One key for all, and a notary for each."""
     signer = keys.create(folder / "audit.key", ORIGIN)
-    return Checkpointing(
+    return CheckpointSettings(
         ORIGIN, signer, {"file": FileNotary(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
     )
 

@@ -19,10 +19,10 @@ from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.extensions import registry
 from remediator.extensions.actions import Action, Result
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._rates import parse_rate
-from remediator.pipeline.context import Book, Engine, Pace, Progress
+from remediator.pipeline.context import PipelineContext, PlaybookSet, StageResult, Timeouts
 from remediator.pipeline.stages import advance
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
@@ -73,7 +73,7 @@ class Well(Check):
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         well = service.name in self._health.well
-        return Evidence(Answer.OK if well else Answer.FAIL, "well" if well else "not well")
+        return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, "well" if well else "not well")
 
 
 def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
@@ -98,23 +98,23 @@ def engine(
     health: Health,
     name: str,
     inventory: Inventory = INVENTORY,
-) -> Engine:
+) -> PipelineContext:
     """An engine for these playbooks, with every guard that needs no server of somebody else's."""
-    world = World(clock=clock)
-    return Engine(
+    world = ClientSet(clock=clock)
+    return PipelineContext(
         store=store,
         clock=clock,
         ids=Ids(),
         replica=name,
-        book=Book(playbooks, inventory, "test"),
+        book=PlaybookSet(playbooks, inventory, "test"),
         actions={"test.mend": Mend(health)},
         checks={"test.well": Well(health)},
         guards=[guard for guard in registry.make_guards(world) if guard.name not in WITHOUT_WORLD],
-        pace=Pace(recheck=timedelta(milliseconds=200), look=timedelta(milliseconds=50)),
+        pace=Timeouts(recheck=timedelta(milliseconds=200), look=timedelta(milliseconds=50)),
     )
 
 
-async def breaks(engine_: Engine, chosen: Playbook, service: str, number: int) -> str | None:
+async def breaks(engine_: PipelineContext, chosen: Playbook, service: str, number: int) -> str | None:
     """A service breaks: its alert fires, and the playbook gets a run, unless that incident has one."""
 
     def work(tx: Any) -> str | None:
@@ -196,16 +196,18 @@ class Gauge(Check):
 
     async def observe(self, service: Service, parameters: GaugeParameters) -> Evidence:
         value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
-        return Evidence(Answer.OK, f"{value}", {"samples": [{"labels": {}, "value": value}]})
+        return Evidence(CheckAnswer.OK, f"{value}", {"samples": [{"labels": {}, "value": value}]})
 
 
-async def advance_until(engine_: Engine, statuses: Sequence[str], clock: Any = None, seconds: float = 20) -> Run:
+async def advance_until(
+    engine_: PipelineContext, statuses: Sequence[str], clock: Any = None, seconds: float = 20
+) -> Run:
     """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
     async with asyncio.timeout(seconds):
         while True:
             claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.pace.lease, 1))
             for run in claimed:
-                pokes, progress = run.pokes, Progress(run)
+                pokes, progress = run.pokes, StageResult(run)
                 while not progress.waits:
                     pokes, progress = progress.run.pokes, await advance(engine_, progress.run)
                 if progress.run.finished_at is None:

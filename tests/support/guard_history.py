@@ -15,11 +15,11 @@ from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.extensions import registry
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer, Verdict
 from remediator.extensions.platforms import Platform, ServiceStatus, State
-from remediator.pipeline.context import Book, Engine, Pace
-from remediator.pipeline.guard_evaluation import Judgement, judge, question
+from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
+from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store, Tx
@@ -168,22 +168,22 @@ class House:
 
     store: Store
     clock: SetClock
-    world: World = field(default_factory=World)
+    world: ClientSet = field(default_factory=ClientSet)
     platform: TownPlatform = field(default_factory=lambda: TownPlatform("supervisor"))
-    engine: Engine = field(init=False)
+    engine: PipelineContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(
+        self.engine = PipelineContext(
             store=self.store,
             clock=self.clock,
             ids=Ids(),
             replica="house",
-            book=Book([], INVENTORY, "test"),
+            book=PlaybookSet([], INVENTORY, "test"),
             actions={},
             checks=registry.make_checks(self.world),
             guards=registry.make_guards(self.world),
             platforms={"supervisor": self.platform, "kubernetes": self.platform},
-            pace=Pace(probe=timedelta(seconds=2)),
+            pace=Timeouts(probe=timedelta(seconds=2)),
         )
 
     async def write(self, work: Any) -> Any:
@@ -253,13 +253,13 @@ class House:
         guards = {} if settings is None else {guard: settings}
         chosen = playbook(name, target, guards=guards)
         run = self.run(run_id, chosen, mode, plan)
-        asked = question(self.engine, run, chosen, INVENTORY.service(target), alerts, step)
+        asked = build_input(self.engine, run, chosen, INVENTORY.service(target), alerts, step)
         alone = replace(self.engine, guards=[item for item in self.engine.guards if item.name == guard])
-        judgement: Judgement = await judge(alone, asked)
+        judgement: GuardDecision = await evaluate(alone, asked)
         assert len(judgement.verdicts) == 1
         verdict = judgement.final
         standing = next(item for item in self.engine.guards if item.name == guard)
-        assert verdict.answer is Answer.ALLOW or verdict.reason in {*standing.reasons, "guard_error"}
+        assert verdict.answer is GuardAnswer.ALLOW or verdict.reason in {*standing.reasons, "guard_error"}
         return verdict
 
     def run(self, run_id: str, chosen: Playbook, mode: str, plan: Mapping[str, Any] | None) -> Run:

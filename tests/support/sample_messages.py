@@ -19,8 +19,8 @@ from aiosmtpd.controller import Controller
 from remediator.core.approval import Person, Role
 from remediator.core.run import Run
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import Rules, Word
-from remediator.runtime.outbox import Post
+from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
+from remediator.runtime.outbox import Outbox
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox, runs
 from remediator.storage.repositories.approvals import Approval
@@ -44,7 +44,7 @@ BY_PEOPLE = frozenset({"records/approvals", "deciding"})
 """Those that tell what people were asked and said; they are called for what they say."""
 
 
-async def _tell(here: Room, post: Post) -> Approval:
+async def _tell(here: Room, post: Outbox) -> Approval:
     """Have everything said and delivered; returns the one request that still waits."""
     asked = [await here.asks() for _ in range(6)]
     await _send(here, post)
@@ -58,8 +58,10 @@ async def _tell(here: Room, post: Post) -> Approval:
         approvals.void(tx, run, "resolved", "test")
         approvals.settle(tx, expired, "expired")
         typed = _run(tx, broken).target
-        word = Word(broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True)
-        decisions.decide(tx, word, Rules())
+        word = DecisionRequest(
+            broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True
+        )
+        decisions.decide(tx, word, DecisionPolicy())
         for kind, about_a_run, content in TELLERS.values():
             outbox.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
 
@@ -76,7 +78,7 @@ def _run(tx: Tx, asked: Approval) -> Run:
     return run
 
 
-async def _send(here: Room, post: Post) -> None:
+async def _send(here: Room, post: Outbox) -> None:
     for _ in range(15):
         await here.deliver(post)
         here.clock.time += timedelta(seconds=10)  # so that no channel has to rest

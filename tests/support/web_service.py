@@ -15,30 +15,30 @@ from sqlalchemy import insert
 
 from remediator.audit import Redactor
 from remediator.config import Channel, Config
-from remediator.core.approval import Link
+from remediator.core.approval import ApprovalLink
 from remediator.core.identity import hash_token, make_token
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
 from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
 from remediator.extensions import registry
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers import Message
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
-from remediator.reporting.messages import Letters
+from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.metrics import Metrics
-from remediator.runtime.outbox import Post, deliver
+from remediator.runtime.outbox import Outbox, deliver
 from remediator.runtime.reload import reloading_for
-from remediator.runtime.worker import Loops
-from remediator.service import Service, load_people, looking_only, open_store
+from remediator.runtime.worker import Worker
+from remediator.service import Service, load_people, open_store, read_only_context
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, audit, evidence, runs
 from remediator.storage.repositories import outbox as messages
 from remediator.storage.repositories.approvals import Approval
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as runs_table
 from remediator.web.routes import application
@@ -99,7 +99,7 @@ class Room:
     numbers: int = field(default=0)
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> PipelineContext:
         """What the records are written with."""
         return self.service.engine
 
@@ -154,7 +154,7 @@ class Room:
             tx.connection.execute(insert(run_episodes), {"run_id": run_id, "episode_id": item.id, "joined_at": tx.now})
             run = runs.get(tx.connection, run_id)
             assert run is not None
-            seen = Seen("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
+            seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
             evidence.add(tx, run, [seen], "test")
             after = approvals.request(tx, self.engine.ids, run, plan, None, reason, {}, "test")
             runs.release(tx, after, after.wake_at, after.pokes)
@@ -167,7 +167,7 @@ class Room:
 
     def link(self, asked: Approval, audience: str = "channel:chat") -> str:
         """The path of a link to a request."""
-        link = Link(asked.id, asked.run_id, asked.plan_hash, audience, asked.expires_at)
+        link = ApprovalLink(asked.id, asked.run_id, asked.plan_hash, audience, asked.expires_at)
         return f"/approve/{link.token(self.service.keyring, self.clock.now())}"
 
     async def state(self, asked: Approval) -> Approval:
@@ -189,21 +189,23 @@ class Room:
         """The messages about a run."""
         return await self.engine.store.read(lambda connection: messages.of_run(connection, run_id))
 
-    async def deliver(self, post: Post) -> None:
+    async def deliver(self, post: Outbox) -> None:
         """Send what is due once, as the sender's loop would."""
         due = await self.engine.store.read(lambda connection: messages.due(connection, self.clock.now()))
         for message in due:
             await deliver(self.engine, post, message)
 
-    def post(self, channels: Mapping[str, Any], *approvals_: str) -> Post:
+    def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
         """The sender's channels."""
-        letters = Letters(self.service.keyring, BASE)
+        letters = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Post(registry.make_channels(chosen), registry.make_fallback(), approvals_, letters, self.service.people)
+        return Outbox(
+            registry.make_channels(chosen), registry.make_fallback(), approvals_, letters, self.service.people
+        )
 
 
 @asynccontextmanager
-async def room(folder: Path, world: World | None = None, **settings: Any) -> AsyncIterator[Room]:
+async def room(folder: Path, world: ClientSet | None = None, **settings: Any) -> AsyncIterator[Room]:
     """A room in a folder; ``settings`` go over its own."""
     tokens = {name: make_token() for name in ("ann", "bob", "eve", "oscar", "victor")}
     _write_files(folder, tokens)
@@ -223,12 +225,12 @@ async def room(folder: Path, world: World | None = None, **settings: Any) -> Asy
     async with AsyncExitStack() as stack:
         store = open_store(config, clock, Redactor())
         stack.push_async_callback(store.close)
-        engine = await stack.enter_async_context(looking_only(config, store, clock))
-        loops = Loops(engine, Index(engine.book.playbooks, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W"))
+        engine = await stack.enter_async_context(read_only_context(config, store, clock))
+        loops = Worker(engine, Index(engine.book.playbooks, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W"))
         keyring = load_keyring(config.state / "links.key")
         metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, ())
-        service = Service(config, engine, loops, metrics, door, keyring, people, world or World(), reloading)
+        service = Service(config, engine, loops, metrics, door, keyring, people, world or ClientSet(), reloading)
         yield Room(service, clock, tokens)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.audit import BadNote
-from remediator.extensions.witnesses import Conflict, Notary
+from remediator.extensions.witnesses import Conflict, Witness
 from tests.support.sample_logs import check, heads, make, note
 
 ROWS, HEAD = make(12)
@@ -17,7 +17,7 @@ OTHERS = [note(head) for head in heads(make(12, tag="other")[0])]
 class NotarySuite:
     """Subclasses give a fixture ``notary``."""
 
-    async def test_what_is_published_is_kept(self, notary: Notary) -> None:
+    async def test_what_is_published_is_kept(self, notary: Witness) -> None:
         """Notes come back as they were, oldest first, and verify the log."""
         for size in (3, 7, 12):
             assert await notary.publish(NOTES[size])
@@ -25,18 +25,18 @@ class NotarySuite:
         assert await notary.fetch() == [NOTES[3], NOTES[7], NOTES[12]]
         assert check(ROWS, *(await notary.fetch())).checkpoints == (3, 7, 12)
 
-    async def test_nothing_is_kept_at_first(self, notary: Notary) -> None:
+    async def test_nothing_is_kept_at_first(self, notary: Witness) -> None:
         """An empty place is not an error."""
         assert await notary.fetch() == []
 
-    async def test_publishing_again_changes_nothing(self, notary: Notary) -> None:
+    async def test_publishing_again_changes_nothing(self, notary: Witness) -> None:
         """After a crash nobody knows whether a note was kept; publishing it once more is harmless."""
         places = [await notary.publish(NOTES[5]) for _ in range(3)]
 
         assert await notary.fetch() == [NOTES[5]]
         assert len(set(places)) == 1
 
-    async def test_a_database_that_was_set_back_is_noticed(self, notary: Notary) -> None:
+    async def test_a_database_that_was_set_back_is_noticed(self, notary: Witness) -> None:
         """A checkpoint of fewer entries than are kept already is refused."""
         await notary.publish(NOTES[9])
 
@@ -44,7 +44,7 @@ class NotarySuite:
             await notary.publish(NOTES[8])
         assert await notary.fetch() == [NOTES[9]]
 
-    async def test_a_log_that_was_rewritten_is_noticed(self, notary: Notary) -> None:
+    async def test_a_log_that_was_rewritten_is_noticed(self, notary: Witness) -> None:
         """A checkpoint of as many entries with another root is refused."""
         await notary.publish(NOTES[9])
 
@@ -52,7 +52,7 @@ class NotarySuite:
             await notary.publish(OTHERS[9])
         assert await notary.fetch() == [NOTES[9]]
 
-    async def test_only_checkpoints_are_kept(self, notary: Notary) -> None:
+    async def test_only_checkpoints_are_kept(self, notary: Witness) -> None:
         """Anything else is refused before it gets anywhere."""
         for text in ("", "text\n", NOTES[3][:-1], NOTES[3].replace("\n\n", "\n")):
             with pytest.raises(BadNote):

@@ -13,7 +13,7 @@ from remediator.core.plan import Plan
 from remediator.reporting.messages import calls
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
-from remediator.storage.repositories.evidence import Seen
+from remediator.storage.repositories.evidence import EvidenceRecord
 from tests.support.guard_history import NOON
 from tests.support.web_service import Room, decides, nonce_of, room, step
 
@@ -300,7 +300,7 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
     """A step whose condition does not hold by the evidence is said to be left out; one that nobody can tell, when."""
     asked = msgspec.structs.replace(step(), when=when)
     plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
-    seen = [Seen("diagnose", "disk", "fail", "97 % used", {}, NOON)]
+    seen = [EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)]
     [told] = calls(plan, None, seen)
     assert said in told and "backups to quarantine" in told
     assert ("only if" in told) is (when is not None and when != "evidence.disk.ok == false")

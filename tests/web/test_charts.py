@@ -19,7 +19,7 @@ import respx
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Undeliverable
+from remediator.extensions.notifiers import PermanentFailure
 from remediator.reporting import charts_png
 from remediator.reporting.alert_series import last_hour
 from tests.extensions.notifiers.test_notifiers import KINDS, settings
@@ -145,7 +145,7 @@ async def test_slack_without_the_scope(tmp_path: Path) -> None:
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"ok": False, "error": "missing_scope", "needed": "files:write"})
-        with pytest.raises(Undeliverable, match="missing_scope"):
+        with pytest.raises(PermanentFailure, match="missing_scope"):
             await slack.add_chart(PICTURE, {"channel": "C1", "ts": "1.2"})
     await slack.aclose()
 

@@ -15,8 +15,8 @@ from sqlalchemy import delete, insert
 from remediator.audit import Draft, Kind, keys
 from remediator.reporting import incident_document, run_timeline
 from remediator.reporting.alert_series import compared
-from remediator.runtime.checkpointing import Checkpointing, checkpoint_now
-from remediator.runtime.retention import Retention, move
+from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
+from remediator.runtime.retention import RetentionSettings, move
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, runs
 from remediator.storage.schema import audit as log
@@ -164,11 +164,11 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     await here.engine.store.write(lambda tx: tx.audit(matched))
     async with here.client() as client:
         await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-    before = await here.engine.store.read(lambda connection: run_timeline.tell(connection, asked.run_id))
+    before = await here.engine.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
     await _sealed(here, tmp_path)
     told, alone = [
         await here.engine.store.read(
-            lambda connection, folder=folder: run_timeline.tell(connection, asked.run_id, folder)
+            lambda connection, folder=folder: run_timeline.load_timeline(connection, asked.run_id, folder)
         )
         for folder in (tmp_path / "archive", None)
     ]
@@ -178,7 +178,7 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     assert "ann decided" in incident_document.markdown(incident_document.document(told))
     assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
     next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
-    damaged = await here.engine.store.read(lambda c: run_timeline.tell(c, asked.run_id, tmp_path / "archive"))
+    damaged = await here.engine.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
     assert damaged and not damaged.whole
 
 
@@ -186,9 +186,9 @@ async def _sealed(here: Room, folder: Path) -> None:
     """Everything that is on record so far moves to the archive."""
     signer = keys.create(folder / "audit.key", "remediator/test")
     head = await here.engine.store.read(audit.head)
-    await checkpoint_now(here.engine, Checkpointing("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
+    await checkpoint_now(here.engine, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
     here.clock.time += timedelta(days=100)
-    assert await move(here.engine, Retention(folder / "archive", timedelta(days=90), head.seq))
+    assert await move(here.engine, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
 
 
 async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path) -> None:

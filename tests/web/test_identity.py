@@ -21,12 +21,12 @@ import respx
 from pydantic import ValidationError
 
 from remediator.config import Oidc
-from remediator.core.approval import BUTTON, Link, NotAllowed, Person, Role
+from remediator.core.approval import BUTTON, ApprovalLink, PermissionDenied, Person, Role
 from remediator.core.identity import People
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.errors import InputError
 from remediator.pipeline import decisions
-from remediator.pipeline.decisions import Rules, Word
+from remediator.pipeline.decisions import DecisionPolicy, DecisionRequest
 from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.support.guard_history import NOON
@@ -113,7 +113,7 @@ SECRET = "slack-signing-secret"
 def _press(
     here: Room, verb: str, user: str, asked: Any, *, at: float | None = None, key: str = SECRET, pressed: str = "1.1"
 ) -> dict[str, Any]:
-    link = Link(asked.id, asked.run_id, asked.plan_hash, "channel:chat", asked.expires_at)
+    link = ApprovalLink(asked.id, asked.run_id, asked.plan_hash, "channel:chat", asked.expires_at)
     value = link.token(here.service.keyring, here.clock.now(), BUTTON)
     payload = {
         "type": "block_actions",
@@ -193,14 +193,14 @@ async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str
         roles = frozenset({Role.APPROVER})
         asked = await here.asks(quorum=2)
         for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
-            word = Word(asked.id, asked.plan_hash, "approve", person)
-            await here.engine.store.write(lambda tx, word=word: decisions.decide(tx, word, Rules()))
+            word = DecisionRequest(asked.id, asked.plan_hash, "approve", person)
+            await here.engine.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
         assert (await here.state(asked)).status == "pending"
         own = await here.asks()
         await here.engine.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
-        word = Word(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
-        with pytest.raises(NotAllowed, match="somebody else has to approve"):
-            await here.engine.store.write(lambda tx: decisions.decide(tx, word, Rules()))
+        word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
+        with pytest.raises(PermissionDenied, match="somebody else has to approve"):
+            await here.engine.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
 
 
 def test_the_people_file_has_each_person_once() -> None:

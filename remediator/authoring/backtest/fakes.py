@@ -9,8 +9,8 @@ from typing import Any
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions import Action, Result
-from remediator.extensions.checks import Answer, Check, Evidence
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _ABOUT_OTHERS = frozenset({"dependencies.ok"})
@@ -49,7 +49,7 @@ def _action(kind: type[Action], tell: Told) -> Action:
                 tell(current_run(), call.text)
             return Result(Outcome.OK, "assumed to go well")
 
-    return Hypothetical(World())
+    return Hypothetical(ClientSet())
 
 
 def checks(kinds: Iterable[type[Check]], acted: Callable[[str], bool]) -> Mapping[str, Check]:
@@ -66,6 +66,6 @@ def _check(kind: type[Check], acted: Callable[[str], bool]) -> Check:
 
         async def observe(self, service: Service, parameters: Any) -> Evidence:
             well = kind.name in _ABOUT_OTHERS or acted(current_run())
-            return Evidence(Answer.OK if well else Answer.FAIL, "assumed")
+            return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, "assumed")
 
-    return Hypothetical(World())
+    return Hypothetical(ClientSet())

@@ -19,13 +19,13 @@ from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
 from remediator.extensions import registry
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards import Guard
-from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import close_due
 from remediator.pipeline.match import Index
-from remediator.playbooks.loader import Loaded
-from remediator.runtime.worker import Loops
+from remediator.playbooks.loader import LoadedConfig
+from remediator.runtime.worker import Worker
 from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_closing
@@ -68,7 +68,7 @@ class _PastClock:
         await asyncio.sleep(seconds)
 
 
-def would_have(history: History, loaded: Loaded, config: Config) -> Outcome:
+def would_have(history: History, loaded: LoadedConfig, config: Config) -> Outcome:
     """What these playbooks would have done with this history. Nothing is touched, and nothing real is waited for."""
     loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
     asyncio.set_event_loop(loop)
@@ -89,7 +89,7 @@ def _quiet(logger: Any, name: str, event: Any) -> Any:
 
 
 class _Course:
-    def __init__(self, history: History, loaded: Loaded, config: Config, loop: VirtualLoop) -> None:
+    def __init__(self, history: History, loaded: LoadedConfig, config: Config, loop: VirtualLoop) -> None:
         self.history, self.loaded, self.config, self.loop = history, loaded, config, loop
         self.database = _Past(loop, history.start)
         clock: Clock = _PastClock(self.database)
@@ -101,20 +101,20 @@ class _Course:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.engine = self._engine(clock)
 
-    def _engine(self, clock: Clock) -> Engine:
+    def _engine(self, clock: Clock) -> PipelineContext:
         config, loaded = self.config, self.loaded
         timing = config.timing
-        return Engine(
+        return PipelineContext(
             store=self.store,
             clock=clock,
             ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
-            book=Book(loaded.playbooks, loaded.inventory, config.environment),
+            book=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
             actions=fakes.actions(registry.ACTIONS, lambda run, call: self.acts[run].append(call)),
             checks=fakes.checks(registry.CHECKS, lambda run: bool(self.acts.get(run))),
-            guards=_guards(config, World(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
+            guards=_guards(config, ClientSet(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
             guard_defaults=guard_defaults(config),
-            pace=Pace(
+            pace=Timeouts(
                 lease=timing.lease,
                 recheck=max(timing.recheck, _RECHECK),
                 deadline=timing.deadline,
@@ -151,7 +151,7 @@ class _Course:
         """All of it, from the first event to the last run's end."""
         await self.store.write(lambda tx: playbooks.keep(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
-        loops = Loops(self.engine, index, intake_settings(self.config), 16, _POLL)
+        loops = Worker(self.engine, index, intake_settings(self.config), 16, _POLL)
         for loop in (loops.take_in_forever, loops.advance_forever):
             self._spawn(loop())
         for event in self.history.events:
@@ -208,5 +208,5 @@ def _alerts(connection: Connection) -> list[dict[str, str]]:
     return [dict(row.labels) for row in connection.execute(select(episodes.c.labels))]
 
 
-def _guards(config: Config, clients: World) -> tuple[Guard, ...]:
+def _guards(config: Config, clients: ClientSet) -> tuple[Guard, ...]:
     return tuple(guard for guard in guards_on(config, registry.make_guards(clients)) if guard.name in ASKED)

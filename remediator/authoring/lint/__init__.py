@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import ClassVar
 
-from remediator.playbooks.catalogue import Catalogue, Traits
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.catalogue import ActionTraits, Catalogue
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import Playbooks
+from remediator.playbooks.loader import LoadResult
 from remediator.playbooks.model import Playbook, Step
 from remediator.playbooks.parsing.nodes import Node, Path, find, key_of
-from remediator.playbooks.parsing.subject import Call, Subject
+from remediator.playbooks.parsing.subject import Call, CheckSubject
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class AlertRule:
 class Context:
     """Everything that rules may look at."""
 
-    read: Playbooks
+    read: LoadResult
     catalogue: Catalogue
     inventory: Inventory | None
     today: date
@@ -54,11 +54,11 @@ class Context:
         """Those that can be used, in the order of their names."""
         return self.read.playbooks
 
-    def subject(self, playbook: Playbook) -> Subject:
+    def subject(self, playbook: Playbook) -> CheckSubject:
         """A playbook with its places."""
-        return Subject(playbook, self.read.documents[playbook.name], self.catalogue, self.inventory)
+        return CheckSubject(playbook, self.read.documents[playbook.name], self.catalogue, self.inventory)
 
-    def traits(self, step: Step) -> Traits:
+    def traits(self, step: Step) -> ActionTraits:
         """What a step's action declares of itself."""
         return self.catalogue.traits_of(step.action)
 
@@ -84,12 +84,12 @@ class Rule(ABC):
     """How to mend it."""
 
     @abstractmethod
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         """Everything that it finds."""
 
     def at(
         self, context: Context, playbook: Playbook, path: Path, message: str, hint: str = "", *, key: bool = False
-    ) -> Finding:
+    ) -> Diagnostic:
         """A finding at a path of a playbook, or at the nearest thing above it that is written.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 
 class DestructiveAuto(Rule):
@@ -16,7 +16,7 @@ class DestructiveAuto(Rule):
     why = "Data that a wrong diagnosis deletes at 3 a.m. does not come back."
     mend = "set approval: required on the step, or approval.required on the playbook, or mode: approve"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if "auto" not in playbook.modes or playbook.approval.required:
                 continue

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from remediator.authoring.lint import Context, Rule
 from remediator.extensions.guards import Settings
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.parsing import check_guards
 from remediator.playbooks.parsing.nodes import Node, data, find, key_of
 
@@ -23,7 +23,7 @@ class GuardOff(Rule):
     why = "Guards are what keeps a remedy from making things worse; each one that is off should be seen in review."
     mend = "leave it on, or accept it here with a date: # remediator: off guard-off until DATE because REASON"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for at, off in enumerate(playbook.guards.off):
                 message = f"the guard {off.guard} is switched off: {off.reason}"
@@ -34,7 +34,7 @@ class GuardOff(Rule):
         if context.settings is not None:
             yield from self._everywhere(context, context.settings)
 
-    def _everywhere(self, context: Context, root: Node) -> Iterator[Finding]:
+    def _everywhere(self, context: Context, root: Node) -> Iterator[Diagnostic]:
         for at, off in check_guards.switched_off(root):
             message = f"the guard {off.guard} is switched off everywhere: {off.reason}"
             yield find(root, ("guards", "off", at, "guard"))[0].finding(self.id, message, self.mend, self.severity)

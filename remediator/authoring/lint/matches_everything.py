@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
 from remediator.pipeline.match import holds
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 _ANY = {"alertname": "AnythingAtAll_7f3a"}
 """The labels of an alert that nobody has thought of."""
@@ -20,7 +20,7 @@ class MatchesEverything(Rule):
     why = "A remedy for one fault runs for all others too."
     mend = "name the alerts: alertname: …"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if holds(playbook, _ANY):
                 yield self.at(context, playbook, ("match",), "this takes any alert whatever", key=True)

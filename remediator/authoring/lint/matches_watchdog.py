@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
 from remediator.pipeline.match import possible
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 
 class MatchesWatchdog(Rule):
@@ -17,7 +17,7 @@ class MatchesWatchdog(Rule):
     why = "The Watchdog only proves that alerts arrive. It is never matched, so this playbook may never run."
     mend = "name the alerts that are meant, or exclude it: alertname!=…"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if possible(playbook, "alertname", context.watchdog):
                 message = f"this could take {context.watchdog}, the alert that always fires"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
 from remediator.core.matchers import Operator, parse_matcher
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 
 class NeedlessAnchor(Rule):
@@ -18,7 +18,7 @@ class NeedlessAnchor(Rule):
     why = "Patterns always match the whole value; the next reader may think that the others do not."
     mend = "leave out ^ and $"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for at, text in enumerate(playbook.match.matchers):
                 matcher = parse_matcher(text)

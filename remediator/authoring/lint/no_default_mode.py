@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 
 class NoDefaultMode(Rule):
@@ -17,7 +17,7 @@ class NoDefaultMode(Rule):
     why = "A mistyped environment silently means approve."
     mend = "add default: approve (or what is meant)"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if isinstance(playbook.mode, dict) and "default" not in playbook.mode:
                 yield self.at(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
 
 
@@ -17,7 +17,7 @@ class NoEscalation(Rule):
     why = "When the remedy fails, only the log knows."
     mend = "name a channel under escalate.to, or the service's owner in the inventory"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if not playbook.escalate.to and not _owned(context, playbook):
                 yield self.at(context, playbook, ("escalate",), "nobody is told when this fails", key=True)

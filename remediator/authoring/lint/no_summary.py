@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 
 class NoSummary(Rule):
@@ -17,7 +17,7 @@ class NoSummary(Rule):
     why = "Whoever is asked to approve it at night reads the summary first."
     mend = "say in a sentence what it heals and how: summary: …"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if not playbook.summary.strip():
                 yield self.at(context, playbook, ("name",), f"{playbook.name} does not say what it is for")

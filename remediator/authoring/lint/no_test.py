@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 
 class NoTest(Rule):
@@ -17,7 +17,7 @@ class NoTest(Rule):
     why = "The first time that it runs is then for real."
     mend = "write what should happen for which alert, and run remediator test"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if playbook.name not in context.tests:
                 yield self.at(context, playbook, ("name",), f"there is no {playbook.name}.test.yaml beside it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 
 class NoVerify(Rule):
@@ -16,7 +16,7 @@ class NoVerify(Rule):
     why = "Without proof no run succeeds: every one goes to people, even if the service is well."
     mend = "add checks under verify, such as a probe of the service and a PromQL expression"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             if context.changes(playbook) and not playbook.verify.checks:
                 yield self.at(context, playbook, ("verify",), "nothing would prove that the steps helped", key=True)

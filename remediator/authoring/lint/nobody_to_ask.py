@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.parsing.nodes import Node, data
 
 
@@ -17,7 +17,7 @@ class NobodyToAsk(Rule):
     why = "Whether an alert still fires is not known then, nor whether a remedy helped: every run waits for a person."
     mend = "name it in the settings file: alertmanagers: [{url: …}], prometheus: {url: …}"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         if context.settings is None:
             return
         given = data(context.settings)
@@ -27,13 +27,13 @@ class NobodyToAsk(Rule):
         if "prometheus" not in known:
             yield from self._no_prometheus(context)
 
-    def _no_alertmanager(self, context: Context, settings: Node) -> Iterator[Finding]:
+    def _no_alertmanager(self, context: Context, settings: Node) -> Iterator[Diagnostic]:
         acting = [each.name for each in context.playbooks if context.changes(each) and each.modes & {"auto", "approve"}]
         if acting:
             message = f"no Alertmanager can be asked whether an alert still fires, and {acting[0]!r} acts"
             yield settings.finding(self.id, message, self.mend, self.severity)
 
-    def _no_prometheus(self, context: Context) -> Iterator[Finding]:
+    def _no_prometheus(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for call in context.calls(playbook):
                 if call.kind == "check" and call.name in context.catalogue.ask_prometheus:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.parsing.nodes import Path, walk
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
@@ -23,7 +23,7 @@ class NotATemplate(Rule):
     why = "It is sent or used as it stands: only with, guards and target take parameters, as ${name}."
     mend = "declare a parameter and use it as ${name} under with; in other texts write plain words"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for path, scalar in walk(context.read.documents[playbook.name]):
                 found = _unfilled(path, str(scalar.value)) if isinstance(scalar.value, str) else None

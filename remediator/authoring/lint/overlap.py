@@ -7,7 +7,7 @@ from itertools import combinations
 
 from remediator.authoring.lint import Context, Rule
 from remediator.core.matchers import Matcher
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
 
 
@@ -19,7 +19,7 @@ class Overlap(Rule):
     why = "Both start a run for it, and the second waits for the first, or undoes what it did."
     mend = "make the matchers of one exclude the other's alerts, or put both remedies into one playbook"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for first, second in combinations(context.playbooks, 2):
             example = shared(first, second)
             if example is not None:

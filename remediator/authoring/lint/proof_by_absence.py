@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 _GONE = re.compile(r"\b(absent|absent_over_time)\s*\(|\bALERTS(_FOR_STATE)?\b")
 
@@ -19,7 +19,7 @@ class ProofByAbsence(Rule):
     why = "An alert also goes away because its exporter died with the service: that proves nothing."
     mend = 'ask for something that is there and right, such as redis_up{job="redis-exporter"} == 1'
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for at, call in enumerate(playbook.verify.checks):
                 found = _GONE.search(str(call.with_.get("query", ""))) if call.check == "promql" else None

@@ -9,13 +9,13 @@ from typing import Any
 from remediator import __version__
 from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.runner import RULES, Report
-from remediator.playbooks.diagnostics import Finding, Severity, render
+from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 
-Reporter = Callable[[Report, Sequence[Finding]], str]
+Reporter = Callable[[Report, Sequence[Diagnostic]], str]
 """Takes the report, and of its findings those that are to be shown."""
 
 
-def as_text(report: Report, shown: Sequence[Finding]) -> str:
+def as_text(report: Report, shown: Sequence[Diagnostic]) -> str:
     """With source lines and carets, and a summary at the end."""
     return "\n".join((*(render(finding) + "\n" for finding in shown), *report.remarks, summary(report)))
 
@@ -29,7 +29,7 @@ def summary(report: Report) -> str:
     return f"{files}, {usable}: {', '.join(counts) or 'nothing to complain of'}{off}"
 
 
-def as_json(report: Report, shown: Sequence[Finding]) -> str:
+def as_json(report: Report, shown: Sequence[Diagnostic]) -> str:
     """Everything that a script may want."""
     made = {
         "findings": [_plain(finding) for finding in shown],
@@ -42,7 +42,7 @@ def as_json(report: Report, shown: Sequence[Finding]) -> str:
     return json.dumps(made, indent=2, ensure_ascii=False)
 
 
-def _plain(finding: Finding) -> Mapping[str, Any]:
+def _plain(finding: Diagnostic) -> Mapping[str, Any]:
     return {
         "file": finding.file,
         "line": finding.line,
@@ -58,12 +58,12 @@ def _plain(finding: Finding) -> Mapping[str, Any]:
 _GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
 
 
-def as_github(report: Report, shown: Sequence[Finding]) -> str:
+def as_github(report: Report, shown: Sequence[Diagnostic]) -> str:
     """Workflow commands, which GitHub shows at the lines of a pull request."""
     return "\n".join((*(_command(finding) for finding in shown), summary(report)))
 
 
-def _command(finding: Finding) -> str:
+def _command(finding: Diagnostic) -> str:
     properties = {"file": finding.file, "title": finding.rule}
     if finding.line:
         properties |= {"line": str(finding.line), "col": str(finding.column)}
@@ -81,7 +81,7 @@ def _escaped(text: str, more: str = "") -> str:
 _SARIF = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
-def as_sarif(report: Report, shown: Sequence[Finding]) -> str:
+def as_sarif(report: Report, shown: Sequence[Diagnostic]) -> str:
     """SARIF 2.1.0, for code scanning."""
     driver = {"name": "remediator", "version": __version__, "rules": _rules()}
     run = {
@@ -114,7 +114,7 @@ def _rules() -> list[Mapping[str, Any]]:
     return [*errors, *rules]
 
 
-def _result(finding: Finding) -> Mapping[str, Any]:
+def _result(finding: Diagnostic) -> Mapping[str, Any]:
     place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
     if finding.line:
         end = finding.column + finding.width

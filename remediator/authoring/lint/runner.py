@@ -38,9 +38,9 @@ from remediator.authoring.lint.unused_fragment import UnusedFragment
 from remediator.authoring.lint.unused_parameter import UnusedParameter
 from remediator.authoring.lint.weak_proof import WeakProof
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
-from remediator.playbooks.loader import Reading, load_playbooks, read_model
+from remediator.playbooks.loader import ParsedFile, load_playbooks, read_model
 from remediator.playbooks.parsing.check_settings import in_settings
 from remediator.playbooks.parsing.nodes import Scalar, Text, child
 from remediator.playbooks.parsing.yaml_reader import read_file
@@ -88,8 +88,8 @@ class Sources:
 class Report:
     """What lint found."""
 
-    findings: tuple[Finding, ...]
-    off: tuple[Finding, ...] = ()
+    findings: tuple[Diagnostic, ...]
+    off: tuple[Diagnostic, ...] = ()
     """Found, and switched off by an exception."""
     playbooks: int = 0
     """How many can be used."""
@@ -97,7 +97,7 @@ class Report:
     remarks: tuple[str, ...] = field(default_factory=tuple)
     """What could not be compared with, and why."""
 
-    def at_least(self, severity: Severity) -> tuple[Finding, ...]:
+    def at_least(self, severity: Severity) -> tuple[Diagnostic, ...]:
         """The findings that are as bad or worse."""
         return tuple(item for item in self.findings if item.severity.weight >= severity.weight)
 
@@ -137,8 +137,8 @@ def lint(sources: Sources, catalogue: Catalogue, config_model: type[BaseModel], 
     return Report(tuple(sorted(standing)), tuple(off), len(read.playbooks), len(texts), tuple(_remarks(sources)))
 
 
-def _optional(path: Path | None, model: type[Any]) -> Reading[Any]:
-    return Reading(None, None, ()) if path is None else read_model(path, model)
+def _optional(path: Path | None, model: type[Any]) -> ParsedFile[Any]:
+    return ParsedFile(None, None, ()) if path is None else read_model(path, model)
 
 
 def _tested(texts: Mapping[str, Text]) -> frozenset[str]:

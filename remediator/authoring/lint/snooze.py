@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from remediator.playbooks.diagnostics import Finding, Severity, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
 from remediator.playbooks.parsing.nodes import Scalar, Text
 
 _COMMENT = re.compile(r"(?:^|\s)#\s*remediator\s*:(?P<said>.*)$")
@@ -32,15 +32,15 @@ class Snooze:
     at: Scalar
     """The comment."""
 
-    def covers(self, finding: Finding) -> bool:
+    def covers(self, finding: Diagnostic) -> bool:
         """Whether it is about this finding, ended or not."""
         here = self.line is None or self.line == finding.line
         return finding.file == self.file and finding.rule in self.rules and here
 
 
 def apply(
-    findings: Sequence[Finding], texts: Iterable[Text], rules: Collection[str], errors: Collection[str], today: date
-) -> tuple[list[Finding], list[Finding]]:
+    findings: Sequence[Diagnostic], texts: Iterable[Text], rules: Collection[str], errors: Collection[str], today: date
+) -> tuple[list[Diagnostic], list[Diagnostic]]:
     """Findings that stand, and those that are switched off.
 
     Args:
@@ -51,11 +51,11 @@ def apply(
         today: an exception holds up to and including its day.
     """
     snoozes: list[Snooze] = []
-    standing: list[Finding] = []
+    standing: list[Diagnostic] = []
     for text in texts:
         for found in _read(text, rules, errors):
             snoozes.append(found) if isinstance(found, Snooze) else standing.append(found)
-    off: list[Finding] = []
+    off: list[Diagnostic] = []
     for finding in findings:
         covering = [snooze for snooze in snoozes if snooze.covers(finding) and finding.severity is not Severity.ERROR]
         if any(snooze.until >= today for snooze in covering):
@@ -69,7 +69,7 @@ def apply(
     return standing, off
 
 
-def _read(text: Text, rules: Collection[str], errors: Collection[str]) -> Iterator[Snooze | Finding]:
+def _read(text: Text, rules: Collection[str], errors: Collection[str]) -> Iterator[Snooze | Diagnostic]:
     header = True
     for number, line in enumerate(text.lines, 1):
         content = line.strip()
@@ -93,7 +93,7 @@ def _next(text: Text, number: int) -> int:
 
 def _understood(
     said: str, text: Text, line: int | None, place: Scalar, rules: Collection[str], errors: Collection[str]
-) -> Iterator[Snooze | Finding]:
+) -> Iterator[Snooze | Diagnostic]:
     found = _SAID.match(said)
     until = _date(found["until"]) if found is not None else None
     if found is None or until is None:

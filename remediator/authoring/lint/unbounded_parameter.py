@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.parameters import references
 
 
@@ -17,7 +17,7 @@ class UnboundedParameter(Rule):
     why = "Whoever can set a label chooses what the action works on, within what the action allows."
     mend = "give the parameter a pattern or an enum that allows no more than is needed"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             calls = [call for call in context.calls(playbook) if call.kind == "action"]
             used = {name for call in calls for name in references(call.given)}

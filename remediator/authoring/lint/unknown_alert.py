@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
 from remediator.core.matchers import parse_matcher
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Playbook
 
 
@@ -18,7 +18,7 @@ class UnknownAlert(Rule):
     why = "It will never run, and nobody notices until the night it should have."
     mend = "define the alert, or correct its name"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         known = {alert.name for alert in context.alerts or ()}
         for playbook in context.playbooks if context.alerts is not None else ():
             for at, name in enumerate(playbook.match.alertname):
@@ -29,7 +29,7 @@ class UnknownAlert(Rule):
                     yield self.at(context, playbook, ("match", "alertname", at), message, hint)
             yield from self._patterns(context, playbook, known)
 
-    def _patterns(self, context: Context, playbook: Playbook, known: set[str]) -> Iterator[Finding]:
+    def _patterns(self, context: Context, playbook: Playbook, known: set[str]) -> Iterator[Diagnostic]:
         for at, text in enumerate(playbook.match.matchers):
             matcher = parse_matcher(text)
             if matcher.name == "alertname" and not any(matcher.accepts(name) for name in known):

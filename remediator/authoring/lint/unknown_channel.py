@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 
 
 class UnknownChannel(Rule):
@@ -16,7 +16,7 @@ class UnknownChannel(Rule):
     why = "The message goes to the log, and nobody wakes up."
     mend = "add the channel to the settings file, or correct its name"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         channels = context.channels
         for playbook in context.playbooks if channels is not None else ():
             for at, name in enumerate(playbook.escalate.to):

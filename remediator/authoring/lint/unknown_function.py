@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, complaint
@@ -20,7 +20,7 @@ class UnknownFunction(Rule):
     why = "Where Prometheus does not know it either, there never is data: a check is unknown, and a person is asked."
     mend = "correct the name; if your Prometheus is newer than this remediator, switch the rule off with that reason"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for path, query in _queries(playbook):
                 said = complaint(query, playbook.parameters)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from remediator.authoring.lint import AlertRule, Context, Rule
 from remediator.core.matchers import parse_matcher
 from remediator.pipeline.match import possible
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Playbook
 
 _ALWAYS = frozenset({"alertname", "job", "instance"})
@@ -25,13 +25,13 @@ class UnknownLabel(Rule):
     why = "A matcher on an absent label never holds, and a parameter from one sends every run to people."
     mend = "add the label to the rule in the rule files, or correct its name"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks if context.alerts is not None else ():
             rules = [rule for rule in context.alerts or () if possible(playbook, "alertname", rule.name)]
             if rules:
                 yield from self._strangers(context, playbook, rules)
 
-    def _strangers(self, context: Context, playbook: Playbook, rules: list[AlertRule]) -> Iterator[Finding]:
+    def _strangers(self, context: Context, playbook: Playbook, rules: list[AlertRule]) -> Iterator[Diagnostic]:
         known = _ALWAYS.union(*(produced(rule) for rule in rules))
         alerts = ", ".join(sorted({rule.name for rule in rules})[:3])
         for at, text in enumerate(playbook.match.matchers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Goto, Playbook, Step
 
 
@@ -17,7 +17,7 @@ class UnreachableStep(Rule):
     why = "A remedy that somebody counts on is never tried."
     mend = "let an earlier step go on to it (on_success, on_failure: next or goto), or remove it"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             reached = reachable(context, playbook)
             for at, step in enumerate(playbook.steps):

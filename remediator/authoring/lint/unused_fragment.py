@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.parsing.nodes import Node, walk
 
 
@@ -18,7 +18,7 @@ class UnusedFragment(Rule):
     why = "Whoever changes it believes that this changes playbooks."
     mend = "remove it, or use it"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         used = {name for root in context.read.roots for name in _named(root)}
         for name, fragment in context.read.fragments.items():
             if name not in used:

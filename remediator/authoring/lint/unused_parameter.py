@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
 from remediator.playbooks import cel
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parameters import references
 
@@ -19,7 +19,7 @@ class UnusedParameter(Rule):
     why = "If its label is required, alerts without it go to people for nothing; or a ${name} was forgotten."
     mend = "use it, or remove it"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             used = set(_used(playbook))
             for name in playbook.parameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.authoring.lint import Context, Rule
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 
 _ALIVE = frozenset({"service.running"})
 
@@ -18,7 +18,7 @@ class WeakProof(Rule):
     why = "A process that hangs, loads for an hour or refuses writes runs as well."
     mend = "add a check that uses the service: a probe, a write test, or PromQL on what its users see"
 
-    def check(self, context: Context) -> Iterator[Finding]:
+    def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             checks = [call.check for call in playbook.verify.checks]
             if context.changes(playbook) and checks and all(check in _ALIVE for check in checks):

@@ -10,7 +10,7 @@ from remediator.authoring.testing.model import Case, Message
 from remediator.core.clock import format_duration
 from remediator.core.run import Run
 from remediator.pipeline.match import Index
-from remediator.playbooks.diagnostics import Finding
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, find
 
@@ -19,7 +19,7 @@ Difference = tuple[tuple[str | int, ...], str]
 """Where in the test's ``expect``, and the sentence."""
 
 
-def judge(case: Case, at: int, played: Played, playbooks: Sequence[Playbook], root: Node) -> list[Finding]:
+def judge(case: Case, at: int, played: Played, playbooks: Sequence[Playbook], root: Node) -> list[Diagnostic]:
     """Every difference, in the order of the file.
 
     Args:

@@ -30,21 +30,21 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.extensions.actions import Action
 from remediator.extensions.checks import Check
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards import Guard
-from remediator.pipeline.context import Book, Engine, Pace
+from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.runtime.maintenance import Upkeep, keep_up_forever
+from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
 from remediator.runtime.scheduled_undo import step_down_forever
-from remediator.runtime.worker import Loops, supervise
+from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.storage.repositories.attempts import Attempt
-from remediator.storage.repositories.evidence import Judged, Seen
+from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 from tests.simulation.loop import Deadlock, Host, VirtualLoop
 from tests.simulation.store import START, Database, SimStore, StoreFaults, clock_of
 
@@ -82,8 +82,8 @@ class Played:
     """Of the first run, without those that put something back."""
     undone: list[str] = field(default_factory=list)
     """Steps of the first run that were put back."""
-    seen: list[Seen] = field(default_factory=list)
-    judged: list[Judged] = field(default_factory=list)
+    seen: list[EvidenceRecord] = field(default_factory=list)
+    judged: list[StoredVerdict] = field(default_factory=list)
     messages: list[Told] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     trail: list[str] = field(default_factory=list)
@@ -165,26 +165,28 @@ class _Stage:
         self.engine = self._engine(chosen, inventory_of(suite, playbook), suite.environment, kinds, clock)
         self._people = list(case.people)
 
-    def _engine(self, playbook: Playbook, inventory: Inventory, environment: str, kinds: Kinds, clock: Any) -> Engine:
+    def _engine(
+        self, playbook: Playbook, inventory: Inventory, environment: str, kinds: Kinds, clock: Any
+    ) -> PipelineContext:
         platform = ScriptedPlatform(self.scene)
-        world = World(
+        world = ClientSet(
             platforms=dict.fromkeys(("supervisor", "docker", "kubernetes", "systemd"), platform),
             alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.scene)),),
             clock=clock,
             inventory=lambda: inventory,
         )
         real = _REAL.difference(self.case.actions, self.case.checks)
-        return Engine(
+        return PipelineContext(
             store=self.store,
             clock=StoreClock(self.store, clock),
             ids=Ids(random.Random(0)),
             replica="test",
-            book=Book((playbook,), inventory, environment),
+            book=PlaybookSet((playbook,), inventory, environment),
             actions={k.name: k(world) if k.name in real else ScriptedAction(k, self.scene) for k in kinds.actions},
             checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in kinds.checks},
             guards=tuple(kind(world) for kind in kinds.guards),
             platforms=world.platforms,
-            pace=Pace(),
+            pace=Timeouts(),
             on_event=self._event,
         )
 
@@ -201,13 +203,13 @@ class _Stage:
     async def run(self) -> None:
         """From the first alert to the end."""
         await self.engine.store.write(lambda tx: playbooks.keep(tx, self.engine.book.playbooks))
-        loops = Loops(self.engine, Index(self.engine.book.playbooks, _WATCHDOG), IntakeSettings(), 4, 20.0)
+        loops = Worker(self.engine, Index(self.engine.book.playbooks, _WATCHDOG), IntakeSettings(), 4, 20.0)
         cast_ = [
-            supervise("take in", loops.take_in_forever, asyncio.sleep),
-            supervise("advance", loops.advance_forever, asyncio.sleep),
-            supervise("close", loops.close_forever, asyncio.sleep),
-            supervise("step down", lambda: step_down_forever(self.engine, 20.0), asyncio.sleep),
-            supervise("upkeep", lambda: keep_up_forever(self.engine, Upkeep()), asyncio.sleep),
+            run_supervised("take in", loops.take_in_forever, asyncio.sleep),
+            run_supervised("advance", loops.advance_forever, asyncio.sleep),
+            run_supervised("close", loops.close_forever, asyncio.sleep),
+            run_supervised("step down", lambda: step_down_forever(self.engine, 20.0), asyncio.sleep),
+            run_supervised("upkeep", lambda: run_maintenance_loop(self.engine, MaintenanceSettings()), asyncio.sleep),
             self._watchdog(),
             self._decide(),
             *(self._alert(item) for item in self.case.alerts),

@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from remediator.authoring.testing.model import ActionAnswer, Case, CheckAnswer, PlatformAnswer, TestAlert, When
+from remediator.authoring.testing.model import ActionResponse, Case, CheckResponse, PlatformResponse, TestAlert, When
 from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppression
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
 from remediator.extensions.checks import Parameters as CheckParameters
 from remediator.extensions.platforms import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service
@@ -79,10 +79,10 @@ class ScriptedCheck(Check):
         values = parameters.model_dump(by_alias=True, mode="json")
         said = self._scene.chosen(self._answers(str(values.get("query", ""))), service.name, values)
         if said is None:
-            return Evidence(Answer.UNKNOWN, f"{self.name}: {SILENT}")
-        return Evidence(Answer(said.answer), said.summary or f"{self.name}: {said.answer}", dict(said.facts))
+            return Evidence(CheckAnswer.UNKNOWN, f"{self.name}: {SILENT}")
+        return Evidence(CheckAnswer(said.answer), said.summary or f"{self.name}: {said.answer}", dict(said.facts))
 
-    def _answers(self, query: str) -> Sequence[CheckAnswer]:
+    def _answers(self, query: str) -> Sequence[CheckResponse]:
         case = self._scene.case
         if self.name == "promql":
             for piece, answers in case.queries.items():
@@ -123,18 +123,18 @@ class ScriptedAction(Action):
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         said = self._said(service, parameters)
-        happened = Happened.CANNOT_TELL if said is None else Happened(said.happened)
+        happened = EffectStatus.CANNOT_TELL if said is None else EffectStatus(said.happened)
         return Observation(happened, f"{self.name}: looked at; {happened.value}")
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back | None:
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """The real action's way back from what the test's output says was recorded; else the same call again."""
         recorded = PlannedCall(call.text, {**call.arguments, **output}, call.pin)
         try:
             return self._kind.back(self, recorded, recorded.arguments)
         except (KeyError, TypeError, ValueError):  # the output in the test does not have what the real one records
-            return Back(self.name, call.arguments)
+            return UndoCall(self.name, call.arguments)
 
-    def _said(self, service: Service, parameters: Parameters) -> ActionAnswer | None:
+    def _said(self, service: Service, parameters: Parameters) -> ActionResponse | None:
         return self._scene.chosen(self._scene.case.actions.get(self.name, ()), service.name, _values(parameters))
 
 
@@ -152,7 +152,7 @@ class ScriptedPlatform(Platform):
 
     async def status(self, service: Service) -> ServiceStatus:
         said = self._scene.chosen(self._scene.case.platform.get(service.name, ()))
-        said = said or PlatformAnswer(state="running")
+        said = said or PlatformResponse(state="running")
         runs = said.state == "running"
         healthy = said.healthy if said.healthy is not None else (said.instances if runs else 0)
         pin = {"incarnation": len(self._scene.done)}

@@ -46,7 +46,7 @@ class When(Strict):
     after: str | None = Field(default=None, description="Once this action has taken effect.")
 
 
-class CheckAnswer(When):
+class CheckResponse(When):
     """What a check answers."""
 
     answer: Literal["ok", "fail", "unknown"] = Field(description="unknown: it cannot be told.")
@@ -56,7 +56,7 @@ class CheckAnswer(When):
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is asked with these values.")
 
 
-class ActionAnswer(When):
+class ActionResponse(When):
     """What an action does."""
 
     outcome: Literal["ok", "failed", "unknown"] = Field(
@@ -72,7 +72,7 @@ class ActionAnswer(When):
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is called with these values.")
 
 
-class PlatformAnswer(When):
+class PlatformResponse(When):
     """What the platform says of a service."""
 
     state: Literal["running", "starting", "stopped", "exited", "crash_loop", "mixed", "unknown"] = Field(
@@ -159,18 +159,18 @@ class Given(Strict):
     """What the world says and does."""
 
     checks: Mapping[
-        str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
+        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
     ] = Field(default={}, description="What each check answers. One that is not named cannot be told.")
     queries: Mapping[
-        str, Annotated[tuple[CheckAnswer, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
+        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
     ] = Field(default={}, description="What the check promql answers, by a piece of the query.")
     actions: Mapping[
-        str, Annotated[tuple[ActionAnswer, ...], BeforeValidator(_one_outcome), _OrAWord("ok", "failed", "unknown")]
+        str, Annotated[tuple[ActionResponse, ...], BeforeValidator(_one_outcome), _OrAWord("ok", "failed", "unknown")]
     ] = Field(
         default={},
         description="What each action does. One that is not named succeeds; if it only reads, it cannot be told.",
     )
-    platform: Mapping[str, Annotated[tuple[PlatformAnswer, ...], BeforeValidator(_one_state), _OrAWord(*_STATES)]] = (
+    platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], BeforeValidator(_one_state), _OrAWord(*_STATES)]] = (
         Field(default={}, description="What the platform says of a service; default: running.")
     )
 

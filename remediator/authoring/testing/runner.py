@@ -12,8 +12,8 @@ from remediator.authoring.testing.execute import Kinds, Played, inventory_of, pl
 from remediator.authoring.testing.model import Expect, Given, Suite
 from remediator.errors import ConfigurationError
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Finding, Severity, did_you_mean
-from remediator.playbooks.loader import Playbooks, load_playbooks, read_model, shown
+from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
+from remediator.playbooks.loader import LoadResult, load_playbooks, read_model, shown
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, find, key_of
 
@@ -23,7 +23,7 @@ class Ran:
     """One test, and every way in which it was not as expected."""
 
     name: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Report:
 
     file: str
     tests: list[Ran] = field(default_factory=list)
-    errors: list[Finding] = field(default_factory=list)
+    errors: list[Diagnostic] = field(default_factory=list)
     """Why the file, or its playbook, cannot be used; then nothing was played."""
     branches: tuple[str, ...] = ()
     taken: frozenset[str] = frozenset()
@@ -106,7 +106,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     return report
 
 
-def _chosen(suite: Suite, root: Node, known: Playbooks, report: Report) -> Playbook | None:
+def _chosen(suite: Suite, root: Node, known: LoadResult, report: Report) -> Playbook | None:
     found = next((item for item in known.playbooks if item.name == suite.playbook), None)
     if found is None:
         errors = [item for item in known.findings if item.severity is Severity.ERROR]
@@ -123,7 +123,7 @@ Names = Iterator[tuple[Path_, str, Sequence[str]]]
 _STEPS = ("steps", "skipped", "plan", "calls", "undone")
 
 
-def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Finding]:
+def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Diagnostic]:
     """Names that stand for nothing: a test of what is not there could not fail."""
     services = list(inventory_of(suite, playbook).services)
     named = [(("given", *path), what, known) for path, what, known in _given(suite.given, services, catalogue)]
@@ -133,7 +133,7 @@ def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogu
     return [_stranger(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
 
 
-def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Finding:
+def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Diagnostic:
     name = str(path[-1])
     place = key_of(root, path) or find(root, path[:-1])[0]
     return place.finding(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from remediator.clients.docker.container_spec import check_privileges
 from remediator.clients.docker.models import (
     Container,
     ContainerPin,
@@ -27,7 +28,6 @@ from remediator.clients.docker.models import (
     Stats,
     demultiplex,
 )
-from remediator.clients.docker.recreate import refuse_privileges
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import MEBIBYTE, Answer, HttpClient, HttpRefused
 from remediator.errors import BadAnswer, InputError, Refused, TargetError
@@ -172,7 +172,7 @@ class Docker:
         Raises:
             InputError: it asks for privileges.
         """
-        refuse_privileges(body)
+        check_privileges(body)
         answer = await self._call("POST", "/containers/create", params={"name": _container(name)}, json=body)
         return answer.json(_Created).id
 

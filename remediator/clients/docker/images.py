@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from remediator.clients.docker.client import Docker
-from remediator.clients.docker.container_spec import own_name
 from remediator.clients.docker.models import Container, ListedImage
+from remediator.clients.docker.replace import own_name
 from remediator.errors import TargetError
 
 Age = tuple[int, datetime, datetime]

@@ -7,7 +7,7 @@ label that a container has to carry to be seen or touched, default ``remediator.
 (``0.0.0.0:2375``) and ``READ_ONLY`` (``1``: nothing can be changed).
 
 A list of paths cannot do this: whoever may create any container owns the host. So a container is created only if it is
-what `successor` or `twin` make of one that is there already, of an image of the same repository; and what is sent on,
+what `successor_spec` or `clone_spec` make of an existing one, of an image of the same repository; and what is sent on,
 body and query, is our own encoding of what was judged, so that no reader of the same text can understand something else
 (of ``force=1&force=0`` the Engine reads the first, and others the last).
 """
@@ -29,8 +29,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from remediator.clients.docker.container_spec import ADDED, NUMBER, REPLACES, UNDONE
-from remediator.clients.docker.recreate import labelled, successor, twin
+from remediator.clients.docker.container_spec import clone_spec, successor_spec, with_labels
+from remediator.clients.docker.replace import ADDED, NUMBER, REPLACES, UNDONE
 from remediator.errors import RemediatorError
 
 ID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
@@ -195,14 +195,14 @@ def _decoded(text: str | bytes) -> Any:
 
 def _is_copy(body: Mapping[str, Any], document: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
     """Whether it is what we make of that container ourselves, but for the labels that we put on."""
-    makers = (lambda: successor(document, image, str(body["Image"])), lambda: twin(document, image))
+    makers = (lambda: successor_spec(document, image, str(body["Image"])), lambda: clone_spec(document, image))
     return any(_equal(body, make) for make in makers)
 
 
 def _equal(body: Mapping[str, Any], make: Any) -> bool:
     bare = dict.fromkeys(FREE_LABELS)
     try:
-        expected = labelled(make(), bare).body
+        expected = with_labels(make(), bare).body
     except (RemediatorError, KeyError):
         return False
     labels = body.get("Labels")

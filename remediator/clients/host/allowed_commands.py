@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from remediator.core.matchers import compile_pattern
-from remediator.core.types import Mistake, PositiveDuration, Strict
+from remediator.core.types import FieldError, PositiveDuration, Strict
 from remediator.errors import InputError, SyntaxMistake
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
@@ -32,18 +32,18 @@ class AllowedCommand(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> AllowedCommand:
         if not self.argv[0].startswith("/"):
-            raise Mistake("the program needs an absolute path", ("argv", 0))
+            raise FieldError("the program needs an absolute path", ("argv", 0))
         for at, argument in enumerate(self.argv):
             place = _PLACE.fullmatch(argument)
             if place is None and _PLACE.search(argument):
-                raise Mistake("a value stands alone in its argument", ("argv", at))
+                raise FieldError("a value stands alone in its argument", ("argv", at))
             if place is not None and (at == 0 or place[1] not in self.parameters):
-                raise Mistake(f"{argument} is not a declared parameter, or stands for the program", ("argv", at))
+                raise FieldError(f"{argument} is not a declared parameter, or stands for the program", ("argv", at))
         for name, pattern in self.parameters.items():
             try:
                 compile_pattern(pattern)
             except SyntaxMistake as error:
-                raise Mistake(error.message, ("parameters", name), column=error.column, hint=error.hint) from None
+                raise FieldError(error.message, ("parameters", name), column=error.column, hint=error.hint) from None
         return self
 
     def filled(self, values: Mapping[str, str]) -> tuple[str, ...]:

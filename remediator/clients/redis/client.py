@@ -14,8 +14,8 @@ from typing import Any
 
 from remediator.clients.redis import models as facts
 from remediator.clients.redis.connection import (
-    Link,
     RedisBadAnswer,
+    RedisConnection,
     RedisEndpoint,
     RedisRefused,
     RedisState,
@@ -243,18 +243,18 @@ class Redis:
             return await link.tell(*command)
 
 
-async def _ping(link: Link) -> timedelta:
+async def _ping(link: RedisConnection) -> timedelta:
     begun = time.monotonic()
     if await link.ask("PING") != b"PONG":
         raise RedisBadAnswer(f"{link.name} did not answer PING with PONG")
     return timedelta(seconds=time.monotonic() - begun)
 
 
-async def _info(link: Link, *sections: str) -> Info:
+async def _info(link: RedisConnection, *sections: str) -> Info:
     return facts.info(await link.ask("INFO", *sections))
 
 
-async def _check(link: Link, expected: str | None) -> None:
+async def _check(link: RedisConnection, expected: str | None) -> None:
     if expected is not None and (await _info(link, "server")).text("run_id") != expected:
         raise TargetError(
             f"{link.name} was restarted since the plan was made, or another one is the master by now; "
@@ -262,7 +262,7 @@ async def _check(link: Link, expected: str | None) -> None:
         )
 
 
-async def _config(link: Link, name: str) -> str:
+async def _config(link: RedisConnection, name: str) -> str:
     reply = await link.ask("CONFIG", "GET", name)
     if not isinstance(reply, list) or len(reply) != 2:
         raise RedisRefused(f"{link.name} has no parameter {name}", RedisState.REFUSING)
@@ -274,7 +274,7 @@ def _allowed(name: str, names: frozenset[str], verb: str) -> None:
         raise InputError(f"CONFIG {verb} {name!r} is not allowed; allowed are {', '.join(sorted(names))}")
 
 
-async def _big_keys(link: Link, limit: int, top: int, deadline: float) -> BigKeys:
+async def _big_keys(link: RedisConnection, limit: int, top: int, deadline: float) -> BigKeys:
     biggest: list[tuple[int, bytes]] = []
     scanned, cursor = 0, b"0"
     while True:

@@ -79,7 +79,7 @@ class RedisBadAnswer(BadAnswer):
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class ServerInfo:
     """What the server said about itself when we connected; empty strings from one older than Redis 6."""
 
     version: str = ""
@@ -87,12 +87,12 @@ class Greeting:
     role: str = ""
 
 
-class Link:
+class RedisConnection:
     """A connection on which commands can be sent, one after the other."""
 
     def __init__(self, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
         self.name = endpoint.name
-        self.greeting = Greeting()
+        self.greeting = ServerInfo()
         self._connection = connection
         self._seconds = endpoint.timeout.total_seconds()
 
@@ -136,7 +136,7 @@ class Link:
 
 
 @asynccontextmanager
-async def connect(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
+async def connect(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
     """A connection of our own, authenticated, to a Redis that is neither a cluster node nor a Sentinel.
 
     Raises:
@@ -156,11 +156,11 @@ async def connect(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
 
 
 @asynccontextmanager
-async def open_link(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
+async def open_link(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
     """Like `connect`, whatever kind of server it is."""
     connection = _connection(endpoint)
     try:
-        link = Link(endpoint, connection)
+        link = RedisConnection(endpoint, connection)
         await _shake_hands(link, endpoint, connection)
         yield link
     finally:
@@ -168,7 +168,7 @@ async def open_link(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
             await connection.disconnect()
 
 
-async def _shake_hands(link: Link, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
+async def _shake_hands(link: RedisConnection, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
     credentials = _credentials(endpoint)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
@@ -235,11 +235,11 @@ def _tls(tls: TlsSettings) -> dict[str, Any]:
     }
 
 
-def _greeting(reply: Any) -> Greeting:
+def _greeting(reply: Any) -> ServerInfo:
     if not isinstance(reply, list) or len(reply) % 2:
         raise RedisBadAnswer(f"HELLO was answered with {type(reply).__name__}")
     fields = dict(zip(map(text, reply[::2]), reply[1::2], strict=True))
-    return Greeting(*(text(fields.get(name, b"")) for name in ("version", "mode", "role")))
+    return ServerInfo(*(text(fields.get(name, b"")) for name in ("version", "mode", "role")))
 
 
 def text(reply: Any) -> str:

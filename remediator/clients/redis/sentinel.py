@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from remediator.clients.endpoints import SentinelEndpoint
 from remediator.clients.redis.connection import (
-    Link,
     RedisBadAnswer,
+    RedisConnection,
     RedisEndpoint,
     RedisRefused,
     RedisState,
@@ -82,7 +82,7 @@ def _each(endpoint: SentinelEndpoint) -> tuple[RedisEndpoint, ...]:
 
 
 @asynccontextmanager
-async def connected(endpoint: RedisEndpoint) -> AsyncIterator[Link]:
+async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
     """A connection to a Redis; behind Sentinels, to the one that is the master at this moment.
 
     Raises:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -27,7 +27,7 @@ class Result:
     output: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Happened(StrEnum):
+class EffectStatus(StrEnum):
     """What observing a target says about an attempt of unknown outcome."""
 
     YES = "yes"
@@ -39,13 +39,13 @@ class Happened(StrEnum):
 class Observation:
     """Whether an attempt took effect, and by what sign."""
 
-    happened: Happened
+    happened: EffectStatus
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
+class UndoCall:
     """The call of an action that puts back what another one did."""
 
     action: str
@@ -80,7 +80,7 @@ class Action(ABC):
     """A person agrees to it first, whatever the playbook and its mode say."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """Keep the clients that it needs, never state."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Action(ABC):
         """Do it, once. The caller bounds it in time and takes ``Unreachable``, ``TargetError`` and ``Refused`` as
         failed, ``TimedOut``, ``BadAnswer`` and cancellation as unknown."""
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back | None:
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """How what ``call`` did is put back, from what it recorded; None if it cannot be.
 
         Args:
@@ -108,4 +108,4 @@ class Action(ABC):
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         """Whether an attempt that began at ``since`` took effect. Reads only; the default cannot tell."""
-        return Observation(Happened.CANNOT_TELL, f"{self.name} leaves no sign that could be looked for")
+        return Observation(EffectStatus.CANNOT_TELL, f"{self.name} leaves no sign that could be looked for")

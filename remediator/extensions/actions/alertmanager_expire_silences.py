@@ -12,12 +12,12 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import Unreachable
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -35,7 +35,7 @@ class AlertmanagerExpireSilences(Action):
     idempotent = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._alertmanagers = world.alertmanagers
 
     async def plan(self, service: Service, parameters: ExpireParameters) -> PlannedCall:
@@ -63,4 +63,6 @@ class AlertmanagerExpireSilences(Action):
     ) -> Observation:
         """They are looked for."""
         left = await marked(self._alertmanagers, parameters.mark)
-        return Observation(Happened.NO if left else Happened.YES, f"{len(left)} silences are there", {"silences": left})
+        return Observation(
+            EffectStatus.NO if left else EffectStatus.YES, f"{len(left)} silences are there", {"silences": left}
+        )

@@ -20,13 +20,13 @@ from remediator.errors import TargetError, Unreachable
 from remediator.extensions.actions import (
     RUN,
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _LONGEST = timedelta(hours=4)
@@ -49,7 +49,7 @@ class AlertmanagerSilence(Action):
     reversible = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._alertmanagers = world.alertmanagers
         self._inventory = world.inventory
         self._clock = world.clock
@@ -100,8 +100,8 @@ class AlertmanagerSilence(Action):
         assert last is not None, "the plan has seen to it that there is one"
         raise last
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back("alertmanager.expire_silences", {"mark": call.arguments["mark"]})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall("alertmanager.expire_silences", {"mark": call.arguments["mark"]})
 
     async def observe(
         self, service: Service, parameters: SilenceParameters, call: PlannedCall, since: datetime
@@ -109,7 +109,9 @@ class AlertmanagerSilence(Action):
         """The comment is looked for."""
         found = await marked(self._alertmanagers, str(call.arguments["mark"]))
         if len(found) >= len(call.arguments["labels"]):
-            return Observation(Happened.YES, f"{len(found)} silences are there", {"silences": found})
+            return Observation(EffectStatus.YES, f"{len(found)} silences are there", {"silences": found})
         if found:
-            return Observation(Happened.CANNOT_TELL, f"{len(found)} silences are there, not all", {"silences": found})
-        return Observation(Happened.NO, "there is no such silence")
+            return Observation(
+                EffectStatus.CANNOT_TELL, f"{len(found)} silences are there, not all", {"silences": found}
+            )
+        return Observation(EffectStatus.NO, "there is no such silence")

@@ -14,12 +14,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
@@ -32,7 +32,7 @@ class AppReload(Action):
     idempotent = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It signals processes of this host."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -64,5 +64,5 @@ class AppReload(Action):
         """None of the planned workers is left: it happened, or the same came about otherwise."""
         now = {child.pid for child in process.children(process.named_by(bindings.app_server(service).pid_file))}
         if now and not now & set(call.arguments["workers"]):
-            return Observation(Happened.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})
-        return Observation(Happened.NO, "workers of before are still there", {"workers": sorted(now)})
+            return Observation(EffectStatus.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})
+        return Observation(EffectStatus.NO, "workers of before are still there", {"workers": sorted(now)})

@@ -21,13 +21,13 @@ from remediator.errors import TargetError, TimedOut
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
@@ -56,7 +56,7 @@ class AppWorkers(Action):
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It signals processes of this host."""
 
     async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:
@@ -90,8 +90,8 @@ class AppWorkers(Action):
             now = await _counted(master, now + (1 if wanted > now else -1))
         return Result(Outcome.OK, f"{service.name} has {now} workers, counted", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back(self.name, {"to": int(call.arguments["from"])})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall(self.name, {"to": int(call.arguments["from"])})
 
     async def observe(
         self, service: Service, parameters: WorkersParameters, call: PlannedCall, since: datetime
@@ -101,10 +101,12 @@ class AppWorkers(Action):
         now = len(process.children(master))
         facts = {"workers": now, "pid": master.pid}
         if now == call.arguments["to"]:
-            return Observation(Happened.YES, f"{service.name} has {now} workers", facts)
+            return Observation(EffectStatus.YES, f"{service.name} has {now} workers", facts)
         if master != _planned(call) or now == call.arguments["from"]:
-            return Observation(Happened.NO, f"{service.name} has {now} workers", facts)
-        return Observation(Happened.CANNOT_TELL, f"{service.name} has {now} workers: some of them came or went", facts)
+            return Observation(EffectStatus.NO, f"{service.name} has {now} workers", facts)
+        return Observation(
+            EffectStatus.CANNOT_TELL, f"{service.name} has {now} workers: some of them came or went", facts
+        )
 
 
 def _planned(call: PlannedCall) -> Process:

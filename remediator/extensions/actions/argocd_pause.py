@@ -17,13 +17,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})
@@ -36,7 +36,7 @@ class ArgocdPause(Action):
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the service's Application is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -66,8 +66,8 @@ class ArgocdPause(Action):
         await managed.change(decide)
         return Result(Outcome.OK, f"{managed.name} does not sync by itself any more", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back("argocd.resume", {"automated": dict(call.arguments["automated"])})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall("argocd.resume", {"automated": dict(call.arguments["automated"])})
 
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
@@ -75,6 +75,6 @@ class ArgocdPause(Action):
         """The policy says it."""
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
-            return Observation(Happened.YES, "it does not sync by itself")
-        happened = Happened.NO if policy == call.pin["automated"] else Happened.CANNOT_TELL
+            return Observation(EffectStatus.YES, "it does not sync by itself")
+        happened = EffectStatus.NO if policy == call.pin["automated"] else EffectStatus.CANNOT_TELL
         return Observation(happened, f"it syncs by itself: {policy}", {"automated": policy})

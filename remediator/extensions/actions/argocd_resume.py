@@ -15,12 +15,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -47,7 +47,7 @@ class ArgocdResume(Action):
     Parameters = ResumeParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the service's Application is in."""
 
     async def plan(self, service: Service, parameters: ResumeParameters) -> PlannedCall:
@@ -81,8 +81,8 @@ class ArgocdResume(Action):
         """The policy says it."""
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
-            return Observation(Happened.NO, "it does not sync by itself")
-        happened = Happened.YES if policy == call.arguments["automated"] else Happened.CANNOT_TELL
+            return Observation(EffectStatus.NO, "it does not sync by itself")
+        happened = EffectStatus.YES if policy == call.arguments["automated"] else EffectStatus.CANNOT_TELL
         return Observation(happened, f"it syncs by itself: {policy}", {"automated": policy})
 
 

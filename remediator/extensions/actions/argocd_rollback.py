@@ -22,13 +22,13 @@ from remediator.extensions import bindings
 from remediator.extensions.actions import (
     RUN,
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _MARK = "remediator"
@@ -49,7 +49,7 @@ class ArgocdRollback(Action):
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._clock = world.clock
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
@@ -84,8 +84,8 @@ class ArgocdRollback(Action):
         summary = f"{managed.name}: Argo CD was asked to go back to history {call.arguments['to']}"
         return Result(Outcome.OK, summary, dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back(self.name, {"to": call.arguments["from"]})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall(self.name, {"to": call.arguments["from"]})
 
     async def observe(
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
@@ -95,10 +95,10 @@ class ArgocdRollback(Action):
         seen = await managed.read()
         marks = [each.get("value") for operation in operations(seen) for each in operation.get("info") or ()]
         if call.arguments["mark"] in marks:
-            return Observation(Happened.YES, f"{managed.name} has the operation", {"marks": marks})
+            return Observation(EffectStatus.YES, f"{managed.name} has the operation", {"marks": marks})
         now = history(seen)[0]["id"] if history(seen) else None
         untouched = now == call.pin["current"] and not busy(seen)
-        happened = Happened.NO if untouched else Happened.CANNOT_TELL
+        happened = EffectStatus.NO if untouched else EffectStatus.CANNOT_TELL
         return Observation(happened, f"{managed.name} is at history {now}, without our operation", {"current": now})
 
 

@@ -13,7 +13,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _KEPT = 4000
@@ -34,7 +34,7 @@ class CommandRun(Action):
     destructive = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._commands = world.commands
 
     async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:

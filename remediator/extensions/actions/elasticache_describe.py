@@ -10,7 +10,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _FACTS = {
@@ -31,7 +31,7 @@ class ElasticacheDescribe(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:

@@ -18,13 +18,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -45,7 +45,7 @@ class ElasticacheModifyNodeType(Action):
     asks = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
@@ -72,8 +72,8 @@ class ElasticacheModifyNodeType(Action):
         await groups.modify_node_type(str(call.arguments["to"]))
         return Result(Outcome.OK, f"{groups.name} changes to {call.arguments['to']}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back(self.name, {"node_type": call.arguments["from"]})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall(self.name, {"node_type": call.arguments["from"]})
 
     async def observe(
         self, service: Service, parameters: NodeTypeParameters, call: PlannedCall, since: datetime
@@ -84,7 +84,7 @@ class ElasticacheModifyNodeType(Action):
         facts = {"status": found.status, "node_type": found.cache_node_type}
         told = f"{groups.name} is {found.status} with {found.cache_node_type}"
         if found.cache_node_type == call.arguments["to"]:
-            return Observation(Happened.YES, told, facts)
+            return Observation(EffectStatus.YES, told, facts)
         if found.cache_node_type == call.arguments["from"] and found.status == "available":
-            return Observation(Happened.NO, told, facts)
-        return Observation(Happened.CANNOT_TELL, told, facts)
+            return Observation(EffectStatus.NO, told, facts)
+        return Observation(EffectStatus.CANNOT_TELL, told, facts)

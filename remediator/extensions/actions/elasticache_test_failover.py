@@ -16,12 +16,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _NOTED = "test failover api called"
@@ -43,7 +43,7 @@ class ElasticacheTestFailover(Action):
     Parameters = FailoverParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:
@@ -79,13 +79,13 @@ class ElasticacheTestFailover(Action):
         node_group = str(call.arguments["node_group"])
         noted = [each.message for each in await groups.events(since) if each.message.lower().startswith(_NOTED)]
         if any(message.rstrip(".").endswith(node_group) for message in noted):
-            return Observation(Happened.YES, f"{groups.name} noted the call", {"events": noted})
+            return Observation(EffectStatus.YES, f"{groups.name} noted the call", {"events": noted})
         found = await groups.describe()
         primary = _shard(groups.name, found, node_group).primary
         facts = {"primary": primary, "status": found.status}
         if primary is not None and primary != call.pin["primary"]:
-            return Observation(Happened.YES, f"{groups.name}: {primary} is primary now", facts)
-        return Observation(Happened.CANNOT_TELL, f"{groups.name}: {found.status}, nothing noted yet", facts)
+            return Observation(EffectStatus.YES, f"{groups.name}: {primary} is primary now", facts)
+        return Observation(EffectStatus.CANNOT_TELL, f"{groups.name}: {found.status}, nothing noted yet", facts)
 
 
 def _shard(name: str, found: ReplicationGroup, wanted: str | None) -> NodeGroup:

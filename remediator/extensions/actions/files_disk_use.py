@@ -15,7 +15,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -36,7 +36,7 @@ class FilesDiskUse(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It looks at files of this host."""
 
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:

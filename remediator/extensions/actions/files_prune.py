@@ -25,13 +25,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Backups, Service
 
 _MEBIBYTE = 1024 * 1024
@@ -57,7 +57,7 @@ class FilesPrune(Action):
     destructive = False
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._clock: Clock = world.clock
 
     async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
@@ -104,8 +104,8 @@ class FilesPrune(Action):
         moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
         return [each.name for each in moved]
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back("files.undo_prune", {"batch": str(call.arguments["batch"])})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall("files.undo_prune", {"batch": str(call.arguments["batch"])})
 
     async def observe(
         self, service: Service, parameters: PruneParameters, call: PlannedCall, since: datetime
@@ -114,12 +114,16 @@ class FilesPrune(Action):
         backups = bindings.backups(service)
         batches = await asyncio.to_thread(bindings.quarantine(backups).batches)
         if held := set(call.arguments["expired"]) & set(batches):
-            return Observation(Happened.NO, f"{len(held)} batches whose time is over are there", {"expired": len(held)})
+            return Observation(
+                EffectStatus.NO, f"{len(held)} batches whose time is over are there", {"expired": len(held)}
+            )
         there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
         if not left:
-            return Observation(Happened.YES, "all of them are in quarantine", {"left": 0})
-        return Observation(Happened.NO, f"{len(left)} of {len(call.arguments['files'])} are there", {"left": len(left)})
+            return Observation(EffectStatus.YES, "all of them are in quarantine", {"left": 0})
+        return Observation(
+            EffectStatus.NO, f"{len(left)} of {len(call.arguments['files'])} are there", {"left": len(left)}
+        )
 
 
 async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:

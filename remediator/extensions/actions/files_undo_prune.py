@@ -15,12 +15,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -38,7 +38,7 @@ class FilesUndoPrune(Action):
     idempotent = True
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It moves files of this host."""
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
@@ -72,5 +72,5 @@ class FilesUndoPrune(Action):
         """The batch's list goes last, so as long as it is there, there is something to be moved."""
         quarantine = bindings.quarantine(bindings.backups(service))
         there = parameters.batch in await asyncio.to_thread(quarantine.batches)
-        happened, word = (Happened.NO, "still") if there else (Happened.YES, "no more")
+        happened, word = (EffectStatus.NO, "still") if there else (EffectStatus.YES, "no more")
         return Observation(happened, f"batch {parameters.batch} is {word} in quarantine")

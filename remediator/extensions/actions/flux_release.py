@@ -13,12 +13,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -28,7 +28,7 @@ class FluxRelease(Action):
     name = "flux.release"
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -65,5 +65,5 @@ class FluxRelease(Action):
         managed = bindings.flux(service)
         source = flux.source(managed, await managed.read())
         at = flux.held(source, await source.read())
-        happened = Happened.YES if at is None else Happened.NO
+        happened = EffectStatus.YES if at is None else EffectStatus.NO
         return Observation(happened, f"{source.name} is held at {at or 'nothing'}", {"held": at})

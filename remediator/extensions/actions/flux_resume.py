@@ -12,12 +12,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -27,7 +27,7 @@ class FluxResume(Action):
     name = "flux.resume"
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -57,5 +57,5 @@ class FluxResume(Action):
     ) -> Observation:
         """The field says it."""
         suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
-        happened = Happened.NO if suspended else Happened.YES
+        happened = EffectStatus.NO if suspended else EffectStatus.YES
         return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -23,13 +23,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -51,7 +51,7 @@ class FluxRollback(Action):
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
@@ -89,9 +89,9 @@ class FluxRollback(Action):
         await source.change(decide)
         return Result(Outcome.OK, f"{source.name} is held at {call.arguments['revision']}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         before = call.arguments["held"]
-        return Back(self.name, {"to": before}) if before else Back("flux.release", {})
+        return UndoCall(self.name, {"to": before}) if before else UndoCall("flux.release", {})
 
     async def observe(
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
@@ -102,9 +102,9 @@ class FluxRollback(Action):
         seen = await source.read()
         at = flux.held(source, seen)
         if at == call.arguments["point"]:
-            return Observation(Happened.YES, f"{source.name} is held at {at}", {"held": at})
+            return Observation(EffectStatus.YES, f"{source.name} is held at {at}", {"held": at})
         untouched = flux.reference(seen) == call.pin["ref"]
-        happened = Happened.NO if untouched else Happened.CANNOT_TELL
+        happened = EffectStatus.NO if untouched else EffectStatus.CANNOT_TELL
         return Observation(happened, f"{source.name} is held at {at or 'nothing'}", {"held": at})
 
 

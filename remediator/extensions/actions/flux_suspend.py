@@ -18,13 +18,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -35,7 +35,7 @@ class FluxSuspend(Action):
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -61,13 +61,13 @@ class FluxSuspend(Action):
         await managed.change(decide)
         return Result(Outcome.OK, f"{managed.name} is suspended")
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back("flux.resume", {})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall("flux.resume", {})
 
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """The field says it."""
         suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
-        happened = Happened.YES if suspended else Happened.NO
+        happened = EffectStatus.YES if suspended else EffectStatus.NO
         return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -15,12 +15,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _SETTLED = timedelta(minutes=2)
@@ -43,7 +43,7 @@ class GithubDispatchWorkflow(Action):
     Parameters = DispatchParameters
     timeout = timedelta(seconds=45)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._clock = world.clock
 
     async def plan(self, service: Service, parameters: DispatchParameters) -> PlannedCall:
@@ -81,9 +81,9 @@ class GithubDispatchWorkflow(Action):
         facts = {"runs": [run.id for run in found]}
         told = f"{len(found)} runs of {allowed.workflow} were started since"
         if found:
-            return Observation(Happened.YES, told, facts)
+            return Observation(EffectStatus.YES, told, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(Happened.NO if late else Happened.CANNOT_TELL, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.CANNOT_TELL, told, facts)
 
 
 def _allowed(service: Service, parameters: DispatchParameters) -> tuple[Repository, Dispatch]:

@@ -17,12 +17,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _FAILED = frozenset({"failure", "timed_out", "startup_failure"})
@@ -43,7 +43,7 @@ class GithubRerunWorkflow(Action):
     Parameters = RerunParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._clock = world.clock
 
     async def plan(self, service: Service, parameters: RerunParameters) -> PlannedCall:
@@ -83,9 +83,9 @@ class GithubRerunWorkflow(Action):
         facts = {"attempt": run.run_attempt, "status": run.status}
         told = f"run {run.id} is at attempt {run.run_attempt}, {run.status}"
         if run.run_attempt > int(call.pin["attempt"]):
-            return Observation(Happened.YES, told, facts)
+            return Observation(EffectStatus.YES, told, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(Happened.NO if late else Happened.CANNOT_TELL, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.CANNOT_TELL, told, facts)
 
 
 def _allowing(service: Service, workflow: str) -> Repository:

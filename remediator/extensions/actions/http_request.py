@@ -13,7 +13,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _KEPT = 2000
@@ -36,7 +36,7 @@ class HttpRequest(Action):
     Parameters = RequestParameters
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._requests = world.requests
 
     async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:

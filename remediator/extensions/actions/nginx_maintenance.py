@@ -16,13 +16,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -42,7 +42,7 @@ class NginxMaintenance(Action):
     reversible = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It works on files and processes of this host."""
 
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
@@ -67,8 +67,8 @@ class NginxMaintenance(Action):
         workers = await file.apply(wanted, expected=before, master=master)
         return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"on": parameters.on})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back(self.name, {"on": call.arguments["before"] != OFF})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall(self.name, {"on": call.arguments["before"] != OFF})
 
     async def observe(
         self, service: Service, parameters: MaintenanceParameters, call: PlannedCall, since: datetime
@@ -77,8 +77,8 @@ class NginxMaintenance(Action):
         _, file = bindings.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
-            return Observation(Happened.YES, "nginx uses the planned rule", {"written": True})
-        return Observation(Happened.NO, "nginx does not use the planned rule yet", {"written": written})
+            return Observation(EffectStatus.YES, "nginx uses the planned rule", {"written": True})
+        return Observation(EffectStatus.NO, "nginx does not use the planned rule yet", {"written": written})
 
 
 def content(retry_after: int) -> str:

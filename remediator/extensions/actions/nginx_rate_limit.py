@@ -16,13 +16,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _BURST = {"gentle": 100, "normal": 20, "strict": 5}
@@ -45,7 +45,7 @@ class NginxRateLimit(Action):
     reversible = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It works on files and processes of this host."""
 
     async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
@@ -72,8 +72,8 @@ class NginxRateLimit(Action):
         )
         return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"level": parameters.level})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back(self.name, {"level": level_of(str(call.arguments["before"]))})
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall(self.name, {"level": level_of(str(call.arguments["before"]))})
 
     async def observe(
         self, service: Service, parameters: RateLimitParameters, call: PlannedCall, since: datetime
@@ -82,8 +82,8 @@ class NginxRateLimit(Action):
         _, file = bindings.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
-            return Observation(Happened.YES, "nginx uses the planned limit", {"written": True})
-        return Observation(Happened.NO, "nginx does not use the planned limit yet", {"written": written})
+            return Observation(EffectStatus.YES, "nginx uses the planned limit", {"written": True})
+        return Observation(EffectStatus.NO, "nginx does not use the planned limit yet", {"written": written})
 
 
 def content(level: str, zone: str) -> str:

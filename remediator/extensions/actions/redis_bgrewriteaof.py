@@ -21,12 +21,12 @@ from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -51,7 +51,7 @@ class RedisBgrewriteaof(Action):
     idempotent = True
     timeout = timedelta(minutes=5)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
@@ -89,12 +89,12 @@ class RedisBgrewriteaof(Action):
         """Redis counts its rewrites."""
         info = await bindings.redis(service).info("server", "persistence")
         if info.text("run_id") != call.pin["run_id"]:
-            return Observation(Happened.NO, "Redis was started anew since")
+            return Observation(EffectStatus.NO, "Redis was started anew since")
         if _writing(info):
-            return Observation(Happened.CANNOT_TELL, "Redis is still writing it")
+            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing it")
         if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
-            return Observation(Happened.YES, "Redis has rewritten its append-only file")
-        return Observation(Happened.NO, "Redis has not rewritten its append-only file")
+            return Observation(EffectStatus.YES, "Redis has rewritten its append-only file")
+        return Observation(EffectStatus.NO, "Redis has not rewritten its append-only file")
 
 
 async def _written(redis: Redis) -> Info:

@@ -14,12 +14,12 @@ from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -34,7 +34,7 @@ class RedisBgsave(Action):
     idempotent = True
     timeout = timedelta(minutes=5)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -65,12 +65,12 @@ class RedisBgsave(Action):
         """Redis counts its snapshots."""
         info = await bindings.redis(service).info("server", "persistence")
         if info.text("run_id") != call.pin["run_id"]:
-            return Observation(Happened.NO, "Redis was started anew since")
+            return Observation(EffectStatus.NO, "Redis was started anew since")
         if info.flag("rdb_bgsave_in_progress"):
-            return Observation(Happened.CANNOT_TELL, "Redis is still writing it")
+            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing it")
         if info.integer("rdb_saves") > call.arguments["saves"] and info["rdb_last_bgsave_status"] == "ok":
-            return Observation(Happened.YES, "Redis has written a snapshot since")
-        return Observation(Happened.NO, "Redis has written no snapshot since")
+            return Observation(EffectStatus.YES, "Redis has written a snapshot since")
+        return Observation(EffectStatus.NO, "Redis has written no snapshot since")
 
 
 async def _written(redis: Redis) -> Info:

@@ -15,12 +15,12 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -53,7 +53,7 @@ class RedisClientKill(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: ClientKillParameters) -> PlannedCall:
@@ -82,7 +82,7 @@ class RedisClientKill(Action):
     ) -> Observation:
         """They are there, or they are not."""
         there = {client.id for client in await bindings.redis(service).clients()} & set(call.arguments["ids"])
-        happened = Happened.NO if there else Happened.YES
+        happened = EffectStatus.NO if there else EffectStatus.YES
         return Observation(happened, f"{len(there)} of the connections are still open", {"open": sorted(there)})
 
 

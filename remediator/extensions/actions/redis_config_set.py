@@ -15,13 +15,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 Name = Literal[
@@ -69,7 +69,7 @@ class RedisConfigSet(Action):
     reversible = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: ConfigSetParameters) -> PlannedCall:
@@ -95,16 +95,16 @@ class RedisConfigSet(Action):
         text = f"{change.name} is {change.new}, it was {change.old or 'empty'}"
         return Result(Outcome.OK if well else Outcome.FAILED, text, {"old": change.old, "new": change.new})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         names = {"name": call.arguments["name"], "value": call.arguments["old"]}
-        return Back(self.name, {**names, "rewrite": call.arguments["rewrite"]})
+        return UndoCall(self.name, {**names, "rewrite": call.arguments["rewrite"]})
 
     async def observe(
         self, service: Service, parameters: ConfigSetParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """It is asked what it is."""
         now = await bindings.redis(service).config_get(parameters.name)
-        happened = Happened.YES if same(now, parameters.value) else Happened.NO
+        happened = EffectStatus.YES if same(now, parameters.value) else EffectStatus.NO
         return Observation(happened, f"{parameters.name} is {now or 'empty'}", {"value": now})
 
 

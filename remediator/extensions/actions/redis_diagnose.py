@@ -15,7 +15,7 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError
 from remediator.extensions import bindings
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 Part = Literal["memory", "persistence", "role", "clients", "slowlog", "latency", "big_keys"]
@@ -53,7 +53,7 @@ class RedisDiagnose(Action):
     idempotent = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: DiagnoseParameters) -> PlannedCall:

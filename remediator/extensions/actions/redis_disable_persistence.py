@@ -17,13 +17,13 @@ from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -45,7 +45,7 @@ class RedisDisablePersistence(Action):
     destructive = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
@@ -69,8 +69,8 @@ class RedisDisablePersistence(Action):
             await redis.config_set(name, value, expected=str(call.pin["run_id"]))
         return Result(Outcome.OK, f"{service.name} writes nothing down any more", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
-        return Back("redis.restore_persistence", dict(call.arguments["old"]))
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+        return UndoCall("redis.restore_persistence", dict(call.arguments["old"]))
 
     async def observe(
         self, service: Service, parameters: DisableParameters, call: PlannedCall, since: datetime
@@ -78,7 +78,7 @@ class RedisDisablePersistence(Action):
         """It is asked what is set."""
         redis = bindings.redis(service)
         now = {name: await redis.config_get(name) for name in call.arguments["new"]}
-        happened = Happened.YES if now == call.arguments["new"] else Happened.NO
+        happened = EffectStatus.YES if now == call.arguments["new"] else EffectStatus.NO
         return Observation(happened, f"set are: {now}", now)
 
 

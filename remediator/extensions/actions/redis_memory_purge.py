@@ -9,12 +9,12 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
@@ -27,7 +27,7 @@ class RedisMemoryPurge(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
@@ -54,4 +54,4 @@ class RedisMemoryPurge(Action):
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
         """It leaves no sign, and does no harm when it is done again."""
-        return Observation(Happened.NO, "it leaves no sign, and may be done again")
+        return Observation(EffectStatus.NO, "it leaves no sign, and may be done again")

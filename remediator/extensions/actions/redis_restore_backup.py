@@ -26,12 +26,12 @@ from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service
 
@@ -63,7 +63,7 @@ class RedisRestoreBackup(Action):
     destructive = True
     timeout = timedelta(minutes=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
         self._clock = world.clock
 
@@ -109,11 +109,11 @@ class RedisRestoreBackup(Action):
         """The folder that the files are moved to is made first, and Redis is started last."""
         facts: dict[str, Any] = {"aside": call.arguments["aside"]}
         if not (bindings.disk(service).path / str(call.arguments["aside"])).exists():
-            return Observation(Happened.NO, "Redis' files are where they were", facts)
+            return Observation(EffectStatus.NO, "Redis' files are where they were", facts)
         status = await self._platforms[service.platform.kind].status(service)
         if status.state is State.RUNNING:
-            return Observation(Happened.YES, f"Redis' files were replaced: {status.summary}", facts)
-        return Observation(Happened.CANNOT_TELL, f"Redis' files were moved aside: {status.summary}", facts)
+            return Observation(EffectStatus.YES, f"Redis' files were replaced: {status.summary}", facts)
+        return Observation(EffectStatus.CANNOT_TELL, f"Redis' files were moved aside: {status.summary}", facts)
 
 
 async def _whole(folder: Path, pattern: str, name: str | None) -> File:

@@ -12,12 +12,12 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -50,7 +50,7 @@ class RedisRestorePersistence(Action):
     idempotent = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: RestoreParameters) -> PlannedCall:
@@ -75,5 +75,5 @@ class RedisRestorePersistence(Action):
         """It is asked what is set."""
         redis = bindings.redis(service)
         now = {name: await redis.config_get(name) for name in parameters.sets}
-        happened = Happened.YES if now == parameters.sets else Happened.NO
+        happened = EffectStatus.YES if now == parameters.sets else EffectStatus.NO
         return Observation(happened, f"set are: {now}", now)

@@ -11,7 +11,7 @@ from pydantic import Field
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 _TELLING = re.compile(
@@ -59,7 +59,7 @@ class ServiceLogs(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
 
     async def plan(self, service: Service, parameters: LogsParameters) -> PlannedCall:

@@ -12,12 +12,12 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import OWN_RESTARTS, State
 from remediator.playbooks.inventory import Service
 
@@ -37,7 +37,7 @@ class ServiceRestart(Action):
     Parameters = RestartParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
 
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
@@ -67,9 +67,9 @@ class ServiceRestart(Action):
         status = await self._platforms[service.platform.kind].status(service)
         facts: dict[str, Any] = {"pin": dict(status.pin), "state": status.state.value}
         if status.state in (State.STOPPED, State.EXITED, State.CRASH_LOOP):
-            return Observation(Happened.NO, f"it is not running: {status.summary}", facts)
+            return Observation(EffectStatus.NO, f"it is not running: {status.summary}", facts)
         if dict(status.pin) == dict(call.pin):
-            return Observation(Happened.NO, f"it is the same process as before: {status.summary}", facts)
+            return Observation(EffectStatus.NO, f"it is the same process as before: {status.summary}", facts)
         if status.state in (State.RUNNING, State.STARTING):
-            return Observation(Happened.YES, f"it has been started anew: {status.summary}", facts)
-        return Observation(Happened.CANNOT_TELL, status.summary, facts)
+            return Observation(EffectStatus.YES, f"it has been started anew: {status.summary}", facts)
+        return Observation(EffectStatus.CANNOT_TELL, status.summary, facts)

@@ -15,12 +15,12 @@ from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import OWN_RESTARTS, Release, State
 from remediator.playbooks.inventory import Service
 
@@ -40,7 +40,7 @@ class ServiceRollback(Action):
     Parameters = RollbackParameters
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
         self._clock = world.clock
 
@@ -85,11 +85,11 @@ class ServiceRollback(Action):
         status = await platform.status(service)
         facts: dict[str, Any] = {"current": current, "state": status.state.value}
         if current == [call.arguments["from"]]:
-            return Observation(Happened.NO, f"{service.name} still is at {current[0]}", facts)
+            return Observation(EffectStatus.NO, f"{service.name} still is at {current[0]}", facts)
         anew = status.started_at is not None and status.started_at >= since - timedelta(seconds=1)
         if current == [call.arguments["to"]] and anew:
-            return Observation(Happened.YES, f"{service.name} was started anew at {current[0]}", facts)
-        return Observation(Happened.CANNOT_TELL, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
+            return Observation(EffectStatus.YES, f"{service.name} was started anew at {current[0]}", facts)
+        return Observation(EffectStatus.CANNOT_TELL, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
 
 
 def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Release]:

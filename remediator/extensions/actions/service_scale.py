@@ -13,13 +13,13 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions.actions import (
     Action,
-    Back,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
+    UndoCall,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import OWN_RESTARTS
 from remediator.playbooks.inventory import Service
 
@@ -54,7 +54,7 @@ class ServiceScale(Action):
     reversible = True
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
 
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
@@ -79,10 +79,10 @@ class ServiceScale(Action):
         status = await self._platforms[service.platform.kind].status(service)
         return Result(Outcome.OK, f"{service.name}: {status.summary}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> Back:
+    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         before = int(call.arguments["from"])
         bounds = {"minimum": min(before, 1), "maximum": max(before, 1)}
-        return Back(self.name, {"replicas": before, **bounds})
+        return UndoCall(self.name, {"replicas": before, **bounds})
 
     async def observe(
         self, service: Service, parameters: ScaleParameters, call: PlannedCall, since: datetime
@@ -91,7 +91,7 @@ class ServiceScale(Action):
         status = await self._platforms[service.platform.kind].status(service)
         now = int(status.facts.get("replicas", status.instances))
         if now == call.arguments["to"]:
-            return Observation(Happened.YES, f"{service.name} has {now} instances", {"replicas": now})
+            return Observation(EffectStatus.YES, f"{service.name} has {now} instances", {"replicas": now})
         if now == call.arguments["from"]:
-            return Observation(Happened.NO, f"{service.name} still has {now} instances", {"replicas": now})
-        return Observation(Happened.CANNOT_TELL, f"{service.name} has {now} instances", {"replicas": now})
+            return Observation(EffectStatus.NO, f"{service.name} still has {now} instances", {"replicas": now})
+        return Observation(EffectStatus.CANNOT_TELL, f"{service.name} has {now} instances", {"replicas": now})

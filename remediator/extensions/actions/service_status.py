@@ -7,7 +7,7 @@ from datetime import timedelta
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.actions import Action, Parameters, Result
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service
 
@@ -20,7 +20,7 @@ class ServiceStatusAction(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:

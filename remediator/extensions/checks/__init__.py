@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
-class Answer(StrEnum):
+class CheckAnswer(StrEnum):
     """What a check says."""
 
     OK = "ok"
@@ -27,7 +27,7 @@ class Answer(StrEnum):
 class Evidence:
     """What was seen, in one sentence and as values."""
 
-    answer: Answer
+    answer: CheckAnswer
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Check(ABC):
     asks_prometheus: ClassVar[bool] = False
     """Whether it can say nothing without one; lint looks at this."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """Keep the clients that it needs, never state."""
 
     @abstractmethod

@@ -6,12 +6,12 @@ import asyncio
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service
 
-_WORST = (Answer.FAIL, Answer.UNKNOWN, Answer.OK)
+_WORST = (CheckAnswer.FAIL, CheckAnswer.UNKNOWN, CheckAnswer.OK)
 
 
 class DependenciesOk(Check):
@@ -19,7 +19,7 @@ class DependenciesOk(Check):
 
     name = "dependencies.ok"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
         self._inventory = world.inventory
 
@@ -29,7 +29,7 @@ class DependenciesOk(Check):
             [inventory.service(name) for name in inventory.causes(service.name)] if service.name in inventory else []
         )
         if not needed:
-            return Evidence(Answer.OK, f"{service.name} depends on nothing in the inventory")
+            return Evidence(CheckAnswer.OK, f"{service.name} depends on nothing in the inventory")
         looked = await asyncio.gather(*(self._look(each) for each in needed))
         answer = min((found.answer for found in looked), key=_WORST.index)
         facts = {
@@ -42,11 +42,11 @@ class DependenciesOk(Check):
     async def _look(self, service: Service) -> Evidence:
         if service.redis is not None:
             health = await Redis(service.redis).health()
-            return Evidence(Answer.OK if health.ok else Answer.FAIL, health.state.value)
+            return Evidence(CheckAnswer.OK if health.ok else CheckAnswer.FAIL, health.state.value)
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except (RemediatorError, KeyError) as error:
-            return Evidence(Answer.UNKNOWN, f"cannot be asked: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"cannot be asked: {error}")
         if status.state is State.UNKNOWN:
-            return Evidence(Answer.UNKNOWN, status.summary)
-        return Evidence(Answer.OK if status.state is State.RUNNING else Answer.FAIL, status.summary)
+            return Evidence(CheckAnswer.UNKNOWN, status.summary)
+        return Evidence(CheckAnswer.OK if status.state is State.RUNNING else CheckAnswer.FAIL, status.summary)

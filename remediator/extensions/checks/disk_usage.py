@@ -8,8 +8,8 @@ from pydantic import Field
 
 from remediator.clients.host import disk
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -27,17 +27,19 @@ class DiskUsage(Check):
     name = "disk.usage"
     Parameters = DiskUsageParameters
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It looks at a filesystem of this host."""
 
     async def observe(self, service: Service, parameters: DiskUsageParameters) -> Evidence:
         if service.disk is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory does not say on which disk {service.name} keeps its data")
+            return Evidence(
+                CheckAnswer.UNKNOWN, f"the inventory does not say on which disk {service.name} keeps its data"
+            )
         try:
             found = await asyncio.to_thread(disk.usage, service.disk.path)
         except RemediatorError as error:
-            return Evidence(Answer.UNKNOWN, f"the disk of {service.name} cannot be looked at: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"the disk of {service.name} cannot be looked at: {error}")
         most = parameters.max_percent or service.disk.full_percent
         facts = {"percent": round(found.percent, 1), "free": found.free, "size": found.size, "max_percent": most}
         text = f"the disk of {service.name} is {found.percent:.0f} % full, {most} % are allowed"
-        return Evidence(Answer.OK if found.percent <= most else Answer.FAIL, text, facts)
+        return Evidence(CheckAnswer.OK if found.percent <= most else CheckAnswer.FAIL, text, facts)

@@ -11,8 +11,8 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -35,19 +35,19 @@ class ErrorRate(Check):
     Parameters = ErrorRateParameters
     asks_prometheus = True
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._prometheus = world.prometheus
 
     async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
         if self._prometheus is None:
-            return Evidence(Answer.UNKNOWN, "no Prometheus is configured to ask")
+            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured to ask")
         try:
             everything, errors = await _rates(self._prometheus, parameters)
         except ClientError as error:
-            return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"Prometheus cannot tell: {error}")
         total, failed = sum(everything), sum(rate for _, rate in errors)
         if not everything or total < parameters.minimum:
-            return Evidence(Answer.UNKNOWN, f"{service.name} gave too few answers to judge by", {"rate": total})
+            return Evidence(CheckAnswer.UNKNOWN, f"{service.name} gave too few answers to judge by", {"rate": total})
         ratio = failed / total
         facts: dict[str, Any] = {
             "ratio": round(ratio, 4),
@@ -59,7 +59,7 @@ class ErrorRate(Check):
         }
         where = ", ".join(f"{labels['status']} at {labels['route']}" for labels, _ in errors[:3])
         text = f"{ratio:.1%} of {total:.1f} answers a second are errors" + (f": {where}" if where else "")
-        return Evidence(Answer.OK if ratio <= parameters.max_ratio else Answer.FAIL, text, facts)
+        return Evidence(CheckAnswer.OK if ratio <= parameters.max_ratio else CheckAnswer.FAIL, text, facts)
 
 
 async def _rates(

@@ -11,7 +11,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.core.types import Duration
 from remediator.errors import ClientError, TimedOut, Unreachable
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -30,7 +30,7 @@ class HttpOk(Check):
 
     async def observe(self, service: Service, parameters: HttpOkParameters) -> Evidence:
         if service.http is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory does not say where {service.name} answers HTTP")
+            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where {service.name} answers HTTP")
         path = service.http.ready if parameters.path == "ready" else service.http.live
         url = f"{service.http.url}{path}"
         client = HttpClient(Endpoint(url=service.http.url, timeout=parameters.timeout), max_bytes=64 * 1024)
@@ -38,12 +38,12 @@ class HttpOk(Check):
             answer = await client.call("GET", path)
         except HttpRefused as error:
             return Evidence(
-                Answer.FAIL, f"{url} answers {error.status}", {"status": error.status, "text": error.text[:500]}
+                CheckAnswer.FAIL, f"{url} answers {error.status}", {"status": error.status, "text": error.text[:500]}
             )
         except (Unreachable, TimedOut) as error:
-            return Evidence(Answer.FAIL, str(error), {"status": None})
+            return Evidence(CheckAnswer.FAIL, str(error), {"status": None})
         except ClientError as error:
-            return Evidence(Answer.UNKNOWN, f"{url} cannot be understood: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"{url} cannot be understood: {error}")
         finally:
             await client.aclose()
-        return Evidence(Answer.OK, f"{url} answers {answer.status}", {"status": answer.status})
+        return Evidence(CheckAnswer.OK, f"{url} answers {answer.status}", {"status": answer.status})

@@ -13,8 +13,8 @@ from remediator.clients.prometheus.promql import is_comparison
 from remediator.core.clock import format_duration, rfc3339
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
 
@@ -35,19 +35,19 @@ class Promql(Check):
     Parameters = PromqlParameters
     asks_prometheus = True
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._prometheus = world.prometheus
         self._clock = world.clock
 
     async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
         if self._prometheus is None:
-            return Evidence(Answer.UNKNOWN, "no Prometheus is configured to ask")
+            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured to ask")
         facts: dict[str, Any] = {"query": parameters.query}
         try:
             vector = await self._prometheus.query(parameters.query)
             fresh = await self._prometheus.freshness(parameters.query)
         except ClientError as error:
-            return Evidence(Answer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
+            return Evidence(CheckAnswer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
         facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
         oldest = [item.newest for item in fresh]
         stale = [
@@ -56,7 +56,7 @@ class Promql(Check):
         facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
         if stale:
             age = format_duration(parameters.max_age)
-            return Evidence(Answer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
+            return Evidence(CheckAnswer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
         return _judged(parameters.query, [item.value for item in vector.samples], facts)
 
     def _old(self, at: Any, parameters: PromqlParameters) -> bool:
@@ -67,7 +67,7 @@ class Promql(Check):
 def _judged(query: str, values: Sequence[float], facts: dict[str, Any]) -> Evidence:
     compares = is_comparison(query)
     if not compares and any(map(isnan, values)):
-        return Evidence(Answer.UNKNOWN, f"{query} is not a number", facts)
+        return Evidence(CheckAnswer.UNKNOWN, f"{query} is not a number", facts)
     if values and (compares or all(values)):
-        return Evidence(Answer.OK, f"{query} holds", facts)
-    return Evidence(Answer.FAIL, f"{query} does not hold", facts)
+        return Evidence(CheckAnswer.OK, f"{query} holds", facts)
+    return Evidence(CheckAnswer.FAIL, f"{query} does not hold", facts)

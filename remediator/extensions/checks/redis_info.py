@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -34,15 +34,15 @@ class RedisInfo(Check):
 
     async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
         if service.redis is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
         try:
             info = await Redis(service.redis).info(parameters.section)
             found = info.text(parameters.field)
             well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
         except ClientError as error:
-            return Evidence(Answer.UNKNOWN, f"Redis does not tell {parameters.field}: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"Redis does not tell {parameters.field}: {error}")
         text = f"Redis: {parameters.field} is {found}"
-        return Evidence(Answer.OK if well else Answer.FAIL, text, {"field": parameters.field, "value": found})
+        return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, text, {"field": parameters.field, "value": found})
 
 
 def _within(parameters: RedisInfoParameters, found: str, number: float | None) -> bool:

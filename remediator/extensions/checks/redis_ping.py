@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.clients.redis.client import Redis
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -14,8 +14,8 @@ class RedisPing(Check):
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
         health = await Redis(service.redis).health()
         facts = {"state": health.state.value, "version": health.version, "role": health.role}
         summary = f"Redis: {health.state.value}" + ("" if health.ok else f" ({health.detail})")
-        return Evidence(Answer.OK if health.ok else Answer.FAIL, summary, facts)
+        return Evidence(CheckAnswer.OK if health.ok else CheckAnswer.FAIL, summary, facts)

@@ -6,7 +6,7 @@ import secrets
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -17,9 +17,9 @@ class RedisWriteTest(Check):
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
         try:
             await Redis(service.redis).write_test(secrets.token_hex(8))
         except ClientError as error:
-            return Evidence(Answer.FAIL, f"Redis does not take writes: {error}")
-        return Evidence(Answer.OK, "Redis: a value was written, read back and deleted")
+            return Evidence(CheckAnswer.FAIL, f"Redis does not take writes: {error}")
+        return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")

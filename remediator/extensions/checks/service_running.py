@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import State
 from remediator.playbooks.inventory import Service
 
@@ -14,15 +14,15 @@ class ServiceRunning(Check):
 
     name = "service.running"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._platforms = world.platforms
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except RemediatorError as error:
-            return Evidence(Answer.UNKNOWN, f"the platform cannot tell: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"the platform cannot tell: {error}")
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
         if status.state is State.UNKNOWN:
-            return Evidence(Answer.UNKNOWN, status.summary, facts)
-        return Evidence(Answer.OK if status.state is State.RUNNING else Answer.FAIL, status.summary, facts)
+            return Evidence(CheckAnswer.UNKNOWN, status.summary, facts)
+        return Evidence(CheckAnswer.OK if status.state is State.RUNNING else CheckAnswer.FAIL, status.summary, facts)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from remediator.core.types import Duration
-from remediator.extensions.checks import Answer, Check, Evidence, Parameters
+from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -31,20 +31,22 @@ class TcpConnect(Check):
     async def observe(self, service: Service, parameters: TcpConnectParameters) -> Evidence:
         address = _address(service, parameters.endpoint)
         if address is None:
-            return Evidence(Answer.UNKNOWN, f"the inventory has no {parameters.endpoint} address of {service.name}")
+            return Evidence(
+                CheckAnswer.UNKNOWN, f"the inventory has no {parameters.endpoint} address of {service.name}"
+            )
         host, port = address
         facts = {"host": host, "port": port}
         try:
             async with asyncio.timeout(parameters.timeout.total_seconds()):
                 _, writer = await asyncio.open_connection(host, port)
         except TimeoutError:
-            return Evidence(Answer.FAIL, f"{host}:{port} does not accept within {parameters.timeout}", facts)
+            return Evidence(CheckAnswer.FAIL, f"{host}:{port} does not accept within {parameters.timeout}", facts)
         except OSError as error:
-            return Evidence(Answer.FAIL, f"{host}:{port} does not accept: {error.strerror or error}", facts)
+            return Evidence(CheckAnswer.FAIL, f"{host}:{port} does not accept: {error.strerror or error}", facts)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-        return Evidence(Answer.OK, f"{host}:{port} accepts connections", facts)
+        return Evidence(CheckAnswer.OK, f"{host}:{port} accepts connections", facts)
 
 
 def _address(service: Service, endpoint: str) -> tuple[str, int] | None:

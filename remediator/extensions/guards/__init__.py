@@ -19,14 +19,14 @@ from remediator.core.ids import Ids
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run
 from remediator.extensions.checks import Evidence
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import ServiceStatus
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
 
 
-class Answer(StrEnum):
+class GuardAnswer(StrEnum):
     """What a guard says."""
 
     ALLOW = "allow"
@@ -34,10 +34,10 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"
 
 
-_SPOKEN = {Answer.ALLOW: "allowed", Answer.BLOCK: "blocked", Answer.UNKNOWN: "cannot tell"}
+_SPOKEN = {GuardAnswer.ALLOW: "allowed", GuardAnswer.BLOCK: "blocked", GuardAnswer.UNKNOWN: "cannot tell"}
 
 
-class Moment(StrEnum):
+class Phase(StrEnum):
     """When a guard is asked."""
 
     PLAN = "plan"
@@ -50,7 +50,7 @@ class Moment(StrEnum):
 class Verdict:
     """A guard's answer, why, and on what grounds."""
 
-    answer: Answer
+    answer: GuardAnswer
     reason: str = ""
     """A word from the guard's own closed list, the same in log, metric, audit, chat and page."""
     text: str = ""
@@ -65,7 +65,7 @@ class Verdict:
         return f"{_SPOKEN[self.answer]}: {self.text}" if self.text else _SPOKEN[self.answer]
 
 
-ALLOW = Verdict(Answer.ALLOW)
+ALLOW = Verdict(GuardAnswer.ALLOW)
 
 
 class Settings(BaseModel):
@@ -78,7 +78,7 @@ class Settings(BaseModel):
         return ""
 
 
-class Sight(Protocol):
+class TargetView(Protocol):
     """What guards may look at beside their own clients; asked once in a judgement however many guards ask."""
 
     async def status(self) -> ServiceStatus:
@@ -91,10 +91,10 @@ class Sight(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class GuardInput:
     """What a guard is asked about."""
 
-    moment: Moment
+    moment: Phase
     now: datetime
     run: Run
     playbook: Playbook
@@ -103,13 +103,13 @@ class Question:
     episodes: Sequence[Episode]
     settings: Any
     """The guard's own settings for this playbook: an instance of its ``Settings``."""
-    sight: Sight
+    sight: TargetView
     step: PlannedStep | None = None
     """The step about to be done; None when the plan as a whole is judged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class RunSummary:
     """A run that ended, for guards that learn from it."""
 
     run: Run
@@ -135,22 +135,22 @@ class Guard:
     waits_for_runs: ClassVar[bool] = False
     """What it blocks may be free when another run ends: such runs are looked at again then."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """Keep the clients that it needs, never state: that is the store's."""
 
     def looks_back(self, settings: Any) -> timedelta:
         """How old the runs are, at most, that ``decide`` reads; they are not forgotten before."""
         return timedelta(0)
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         """Answer from the world. An exception counts as unknown."""
         return ALLOW
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         """Answer from the store."""
         return ALLOW
 
-    async def harm(self, question: Question, before: Mapping[str, Any]) -> Verdict:
+    async def harm(self, question: GuardInput, before: Mapping[str, Any]) -> Verdict:
         """After a step: has it done harm? *Block* stops the run; not being able to tell does not.
 
         Args:
@@ -159,7 +159,7 @@ class Guard:
         """
         return ALLOW
 
-    def learn(self, tx: Tx, lesson: Lesson) -> None:
+    def learn(self, tx: Tx, lesson: RunSummary) -> None:
         """A run that acted has ended, in this transaction: write down what later questions need, and tell people."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Verdict, clock_time
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.storage.repositories import autonomy
 
 
@@ -14,7 +14,7 @@ class Ladder(Guard):
     name = "ladder"
     reasons = frozenset({"demoted"})
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         name = question.playbook.name
         put = autonomy.place(connection, name)
         mode = question.run.mode
@@ -23,5 +23,5 @@ class Ladder(Guard):
         at = clock_time(put.at, question.now)
         text = f"ladder: {name} was put from {mode} to {put.mode} by {put.who} at {at}: {put.reason}"
         inputs = {"mode": mode, "now": put.mode, "who": put.who, "reason": put.reason, "at": put.at.isoformat()}
-        answer = Answer.UNKNOWN if put.mode == "approve" else Answer.BLOCK
+        answer = GuardAnswer.UNKNOWN if put.mode == "approve" else GuardAnswer.BLOCK
         return Verdict(answer, "demoted", text, inputs)

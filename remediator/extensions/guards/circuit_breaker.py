@@ -13,10 +13,10 @@ from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.extensions.guards import (
     ALLOW,
-    Answer,
     Guard,
-    Lesson,
-    Question,
+    GuardAnswer,
+    GuardInput,
+    RunSummary,
     Settings,
     Verdict,
     clock_time,
@@ -59,7 +59,7 @@ class Breaker(Guard):
     def looks_back(self, settings: BreakerSettings) -> timedelta:
         return _LOOK_BACK
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         playbook, target = question.playbook.name, question.service.name
         opened = _state(connection, playbook, target, question.settings, question.now)
         if opened is None:
@@ -70,9 +70,9 @@ class Breaker(Guard):
         if trial is None:
             return ALLOW
         text = f"breaker of {playbook} is half open: run {trial.id} tries first"
-        return Verdict(Answer.BLOCK, "trial_running", text, {"run": trial.id})
+        return Verdict(GuardAnswer.BLOCK, "trial_running", text, {"run": trial.id})
 
-    def learn(self, tx: Tx, lesson: Lesson) -> None:
+    def learn(self, tx: Tx, lesson: RunSummary) -> None:
         """A run ended: if that opens the breaker, say so, and demote the playbook if it happens too often."""
         settings: BreakerSettings = lesson.settings
         run, playbook = lesson.run, lesson.playbook.name
@@ -123,7 +123,7 @@ def _end(run: Ended) -> datetime:
     return run.ended or run.began
 
 
-def _trial(connection: Connection, question: Question, since: datetime) -> Ended | None:
+def _trial(connection: Connection, question: GuardInput, since: datetime) -> Ended | None:
     acting = run_results.acted_since(connection, question.playbook.name, since)
     return next((run for run in acting if run.healed is None and run.id != question.run.id), None)
 
@@ -136,7 +136,7 @@ def _why(playbook: str, opened: Open, settings: BreakerSettings) -> str:
     )
 
 
-def _ask(question: Question, opened: Open) -> Verdict:
+def _ask(question: GuardInput, opened: Open) -> Verdict:
     half = opened.half_open_at
     until = "until a person resets it" if half is None else f"until {clock_time(half, question.now)}"
     inputs: dict[str, Any] = {
@@ -146,4 +146,4 @@ def _ask(question: Question, opened: Open) -> Verdict:
         "half_open": None if half is None else half.isoformat(),
     }
     text = f"{_why(question.playbook.name, opened, question.settings)}; asks {until}"
-    return Verdict(Answer.UNKNOWN, opened.why, text, inputs, half)
+    return Verdict(GuardAnswer.UNKNOWN, opened.why, text, inputs, half)

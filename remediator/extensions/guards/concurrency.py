@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from sqlalchemy import Connection
 
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, listed
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 from remediator.storage.repositories import runs
 
 
@@ -24,12 +24,12 @@ class Concurrency(Guard):
     Settings = ConcurrencySettings
     waits_for_runs = True
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         holding = [run for run in runs.holding(connection) if run.id != question.run.id]
         same_target = [run.id for run in holding if run.target == question.service.name]
         if same_target:
             text = f"concurrency 1 for {question.service.name} used by run {same_target[0]}"
-            return Verdict(Answer.BLOCK, "target_busy", text, {"run": same_target[0]})
+            return Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": same_target[0]})
         same_playbook = [run.id for run in holding if run.playbook == question.playbook.name]
         if len(same_playbook) >= question.settings.playbook:
             return _full(
@@ -42,4 +42,4 @@ class Concurrency(Guard):
 
 def _full(reason: str, scope: str, acting: list[str], limit: int) -> Verdict:
     text = f"concurrency {limit} for {scope} used by runs {listed(acting)}"
-    return Verdict(Answer.BLOCK, reason, text, {"scope": scope, "limit": limit, "runs": acting})
+    return Verdict(GuardAnswer.BLOCK, reason, text, {"scope": scope, "limit": limit, "runs": acting})

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import attempts
 
 
@@ -38,7 +38,7 @@ class Cooldown(Guard):
     def looks_back(self, settings: CooldownSettings) -> timedelta:
         return settings.period
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         period: timedelta = question.settings.period
         since = question.now - period
         begun = attempts.begun_since(connection, since, target=question.service.name)
@@ -48,7 +48,7 @@ class Cooldown(Guard):
         last, run = others[0]
         free = last + period
         return Verdict(
-            Answer.BLOCK,
+            GuardAnswer.BLOCK,
             "cooling_down",
             f"cooldown {format_duration(period)} for {question.service.name} since run {run} at "
             f"{clock_time(last, question.now)}; next free {clock_time(free, question.now)}",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time, listed
 from remediator.storage.repositories import attempts, dependencies
 
 
@@ -37,7 +37,7 @@ class Dependency(Guard):
     def looks_back(self, settings: DependencySettings) -> timedelta:
         return settings.settle
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         settings: DependencySettings = question.settings
         found = [name for name in question.inventory.causes(question.service.name) if name not in settings.ignore]
         if not found:
@@ -50,15 +50,15 @@ class Dependency(Guard):
         )
 
 
-def _repairing(connection: Connection, question: Question, found: list[str]) -> Verdict | None:
+def _repairing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
     for run in dependencies.repairing(connection, found):
         if run.id != question.run.id:
             text = f"{question.service.name} depends on {run.target}, which {run.playbook} is repairing (run {run.id})"
-            return Verdict(Answer.BLOCK, "cause_under_repair", text, {"cause": run.target, "run": run.id})
+            return Verdict(GuardAnswer.BLOCK, "cause_under_repair", text, {"cause": run.target, "run": run.id})
     return None
 
 
-def _firing(connection: Connection, question: Question, found: list[str]) -> Verdict | None:
+def _firing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
     firing = dependencies.firing(connection, found, question.settings.label)
     own = {item.id for item in question.episodes}
     firing = [item for item in firing if item.episode not in own]
@@ -67,7 +67,7 @@ def _firing(connection: Connection, question: Question, found: list[str]) -> Ver
     first = firing[0]
     names = listed(sorted({item.alertname for item in firing if item.service == first.service}))
     return Verdict(
-        Answer.BLOCK,
+        GuardAnswer.BLOCK,
         "cause_firing",
         f"{question.service.name} depends on {first.service}, where {names} fires since "
         f"{clock_time(first.since, question.now)}",
@@ -75,7 +75,7 @@ def _firing(connection: Connection, question: Question, found: list[str]) -> Ver
     )
 
 
-def _settling(connection: Connection, question: Question, found: list[str]) -> Verdict | None:
+def _settling(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
     settle: timedelta = question.settings.settle
     for name in found:
         begun = attempts.begun_since(connection, question.now - settle, target=name)
@@ -89,5 +89,5 @@ def _settling(connection: Connection, question: Question, found: list[str]) -> V
                 f"{clock_time(free, question.now)}"
             )
             inputs = {"cause": name, "run": run, "acted": at.isoformat(), "settle": format_duration(settle)}
-            return Verdict(Answer.BLOCK, "caused_by_us", text, inputs, free)
+            return Verdict(GuardAnswer.BLOCK, "caused_by_us", text, inputs, free)
     return None

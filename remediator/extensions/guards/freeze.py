@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from remediator.errors import ConfigurationError
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.extensions.guards import _calendars as calendars
 from remediator.extensions.guards._windows import Span, Window, Zone
 
@@ -36,10 +36,10 @@ class Freeze(Guard):
     reasons = frozenset({"frozen", "calendar_unreadable"})
     Settings = FreezeSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._folder = world.folder
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         settings: FreezeSettings = question.settings
         zone = ZoneInfo(settings.timezone)
         for window in settings.windows:
@@ -48,7 +48,7 @@ class Freeze(Guard):
                 return _frozen(question, span, "windows", zone)
         return await self._calendars(question, settings, zone)
 
-    async def _calendars(self, question: Question, settings: FreezeSettings, zone: ZoneInfo) -> Verdict:
+    async def _calendars(self, question: GuardInput, settings: FreezeSettings, zone: ZoneInfo) -> Verdict:
         broken: ConfigurationError | None = None
         for path in settings.calendars:
             try:
@@ -59,15 +59,17 @@ class Freeze(Guard):
             if span is not None:
                 return _frozen(question, span, str(path), zone)
         if broken is not None:
-            return Verdict(Answer.UNKNOWN, "calendar_unreadable", f"freeze calendar {broken}", {"error": str(broken)})
+            return Verdict(
+                GuardAnswer.UNKNOWN, "calendar_unreadable", f"freeze calendar {broken}", {"error": str(broken)}
+            )
         return ALLOW
 
 
-def _frozen(question: Question, span: Span, source: str, zone: ZoneInfo) -> Verdict:
+def _frozen(question: GuardInput, span: Span, source: str, zone: ZoneInfo) -> Verdict:
     local = span.end.astimezone(zone)
     text = f"freeze {span.name!r}" if span.name else "freeze"
     return Verdict(
-        Answer.BLOCK,
+        GuardAnswer.BLOCK,
         "frozen",
         f"{text} until {clock_time(span.end, question.now)} ({local:%a %H:%M} {zone.key}), by {source}",
         {

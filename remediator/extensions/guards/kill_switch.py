@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Verdict, clock_time
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.storage.repositories import stops
 
@@ -16,26 +16,26 @@ class StopButton(Guard):
     name = "stop_button"
     reasons = frozenset({"stopped", "stop_file"})
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._state = world.state
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         """A file may say it too, even where the store cannot be written."""
         said = None if self._state is None else read_stop_file(self._state)
         if said is None:
             return ALLOW
         inputs = {"file": str(said.path), "reason": said.reason, "since": said.since.isoformat()}
         since = clock_time(said.since, question.now)
-        return Verdict(Answer.BLOCK, "stop_file", f"stop file {said.path} since {since}: {said.reason}", inputs)
+        return Verdict(GuardAnswer.BLOCK, "stop_file", f"stop file {said.path} since {since}: {said.reason}", inputs)
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         for stop in stops.standing(connection, question.now):
             if not stop.covers(question.playbook.name, question.service.name):
                 continue
             until = f", until {clock_time(stop.expires_at, question.now)}" if stop.expires_at else ""
             at = clock_time(stop.set_at, question.now)
             return Verdict(
-                Answer.BLOCK,
+                GuardAnswer.BLOCK,
                 "stopped",
                 f"{stop.what} stopped by {stop.who} at {at}{until}: {stop.reason} (resume with: remediator resume "
                 f"{stop.id})",

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, listed
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 
 
 class OwnerSettings(Settings):
@@ -35,26 +35,26 @@ class Owner(Guard):
     reasons = frozenset({"owned", "owner_unclear", "platform_silent"})
     Settings = OwnerSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It asks the platform through the question's sight."""
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         if question.service.platform.kind not in question.settings.platforms:
             return ALLOW
         try:
             owner = (await question.sight.status()).facts.get("owner")
         except RemediatorError as error:
             text = f"who owns {question.service.name}? the platform does not say: {error}"
-            return Verdict(Answer.UNKNOWN, "platform_silent", text)
+            return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text)
         if owner is None:
             return ALLOW
         if not isinstance(owner, Mapping) or "kind" not in owner:
             text = f"{question.service.name} has an owner that is not understood: {str(owner)[:100]}"
-            return Verdict(Answer.UNKNOWN, "owner_unclear", text, {"owner": str(owner)[:200]})
+            return Verdict(GuardAnswer.UNKNOWN, "owner_unclear", text, {"owner": str(owner)[:200]})
         return _owned(question, owner)
 
 
-def _owned(question: Question, owner: Mapping[str, Any]) -> Verdict:
+def _owned(question: GuardInput, owner: Mapping[str, Any]) -> Verdict:
     kind, name = str(owner["kind"]), str(owner.get("name", ""))
     if kind in question.settings.tolerate:
         return ALLOW
@@ -65,14 +65,14 @@ def _owned(question: Question, owner: Mapping[str, Any]) -> Verdict:
         return ALLOW
     who = f"{kind} {name}".strip()
     return Verdict(
-        Answer.BLOCK,
+        GuardAnswer.BLOCK,
         "owned",
         f"owner of {question.service.name} is {who}, which would undo {', '.join(conflicting)}; propose it there",
         {"owner": {"kind": kind, "name": name}, "actions": conflicting},
     )
 
 
-def _actions(question: Question) -> list[str]:
+def _actions(question: GuardInput) -> list[str]:
     if question.step is not None:
         return [question.step.action]
     steps = (question.run.plan or {}).get("steps", ())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.extensions.platforms import State
 
 
@@ -26,10 +26,10 @@ class MinHealthy(Guard):
     reasons = frozenset({"too_few_healthy", "platform_silent"})
     Settings = MinHealthySettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It asks the platform through the question's sight."""
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         given = question.settings.minimum
         minimum: int = question.service.minimum_healthy if given is None else given
         if minimum == 0:
@@ -39,16 +39,16 @@ class MinHealthy(Guard):
             status = await question.sight.status()
         except RemediatorError as error:
             text = f"minimum of {minimum} healthy for {name}? the platform does not say: {error}"
-            return Verdict(Answer.UNKNOWN, "platform_silent", text, {"minimum": minimum})
+            return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, {"minimum": minimum})
         inputs = {"minimum": minimum, "healthy": status.healthy, "instances": status.instances}
         if status.state is State.UNKNOWN:
             text = f"minimum of {minimum} healthy for {name}? the platform cannot tell: {status.summary}"
-            return Verdict(Answer.UNKNOWN, "platform_silent", text, inputs)
+            return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, inputs)
         left = status.healthy - (1 if status.healthy >= status.instances else 0)
         if left >= minimum:
             return ALLOW
         return Verdict(
-            Answer.BLOCK,
+            GuardAnswer.BLOCK,
             "too_few_healthy",
             f"minimum of {minimum} healthy for {name}: {status.healthy} of {status.instances} are, "
             f"{left} would be left while it is acted on",

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
-from remediator.extensions.checks import Answer as Seen
+from remediator.extensions.checks import CheckAnswer as Seen
 from remediator.extensions.checks import Evidence
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.playbooks import parameters
 
 
@@ -56,22 +56,24 @@ class Preconditions(Guard):
     reasons = frozenset({"not_met", "no_data"})
     Settings = PreconditionsSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It looks through the question's sight, by the same checks that prove success."""
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         for condition in question.settings.all_of:
             seen = await _look(question, condition)
             inputs = {"condition": condition.title, "seen": seen.summary, **seen.facts}
             if seen.answer is Seen.UNKNOWN:
-                return Verdict(Answer.UNKNOWN, "no_data", f"precondition {condition.title}? {seen.summary}", inputs)
+                return Verdict(
+                    GuardAnswer.UNKNOWN, "no_data", f"precondition {condition.title}? {seen.summary}", inputs
+                )
             if seen.answer.value != condition.expect:
                 text = f"precondition {condition.title} is not met: {seen.summary}"
-                return Verdict(Answer.BLOCK, "not_met", text, inputs)
+                return Verdict(GuardAnswer.BLOCK, "not_met", text, inputs)
         return ALLOW
 
 
-async def _look(question: Question, condition: Precondition) -> Evidence:
+async def _look(question: GuardInput, condition: Precondition) -> Evidence:
     values = (question.run.plan or {}).get("parameters", {})
     if condition.check is not None:
         given = parameters.substitute_all(condition.with_, values, promql=condition.check == "promql")

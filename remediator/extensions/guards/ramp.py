@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time, listed
 from remediator.storage.repositories import run_results
 from remediator.storage.repositories.run_results import Ended
 
@@ -56,7 +56,7 @@ class Ramp(Guard):
     def looks_back(self, settings: RampSettings) -> timedelta:
         return settings.within
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         settings: RampSettings = question.settings
         since = question.now - settings.within
         others = [
@@ -75,7 +75,7 @@ class Ramp(Guard):
             return ALLOW
         ids = [run.id for run in acting]
         return Verdict(
-            Answer.BLOCK,
+            GuardAnswer.BLOCK,
             "wave_full",
             f"ramp {'→'.join(map(str, settings.waves))} for {question.playbook.name}: {allowed} at once by now, "
             f"used by runs {listed(ids)}",
@@ -92,12 +92,12 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
     return waves[-1]
 
 
-def _errors(question: Question, settings: RampSettings, failed: list[Ended]) -> Verdict:
+def _errors(question: GuardInput, settings: RampSettings, failed: list[Ended]) -> Verdict:
     latest = sorted(failed, key=lambda run: run.began)[-settings.errors :]
     free = latest[0].began + settings.within
     ids = [run.id for run in latest]
     return Verdict(
-        Answer.BLOCK,
+        GuardAnswer.BLOCK,
         "too_many_errors",
         f"ramp of {question.playbook.name} stopped: {len(failed)} targets not healed within "
         f"{format_duration(settings.within)} (runs {listed(ids)}); next free {clock_time(free, question.now)}",

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time, listed
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time, listed
 from remediator.extensions.guards._rates import parse_rate
 from remediator.storage.repositories import attempts
 
@@ -51,7 +51,7 @@ class Budget(Guard):
         windows = (*settings.target, *settings.playbook, *settings.everything)
         return max((parse_rate(window)[1] for window in windows), default=timedelta(0))
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         target, playbook = question.service.name, question.playbook.name
         scopes: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
             (target, question.settings.target, {"target": target}),
@@ -66,7 +66,7 @@ class Budget(Guard):
         return ALLOW
 
 
-def _spent(connection: Connection, question: Question, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
+def _spent(connection: Connection, question: GuardInput, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
     count, length = parse_rate(window)
     begun = attempts.begun_since(connection, question.now - length, **chosen)
     others = [(at, run) for at, run in begun if run != question.run.id]
@@ -75,7 +75,7 @@ def _spent(connection: Connection, question: Question, scope: str, window: str, 
     free = others[count - 1][0] + length
     runs = [run for _, run in others[:count]]
     return Verdict(
-        Answer.BLOCK,
+        GuardAnswer.BLOCK,
         "used_up",
         f"budget {count}/{format_duration(length)} for {scope} used by runs {listed(runs)}; "
         f"next free {clock_time(free, question.now)}",

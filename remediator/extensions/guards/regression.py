@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
-from remediator.extensions.checks import Answer as Seen
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Moment, Question, Settings, Verdict
+from remediator.extensions.checks import CheckAnswer as Seen
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Phase, Settings, Verdict
 from remediator.playbooks import parameters
 
 
@@ -44,33 +44,33 @@ class GotWorse(Guard):
     reasons = frozenset({"worse", "not_measured"})
     Settings = GotWorseSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It looks through the question's sight."""
 
-    async def ask(self, question: Question) -> Verdict:
-        if question.moment is Moment.PLAN or not question.settings.watch:
+    async def ask(self, question: GuardInput) -> Verdict:
+        if question.moment is Phase.PLAN or not question.settings.watch:
             return ALLOW
         values: dict[str, float] = {}
         for signal in question.settings.watch:
             value, why = await _measure(question, signal)
             if value is None:
                 text = f"{signal.promql} cannot be measured, so whether it gets worse could not be told: {why}"
-                return Verdict(Answer.UNKNOWN, "not_measured", text, {"signal": signal.promql})
+                return Verdict(GuardAnswer.UNKNOWN, "not_measured", text, {"signal": signal.promql})
             values[signal.promql] = value
-        return Verdict(Answer.ALLOW, inputs={"before": values})
+        return Verdict(GuardAnswer.ALLOW, inputs={"before": values})
 
-    async def harm(self, question: Question, before: Mapping[str, Any]) -> Verdict:
+    async def harm(self, question: GuardInput, before: Mapping[str, Any]) -> Verdict:
         noted: Mapping[str, float] = before.get("before", {})
         for signal in question.settings.watch:
             if signal.promql not in noted:
                 continue
             value, why = await _measure(question, signal)
             if value is None:
-                return Verdict(Answer.UNKNOWN, "not_measured", f"{signal.promql} cannot be measured: {why}")
+                return Verdict(GuardAnswer.UNKNOWN, "not_measured", f"{signal.promql} cannot be measured: {why}")
             was = noted[signal.promql]
             if _worse(signal, was, value):
                 return Verdict(
-                    Answer.BLOCK,
+                    GuardAnswer.BLOCK,
                     "worse",
                     f"got worse: {signal.promql} is {value:g}, it was {was:g} before the step",
                     {"signal": signal.promql, "before": was, "after": value, "factor": signal.factor},
@@ -84,7 +84,7 @@ def _worse(signal: Signal, before: float, after: float) -> bool:
     return after < before / signal.factor and before - after > signal.margin
 
 
-async def _measure(question: Question, signal: Signal) -> tuple[float | None, str]:
+async def _measure(question: GuardInput, signal: Signal) -> tuple[float | None, str]:
     """The signal's value now, or None and why: no data, old data, more than one series."""
     values = (question.run.plan or {}).get("parameters", {})
     query = parameters.substitute(signal.promql, values, promql=True)

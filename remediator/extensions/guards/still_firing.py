@@ -14,8 +14,8 @@ from remediator.clients.alertmanager.client import Alertmanager, FiringAlert, ma
 from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer, Guard, Question, Settings, Verdict, listed
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 
 _ONE_BY_ONE = 20
 """More alerts than this are asked for by alertname, all at once."""
@@ -47,12 +47,12 @@ class StillFiring(Guard):
     reasons = frozenset({"not_firing", "suppressed", "no_alertmanager"})
     Settings = StillFiringSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         self._alertmanagers = world.alertmanagers
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         if not self._alertmanagers:
-            return Verdict(Answer.UNKNOWN, "no_alertmanager", "still firing? no Alertmanager is configured to ask")
+            return Verdict(GuardAnswer.UNKNOWN, "no_alertmanager", "still firing? no Alertmanager is configured to ask")
         alerts = [alert for alert in question.episodes if alert.status is EpisodeStatus.FIRING]
         heard = _Heard(len(self._alertmanagers))
         within = question.settings.within.total_seconds()
@@ -127,12 +127,14 @@ def _verdict(heard: _Heard) -> Verdict:
         "silent": heard.silent,
     }
     if heard.suppressed:
-        return Verdict(Answer.BLOCK, "suppressed", f"held back: {'; '.join(heard.suppressed[:3])}", inputs)
+        return Verdict(GuardAnswer.BLOCK, "suppressed", f"held back: {'; '.join(heard.suppressed[:3])}", inputs)
     if len(heard.silent) == heard.peers:
         return Verdict(
-            Answer.UNKNOWN, "no_alertmanager", f"still firing? nobody answers: {listed(heard.silent)}", inputs
+            GuardAnswer.UNKNOWN, "no_alertmanager", f"still firing? nobody answers: {listed(heard.silent)}", inputs
         )
     if not heard.firing:
         asked = heard.peers - len(heard.silent)
-        return Verdict(Answer.BLOCK, "not_firing", f"not firing any more on {asked} of {heard.peers} peers", inputs)
-    return Verdict(Answer.ALLOW, inputs=inputs)
+        return Verdict(
+            GuardAnswer.BLOCK, "not_firing", f"not firing any more on {asked} of {heard.peers} peers", inputs
+        )
+    return Verdict(GuardAnswer.ALLOW, inputs=inputs)

@@ -11,8 +11,8 @@ from remediator.core.clock import format_duration
 from remediator.core.run import EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import storms
 
 
@@ -39,10 +39,10 @@ class Storm(Guard):
     reasons = frozenset({"storm", "after_storm", "most_instances", "platform_silent"})
     Settings = StormSettings
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClientSet) -> None:
         """It asks the platform through the question's sight."""
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         settings: StormSettings = question.settings
         since = question.now - settings.within - settings.cooldown
         last = storms.last_flooded(connection, since, settings.alerts, settings.within)
@@ -56,14 +56,14 @@ class Storm(Guard):
         at, until = clock_time(last, question.now), clock_time(free, question.now)
         if question.now - last <= settings.within:
             text = f"storm of {rule} or more at {at}; a person should look; not before {until}"
-            return Verdict(Answer.BLOCK, "storm", text, inputs, free)
+            return Verdict(GuardAnswer.BLOCK, "storm", text, inputs, free)
         text = f"storm of {rule} or more ended at {at}; statuses arrive in part, so nothing is done until {until}"
-        return Verdict(Answer.BLOCK, "after_storm", text, inputs, free)
+        return Verdict(GuardAnswer.BLOCK, "after_storm", text, inputs, free)
 
     def looks_back(self, settings: StormSettings) -> timedelta:
         return settings.within + settings.cooldown
 
-    async def ask(self, question: Question) -> Verdict:
+    async def ask(self, question: GuardInput) -> Verdict:
         settings: StormSettings = question.settings
         alerting = {
             item.labels[settings.label]
@@ -77,12 +77,12 @@ class Storm(Guard):
             status = await question.sight.status()
         except RemediatorError as error:
             text = f"{len(alerting)} instances of {name} alert; of how many, the platform does not say: {error}"
-            return Verdict(Answer.UNKNOWN, "platform_silent", text, {"alerting": len(alerting)})
+            return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, {"alerting": len(alerting)})
         total = max(status.instances, len(alerting))
         if len(alerting) <= settings.share * total:
             return ALLOW
         return Verdict(
-            Answer.BLOCK,
+            GuardAnswer.BLOCK,
             "most_instances",
             f"storm at {name}: {len(alerting)} of {total} instances alert, more than {settings.share:.0%}; "
             "a person should look",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import ALLOW, Answer, Guard, Question, Settings, Verdict, clock_time
+from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import key_values
 
 
@@ -26,12 +26,12 @@ class Watchdog(Guard):
     reasons = frozenset({"stale", "never_heard", "not_firing", "clock_jumped"})
     Settings = WatchdogSettings
 
-    def decide(self, connection: Connection, question: Question) -> Verdict:
+    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         within: timedelta = question.settings.within
         heard = key_values.get(connection, key_values.WATCHDOG)
         if heard is None:
             return Verdict(
-                Answer.UNKNOWN,
+                GuardAnswer.UNKNOWN,
                 "never_heard",
                 "watchdog was never heard: whether alerts arrive at all is not known; see docs/guards.md#watchdog",
                 {"within": format_duration(within)},
@@ -40,11 +40,13 @@ class Watchdog(Guard):
         at = clock_time(heard.at, question.now)
         if heard.at > question.now + within:
             text = f"watchdog was heard at {at}, which is yet to come: a clock was turned back"
-            return Verdict(Answer.UNKNOWN, "clock_jumped", text, inputs)
+            return Verdict(GuardAnswer.UNKNOWN, "clock_jumped", text, inputs)
         if question.now - heard.at > within:
             age = format_duration(timedelta(seconds=round((question.now - heard.at).total_seconds())))
             text = f"watchdog was heard {age} ago, at {at}, not within {format_duration(within)}: the view is stale"
-            return Verdict(Answer.BLOCK, "stale", text, inputs)
+            return Verdict(GuardAnswer.BLOCK, "stale", text, inputs)
         if not heard.value.get("firing", True):
-            return Verdict(Answer.BLOCK, "not_firing", f"watchdog stopped firing at {at}: rules may be broken", inputs)
+            return Verdict(
+                GuardAnswer.BLOCK, "not_firing", f"watchdog stopped firing at {at}: rules may be broken", inputs
+            )
         return ALLOW

@@ -27,11 +27,11 @@ class Tone(StrEnum):
     NOTE = "note"
 
 
-class Undeliverable(ClientError):
+class PermanentFailure(ClientError):
     """The channel refuses it, and would again: a wrong address, a revoked key, a malformed message."""
 
 
-class Later(ClientError):
+class RetryAfter(ClientError):
     """The channel has had enough for now.
 
     Attributes:

@@ -11,9 +11,9 @@ from pydantic import model_validator
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
-from remediator.core.types import FilePath, Mistake, Strict
+from remediator.core.types import FieldError, FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers import Later, Section, Undeliverable
+from remediator.extensions.notifiers import PermanentFailure, RetryAfter, Section
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 _REST = 30.0
@@ -32,7 +32,7 @@ class Address(Strict):
     @model_validator(mode="after")
     def _one(self) -> Address:
         if bool(self.url) == (self.url_file is not None):
-            raise Mistake("give url, or url_file if the address is a secret")
+            raise FieldError("give url, or url_file if the address is a secret")
         return self
 
 
@@ -81,10 +81,10 @@ class Poster:
             answer = await self._hook.call(method, path or self.path, body, headers, **more)
         except HookRefused as error:
             if error.status == 429 or (error.status == 503 and error.retry_after is not None):
-                raise Later(str(error), _REST if error.retry_after is None else error.retry_after) from None
+                raise RetryAfter(str(error), _REST if error.retry_after is None else error.retry_after) from None
             if error.status in _AGAIN:
                 raise
-            raise Undeliverable(str(error)) from None
+            raise PermanentFailure(str(error)) from None
         try:
             found = msgspec.json.decode(answer.body) if answer.body.lstrip()[:1] == b"{" else {}
         except msgspec.DecodeError:

@@ -17,7 +17,7 @@ from remediator.clients.tls import trusting
 from remediator.core.clock import SystemClock
 from remediator.core.types import FilePath, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Undeliverable
+from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure
 from remediator.extensions.notifiers._http import secret, short
 
 _PATIENCE = 20.0
@@ -93,7 +93,7 @@ def _meaning(error: smtplib.SMTPException) -> Exception:
     else:
         assert isinstance(error, smtplib.SMTPResponseException)
         codes, text = [error.smtp_code], f"the server answered {error.smtp_code}"
-    return Undeliverable(f"email: {text}") if all(code >= 500 for code in codes) else Unreachable(f"email: {text}")
+    return PermanentFailure(f"email: {text}") if all(code >= 500 for code in codes) else Unreachable(f"email: {text}")
 
 
 def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:

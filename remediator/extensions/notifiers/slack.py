@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Delivery, Later, Message, Notifier, Section, Undeliverable
+from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
 from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short
 
 _FOR_GOOD = frozenset(
@@ -98,9 +98,9 @@ class SlackNotifier(Notifier):
             return answer
         error = str(answer.get("error", "no reason"))
         if error == "ratelimited":
-            raise Later("slack: rate limited", 30.0)
+            raise RetryAfter("slack: rate limited", 30.0)
         if error in _FOR_GOOD:
-            raise Undeliverable(f"slack: {error}")
+            raise PermanentFailure(f"slack: {error}")
         raise BadAnswer(f"slack: {error}")
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Undeliverable
+from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure
 from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short, utf16
 
 
@@ -51,7 +51,7 @@ class TelegramNotifier(Notifier):
         place = {"chat_id": self.settings.chat, "message_id": receipt["message"]}
         try:
             await self._call("editMessageText", {**place, **_payload(message)})
-        except Undeliverable as error:
+        except PermanentFailure as error:
             if "not modified" not in str(error):  # an edit whose answer was lost, made again: it is there
                 raise
         if message.final:

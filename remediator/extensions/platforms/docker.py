@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from remediator.clients.docker.client import Docker, DockerRefused
-from remediator.clients.docker.container_spec import (
+from remediator.clients.docker.images import ages, repository
+from remediator.clients.docker.models import Container, ListedImage
+from remediator.clients.docker.replace import (
     ADDED,
     NEW,
     NUMBER,
@@ -26,8 +28,6 @@ from remediator.clients.docker.container_spec import (
     replace,
     tidy,
 )
-from remediator.clients.docker.images import ages, repository
-from remediator.clients.docker.models import Container, ListedImage
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError

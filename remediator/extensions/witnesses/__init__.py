@@ -26,7 +26,7 @@ class Conflict(NotaryError):
     """
 
 
-class Notary(ABC):
+class Witness(ABC):
     """A place for checkpoints. ``tests/extensions/witnesses`` runs one suite on every implementation."""
 
     kind: str

@@ -11,12 +11,12 @@ import hashlib
 
 from remediator.errors import RemediatorError
 from remediator.extensions.notifiers import Message, Notifier, Section
-from remediator.extensions.witnesses import Notary, NotaryError, parse
+from remediator.extensions.witnesses import NotaryError, Witness, parse
 
 _PATIENCE = 30.0
 
 
-class ChatNotary(Notary):
+class ChatNotary(Witness):
     """Posts each note by one of the channels of the settings file, as exact text. Posting twice does no harm.
 
     Args:
@@ -33,7 +33,7 @@ class ChatNotary(Notary):
         self._patience = patience
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`; "kept" means that the chat has taken the message."""
+        """See :meth:`Witness.publish`; "kept" means that the chat has taken the message."""
         point = parse(note)
         message = Message(
             # the same note has the same id, so that a chat that knows repeats shows it once

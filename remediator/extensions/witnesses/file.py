@@ -9,12 +9,12 @@ from pathlib import Path
 
 from remediator.audit import checkpoint
 from remediator.audit.signed_note import BadNote
-from remediator.extensions.witnesses import Notary, NotaryError, agree, parse
+from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
 
 _TAIL = 1 << 16
 
 
-class FileNotary(Notary):
+class FileNotary(Witness):
     """Appends notes to one file, one after the other with an empty line between; never changes what is there.
 
     Args:
@@ -27,7 +27,7 @@ class FileNotary(Notary):
         self._path = path
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`. A torn end, left by a crash or a full disk, is stepped over."""
+        """See :meth:`Witness.publish`. A torn end, left by a crash or a full disk, is stepped over."""
         parse(note)
         try:
             await asyncio.to_thread(self._append, note)
@@ -36,7 +36,7 @@ class FileNotary(Notary):
         return str(self._path)
 
     async def fetch(self) -> list[str]:
-        """See :meth:`Notary.fetch`."""
+        """See :meth:`Witness.fetch`."""
         try:
             text = await asyncio.to_thread(self._path.read_text, encoding="utf-8", errors="replace")
         except FileNotFoundError:

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from remediator.extensions.witnesses import Notary, NotaryError, agree, parse
+from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
 
 FILE = "checkpoint"
 """The one file in the tree; its history is the history of the log."""
@@ -23,7 +23,7 @@ _AUTHOR = {
 }
 
 
-class GitNotary(Notary):
+class GitNotary(Witness):
     """Commits notes to a branch of their own, by git's plumbing: no work tree, no index, no shell.
 
     Args:
@@ -46,7 +46,7 @@ class GitNotary(Notary):
         self._timeout = timeout
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`. The branch moves by compare-and-swap, so two replicas cannot lose a commit."""
+        """See :meth:`Witness.publish`. The branch moves by compare-and-swap, so two replicas cannot lose a commit."""
         size = parse(note).size
         if not self._repository.exists():
             await self._run("init", "--quiet", "--bare", str(self._repository), inside=False)
@@ -59,7 +59,7 @@ class GitNotary(Notary):
         return f"{self._remote or self._repository} {tip}"
 
     async def fetch(self) -> list[str]:
-        """See :meth:`Notary.fetch`."""
+        """See :meth:`Witness.fetch`."""
         tip = await self._tip()
         if not tip:
             return []

@@ -17,13 +17,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remediator.audit.checkpoint import Checkpoint
 from remediator.core.clock import Clock, SystemClock
-from remediator.extensions.witnesses import Notary, NotaryError, agree, parse
+from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
 
 _HELD = "PreconditionFailed"
 _LAST = 10**20 - 1
 
 
-class S3Notary(Notary):
+class S3Notary(Witness):
     """Puts each note as an object of its own, locked in compliance mode.
 
     Args:
@@ -53,7 +53,7 @@ class S3Notary(Notary):
         self._client = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region)
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`. The key depends on the note alone, so a repeated note finds itself there."""
+        """See :meth:`Witness.publish`. The key depends on the note alone, so a repeated note finds itself there."""
         point = parse(note)
         try:
             if not agree(await asyncio.to_thread(self._newest), note):
@@ -63,7 +63,7 @@ class S3Notary(Notary):
         return f"s3://{self._bucket}/{self._key(point, note)}"
 
     async def fetch(self) -> list[str]:
-        """See :meth:`Notary.fetch`. Every version is read: a note that was hidden or written over counts as well."""
+        """See :meth:`Witness.fetch`. Every version is read: a note that was hidden or written over counts as well."""
         try:
             return await asyncio.to_thread(self._all)
         except (ClientError, BotoCoreError) as error:

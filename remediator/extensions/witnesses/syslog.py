@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remediator.core.clock import Clock, SystemClock, rfc3339
-from remediator.extensions.witnesses import Notary, NotaryError, parse
+from remediator.extensions.witnesses import NotaryError, Witness, parse
 
 PRIORITY = 13 * 8 + 5
 """Facility 13 (log audit), severity 5 (notice)."""
 _TIMEOUT = 5.0
 
 
-class SyslogNotary(Notary):
+class SyslogNotary(Witness):
     """Sends each note as one line of JSON, ``{"checkpoint": …}``. Sending twice does no harm.
 
     Args:
@@ -41,7 +41,7 @@ class SyslogNotary(Notary):
         self._clock = clock or SystemClock()
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Notary.publish`; here "kept" can only mean "sent"."""
+        """See :meth:`Witness.publish`; here "kept" can only mean "sent"."""
         parse(note)
         body = msgspec.json.encode({"checkpoint": note})
         try:

@@ -11,25 +11,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Parameter
 from remediator.playbooks.parameters import REFERENCE, references
 from remediator.playbooks.parsing import promql
-from remediator.playbooks.parsing.messages import Fault, subject
+from remediator.playbooks.parsing.messages import PathError, subject
 from remediator.playbooks.parsing.nodes import Node, Path, Scalar, Table, child, data, find, walk
-from remediator.playbooks.parsing.subject import Call, Subject
+from remediator.playbooks.parsing.subject import Call, CheckSubject
 from remediator.playbooks.parsing.validation import faults
 
 _SAMPLES: Mapping[str, Any] = {"string": "x", "boolean": True, "duration": "1m", "integer": 1, "number": 1.0}
 
 
-def check(about: Subject) -> Iterator[Finding]:
+def check(about: CheckSubject) -> Iterator[Diagnostic]:
     """Every call of a playbook."""
     for call in about.calls:
         yield from _call(about, call)
 
 
-def check_below(about: Subject, path: Path) -> Iterator[Finding]:
+def check_below(about: CheckSubject, path: Path) -> Iterator[Diagnostic]:
     """Every check that is called by ``check`` somewhere below a path, as guards do."""
     node, left = find(about.root, path)
     for below, scalar in () if left else walk(node):
@@ -40,14 +40,14 @@ def check_below(about: Subject, path: Path) -> Iterator[Finding]:
             yield from _call(about, Call(above, "check", scalar.value, values))
 
 
-def _call(about: Subject, call: Call) -> Iterator[Finding]:
+def _call(about: CheckSubject, call: Call) -> Iterator[Diagnostic]:
     yield from _named(about, call)
     yield from check_references(about, (*call.path, "with"))
     if call.kind == "check" and call.name == "promql":
         yield from check_promql(about, (*call.path, "with", "query"))
 
 
-def _named(about: Subject, call: Call) -> Iterator[Finding]:
+def _named(about: CheckSubject, call: Call) -> Iterator[Diagnostic]:
     offered = about.catalogue.actions if call.kind == "action" else about.catalogue.checks
     model = offered.get(call.name)
     if model is None:
@@ -56,7 +56,7 @@ def _named(about: Subject, call: Call) -> Iterator[Finding]:
     yield from _fitting(about, call, model)
 
 
-def _stranger(about: Subject, call: Call, offered: Mapping[str, Any]) -> Finding:
+def _stranger(about: CheckSubject, call: Call, offered: Mapping[str, Any]) -> Diagnostic:
     other = about.catalogue.checks if call.kind == "action" else about.catalogue.actions
     hint = did_you_mean(call.name, offered)
     if call.name in other:
@@ -68,7 +68,7 @@ def _stranger(about: Subject, call: Call, offered: Mapping[str, Any]) -> Finding
     return about.finding((*call.path, call.kind), f"unknown-{call.kind}", message, hint)
 
 
-def _fitting(about: Subject, call: Call, model: type[BaseModel]) -> Iterator[Finding]:
+def _fitting(about: CheckSubject, call: Call, model: type[BaseModel]) -> Iterator[Diagnostic]:
     block = _block(about, call)
     seen: set[tuple[Path, str]] = set()
     for values in _samples(about, block):
@@ -81,7 +81,7 @@ def _fitting(about: Subject, call: Call, model: type[BaseModel]) -> Iterator[Fin
                 yield judged.finding(block)
 
 
-def _block(about: Subject, call: Call) -> Node:
+def _block(about: CheckSubject, call: Call) -> Node:
     """The ``with`` of a call; where there is none, an empty one at the call's name."""
     written, left = find(about.root, (*call.path, "with"))
     if not left:
@@ -90,7 +90,7 @@ def _block(about: Subject, call: Call) -> Node:
     return Table(name.text, name.line, name.column, name.width, {})
 
 
-def _samples(about: Subject, block: Node) -> Iterator[Any]:
+def _samples(about: CheckSubject, block: Node) -> Iterator[Any]:
     """The block's data with references replaced: once, or once for each value that a parameter's enum allows."""
     declared = about.playbook.parameters
     used = [name for name in references(data(block)) if name in declared]
@@ -100,7 +100,7 @@ def _samples(about: Subject, block: Node) -> Iterator[Any]:
         yield _filled(data(block), values)
 
 
-def _sample(about: Subject, declared: Parameter, at: int) -> Any:
+def _sample(about: CheckSubject, declared: Parameter, at: int) -> Any:
     if declared.value is not None:
         return declared.value
     if declared.enum:
@@ -126,7 +126,7 @@ def _filled(value: Any, values: Mapping[str, Any]) -> Any:
     return REFERENCE.sub(lambda found: "x" if found[1] else str(values.get(found[2], "x")), value)
 
 
-def _judged(about: Subject, block: Node, fault: Fault, values: Any) -> Fault | None:
+def _judged(about: CheckSubject, block: Node, fault: PathError, values: Any) -> PathError | None:
     """A fault in a value that comes from a parameter is one only if every value of the parameter has it."""
     node, left = find(block, fault.path)
     names = list(references(data(node))) if isinstance(node, Scalar) and not left else []
@@ -157,7 +157,7 @@ def _at(values: Any, path: Path) -> Any:
     return values
 
 
-def check_references(about: Subject, path: Path) -> Iterator[Finding]:
+def check_references(about: CheckSubject, path: Path) -> Iterator[Diagnostic]:
     """Every ``${name}`` below a path is declared, and none stands in a key."""
     node, left = find(about.root, path)
     if left:
@@ -169,7 +169,7 @@ def check_references(about: Subject, path: Path) -> Iterator[Finding]:
             yield from _in_key(about, (*path, *below[:end]))
 
 
-def _strangers(about: Subject, scalar: Scalar) -> Iterator[Finding]:
+def _strangers(about: CheckSubject, scalar: Scalar) -> Iterator[Diagnostic]:
     for found in REFERENCE.finditer(str(scalar.value)):
         name = found[2]
         if found[1] is None and name not in about.written_names("parameters"):
@@ -178,12 +178,12 @@ def _strangers(about: Subject, scalar: Scalar) -> Iterator[Finding]:
             yield scalar.finding("unknown-parameter", message, hint, offset=found.start() + 1)
 
 
-def _in_key(about: Subject, path: Path) -> Iterator[Finding]:
+def _in_key(about: CheckSubject, path: Path) -> Iterator[Diagnostic]:
     if isinstance(path[-1], str) and REFERENCE.search(path[-1]):
         yield about.key_finding(path, "bad-reference", "a parameter cannot stand in a key", "it can be a value")
 
 
-def check_promql(about: Subject, path: Path) -> Iterator[Finding]:
+def check_promql(about: CheckSubject, path: Path) -> Iterator[Diagnostic]:
     """An expression, as far as it can be checked without Prometheus."""
     node, left = find(about.root, path)
     if left or not isinstance(node, Scalar) or not isinstance(node.value, str):
@@ -192,7 +192,7 @@ def check_promql(about: Subject, path: Path) -> Iterator[Finding]:
         yield node.finding(flaw.rule, flaw.message, flaw.hint, offset=flaw.column)
 
 
-def promql_below(about: Subject, path: Path) -> Iterator[Finding]:
+def promql_below(about: CheckSubject, path: Path) -> Iterator[Diagnostic]:
     """Every value under a key ``promql`` below a path."""
     node, left = find(about.root, path)
     if left:

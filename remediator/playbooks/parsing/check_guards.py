@@ -9,7 +9,7 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from remediator.playbooks.catalogue import plain_field
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Off
 from remediator.playbooks.parsing.nodes import Items, Node, Path, Table, child, data, find, key_of
 from remediator.playbooks.parsing.validation import build, faults
@@ -17,7 +17,7 @@ from remediator.playbooks.parsing.validation import build, faults
 Offered = Mapping[str, type[BaseModel]]
 
 
-def unfit(offered: Offered, root: Node, names: Iterable[str]) -> Iterator[Finding]:
+def unfit(offered: Offered, root: Node, names: Iterable[str]) -> Iterator[Diagnostic]:
     """What is wrong with the settings of these guards below ``guards``."""
     for name in names:
         path: Path = ("guards", name)
@@ -32,7 +32,7 @@ def unfit(offered: Offered, root: Node, names: Iterable[str]) -> Iterator[Findin
             yield replace(fault, message=message).finding(node)
 
 
-def strangers(offered: Offered, root: Node, off: Iterable[tuple[int, Off]]) -> Iterator[Finding]:
+def strangers(offered: Offered, root: Node, off: Iterable[tuple[int, Off]]) -> Iterator[Diagnostic]:
     """Guards that are switched off below ``guards.off``, and that there are not."""
     for at, item in off:
         if item.guard not in offered:
@@ -41,7 +41,7 @@ def strangers(offered: Offered, root: Node, off: Iterable[tuple[int, Off]]) -> I
             yield node.finding("unknown-guard", f"there is no guard {item.guard!r}", hint)
 
 
-def of_installation(offered: Offered, root: Node) -> Iterator[Finding]:
+def of_installation(offered: Offered, root: Node) -> Iterator[Diagnostic]:
     """What is wrong with guards in a settings file, whose model leaves them to whoever knows the guards."""
     table = child(root, "guards")
     if not isinstance(table, Table):

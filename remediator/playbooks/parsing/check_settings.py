@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.parsing import check_guards
 from remediator.playbooks.parsing.nodes import Node, Scalar, Table, child
 
 
-def in_settings(catalogue: Catalogue, root: Node) -> Iterator[Finding]:
+def in_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
     """Everything that is wrong with what a settings file means."""
     yield from check_guards.of_installation(catalogue.guards, root)
     channels = child(root, "channels")

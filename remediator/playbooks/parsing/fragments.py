@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, child
 
 Fragments = Mapping[str, Table]
@@ -17,9 +17,9 @@ _OWN = frozenset({"apiVersion", "kind", "name", "summary"})
 """What a fragment says about itself, and never about a playbook."""
 
 
-def resolve(root: Table, fragments: Fragments) -> tuple[Table, list[Finding]]:
+def resolve(root: Table, fragments: Fragments) -> tuple[Table, list[Diagnostic]]:
     """A playbook with its fragments put in, without ``use`` and ``include``; and what is wrong with them."""
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     entries = dict(root.entries)
     use = entries.pop("use", None)
     merged = replace(root, entries=entries)
@@ -47,7 +47,7 @@ def without_includes(fragment: Table) -> Table:
     return replace(fragment, entries=entries)
 
 
-def _names(node: Node, findings: list[Finding]) -> Iterable[Scalar]:
+def _names(node: Node, findings: list[Diagnostic]) -> Iterable[Scalar]:
     """The fragments that ``use`` names: a list, or one alone."""
     items = node.items if isinstance(node, Items) else [node]
     for item in items:
@@ -57,7 +57,7 @@ def _names(node: Node, findings: list[Finding]) -> Iterable[Scalar]:
             findings.append(item.finding("wrong-type", "use must be a list of names", "write it like use: [defaults]"))
 
 
-def _known(name: Scalar, fragments: Fragments, findings: list[Finding]) -> Table | None:
+def _known(name: Scalar, fragments: Fragments, findings: list[Diagnostic]) -> Table | None:
     fragment = fragments.get(str(name.value))
     if fragment is None:
         hint = did_you_mean(str(name.value), fragments) or "there is no file of kind Fragment"
@@ -81,7 +81,7 @@ def _merged(under: Table, over: Table) -> Table:
 
 
 def _included(
-    items: Iterable[Node], section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Finding]
+    items: Iterable[Node], section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Diagnostic]
 ) -> list[Node]:
     found: list[Node] = []
     for item in items:
@@ -93,7 +93,7 @@ def _included(
     return found
 
 
-def _include(item: Node, findings: list[Finding]) -> Scalar | None:
+def _include(item: Node, findings: list[Diagnostic]) -> Scalar | None:
     """The name in ``{include: name}``; None for anything else."""
     if not isinstance(item, Table) or "include" not in item.entries:
         return None
@@ -109,7 +109,7 @@ def _include(item: Node, findings: list[Finding]) -> Scalar | None:
 
 
 def _content(
-    name: Scalar, section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Finding]
+    name: Scalar, section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Diagnostic]
 ) -> list[Node]:
     if name.value is None:
         return []

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.core.types import Mistake, Mistakes
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.core.types import FieldError, FieldErrors
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.parsing.nodes import Node, Path, Scalar, child, find, key_of, kind, surprise
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PathError:
     """One way in which data does not fit a model."""
 
     path: Path
@@ -29,14 +29,14 @@ class Fault:
     expected: str = ""
     """For a wrong kind of value: what kind was expected."""
 
-    def finding(self, root: Node) -> Finding:
+    def finding(self, root: Node) -> Diagnostic:
         """With its place."""
         node, left = find(root, self.path)
         key = key_of(root, self.path) if self.at_key and not left else None
         return (key or node).finding(self.rule, self.message, self.hint, offset=0 if left else self.column)
 
 
-def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[Fault]:
+def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[PathError]:
     """Every error of a validation, in words and with its path; of unions, one for each branch."""
     for item in error.errors(include_url=False, include_input=False):
         path = _path(root, item["loc"])
@@ -47,7 +47,7 @@ def translated(error: ValidationError, model: type[BaseModel], root: Node) -> It
         elif item["type"] in _KINDS or item["type"] in ("literal_error", "enum"):
             yield _wrong_kind_or_word(item, path, node)
         else:
-            yield Fault(path, "wrong-value", f"{subject(path)}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+            yield PathError(path, "wrong-value", f"{subject(path)}: {item['msg'][:1].lower()}{item['msg'][1:]}")
 
 
 def _path(root: Node, loc: Sequence[str | int]) -> Path:
@@ -94,7 +94,7 @@ _KINDS: Mapping[str, str] = {
 SCALARS = frozenset({"text", "a whole number", "a number", "true or false"})
 
 
-def _wrong_kind_or_word(item: Any, path: Path, node: Node) -> Fault:
+def _wrong_kind_or_word(item: Any, path: Path, node: Node) -> PathError:
     if item["type"] in ("literal_error", "enum"):
         words = _words(item["ctx"]["expected"])
         if isinstance(node, Scalar) and isinstance(node.value, str):
@@ -107,26 +107,26 @@ def _words(expected: str) -> list[str]:
     return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
 
 
-def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> Fault:
+def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> PathError:
     hint = did_you_mean(str(node.value), words)
     hint = hint if hint.startswith("did") else ""
     if str(node.value).startswith("goto "):
         hint = f"write {{goto: {str(node.value)[5:].strip()}}}"
     one_of = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-    return Fault(path, "wrong-value", f"{subject(path)} must be {one_of}, not {_shown(node)}", hint)
+    return PathError(path, "wrong-value", f"{subject(path)} must be {one_of}, not {_shown(node)}", hint)
 
 
-def nothing(path: Path) -> Fault:
+def nothing(path: Path) -> PathError:
     """A key or an item without a value: whoever left it open meant something, and not the default."""
-    return Fault(path, "no-value", f"{subject(path)} has no value", "give it one, or remove it")
+    return PathError(path, "no-value", f"{subject(path)} has no value", "give it one, or remove it")
 
 
-def _wrong_kind(path: Path, node: Node, expected: str) -> Fault:
+def _wrong_kind(path: Path, node: Node, expected: str) -> PathError:
     if isinstance(node, Scalar) and node.value is None:
         return replace(nothing(path), expected=expected)
     shown = _shown(node) if isinstance(node, Scalar) else kind(node)
     message = f"{subject(path)} must be {expected}, not {shown}"
-    return Fault(path, "wrong-type", message, _kind_hint(node, expected), expected=expected)
+    return PathError(path, "wrong-type", message, _kind_hint(node, expected), expected=expected)
 
 
 def _kind_hint(node: Node, expected: str) -> str:
@@ -156,71 +156,71 @@ def _shown(node: Node) -> str:
     return node.raw or "nothing"
 
 
-Say = Callable[[Any, Path, Node, type[BaseModel]], Iterator[Fault]]
+Say = Callable[[Any, Path, Node, type[BaseModel]], Iterator[PathError]]
 
 
-def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     name = str(item["loc"][-1])
     described = next((info.description for key, info in _fields(model, path) if key == name), None)
-    yield Fault(path, "missing-key", f"{name!r} is missing", described or "")
+    yield PathError(path, "missing-key", f"{name!r} is missing", described or "")
 
 
-def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     name = str(path[-1])
     known = _fields(model, item["loc"][:-1]) or _fields(model, path[:-1])
     hint = did_you_mean(name, (key for key, _ in known))
-    yield Fault(path, "unknown-key", f"there is no key {name!r} here", hint, at_key=True)
+    yield PathError(path, "unknown-key", f"there is no key {name!r} here", hint, at_key=True)
 
 
-def _value(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _value(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     error = item["ctx"]["error"]
-    mistakes = error.mistakes if isinstance(error, Mistakes) else (error,)
+    mistakes = error.mistakes if isinstance(error, FieldErrors) else (error,)
     for mistake in mistakes:
-        if not isinstance(mistake, Mistake):
-            yield Fault(path, "wrong-value", f"{subject(path)}: {mistake}")
+        if not isinstance(mistake, FieldError):
+            yield PathError(path, "wrong-value", f"{subject(path)}: {mistake}")
             continue
         below = (*path, *mistake.at)
         rule = mistake.rule or "wrong-value"
         hint = mistake.hint or surprise_hint(find(node, mistake.at)[0])
-        yield Fault(below, rule, mistake.message, hint, mistake.column)
+        yield PathError(below, rule, mistake.message, hint, mistake.column)
 
 
-def _pattern(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _pattern(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     pattern = item["ctx"]["pattern"]
     key = item["loc"][-1] == "[key]"
     shown = repr(path[-1]) if key else _shown(node)
     if pattern.startswith("^[a-z0-9][a-z0-9"):
         hint = "lower-case letters, digits, - and _; a letter or digit first; at most 63"
-        yield Fault(path, "wrong-value", f"{shown} is not a name", hint, at_key=key)
+        yield PathError(path, "wrong-value", f"{shown} is not a name", hint, at_key=key)
     elif pattern == "^/":
-        yield Fault(path, "wrong-value", f"{subject(path)} must begin with /, not {shown}", at_key=key)
+        yield PathError(path, "wrong-value", f"{subject(path)} must begin with /, not {shown}", at_key=key)
     else:
-        yield Fault(path, "wrong-value", f"{subject(path)} must look like {pattern}, not {shown}", at_key=key)
+        yield PathError(path, "wrong-value", f"{subject(path)} must look like {pattern}, not {shown}", at_key=key)
 
 
 def _bound(words: str, key: str) -> Say:
-    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
         limit = item["ctx"][key]
-        yield Fault(path, "wrong-value", f"{subject(path)} must be {words} {limit:g}, not {_shown(node)}")
+        yield PathError(path, "wrong-value", f"{subject(path)} must be {words} {limit:g}, not {_shown(node)}")
 
     return say
 
 
 def _length(words: str, key: str, unit: str) -> Say:
-    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
         limit = item["ctx"][key]
         what = unit if limit != 1 else unit.removesuffix("s")
-        yield Fault(path, "wrong-value", f"{subject(path)} must have {words} {limit} {what}")
+        yield PathError(path, "wrong-value", f"{subject(path)} must have {words} {limit} {what}")
 
     return say
 
 
-def _no_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _no_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     name = item["ctx"]["discriminator"].strip("'")
-    yield Fault(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is")
+    yield PathError(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is")
 
 
-def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
+def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
     name = item["ctx"]["discriminator"].strip("'")
     words = _words(item["ctx"]["expected_tags"])
     below = child(node, name)
@@ -228,8 +228,8 @@ def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Itera
     yield _wrong_word((*path, name), below, words)
 
 
-def _not_json(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[Fault]:
-    yield Fault((), "encoding", "the file holds an escape that is half a character", "write the character itself")
+def _not_json(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
+    yield PathError((), "encoding", "the file holds an escape that is half a character", "write the character itself")
 
 
 _SAY: Mapping[str, Say] = {
@@ -251,9 +251,9 @@ _SAY: Mapping[str, Say] = {
 }
 
 
-def united(found: Sequence[Fault], root: Node) -> list[Fault]:
+def united(found: Sequence[PathError], root: Node) -> list[PathError]:
     """One fault for each place: of the branches of a union, those that meant this kind of value."""
-    united: dict[tuple[Path, str], Fault] = {}
+    united: dict[tuple[Path, str], PathError] = {}
     for fault in found:
         others = [other for other in found if other.path[: len(fault.path)] == fault.path and not other.expected]
         if fault.expected and others and any(other is not fault for other in others):

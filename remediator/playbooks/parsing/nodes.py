@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 Path = tuple[str | int, ...]
 
@@ -56,7 +56,7 @@ class Node:
 
     def finding(
         self, rule: str, message: str, hint: str = "", severity: Severity = Severity.ERROR, offset: int = 0
-    ) -> Finding:
+    ) -> Diagnostic:
         """What is wrong here.
 
         Args:
@@ -68,7 +68,7 @@ class Node:
         """
         line, column, width = self._at(offset)
         source = self.text.line(line)
-        return Finding(self.text.file, line, column, rule, severity, message, hint, width, source)
+        return Diagnostic(self.text.file, line, column, rule, severity, message, hint, width, source)
 
     def _at(self, offset: int) -> tuple[int, int, int]:
         return self.line, self.column, self.width

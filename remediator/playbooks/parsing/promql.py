@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class PromqlError:
     """Something wrong in an expression."""
 
     column: int
@@ -34,11 +34,11 @@ class Flaw:
     hint: str = ""
 
 
-def flaws(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
+def flaws(query: str, parameters: Mapping[str, Parameter]) -> Iterator[PromqlError]:
     """What is wrong with an expression that a playbook holds."""
     found = list(_unclosed(query, parameters))
     if not found and (said := complaint(query, parameters)) and not said.startswith(UNKNOWN_FUNCTION):
-        found = [Flaw(0, "bad-promql", _SAID.get(said, said))]
+        found = [PromqlError(0, "bad-promql", _SAID.get(said, said))]
     yield from found
 
 
@@ -63,15 +63,15 @@ def complaint(query: str, parameters: Mapping[str, Parameter]) -> str | None:
     return None
 
 
-def _unclosed(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
+def _unclosed(query: str, parameters: Mapping[str, Parameter]) -> Iterator[PromqlError]:
     if not query.strip():
-        yield Flaw(0, "bad-promql", "the expression is empty")
+        yield PromqlError(0, "bad-promql", "the expression is empty")
     open_: list[tuple[str, int]] = []
     for token in _TOKEN.finditer(query):
         place, text = token.start() + 1, token.group()
         match token.lastgroup:
             case "quote":
-                yield Flaw(place, "bad-promql", "this quote is never closed")
+                yield PromqlError(place, "bad-promql", "this quote is never closed")
                 return
             case "bracket":
                 yield from _bracket(text, place, open_)
@@ -79,32 +79,32 @@ def _unclosed(query: str, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]
                 yield from _in_backticks(text, place)
             case "reference":
                 yield from _outside(text, place, parameters)
-    yield from (Flaw(place, "bad-promql", f"this {text} is never closed") for text, place in open_)
+    yield from (PromqlError(place, "bad-promql", f"this {text} is never closed") for text, place in open_)
 
 
-def _bracket(text: str, place: int, open_: list[tuple[str, int]]) -> Iterator[Flaw]:
+def _bracket(text: str, place: int, open_: list[tuple[str, int]]) -> Iterator[PromqlError]:
     if text not in _CLOSES:
         open_.append((text, place))
     elif not open_:
-        yield Flaw(place, "bad-promql", f"this {text} closes nothing")
+        yield PromqlError(place, "bad-promql", f"this {text} closes nothing")
     elif open_[-1][0] != _CLOSES[text]:
-        yield Flaw(place, "bad-promql", f"this {text} does not close the {open_.pop()[0]} before it")
+        yield PromqlError(place, "bad-promql", f"this {text} does not close the {open_.pop()[0]} before it")
     else:
         open_.pop()
 
 
-def _in_backticks(text: str, place: int) -> Iterator[Flaw]:
+def _in_backticks(text: str, place: int) -> Iterator[PromqlError]:
     for found in REFERENCE.finditer(text):
         if found[1] is None:
             hint = "put the value into double quotes"
-            yield Flaw(place + found.start(), "bad-reference", f"{found.group()} between backticks", hint)
+            yield PromqlError(place + found.start(), "bad-reference", f"{found.group()} between backticks", hint)
 
 
-def _outside(text: str, place: int, parameters: Mapping[str, Parameter]) -> Iterator[Flaw]:
+def _outside(text: str, place: int, parameters: Mapping[str, Parameter]) -> Iterator[PromqlError]:
     found = REFERENCE.fullmatch(text)
     if found is None or found[1] is not None or found[2] not in parameters:
         return
     kind = parameters[found[2]].type
     if kind not in _BARE:
         hint = f'write "{text}" in quotes; only {", ".join(sorted(_BARE))} may stand without'
-        yield Flaw(place, "bad-reference", f"{text} is a {kind} and stands in PromQL without quotes", hint)
+        yield PromqlError(place, "bad-reference", f"{text} is a {kind} and stands in PromQL without quotes", hint)

@@ -6,34 +6,34 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
 from remediator.playbooks import cel
-from remediator.playbooks.catalogue import Traits
-from remediator.playbooks.diagnostics import Finding, did_you_mean
+from remediator.playbooks.catalogue import ActionTraits
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
 from remediator.playbooks.model import Step
 from remediator.playbooks.parameters import REFERENCE
 from remediator.playbooks.parsing import check_calls, check_guards
 from remediator.playbooks.parsing.check_conditions import impossible
 from remediator.playbooks.parsing.nodes import Path
-from remediator.playbooks.parsing.subject import Subject
+from remediator.playbooks.parsing.subject import CheckSubject
 
 EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
 STEP_FIELDS = ("status", "output")
 TARGET_FIELDS = ("name", "platform")
 
 
-def check(about: Subject) -> Iterator[Finding]:
+def check(about: CheckSubject) -> Iterator[Diagnostic]:
     """Everything that is wrong with what a playbook means."""
     for part in _PARTS:
         yield from part(about)
 
 
-def _file_name(about: Subject) -> Iterator[Finding]:
+def _file_name(about: CheckSubject) -> Iterator[Diagnostic]:
     stem = PurePath(about.playbook.source).name.partition(".")[0]
     if stem and about.knows(("name",)) and stem != about.playbook.name:
         message = f"the file is called {PurePath(about.playbook.source).name}, and its playbook {about.playbook.name!r}"
         yield about.finding(("name",), "file-name", message, f"name the file {about.playbook.name}.yaml")
 
 
-def _target(about: Subject) -> Iterator[Finding]:
+def _target(about: CheckSubject) -> Iterator[Diagnostic]:
     if not about.knows(("target",)):
         return
     target = about.playbook.target
@@ -48,7 +48,7 @@ def _target(about: Subject) -> Iterator[Finding]:
         yield about.finding(("target",), "unknown-service", f"there is no service {target!r} in the inventory", hint)
 
 
-def _target_parameter(about: Subject, name: str) -> Iterator[Finding]:
+def _target_parameter(about: CheckSubject, name: str) -> Iterator[Diagnostic]:
     declared = about.playbook.parameters.get(name)
     if declared is None and name in about.written_names("parameters"):
         return  # what is wrong with it is said where it is declared
@@ -60,7 +60,7 @@ def _target_parameter(about: Subject, name: str) -> Iterator[Finding]:
         yield about.finding(("target",), "wrong-type", message, f"declare {name} with type: service")
 
 
-def _services(about: Subject) -> Iterator[Finding]:
+def _services(about: CheckSubject) -> Iterator[Diagnostic]:
     """Services that parameters name as constants and defaults."""
     for name, declared in about.playbook.parameters.items():
         for option in ("value", "default"):
@@ -72,14 +72,14 @@ def _services(about: Subject) -> Iterator[Finding]:
                 yield about.finding(("parameters", name, option), "unknown-service", message, hint)
 
 
-def _reading(about: Subject) -> Iterator[Finding]:
+def _reading(about: CheckSubject) -> Iterator[Diagnostic]:
     for at, look in enumerate(about.playbook.diagnose):
         if look.action in about.catalogue.actions and about.catalogue.traits_of(str(look.action)).mutates:
             message = f"{look.action} changes something, and a diagnosis only reads"
             yield about.finding(("diagnose", at, "action"), "not-read-only", message, "make it a step")
 
 
-def _repeating(about: Subject) -> Iterator[Finding]:
+def _repeating(about: CheckSubject) -> Iterator[Diagnostic]:
     for at, step in enumerate(about.playbook.steps):
         traits = about.catalogue.traits_of(step.action)
         if step.retry.attempts > 1 and step.action in about.catalogue.actions and not traits.idempotent:
@@ -88,7 +88,7 @@ def _repeating(about: Subject) -> Iterator[Finding]:
             yield about.finding(("steps", at, "retry", "attempts"), "not-idempotent", message, hint)
 
 
-def _undoing(about: Subject) -> Iterator[Finding]:
+def _undoing(about: CheckSubject) -> Iterator[Diagnostic]:
     for at, step in enumerate(about.playbook.steps):
         traits = about.catalogue.traits_of(step.action)
         if step.undo is not None and step.action in about.catalogue.actions and not traits.mutates:
@@ -98,7 +98,7 @@ def _undoing(about: Subject) -> Iterator[Finding]:
             yield from _own_way_back(about, at, step, traits)
 
 
-def _own_way_back(about: Subject, at: int, step: Step, traits: Traits) -> Iterator[Finding]:
+def _own_way_back(about: CheckSubject, at: int, step: Step, traits: ActionTraits) -> Iterator[Diagnostic]:
     """An undo without an action is the step's own, so there has to be one, and it takes no parameters."""
     if not traits.reversible:
         message = f"{step.action} has no way back of its own"
@@ -109,7 +109,7 @@ def _own_way_back(about: Subject, at: int, step: Step, traits: Traits) -> Iterat
         yield about.key_finding(("steps", at, "undo", "with"), "no-way-back", message, hint)
 
 
-def _guards(about: Subject) -> Iterator[Finding]:
+def _guards(about: CheckSubject) -> Iterator[Diagnostic]:
     offered, names = about.catalogue.guards, about.playbook.guards.settings
     yield from check_guards.unfit(offered, about.root, names)
     for name in names:
@@ -120,7 +120,7 @@ def _guards(about: Subject) -> Iterator[Finding]:
     yield from check_guards.strangers(offered, about.root, enumerate(about.playbook.guards.off))
 
 
-def _conditions(about: Subject) -> Iterator[Finding]:
+def _conditions(about: CheckSubject) -> Iterator[Diagnostic]:
     for at, step in enumerate(about.playbook.steps):
         if step.when is None:
             continue
@@ -128,13 +128,13 @@ def _conditions(about: Subject) -> Iterator[Finding]:
             yield from _wrong(about, at, ("steps", at, "when"), reference)
 
 
-def _conclusions(about: Subject) -> Iterator[Finding]:
+def _conclusions(about: CheckSubject) -> Iterator[Diagnostic]:
     for at, item in enumerate(about.playbook.conclude):
         for reference in cel.compile(item.when).references:
             yield from _wrong(about, 0, ("conclude", at, "when"), reference)
 
 
-def _wrong(about: Subject, at: int, path: Path, reference: cel.Reference) -> Iterator[Finding]:
+def _wrong(about: CheckSubject, at: int, path: Path, reference: cel.Reference) -> Iterator[Diagnostic]:
     """What a condition at this path names wrongly; ``at`` is the first step that it cannot ask for."""
     if (referred := _referred(about, at, reference)) is not None:
         rule, message, hint = referred
@@ -144,7 +144,7 @@ def _wrong(about: Subject, at: int, path: Path, reference: cel.Reference) -> Ite
         yield about.finding(path, "bad-condition", message, hint, offset=reference.column)
 
 
-def _others(about: Subject) -> Iterator[Finding]:
+def _others(about: CheckSubject) -> Iterator[Diagnostic]:
     """Services that diagnoses look at beside the target."""
     for at, look in enumerate(about.playbook.diagnose):
         if look.of is not None and about.inventory is not None and look.of not in about.inventory:
@@ -153,7 +153,7 @@ def _others(about: Subject) -> Iterator[Finding]:
             yield about.finding(("diagnose", at, "of"), "unknown-service", message, hint)
 
 
-def _referred(about: Subject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
+def _referred(about: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
     if reference.name is None:
         return None
     known, fields = _scope(about, at)[reference.root]
@@ -175,7 +175,7 @@ def _either(given: str, fields: tuple[str, ...]) -> str:
 _RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "target": "field"}
 
 
-def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def _scope(about: CheckSubject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
     earlier = about.playbook.steps[:at]
     looks = tuple(sorted(about.written_names("diagnose")))
@@ -188,7 +188,7 @@ def _scope(about: Subject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[st
     }
 
 
-_PARTS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+_PARTS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
     _file_name,
     _target,
     _services,

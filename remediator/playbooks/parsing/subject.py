@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table, child, find, key_of
@@ -27,7 +27,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CheckSubject:
     """A playbook under examination."""
 
     playbook: Playbook
@@ -62,13 +62,13 @@ class Subject:
         *,
         offset: int = 0,
         severity: Severity = Severity.ERROR,
-    ) -> Finding:
+    ) -> Diagnostic:
         """What is wrong at a path, or at the nearest thing above it that is written."""
         return find(self.root, path)[0].finding(rule, message, hint, severity, offset)
 
     def key_finding(
         self, path: Path, rule: str, message: str, hint: str = "", severity: Severity = Severity.ERROR
-    ) -> Finding:
+    ) -> Diagnostic:
         """The same, pointing at the key."""
         node = key_of(self.root, path) or find(self.root, path)[0]
         return node.finding(rule, message, hint, severity)

@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.playbooks.parsing.messages import SCALARS, Fault, nothing, translated, united
+from remediator.playbooks.parsing.messages import SCALARS, PathError, nothing, translated, united
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def faults(model: type[BaseModel], root: Node, base: Any = None, values: Any = None) -> list[Fault]:
+def faults(model: type[BaseModel], root: Node, base: Any = None, values: Any = None) -> list[PathError]:
     """Every way in which nodes do not fit a model; empty if they do.
 
     Args:
@@ -35,16 +35,16 @@ def build(model: type[M], root: Node, base: Any = None) -> M | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest(Generic[M]):
+class PartialModel(Generic[M]):
     """What is left of a broken file when all that is wrong is taken out."""
 
     model: M | None
     root: Node
-    faults: tuple[Fault, ...]
+    faults: tuple[PathError, ...]
     """All that was found on the way: what is wrong between parts shows only once each part is right by itself."""
 
 
-def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = None) -> Rest[M]:
+def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = None) -> PartialModel[M]:
     """Take out what is wrong until a model is left, so that the rest of a file can be checked too.
 
     Args:
@@ -55,7 +55,7 @@ def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = N
     """
     pruned, seen = _copied(root), list(faults(model, root, base))
     if not seen:
-        return Rest(build(model, root, base), root, ())
+        return PartialModel(build(model, root, base), root, ())
     for _ in range(30):
         stand_ins = {name: value for name, value in needed.items() if child(pruned, name) is None}
         values = data(pruned)
@@ -64,19 +64,19 @@ def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = N
         paths = {fault.path for fault in wrong if fault.path}
         if not wrong:
             found = _validated(model, {**values, **stand_ins}, base)
-            return Rest(found if isinstance(found, model) else None, pruned, tuple(seen))
+            return PartialModel(found if isinstance(found, model) else None, pruned, tuple(seen))
         if not paths:
             break
         for path in sorted(paths, key=_last_first, reverse=True):
             _remove(pruned, path)
-    return Rest(None, root, tuple(seen))
+    return PartialModel(None, root, tuple(seen))
 
 
 _BETWEEN = frozenset({"duplicate-id", "unknown-step", "backward-goto"})
 """What is wrong between parts, and not a consequence of taking some of them out."""
 
 
-def _faults(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[Fault]:
+def _faults(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[PathError]:
     lax, strict = _validated(model, values, base), _validated(model, _fixed(values), base, strict=True)
     found = list(translated(lax, model, root)) if isinstance(lax, ValidationError) else []
     if isinstance(strict, ValidationError):
@@ -84,7 +84,7 @@ def _faults(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[
     return united(found, root)
 
 
-def _coerced(fault: Fault, root: Node) -> bool:
+def _coerced(fault: PathError, root: Node) -> bool:
     """Whether pydantic, left to itself, would quietly make one kind of scalar into another: "no" into false."""
     node, left = find(root, fault.path)
     return bool(fault.expected) and fault.expected in SCALARS and not left and isinstance(node, Scalar)

@@ -21,7 +21,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table, Text, kind, plain_value
 
 MAX_BYTES = 1024 * 1024
@@ -31,12 +31,12 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten
 
 
 class _Refused(Exception):
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: Diagnostic) -> None:
         super().__init__(str(finding))
         self.finding = finding
 
 
-def read_file(path: FilePath, name: str = "") -> tuple[Node | None, list[Finding]]:
+def read_file(path: FilePath, name: str = "") -> tuple[Node | None, list[Diagnostic]]:
     """A file as nodes, with what is wrong with it. The nodes are there if it could be read at all.
 
     Args:
@@ -52,7 +52,7 @@ def read_file(path: FilePath, name: str = "") -> tuple[Node | None, list[Finding
     return read_bytes(raw, name)
 
 
-def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Finding]]:
+def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Diagnostic]]:
     """The same for a file's content."""
     if len(raw) > MAX_BYTES:
         return None, [_whole(name, "too-big", f"the file has {len(raw)} bytes; {MAX_BYTES} are the most")]
@@ -67,7 +67,7 @@ def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Finding]]:
         return None, [refused.finding]
 
 
-def _compose(text: Text) -> tuple[Node | None, list[Finding]]:
+def _compose(text: Text) -> tuple[Node | None, list[Diagnostic]]:
     _precheck(text)
     composer = _Composer(text)
     try:
@@ -76,17 +76,17 @@ def _compose(text: Text) -> tuple[Node | None, list[Finding]]:
         return None, [*composer.findings, _syntax(text, error)]
 
 
-def _whole(name: str, rule: str, message: str, hint: str = "") -> Finding:
-    return Finding(name, 0, 0, rule, Severity.ERROR, message, hint)
+def _whole(name: str, rule: str, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(name, 0, 0, rule, Severity.ERROR, message, hint)
 
 
-def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str) -> Finding:
+def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str) -> Diagnostic:
     before = raw[: error.start]
     line = before.count(b"\n") + 1
     column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
     utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     message = "the file is UTF-16" if utf16 else f"byte 0x{raw[error.start]:02x} is not UTF-8"
-    return Finding(name, line, column, "encoding", Severity.ERROR, message, "save the file as UTF-8")
+    return Diagnostic(name, line, column, "encoding", Severity.ERROR, message, "save the file as UTF-8")
 
 
 def _precheck(text: Text) -> None:
@@ -125,7 +125,7 @@ _PROBLEMS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _syntax(text: Text, error: yaml.YAMLError) -> Finding:
+def _syntax(text: Text, error: yaml.YAMLError) -> Diagnostic:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
     said, hint = next(((said, hint) for sign, said, hint in _PROBLEMS if sign in problem), (problem, ""))
@@ -155,7 +155,7 @@ class _Composer:
 
     def __init__(self, text: Text) -> None:
         self.text = text
-        self.findings: list[Finding] = []
+        self.findings: list[Diagnostic] = []
         self._events: Iterator[Event] = yaml.parse(text.content, Loader=_LOADER)
         self._count = 0
 

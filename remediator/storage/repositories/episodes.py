@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
-from remediator.core.run import Episode, EpisodeStatus, Latest
+from remediator.core.run import Episode, EpisodeStatus, LastUpdate
 from remediator.storage import Tx
 from remediator.storage.schema import episodes as table
 from remediator.storage.schema import run_episodes, runs
@@ -38,12 +38,12 @@ _OPEN = select(table).where(
 )
 
 
-def latest(connection: Connection, identities: Sequence[str]) -> dict[str, Latest]:
+def latest(connection: Connection, identities: Sequence[str]) -> dict[str, LastUpdate]:
     """What is known of these alerts while they fire: all that is needed of most in a flood, and cheap to read."""
-    found: dict[str, Latest] = {}
+    found: dict[str, LastUpdate] = {}
     for start in range(0, len(identities), _BATCH):
         for identity, *said in connection.execute(_LATEST, {"identities": identities[start : start + _BATCH]}):
-            found[identity] = Latest(EpisodeStatus.FIRING, *said)
+            found[identity] = LastUpdate(EpisodeStatus.FIRING, *said)
     return found
 
 

@@ -19,7 +19,7 @@ from remediator.storage.schema import verdicts
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EvidenceRecord:
     """One observation of a run: a probe, a query, a log excerpt."""
 
     phase: str
@@ -30,7 +30,7 @@ class Seen:
     at: datetime
 
 
-def add(tx: Tx, run: Run, seen: Iterable[Seen], actor: str) -> None:
+def add(tx: Tx, run: Run, seen: Iterable[EvidenceRecord], actor: str) -> None:
     """Store observations, each with its audit entry."""
     for found in seen:
         item = replace(found, summary=tx.clean(found.summary), facts=tx.clean(found.facts))
@@ -50,15 +50,15 @@ def add(tx: Tx, run: Run, seen: Iterable[Seen], actor: str) -> None:
         tx.audit(runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts}))  # their digest; the row has them
 
 
-def of_run(connection: Connection, run_id: str) -> list[Seen]:
+def of_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
     """All of a run, in order."""
     columns = (table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
     rows = connection.execute(select(*columns).where(table.c.run_id == run_id).order_by(table.c.id))
-    return [Seen(*row) for row in rows]
+    return [EvidenceRecord(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class StoredVerdict:
     """One guard's verdict as stored."""
 
     at: datetime
@@ -70,7 +70,7 @@ class Judged:
     inputs: Mapping[str, Any]
 
 
-def judge(tx: Tx, run: Run, judged: Iterable[Judged], actor: str) -> None:
+def judge(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None:
     """Store the verdicts of one evaluation as one audit entry and one row each."""
     items = list(judged)
     if not items:
@@ -98,7 +98,7 @@ def judge(tx: Tx, run: Run, judged: Iterable[Judged], actor: str) -> None:
     tx.audit(runs.draft(Kind.GUARD_VERDICT, run, actor, data))
 
 
-def verdicts_of_run(connection: Connection, run_id: str) -> list[Judged]:
+def verdicts_of_run(connection: Connection, run_id: str) -> list[StoredVerdict]:
     """All of a run, in order."""
     columns = (
         verdicts.c.at,
@@ -110,4 +110,4 @@ def verdicts_of_run(connection: Connection, run_id: str) -> list[Judged]:
         verdicts.c.inputs,
     )
     rows = connection.execute(select(*columns).where(verdicts.c.run_id == run_id).order_by(verdicts.c.id))
-    return [Judged(*row) for row in rows]
+    return [StoredVerdict(*row) for row in rows]

@@ -29,7 +29,7 @@ def next_waiting(tx: Tx, limit: int) -> list[Received]:
     Raises:
         Taken: it is another replica's turn.
     """
-    advisory_locks.take(tx.connection, advisory_locks.INTAKE)
+    advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INGEST)
     rows = tx.connection.execute(
         select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.taken_alerts)
         .where(table.c.taken_at.is_(None))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from remediator.core.types import Duration, Strict
-from remediator.playbooks.catalogue import Catalogue, Traits
+from remediator.playbooks.catalogue import ActionTraits, Catalogue
 
 
 class Nothing(Strict):
@@ -84,10 +84,10 @@ class Preconditions(Strict):
         return {"all_of": value} if isinstance(value, list | tuple) else value
 
 
-ACTIONS: dict[str, tuple[type[BaseModel], Traits]] = {
-    "service.logs": (Logs, Traits(mutates=False, idempotent=True, summary="Read a service's logs.")),
-    "service.restart": (Restart, Traits(summary="Restart a service.")),
-    "files.prune": (Prune, Traits(idempotent=True, destructive=True, summary="Delete old files.")),
+ACTIONS: dict[str, tuple[type[BaseModel], ActionTraits]] = {
+    "service.logs": (Logs, ActionTraits(mutates=False, idempotent=True, summary="Read a service's logs.")),
+    "service.restart": (Restart, ActionTraits(summary="Restart a service.")),
+    "files.prune": (Prune, ActionTraits(idempotent=True, destructive=True, summary="Delete old files.")),
 }
 
 CATALOGUE = Catalogue(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from remediator.authoring.lint.runner import Report, Sources, lint
 from remediator.config import Config
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from tests.authoring.lint.catalogue import CATALOGUE
 
 HERE = Path(__file__).parent
@@ -39,12 +39,12 @@ def said(case: str) -> str:
     return "".join(_lines(case, [item for item in findings if counts(case, item)]))
 
 
-def counts(case: str, finding: Finding) -> bool:
+def counts(case: str, finding: Diagnostic) -> bool:
     """Whether a finding belongs to a mistake: every error and warning does."""
     return finding.severity is not Severity.INFO or case.startswith(finding.rule)
 
 
-def _lines(case: str, findings: list[Finding]) -> Iterator[str]:
+def _lines(case: str, findings: list[Diagnostic]) -> Iterator[str]:
     for item in findings:
         name = Path(item.file).resolve().relative_to((FOLDER / case).resolve())
         yield f"{name}:{item.line}:{item.column}: {item.severity}: {item.message} ({item.rule})\n"

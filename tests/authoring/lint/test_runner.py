@@ -17,7 +17,7 @@ from remediator.authoring.lint.runner import RULES, Report, Sources, lint
 from remediator.cli.lint import command
 from remediator.config import Config
 from remediator.extensions import registry
-from remediator.playbooks.diagnostics import Finding, Severity
+from remediator.playbooks.diagnostics import Diagnostic, Severity
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import TODAY, WORLD
 
@@ -206,13 +206,13 @@ def test_a_text_that_looks_like_an_exception_is_none(tmp_path: Path) -> None:
 INDENTED = "    x:"
 REPORT = Report(
     findings=(
-        Finding(
+        Diagnostic(
             "p/a.yaml", 3, 5, "unknown-key", Severity.ERROR, "there is no key 'x' here", "50 %, no\nmore", 1, INDENTED
         ),
-        Finding("p/a.yaml", 0, 0, "empty-file", Severity.ERROR, "the file is empty"),
-        Finding("p/b.yaml", 1, 1, "guard-off", Severity.WARNING, "a: b, c", "", 3, "abc"),
+        Diagnostic("p/a.yaml", 0, 0, "empty-file", Severity.ERROR, "the file is empty"),
+        Diagnostic("p/b.yaml", 1, 1, "guard-off", Severity.WARNING, "a: b, c", "", 3, "abc"),
     ),
-    off=(Finding("p/b.yaml", 9, 2, "overlap", Severity.WARNING, "two"),),
+    off=(Diagnostic("p/b.yaml", 9, 2, "overlap", Severity.WARNING, "two"),),
     playbooks=1,
     files=2,
     remarks=("no inventory: services are not checked",),

@@ -12,10 +12,10 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, Happened
+from remediator.extensions.actions import Action, EffectStatus
 from remediator.extensions.actions.app_reload import AppReload
 from remediator.extensions.actions.app_workers import AppWorkers
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.reduced_rights import nobody
@@ -23,7 +23,7 @@ from tests.support.servers import until
 from tests.support.servers.app import App, MakeApp
 from tests.support.servers.redis import Redis
 
-WORLD = World()
+WORLD = ClientSet()
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_an_unknown_outcome_is_counted(app: App) -> None:
         until(lambda workers=workers: len(app.workers()) == workers, f"{workers} workers")
         seen.append((await observe(action, target(app), call, by=2)).happened)
 
-    assert seen == [Happened.NO, Happened.CANNOT_TELL, Happened.YES]
+    assert seen == [EffectStatus.NO, EffectStatus.CANNOT_TELL, EffectStatus.YES]
 
 
 async def test_a_reload_replaces_every_worker(app: App) -> None:
@@ -182,14 +182,14 @@ async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, give
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2):  # as the engine bounds every call
                 await do(action, target(app), call=call, **given)
-        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+        assert (await observe(action, target(app), call, **given)).happened is EffectStatus.NO
     finally:
         os.kill(app.pid, signal.SIGCONT)
     if isinstance(action, AppReload):
-        while (await observe(action, target(app), call, **given)).happened is not Happened.YES:
+        while (await observe(action, target(app), call, **given)).happened is not EffectStatus.YES:
             await asyncio.sleep(0.1)
     else:
-        assert (await observe(action, target(app), call, **given)).happened is Happened.NO
+        assert (await observe(action, target(app), call, **given)).happened is EffectStatus.NO
         assert (await do(action, target(app), call=call, **given)).outcome is Outcome.OK
 
 

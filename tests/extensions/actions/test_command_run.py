@@ -12,7 +12,7 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.command_run import CommandRun
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from tests.support.action_runner import do, plan, service
 from tests.support.servers import until
 
@@ -20,13 +20,13 @@ APP = service("app")
 
 
 def action(*argv: str, **more: Any) -> CommandRun:
-    return CommandRun(World(commands={"it": AllowedCommand.model_validate({"argv": argv, **more})}))
+    return CommandRun(ClientSet(commands={"it": AllowedCommand.model_validate({"argv": argv, **more})}))
 
 
 async def test_without_settings_there_is_no_command() -> None:
     """Off by default."""
     with pytest.raises(TargetError, match="the settings allow no command 'it'; allowed are: none"):
-        await plan(CommandRun(World()), APP, command="it")
+        await plan(CommandRun(ClientSet()), APP, command="it")
 
 
 async def test_a_value_is_one_argument_whatever_is_in_it() -> None:

@@ -22,11 +22,11 @@ from remediator.clients.aws import elasticache
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Happened
+from remediator.extensions.actions import Action, EffectStatus
 from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
 from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
 from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.fake_servers import Peer, Script, hang_up, peer, reply, silence
@@ -42,8 +42,8 @@ pytestmark = [
 ]
 
 OLD, NEW = "cache.m5.large", "cache.m5.xlarge"
-DESCRIBE, MODIFY = ElasticacheDescribe(World()), ElasticacheModifyNodeType(World())
-FAILOVER = ElasticacheTestFailover(World())
+DESCRIBE, MODIFY = ElasticacheDescribe(ClientSet()), ElasticacheModifyNodeType(ClientSet())
+FAILOVER = ElasticacheTestFailover(ClientSet())
 CHANGES: list[tuple[Action, dict[str, Any]]] = [(MODIFY, {"node_type": NEW}), (FAILOVER, {})]
 EACH = pytest.mark.parametrize(("action", "given"), CHANGES, ids=lambda value: getattr(value, "name", ""))
 
@@ -167,11 +167,11 @@ async def test_roles_are_told() -> None:
 async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
     """To the new one, seen by another look; and its own record says what it was."""
     call = await plan(MODIFY, group, node_type=NEW)
-    assert (await observe(MODIFY, group, call, node_type=NEW)).happened is Happened.NO
+    assert (await observe(MODIFY, group, call, node_type=NEW)).happened is EffectStatus.NO
 
     result = await do(MODIFY, group, call=call, node_type=NEW)
     assert (await do(DESCRIBE, group)).output["node_type"] == NEW
-    assert (await observe(MODIFY, group, call, node_type=NEW)).happened is Happened.YES
+    assert (await observe(MODIFY, group, call, node_type=NEW)).happened is EffectStatus.YES
 
     await undo(MODIFY, {MODIFY.name: MODIFY}, group, call, result)
     assert (await do(DESCRIBE, group)).output["node_type"] == OLD
@@ -230,7 +230,7 @@ async def test_a_shard_is_failed_over() -> None:
     async with served(cloud) as target:
         call = await plan(FAILOVER, target)
         result = await do(FAILOVER, target, call=call)
-        assert (await observe(FAILOVER, target, call)).happened is Happened.YES
+        assert (await observe(FAILOVER, target, call)).happened is EffectStatus.YES
 
     assert result.outcome is Outcome.OK and cloud.called.count("TestFailover") == 1
 
@@ -298,7 +298,7 @@ async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: 
         planned = await plan(action, target, **given)
         with pytest.raises(TimedOut, match="unknown"):
             await do(action, target, call=planned, **given)
-        assert (await observe(action, target, planned, **given)).happened is Happened.YES
+        assert (await observe(action, target, planned, **given)).happened is EffectStatus.YES
 
     assert cloud.called.count(call) == 1
 
@@ -307,7 +307,7 @@ async def test_a_failover_that_nothing_was_noted_of_stays_unknown() -> None:
     """Notes come late, so their absence is no proof."""
     async with served(Cloud()) as target:
         call = await plan(FAILOVER, target)
-        assert (await observe(FAILOVER, target, call)).happened is Happened.CANNOT_TELL
+        assert (await observe(FAILOVER, target, call)).happened is EffectStatus.CANNOT_TELL
 
 
 @EACH

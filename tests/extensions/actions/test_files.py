@@ -23,14 +23,14 @@ from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings, registry
-from remediator.extensions.actions import Action, Happened
-from remediator.extensions.clientset import World
+from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.reduced_rights import nobody
 from tests.support.servers.redis import Redis
 
-ACTIONS: dict[str, Action] = registry.make_actions(World())
+ACTIONS: dict[str, Action] = registry.make_actions(ClientSet())
 PRUNE = ACTIONS["files.prune"]
 DAY = 86_400
 
@@ -83,7 +83,7 @@ async def test_the_newest_stay_and_the_rest_can_come_back(place: Place) -> None:
 
     assert result.outcome is Outcome.OK
     assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
-    assert (await observe(PRUNE, place.service(), call)).happened is Happened.YES
+    assert (await observe(PRUNE, place.service(), call)).happened is EffectStatus.YES
     await undo(PRUNE, ACTIONS, place.service(), call, result)
     assert {name: (place.folder / name).read_bytes() for name in place.names()} == before
 
@@ -171,7 +171,7 @@ async def test_half_done_is_told_and_can_go_on(place: Place) -> None:
     (place.folder / "dump-3.rdb").unlink()
 
     seen = await observe(PRUNE, place.service(), call)
-    assert (seen.happened, seen.facts) == (Happened.NO, {"left": 2})
+    assert (seen.happened, seen.facts) == (EffectStatus.NO, {"left": 2})
 
 
 async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
@@ -202,7 +202,7 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
         def now(self) -> Any:
             return super().now() + timedelta(days=2)
 
-    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    later = registry.make_actions(ClientSet(clock=Later()))["files.prune"]
     result = await do(later, place.service(grace="1d"))
     assert len(list(place.quarantine.glob("*.json"))) == 1
     assert result.output["moved"] == ["dump-9.rdb"]
@@ -216,13 +216,13 @@ async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Pl
             return super().now() + timedelta(days=2)
 
     await do(PRUNE, place.service())
-    later = registry.make_actions(World(clock=Later()))["files.prune"]
+    later = registry.make_actions(ClientSet(clock=Later()))["files.prune"]
     call = await plan(later, place.service(grace="1d"))
     assert call.text.startswith("delete for good what is in quarantine since ")
-    assert (await observe(later, place.service(), call)).happened is Happened.NO
+    assert (await observe(later, place.service(), call)).happened is EffectStatus.NO
     await do(later, place.service(grace="1d"), call=call)
     assert list(place.quarantine.iterdir()) == []
-    assert (await observe(later, place.service(), call)).happened is Happened.YES
+    assert (await observe(later, place.service(), call)).happened is EffectStatus.YES
 
 
 async def test_who_fills_the_disk(place: Place) -> None:
@@ -295,14 +295,14 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
     with nobody(place.folder), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
         await do(PRUNE, place.service(), call=call)
     assert place.names() == before
-    assert (await observe(PRUNE, place.service(), call)).happened is Happened.NO
+    assert (await observe(PRUNE, place.service(), call)).happened is EffectStatus.NO
 
     result = await do(PRUNE, place.service(), call=call)
     undo_prune, batch = ACTIONS["files.undo_prune"], str(result.output["batch"])
     back = await plan(undo_prune, place.service(), batch=batch)
     with nobody(hidden=place.quarantine), pytest.raises(Refused, match="may not be read"):
         await do(undo_prune, place.service(), call=back, batch=batch)
-    assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is Happened.NO
+    assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is EffectStatus.NO
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
@@ -326,7 +326,7 @@ async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(
         await asyncio.sleep(0.05)
     seen = await observe(PRUNE, place.service(), call, since=since)
     left = len(call.arguments["files"]) - len(moved)
-    assert (seen.happened, seen.facts) == (Happened.NO if left else Happened.YES, {"left": left})
+    assert (seen.happened, seen.facts) == (EffectStatus.NO if left else EffectStatus.YES, {"left": left})
     if left:
         await do(PRUNE, place.service())
     assert place.names() == ["dump-0.rdb", "dump-1.rdb"]
@@ -337,7 +337,7 @@ async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await do(undo_prune, place.service(), call=back, batch=batch)
-        while (await observe(undo_prune, place.service(), back, batch=batch)).happened is not Happened.YES:
+        while (await observe(undo_prune, place.service(), back, batch=batch)).happened is not EffectStatus.YES:
             with suppress(TargetError):  # the thread that nobody waits for may be at it still
                 await do(undo_prune, place.service(), call=back, batch=batch)
     assert place.names() == before

@@ -17,15 +17,15 @@ from pydantic import ValidationError
 from remediator.clients.endpoints import WorkflowInput
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Action, Happened
+from remediator.extensions.actions import Action, EffectStatus
 from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service
 from tests.support.fake_servers import Script, hang_up, peer, reply, silence
 
-RERUN, DISPATCH = GithubRerunWorkflow(World()), GithubDispatchWorkflow(World())
+RERUN, DISPATCH = GithubRerunWorkflow(ClientSet()), GithubDispatchWorkflow(ClientSet())
 CHANGES: list[tuple[Action, dict[str, Any]]] = [
     (RERUN, {"workflow": "deploy.yml"}),
     (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1.2.3", "dry": False}}),
@@ -225,11 +225,11 @@ async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: 
     async with served(hub, token) as target:
         call = await plan(action, target, **given)
         now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(minutes=5)
-        assert (await observe(action, target, call, since=now, **given)).happened is Happened.CANNOT_TELL
-        assert (await observe(action, target, call, since=long_ago, **given)).happened is Happened.NO
+        assert (await observe(action, target, call, since=now, **given)).happened is EffectStatus.CANNOT_TELL
+        assert (await observe(action, target, call, since=long_ago, **given)).happened is EffectStatus.NO
         with pytest.raises(TimedOut):
             await do(action, target, call=call, **given)
-        assert (await observe(action, target, call, since=now, **given)).happened is Happened.YES
+        assert (await observe(action, target, call, since=now, **given)).happened is EffectStatus.YES
 
     assert len(hub.posted) == 1
 

@@ -13,8 +13,8 @@ from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Happened
-from remediator.extensions.clientset import World
+from remediator.extensions.actions import EffectStatus
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.extensions.platforms.test_kubernetes import kubeconfig, server_of
 from tests.support.action_runner import do, observe, plan, service, undo
@@ -22,7 +22,7 @@ from tests.support.fake_servers import hang_up, peer, reply, silence
 from tests.support.servers.kubernetes import Cluster
 
 real = pytest.mark.kubernetes
-ACTIONS = registry.make_actions(World())
+ACTIONS = registry.make_actions(ClientSet())
 PAUSE, RESUME, ROLLBACK = (ACTIONS[f"argocd.{verb}"] for verb in ("pause", "resume", "rollback"))
 SUSPEND, HOLD, RELEASE = (ACTIONS[f"flux.{verb}"] for verb in ("suspend", "rollback", "release"))
 NAMES = (
@@ -142,11 +142,11 @@ async def test_an_application_is_paused_and_resumed_as_it_was(gitops: Cluster) -
     gitops.apply(application(POLICY))
     target = bound(gitops)
     call = await plan(PAUSE, target)
-    assert (await observe(PAUSE, target, call)).happened is Happened.NO
+    assert (await observe(PAUSE, target, call)).happened is EffectStatus.NO
     result = await do(PAUSE, target, call=call)
     assert result.outcome is Outcome.OK
     assert shop(gitops)["spec"]["syncPolicy"] == {"syncOptions": ["CreateNamespace=true"]}
-    assert (await observe(PAUSE, target, call)).happened is Happened.YES
+    assert (await observe(PAUSE, target, call)).happened is EffectStatus.YES
     with pytest.raises(TargetError, match="paused already"):
         await plan(PAUSE, target)
 
@@ -182,7 +182,7 @@ async def test_an_application_goes_back_to_what_it_had_deployed(gitops: Cluster)
     gitops.apply(application())
     target = bound(gitops)
     call = await plan(ROLLBACK, target)
-    assert (await observe(ROLLBACK, target, call)).happened is Happened.NO
+    assert (await observe(ROLLBACK, target, call)).happened is EffectStatus.NO
     result = await do(ROLLBACK, target, call=call)
     operation = shop(gitops)["operation"]
     assert operation["sync"] == {
@@ -198,7 +198,7 @@ async def test_an_application_goes_back_to_what_it_had_deployed(gitops: Cluster)
     again = deployed(3, OLD["revision"])
     state = {"history": [OLD, NEW, again], "operationState": {"phase": "Succeeded", "operation": operation}}
     changed(gitops, "applications.argoproj.io", {"operation": None, "status": state})
-    assert (await observe(ROLLBACK, target, call)).happened is Happened.YES
+    assert (await observe(ROLLBACK, target, call)).happened is EffectStatus.YES
     with pytest.raises(TargetError, match="gone back to already"):
         await plan(ROLLBACK, target)
     await undo(ROLLBACK, ACTIONS, target, call, result)
@@ -226,10 +226,10 @@ async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None
     gitops.apply(flux(kind))
     target = bound(gitops, kind)
     call = await plan(SUSPEND, target)
-    assert (await observe(SUSPEND, target, call)).happened is Happened.NO
+    assert (await observe(SUSPEND, target, call)).happened is EffectStatus.NO
     result = await do(SUSPEND, target, call=call)
     assert shop(gitops, kind.lower())["spec"]["suspend"] is True
-    assert (await observe(SUSPEND, target, call)).happened is Happened.YES
+    assert (await observe(SUSPEND, target, call)).happened is EffectStatus.YES
     await undo(SUSPEND, ACTIONS, target, call, result)
     assert shop(gitops, kind.lower())["spec"] == {"interval": "5m", "suspend": False}
 
@@ -255,10 +255,10 @@ async def test_flux_goes_back_to_what_it_had_applied_and_follows_again(
     put(gitops, kustomization(*history, kind=kind), origin(kind, **before))
     target = bound(gitops)
     call = await plan(HOLD, target)
-    assert (await observe(HOLD, target, call)).happened is Happened.NO
+    assert (await observe(HOLD, target, call)).happened is EffectStatus.NO
     result = await do(HOLD, target, call=call)
     assert shop(gitops, kind)["spec"]["ref"] == {**before, **held}
-    assert (await observe(HOLD, target, call)).happened is Happened.YES
+    assert (await observe(HOLD, target, call)).happened is EffectStatus.YES
     with pytest.raises(TargetError, match="going on is a person's choice"):
         await plan(HOLD, target)
 
@@ -409,7 +409,7 @@ async def test_what_was_done_though_nobody_heard_is_seen(name: str, tmp_path: Pa
         call = await plan(ACTIONS[name], target)
         with pytest.raises(TimedOut):
             await do(ACTIONS[name], target, call=call)
-        assert (await observe(ACTIONS[name], target, call)).happened is Happened.YES
+        assert (await observe(ACTIONS[name], target, call)).happened is EffectStatus.YES
     assert len(patched) == 1 and patched[0]["metadata"] == {"resourceVersion": "7"}
 
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from remediator.clients.allowed_requests import AllowedRequest, forbidden
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened
+from remediator.extensions.actions import EffectStatus
 from remediator.extensions.actions.http_request import HttpRequest
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from tests.support.action_runner import do, observe, plan, service
 from tests.support.fake_servers import listener, peer, read_request, reply
 from tests.support.servers.unanswered import deaf
@@ -22,7 +22,7 @@ APP = service("app")
 
 def action(port: int = 9, host: str = "127.0.0.1", **more: Any) -> HttpRequest:
     given = {"url": f"http://{host}:{port}/purge", "private": True, "fields": ["tag"], **more}
-    return HttpRequest(World(requests={"purge": AllowedRequest.model_validate(given)}))
+    return HttpRequest(ClientSet(requests={"purge": AllowedRequest.model_validate(given)}))
 
 
 async def test_it_is_sent_as_the_settings_say() -> None:
@@ -152,7 +152,7 @@ async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
         with pytest.raises(TimedOut):
             await do(purge, APP, call=call, request="purge")
         assert (len(withheld), len(web.requests)) == (1, 1)
-        assert (await observe(purge, APP, call, request="purge")).happened is Happened.CANNOT_TELL
+        assert (await observe(purge, APP, call, request="purge")).happened is EffectStatus.CANNOT_TELL
         assert not purge.idempotent
 
 

@@ -12,17 +12,17 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import Action, Happened
+from remediator.extensions.actions import Action, EffectStatus
 from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
 from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.reduced_rights import nobody
 from tests.support.servers import until
 from tests.support.servers.nginx import Nginx
 
-LIMIT, MAINTENANCE = NginxRateLimit(World()), NginxMaintenance(World())
+LIMIT, MAINTENANCE = NginxRateLimit(ClientSet()), NginxMaintenance(ClientSet())
 ACTIONS: dict[str, Action] = {LIMIT.name: LIMIT, MAINTENANCE.name: MAINTENANCE}
 
 
@@ -100,15 +100,15 @@ async def test_an_unknown_outcome_is_looked_for(nginx: Nginx) -> None:
     """Written and read by a worker that was started since, or not."""
     since = datetime.now(UTC)
     call = await plan(LIMIT, target(nginx), level="strict")
-    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is Happened.NO
+    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is EffectStatus.NO
     nginx.rules.write_text(str(call.arguments["content"]))
     later = datetime.now(UTC) + timedelta(seconds=10)  # no worker is as young as that
     written = await observe(LIMIT, target(nginx), call, since=later, level="strict")
-    assert written.happened is Happened.NO, "written, and nobody has read it"
+    assert written.happened is EffectStatus.NO, "written, and nobody has read it"
 
     nginx.rules.unlink()
     await do(LIMIT, target(nginx), call=call, level="strict")
-    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is Happened.YES
+    assert (await observe(LIMIT, target(nginx), call, since=since, level="strict")).happened is EffectStatus.YES
 
 
 RULES = pytest.mark.parametrize(
@@ -161,10 +161,10 @@ async def test_a_reload_that_takes_too_long_is_unknown_and_then_seen(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2):  # as the engine bounds every call
                 await do(action, target(nginx), call=call, **given)
-        assert (await observe(action, target(nginx), call, since=since, **given)).happened is Happened.NO
+        assert (await observe(action, target(nginx), call, since=since, **given)).happened is EffectStatus.NO
     finally:
         os.kill(nginx.pid, signal.SIGCONT)
-    while (await observe(action, target(nginx), call, since=since, **given)).happened is not Happened.YES:
+    while (await observe(action, target(nginx), call, since=since, **given)).happened is not EffectStatus.YES:
         await asyncio.sleep(0.1)
 
 

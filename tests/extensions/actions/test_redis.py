@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Happened
-from remediator.extensions.clientset import World
+from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
@@ -25,7 +25,7 @@ from tests.support.servers import until
 from tests.support.servers.redis import MakeRedis, Redis
 from tests.support.servers.supervisord import Supervisord
 
-ACTIONS: dict[str, Action] = registry.make_actions(World())
+ACTIONS: dict[str, Action] = registry.make_actions(ClientSet())
 
 
 def target(server: Redis, **more: Any) -> Service:
@@ -45,9 +45,9 @@ async def test_a_parameter_is_set_and_set_back(redis_server: Redis) -> None:
 
     assert (result.outcome, result.output["old"]) == (Outcome.OK, "0")
     assert redis_server.ask("CONFIG", "GET", "maxmemory").endswith("104857600")
-    assert (await observe(action, redis, call, **given)).happened is Happened.YES
+    assert (await observe(action, redis, call, **given)).happened is EffectStatus.YES
     await undo(action, ACTIONS, redis, call, result)
-    assert (await observe(action, redis, call, **given)).happened is Happened.NO
+    assert (await observe(action, redis, call, **given)).happened is EffectStatus.NO
 
 
 @pytest.mark.parametrize("name", ["dir", "dbfilename", "requirepass", "replicaof", "appendonly", "save", "logfile"])
@@ -129,13 +129,13 @@ async def test_an_append_only_file_becomes_short(make_redis: MakeRedis) -> None:
         server.ask("SET", "key", "x" * 100_000)
     action, redis = ACTIONS["redis.bgrewriteaof"], target(server)
     call = await plan(action, redis)
-    assert (await observe(action, redis, call)).happened is Happened.NO
+    assert (await observe(action, redis, call)).happened is EffectStatus.NO
 
     result = await do(action, redis, call=call)
 
     assert result.outcome is Outcome.OK, result.summary
     assert result.output["size"] < 200_000 < 2_000_000 < result.output["before"]
-    assert (await observe(action, redis, call)).happened is Happened.YES
+    assert (await observe(action, redis, call)).happened is EffectStatus.YES
 
 
 async def test_no_rewrite_without_a_file(redis_server: Redis) -> None:
@@ -160,11 +160,11 @@ async def test_a_snapshot_is_written_and_counted(redis_server: Redis) -> None:
     redis_server.ask("SET", "key", "value")
     action, redis = ACTIONS["redis.bgsave"], target(redis_server)
     call = await plan(action, redis)
-    assert (await observe(action, redis, call)).happened is Happened.NO
+    assert (await observe(action, redis, call)).happened is EffectStatus.NO
 
     assert (await do(action, redis, call=call)).outcome is Outcome.OK
     assert (redis_server.folder / "dump.rdb").exists()
-    assert (await observe(action, redis, call)).happened is Happened.YES
+    assert (await observe(action, redis, call)).happened is EffectStatus.YES
 
 
 async def test_memory_is_purged(redis_server: Redis) -> None:
@@ -196,7 +196,7 @@ async def test_only_the_clients_that_are_meant_are_closed(redis_server: Redis) -
     left = redis_server.ask("CLIENT", "LIST")
     assert result.output == {"killed": 1}
     assert "name=heavy" not in left and "name=light" in left
-    assert (await observe(action, target_, call, **given)).happened is Happened.YES
+    assert (await observe(action, target_, call, **given)).happened is EffectStatus.YES
     with pytest.raises(TargetError, match="is meant"):
         await plan(action, target_, **given)
     for each in (heavy, light):
@@ -232,7 +232,7 @@ async def test_persistence_is_switched_off_and_on_again(make_redis: MakeRedis) -
     assert action.destructive
     assert server.ask("CONFIG", "GET", "appendonly").endswith("no")
     assert server.ask("CONFIG", "GET", "save") == "save"
-    assert (await observe(action, redis, call)).happened is Happened.YES
+    assert (await observe(action, redis, call)).happened is EffectStatus.YES
     with pytest.raises(TargetError, match="already"):
         await plan(action, redis)
 
@@ -242,15 +242,15 @@ async def test_persistence_is_switched_off_and_on_again(make_redis: MakeRedis) -
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[ClientSet]:
     """With supervisord as its one platform."""
     platform = SupervisorPlatform()
-    yield World(platforms={"supervisor": platform})
+    yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
 
 
 async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
-    make_redis: MakeRedis, supervisord: Supervisord, world: World, tmp_path: Path
+    make_redis: MakeRedis, supervisord: Supervisord, world: ClientSet, tmp_path: Path
 ) -> None:
     """It loads the backup's data; its own files are kept aside; a backup that is broken is not taken."""
     donor = make_redis()
@@ -279,11 +279,11 @@ async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
     call = await plan(action, redis)
     since = datetime.now(UTC)
     assert call.arguments["backup"] == "good.rdb" and "is lost" in str(call.risk)
-    assert (await observe(action, redis, call, since=since)).happened is Happened.NO
+    assert (await observe(action, redis, call, since=since)).happened is EffectStatus.NO
     result = await do(action, redis, call=call)
 
     assert result.outcome is Outcome.OK, result.summary
-    assert (await observe(action, redis, call, since=since)).happened is Happened.YES
+    assert (await observe(action, redis, call, since=since)).happened is EffectStatus.YES
     until(lambda: donor._cli("GET", "from").stdout.strip() == "backup", "the backup's data are served")
     assert (data / call.arguments["aside"] / "appendonlydir" / "appendonly.aof.manifest").read_text() == "nonsense\n"
     with pytest.raises(TargetError, match="only restored while it does not"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened
+from remediator.extensions.actions import EffectStatus
 from remediator.playbooks.inventory import Service
 from tests.extensions.actions.test_redis import ACTIONS, target
 from tests.support.action_runner import do, observe, plan, service
@@ -98,14 +98,14 @@ async def _pass(theirs: asyncio.StreamReader, writer: asyncio.StreamWriter, hear
             writer.write(data)
 
 
-LOST: dict[str, tuple[bytes, Happened]] = {
-    "redis.bgrewriteaof": (b"BGREWRITEAOF", Happened.YES),
-    "redis.bgsave": (b"BGSAVE", Happened.YES),
-    "redis.client_kill": (b"\r\nKILL\r\n", Happened.YES),
-    "redis.config_set": (b"\r\nSET\r\n", Happened.YES),
-    "redis.disable_persistence": (b"\r\nSET\r\n", Happened.YES),
-    "redis.memory_purge": (b"\r\nPURGE\r\n", Happened.NO),
-    "redis.restore_persistence": (b"\r\nSET\r\n", Happened.YES),
+LOST: dict[str, tuple[bytes, EffectStatus]] = {
+    "redis.bgrewriteaof": (b"BGREWRITEAOF", EffectStatus.YES),
+    "redis.bgsave": (b"BGSAVE", EffectStatus.YES),
+    "redis.client_kill": (b"\r\nKILL\r\n", EffectStatus.YES),
+    "redis.config_set": (b"\r\nSET\r\n", EffectStatus.YES),
+    "redis.disable_persistence": (b"\r\nSET\r\n", EffectStatus.YES),
+    "redis.memory_purge": (b"\r\nPURGE\r\n", EffectStatus.NO),
+    "redis.restore_persistence": (b"\r\nSET\r\n", EffectStatus.YES),
 }
 """The command whose answer is lost, and what a look says; a purge leaves no sign, and may be done again."""
 

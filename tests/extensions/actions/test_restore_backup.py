@@ -15,8 +15,8 @@ import pytest
 
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Happened
-from remediator.extensions.clientset import World
+from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service
@@ -66,7 +66,7 @@ async def sick(make_redis: MakeRedis, supervisord: Supervisord, tmp_path: Path) 
         return service("redis", platform=platform, **{name: part for name, part in parts.items() if part})
 
     platform = SupervisorPlatform()
-    world = World(platforms={platform.kind: platform})
+    world = ClientSet(platforms={platform.kind: platform})
     yield Sick(registry.make_actions(world)["redis.restore_backup"], data, backups, supervisord, where)
     await platform.aclose()
 
@@ -132,8 +132,8 @@ async def test_a_start_that_nobody_heard_of_is_seen_and_not_repeated(sick: Sick)
                 await do(sick.action, sick.where(url), call=call)
         assert len(withheld) == 1
     until(lambda: bool(sick.supervisord.children()), "it was started all the same")
-    while (seen := await observe(sick.action, sick.where(), call, since=since)).happened is not Happened.YES:
-        assert seen.happened is Happened.CANNOT_TELL, seen
+    while (seen := await observe(sick.action, sick.where(), call, since=since)).happened is not EffectStatus.YES:
+        assert seen.happened is EffectStatus.CANNOT_TELL, seen
         await asyncio.sleep(0.1)
     with pytest.raises(TargetError, match=r"runs by now|was begun before"):
         await do(sick.action, sick.where(), call=call)
@@ -165,5 +165,5 @@ async def test_a_disk_that_fills_meanwhile_leaves_redis_its_own_files(sick: Sick
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sick.untouched()
-    assert (await observe(sick.action, sick.where(), call)).happened is Happened.NO
+    assert (await observe(sick.action, sick.where(), call)).happened is EffectStatus.NO
     await do(sick.action, sick.where(), call=call)

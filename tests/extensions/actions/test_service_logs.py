@@ -11,7 +11,7 @@ from remediator.core.outcome import Outcome
 from remediator.errors import TargetError, Unreachable
 from remediator.extensions.actions.service_logs import ServiceLogs, told_by
 from remediator.extensions.actions.service_status import ServiceStatusAction
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from tests.support.action_runner import do, service
 from tests.support.servers import until
@@ -74,14 +74,14 @@ def test_a_quiet_log_tells_nothing() -> None:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[ClientSet]:
     """With supervisord as its one platform."""
     platform = SupervisorPlatform()
-    yield World(platforms={"supervisor": platform})
+    yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
 
 
-async def test_a_crashing_program_is_read(world: World, supervisord: Supervisord) -> None:
+async def test_a_crashing_program_is_read(world: ClientSet, supervisord: Supervisord) -> None:
     """Its state by service.status, its last words and their meaning by service.logs."""
     command = f"{sys.executable} -c 'import no_such_thing'"
     supervisord.program("app", command, "startretries=0", "startsecs=30", "autostart=true")
@@ -97,7 +97,7 @@ async def test_a_crashing_program_is_read(world: World, supervisord: Supervisord
     assert logs.output["traceback"] is True
 
 
-async def test_a_program_that_is_not_there(world: World, supervisord: Supervisord) -> None:
+async def test_a_program_that_is_not_there(world: ClientSet, supervisord: Supervisord) -> None:
     """Missing and unreachable are told apart."""
     supervisord.start()
     stranger = service("app", platform={"kind": "supervisor", "url": supervisord.url, "program": "app"})

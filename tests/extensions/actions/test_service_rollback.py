@@ -12,11 +12,11 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import Happened
+from remediator.extensions.actions import EffectStatus
 from remediator.extensions.actions.service_releases import ServiceReleases
 from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.extensions.actions.service_scale import ServiceScale
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service
@@ -74,14 +74,14 @@ def shop(tmp_path: Path, supervisord: Supervisord) -> Shop:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[ClientSet]:
     """With supervisord as its one platform."""
     platform = SupervisorPlatform()
-    yield World(platforms={"supervisor": platform})
+    yield ClientSet(platforms={"supervisor": platform})
     await platform.aclose()
 
 
-async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: World) -> None:
+async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: ClientSet) -> None:
     """The link names the release before, and the program runs."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service, changed_within="1h")
@@ -93,7 +93,7 @@ async def test_a_release_that_does_not_start_is_rolled_back(shop: Shop, world: W
     assert (await world.platforms["supervisor"].status(shop.service)).healthy == 1
 
 
-async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop, world: World) -> None:
+async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop, world: ClientSet) -> None:
     """What was rolled back is on record: it is not what the next rollback chooses, and beyond the first is no way."""
     action = ServiceRollback(world)
     await do(action, shop.service)
@@ -104,7 +104,9 @@ async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop
         await plan(action, shop.service)
 
 
-async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_back_to(shop: Shop, world: World) -> None:
+async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_back_to(
+    shop: Shop, world: ClientSet
+) -> None:
     """Undo of undo would be redo."""
     action = ServiceRollback(world)
     await do(action, shop.service)
@@ -114,7 +116,7 @@ async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_bac
     assert (await plan(action, shop.service)).arguments["to"] == "2"
 
 
-async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, world: World) -> None:
+async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, world: ClientSet) -> None:
     """The program is another process by then: what people approved is the same still."""
     shop.at("2")
     platform = world.platforms["supervisor"]
@@ -128,7 +130,7 @@ async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, wo
     assert (await do(action, shop.service, call=call)).outcome is Outcome.OK
 
 
-async def test_an_old_release_is_no_recent_change(shop: Shop, world: World) -> None:
+async def test_an_old_release_is_no_recent_change(shop: Shop, world: ClientSet) -> None:
     """Nothing is rolled back that has been in use for longer than allowed."""
     long_ago = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
     os.utime(shop.current, (long_ago, long_ago), follow_symlinks=False)
@@ -138,7 +140,7 @@ async def test_an_old_release_is_no_recent_change(shop: Shop, world: World) -> N
     assert (await do(ServiceReleases(world), shop.service)).outcome is Outcome.FAILED
 
 
-async def test_a_target_that_changed_after_the_plan_is_left_alone(shop: Shop, world: World) -> None:
+async def test_a_target_that_changed_after_the_plan_is_left_alone(shop: Shop, world: ClientSet) -> None:
     """Somebody deployed meanwhile: refused, and their release stays."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service)
@@ -150,7 +152,7 @@ async def test_a_target_that_changed_after_the_plan_is_left_alone(shop: Shop, wo
     assert shop.release_in_use == "4"
 
 
-async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: World, tmp_path: Path) -> None:
+async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: ClientSet, tmp_path: Path) -> None:
     """Out of the folder of releases nothing is understood."""
     shop.current.unlink()
     shop.current.symlink_to(tmp_path)
@@ -159,26 +161,26 @@ async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: Worl
         await plan(ServiceRollback(world), shop.service)
 
 
-async def test_an_unknown_outcome_is_looked_for(shop: Shop, world: World) -> None:
+async def test_an_unknown_outcome_is_looked_for(shop: Shop, world: ClientSet) -> None:
     """Not begun: no. Done: yes, by the link and a process that was started since."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)
-    assert (await observe(action, shop.service, call, since=since)).happened is Happened.NO
+    assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.NO
 
     await do(action, shop.service, call=call)
-    assert (await observe(action, shop.service, call, since=since)).happened is Happened.YES
+    assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.YES
 
 
-async def test_a_link_that_was_switched_without_a_start_cannot_be_told(shop: Shop, world: World) -> None:
+async def test_a_link_that_was_switched_without_a_start_cannot_be_told(shop: Shop, world: ClientSet) -> None:
     """A process that died half-way is neither repeated nor taken for done."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)
     shop.at("2")
 
-    assert (await observe(action, shop.service, call, since=since)).happened is Happened.CANNOT_TELL
+    assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.CANNOT_TELL
 
 
-async def test_what_recent_changes_there_were(shop: Shop, world: World) -> None:
+async def test_what_recent_changes_there_were(shop: Shop, world: ClientSet) -> None:
     """Evidence: the release, since when, and what is before it."""
     result = await do(ServiceReleases(world), shop.service)
 
@@ -187,7 +189,7 @@ async def test_what_recent_changes_there_were(shop: Shop, world: World) -> None:
     assert result.output["before"] == ["2", "1"]
 
 
-async def test_without_supervisord_nothing_is_switched(shop: Shop, world: World, supervisord: Supervisord) -> None:
+async def test_without_supervisord_nothing_is_switched(shop: Shop, world: ClientSet, supervisord: Supervisord) -> None:
     """It is asked before anything is changed."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service)
@@ -198,7 +200,7 @@ async def test_without_supervisord_nothing_is_switched(shop: Shop, world: World,
     assert shop.release_in_use == "3"
 
 
-async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: World) -> None:
+async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: ClientSet) -> None:
     """A sentence, not a guess."""
     bare: Service = shop.service.model_copy(update={"releases": None})
 
@@ -206,7 +208,7 @@ async def test_without_releases_in_the_inventory_it_says_so(shop: Shop, world: W
         await plan(ServiceRollback(world), bare)
 
 
-async def test_supervisord_does_not_scale(shop: Shop, world: World) -> None:
+async def test_supervisord_does_not_scale(shop: Shop, world: ClientSet) -> None:
     """service.scale is refused with a sentence where the platform cannot."""
     with pytest.raises((TargetError, Refused), match="cannot be scaled on supervisor"):
         await plan(ServiceScale(world), shop.service, by=1)

@@ -20,10 +20,10 @@ from remediator.extensions import registry
 from remediator.extensions.actions import (
     RUN,
     Action,
-    Happened,
+    EffectStatus,
     Result,
 )
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Inventory
 from tests.support.action_runner import do, observe, plan, undo
 from tests.support.fake_servers import listener, peer, read_request, reply
@@ -58,7 +58,7 @@ async def client(server: Alertmanager) -> AsyncIterator[Client]:
 
 
 def actions(*alertmanagers: Client) -> dict[str, Action]:
-    return registry.make_actions(World(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
+    return registry.make_actions(ClientSet(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
 
 
 async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:
@@ -67,7 +67,7 @@ async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:
     action = made["alertmanager.silence"]
     RUN.set("run-7")
     call = await plan(action, REDIS, duration="5m")
-    assert (await observe(action, REDIS, call)).happened is Happened.NO
+    assert (await observe(action, REDIS, call)).happened is EffectStatus.NO
     result = await do(action, REDIS, call=call, duration="5m")
 
     active = [each for each in await client.silences() if each.status.state == "active"]
@@ -78,7 +78,7 @@ async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:
     }
     assert all("remediator run run-7 repairs redis" in each.comment for each in active)
     assert all((each.ends_at - datetime.now(UTC)).total_seconds() <= 300 for each in active)
-    assert (await observe(action, REDIS, call)).happened is Happened.YES
+    assert (await observe(action, REDIS, call)).happened is EffectStatus.YES
 
     await undo(action, made, REDIS, call, result)
     assert not [each for each in await client.silences() if each.status.state == "active"]
@@ -193,7 +193,7 @@ async def test_silences_that_were_made_though_nobody_heard_are_found(server: Ale
         await hushed.aclose()
     assert len(withheld) == 1
     assert len(await client.silences()) == 1
-    assert (await observe(action, REDIS, call, services=("app",))).happened is Happened.YES
+    assert (await observe(action, REDIS, call, services=("app",))).happened is EffectStatus.YES
 
 
 async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server: Alertmanager, client: Client) -> None:
@@ -207,9 +207,9 @@ async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server
             await do(actions(hushed)["alertmanager.expire_silences"], REDIS, call=call, mark=mark)
         await hushed.aclose()
     assert len(withheld) == 1
-    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.NO, "one of the two is left"
+    assert (await observe(action, REDIS, call, mark=mark)).happened is EffectStatus.NO, "one of the two is left"
     assert (await do(action, REDIS, call=call, mark=mark)).output == {"ended": 1}
-    assert (await observe(action, REDIS, call, mark=mark)).happened is Happened.YES
+    assert (await observe(action, REDIS, call, mark=mark)).happened is EffectStatus.YES
 
 
 async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() -> None:

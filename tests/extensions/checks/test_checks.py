@@ -11,8 +11,8 @@ import pytest
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions import registry
-from remediator.extensions.checks import Answer, Check, Evidence
-from remediator.extensions.clientset import World
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Inventory, Service
 from tests.support.action_runner import service
 from tests.support.fake_servers import peer, reply
@@ -20,7 +20,7 @@ from tests.support.servers import free_port
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.redis import MakeRedis, Redis
 
-CHECKS: dict[str, Check] = registry.make_checks(World())
+CHECKS: dict[str, Check] = registry.make_checks(ClientSet())
 
 
 async def look(check: Check, target: Service, **given: Any) -> Evidence:
@@ -30,16 +30,16 @@ async def look(check: Check, target: Service, **given: Any) -> Evidence:
 async def test_http_ok() -> None:
     """2xx is ok; anything else, nobody there, and what is no HTTP, is not; without an address nobody knows."""
     for answer, expected in (
-        (reply(200, b"fine"), Answer.OK),
-        (reply(503, b'{"missing": ["redis"]}'), Answer.FAIL),
-        (nonsense, Answer.FAIL),
+        (reply(200, b"fine"), CheckAnswer.OK),
+        (reply(503, b'{"missing": ["redis"]}'), CheckAnswer.FAIL),
+        (nonsense, CheckAnswer.FAIL),
     ):
         async with peer(answer) as web:
             app = service("app", http={"url": web.url})
             assert (await look(CHECKS["http.ok"], app, path="ready", timeout="1s")).answer is expected
     away = service("app", http={"url": f"http://127.0.0.1:{free_port()}"})
-    assert (await look(CHECKS["http.ok"], away)).answer is Answer.FAIL
-    assert (await look(CHECKS["http.ok"], service("app"))).answer is Answer.UNKNOWN
+    assert (await look(CHECKS["http.ok"], away)).answer is CheckAnswer.FAIL
+    assert (await look(CHECKS["http.ok"], service("app"))).answer is CheckAnswer.UNKNOWN
 
 
 async def nonsense(_: bytes, writer: Any) -> None:
@@ -51,10 +51,10 @@ async def test_redis_write_test(make_redis: MakeRedis) -> None:
     server = make_redis("maxmemory 100kb", "maxmemory-policy noeviction")
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
 
-    assert (await look(CHECKS["redis.ping"], target)).answer is Answer.OK
-    assert (await look(CHECKS["redis.write_test"], target)).answer is Answer.FAIL
+    assert (await look(CHECKS["redis.ping"], target)).answer is CheckAnswer.OK
+    assert (await look(CHECKS["redis.write_test"], target)).answer is CheckAnswer.FAIL
     server.ask("CONFIG", "SET", "maxmemory", "0")
-    assert (await look(CHECKS["redis.write_test"], target)).answer is Answer.OK
+    assert (await look(CHECKS["redis.write_test"], target)).answer is CheckAnswer.OK
 
 
 async def test_tcp_connect(redis_server: Redis) -> None:
@@ -62,23 +62,23 @@ async def test_tcp_connect(redis_server: Redis) -> None:
     there = service("redis", redis={"host": "127.0.0.1", "port": redis_server.port})
     away = service("redis", redis={"host": "127.0.0.1", "port": free_port()})
 
-    assert (await look(CHECKS["tcp.connect"], there, endpoint="redis")).answer is Answer.OK
-    assert (await look(CHECKS["tcp.connect"], away, endpoint="redis")).answer is Answer.FAIL
-    assert (await look(CHECKS["tcp.connect"], away, endpoint="http")).answer is Answer.UNKNOWN
+    assert (await look(CHECKS["tcp.connect"], there, endpoint="redis")).answer is CheckAnswer.OK
+    assert (await look(CHECKS["tcp.connect"], away, endpoint="redis")).answer is CheckAnswer.FAIL
+    assert (await look(CHECKS["tcp.connect"], away, endpoint="http")).answer is CheckAnswer.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ({"field": "connected_clients", "maximum": 100}, Answer.OK),
-        ({"field": "connected_clients", "minimum": 100}, Answer.FAIL),
-        ({"field": "role", "equals": "master"}, Answer.OK),
-        ({"field": "role", "equals": "slave"}, Answer.FAIL),
-        ({"field": "no_such_field", "maximum": 1}, Answer.UNKNOWN),
-        ({"field": "role", "maximum": 1}, Answer.UNKNOWN),
+        ({"field": "connected_clients", "maximum": 100}, CheckAnswer.OK),
+        ({"field": "connected_clients", "minimum": 100}, CheckAnswer.FAIL),
+        ({"field": "role", "equals": "master"}, CheckAnswer.OK),
+        ({"field": "role", "equals": "slave"}, CheckAnswer.FAIL),
+        ({"field": "no_such_field", "maximum": 1}, CheckAnswer.UNKNOWN),
+        ({"field": "role", "maximum": 1}, CheckAnswer.UNKNOWN),
     ],
 )
-async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: Answer) -> None:
+async def test_redis_info(make_redis: MakeRedis, given: dict[str, Any], answer: CheckAnswer) -> None:
     """A number or a word that Redis tells; what it does not tell is unknown."""
     server = make_redis()
     target = service("redis", redis={"host": "127.0.0.1", "port": server.port})
@@ -92,11 +92,11 @@ async def test_disk_usage(tmp_path: Path) -> None:
     found = await look(CHECKS["disk.usage"], target)
     percent = found.facts["percent"]
 
-    assert found.answer is Answer.OK
-    assert (await look(CHECKS["disk.usage"], target, max_percent=max(int(percent) - 1, 1))).answer is Answer.FAIL
+    assert found.answer is CheckAnswer.OK
+    assert (await look(CHECKS["disk.usage"], target, max_percent=max(int(percent) - 1, 1))).answer is CheckAnswer.FAIL
     gone = service("redis", disk={"path": str(tmp_path / "gone")})
-    assert (await look(CHECKS["disk.usage"], gone)).answer is Answer.UNKNOWN
-    assert (await look(CHECKS["disk.usage"], service("redis"))).answer is Answer.UNKNOWN
+    assert (await look(CHECKS["disk.usage"], gone)).answer is CheckAnswer.UNKNOWN
+    assert (await look(CHECKS["disk.usage"], service("redis"))).answer is CheckAnswer.UNKNOWN
 
 
 async def test_dependencies_ok(make_redis: MakeRedis) -> None:
@@ -114,14 +114,14 @@ async def test_dependencies_ok(make_redis: MakeRedis) -> None:
             },
         }
     )
-    check = registry.make_checks(World(inventory=lambda: inventory))["dependencies.ok"]
+    check = registry.make_checks(ClientSet(inventory=lambda: inventory))["dependencies.ok"]
 
-    assert (await look(check, inventory.service("app"))).answer is Answer.OK
-    assert (await look(check, inventory.service("redis"))).answer is Answer.OK, "it needs nothing"
-    assert (await look(check, inventory.service("shop"))).answer is Answer.UNKNOWN, "supervisord cannot be asked"
+    assert (await look(check, inventory.service("app"))).answer is CheckAnswer.OK
+    assert (await look(check, inventory.service("redis"))).answer is CheckAnswer.OK, "it needs nothing"
+    assert (await look(check, inventory.service("shop"))).answer is CheckAnswer.UNKNOWN, "supervisord cannot be asked"
     server.kill()
     found = await look(check, inventory.service("app"))
-    assert (found.answer, found.facts["redis"]["status"]) == (Answer.FAIL, "fail")
+    assert (found.answer, found.facts["redis"]["status"]) == (CheckAnswer.FAIL, "fail")
 
 
 @pytest.mark.promise(7)
@@ -135,20 +135,20 @@ async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
     )]  # fmt: skip
     server = make_prometheus(history="\n".join(lines) + "\n")
     client = Client(Endpoint(url=server.url))
-    check = registry.make_checks(World(prometheus=client))["promql"]
+    check = registry.make_checks(ClientSet(prometheus=client))["promql"]
 
     for query, expected in (
-        ("redis_up == 0", Answer.OK),
-        ("(saving == 0) and on () (busy < 5)", Answer.OK),
-        ("saving < 1", Answer.OK),
-        ("redis_up == 1", Answer.FAIL),
-        ("redis_up == bool 1", Answer.FAIL),
-        ("redis_up == bool 0", Answer.OK),
-        ("redis_up", Answer.FAIL),
-        ("busy", Answer.OK),
-        ("odd", Answer.UNKNOWN),
-        ("odd > 1", Answer.FAIL),
-        ("nothing == 0", Answer.UNKNOWN),
+        ("redis_up == 0", CheckAnswer.OK),
+        ("(saving == 0) and on () (busy < 5)", CheckAnswer.OK),
+        ("saving < 1", CheckAnswer.OK),
+        ("redis_up == 1", CheckAnswer.FAIL),
+        ("redis_up == bool 1", CheckAnswer.FAIL),
+        ("redis_up == bool 0", CheckAnswer.OK),
+        ("redis_up", CheckAnswer.FAIL),
+        ("busy", CheckAnswer.OK),
+        ("odd", CheckAnswer.UNKNOWN),
+        ("odd > 1", CheckAnswer.FAIL),
+        ("nothing == 0", CheckAnswer.UNKNOWN),
     ):
         assert (await look(check, service("redis"), query=query)).answer is expected, query
     await client.aclose()
@@ -169,7 +169,7 @@ async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[
             lines += [f"{name}{labels} {rate * age} {now - 60 + age:.3f}" for age in range(0, 60, 5)]
         server = make_prometheus(history=f"# TYPE {name} counter\n" + "\n".join(lines) + "\n")
         clients.append(Client(Endpoint(url=server.url)))
-        return registry.make_checks(World(prometheus=clients[-1]))["error.rate"]
+        return registry.make_checks(ClientSet(prometheus=clients[-1]))["error.rate"]
 
     yield make
     for client in clients:
@@ -177,18 +177,18 @@ async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[
 
 
 @pytest.mark.parametrize(
-    ("good", "bad", "answer"), [(9.9, 0.1, Answer.OK), (8, 2, Answer.FAIL), (0.01, 0.05, Answer.UNKNOWN)]
+    ("good", "bad", "answer"), [(9.9, 0.1, CheckAnswer.OK), (8, 2, CheckAnswer.FAIL), (0.01, 0.05, CheckAnswer.UNKNOWN)]
 )
-async def test_error_rate(measured: Callable[..., Check], good: float, bad: float, answer: Answer) -> None:
+async def test_error_rate(measured: Callable[..., Check], good: float, bad: float, answer: CheckAnswer) -> None:
     """The share of errors, who answers them and which; too few answers cannot tell."""
     found = await look(measured(good, bad), service("app"))
 
     assert found.answer is answer, found.summary
-    if answer is Answer.FAIL:
+    if answer is CheckAnswer.FAIL:
         assert found.facts["ratio"] == pytest.approx(0.2, abs=0.02)
         assert (found.facts["by"][0]["route"], found.facts["overloaded"]) == ("/items", 1.0)
 
 
 async def test_without_prometheus_the_error_rate_is_unknown() -> None:
     """Never taken for no errors."""
-    assert (await look(CHECKS["error.rate"], service("app"))).answer is Answer.UNKNOWN
+    assert (await look(CHECKS["error.rate"], service("app"))).answer is CheckAnswer.UNKNOWN

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from remediator.core.ids import Ids
-from remediator.extensions.guards import Answer, Lesson
+from remediator.extensions.guards import GuardAnswer, RunSummary
 from remediator.extensions.guards.circuit_breaker import Breaker
 from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, playbook
@@ -28,7 +28,7 @@ async def learn(house: House, run_id: str, settings: Any = None) -> None:
         run = runs.get(tx.connection, run_id)
         assert run is not None
         chosen = Breaker.Settings.model_validate(settings or {})
-        guard.learn(tx, Lesson(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
+        guard.learn(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
 
     await house.write(work)
 
@@ -39,7 +39,7 @@ async def test_failures_in_a_row_open_it(house: House) -> None:
 
     verdict = await house.verdict("breaker")
 
-    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
         "cannot tell: breaker of redis-down open: 3 runs in a row did not heal (run-0, run-1, run-2); "
         "asks until 12:33:00Z"
@@ -54,7 +54,7 @@ async def test_it_allows_after_a_success(house: House) -> None:
     await fails(house, 2, first=4)
     await house.acted("run-off", NOON - MINUTE, status_="cancelled")
 
-    assert (await house.verdict("breaker")).answer is Answer.ALLOW
+    assert (await house.verdict("breaker")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) -> None:
@@ -64,24 +64,24 @@ async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) ->
 
     verdict = await house.verdict("breaker")
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "ineffective")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "ineffective")
     assert verdict.text == (
         "breaker of redis-down open: redis was healed 3/6h and it came back (run-2, run-1, run-0); asks until 15:01:00Z"
     )
-    assert (await house.verdict("breaker", target="app")).answer is Answer.ALLOW
+    assert (await house.verdict("breaker", target="app")).answer is GuardAnswer.ALLOW
 
 
 async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
     """After the slow timer one run may act by itself; the next one waits for what comes of it."""
     await fails(house, 3)
     house.clock.time = NOON + 33 * MINUTE
-    assert (await house.verdict("breaker")).answer is Answer.ALLOW
+    assert (await house.verdict("breaker")).answer is GuardAnswer.ALLOW
     await house.acted("run-trial", NOON + 33 * MINUTE, target="app", status_="running")
 
     verdict = await house.verdict("breaker")
 
     assert verdict.sentence == "blocked: breaker of redis-down is half open: run run-trial tries first"
-    assert (await house.verdict("breaker", run_id="run-trial")).answer is Answer.ALLOW
+    assert (await house.verdict("breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
@@ -104,7 +104,7 @@ async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
 
     await house.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
 
-    assert (await house.verdict("breaker", settings)).answer is Answer.ALLOW
+    assert (await house.verdict("breaker", settings)).answer is GuardAnswer.ALLOW
 
 
 async def test_opening_is_told_and_on_record(house: House) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(12)
@@ -29,7 +29,7 @@ async def test_it_allows_the_third(house: House) -> None:
     for number in range(2):
         await house.acted(f"run-{number}", NOON - (number + 1) * MINUTE)
 
-    assert (await house.verdict("budget")).answer is Answer.ALLOW
+    assert (await house.verdict("budget")).answer is GuardAnswer.ALLOW
 
 
 async def test_windows_hold_at_once(house: House) -> None:
@@ -66,7 +66,7 @@ async def test_a_clock_that_jumps_back_overdraws_nothing(house: House) -> None:
         await house.acted(f"run-{number}", NOON + number * MINUTE)
     house.clock.time = NOON - HOUR
 
-    assert (await house.verdict("budget")).answer is Answer.BLOCK
+    assert (await house.verdict("budget")).answer is GuardAnswer.BLOCK
 
 
 @pytest.mark.parametrize("wrong", ["3", "0/1h", "3/1x", "3/0s", "-1/1h"])
@@ -80,4 +80,4 @@ async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("attempts")
 
-    assert (await house.verdict("budget")).answer is Answer.UNKNOWN
+    assert (await house.verdict("budget")).answer is GuardAnswer.UNKNOWN

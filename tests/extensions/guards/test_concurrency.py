@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(4)
@@ -36,11 +36,11 @@ async def test_it_allows_when_hands_are_free(house: House) -> None:
     """Runs that are over hold nothing."""
     await house.acted("run-1", NOON - MINUTE)
 
-    assert (await house.verdict("concurrency")).answer is Answer.ALLOW
+    assert (await house.verdict("concurrency")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("runs")
 
-    assert (await house.verdict("concurrency")).answer is Answer.UNKNOWN
+    assert (await house.verdict("concurrency")).answer is GuardAnswer.UNKNOWN

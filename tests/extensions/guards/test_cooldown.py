@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(12)
@@ -27,14 +27,14 @@ async def test_it_allows_later_and_elsewhere(house: House, target: str, ago: tim
     """The period is over, or it was another target."""
     await house.acted("run-1", NOON - ago, target=target)
 
-    assert (await house.verdict("cooldown")).answer is Answer.ALLOW
+    assert (await house.verdict("cooldown")).answer is GuardAnswer.ALLOW
 
 
 async def test_its_own_actions_do_not_hold_a_run(house: House) -> None:
     """A remedy of several steps is one remedy."""
     await house.acted("run-1", NOON - MINUTE)
 
-    assert (await house.verdict("cooldown", run_id="run-1")).answer is Answer.ALLOW
+    assert (await house.verdict("cooldown", run_id="run-1")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_clock_that_jumps_back_frees_nothing(house: House) -> None:
@@ -42,11 +42,11 @@ async def test_a_clock_that_jumps_back_frees_nothing(house: House) -> None:
     await house.acted("run-1", NOON)
     house.clock.time = NOON - HOUR
 
-    assert (await house.verdict("cooldown")).answer is Answer.BLOCK
+    assert (await house.verdict("cooldown")).answer is GuardAnswer.BLOCK
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("attempts")
 
-    assert (await house.verdict("cooldown")).answer is Answer.UNKNOWN
+    assert (await house.verdict("cooldown")).answer is GuardAnswer.UNKNOWN

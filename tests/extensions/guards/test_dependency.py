@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
 
 pytestmark = pytest.mark.promise(12)
@@ -50,7 +50,7 @@ async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
         "blocked: app depends on redis, on which run run-redis acted at 11:59:00Z; observed for 2m, until 12:01:00Z"
     )
     assert verdict.until == NOON + MINUTE
-    assert later.answer is Answer.ALLOW
+    assert later.answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ async def test_it_allows_when_no_cause_is_in_trouble(house: House, labels: dict[
     """Symptoms, other services, and labels that only look alike are no cause."""
     await house.fires(alert(1, **labels))
 
-    assert (await ask(house)).answer is Answer.ALLOW
+    assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_resolved_cause_allows(house: House) -> None:
     """When the cause does not fire any more, the symptom is a fault of its own."""
     await house.fires(alert(1, "resolved", alertname="RedisDown", service="redis"))
 
-    assert (await ask(house)).answer is Answer.ALLOW
+    assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_cause_can_be_ignored_in_writing(house: House) -> None:
     """A playbook that does not mind a dependency says so."""
     await house.fires(alert(1, alertname="RedisDown", service="redis"))
 
-    assert (await ask(house, {"ignore": ["redis"]})).answer is Answer.ALLOW
+    assert (await ask(house, {"ignore": ["redis"]})).answer is GuardAnswer.ALLOW
 
 
 async def test_its_own_alerts_are_no_cause(house: House) -> None:
@@ -88,11 +88,11 @@ async def test_its_own_alerts_are_no_cause(house: House) -> None:
     own = alert(1, alertname="RedisDown", service="redis")
     await house.fires(own)
 
-    assert (await ask(house, alerts=(own,))).answer is Answer.ALLOW
+    assert (await ask(house, alerts=(own,))).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("run_episodes")
 
-    assert (await ask(house)).answer is Answer.UNKNOWN
+    assert (await ask(house)).answer is GuardAnswer.UNKNOWN

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.guards import GuardAnswer, Verdict
 from remediator.pipeline.approve import outdate
-from remediator.pipeline.context import Book
-from remediator.pipeline.guard_evaluation import again_at, learn
+from remediator.pipeline.context import PlaybookSet
+from remediator.pipeline.guard_evaluation import again_at, on_run_finished
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
 from remediator.storage.schema import runs as runs_table
 from tests.support.fleet import Gauge, Health, advance_until, breaks, engine, remedy
@@ -62,7 +62,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
 
     changed = remedy("mend", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
-    town.book = Book([changed], town.book.inventory, town.book.environment)
+    town.book = PlaybookSet([changed], town.book.inventory, town.book.environment)
     town.book.keep(chosen)
     await house.write(lambda tx: outdate(tx, town))
     after = await house.store.read(lambda connection: approvals.get(connection, before.id))
@@ -166,7 +166,7 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
         await house.past(held)
     over = house.run("run-1", remedy("mend", {}), "auto", None)
 
-    await house.write(lambda tx: learn(tx, house.engine, over))
+    await house.write(lambda tx: on_run_finished(tx, house.engine, over))
 
     found = await house.store.read(lambda connection: runs.page(connection, 50))
     assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
@@ -187,7 +187,7 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
     over = house.run("run-1", remedy("mend", {}), "auto", None)
     await house.past(row("mine", "p", over.target, "blocked", NOON, reason="ramp:wave_full", wake_at=last))
 
-    await house.write(lambda tx: learn(tx, house.engine, over))
+    await house.write(lambda tx: on_run_finished(tx, house.engine, over))
 
     found = {run.id for run in await house.store.read(lambda c: runs.page(c, 500)) if run.wake_at == NOON}
     assert found == {"symptom", "mine"} | {f"held-{number}" for number in range(200) if (number * 37) % 200 < 4}
@@ -196,5 +196,5 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
 @pytest.mark.parametrize(("held", "seconds"), [(1, 15), (300, 15), (2000, 100)])
 async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
     """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
-    blocked = Verdict(Answer.BLOCK, "all_busy", "busy")
+    blocked = Verdict(GuardAnswer.BLOCK, "all_busy", "busy")
     assert again_at(house.engine, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

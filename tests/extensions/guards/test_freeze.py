@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer
 from remediator.extensions.guards._windows import Window
 from remediator.extensions.guards.freeze import FreezeSettings
 from tests.support.guard_history import House
@@ -49,8 +49,10 @@ async def test_it_allows_outside(house: House) -> None:
     """Outside of every window, and without any, nothing is frozen."""
     house.clock.time = berlin("2026-03-09 08:00")
 
-    assert (await house.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})).answer is Answer.ALLOW
-    assert (await house.verdict("freeze")).answer is Answer.ALLOW
+    assert (
+        await house.verdict("freeze", {"timezone": "Europe/Berlin", "windows": [WEEKEND]})
+    ).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("freeze")).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
@@ -196,13 +198,13 @@ async def test_events_of_a_calendar_freeze(tmp_path: Path, house: House, now: st
     """Whole days, recurring events over midnight and over the clock change freeze; a cancelled one does not."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "holidays.ics").write_text(CALENDAR.replace("\n", "\r\n"))
-    house = House(house.store, house.clock, World(folder=tmp_path))
+    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
     house.clock.time = berlin(now)
 
     verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["holidays.ics"]})
 
     assert verdict.inputs.get("name") == summary
-    assert (verdict.answer is Answer.BLOCK) is (summary is not None)
+    assert (verdict.answer is GuardAnswer.BLOCK) is (summary is not None)
 
 
 @pytest.mark.parametrize("content", [None, "not a calendar"])
@@ -211,11 +213,11 @@ async def test_a_calendar_that_cannot_be_read_is_unknown(tmp_path: Path, house: 
     pytest.importorskip("recurring_ical_events")
     if content is not None:
         (tmp_path / "holidays.ics").write_text(content)
-    house = House(house.store, house.clock, World(folder=tmp_path))
+    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
 
     verdict = await house.verdict("freeze", {"calendars": ["holidays.ics"]})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "calendar_unreadable")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "calendar_unreadable")
 
 
 def event(*lines: str) -> str:
@@ -244,7 +246,7 @@ async def test_odd_events_freeze_rather_longer(
     """An end that is left out, a length, a day that ends on itself, hours that are skipped or come twice."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
-    house = House(house.store, house.clock, World(folder=tmp_path))
+    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
     instants = {
         "01:15Z": datetime(2026, 10, 25, 1, 15, tzinfo=UTC),
         "00:35Z": datetime(2026, 3, 29, 0, 35, tzinfo=UTC),
@@ -253,7 +255,7 @@ async def test_odd_events_freeze_rather_longer(
 
     verdict = await house.verdict("freeze", {"timezone": "Europe/Berlin", "calendars": ["odd.ics"]})
 
-    assert (verdict.answer is Answer.BLOCK) is frozen, verdict
+    assert (verdict.answer is GuardAnswer.BLOCK) is frozen, verdict
 
 
 @pytest.mark.parametrize(
@@ -271,9 +273,9 @@ async def test_an_event_that_cannot_be_placed_is_unknown(
     """An event whose time cannot be told is neither left out nor taken for another time."""
     pytest.importorskip("recurring_ical_events")
     (tmp_path / "odd.ics").write_text(event(*lines))
-    house = House(house.store, house.clock, World(folder=tmp_path))
+    house = House(house.store, house.clock, ClientSet(folder=tmp_path))
 
     verdict = await house.verdict("freeze", {"calendars": ["odd.ics"]})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "calendar_unreadable")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "calendar_unreadable")
     assert said in verdict.text

@@ -11,10 +11,10 @@ import pytest
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer, Moment
-from remediator.pipeline.guard_evaluation import harmed, question
-from remediator.storage.repositories.evidence import Judged
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer, Phase
+from remediator.pipeline.guard_evaluation import build_input, check_regression
+from remediator.storage.repositories.evidence import StoredVerdict
 from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, playbook
 from tests.support.servers.prometheus import Prometheus
 
@@ -29,18 +29,18 @@ async def measuring(house: House, value: float, make: Callable[..., Prometheus])
     clock = SetClock(at)
     client = Client(Endpoint(url=server.url, timeout=timedelta(seconds=2)))
     try:
-        yield House(house.store, clock, World(prometheus=client, clock=clock))
+        yield House(house.store, clock, ClientSet(prometheus=client, clock=clock))
     finally:
         await client.aclose()
 
 
 async def after(house: House, before: float, **signal: Any) -> Any:
     chosen = playbook(guards={"got_worse": [{"promql": "errors", **signal}]})
-    asked = question(
+    asked = build_input(
         house.engine, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
     )
-    noted = Judged(NOON, Moment.ACT, "restart", "got_worse", "allow", None, {"before": {"errors": before}})
-    return (await harmed(house.engine, asked, [noted])).final
+    noted = StoredVerdict(NOON, Phase.ACT, "restart", "got_worse", "allow", None, {"before": {"errors": before}})
+    return (await check_regression(house.engine, asked, [noted])).final
 
 
 async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
@@ -54,17 +54,17 @@ async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus
 @pytest.mark.parametrize(
     ("before", "signal", "answer"),
     [
-        (10.0, {}, Answer.ALLOW),
-        (7.0, {}, Answer.ALLOW),
-        (6.0, {}, Answer.BLOCK),
-        (6.0, {"margin": 5.0}, Answer.ALLOW),
-        (0.0, {}, Answer.BLOCK),
-        (20.0, {"worse": "lower"}, Answer.BLOCK),
-        (6.0, {"worse": "lower"}, Answer.ALLOW),
+        (10.0, {}, GuardAnswer.ALLOW),
+        (7.0, {}, GuardAnswer.ALLOW),
+        (6.0, {}, GuardAnswer.BLOCK),
+        (6.0, {"margin": 5.0}, GuardAnswer.ALLOW),
+        (0.0, {}, GuardAnswer.BLOCK),
+        (20.0, {"worse": "lower"}, GuardAnswer.BLOCK),
+        (6.0, {"worse": "lower"}, GuardAnswer.ALLOW),
     ],
 )
 async def test_worse_has_a_direction_a_factor_and_a_margin(
-    house: House, make_prometheus: Callable[..., Prometheus], before: float, signal: dict[str, Any], answer: Answer
+    house: House, make_prometheus: Callable[..., Prometheus], before: float, signal: dict[str, Any], answer: GuardAnswer
 ) -> None:
     """10 is worse than 6 by half again, not than 7; a margin forgives small numbers; lower can be worse."""
     async with measuring(house, 10, make_prometheus) as looking:
@@ -76,7 +76,7 @@ async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: C
     async with measuring(house, 10, make_prometheus) as looking:
         verdict = await looking.verdict("got_worse", [{"promql": "errors"}])
 
-    assert verdict.answer is Answer.ALLOW
+    assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs == {"before": {"errors": 10.0}}
 
 
@@ -84,16 +84,16 @@ async def test_what_cannot_be_measured_before_is_unknown(house: House) -> None:
     """Without a value before there would be nothing to compare with: a person is asked first."""
     verdict = await house.verdict("got_worse", [{"promql": "errors"}])
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "not_measured")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "not_measured")
 
 
 async def test_it_allows_without_signals(house: House) -> None:
     """Nothing is watched by default, and a plan alone changes nothing."""
-    assert (await house.verdict("got_worse")).answer is Answer.ALLOW
+    assert (await house.verdict("got_worse")).answer is GuardAnswer.ALLOW
     planned = await house.verdict("got_worse", [{"promql": "errors"}], step=None)
-    assert planned.answer is Answer.ALLOW
+    assert planned.answer is GuardAnswer.ALLOW
 
 
 async def test_not_being_able_to_tell_afterwards_is_no_harm(house: House) -> None:
     """A Prometheus that went away during the step does not undo it: verification has its own say."""
-    assert (await after(house, 5.0)).answer is Answer.UNKNOWN
+    assert (await after(house, 5.0)).answer is GuardAnswer.UNKNOWN

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from remediator.core.run import Run
 from remediator.errors import Fenced
 from remediator.extensions.guards._windows import Window
-from remediator.pipeline.context import Engine
+from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
@@ -64,7 +64,7 @@ events = st.lists(
 class Town:
     """One history: what happens is given, what is begun is checked as soon as it is."""
 
-    def __init__(self, engine_: Engine, clock: SetClock, health: Health) -> None:
+    def __init__(self, engine_: PipelineContext, clock: SetClock, health: Health) -> None:
         self.engine = engine_
         self.clock = clock
         self.health = health

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from remediator.storage.repositories import audit, autonomy
 from tests.support.guard_history import House
 
@@ -27,7 +27,7 @@ async def test_a_demotion_makes_runs_ask(house: House) -> None:
 
     verdict = await house.verdict("ladder")
 
-    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
         "cannot tell: ladder: redis-down was put from auto to approve by remediator/a at 12:00:00Z: two bad nights"
     )
@@ -38,14 +38,14 @@ async def test_a_demotion_to_watching_blocks(house: House, mode: str) -> None:
     """A playbook that may only watch does nothing any more, also in runs that are under way."""
     await put(house, mode)
 
-    assert (await house.verdict("ladder", mode="approve")).answer is Answer.BLOCK
+    assert (await house.verdict("ladder", mode="approve")).answer is GuardAnswer.BLOCK
 
 
 async def test_it_allows_what_nobody_demoted(house: House) -> None:
     """Without a word, and on a rung as high or higher, a run goes on as it began."""
-    assert (await house.verdict("ladder")).answer is Answer.ALLOW
+    assert (await house.verdict("ladder")).answer is GuardAnswer.ALLOW
     await put(house, "auto", written="approve")
-    assert (await house.verdict("ladder", mode="approve")).answer is Answer.ALLOW
+    assert (await house.verdict("ladder", mode="approve")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from remediator.extensions.platforms import State
 from tests.support.guard_history import House, status
 
@@ -26,16 +26,16 @@ async def test_it_blocks_below_the_minimum(house: House) -> None:
 @pytest.mark.parametrize(
     ("healthy", "instances", "minimum", "answer"),
     [
-        (2, 3, 2, Answer.ALLOW),
-        (3, 3, 2, Answer.ALLOW),
-        (3, 3, 3, Answer.BLOCK),
-        (1, 1, 1, Answer.BLOCK),
-        (0, 1, 1, Answer.BLOCK),
-        (0, 1, 0, Answer.ALLOW),
+        (2, 3, 2, GuardAnswer.ALLOW),
+        (3, 3, 2, GuardAnswer.ALLOW),
+        (3, 3, 3, GuardAnswer.BLOCK),
+        (1, 1, 1, GuardAnswer.BLOCK),
+        (0, 1, 1, GuardAnswer.BLOCK),
+        (0, 1, 0, GuardAnswer.ALLOW),
     ],
 )
 async def test_an_action_takes_a_healthy_one_where_all_are(
-    house: House, healthy: int, instances: int, minimum: int, answer: Answer
+    house: House, healthy: int, instances: int, minimum: int, answer: GuardAnswer
 ) -> None:
     """Where all are healthy one of them will be taken; where one is not, that one is."""
     house.platform.services["redis"] = status(healthy, instances)
@@ -45,7 +45,7 @@ async def test_an_action_takes_a_healthy_one_where_all_are(
 
 async def test_it_allows_without_a_minimum(house: House) -> None:
     """Nothing is written in the inventory or the playbook: the platform is not even asked."""
-    assert (await house.verdict("min_healthy")).answer is Answer.ALLOW
+    assert (await house.verdict("min_healthy")).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize("seen", [Unreachable("supervisord does not answer"), status(0, 0, State.UNKNOWN)])
@@ -55,4 +55,4 @@ async def test_a_silent_platform_is_unknown(house: House, seen: object) -> None:
 
     verdict = await house.verdict("min_healthy", {"minimum": 1})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "platform_silent")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "platform_silent")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import House, status
 
 pytestmark = pytest.mark.promise(12)
@@ -36,7 +36,7 @@ async def test_it_allows_what_nobody_undoes(house: House, owner: object, setting
     """No owner, an autoscaler that does not mind a restart, or an owner that is tolerated in writing."""
     house.platform.services["shop"] = status(3, 3, owner=owner)
 
-    assert (await ask(house, settings)).answer is Answer.ALLOW
+    assert (await ask(house, settings)).answer is GuardAnswer.ALLOW
 
 
 async def test_a_plan_is_judged_by_all_its_steps(house: House) -> None:
@@ -44,15 +44,15 @@ async def test_a_plan_is_judged_by_all_its_steps(house: House) -> None:
     house.platform.services["shop"] = status(3, 3, owner={"kind": "hpa", "undoes": ["service.scale"]})
     steps = [{"action": "service.logs", "mutates": False}, {"action": "service.scale", "mutates": True}]
 
-    assert (await ask(house, step=None, plan={"steps": steps})).answer is Answer.BLOCK
-    assert (await ask(house, step=None, plan={"steps": steps[:1]})).answer is Answer.ALLOW
+    assert (await ask(house, step=None, plan={"steps": steps})).answer is GuardAnswer.BLOCK
+    assert (await ask(house, step=None, plan={"steps": steps[:1]})).answer is GuardAnswer.ALLOW
 
 
 async def test_a_silent_platform_is_unknown(house: House) -> None:
     """Who owns it cannot be told."""
     house.platform.services["shop"] = Unreachable("no answer")
 
-    assert ((await ask(house)).answer, (await ask(house)).reason) == (Answer.UNKNOWN, "platform_silent")
+    assert ((await ask(house)).answer, (await ask(house)).reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
 async def test_an_owner_that_is_not_understood_is_unknown(house: House) -> None:
@@ -64,4 +64,4 @@ async def test_an_owner_that_is_not_understood_is_unknown(house: House) -> None:
 
 async def test_platforms_without_owners_are_not_asked(house: House) -> None:
     """A program of a supervisord is nobody's but its own."""
-    assert (await house.verdict("owner")).answer is Answer.ALLOW
+    assert (await house.verdict("owner")).answer is GuardAnswer.ALLOW

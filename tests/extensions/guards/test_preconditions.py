@@ -11,8 +11,8 @@ import pytest
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer, Verdict
 from remediator.extensions.guards.preconditions import PreconditionsSettings
 from tests.support.guard_history import House, SetClock
 from tests.support.servers import free_port, until
@@ -31,7 +31,7 @@ async def asking(house: House, url: str, timeout: float = 2) -> AsyncIterator[Ho
     client = Client(Endpoint(url=url, timeout=timedelta(seconds=timeout)))
     clock = SetClock(datetime.now(UTC))
     try:
-        yield House(house.store, clock, World(prometheus=client, clock=clock))
+        yield House(house.store, clock, ClientSet(prometheus=client, clock=clock))
     finally:
         await client.aclose()
 
@@ -55,7 +55,7 @@ async def test_it_allows_what_holds(house: House, prometheus: Prometheus) -> Non
 
     verdict = await ask(house, prometheus.url, query, plan={"parameters": {"job": "self"}, "steps": []})
 
-    assert verdict.answer is Answer.ALLOW
+    assert verdict.answer is GuardAnswer.ALLOW
 
 
 async def test_it_blocks_what_does_not_hold(house: House, prometheus: Prometheus) -> None:
@@ -71,7 +71,7 @@ async def test_an_empty_vector_is_unknown(house: House, prometheus: Prometheus) 
     """No such series at all: a Prometheus that knows nothing does not say that all is well."""
     verdict = await ask(house, prometheus.url, {"promql": "redis_up == 0"})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_data")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
     assert "no data of the last 1m for redis_up" in verdict.text
 
 
@@ -82,14 +82,14 @@ async def test_stale_data_is_unknown(house: House, make_prometheus: Callable[...
 
     verdict = await ask(house, server.url, {"promql": "redis_up == 0"})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_data")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
 async def test_a_prometheus_that_is_down_is_unknown(house: House) -> None:
     """Nobody answers: nobody can tell."""
     verdict = await ask(house, f"http://127.0.0.1:{free_port()}", {"promql": "up == 1"})
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_data")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
     assert "Prometheus cannot tell" in verdict.text
 
 
@@ -100,19 +100,19 @@ async def test_a_prometheus_that_hangs_is_unknown(house: House, prometheus: Prom
     async with asking(house, prometheus.url, timeout=0.3) as asked:
         verdict = await asked.verdict("preconditions", [{"promql": "up == 1"}])
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_data")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
 async def test_without_conditions_it_allows(house: House) -> None:
     """Nothing is asked for by default."""
-    assert (await house.verdict("preconditions")).answer is Answer.ALLOW
+    assert (await house.verdict("preconditions")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_probe_has_to_give_the_answer_that_is_expected(house: House) -> None:
     """A check may have to fail: a remedy for what is broken needs it broken; and it may not be able to tell."""
     unknown = await house.verdict("preconditions", [{"check": "redis.ping", "expect": "fail"}])
 
-    assert (unknown.answer, unknown.reason) == (Answer.UNKNOWN, "no_data")
+    assert (unknown.answer, unknown.reason) == (GuardAnswer.UNKNOWN, "no_data")
 
 
 def test_a_condition_is_one_thing() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.extensions.guards import Answer
+from remediator.extensions.guards import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(12)
@@ -30,17 +30,19 @@ async def test_the_second_target_waits_for_the_first(house: House) -> None:
 @pytest.mark.parametrize(
     ("healed", "acting", "answer"),
     [
-        (0, 0, Answer.ALLOW),
-        (0, 1, Answer.BLOCK),
-        (1, 1, Answer.ALLOW),
-        (1, 2, Answer.BLOCK),
-        (2, 2, Answer.BLOCK),
-        (3, 3, Answer.ALLOW),
-        (3, 4, Answer.BLOCK),
-        (5, 4, Answer.BLOCK),
+        (0, 0, GuardAnswer.ALLOW),
+        (0, 1, GuardAnswer.BLOCK),
+        (1, 1, GuardAnswer.ALLOW),
+        (1, 2, GuardAnswer.BLOCK),
+        (2, 2, GuardAnswer.BLOCK),
+        (3, 3, GuardAnswer.ALLOW),
+        (3, 4, GuardAnswer.BLOCK),
+        (5, 4, GuardAnswer.BLOCK),
     ],
 )
-async def test_each_wave_has_to_heal_before_the_next(house: House, healed: int, acting: int, answer: Answer) -> None:
+async def test_each_wave_has_to_heal_before_the_next(
+    house: House, healed: int, acting: int, answer: GuardAnswer
+) -> None:
     """One healed allows two at once, three healed (one and two) allow four, and there it stays."""
     for number in range(healed + acting):
         await web(house, number, "succeeded" if number < healed else "running")
@@ -67,7 +69,7 @@ async def test_it_begins_anew_after_a_while(house: House) -> None:
     await web(house, 1, "failed", HOUR)
     await web(house, 2, "cancelled")
 
-    assert (await ask(house)).answer is Answer.ALLOW
+    assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_one_target_alone_is_no_ramp(house: House) -> None:
@@ -77,11 +79,11 @@ async def test_one_target_alone_is_no_ramp(house: House) -> None:
             f"run-{number}", NOON - (number + 1) * MINUTE, playbook_="web", target="web-9", status_="failed"
         )
 
-    assert (await ask(house)).answer is Answer.ALLOW
+    assert (await ask(house)).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("runs")
 
-    assert (await ask(house)).answer is Answer.UNKNOWN
+    assert (await ask(house)).answer is GuardAnswer.UNKNOWN

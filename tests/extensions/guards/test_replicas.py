@@ -18,7 +18,7 @@ from remediator.pipeline.guard_evaluation import intend
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
 from remediator.playbooks.model import Playbook
-from remediator.runtime.worker import Loops
+from remediator.runtime.worker import Worker
 from remediator.storage import Store
 from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
@@ -41,10 +41,10 @@ REMEDIES = [remedy(name, GUARDS, verify={"settle": "20ms", "within": "100ms"}) f
 @asynccontextmanager
 async def replicas(
     stores: Sequence[Store], playbooks: Sequence[Playbook], health: Health
-) -> AsyncIterator[list[Loops]]:
+) -> AsyncIterator[list[Worker]]:
     """One engine with its loop for each store."""
     loops = [
-        Loops(
+        Worker(
             engine(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IntakeSettings(), 16, 0.1
         )
         for number, store in enumerate(stores)
@@ -74,7 +74,7 @@ async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
         yield stores
 
 
-async def storm(first: Loops) -> int:
+async def storm(first: Worker) -> int:
     """Thirty incidents at once: three playbooks, ten targets."""
     number = 0
     for chosen in REMEDIES:

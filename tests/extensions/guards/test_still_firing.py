@@ -17,8 +17,8 @@ from remediator.clients.alertmanager.client import Alertmanager as Client
 from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.core.run import Episode
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer, Verdict
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer, Verdict
 from tests.support.guard_history import House, alert
 from tests.support.servers import free_port
 from tests.support.servers.alertmanager import Alertmanager
@@ -33,7 +33,7 @@ async def asking(house: House, *urls: str) -> AsyncIterator[House]:
         clients = tuple(Client(Endpoint(url=url, timeout=timedelta(seconds=5))) for url in urls)
         for client in clients:
             stack.push_async_callback(client.aclose)
-        yield House(house.store, house.clock, World(alertmanagers=clients))
+        yield House(house.store, house.clock, ClientSet(alertmanagers=clients))
 
 
 async def ask(house: House, *urls: str, alerts: tuple[Episode, ...] = (), within: str = "3s") -> Verdict:
@@ -63,7 +63,7 @@ async def test_it_allows_what_fires(house: House, alertmanager: Alertmanager) ->
 
     verdict = await ask(house, alertmanager.url)
 
-    assert verdict.answer is Answer.ALLOW
+    assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs["firing"] == [f"RedisDown on {alertmanager.url}"]
 
 
@@ -119,7 +119,7 @@ async def test_one_of_two_peers_down_is_enough_to_know(
 
     verdict = await ask(house, first.url, second.url)
 
-    assert verdict.answer is Answer.ALLOW
+    assert verdict.answer is GuardAnswer.ALLOW
     assert [item.split(": ")[0] for item in verdict.inputs["silent"]] == [second.url]
 
 
@@ -134,7 +134,7 @@ async def test_a_hanging_peer_costs_no_more_than_its_time(
     begun = time.monotonic()
     verdict = await ask(house, first.url, second.url, within="1s")
 
-    assert verdict.answer is Answer.ALLOW
+    assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs["silent"] == [f"{second.url}: no answer within 1 s"]
     assert time.monotonic() - begun < 30
 
@@ -145,13 +145,13 @@ async def test_nobody_answers_is_unknown(house: House) -> None:
 
     verdict = await ask(house, url)
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "no_alertmanager")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_alertmanager")
     assert verdict.sentence.startswith(f"cannot tell: still firing? nobody answers: {url}: ")
 
 
 async def test_without_any_alertmanager_it_is_unknown(house: House) -> None:
     """Nobody to ask is nobody who answers."""
-    assert (await house.verdict("still_firing")).answer is Answer.UNKNOWN
+    assert (await house.verdict("still_firing")).answer is GuardAnswer.UNKNOWN
 
 
 async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager: Callable[..., Alertmanager]) -> None:
@@ -161,7 +161,7 @@ async def test_many_alerts_are_asked_for_at_once(house: House, make_alertmanager
         server.fire(alertname="RedisDown", instance=str(number))
     alerts = tuple(alert(number, instance=str(number)) for number in range(50))
 
-    assert (await ask(house, server.url, alerts=alerts)).answer is Answer.ALLOW
+    assert (await ask(house, server.url, alerts=alerts)).answer is GuardAnswer.ALLOW
 
     client = Client(Endpoint(url=server.url))
     now = datetime.now(UTC)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.clientset import World
-from remediator.extensions.guards import Answer
-from remediator.runtime.monitors import Watching, watch
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards import GuardAnswer
+from remediator.runtime.monitors import MonitorSettings, run_monitors
 from remediator.storage.repositories import runs, stops
 from tests.support.guard_history import HOUR, NOON, House, row
 
@@ -37,13 +37,13 @@ async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> N
     """A stop for a playbook or a service blocks it there, and nowhere else."""
     await press(house, scope, name)
 
-    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
-    assert (await house.verdict("stop_button", name="other", target="app")).answer is Answer.ALLOW
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("stop_button", name="other", target="app")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_allows_without_one(house: House) -> None:
     """Nobody pressed it: nothing is stopped."""
-    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
@@ -55,11 +55,11 @@ async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
     assert ", until 13:00:00Z: database move" in before.sentence
 
     house.clock.time = NOON + HOUR
-    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
 
     await house.write(lambda tx: stops.press(tx, "stop-2", "global", "", "for good", "user:ann"))
     house.clock.time = NOON + timedelta(days=3000)
-    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
 
 
 async def test_only_a_person_resumes(house: House) -> None:
@@ -68,7 +68,7 @@ async def test_only_a_person_resumes(house: House) -> None:
 
     assert await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
     assert not await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
-    assert (await house.verdict("stop_button")).answer is Answer.ALLOW
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
@@ -77,34 +77,34 @@ async def test_it_cannot_tell_without_its_store(house: House) -> None:
 
     verdict = await house.verdict("stop_button")
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "guard_error")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "guard_error")
 
 
 @pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason is written in it")])
 async def test_a_file_stops_everything(tmp_path: Path, house: House, content: str, reason: str) -> None:
     """A file STOP in the state folder blocks, with its content as the reason, even an empty one."""
     (tmp_path / "STOP").write_text(content)
-    house = House(house.store, house.clock, World(state=tmp_path))
+    house = House(house.store, house.clock, ClientSet(state=tmp_path))
 
     verdict = await house.verdict("stop_button")
 
-    assert (verdict.answer, verdict.reason) == (Answer.BLOCK, "stop_file")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "stop_file")
     assert verdict.text.endswith(f": {reason}")
 
 
 async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: House) -> None:
     """The watch writes the file's stop into the store once; removing the file does not resume: a person does."""
-    watching = Watching(tmp_path, None, (), None)
+    watching = MonitorSettings(tmp_path, None, (), None)
     (tmp_path / "STOP").write_text("disk swap")
-    await watch(house.engine, watching)
-    await watch(house.engine, watching)
+    await run_monitors(house.engine, watching)
+    await run_monitors(house.engine, watching)
     (tmp_path / "STOP").unlink()
-    await watch(house.engine, watching)
+    await run_monitors(house.engine, watching)
 
     standing = await house.store.read(lambda connection: stops.standing(connection, house.clock.now()))
 
     assert [(stop.scope, stop.reason, stop.who) for stop in standing] == [("global", "disk swap", "stop file of house")]
-    assert (await house.verdict("stop_button")).answer is Answer.BLOCK
+    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
 
 
 async def test_resuming_wakes_what_was_held(house: House) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import Answer
-from remediator.runtime.monitors import Flood, Watching, watch
+from remediator.extensions.guards import GuardAnswer
+from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors
 from remediator.storage.repositories import outbox
 from tests.support.guard_history import MINUTE, NOON, House, alert, status
 
@@ -42,7 +42,7 @@ async def test_it_blocks_for_a_while_after_it(house: House) -> None:
     assert verdict.reason == "after_storm"
     assert verdict.until == NOON + 5 * MINUTE
     house.clock.time = NOON + 5 * MINUTE
-    assert (await house.verdict("storm", TEN)).answer is Answer.ALLOW
+    assert (await house.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(("count", "over"), [(9, MINUTE), (10, 2 * MINUTE), (100, 100 * MINUTE)])
@@ -50,14 +50,15 @@ async def test_it_allows_what_comes_slowly(house: House, count: int, over: timed
     """Fewer, or the same number in more time, is no storm."""
     await flood(house, count, over)
 
-    assert (await house.verdict("storm", TEN)).answer is Answer.ALLOW
+    assert (await house.verdict("storm", TEN)).answer is GuardAnswer.ALLOW
 
 
 @pytest.mark.parametrize(
-    ("alerting", "instances", "answer"), [(3, 4, Answer.BLOCK), (3, 6, Answer.ALLOW), (2, 2, Answer.ALLOW)]
+    ("alerting", "instances", "answer"),
+    [(3, 4, GuardAnswer.BLOCK), (3, 6, GuardAnswer.ALLOW), (2, 2, GuardAnswer.ALLOW)],
 )
 async def test_most_instances_at_once_are_no_fault_of_theirs(
-    house: House, alerting: int, instances: int, answer: Answer
+    house: House, alerting: int, instances: int, answer: GuardAnswer
 ) -> None:
     """More than half of a service's instances alert: the fault is elsewhere; services of two are not judged so."""
     house.platform.services["redis"] = status(instances - alerting, instances)
@@ -66,7 +67,7 @@ async def test_most_instances_at_once_are_no_fault_of_theirs(
     verdict = await house.verdict("storm", alerts=alerts)
 
     assert verdict.answer is answer
-    if answer is Answer.BLOCK:
+    if answer is GuardAnswer.BLOCK:
         assert verdict.sentence == (
             "blocked: storm at redis: 3 of 4 instances alert, more than 50%; a person should look"
         )
@@ -78,16 +79,16 @@ async def test_a_silent_platform_is_unknown(house: House) -> None:
 
     verdict = await house.verdict("storm", alerts=tuple(alert(number, instance=str(number)) for number in range(3)))
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "platform_silent")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "platform_silent")
 
 
 async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House, tmp_path: Path) -> None:
     """Ten thousand runs may be held; there is one notice, and one when it is over."""
-    watching = Watching(tmp_path, None, ("oncall",), Flood(10, MINUTE, 5 * MINUTE))
+    watching = MonitorSettings(tmp_path, None, ("oncall",), FloodSettings(10, MINUTE, 5 * MINUTE))
     await flood(house, 30, MINUTE)
     for minutes in (0, 1, 2, 6, 7):
         house.clock.time = NOON + minutes * MINUTE
-        await watch(house.engine, watching)
+        await run_monitors(house.engine, watching)
 
     told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
 

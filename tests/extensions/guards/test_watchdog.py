@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.guards import Answer
-from remediator.runtime.monitors import Watching, watch
+from remediator.extensions.guards import GuardAnswer
+from remediator.runtime.monitors import MonitorSettings, run_monitors
 from remediator.storage.repositories import audit, outbox
 from tests.support.guard_history import HOUR, MINUTE, NOON, House
 
@@ -19,7 +19,7 @@ async def test_it_allows_while_it_is_heard(house: House) -> None:
     """Heard within its interval: alerts arrive."""
     await house.hear_watchdog(NOON - 4 * MINUTE)
 
-    assert (await house.verdict("watchdog")).answer is Answer.ALLOW
+    assert (await house.verdict("watchdog")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_blocks_when_the_view_is_stale(house: House) -> None:
@@ -42,7 +42,7 @@ async def test_never_heard_is_unknown(house: House) -> None:
     """An installation in which no Watchdog was ever heard asks a person."""
     verdict = await house.verdict("watchdog")
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "never_heard")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "never_heard")
 
 
 async def test_a_clock_that_jumps_forward_makes_the_view_stale(house: House) -> None:
@@ -60,20 +60,20 @@ async def test_a_clock_that_jumps_back_is_unknown(house: House) -> None:
 
     verdict = await house.verdict("watchdog")
 
-    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, "clock_jumped")
+    assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "clock_jumped")
 
 
 async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(house: House, tmp_path: Path) -> None:
     """However often it is looked: one notice to the Watchdog's own channels for each change, and one entry."""
-    watching = Watching(tmp_path, timedelta(minutes=5), ("pager",), None)
+    watching = MonitorSettings(tmp_path, timedelta(minutes=5), ("pager",), None)
     await house.hear_watchdog(NOON)
     for minutes in (1, 6, 7, 8, 9):
         house.clock.time = NOON + minutes * MINUTE
-        await watch(house.engine, watching)
+        await run_monitors(house.engine, watching)
     await house.hear_watchdog(NOON + 10 * MINUTE)
     for minutes in (10, 11):
         house.clock.time = NOON + minutes * MINUTE
-        await watch(house.engine, watching)
+        await run_monitors(house.engine, watching)
 
     told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])

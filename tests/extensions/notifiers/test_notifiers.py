@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 
 from remediator.errors import ConfigurationError, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.notifiers import Ask, Later, Message, Notifier, Section, Tone, Undeliverable
+from remediator.extensions.notifiers import Ask, Message, Notifier, PermanentFailure, RetryAfter, Section, Tone
 from tests.support.guard_history import NOON
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
@@ -106,7 +106,7 @@ async def test_the_facts_arrive_once(made: Notifier) -> None:
 
 @pytest.mark.parametrize("made", HTTP, indirect=True)
 @pytest.mark.parametrize(
-    ("status", "error"), [(400, Undeliverable), (404, Undeliverable), (429, Later), (500, Exception)]
+    ("status", "error"), [(400, PermanentFailure), (404, PermanentFailure), (429, RetryAfter), (500, Exception)]
 )
 async def test_a_refusal_is_understood_and_tells_no_secret(made: Notifier, status: int, error: type[Exception]) -> None:
     """4xx is for good, 429 is later, 5xx may mend; and no error has the address or the key in it."""
@@ -116,7 +116,7 @@ async def test_a_refusal_is_understood_and_tells_no_secret(made: Notifier, statu
             await made.send(MESSAGE)
     await made.aclose()
     assert "s3cret" not in str(raised.value) and "hooks.example/" not in str(raised.value)
-    if isinstance(raised.value, Later):
+    if isinstance(raised.value, RetryAfter):
         assert raised.value.seconds == 7
 
 
@@ -166,8 +166,8 @@ async def test_slack_says_no_with_200(tmp_path: Path) -> None:
     async with respx.mock as router:
         route = router.post("https://slack.com/api/chat.postMessage")
         for answer, error in (
-            ({"ok": False, "error": "invalid_auth"}, Undeliverable),
-            ({"ok": False, "error": "ratelimited"}, Later),
+            ({"ok": False, "error": "invalid_auth"}, PermanentFailure),
+            ({"ok": False, "error": "ratelimited"}, RetryAfter),
         ):
             route.respond(json=answer)
             with pytest.raises(error):
@@ -274,7 +274,7 @@ async def test_telegram_takes_an_edit_made_again_for_done(tmp_path: Path) -> Non
         await telegram.follow(HEALED, {"message": 7})
         assert told.called
         router.post(path__regex="editMessageText$").respond(400, json={"description": "message to edit not found"})
-        with pytest.raises(Undeliverable):
+        with pytest.raises(PermanentFailure):
             await telegram.follow(HEALED, {"message": 7})
     await telegram.aclose()
 
@@ -321,7 +321,7 @@ async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
         delivery = await mail.send(MESSAGE)
         await mail.follow(HEALED, delivery.receipt)
         box.refuse = "550 no such user"
-        with pytest.raises(Undeliverable):
+        with pytest.raises(PermanentFailure):
             await mail.send(MESSAGE)
         box.refuse = "451 later"
         with pytest.raises(Unreachable):

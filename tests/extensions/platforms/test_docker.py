@@ -13,14 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from remediator.clients.docker.client import DockerRefused
-from remediator.clients.docker.container_spec import ADDED, NEW, REPLACES, UNDONE
+from remediator.clients.docker.replace import ADDED, NEW, REPLACES, UNDONE
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened
+from remediator.extensions.actions import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
 from remediator.extensions.actions.service_scale import ServiceScale
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import Release, State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
@@ -255,7 +255,7 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
     direct = bound(docker_engine)
     async with deaf(docker_engine.host) as (url, withheld):
         service = bound(docker_engine, url=url, timeout="2s")
-        action = ServiceRestart(World(platforms={"docker": platform}))
+        action = ServiceRestart(ClientSet(platforms={"docker": platform}))
         parameters = RestartParameters.model_validate({"stop_timeout": "1s"})
         since = datetime.now(UTC)
         call = await action.plan(service, parameters)
@@ -263,7 +263,7 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
             await action.execute(service, parameters, call)
         assert len(withheld) == 1
         seen = await action.observe(direct, parameters, call, since)
-    assert seen.happened is Happened.YES, seen.summary
+    assert seen.happened is EffectStatus.YES, seen.summary
     assert docker_engine.inspect(container, "{{.State.Status}}") == "running"
 
 
@@ -277,7 +277,7 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
     no, and another try comes to two containers, not three."""
     compose(docker_engine)
     direct = bound(docker_engine)
-    action = ServiceScale(World(platforms={"docker": platform}))
+    action = ServiceScale(ClientSet(platforms={"docker": platform}))
     parameters = action.Parameters.model_validate({"replicas": 2})
     async with deaf(docker_engine.host, lambda request: lost in request.split(b"\r\n", 1)[0]) as (url, withheld):
         service, since = bound(docker_engine, url=url, timeout="2s"), datetime.now(UTC)
@@ -286,8 +286,8 @@ async def test_a_scaling_whose_answer_was_lost_is_seen_to_have_happened(
             await action.execute(service, parameters, call)
         assert len(withheld) == 1
     seen = await action.observe(direct, parameters, call, since)
-    assert seen.happened is (Happened.YES if lost == b"/start" else Happened.NO), seen.summary
-    if seen.happened is Happened.NO:
+    assert seen.happened is (EffectStatus.YES if lost == b"/start" else EffectStatus.NO), seen.summary
+    if seen.happened is EffectStatus.NO:
         await action.execute(direct, parameters, await action.plan(direct, parameters))
     assert (await platform.status(direct)).healthy == 2
     assert len(names(docker_engine)) == 2
@@ -300,10 +300,10 @@ async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
     """The same start as in the plan: no."""
     compose(docker_engine)
     service = bound(docker_engine)
-    action = ServiceRestart(World(platforms={"docker": platform}))
+    action = ServiceRestart(ClientSet(platforms={"docker": platform}))
     call = await action.plan(service, RestartParameters())
     seen = await action.observe(service, RestartParameters(), call, datetime.now(UTC))
-    assert seen.happened is Happened.NO
+    assert seen.happened is EffectStatus.NO
 
 
 @real
@@ -426,7 +426,7 @@ async def test_a_crash_between_plan_and_approval_is_no_other_plan(
     service = bound(docker_engine)
     restarts = "{{.RestartCount}}"
     until(lambda: int(docker_engine.inspect(container, restarts)) >= 2, "a crash loop")
-    action = ServiceRollback(World(platforms={"docker": platform}))
+    action = ServiceRollback(ClientSet(platforms={"docker": platform}))
     call = await action.plan(service, RollbackParameters())
     count = docker_engine.inspect(container, restarts)
     until(lambda: docker_engine.inspect(container, restarts) != count, "one more crash")

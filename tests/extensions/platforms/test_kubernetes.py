@@ -15,10 +15,10 @@ import yaml
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Happened
+from remediator.extensions.actions import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import way_back
-from remediator.extensions.clientset import World
+from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms import Release, State
 from remediator.extensions.platforms import kubernetes as module
 from remediator.extensions.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
@@ -539,13 +539,13 @@ async def test_a_restart_whose_answer_was_lost_is_seen_to_have_happened(
     async with listener(serve, context) as port:
         path = kubeconfig(tmp_path, f"https://127.0.0.1:{port}", authority=authority.ca_file)
         service = bound(cluster, kubeconfig=str(path), timeout="2s")
-        action = ServiceRestart(World(platforms={"kubernetes": platform}))
+        action = ServiceRestart(ClientSet(platforms={"kubernetes": platform}))
         call = await action.plan(service, RestartParameters())
         with pytest.raises(TimedOut):
             await action.execute(service, RestartParameters(), call)
         assert withheld == [b"HTTP/1.1 200 OK"]
     seen = await action.observe(direct, RestartParameters(), call, datetime.now(UTC))
-    assert seen.happened is Happened.YES, seen.summary
+    assert seen.happened is EffectStatus.YES, seen.summary
     assert cluster.get("deployment", "web")["metadata"]["generation"] == call.pin["generation"] + 1
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from remediator.core.plan import PlannedCall
 from remediator.extensions import conformance, registry
-from remediator.extensions.actions import Action, Happened, Observation
-from remediator.extensions.checks import Answer
-from remediator.extensions.clientset import World
+from remediator.extensions.actions import Action, EffectStatus, Observation
+from remediator.extensions.checks import CheckAnswer
+from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.extensions.plugins.conftest import EXAMPLE
 
@@ -25,7 +25,7 @@ SERVICE = Service.model_validate(
 def drain(installed: Path) -> Any:
     """The example's action."""
     registry.load(["remediator-example"])
-    return registry.make_actions(World())["example.drain"]
+    return registry.make_actions(ClientSet())["example.drain"]
 
 
 @pytest.mark.parametrize("action", registry.ACTIONS, ids=lambda action: action.name)
@@ -50,11 +50,11 @@ async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> Non
 
 async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: Path) -> None:
     """Marker, no marker, no folder."""
-    check: Any = registry.make_checks(World())["example.drained"]
-    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.FAIL)
-    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), Answer.UNKNOWN)
+    check: Any = registry.make_checks(ClientSet())["example.drained"]
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.FAIL)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), CheckAnswer.UNKNOWN)
     (tmp_path / "app").touch()
-    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), Answer.OK)
+    await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.OK)
 
 
 async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
@@ -84,17 +84,17 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
 
     class Guesses(type(drain)):  # type: ignore[misc]
         async def observe(self, *_: Any) -> Observation:
-            return Observation(Happened.YES, "surely")
+            return Observation(EffectStatus.YES, "surely")
 
     def state() -> list[str]:
         return sorted(path.name for path in tmp_path.iterdir())
 
     with pytest.raises(AssertionError, match="changed something"):
-        await conformance.plan_only_reads(Writes(World()), SERVICE, parameters, state)
+        await conformance.plan_only_reads(Writes(ClientSet()), SERVICE, parameters, state)
     with pytest.raises(AssertionError, match="two plans differ"):
-        await conformance.plan_only_reads(Differs(World()), SERVICE, parameters, state)
+        await conformance.plan_only_reads(Differs(ClientSet()), SERVICE, parameters, state)
     with pytest.raises(AssertionError, match="not done yet"):
-        await conformance.observe_tells(Guesses(World()), SERVICE, parameters)
+        await conformance.observe_tells(Guesses(ClientSet()), SERVICE, parameters)
     call = await drain.plan(SERVICE, parameters)
     with pytest.raises(AssertionError, match="something else"):
         await conformance.changed_pin_is_refused(drain, SERVICE, parameters, call, state)

@@ -12,7 +12,7 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions.actions import (
     Action,
-    Happened,
+    EffectStatus,
     Observation,
     Parameters,
     Result,
@@ -49,8 +49,8 @@ class Drain(Action):
         self, service: Service, parameters: DrainParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         if Path(call.arguments["marker"]).exists():
-            return Observation(Happened.YES, "its marker is there")
-        return Observation(Happened.NO, "it has no marker")
+            return Observation(EffectStatus.YES, "its marker is there")
+        return Observation(EffectStatus.NO, "it has no marker")
 
 
 def _identity(folder: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator_example.drain import DrainParameters
 
-from remediator.extensions.checks import Answer, Check, Evidence
+from remediator.extensions.checks import Check, CheckAnswer, Evidence
 from remediator.playbooks.inventory import Service
 
 
@@ -18,6 +18,8 @@ class Drained(Check):
         try:
             names = [path.name for path in parameters.folder.iterdir()]
         except OSError as error:
-            return Evidence(Answer.UNKNOWN, f"{parameters.folder}: {error.strerror}")
+            return Evidence(CheckAnswer.UNKNOWN, f"{parameters.folder}: {error.strerror}")
         there = service.name in names
-        return Evidence(Answer.OK if there else Answer.FAIL, f"{service.name} has {'a' if there else 'no'} marker")
+        return Evidence(
+            CheckAnswer.OK if there else CheckAnswer.FAIL, f"{service.name} has {'a' if there else 'no'} marker"
+        )
