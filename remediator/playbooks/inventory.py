@@ -21,13 +21,13 @@ ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
 class SupervisorBinding(Strict):
-    """A program of a supervisord."""
+    """A program of supervisord."""
 
     kind: Literal["supervisor"]
-    url: Url = Field(description="unix:///path/of/socket or http://host:port")
-    program: str = Field(min_length=1, description="The program's name, or group:name.")
-    username: str | None = Field(default=None, description="Of supervisord's [inet_http_server] or socket.")
-    password_file: FilePath | None = Field(default=None, description="File that holds the password.")
+    url: Url = Field(description="Such as unix:///path/of/socket or http://host:port.")
+    program: str = Field(min_length=1, description="Name of the program, or group:name.")
+    username: str | None = Field(default=None, description="User name of [inet_http_server] or of the socket.")
+    password_file: FilePath | None = Field(default=None, description="File that contains the password.")
 
     @model_validator(mode="after")
     def _who(self) -> SupervisorBinding:
@@ -37,15 +37,19 @@ class SupervisorBinding(Strict):
 
 
 class DockerBinding(Strict):
-    """The containers of a Compose service, or those with labels of your own: as many as ``instances`` says."""
+    """Containers of a Compose service, or containers with your own labels; ``instances`` sets their number."""
 
     kind: Literal["docker"]
-    url: Url = Field(default="unix:///var/run/docker.sock", description="The Engine's API, or a proxy before it.")
-    tls: TlsSettings = Field(default=TlsSettings(), description="For https: who is believed, and who we are.")
+    url: Url = Field(default="unix:///var/run/docker.sock", description="URL of the Engine API, or of a proxy for it.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="For https: trusted CA and client certificate.")
     project: str | None = Field(default=None, min_length=1, description="Compose project.")
-    service: str | None = Field(default=None, min_length=1, description="Compose service; default: this one's name.")
-    labels: dict[str, str] = Field(default={}, description="Labels that its containers carry.")
-    timeout: Duration = Field(default=timedelta(seconds=10), description="For one call, beside the time to stop.")
+    service: str | None = Field(
+        default=None, min_length=1, description="Compose service; default: the name of this service."
+    )
+    labels: dict[str, str] = Field(default={}, description="Labels of the containers.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=10), description="Timeout of one call, in addition to the stop time."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> DockerBinding:
@@ -57,15 +61,17 @@ class DockerBinding(Strict):
 
 
 class KubernetesBinding(Strict):
-    """A deployment, or the pods of a label selector, in a namespace."""
+    """A Deployment, or the pods of a label selector, in one namespace."""
 
     kind: Literal["kubernetes"]
-    namespace: str = Field(min_length=1, description="The namespace; never all of them.")
-    deployment: str | None = Field(default=None, min_length=1, description="The deployment's name.")
-    selector: dict[str, str] = Field(default={}, description="Or the labels of its pods, all of which must hold.")
-    kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
-    context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
-    timeout: Duration = Field(default=timedelta(seconds=10), description="For one call.")
+    namespace: str = Field(min_length=1, description="Namespace; all namespaces at once is not possible.")
+    deployment: str | None = Field(default=None, min_length=1, description="Name of the Deployment.")
+    selector: dict[str, str] = Field(default={}, description="Alternative: labels of its pods; all must match.")
+    kubeconfig: FilePath | None = Field(
+        default=None, description="Path of the kubeconfig; default: service account of the pod."
+    )
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
     @model_validator(mode="after")
     def _one(self) -> KubernetesBinding:
@@ -79,7 +85,10 @@ class SystemdBinding(Strict):
     """A systemd unit on this host."""
 
     kind: Literal["systemd"]
-    unit: str = Field(pattern=r"^[A-Za-z0-9:_.@-]+\.(service|socket|target)$", description="Such as redis.service.")
+    unit: str = Field(
+        pattern=r"^[A-Za-z0-9:_.@-]+\.(service|socket|target)$",
+        description="Name of the unit, for example redis.service.",
+    )
 
 
 Binding = Annotated[SupervisorBinding | DockerBinding | KubernetesBinding | SystemdBinding, Field(discriminator="kind")]
@@ -150,7 +159,7 @@ class ElastiCache(Strict):
     replication_group: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,39}$", description="Its id.")
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$", description="Default: what the environment says.")
     endpoint_url: Url | None = Field(default=None, description="Of a server that speaks it, if it is not Amazon's.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
 class ArgoCd(Strict):
@@ -158,9 +167,11 @@ class ArgoCd(Strict):
 
     application: str = Field(min_length=1, description="Its name.")
     namespace: str = Field(default="argocd", min_length=1, description="Where the Application is, not what it deploys.")
-    kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
-    context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+    kubeconfig: FilePath | None = Field(
+        default=None, description="Path of the kubeconfig; default: service account of the pod."
+    )
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
 class Flux(Strict):
@@ -169,9 +180,11 @@ class Flux(Strict):
     kind: Literal["Kustomization", "HelmRelease"] = Field(description="Which of the two.")
     name: str = Field(min_length=1, description="Its name.")
     namespace: str = Field(default="flux-system", min_length=1, description="Where it is, not what it deploys.")
-    kubeconfig: FilePath | None = Field(default=None, description="Default: the pod's own service account.")
-    context: str | None = Field(default=None, description="Of the kubeconfig; default: its current one.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
+    kubeconfig: FilePath | None = Field(
+        default=None, description="Path of the kubeconfig; default: service account of the pod."
+    )
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default: its current one.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
 class Deployment(Strict):

@@ -211,14 +211,14 @@ async def _dead(call: Call) -> Any:
     ]
 
 
-_LIMIT = Parameter("limit", "query", "How many at most.", "integer")
-_RUN = Parameter("run_id", "path", "The run's id.")
-_APPROVAL = Parameter("approval_id", "path", "The request's id.")
-_REASON = {"reason": "Why; others read it."}
+_LIMIT = Parameter("limit", "query", "Maximum number of results.", "integer")
+_RUN = Parameter("run_id", "path", "ID of the run.")
+_APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
+_REASON = {"reason": "Reason, shown to other users."}
 _DECIDE = {
-    "plan_hash": "Of the plan that you saw; a word on another plan does not count. Required.",
-    "confirm": "The target's name, where the plan can destroy something.",
-    "break_glass": "true: this one word is enough, loudly; needs a reason.",
+    "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
+    "confirm": "Name of the target, required if the plan is destructive.",
+    "break_glass": "true: this decision alone is sufficient; it is announced and needs a reason.",
     **_REASON,
 }
 
@@ -227,27 +227,35 @@ def _filters(*names: str) -> tuple[Parameter, ...]:
     return tuple(Parameter(name, "query", f"Only of this {name}.") for name in names)
 
 
-_BEFORE = Parameter(
-    "before", "query", "A run's id: only those that began before it; the last of a page leads to the next."
-)
-_OPEN = Parameter("open", "query", "true: only those that are not over.", "boolean")
+_BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
+_OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
 _WHICH = _filters("playbook", "target", "status")
 
 OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "Runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_WHICH)),
+        Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_WHICH)),
         _runs,
     ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "A run with its timeline.", (_RUN,)), _run),
-    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Stop a run.", (_RUN,), _REASON, Permission.CANCEL), _cancel),
-    (
-        Operation("POST", "/api/v1/runs/{run_id}/retry", "Another run for it.", (_RUN,), _REASON, Permission.RETRY),
-        _retry,
-    ),
-    (Operation("GET", "/api/v1/approvals", "Requests that wait for people."), _approvals),
+    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), _run),
+    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), _REASON, Permission.CANCEL), _cancel),
     (
         Operation(
-            "GET", "/api/v1/approvals/{approval_id}", "One request, who said what, and if it stands.", (_APPROVAL,)
+            "POST",
+            "/api/v1/runs/{run_id}/retry",
+            "Start another run for the same incident.",
+            (_RUN,),
+            _REASON,
+            Permission.RETRY,
+        ),
+        _retry,
+    ),
+    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), _approvals),
+    (
+        Operation(
+            "GET",
+            "/api/v1/approvals/{approval_id}",
+            "Show an approval request, its decisions and whether it is still valid.",
+            (_APPROVAL,),
         ),
         _asked,
     ),
@@ -258,30 +266,34 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             ),
             _decision(verb),
         )
-        for verb, text in (("approve", "Say yes."), ("reject", "Say no."), ("snooze", "Ask again later."))
+        for verb, text in (
+            ("approve", "Approve the plan."),
+            ("reject", "Reject the plan."),
+            ("snooze", "Ask again later."),
+        )
     ),
     (
         Operation(
             "POST",
             "/api/v1/approvals/{approval_id}/renew",
-            "Ask anew, where the plan is not what would be done now.",
+            "Create a new request if the plan is outdated.",
             (_APPROVAL,),
             {},
             Permission.DECIDE,
         ),
         _renew,
     ),
-    (Operation("GET", "/api/v1/stops", "Stop buttons that stand."), _stops),
+    (Operation("GET", "/api/v1/stops", "List active stops."), _stops),
     (
         Operation(
             "POST",
             "/api/v1/stops",
-            "Press the stop button.",
+            "Create a stop.",
             (),
             {
-                "scope": "global (if it is not said), playbook or service.",
-                "name": "Of the playbook or service.",
-                "for": "How long, such as 30m; without it, until somebody releases it.",
+                "scope": "global (default), playbook or service.",
+                "name": "Name of the playbook or service.",
+                "for": "Duration, for example 30m; without it, the stop lasts until it is released.",
                 **_REASON,
             },
             Permission.PAUSE,
@@ -293,24 +305,33 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             "POST",
             "/api/v1/stops/{stop_id}/release",
             "Release a stop.",
-            (Parameter("stop_id", "path", "The stop's id."),),
+            (Parameter("stop_id", "path", "ID of the stop."),),
             {},
             Permission.RESUME,
         ),
         _resume,
     ),
-    (Operation("GET", "/api/v1/episodes", "Alerts that are not over.", (_LIMIT,)), _episodes),
-    (Operation("GET", "/api/v1/playbooks", "Playbooks, their rung and their record."), _playbooks),
+    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), _episodes),
+    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), _playbooks),
     (
         Operation(
             "GET",
             "/api/v1/audit",
-            "Entries of the audit log, newest first.",
-            (_LIMIT, Parameter("before", "query", "Number of the last one seen.", "integer"), *_filters("run", "kind")),
+            "List audit log entries, newest first.",
+            (
+                _LIMIT,
+                Parameter(
+                    "before",
+                    "query",
+                    "Number of an entry: only earlier entries. Use the last number for the next page.",
+                    "integer",
+                ),
+                *_filters("run", "kind"),
+            ),
         ),
         _audit,
     ),
-    (Operation("GET", "/api/v1/messages/dead", "Messages that could not be delivered."), _dead),
+    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), _dead),
 )
 
 

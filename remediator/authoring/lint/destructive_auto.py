@@ -12,8 +12,8 @@ class DestructiveAuto(Rule):
     """Steps of automatic playbooks whose action declares itself destructive, and that ask nobody."""
 
     id = "destructive-auto"
-    what = "A playbook in auto mode has a step whose action may lose data, and nobody is asked."
-    why = "Data that a wrong diagnosis deletes at 3 a.m. does not come back."
+    what = "A playbook in mode auto has a step whose action may lose data, without an approval."
+    why = "A wrong diagnosis then deletes data without a human decision."
     mend = "set approval: required on the step, or approval.required on the playbook, or mode: approve"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

@@ -19,8 +19,8 @@ class GuardOff(Rule):
     that leave nothing of it, or not all."""
 
     id = "guard-off"
-    what = "A guard is switched off, for a playbook or everywhere, by name or by settings that leave nothing of it."
-    why = "Guards are what keeps a remedy from making things worse; each one that is off should be seen in review."
+    what = "A guard is turned off, by name or by settings that disable it."
+    why = "Guards keep a remedy from making an incident worse. A reviewer should see each guard that is off."
     mend = "leave it on, or accept it here with a date: # remediator: off guard-off until DATE because REASON"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

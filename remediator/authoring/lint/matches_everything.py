@@ -16,9 +16,9 @@ class MatchesEverything(Rule):
     """Playbooks that an alert of an unheard-of name, without any other label, would start."""
 
     id = "matches-everything"
-    what = "A playbook would take an alert that nobody has thought of, with no label but a name."
-    why = "A remedy for one fault runs for all others too."
-    mend = "name the alerts: alertname: …"
+    what = "A playbook matches an alert with an unknown name and no other labels."
+    why = "The remedy for one fault then runs for every other fault too."
+    mend = "name the alerts, for example alertname: RedisDown"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -13,9 +13,9 @@ class MatchesWatchdog(Rule):
     """Playbooks whose conditions on alertname the Watchdog fulfils."""
 
     id = "matches-watchdog"
-    what = "What a playbook asks of alertname, the always-firing Watchdog fulfils."
+    what = "The matcher on alertname also matches the Watchdog alert, which always fires."
     why = "The Watchdog only proves that alerts arrive. It is never matched, so this playbook may never run."
-    mend = "name the alerts that are meant, or exclude it: alertname!=…"
+    mend = "name the intended alerts, or exclude the Watchdog, for example alertname!=Watchdog"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -15,8 +15,8 @@ class NeedlessAnchor(Rule):
     id = "needless-anchor"
     severity = Severity.INFO
     what = "A regular expression begins with ^ or ends with $."
-    why = "Patterns always match the whole value; the next reader may think that the others do not."
-    mend = "leave out ^ and $"
+    why = "Patterns always match the whole value. A reader may conclude that patterns without anchors do not."
+    mend = "remove ^ and $"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

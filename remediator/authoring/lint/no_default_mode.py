@@ -13,9 +13,9 @@ class NoDefaultMode(Rule):
 
     id = "no-default-mode"
     severity = Severity.INFO
-    what = "mode names environments, and says nothing of the others."
-    why = "A mistyped environment silently means approve."
-    mend = "add default: approve (or what is meant)"
+    what = "mode lists environments but has no default for the others."
+    why = "A misspelled environment silently means approve."
+    mend = "add default: approve, or the mode you want"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -13,9 +13,9 @@ class NoEscalation(Rule):
     """Playbooks without ``escalate.to`` whose target has no owner."""
 
     id = "no-escalation"
-    what = "A playbook names no channel to escalate to, and its target has no owner in the inventory."
-    why = "When the remedy fails, only the log knows."
-    mend = "name a channel under escalate.to, or the service's owner in the inventory"
+    what = "A playbook has no channel under escalate.to, and its target has no owner in the inventory."
+    why = "When the remedy fails, only the log records it and no person is notified."
+    mend = "add a channel to escalate.to, or an owner to the service in the inventory"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -14,8 +14,8 @@ class NoSummary(Rule):
     id = "no-summary"
     severity = Severity.INFO
     what = "A playbook has no summary."
-    why = "Whoever is asked to approve it at night reads the summary first."
-    mend = "say in a sentence what it heals and how: summary: …"
+    why = "An approver reads the summary first."
+    mend = "describe in one sentence what it fixes and how: summary: …"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -14,8 +14,8 @@ class NoTest(Rule):
     id = "no-test"
     severity = Severity.INFO
     what = "There is no <name>.test.yaml beside the playbook."
-    why = "The first time that it runs is then for real."
-    mend = "write what should happen for which alert, and run remediator test"
+    why = "The first run is then in production."
+    mend = "write which result you expect for which alert, and run remediator test"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

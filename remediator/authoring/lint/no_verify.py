@@ -12,9 +12,9 @@ class NoVerify(Rule):
     """Playbooks that change something and have no check in ``verify``."""
 
     id = "no-verify"
-    what = "A playbook changes something, and has no check that would prove that it helped."
-    why = "Without proof no run succeeds: every one goes to people, even if the service is well."
-    mend = "add checks under verify, such as a probe of the service and a PromQL expression"
+    what = "A playbook changes something but has no check that proves success."
+    why = "Without proof no run succeeds: every run is escalated, even if the service is healthy."
+    mend = "add checks under verify, for example a probe of the service and a PromQL expression"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -13,9 +13,9 @@ class NobodyToAsk(Rule):
     """Settings without ``alertmanagers`` under playbooks that act, or without ``prometheus`` under PromQL."""
 
     id = "nobody-to-ask"
-    what = "Playbooks depend on the answers of an Alertmanager or a Prometheus that the settings file does not name."
-    why = "Whether an alert still fires is not known then, nor whether a remedy helped: every run waits for a person."
-    mend = "name it in the settings file: alertmanagers: [{url: …}], prometheus: {url: …}"
+    what = "A playbook needs an Alertmanager or a Prometheus that the settings file does not name."
+    why = "It is then unknown whether an alert still fires or a remedy helped, so every run waits for a person."
+    mend = "add it to the settings file: alertmanagers: [{url: …}], prometheus: {url: …}"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         if context.settings is None:

@@ -19,9 +19,9 @@ class NotATemplate(Rule):
     """Texts with ``{{ … }}``, and with ``${…}`` where parameters are not put in."""
 
     id = "not-a-template"
-    what = "A text holds {{ … }}, or ${…} where parameters are not put in."
-    why = "It is sent or used as it stands: only with, guards and target take parameters, as ${name}."
-    mend = "declare a parameter and use it as ${name} under with; in other texts write plain words"
+    what = "A text contains {{ … }}, or ${…} where parameters are not substituted."
+    why = "The text is sent or used unchanged. Only with, guards and target substitute parameters, as ${name}."
+    mend = "declare a parameter and use it as ${name} under with; write plain text elsewhere"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -15,9 +15,9 @@ class Overlap(Rule):
     """Pairs of playbooks for which a label set that fulfils both can be found."""
 
     id = "overlap"
-    what = "There is an alert that two playbooks would both take."
-    why = "Both start a run for it, and the second waits for the first, or undoes what it did."
-    mend = "make the matchers of one exclude the other's alerts, or put both remedies into one playbook"
+    what = "Two playbooks match the same alert."
+    why = "Both start a run for the alert. The second run waits for the first, or reverts its changes."
+    mend = "exclude the alerts of one playbook in the matchers of the other, or put both remedies into one playbook"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for first, second in combinations(context.playbooks, 2):

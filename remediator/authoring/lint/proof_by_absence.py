@@ -15,9 +15,9 @@ class ProofByAbsence(Rule):
     """Queries of ``verify`` that hold when data is missing or an alert has gone."""
 
     id = "proof-by-absence"
-    what = "A query of verify holds when data is missing, or when an alert does not fire."
-    why = "An alert also goes away because its exporter died with the service: that proves nothing."
-    mend = 'ask for something that is there and right, such as redis_up{job="redis-exporter"} == 1'
+    what = "A query in verify holds when data is missing, or when an alert does not fire."
+    why = "An alert also stops firing when its exporter stops with the service. That proves nothing."
+    mend = 'query a value that must be present and correct, for example redis_up{job="redis-exporter"} == 1'
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

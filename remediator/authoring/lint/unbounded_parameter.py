@@ -13,9 +13,9 @@ class UnboundedParameter(Rule):
     """Strings from labels, with neither pattern nor enum, that go into the parameters of an action."""
 
     id = "unbounded-parameter"
-    what = "Any text that a label holds goes into an action: the parameter has neither pattern nor enum."
-    why = "Whoever can set a label chooses what the action works on, within what the action allows."
-    mend = "give the parameter a pattern or an enum that allows no more than is needed"
+    what = "A label value goes into an action, through a parameter with neither pattern nor enum."
+    why = "Anyone who can set the label chooses what the action works on, within the limits of the action."
+    mend = "add a pattern or an enum that allows only the values you need"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -14,8 +14,8 @@ class UnknownAlert(Rule):
     """Alertnames that playbooks ask for and no rule file defines."""
 
     id = "unknown-alert"
-    what = "A playbook asks for an alertname that no rule file defines."
-    why = "It will never run, and nobody notices until the night it should have."
+    what = "A playbook matches an alertname that no rule file defines."
+    why = "The playbook never runs, and the error stays unnoticed until an incident."
     mend = "define the alert, or correct its name"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

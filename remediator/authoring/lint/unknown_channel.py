@@ -12,8 +12,8 @@ class UnknownChannel(Rule):
     """Channels that a playbook escalates to and the settings file does not have."""
 
     id = "unknown-channel"
-    what = "A playbook escalates to a channel that the settings file does not have."
-    why = "The message goes to the log, and nobody wakes up."
+    what = "A playbook escalates to a channel that the settings file does not define."
+    why = "The message is written to the log only, and no person is notified."
     mend = "add the channel to the settings file, or correct its name"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

@@ -16,9 +16,9 @@ class UnknownFunction(Rule):
     """PromQL that calls what the grammar of lint does not know."""
 
     id = "unknown-function"
-    what = "A PromQL expression calls a function that is not known here."
-    why = "Where Prometheus does not know it either, there never is data: a check is unknown, and a person is asked."
-    mend = "correct the name; if your Prometheus is newer than this remediator, switch the rule off with that reason"
+    what = "A PromQL expression calls an unknown function."
+    why = "If Prometheus does not know it either, there is no data: the check is unknown, and a person is asked."
+    mend = "correct the name; if your Prometheus is newer than this remediator, suppress the rule with that reason"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

@@ -22,7 +22,7 @@ class UnknownLabel(Rule):
 
     id = "unknown-label"
     what = "A matcher or parameter uses a label that no rule for these alerts sets or mentions."
-    why = "A matcher on an absent label never holds, and a parameter from one sends every run to people."
+    why = "A matcher on a missing label never matches. A parameter from a missing label escalates every run."
     mend = "add the label to the rule in the rule files, or correct its name"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

@@ -13,9 +13,9 @@ class UnreachableStep(Rule):
     """Steps that nothing before them leads to."""
 
     id = "unreachable-step"
-    what = "No way through the playbook leads to this step."
-    why = "A remedy that somebody counts on is never tried."
-    mend = "let an earlier step go on to it (on_success, on_failure: next or goto), or remove it"
+    what = "No path through the playbook reaches this step."
+    why = "The remedy is never tried."
+    mend = "let an earlier step continue to it (on_success, on_failure: next or goto), or remove it"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:

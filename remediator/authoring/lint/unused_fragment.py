@@ -15,8 +15,8 @@ class UnusedFragment(Rule):
     id = "unused-fragment"
     severity = Severity.INFO
     what = "No playbook uses or includes this fragment."
-    why = "Whoever changes it believes that this changes playbooks."
-    mend = "remove it, or use it"
+    why = "A change to the fragment changes no playbook."
+    mend = "use it, or remove it"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:
         used = {name for root in context.read.roots for name in _named(root)}

@@ -15,8 +15,8 @@ class UnusedParameter(Rule):
     """Declared parameters that stand nowhere in the playbook."""
 
     id = "unused-parameter"
-    what = "A parameter is declared, and nothing uses it."
-    why = "If its label is required, alerts without it go to people for nothing; or a ${name} was forgotten."
+    what = "A parameter is declared but not used."
+    why = "If its label is required, alerts without the label are escalated for no reason; or a ${name} is missing."
     mend = "use it, or remove it"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

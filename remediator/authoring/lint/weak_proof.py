@@ -14,8 +14,8 @@ class WeakProof(Rule):
     """Playbooks whose only proof is that something runs."""
 
     id = "weak-proof"
-    what = "All that verify looks at is whether a process runs."
-    why = "A process that hangs, loads for an hour or refuses writes runs as well."
+    what = "verify only checks that a process runs."
+    why = "A process that hangs, is still loading or refuses writes also runs."
     mend = "add a check that uses the service: a probe, a write test, or PromQL on what its users see"
 
     def check(self, context: Context) -> Iterator[Diagnostic]:

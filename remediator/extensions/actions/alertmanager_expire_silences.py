@@ -1,4 +1,4 @@
-"""``alertmanager.expire_silences``: end the silences that ``alertmanager.silence`` made, by their mark."""
+"""``alertmanager.expire_silences``: Expire the silences that ``alertmanager.silence`` created, found by their mark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from remediator.playbooks.inventory import Service
 class ExpireParameters(Parameters):
     """Which silences."""
 
-    mark: str = Field(pattern=r"^remediator run .{1,300}$", description="The comment of the silences, as a whole.")
+    mark: str = Field(pattern=r"^remediator run .{1,300}$", description="Full comment of the silences to expire.")
 
 
 class AlertmanagerExpireSilences(Action):

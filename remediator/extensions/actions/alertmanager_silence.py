@@ -1,6 +1,6 @@
-"""``alertmanager.silence``: while a service is repaired, be quiet about what cannot work without it, for a short while.
+"""``alertmanager.silence``: Silence alerts of services that cannot work while their dependency is repaired.
 
-The silence names the run in its comment, ends by itself, and is ended when the step is put back.
+The silence names the run in its comment and has an end time. Undoing the step expires it earlier.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SilenceParameters(Parameters):
     services: tuple[str, ...] = Field(
         default=(), description="Services of the inventory; default: all that depend on the target."
     )
-    duration: Duration = Field(default=timedelta(minutes=15), description="How long, at most four hours.")
+    duration: Duration = Field(default=timedelta(minutes=15), description="Duration of the silence, at most 4 hours.")
 
 
 class AlertmanagerSilence(Action):

@@ -1,4 +1,6 @@
-"""``app.reload``: gunicorn replaces all its workers and reads its configuration anew; requests in hand are answered."""
+"""``app.reload``: Tell gunicorn to read its configuration again and replace all workers. Requests in progress are
+completed.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""``app.workers``: more or fewer workers of a gunicorn master, one signal for each, counted and within bounds.
+"""``app.workers``: Change the number of gunicorn workers, within limits, with one signal to the master for each
+worker.
 
-The number is forgotten when gunicorn is restarted or reads its configuration anew: it is a temporary measure.
+The change is temporary: gunicorn forgets it when it restarts or reloads its configuration.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _EACH = 15.0
 class WorkersParameters(Parameters):
     """How many: an absolute number, or so many more (or fewer) than there are. The inventory has the bounds."""
 
-    to: int | None = Field(default=None, ge=1, le=512, description="So many workers.")
-    by: int | None = Field(default=None, ge=-64, le=64, description="So many more than now; fewer if negative.")
+    to: int | None = Field(default=None, ge=1, le=512, description="Number of workers.")
+    by: int | None = Field(default=None, ge=-64, le=64, description="Number of workers to add; negative to remove.")
 
     @model_validator(mode="after")
     def _one(self) -> WorkersParameters:

@@ -1,6 +1,7 @@
-"""``argocd.pause``: stop Argo CD from syncing an application by itself, so that what is repaired by hand stays.
+"""``argocd.pause``: Stop Argo CD from syncing an application automatically, so that changes by a run are not
+reverted.
 
-The way back is ``argocd.resume`` with the policy that was there.
+The undo is ``argocd.resume`` with the policy that was recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``argocd.resume``: let Argo CD sync an application by itself again, as it did."""
+"""``argocd.resume``: Let Argo CD sync an application automatically again, with the earlier policy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Automated(BaseModel):
 class ResumeParameters(Parameters):
     """How it syncs."""
 
-    automated: Automated = Field(default=Automated(), description="The policy; an undo has the one that was there.")
+    automated: Automated = Field(default=Automated(), description="Sync policy; an undo uses the recorded one.")
 
 
 class ArgocdResume(Action):

@@ -1,7 +1,8 @@
-"""``argocd.rollback``: have Argo CD deploy what an application had deployed before, by its own recorded history.
+"""``argocd.rollback``: Tell Argo CD to deploy the previous entry of an application's deployment history.
 
-As in Argo CD itself, only while automatic syncs are paused (``argocd.pause``, in a step before), or git would win at
-once; and nothing is pruned. What was rolled back already is never put back by default.
+As in Argo CD, automatic sync must be paused first (``argocd.pause`` in an earlier step); otherwise Argo CD would
+sync from git again at once. Nothing is pruned. By default, an entry that was rolled back before is never deployed
+again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _WHAT = ("revision", "revisions", "source", "sources")
 class RollbackParameters(Parameters):
     """To what."""
 
-    to: int | None = Field(default=None, ge=0, description="Id in its history; default: what was deployed before.")
+    to: int | None = Field(default=None, ge=0, description="ID in the history; default: the entry deployed before.")
 
 
 class ArgocdRollback(Action):

@@ -1,4 +1,6 @@
-"""``command.run``: run one of the commands that the settings file allows by name. Without any there it does nothing."""
+"""``command.run``: Run a command that the settings file allows by name. If the settings allow no command, it does
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,12 @@ _KEPT = 4000
 class CommandParameters(Parameters):
     """Which one, and its values."""
 
-    command: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Its name under commands in the settings.")
-    values: dict[str, str] = Field(default={}, description="For its named places; each has to match its pattern.")
+    command: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the command under commands in the settings."
+    )
+    values: dict[str, str] = Field(
+        default={}, description="Values for its named placeholders; each must match its pattern."
+    )
 
 
 class CommandRun(Action):

@@ -1,4 +1,6 @@
-"""``elasticache.describe``: how an ElastiCache replication group is: status, node type, shards, and who is primary."""
+"""``elasticache.describe``: Read the state of an ElastiCache replication group: status, node type, shards and
+primary nodes.
+"""
 
 from __future__ import annotations
 

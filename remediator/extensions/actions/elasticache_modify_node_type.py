@@ -1,7 +1,7 @@
-"""``elasticache.modify_node_type``: put an ElastiCache replication group on other machines, larger or smaller.
+"""``elasticache.modify_node_type``: Change the node type of an ElastiCache replication group.
 
-It costs money and takes many minutes, so a person agrees each time, also in auto mode. AWS refuses types that the group
-cannot change to.
+It costs money and takes many minutes, so it requires approval each time, also in mode auto. AWS refuses node
+types that the group cannot change to.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NodeTypeParameters(Parameters):
     """Which machines."""
 
     node_type: str = Field(
-        pattern=r"^cache\.[a-z0-9-]+\.[a-z0-9]+$", description="Such as cache.r7g.large; the same for all nodes."
+        pattern=r"^cache\.[a-z0-9-]+\.[a-z0-9]+$", description="Node type for all nodes, for example cache.r7g.large."
     )
 
 

@@ -1,6 +1,7 @@
-"""``elasticache.test_failover``: have a replica of an ElastiCache shard take over from its primary.
+"""``elasticache.test_failover``: Promote a replica of an ElastiCache shard to primary.
 
-AWS means it for tests, and does what it does when a primary fails; it is also the way off a primary that is ill.
+AWS offers this call for tests. It does what AWS does when a primary fails, so it also replaces an unhealthy
+primary.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class FailoverParameters(Parameters):
     """Which shard."""
 
     node_group: str | None = Field(
-        default=None, pattern=r"^[0-9]{1,4}$", description="The shard's id, such as 0001; default: the only one."
+        default=None, pattern=r"^[0-9]{1,4}$", description="ID of the shard, for example 0001; default: the only shard."
     )
 
 

@@ -1,4 +1,4 @@
-"""``files.disk_use``: who fills the disk that a service keeps its data on: backups, Redis' files, or something else."""
+"""``files.disk_use``: Report what fills the data disk of a service: backups, Redis files or other files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEBIBYTE = 1024 * 1024
 class DiskUseParameters(Parameters):
     """How much to tell."""
 
-    top: int = Field(default=10, ge=1, le=100, description="So many of the biggest files are named.")
+    top: int = Field(default=10, ge=1, le=100, description="Number of largest files to list.")
 
 
 class FilesDiskUse(Action):

@@ -1,7 +1,9 @@
-"""``files.prune``: make room by moving old backups into quarantine, where the next prune after a grace deletes them.
+"""``files.prune``: Free disk space: move old backups into quarantine. The next prune after a grace period deletes
+them.
 
-Only in the one folder of the inventory, only files of its pattern, never the newest ones, and never before the newest
-has been proved to be whole: the list is made in the plan, and each file is moved only if it still is that very file.
+It works only in the backup folder of the inventory, on files that match its pattern. It never moves the newest
+files, and moves nothing until one of the newest is proved to be complete. The plan contains the list of files; a
+file is moved only if it is still the same file.
 """
 
 from __future__ import annotations
@@ -43,9 +45,9 @@ class PruneParameters(Parameters):
     """How far to go: a goal for the disk, an age, or both (then both must hold for a file to go)."""
 
     goal_percent: int | None = Field(
-        default=None, ge=1, le=99, description="Only as many as it takes for the disk to be so full at most."
+        default=None, ge=1, le=99, description="Move only as many files as needed to reach this disk usage (percent)."
     )
-    older_than: Duration | None = Field(default=None, description="Only files that were last changed before this.")
+    older_than: Duration | None = Field(default=None, description="Move only files last changed longer ago than this.")
 
 
 class FilesPrune(Action):

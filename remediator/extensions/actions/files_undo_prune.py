@@ -1,4 +1,4 @@
-"""``files.undo_prune``: move a batch of backups from quarantine back to where it was."""
+"""``files.undo_prune``: Move a batch of backups from quarantine to its original folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from remediator.playbooks.inventory import Service
 class UndoPruneParameters(Parameters):
     """Which batch."""
 
-    batch: str = Field(pattern=r"^[0-9A-Za-z]{1,40}$", description="Name of the batch, as files.prune says it.")
+    batch: str = Field(pattern=r"^[0-9A-Za-z]{1,40}$", description="Name of the batch, as files.prune reports it.")
 
 
 class FilesUndoPrune(Action):

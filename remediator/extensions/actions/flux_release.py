@@ -1,4 +1,4 @@
-"""``flux.release``: let a source of Flux follow its branch, tag or range again, after ``flux.rollback`` held it."""
+"""``flux.release``: Let a Flux source follow its branch, tag or range again, after ``flux.rollback`` held it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flux.resume``: let Flux reconcile what deploys a service again."""
+"""``flux.resume``: Let Flux reconcile the deployment of a service again."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""``flux.rollback``: have Flux deploy what it had deployed before, by holding the source at that revision.
+"""``flux.rollback``: Tell Flux to deploy the previous revision, by holding the source at that revision.
 
-A Kustomization's own record says which revisions it applied with success; its GitRepository or OCIRepository is held
-at the one before (``spec.ref.commit`` or ``digest``), so Flux itself goes back, prunes as it always does, and does not
-undo it. A source that is held already is never moved by default. Of a HelmRelease's values nothing is recorded: suspend
-it (``flux.suspend``) and use ``service.rollback``.
+The status of a Kustomization records the revisions that were applied successfully. The action holds its
+GitRepository or OCIRepository at the previous one (``spec.ref.commit`` or ``digest``). Flux itself then rolls
+back, prunes as usual and does not revert it. By default, a source that is already held is never moved. For a
+HelmRelease, Flux records no values: suspend it (``flux.suspend``) and use ``service.rollback``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RollbackParameters(Parameters):
     to: str | None = Field(
         default=None,
         min_length=7,
-        description="Recorded revision, or its commit or digest; default: what was deployed before.",
+        description="Recorded revision, or its commit or digest; default: the previous one.",
     )
 
 

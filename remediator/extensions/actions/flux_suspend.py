@@ -1,7 +1,8 @@
-"""``flux.suspend``: stop Flux from reconciling what deploys a service, so that what is repaired by hand stays.
+"""``flux.suspend``: Stop Flux from reconciling the deployment of a service, so that changes by a run are not
+reverted.
 
-After that ``service.restart``, ``service.scale`` and ``service.rollback`` hold. To go back by Flux itself, do not
-suspend it: ``flux.rollback``.
+Afterwards, ``service.restart``, ``service.scale`` and ``service.rollback`` keep their effect. To let Flux itself
+roll back, do not suspend it; use ``flux.rollback``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``github.dispatch_workflow``: start one of the workflows that the inventory allows by name, such as a rollback."""
+"""``github.dispatch_workflow``: Start a GitHub workflow that the inventory allows by name, for example a rollback."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ _SETTLED = timedelta(minutes=2)
 class DispatchParameters(Parameters):
     """Which one, and what to give to it. File, branch and what may be given are the inventory's alone."""
 
-    dispatch: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Its name under dispatch in the inventory.")
+    dispatch: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the workflow under dispatch in the inventory."
+    )
     inputs: dict[str, str | int | float | bool] = Field(
-        default={}, description="Values of its inputs; each has to fit what the inventory says of it."
+        default={}, description="Values of its inputs; each must match the rule in the inventory."
     )
 
 

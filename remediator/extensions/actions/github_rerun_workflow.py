@@ -1,7 +1,7 @@
-"""``github.rerun_workflow``: run the failed jobs of a workflow's latest run once more.
+"""``github.rerun_workflow``: Run the failed jobs of the latest run of a workflow again.
 
-Only the latest run of the inventory's branch is run again, and only if it failed: an older one would deploy what has
-been replaced since.
+It reruns only the latest run on the branch in the inventory, and only if that run failed. An older run would
+deploy a version that was replaced later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SETTLED = timedelta(minutes=1)
 class RerunParameters(Parameters):
     """Which workflow."""
 
-    workflow: str = Field(description="Its file's name; one of those under rerun in the inventory.")
+    workflow: str = Field(description="File name of the workflow, as listed under rerun in the inventory.")
 
 
 class GithubRerunWorkflow(Action):

@@ -1,4 +1,4 @@
-"""``http.request``: make one of the requests that the settings file allows by name."""
+"""``http.request``: Send an HTTP request that the settings file allows by name."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ _LONGEST = 1000
 class RequestParameters(Parameters):
     """Which one, and what to say. The address is the settings' alone."""
 
-    request: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Its name under requests in the settings.")
+    request: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the request under requests in the settings."
+    )
     fields: dict[str, str | int | float | bool] = Field(
-        default={}, description="Values of its body; only those that the settings list."
+        default={}, description="Values of its body; only fields that the settings list."
     )
 
 

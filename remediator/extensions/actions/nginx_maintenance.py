@@ -1,4 +1,4 @@
-"""``nginx.maintenance``: let nginx answer 503 with Retry-After for a while, instead of an app that cannot."""
+"""``nginx.maintenance``: Let nginx answer 503 with Retry-After for a time, instead of an app that cannot answer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from remediator.playbooks.inventory import Service
 class MaintenanceParameters(Parameters):
     """On or off."""
 
-    on: bool = Field(default=True, description="Whether maintenance mode begins or ends.")
-    retry_after: int = Field(default=60, ge=1, le=86_400, description="Seconds after which clients are to ask again.")
+    on: bool = Field(default=True, description="Whether to start or end maintenance mode.")
+    retry_after: int = Field(default=60, ge=1, le=86_400, description="Seconds after which clients should retry.")
 
 
 class NginxMaintenance(Action):

@@ -1,4 +1,4 @@
-"""``nginx.rate_limit``: let nginx limit how often one address may ask, by its included file."""
+"""``nginx.rate_limit``: Limit the request rate of each client address in nginx, through its included file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class RateLimitParameters(Parameters):
     """How strict. What the zone allows in a second is the operator's, in nginx' own configuration."""
 
     level: Literal["off", "gentle", "normal", "strict"] = Field(
-        default="normal", description="How many requests beyond the zone's rate may come at once: 100, 20 or 5."
+        default="normal",
+        description="off, or burst above the zone rate: gentle (100), normal (20), strict (5) requests.",
     )
 
 

@@ -1,7 +1,7 @@
-"""``redis.bgrewriteaof``: let Redis write its append-only file anew, which makes it as short as its data allow.
+"""``redis.bgrewriteaof``: Rewrite the append-only file of Redis, which makes it as small as the data allows.
 
-It needs room for the new file beside the old one, and memory for what is written meanwhile. Redis answers OK even when
-it has only put it in line, so what counts is INFO.
+It needs disk space for the new file beside the old one, and memory for writes that arrive during the rewrite.
+Redis replies OK even if it only scheduled the rewrite, so the action reads the result from INFO.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RewriteParameters(Parameters):
     """How careful to be."""
 
     memory_percent: int = Field(
-        default=30, ge=0, le=100, description="So much of Redis' memory must be free on the host, for the fork."
+        default=30, ge=0, le=100, description="Free host memory required for the fork, in percent of Redis memory."
     )
 
 

@@ -1,4 +1,6 @@
-"""``redis.bgsave``: let Redis write a snapshot, if there is room for it; what counts is INFO, not the reply."""
+"""``redis.bgsave``: Write a Redis snapshot if there is enough disk space. The action reads the result from INFO, not
+from the reply.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``redis.client_kill``: close the connections of clients that take too much: memory, or a place for nothing."""
+"""``redis.client_kill``: Close Redis connections of clients that use too much memory or are idle."""
 
 from __future__ import annotations
 
@@ -27,9 +27,15 @@ from remediator.playbooks.inventory import Service
 class ClientKillParameters(Parameters):
     """Who is meant: everything that is given must hold. Replicas and monitors are never meant."""
 
-    memory_over: int | None = Field(default=None, ge=1024, description="Takes more memory than so many bytes.")
-    idle_over: Duration | None = Field(default=None, description="Has asked for nothing for longer than this.")
-    limit: int = Field(default=10, ge=1, le=1000, description="At most so many, those with the most memory first.")
+    memory_over: int | None = Field(
+        default=None, ge=1024, description="Close connections that use more memory than this, in bytes."
+    )
+    idle_over: Duration | None = Field(
+        default=None, description="Close connections that were idle for longer than this."
+    )
+    limit: int = Field(
+        default=10, ge=1, le=1000, description="Maximum number to close; those with the most memory first."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> ClientKillParameters:

@@ -1,4 +1,4 @@
-"""``redis.config_set``: change a parameter of Redis that can be put back, and remember what it was."""
+"""``redis.config_set``: Change a Redis parameter that can be restored, and record its old value."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 class ConfigSetParameters(Parameters):
     """Which parameter, and its value."""
 
-    name: Name = Field(description="The parameter.")
+    name: Name = Field(description="Name of the parameter.")
     value: str = Field(
         max_length=200,
         pattern=r"^(-1|[A-Za-z0-9][A-Za-z0-9 ._-]*)$",
-        description="Its value, as in redis.conf: 100mb, yes, -1.",
+        description="Value as in redis.conf, for example 100mb, yes or -1.",
     )
     rewrite: bool = Field(
-        default=False, description="Also write it into Redis' own configuration file; else the next restart forgets it."
+        default=False, description="Also write it into the Redis configuration file; otherwise a restart discards it."
     )
 
 

@@ -1,4 +1,4 @@
-"""``redis.diagnose``: what Redis tells about itself: memory, persistence, role, slow commands, pauses, big keys."""
+"""``redis.diagnose``: Read the state of Redis: memory, persistence, role, slow commands, latency and big keys."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class DiagnoseParameters(Parameters):
     parts: tuple[Part, ...] = Field(
         default=("memory", "persistence", "role", "clients", "slowlog", "latency"),
         min_length=1,
-        description="What to ask; big_keys scans keys, so it has to be asked for.",
+        description="Parts to read; big_keys scans keys, so it is not a default.",
     )
-    scan_limit: int = Field(default=10_000, ge=1, le=1_000_000, description="At most so many keys are looked at.")
-    top: int = Field(default=10, ge=1, le=100, description="So many of each list are told.")
+    scan_limit: int = Field(default=10_000, ge=1, le=1_000_000, description="Maximum number of keys to scan.")
+    top: int = Field(default=10, ge=1, le=100, description="Number of entries to report from each list.")
 
 
 class RedisDiagnose(Action):

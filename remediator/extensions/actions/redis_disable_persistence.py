@@ -1,6 +1,8 @@
-"""``redis.disable_persistence``: the last resort on a full disk: Redis writes nothing down until it is put back.
+"""``redis.disable_persistence``: Disable Redis persistence until it is restored: the last option when the disk is
+full.
 
-A restart while it is in force loses everything since. So it is destructive, and a person's decision.
+A restart while persistence is disabled loses all data written in that time. The action is therefore destructive
+and requires the decision of a person.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class DisableParameters(Parameters):
     """Which of the two."""
 
     what: Literal["aof", "snapshots", "both"] = Field(
-        default="both", description="The append-only file, the snapshots by themselves, or both."
+        default="both", description="What to disable: the append-only file (aof), automatic snapshots or both."
     )
 
 

@@ -1,4 +1,4 @@
-"""``redis.memory_purge``: let Redis give memory that it no longer uses back to the system."""
+"""``redis.memory_purge``: Tell Redis to return unused memory to the operating system."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""``redis.restore_backup``: start Redis from a backup, when its own files are beyond repair. What came since is lost.
+"""``redis.restore_backup``: Start Redis from a backup when its own files cannot be repaired. Data written after the
+backup is lost.
 
-Only while Redis does not run, only from the folder of backups, only from one that is whole. Redis' own files are moved
-aside, not deleted.
+It works only while Redis is stopped, only with a backup from the backup folder, and only if the backup is
+complete. The files of Redis are moved to another folder, not deleted.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ class RestoreBackupParameters(Parameters):
     backup: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Its name; default: the newest whole one.",
+        description="Name of the backup; default: the newest complete one.",
     )
     append_only: bool = Field(
-        default=True, description="Redis starts with appendonly yes, so the backup becomes the base of its file."
+        default=True, description="Redis starts with appendonly yes; the backup becomes the base of that file."
     )
     stop_timeout: float = Field(default=60.0, gt=0, le=600, description="Seconds that Redis may take to start.")
 

@@ -1,4 +1,4 @@
-"""``redis.restore_persistence``: switch Redis' persistence on again; an append-only file is written anew at once."""
+"""``redis.restore_persistence``: Enable Redis persistence again. Redis rewrites its append-only file at once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from remediator.playbooks.inventory import Service
 class RestoreParameters(Parameters):
     """What is to be set, as in redis.conf."""
 
-    appendonly: Literal["yes", "no"] | None = Field(default=None, description="Whether there is an append-only file.")
+    appendonly: Literal["yes", "no"] | None = Field(default=None, description="Whether to enable the append-only file.")
     save: str | None = Field(
-        default=None, pattern=r"^([0-9]+ [0-9]+( [0-9]+ [0-9]+)*)?$", description="Seconds and changes, such as 300 10."
+        default=None,
+        pattern=r"^([0-9]+ [0-9]+( [0-9]+ [0-9]+)*)?$",
+        description="Snapshot rule in seconds and changes, for example 300 10.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""``service.logs``: the last lines that a service wrote, with the lines that matter picked out."""
+"""``service.logs``: Read the last log lines of a service and highlight the relevant ones."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _SAVED = re.compile(
 class LogsParameters(Parameters):
     """How much to read."""
 
-    lines: int = Field(default=100, ge=1, le=2000, description="Last lines of each stream.")
+    lines: int = Field(default=100, ge=1, le=2000, description="Number of last lines to read from each stream.")
     previous: bool = Field(
-        default=False, description="Of the incarnation before this one, where the platform keeps it."
+        default=False, description="Read the logs of the previous instance, where the platform keeps them."
     )
 
 

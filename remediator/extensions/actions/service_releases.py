@@ -1,4 +1,6 @@
-"""``service.releases``: what runs, since when, and what there is to go back to: was there a recent change?"""
+"""``service.releases``: Read the current release, its start time and the earlier releases, to detect a recent
+change.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from remediator.playbooks.inventory import Service
 class ReleasesParameters(Parameters):
     """What counts as recent."""
 
-    within: Duration = Field(default=timedelta(hours=1), description="A change within this is a recent one.")
+    within: Duration = Field(default=timedelta(hours=1), description="A change within this time counts as recent.")
 
 
 class ServiceReleases(Action):

@@ -1,4 +1,4 @@
-"""``service.restart``: restart a service on whatever platform it runs on, if it still is what was planned against."""
+"""``service.restart``: Restart a service on its platform, if it is still the instance that the plan was made for."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from remediator.playbooks.inventory import Service
 class RestartParameters(Parameters):
     """How to restart."""
 
-    stop_timeout: Duration = Field(
-        default=timedelta(seconds=30), description="How long it may take to stop and to start, each."
-    )
+    stop_timeout: Duration = Field(default=timedelta(seconds=30), description="Time to stop, and again time to start.")
 
 
 class ServiceRestart(Action):

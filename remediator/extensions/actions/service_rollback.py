@@ -1,4 +1,4 @@
-"""``service.rollback``: put back the release before the one in use, as the platform has it on record."""
+"""``service.rollback``: Roll a service back to the release before the current one, as the platform recorded it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RollbackParameters(Parameters):
     """Which way back."""
 
     changed_within: Duration | None = Field(
-        default=None, description="Only if the release in use was put in force within this; default: whenever."
+        default=None, description="Only if the current release was deployed within this time; default: always."
     )
 
 

@@ -1,4 +1,4 @@
-"""``service.scale``: have more or fewer instances of a service, where its platform can."""
+"""``service.scale``: Change the number of instances of a service, where its platform supports it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from remediator.playbooks.inventory import Service
 class ScaleParameters(Parameters):
     """How many: an absolute number, or so many more (or fewer) than there are; within bounds."""
 
-    replicas: int | None = Field(default=None, ge=0, le=1000, description="So many.")
-    by: int | None = Field(default=None, ge=-100, le=100, description="So many more than now; fewer if negative.")
-    minimum: int = Field(default=1, ge=0, description="Never fewer than this.")
-    maximum: int = Field(default=10, ge=1, le=1000, description="Never more than this.")
+    replicas: int | None = Field(default=None, ge=0, le=1000, description="Number of instances.")
+    by: int | None = Field(default=None, ge=-100, le=100, description="Number of instances to add; negative to remove.")
+    minimum: int = Field(default=1, ge=0, description="Lowest allowed number of instances.")
+    maximum: int = Field(default=10, ge=1, le=1000, description="Highest allowed number of instances.")
 
     @model_validator(mode="after")
     def _one(self) -> ScaleParameters:

@@ -1,4 +1,4 @@
-"""``service.status``: what a service's processes do, on whatever platform."""
+"""``service.status``: Read the state of the processes of a service, on any platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dependencies.ok``: everything that a service cannot work without runs and answers."""
+"""``dependencies.ok``: Check that all dependencies of a service run and answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``disk.usage``: the disk that a service keeps its data on is not too full."""
+"""``disk.usage``: Check that the data disk of a service is not too full."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DiskUsageParameters(Parameters):
     """What is too full."""
 
     max_percent: int | None = Field(
-        default=None, ge=1, le=99, description="Fuller than this is a fault; default: full_percent of the inventory."
+        default=None, ge=1, le=99, description="Disk usage above this fails; default: full_percent of the inventory."
     )
 
 

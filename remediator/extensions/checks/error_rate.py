@@ -1,4 +1,7 @@
-"""``error.rate``: the share of a service's answers that are errors, by Prometheus, with who answers them and which."""
+"""``error.rate``: Check the share of errors among the responses of a service, from Prometheus.
+
+The evidence lists the status codes and routes of the errors.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,19 @@ from remediator.playbooks.inventory import Service
 class ErrorRateParameters(Parameters):
     """What is too much."""
 
-    max_ratio: float = Field(default=0.05, ge=0, le=1, description="More errors among the answers are a fault.")
-    window: Duration = Field(default=timedelta(minutes=1), description="Looking back so long.")
-    minimum: float = Field(default=0.1, ge=0, description="With fewer answers a second than this nothing can be told.")
-    metric: str = Field(
-        default="http_request_duration_seconds_count", pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$", description="Counter."
+    max_ratio: float = Field(default=0.05, ge=0, le=1, description="A larger share of errors fails.")
+    window: Duration = Field(default=timedelta(minutes=1), description="Time window of the rate.")
+    minimum: float = Field(
+        default=0.1, ge=0, description="With fewer responses per second than this, the answer is unknown."
     )
-    job: str = Field(default="fastapi-app", pattern="^[A-Za-z0-9_./-]+$", description="The label job of the counter.")
+    metric: str = Field(
+        default="http_request_duration_seconds_count",
+        pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+        description="Name of the counter.",
+    )
+    job: str = Field(
+        default="fastapi-app", pattern="^[A-Za-z0-9_./-]+$", description="Value of the counter's job label."
+    )
 
 
 class ErrorRate(Check):

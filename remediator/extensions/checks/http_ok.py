@@ -1,4 +1,4 @@
-"""``http.ok``: a service answers HTTP as it should, at its address of the inventory."""
+"""``http.ok``: Check that a service answers HTTP correctly at its address in the inventory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from remediator.playbooks.inventory import Service
 class HttpOkParameters(Parameters):
     """Which of the service's paths."""
 
-    path: Literal["ready", "live"] = Field(default="ready", description="Its path of the inventory.")
-    timeout: Duration = Field(default=timedelta(seconds=3), description="How long it may take to answer.")
+    path: Literal["ready", "live"] = Field(
+        default="ready", description="Path to request, by its name in the inventory."
+    )
+    timeout: Duration = Field(default=timedelta(seconds=3), description="Timeout of the request.")
 
 
 class HttpOk(Check):

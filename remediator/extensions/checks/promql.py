@@ -1,4 +1,9 @@
-"""``promql``: an expression holds, on fresh data. No data is *unknown*, never *no*."""
+"""``promql``: Check that a PromQL expression holds on fresh data. Without data the answer is *unknown*, never
+*fail*.
+
+A comparison, for example ``up{job="x"} == 1``, holds if it is true for any series. To require all series, use
+``min(up) == 1``. Without a comparison, no value may be 0.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +26,10 @@ from remediator.playbooks.inventory import Service
 class PromqlParameters(Parameters):
     """A comparison that holds when all is well: of any of its series, as in an alerting rule."""
 
-    query: str = Field(
-        description='PromQL; a comparison such as up{job="x"} == 1, which holds if it is true of any series '
-        "(min(up) == 1: of all). Without a comparison no value may be 0."
+    query: str = Field(description="PromQL expression.")
+    max_age: Duration = Field(
+        default=timedelta(minutes=1), description="With data older than this, the answer is unknown."
     )
-    max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
 
 
 class Promql(Check):

@@ -1,4 +1,4 @@
-"""``redis.info``: a number that Redis tells about itself is within bounds."""
+"""``redis.info``: Check that a number from Redis INFO is within limits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from remediator.playbooks.inventory import Service
 class RedisInfoParameters(Parameters):
     """Which field of INFO, and its bounds."""
 
-    field: str = Field(pattern="^[a-z0-9_]+$", description="Such as connected_clients or used_memory.")
-    section: str = Field(default="everything", pattern="^[a-z]+$", description="The section of INFO that has it.")
-    minimum: float | None = Field(default=None, description="Less is a fault.")
-    maximum: float | None = Field(default=None, description="More is a fault.")
-    equals: str | None = Field(default=None, description="Or: anything but this text is a fault.")
+    field: str = Field(
+        pattern="^[a-z0-9_]+$", description="Name of the field, for example connected_clients or used_memory."
+    )
+    section: str = Field(
+        default="everything", pattern="^[a-z]+$", description="Section of INFO that contains the field."
+    )
+    minimum: float | None = Field(default=None, description="A lower value fails.")
+    maximum: float | None = Field(default=None, description="A higher value fails.")
+    equals: str | None = Field(default=None, description="Alternative: any other text fails.")
 
     @model_validator(mode="after")
     def _something(self) -> RedisInfoParameters:

@@ -1,4 +1,4 @@
-"""``redis.ping``: Redis answers, and is not still loading."""
+"""``redis.ping``: Check that Redis answers and has finished loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``redis.write_test``: a value can be written, read back and deleted: it serves, not merely answers."""
+"""``redis.write_test``: Check that Redis can write, read and delete a value, not only answer."""
 
 from __future__ import annotations
 

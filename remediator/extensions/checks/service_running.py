@@ -1,4 +1,4 @@
-"""``service.running``: the platform says that all of the service's instances run."""
+"""``service.running``: Check that the platform reports all instances of the service as running."""
 
 from __future__ import annotations
 

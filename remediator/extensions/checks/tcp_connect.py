@@ -1,4 +1,4 @@
-"""``tcp.connect``: somebody accepts connections where a service should: an open port, no more than that."""
+"""``tcp.connect``: Check that the port of a service accepts connections, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from remediator.playbooks.inventory import Service
 class TcpConnectParameters(Parameters):
     """Which of the service's addresses."""
 
-    endpoint: Literal["http", "redis"] = Field(default="http", description="The address of the inventory to try.")
-    timeout: Duration = Field(default=timedelta(seconds=2), description="How long connecting may take.")
+    endpoint: Literal["http", "redis"] = Field(default="http", description="Name of the address in the inventory.")
+    timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of the connection.")
 
 
 class TcpConnect(Check):

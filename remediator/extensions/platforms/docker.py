@@ -1,7 +1,8 @@
-"""Docker: the containers of a Compose service, or of labels, on one Engine.
+"""Manage the containers of a Compose service, or containers with given labels, on one Docker Engine.
 
-A container is made anew under a second name beside the old one, which is stopped, and removed only when the new one
-runs. So a process that dies in between leaves two containers of which at most one runs, and the next look can tell.
+To replace a container, the platform creates the new one under a second name and stops the old one. It removes the
+old container only when the new one runs. If the process ends in between, two containers remain, and at most one
+of them runs. The next observation detects this state.
 """
 
 from __future__ import annotations

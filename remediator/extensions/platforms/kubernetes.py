@@ -1,4 +1,4 @@
-"""Kubernetes: a Deployment, or the one whose pods have certain labels, in one namespace of a cluster."""
+"""Manage a Deployment, by name or by the labels of its pods, in one namespace of a cluster."""
 
 from __future__ import annotations
 

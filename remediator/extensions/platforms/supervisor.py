@@ -1,4 +1,4 @@
-"""supervisord: programs on this or another host, by XML-RPC."""
+"""Manage programs of supervisord, on this or another host, over XML-RPC."""
 
 from __future__ import annotations
 

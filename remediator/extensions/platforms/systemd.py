@@ -1,4 +1,4 @@
-"""systemd: units of this host, by systemctl and journalctl, argv and no shell."""
+"""Manage systemd units of this host with systemctl and journalctl, without a shell."""
 
 from __future__ import annotations
 
