@@ -224,7 +224,7 @@ _DECIDE = {
 
 
 def _filters(*names: str) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name, "query", f"Only of this {name}.") for name in names)
+    return tuple(Parameter(name, "query", f"Only this {name}.") for name in names)
 
 
 _BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")

@@ -11,23 +11,27 @@ from remediator.web.openapi import Operation
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 HEAD = """\
-# The API
+# HTTP API
 
-Made from the code, as is `/api/v1/openapi.json` (OpenAPI 3.1), which a running service gives.
+```
+curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8095/api/v1/runs?open=true
+```
 
-Send an operator token: `Authorization: Bearer rmo_…` (`remediator token` makes one; see [approvals](approvals.md)). On
-loopback, looking needs none. A browser's session counts too, for JSON from our own pages only. Every error is one line,
-`{"error": "a sentence"}`:
+The code generates this page. A running service returns the same description as OpenAPI 3.1 from `/api/v1/openapi.json`.
 
-| status | means |
+Send an operator token as `Authorization: Bearer rmo_…`. `remediator approval token` creates one; see
+[approvals](approvals.md). On loopback, reading needs no token. A browser session works too, but only for JSON requests
+from the pages of the console. Every error is one line: `{"error": "a sentence"}`.
+
+| Status | Meaning |
 |---|---|
-| 400 | a mistake in what was sent; nothing was changed |
-| 401 | nobody whom we know |
-| 403 | not allowed; the sentence says which role is needed, or why this word does not count |
-| 404 | there is no such thing |
-| 503 | the store does not answer; try again |
+| 400 | The request is invalid; nothing was changed. |
+| 401 | The caller is unknown. |
+| 403 | Not allowed; the error names the required role, or why the decision does not count. |
+| 404 | The resource does not exist. |
+| 503 | The store does not answer; try again. |
 
-Alertmanager posts to `/api/v1/alerts`, with its own token ([operations](operations.md)).
+Alertmanager sends notifications to `/api/v1/alerts`, with its own token; see [operations](operations.md).
 """
 
 
@@ -45,7 +49,7 @@ def _section(operation: Operation) -> Iterator[str]:
     rows = [(item.name, item.place, item.text) for item in operation.parameters]
     rows += [(name, "body", text) for name, text in operation.body.items()]
     if rows:
-        yield "\n| name | in | meaning |\n|---|---|---|"
+        yield "\n| Name | In | Description |\n|---|---|---|"
         yield from (f"| `{name}` | {place} | {text} |" for name, place, text in rows)
     yield ""
 

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
 
 def head() -> str:
     """The guards in the order in which they are asked, their reasons, settings and defaults."""
-    lines = ["| guard | says no or *cannot tell* because | settings and defaults |", "|---|---|---|"]
+    lines = ["| Guard | Reasons | Settings and defaults |", "|---|---|---|"]
     for guard in registry.GUARDS:
         reasons = ", ".join(f"`{reason}`" for reason in sorted(guard.reasons))
         settings = guard.Settings()

@@ -37,12 +37,12 @@ def actions() -> str:
 
 
 def _action(action: type[Action]) -> str:
-    traits = [] if action.mutates else ["reads only"]
+    traits = [] if action.mutates else ["read-only"]
     traits += ["idempotent"] if action.mutates and action.idempotent else []
-    traits += ["has a way back"] if action.reversible else []
-    traits += ["**destructive**: asks a person"] if action.destructive else []
-    traits += ["**always asks a person**"] if action.asks else []
-    told = ", ".join([*traits, f"at most {format_duration(action.timeout)}"])
+    traits += ["reversible"] if action.reversible else []
+    traits += ["**destructive**: requires approval"] if action.destructive else []
+    traits += ["**always requires approval**"] if action.asks else []
+    told = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
     return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
 
 
@@ -62,8 +62,8 @@ def platforms() -> str:
 
 def _platform(platform: type[Platform]) -> str:
     (binding,) = (each for each in BINDINGS if get_args(each.model_fields["kind"].annotation) == (platform.kind,))
-    rows = (f"| `{verb}` | {'yes' if _can(platform, needs) else 'refused'} |" for verb, needs in VERBS.items())
-    verbs = "\n".join(["| action | |", "|---|---|", *rows, ""])
+    rows = (f"| `{verb}` | {'yes' if _can(platform, needs) else 'no'} |" for verb, needs in VERBS.items())
+    verbs = "\n".join(["| Action | Supported |", "|---|---|", *rows, ""])
     return f"## {platform.kind}\n\n{_about(platform)}\n\n{binding.__doc__}\n\n{_parameters(binding)}\n{verbs}"
 
 
@@ -85,7 +85,7 @@ def _parameters(model: type[BaseModel]) -> str:
         for name, field in _fields(model)
         if name != "kind"
     )
-    return "\n".join(["| parameter | default | |", "|---|---|---|", *rows, ""])
+    return "\n".join(["| Parameter | Default | Description |", "|---|---|---|", *rows, ""])
 
 
 def _fields(model: type[BaseModel]) -> Iterable[tuple[str, object]]:

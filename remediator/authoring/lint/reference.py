@@ -26,8 +26,13 @@ guards:
     - {guard: min_healthy, reason: there is one instance only}
 ```
 
-At the end of a line or alone above it, it is for that line; before the first line of content, for the whole file.
-Several rules are separated by commas. After its day the warning is back. Errors cannot be switched off.
+| Position of the comment | Applies to |
+|---|---|
+| at the end of a line | that line |
+| alone above a line | that line |
+| before the first line of content | the whole file |
+
+Separate several rules with commas. After the date, the warning is reported again. You cannot suppress errors.
 """
 
 
@@ -37,17 +42,17 @@ def reference() -> str:
 
 
 def _warnings() -> Iterator[str]:
-    yield "## Warnings and remarks\n"
+    yield "## Warnings and informational findings\n"
     for rule in RULES:
         yield f"### {rule.id}\n\n*{rule.severity.value}* · {rule.what}\n\n{rule.why}\n"
-        yield f"**Mend it:** {rule.mend}.\n"
-        yield f"**Switch it off:** `# remediator: off {rule.id} until DATE because REASON`\n"
+        yield f"**Fix:** {rule.mend}.\n"
+        yield f"**Suppress:** `# remediator: off {rule.id} until DATE because REASON`\n"
 
 
 def _errors() -> Iterator[str]:
     yield "## Errors\n"
     for name, error in ERRORS.items():
-        yield f"### {name}\n\n{error.what}\n\n**Mend it:** {error.mend}\n"
+        yield f"### {name}\n\n{error.what}\n\n**Fix:** {error.mend}\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``example.drain``: a marker file that takes a service out of its pool."""
+"""``example.drain``: Create a marker file that drains a service from its pool."""
 
 from __future__ import annotations
 

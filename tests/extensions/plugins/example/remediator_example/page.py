@@ -1,4 +1,4 @@
-"""``example``: messages on a page, one below the other."""
+"""``example``: Append messages to an HTML page."""
 
 from __future__ import annotations
 
