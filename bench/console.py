@@ -63,8 +63,8 @@ def prepare(folder: Path, count: int, port: int) -> Path:
     """A service's folder with so many runs; its settings file."""
     (folder / "state").mkdir(parents=True)
     database = folder / "state/remediator.db"
-    engine = history_fixture.open_(database)
-    engine.dispose()
+    context = history_fixture.open_(database)
+    context.dispose()
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(FILL, {"count": count})
     head = {"apiVersion": "remediator/v1"}

@@ -73,7 +73,7 @@ class Service:
     """A wired service: what the web edge and the tests need of it."""
 
     config: Config
-    engine: PipelineContext
+    context: PipelineContext
     loops: Worker
     metrics: Metrics
     credentials: Credentials
@@ -142,17 +142,17 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
         stack.push_async_callback(store.close)
-        world = _world(config, clock, stack, lambda: engine.book.inventory)
+        world = _world(config, clock, stack, lambda: context.playbooks.inventory)
         metrics = Metrics()
-        engine = _engine(config, StoreClock(store, clock), store, world, loaded, metrics)
+        context = _context(config, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
-        await require_neighbours(engine)
-        await store.write(lambda tx: _started(tx, engine, config, loaded))
-        loops = Worker(engine, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
+        await require_neighbours(context)
+        await store.write(lambda tx: _started(tx, context, config, loaded))
+        loops = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, seen)
-        service = Service(config, engine, loops, metrics, door, keyring, people, world, reloading, role)
+        service = Service(config, context, loops, metrics, door, keyring, people, world, reloading, role)
         post = _post(config, keyring, people, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
@@ -180,7 +180,7 @@ async def read_only_context(config: Config, store: Store, clock: Clock | None = 
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         world = _world(config, clock, stack, lambda: loaded.inventory)
-        yield _engine(config, clock, store, world, loaded, Metrics())
+        yield _context(config, clock, store, world, loaded, Metrics())
 
 
 def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> ClientSet:
@@ -202,7 +202,7 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Calla
     )
 
 
-def _engine(
+def _context(
     config: Config, clock: Clock, store: Store, world: ClientSet, loaded: LoadedConfig, metrics: Metrics
 ) -> PipelineContext:
     timing = config.timing
@@ -211,7 +211,7 @@ def _engine(
         clock=clock,
         ids=Ids(),
         replica=config.replica or f"{socket.gethostname()}-{os.getpid()}",
-        book=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
+        playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
         actions=registry.make_actions(world),
         checks=registry.make_checks(world),
         guards=guards_on(config, registry.make_guards(world)),
@@ -314,34 +314,34 @@ def _credentials(config: Config) -> Credentials:
     return Credentials(bearer, basic)
 
 
-def _started(tx: Tx, engine: PipelineContext, config: Config, loaded: LoadedConfig) -> None:
+def _started(tx: Tx, context: PipelineContext, config: Config, loaded: LoadedConfig) -> None:
     playbooks.keep(tx, loaded.playbooks)
-    if engine.store.name == "sqlite":
+    if context.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
-    others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + engine.replica}
+    others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + context.replica}
     for name in key_values.named(tx.connection, REFUSED).keys() - others:
         key_values.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
     tx.audit(
         Draft(
             kind=Kind.SERVICE_STARTED,
-            actor=engine.actor,
-            data={"version": __version__, "store": engine.store.name, "environment": config.environment},
+            actor=context.actor,
+            data={"version": __version__, "store": context.store.name, "environment": config.environment},
         )
     )
-    outdate(tx, engine)
+    outdate(tx, context)
     blocked_runs.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
-    tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={"playbooks": versions, "guards_off": off}))
+    tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={"playbooks": versions, "guards_off": off}))
 
 
 def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    loops, engine, config = service.loops, service.engine, service.config
+    loops, context, config = service.loops, service.context, service.config
     upkeep = MaintenanceSettings(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
-        "upkeep": lambda: run_maintenance_loop(engine, upkeep),
-        "watch": lambda: run_monitors_loop(engine, _watching(service.config), loops.poll / 2),
+        "upkeep": lambda: run_maintenance_loop(context, upkeep),
+        "watch": lambda: run_monitors_loop(context, _watching(service.config), loops.poll / 2),
     }
     if service.role == "receive":
         return always
@@ -350,15 +350,15 @@ def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callab
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
         "close episodes": loops.close_forever,
-        "send messages": lambda: run_outbox_loop(engine, post, loops.poll),
-        "compare with Alertmanager": lambda: reconcile_forever(engine, loops.intake, _reconciling(config, world)),
-        "step down": lambda: step_down_forever(engine, loops.poll),
-        "forget what is over": lambda: prune_forever(engine, pruning_for(config), service.metrics.count_gone),
-        "sign checkpoints": lambda: checkpoint_forever(engine, checkpointing),
+        "send messages": lambda: run_outbox_loop(context, post, loops.poll),
+        "compare with Alertmanager": lambda: reconcile_forever(context, loops.intake, _reconciling(config, world)),
+        "step down": lambda: step_down_forever(context, loops.poll),
+        "forget what is over": lambda: prune_forever(context, pruning_for(config), service.metrics.count_gone),
+        "sign checkpoints": lambda: checkpoint_forever(context, checkpointing),
     }
     retention = retention_for(config)
     if retention is not None:
-        working["archive"] = lambda: retain_forever(engine, retention)
+        working["archive"] = lambda: retain_forever(context, retention)
     return working
 
 

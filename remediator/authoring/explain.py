@@ -128,39 +128,39 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
 
 async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:
     """What each playbook would do for an alert with these labels, the matching ones first."""
-    async with read_only_context(config, ReadOnlyStore(config)) as engine:
-        found = Index(engine.book.playbooks, config.watchdog.alertname).explain(labels)
+    async with read_only_context(config, ReadOnlyStore(config)) as context:
+        found = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
         lines = []
         for each in sorted(found, key=lambda item: not item.matches):
             missing = [str(unmet) for unmet in each.unmet] + ([each.note] if each.note else [])
             line = Line(each.playbook.name, missing)
             if each.matches:
-                await _walk(engine, config, each.playbook, labels, line)
+                await _walk(context, config, each.playbook, labels, line)
             lines.append(line)
         return lines
 
 
 async def _walk(
-    engine: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line
+    context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line
 ) -> None:
     written = playbook.mode_in(config.environment)
     try:
-        line.mode = await engine.store.read(lambda connection: autonomy.effective(connection, playbook.name, written))
+        line.mode = await context.store.read(lambda connection: autonomy.effective(connection, playbook.name, written))
     except StoreUnavailable:
         line.mode = written  # no service has run here yet; the guards say the rest
     try:
-        values = parameters.resolve(playbook, labels, engine.book.inventory)
-        line.target = parameters.target(playbook, values, engine.book.inventory)
-        service = engine.book.inventory.service(line.target)
-        line.plan = await make_plan(engine, playbook, service, values, line.mode)
+        values = parameters.resolve(playbook, labels, context.playbooks.inventory)
+        line.target = parameters.target(playbook, values, context.playbooks.inventory)
+        service = context.playbooks.inventory.service(line.target)
+        line.plan = await make_plan(context, playbook, service, values, line.mode)
     except (RemediatorError, TimeoutError) as error:
         line.error = str(error) or "the platform gave no answer in time"
         line.would = "escalate to people: it cannot be planned"
         return
-    now = engine.clock.now()
+    now = context.clock.now()
     run = _run(playbook, line, line.plan, now)
-    asked = build_input(engine, run, playbook, service, [_episode(labels, config, now)], None)
-    line.judgement = await evaluate(engine, asked, all_of_them=True)
+    asked = build_input(context, run, playbook, service, [_episode(labels, config, now)], None)
+    line.judgement = await evaluate(context, asked, all_of_them=True)
     line.would = _would(playbook, line, line.judgement)
 
 

@@ -55,12 +55,12 @@ def _renew(config: Config, person: Person, approval: Approval, why: str) -> bool
 
 async def _changed(config: Config, name: str) -> tuple[Approval, str]:
     """The request, and why it does not stand; no reason if nobody waits for it."""
-    async with read_only_context(config, ReadOnlyStore(config)) as engine:
-        approval = await engine.store.read(lambda connection: found_by(connection, name))
-        return approval, await _why(engine, approval) if approval.status == "pending" else ""
+    async with read_only_context(config, ReadOnlyStore(config)) as context:
+        approval = await context.store.read(lambda connection: found_by(connection, name))
+        return approval, await _why(context, approval) if approval.status == "pending" else ""
 
 
-async def _why(engine: PipelineContext, approval: Approval) -> str:
-    run = await engine.store.read(lambda connection: runs.get(connection, approval.run_id))
+async def _why(context: PipelineContext, approval: Approval) -> str:
+    run = await context.store.read(lambda connection: runs.get(connection, approval.run_id))
     assert run is not None
-    return (await look(engine, approval, run, patience=PATIENCE)).why_anew()
+    return (await look(context, approval, run, patience=PATIENCE)).why_anew()

@@ -56,34 +56,34 @@ def _busy(target: str, other: str) -> GuardDecision:
     return GuardDecision((("concurrency", Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})),))
 
 
-async def act(engine: PipelineContext, run: Run) -> StageResult:
+async def act(context: PipelineContext, run: Run) -> StageResult:
     """From ``running``: do the step at the cursor, or decide that there is none to do."""
-    tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
     tried = [attempt for attempt in tried if not attempt.undoing]  # those are seen to by whoever puts back
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
-        return await _unknown(engine, run, lost, "the process that began it is gone")
+        return await _unknown(context, run, lost, "the process that began it is gone")
     plan = _plan(run)
     if run.cursor is None:
-        return await _exhausted(engine, run)
+        return await _exhausted(context, run)
     step = plan.step(run.cursor)
     mine = [attempt for attempt in tried if attempt.step == step.id]
     if mine and mine[-1].outcome == Outcome.OK.value:
-        return await _follow(engine, run, plan, step, step.on_success)
+        return await _follow(context, run, plan, step, step.on_success)
     if _used_up(step, mine):
-        return await _follow(engine, run, plan, step, step.on_failure)
-    if mine and (due := _backoff(step, mine)) > engine.clock.now():
+        return await _follow(context, run, plan, step, step.on_failure)
+    if mine and (due := _backoff(step, mine)) > context.clock.now():
         return wait_until(run, due)
-    applies = await _applies(engine, run, step, tried)
+    applies = await _applies(context, run, step, tried)
     if isinstance(applies, cel.Unknown):
         why = f"whether {step.when!r} holds cannot be told: {applies.reason}"
         if step.mutates and not _told_to(run, step):
-            return await engine.store.write(lambda tx: _ask_whether(tx, engine, run, plan, step, why))
+            return await context.store.write(lambda tx: _ask_whether(tx, context, run, plan, step, why))
         if not step.mutates:
-            return await _skip(engine, run, plan, step, why)
+            return await _skip(context, run, plan, step, why)
     elif not applies:
-        return await _skip(engine, run, plan, step, f"{step.when!r} does not hold")
-    return await _attempt(engine, run, plan, step, tried)
+        return await _skip(context, run, plan, step, f"{step.when!r} does not hold")
+    return await _attempt(context, run, plan, step, tried)
 
 
 UNTRIED = 3
@@ -114,84 +114,84 @@ def _told_to(run: Run, step: PlannedStep) -> bool:
 _WHETHER = "unknown:when"
 
 
-def _ask_whether(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
+def _ask_whether(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     """Not knowing is no reason to do something else: the steps below may be for another case. A person decides."""
     detail = {"step": step.id, "call": step.call.text, "text": why}
-    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, {"step": step.id, "skipped": why}, "held"))
-    after = approvals.request(tx, engine.ids, run, plan, step.id, _WHETHER, detail, engine.actor)
+    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, {"step": step.id, "skipped": why}, "held"))
+    after = approvals.request(tx, context.ids, run, plan, step.id, _WHETHER, detail, context.actor)
     return wait_until(after, after.wake_at)
 
 
 async def _applies(
-    engine: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]
+    context: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]
 ) -> bool | cel.Unknown:
     if step.when is None:
         return True
-    seen = await engine.store.read(lambda connection: evidence.of_run(connection, run.id))
-    platform = engine.book.service(run).platform.kind
+    seen = await context.store.read(lambda connection: evidence.of_run(connection, run.id))
+    platform = context.playbooks.service(run).platform.kind
     return cel.compile(step.when).evaluate(
         condition_scope.variables(_plan(run).parameters, (run.target, platform), seen, tried)
     )
 
 
-async def _skip(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
+async def _skip(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     following = plan.after(step.id)
 
     def skip(tx: Tx) -> Run:
         data = {"step": step.id, "skipped": why}
-        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
+        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
         return runs.save(tx, run, cursor=None if following is None else following.id)
 
-    return proceed(await engine.store.write(skip))
+    return proceed(await context.store.write(skip))
 
 
 async def _attempt(
-    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]
+    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]
 ) -> StageResult:
-    playbook, service = engine.book.of(run), engine.book.service(run)
-    action = engine.actions[step.action]
+    playbook, service = context.playbooks.of(run), context.playbooks.service(run)
+    action = context.actions[step.action]
     if not step.mutates:
-        return await _look(engine, run, plan, step, action, service)
+        return await _look(context, run, plan, step, action, service)
     begun_before = any(item.mutates for item in tried)
     if step.call.impossible:
-        call = await _replan(engine, step, service)
+        call = await _replan(context, step, service)
         if call is not None and call.impossible:
-            return await _not_possible(engine, run, plan, step, call.impossible)
+            return await _not_possible(context, run, plan, step, call.impossible)
         begun_before = True  # what was planned is not what can be done now
-    if step.approval and not await _approved_step(engine, run, step):
-        return await _ask_for_step(engine, run, plan, step, begun_before)
-    alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-    asked = build_input(engine, run, playbook, service, alerts, step)
-    judgement = await evaluate(engine, asked, _overridden(run))
+    if step.approval and not await _approved_step(context, run, step):
+        return await _ask_for_step(context, run, plan, step, begun_before)
+    alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+    asked = build_input(context, run, playbook, service, alerts, step)
+    judgement = await evaluate(context, asked, _overridden(run))
     if judgement.final.answer is not GuardAnswer.ALLOW:
-        return await engine.store.write(lambda tx: _held(tx, engine, run, plan, asked, judgement))
+        return await context.store.write(lambda tx: _held(tx, context, run, plan, asked, judgement))
     # our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing
-    call = await _replan(engine, step, service) if begun_before and not step.approval else step.call
+    call = await _replan(context, step, service) if begun_before and not step.approval else step.call
     if call is None:
-        return wait_until(run, engine.clock.now() + engine.pace.recheck)
+        return wait_until(run, context.clock.now() + context.pace.recheck)
     if call.impossible:
-        return await _not_possible(engine, run, plan, step, call.impossible)
-    return await _do(engine, run, step, call, asked, judgement, action, service, tried)
+        return await _not_possible(context, run, plan, step, call.impossible)
+    return await _do(context, run, step, call, asked, judgement, action, service, tried)
 
 
-async def _replan(engine: PipelineContext, step: PlannedStep, service: Service) -> PlannedCall | None:
+async def _replan(context: PipelineContext, step: PlannedStep, service: Service) -> PlannedCall | None:
     """The same call on the target as it is now; None if that cannot be seen at the moment."""
-    action = engine.actions[step.action]
+    action = context.actions[step.action]
     try:
-        return await resolve(engine, action, service, action.Parameters.model_validate(step.parameters))
+        return await resolve(context, action, service, action.Parameters.model_validate(step.parameters))
     except (TimeoutError, RemediatorError):
         return None
 
 
-async def _not_possible(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
+async def _not_possible(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     """A step that cannot even be begun has failed, and needs no intent."""
 
     def write(tx: Tx) -> Run:
         data = {"step": step.id, "skipped": why}
-        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, engine.actor, data, "skipped"))
+        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
         return runs.save(tx, run)
 
-    return await _follow(engine, await engine.store.write(write), plan, step, step.on_failure)
+    return await _follow(context, await context.store.write(write), plan, step, step.on_failure)
 
 
 def _overridden(run: Run) -> frozenset[str]:
@@ -199,8 +199,8 @@ def _overridden(run: Run) -> frozenset[str]:
     return frozenset({reason.removeprefix("unknown:")} if reason.startswith("unknown:") else ())
 
 
-async def _approved_step(engine: PipelineContext, run: Run, step: PlannedStep) -> bool:
-    approval = await engine.store.read(lambda connection: approvals.latest_of(connection, run.id))
+async def _approved_step(context: PipelineContext, run: Run, step: PlannedStep) -> bool:
+    approval = await context.store.read(lambda connection: approvals.latest_of(connection, run.id))
     return (
         approval is not None
         and approval.status == "approved"
@@ -210,54 +210,54 @@ async def _approved_step(engine: PipelineContext, run: Run, step: PlannedStep) -
 
 
 async def _ask_for_step(
-    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, begun_before: bool
+    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, begun_before: bool
 ) -> StageResult:
     """People are asked for the step as it would be done now: after a step of our own, the plan is made afresh."""
     if begun_before:
-        playbook, service = engine.book.of(run), engine.book.service(run)
+        playbook, service = context.playbooks.of(run), context.playbooks.service(run)
         try:
-            plan = await make_plan(engine, playbook, service, plan.parameters, run.mode)
+            plan = await make_plan(context, playbook, service, plan.parameters, run.mode)
         except (TimeoutError, RemediatorError):
-            return wait_until(run, engine.clock.now() + engine.pace.recheck)
-    return await engine.store.write(lambda tx: _ask(tx, engine, run, plan, plan.step(step.id)))
+            return wait_until(run, context.clock.now() + context.pace.recheck)
+    return await context.store.write(lambda tx: _ask(tx, context, run, plan, plan.step(step.id)))
 
 
-def _ask(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep) -> StageResult:
+def _ask(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep) -> StageResult:
     run = runs.save(tx, run, plan=as_data(plan), plan_hash=plan.hash)
     detail = {"step": step.id, "call": step.call.text, "risk": step.call.risk}
-    after = approvals.request(tx, engine.ids, run, plan, step.id, "step_needs_approval", detail, engine.actor)
+    after = approvals.request(tx, context.ids, run, plan, step.id, "step_needs_approval", detail, context.actor)
     return wait_until(after, after.wake_at)
 
 
 def _held(
-    tx: Tx, engine: PipelineContext, run: Run, plan: Plan, asked: GuardInput, judgement: GuardDecision
+    tx: Tx, context: PipelineContext, run: Run, plan: Plan, asked: GuardInput, judgement: GuardDecision
 ) -> StageResult:
-    evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
+    evidence.judge(tx, run, to_records(asked, judgement), context.actor)
     if judgement.final.answer is GuardAnswer.BLOCK:
-        return block(tx, engine, run, judgement, Status.RUNNING)
+        return block(tx, context, run, judgement, Status.RUNNING)
     reason = f"unknown:{judgement.guard}"
-    after = approvals.request(tx, engine.ids, run, plan, None, reason, judgement.detail(), engine.actor)
+    after = approvals.request(tx, context.ids, run, plan, None, reason, judgement.detail(), context.actor)
     return wait_until(after, after.wake_at)
 
 
 async def _look(
-    engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service
+    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service
 ) -> StageResult:
     """A step that only reads needs no intent: it may be done again at will."""
-    result = await _call(engine, step, action, service, step.call)
+    result = await _call(context, step, action, service, step.call)
     status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
-    seen = EvidenceRecord("step", step.id, status, result.summary, result.output, engine.clock.now())
+    seen = EvidenceRecord("step", step.id, status, result.summary, result.output, context.clock.now())
     arrow = step.on_success if result.outcome is Outcome.OK else step.on_failure
 
     def write(tx: Tx) -> Run:
-        evidence.add(tx, run, [seen], engine.actor)
+        evidence.add(tx, run, [seen], context.actor)
         return runs.save(tx, run)
 
-    return await _follow(engine, await engine.store.write(write), plan, step, arrow)
+    return await _follow(context, await context.store.write(write), plan, step, arrow)
 
 
 async def _do(
-    engine: PipelineContext,
+    context: PipelineContext,
     run: Run,
     step: PlannedStep,
     call: PlannedCall,
@@ -272,12 +272,12 @@ async def _do(
     def write_intent(tx: Tx) -> tuple[Run, Attempt, float]:
         if (other := runs.holder(tx.connection, run.target, run.id)) is not None:
             raise _Held(_busy(run.target, other))  # whether or not the guard that says so is on
-        again = decide_again(engine, tx.connection, replace(asked, now=tx.now), _overridden(run))
+        again = decide_again(context, tx.connection, replace(asked, now=tx.now), _overridden(run))
         if again.final.answer is not GuardAnswer.ALLOW:
             raise _Held(again)
-        attempt = _intent(engine, run, step, call, number, tx)
-        evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
-        lease = timedelta(seconds=step.timeout) + engine.pace.margin
+        attempt = _intent(context, run, step, call, number, tx)
+        evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+        lease = timedelta(seconds=step.timeout) + context.pace.margin
         held = runs.save(
             tx,
             run,
@@ -285,43 +285,43 @@ async def _do(
             holds_target=True,
             first_action_at=run.first_action_at or tx.now,
         )
-        attempts.intend(tx, held, attempt, engine.actor)
+        attempts.intend(tx, held, attempt, context.actor)
         return held, attempt, tx.begun
 
     try:
-        run, attempt, begun = await intend(engine, write_intent)
+        run, attempt, begun = await intend(context, write_intent)
     except _Held as held:
         judgement = held.judgement
-        return await engine.store.write(lambda tx: _held(tx, engine, run, _plan(run), asked, judgement))
-    if engine.lapsing(begun):
+        return await context.store.write(lambda tx: _held(tx, context, run, _plan(run), asked, judgement))
+    if context.lapsing(begun):
         result = Result(Outcome.FAILED, _NOT_BEGUN)
     else:
-        engine.on_event("action", run, {"step": step.id, "call": call.text})
+        context.on_event("action", run, {"step": step.id, "call": call.text})
         failpoints.reach("before", lambda: ("call",))
-        result = await _call(engine, step, action, service, call)
+        result = await _call(context, step, action, service, call)
         failpoints.reach("after", lambda: ("call",))
-    return await _concluded(engine, run, step, attempt, result)
+    return await _concluded(context, run, step, attempt, result)
 
 
 _NOT_BEGUN = "not begun: too long passed between intent and call, the lease may not last"
 
 
 async def _concluded(
-    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
+    context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
 ) -> StageResult:
     try:
-        return await engine.store.write(lambda tx: _conclude(tx, engine, run, step, attempt, result))
+        return await context.store.write(lambda tx: _conclude(tx, context, run, step, attempt, result))
     except Fenced:
         # another process decides what becomes of the run; what this one saw is worth knowing all the same
         said = {"attempt": attempt.id, "step": step.id, "outcome": result.outcome.value, "summary": result.summary}
-        late = runs.draft(Kind.RUN_FENCED, run, engine.actor, said, "late_outcome")
-        await engine.store.write(lambda tx: tx.audit(late))
+        late = runs.draft(Kind.RUN_FENCED, run, context.actor, said, "late_outcome")
+        await context.store.write(lambda tx: tx.audit(late))
         raise
 
 
-def _intent(engine: PipelineContext, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
+def _intent(context: PipelineContext, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
     return Attempt(
-        id=engine.ids.new("attempt", tx.now),
+        id=context.ids.new("attempt", tx.now),
         run_id=run.id,
         step=step.id,
         number=number,
@@ -340,7 +340,7 @@ def _intent(engine: PipelineContext, run: Run, step: PlannedStep, call: PlannedC
 
 
 async def _call(
-    engine: PipelineContext, step: PlannedStep, action: Action, service: Service, call: PlannedCall
+    context: PipelineContext, step: PlannedStep, action: Action, service: Service, call: PlannedCall
 ) -> Result:
     """One bounded call; every way in which it can end is one of three outcomes."""
     parameters = action.Parameters.model_validate(step.parameters)
@@ -356,90 +356,90 @@ async def _call(
 
 
 def _conclude(
-    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
+    tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
 ) -> StageResult:
     """The outcome, fenced: a process that lost its claim meanwhile finds that out here and does no more."""
     after = runs.save(tx, run)
     if result.outcome is Outcome.UNKNOWN:
-        return proceed(_to_unknown(tx, engine, after, attempt, result.summary))
+        return proceed(_to_unknown(tx, context, after, attempt, result.summary))
     written: dict[str, Any] = {"summary": result.summary, "output": dict(result.output)}
     if result.summary is _NOT_BEGUN:
         written["happened"] = EffectStatus.NO.value
-    attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
+    attempts.conclude(tx, after, attempt, result.outcome.value, written, context.actor)
     if result.outcome is Outcome.OK:
-        _temporary(tx, engine, after, step)
+        _temporary(tx, context, after, step)
     if result.outcome is Outcome.OK and step.on_success == "verify":
-        return proceed(to_verifying(tx, engine, after, step.id))
+        return proceed(to_verifying(tx, context, after, step.id))
     return proceed(after)
 
 
-def _temporary(tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep) -> None:
+def _temporary(tx: Tx, context: PipelineContext, run: Run, step: PlannedStep) -> None:
     """What is to last for a while only gets its timer in the same transaction as its outcome."""
     after = None if step.undo is None else step.undo.get("after")
     if after is not None:
-        timers.set_undo(tx, engine.ids, run, step.id, timedelta(seconds=after))
+        timers.set_undo(tx, context.ids, run, step.id, timedelta(seconds=after))
 
 
-def _to_unknown(tx: Tx, engine: PipelineContext, run: Run, attempt: Attempt, why: str) -> Run:
+def _to_unknown(tx: Tx, context: PipelineContext, run: Run, attempt: Attempt, why: str) -> Run:
     detail = {"attempt": attempt.id, "step": attempt.step, "why": why}
-    return runs.transition(tx, run, Status.UNKNOWN_OUTCOME, "outcome_unknown", detail, engine.actor)
+    return runs.transition(tx, run, Status.UNKNOWN_OUTCOME, "outcome_unknown", detail, context.actor)
 
 
-async def _unknown(engine: PipelineContext, run: Run, attempt: Attempt, why: str) -> StageResult:
-    return proceed(await engine.store.write(lambda tx: _to_unknown(tx, engine, run, attempt, why)))
+async def _unknown(context: PipelineContext, run: Run, attempt: Attempt, why: str) -> StageResult:
+    return proceed(await context.store.write(lambda tx: _to_unknown(tx, context, run, attempt, why)))
 
 
-async def _follow(engine: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
+async def _follow(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
     """Go where the step's arrow points; a run that is aborted leaves nothing behind that it can put back."""
     if arrow == "abort":
-        await undo_steps(engine, run, plan)
-    return await engine.store.write(lambda tx: follow(tx, engine, run, plan, step, arrow))
+        await undo_steps(context, run, plan)
+    return await context.store.write(lambda tx: follow(tx, context, run, plan, step, arrow))
 
 
-async def _exhausted(engine: PipelineContext, run: Run) -> StageResult:
+async def _exhausted(context: PipelineContext, run: Run) -> StageResult:
     def give_up(tx: Tx) -> Run:
-        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, engine.actor)
+        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, context.actor)
 
-    return proceed(await engine.store.write(give_up))
+    return proceed(await context.store.write(give_up))
 
 
-async def observe(engine: PipelineContext, run: Run) -> StageResult:
+async def observe(context: PipelineContext, run: Run) -> StageResult:
     """From ``unknown_outcome``: look at the target; go on if that tells, put it to a person if it does not."""
-    attempt = await engine.store.read(lambda connection: attempts.in_flight(connection, run.id))
+    attempt = await context.store.read(lambda connection: attempts.in_flight(connection, run.id))
     plan = _plan(run)
     if attempt is None:
-        return await _exhausted(engine, run)
+        return await _exhausted(context, run)
     step = plan.step(attempt.step)
-    seen = await _observation(engine, run, step, attempt)
-    return await engine.store.write(lambda tx: _observed(tx, engine, run, step, attempt, seen))
+    seen = await _observation(context, run, step, attempt)
+    return await context.store.write(lambda tx: _observed(tx, context, run, step, attempt, seen))
 
 
-async def _observation(engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
-    action, service = engine.actions[step.action], engine.book.service(run)
+async def _observation(context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
+    action, service = context.actions[step.action], context.playbooks.service(run)
     call = PlannedCall(str(attempt.call["text"]), attempt.call["arguments"], attempt.call["pin"])
     parameters = action.Parameters.model_validate(step.parameters)
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             return await action.observe(service, parameters, call, attempt.intent_at)
     except (TimeoutError, RemediatorError, OSError) as error:
         return Observation(EffectStatus.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
 
 
 def _observed(
-    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation
+    tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation
 ) -> StageResult:
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
-    tx.audit(runs.draft(Kind.ACTION_OBSERVED, run, engine.actor, {"attempt": attempt.id, **facts}))
+    tx.audit(runs.draft(Kind.ACTION_OBSERVED, run, context.actor, {"attempt": attempt.id, **facts}))
     if seen.happened is EffectStatus.CANNOT_TELL and not step.idempotent:
-        attempts.conclude(tx, run, attempt, Outcome.UNKNOWN.value, facts, engine.actor)
+        attempts.conclude(tx, run, attempt, Outcome.UNKNOWN.value, facts, context.actor)
         detail = {"step": step.id, "attempt": attempt.id, "observed": seen.summary}
         # the target stays held: the call may still land, and only a person can rule that out
-        return proceed(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, engine.actor))
+        return proceed(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, context.actor))
     outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
-    attempts.conclude(tx, run, attempt, outcome.value, facts, engine.actor)
+    attempts.conclude(tx, run, attempt, outcome.value, facts, context.actor)
     if outcome is Outcome.OK:
-        _temporary(tx, engine, run, step)
+        _temporary(tx, context, run, step)
     if outcome is Outcome.OK and step.on_success == "verify":
-        return proceed(to_verifying(tx, engine, run, step.id))
+        return proceed(to_verifying(tx, context, run, step.id))
     detail = {"attempt": attempt.id, "happened": seen.happened.value}
-    return proceed(runs.transition(tx, run, Status.RUNNING, "observed", detail, engine.actor))
+    return proceed(runs.transition(tx, run, Status.RUNNING, "observed", detail, context.actor))

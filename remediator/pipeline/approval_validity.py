@@ -42,7 +42,7 @@ class Standing:
 
 
 async def look(
-    engine: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
+    context: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
 ) -> Standing:
     """How a pending request is.
 
@@ -52,7 +52,7 @@ async def look(
     """
     try:
         async with asyncio.timeout(patience):
-            return Standing(await what_changed(engine, run, approval, plans=plans))
+            return Standing(await what_changed(context, run, approval, plans=plans))
     except TimeoutError:
         return Standing(unsure=f"{run.target} gave no answer within {patience:g} s")
     except (RemediatorError, *MISTAKES) as error:  # looking is no place to fail for an action's defect

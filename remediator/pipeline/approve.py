@@ -27,21 +27,21 @@ class Change:
     """What would be done now, where that is known."""
 
 
-async def await_approval(engine: PipelineContext, run: Run) -> StageResult:
+async def await_approval(context: PipelineContext, run: Run) -> StageResult:
     """From ``awaiting_approval`` to what people said, or what became of the question."""
-    approval, said = await engine.store.read(lambda connection: _state(connection, run.id))
+    approval, said = await context.store.read(lambda connection: _state(connection, run.id))
     assert approval is not None, "a run waits for an approval that was never asked for"
     if approval.status == "approved":
-        return await _approved(engine, run, approval, said)
+        return await _approved(context, run, approval, said)
     if approval.status == "rejected":
         who = [item.identity for item in said if item.verb == "reject"]
         detail = {"approval": approval.id, "by": who, "why": approval.reason}
-        return await _move(engine, run, Status.CANCELLED, "rejected", detail)
+        return await _move(context, run, Status.CANCELLED, "rejected", detail)
     if approval.status == "void":
-        return await engine.store.write(lambda tx: _withdrawn(tx, engine, run, approval))
-    if approval.status == "pending" and engine.clock.now() < approval.expires_at:
+        return await context.store.write(lambda tx: _withdrawn(tx, context, run, approval))
+    if approval.status == "pending" and context.clock.now() < approval.expires_at:
         return wait_until(run, approval.expires_at)
-    return await engine.store.write(lambda tx: _expire(tx, engine, run, approval))
+    return await context.store.write(lambda tx: _expire(tx, context, run, approval))
 
 
 def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
@@ -50,26 +50,26 @@ def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequen
     return approval, said
 
 
-def _expire(tx: Tx, engine: PipelineContext, run: Run, approval: Approval) -> StageResult:
+def _expire(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
         return wait_until(run, approval.expires_at)  # the database's clock is behind ours: it decides
     approvals.settle(tx, approval, "expired")
     detail = {"approval": approval.id, "expired_at": approval.expires_at.isoformat()}
-    return proceed(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, engine.actor))
+    return proceed(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, context.actor))
 
 
-def _withdrawn(tx: Tx, engine: PipelineContext, run: Run, approval: Approval) -> StageResult:
+def _withdrawn(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
     """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
     until = approvals.snoozed_until(tx.connection, approval)
     detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
     if until is None:
-        return proceed(_afresh(tx, engine, run, detail))
+        return proceed(_afresh(tx, context, run, detail))
     detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
-    after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, engine.actor, resume_to=Status.MATCHED)
+    after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, context.actor, resume_to=Status.MATCHED)
     return wait_until(after, until)
 
 
-def outdate(tx: Tx, engine: PipelineContext) -> None:
+def outdate(tx: Tx, context: PipelineContext) -> None:
     """Withdraw the questions that came from playbooks which are not in force any more, and plan those runs anew.
 
     Only when this replica has read its files, never whenever it looks at a run: two replicas whose files differ for a
@@ -80,39 +80,39 @@ def outdate(tx: Tx, engine: PipelineContext) -> None:
         run = runs.get(tx.connection, approval.run_id)
         if run is None or run.first_action_at is not None:
             continue
-        if (changed := _rewritten(engine, run)) is not None:
-            approvals.void(tx, run, changed, engine.actor)
+        if (changed := _rewritten(context, run)) is not None:
+            approvals.void(tx, run, changed, context.actor)
             runs.poke(tx, [run.id])
 
 
-async def _approved(engine: PipelineContext, run: Run, approval: Approval, said: Sequence[Decision]) -> StageResult:
+async def _approved(context: PipelineContext, run: Run, approval: Approval, said: Sequence[Decision]) -> StageResult:
     try:
-        changed = await what_changed(engine, run, approval)
+        changed = await what_changed(context, run, approval)
     except ClientError as error:
         changed = Change(_unplannable(error))
     if changed is not None:
         why = changed.why
-        return proceed(await engine.store.write(lambda tx: _again(tx, engine, run, approval, why)))
+        return proceed(await context.store.write(lambda tx: _again(tx, context, run, approval, why)))
     who = [item.identity for item in said if item.verb == "approve"]
     detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
-    return await _move(engine, run, Status.RUNNING, "approved", detail)
+    return await _move(context, run, Status.RUNNING, "approved", detail)
 
 
-def _again(tx: Tx, engine: PipelineContext, run: Run, approval: Approval, changed: str) -> Run:
+def _again(tx: Tx, context: PipelineContext, run: Run, approval: Approval, changed: str) -> Run:
     """From the start, by the playbook that is in force now; people are asked anew."""
-    approvals.revoke(tx, run, approval, changed, engine.actor)
-    return _afresh(tx, engine, run, {"approval": approval.id, "changed": changed})
+    approvals.revoke(tx, run, approval, changed, context.actor)
+    return _afresh(tx, context, run, {"approval": approval.id, "changed": changed})
 
 
-def _afresh(tx: Tx, engine: PipelineContext, run: Run, detail: Mapping[str, object]) -> Run:
-    current = engine.book.current(run.playbook)
-    if current is None and engine.book.playbooks:
-        return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, engine.actor)
+def _afresh(tx: Tx, context: PipelineContext, run: Run, detail: Mapping[str, object]) -> Run:
+    current = context.playbooks.current(run.playbook)
+    if current is None and context.playbooks.active:
+        return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, context.actor)
     adopt = {} if current is None else {"playbook_hash": current.content_hash}
-    return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, engine.actor, **adopt)
+    return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, context.actor, **adopt)
 
 
-async def what_changed(engine: PipelineContext, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
+async def what_changed(context: PipelineContext, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
     """Make the plan again: people approve exactly what they saw, so anything else needs them again. Changes nothing.
 
     Args:
@@ -121,15 +121,15 @@ async def what_changed(engine: PipelineContext, run: Run, approval: Approval, *,
     Raises:
         ClientError: the target cannot be asked how it is.
     """
-    if (changed := _rewritten(engine, run)) is not None:
+    if (changed := _rewritten(context, run)) is not None:
         return Change(changed)
     if not plans:
         return None
     try:
-        playbook, service = engine.book.of(run), engine.book.service(run)
-        alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-        values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, engine.book.inventory)
-        plan = await make_plan(engine, playbook, service, values, run.mode)
+        playbook, service = context.playbooks.of(run), context.playbooks.service(run)
+        alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+        values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, context.playbooks.inventory)
+        plan = await make_plan(context, playbook, service, values, run.mode)
     except ClientError:
         raise
     except RemediatorError as error:
@@ -141,18 +141,20 @@ def _unplannable(error: RemediatorError) -> str:
     return f"it cannot be planned any more: {error}"
 
 
-def _rewritten(engine: PipelineContext, run: Run) -> str | None:
+def _rewritten(context: PipelineContext, run: Run) -> str | None:
     """How the playbook that is in force differs from the one that this run began with, if it does."""
-    current = engine.book.current(run.playbook)
-    if not engine.book.playbooks or (current is not None and current.content_hash == run.playbook_hash):
+    current = context.playbooks.current(run.playbook)
+    if not context.playbooks.active or (current is not None and current.content_hash == run.playbook_hash):
         return None
     return "the playbook is gone" if current is None else "the playbook has changed"
 
 
 async def _move(
-    engine: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, object]
+    context: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, object]
 ) -> StageResult:
-    after = await engine.store.write(
-        lambda tx: runs.transition(tx, run, to, reason, detail, engine.actor, deadline_at=tx.now + engine.pace.deadline)
+    after = await context.store.write(
+        lambda tx: runs.transition(
+            tx, run, to, reason, detail, context.actor, deadline_at=tx.now + context.pace.deadline
+        )
     )
     return proceed(after)

@@ -13,13 +13,13 @@ from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
 
 
-async def observe(engine: PipelineContext, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
+async def observe(context: PipelineContext, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
     """One check, bounded in time; whatever goes wrong is *unknown*, with the reason."""
-    check: Check = engine.checks[name]
+    check: Check = context.checks[name]
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             return await check.observe(service, fitted(check.Parameters, given, name))
     except TimeoutError:
-        return Evidence(CheckAnswer.UNKNOWN, f"{name} gave no answer within {engine.pace.probe.total_seconds():g} s")
+        return Evidence(CheckAnswer.UNKNOWN, f"{name} gave no answer within {context.pace.probe.total_seconds():g} s")
     except (RemediatorError, OSError, ValueError) as error:
         return Evidence(CheckAnswer.UNKNOWN, f"{name} could not look: {error}")

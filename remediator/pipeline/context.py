@@ -50,7 +50,7 @@ class PlaybookSet:
     def __init__(self, playbooks: Sequence[Playbook], inventory: Inventory, environment: str) -> None:
         self.inventory = inventory
         self.environment = environment
-        self.playbooks = tuple(playbooks)
+        self.active = tuple(playbooks)
         self._by_hash = {playbook.content_hash: playbook for playbook in playbooks}
 
     def of(self, run: Run) -> Playbook:
@@ -68,7 +68,7 @@ class PlaybookSet:
 
     def current(self, name: str) -> Playbook | None:
         """The version in force of the playbook of this name."""
-        return next((playbook for playbook in self.playbooks if playbook.name == name), None)
+        return next((playbook for playbook in self.active if playbook.name == name), None)
 
     def versions(self) -> Sequence[Playbook]:
         """Every version that is loaded, in force or not."""
@@ -99,7 +99,7 @@ class PipelineContext:
     clock: Clock
     ids: Ids
     replica: str
-    book: PlaybookSet
+    playbooks: PlaybookSet
     actions: Mapping[str, Action]
     checks: Mapping[str, Check]
     guards: Sequence[Guard]

@@ -13,54 +13,54 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, blocked_runs, episodes, evidence, runs
 
 
-async def guard_plan(engine: PipelineContext, run: Run) -> StageResult:
+async def guard_plan(context: PipelineContext, run: Run) -> StageResult:
     """From ``planned`` to what the guards and the ladder say; for a blocked run, the same question again."""
     if run.status is Status.BLOCKED and run.reason == "snoozed":
         until = datetime.fromisoformat(run.detail["until"])
-        if engine.clock.now() < until:
+        if context.clock.now() < until:
             return wait_until(run, until)
     if run.status is Status.PLANNED and not (run.plan or {}).get("steps") and run.mode not in ("observe", "shadow"):
-        return proceed(await engine.store.write(lambda tx: _diagnosed(tx, engine, run)))
-    playbook, service = engine.book.of(run), engine.book.service(run)
-    alerts = await engine.store.read(lambda connection: episodes.of_run(connection, run.id))
-    asked = build_input(engine, run, playbook, service, alerts, None)
-    judgement = await evaluate(engine, asked)
+        return proceed(await context.store.write(lambda tx: _diagnosed(tx, context, run)))
+    playbook, service = context.playbooks.of(run), context.playbooks.service(run)
+    alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+    asked = build_input(context, run, playbook, service, alerts, None)
+    judgement = await evaluate(context, asked)
     if run.status is Status.BLOCKED:
-        return await _judged_again(engine, run, asked, judgement)
-    return await engine.store.write(lambda tx: _first_judged(tx, engine, run, asked, judgement))
+        return await _judged_again(context, run, asked, judgement)
+    return await context.store.write(lambda tx: _first_judged(tx, context, run, asked, judgement))
 
 
-def _diagnosed(tx: Tx, engine: PipelineContext, run: Run) -> Run:
+def _diagnosed(tx: Tx, context: PipelineContext, run: Run) -> Run:
     """Nothing is to be done, so nothing needs to be guarded: people get what was found."""
     causes = [item.summary for item in evidence.of_run(tx.connection, run.id) if item.phase == "conclude"]
     text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
     detail = {"text": text, "causes": causes}
-    return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, engine.actor)
+    return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, context.actor)
 
 
 def _first_judged(
-    tx: Tx, engine: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision
+    tx: Tx, context: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision
 ) -> StageResult:
-    evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
+    evidence.judge(tx, run, to_records(asked, judgement), context.actor)
     final = judgement.final
     if final.answer is GuardAnswer.BLOCK:
-        return block(tx, engine, run, judgement, Status.MATCHED)
+        return block(tx, context, run, judgement, Status.MATCHED)
     assert run.plan is not None
     plan = from_data(run.plan)
     if run.mode in ("observe", "shadow"):
         detail = {"guard": "ladder", "text": _would_have(run.mode, plan, judgement)}
-        return wait_until(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, engine.actor), None)
+        return wait_until(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, context.actor), None)
     if final.answer is GuardAnswer.UNKNOWN or needs_person(run, plan):
         reason = f"unknown:{judgement.guard}" if final.answer is GuardAnswer.UNKNOWN else "approval_needed"
         detail = judgement.detail() if final.answer is GuardAnswer.UNKNOWN else {"mode": run.mode}
-        after = approvals.request(tx, engine.ids, run, plan, None, reason, detail, engine.actor)
+        after = approvals.request(tx, context.ids, run, plan, None, reason, detail, context.actor)
         return wait_until(after, after.wake_at)
-    return proceed(_go(tx, engine, run))
+    return proceed(_go(tx, context, run))
 
 
-def _go(tx: Tx, engine: PipelineContext, run: Run) -> Run:
-    deadline = tx.now + engine.pace.deadline
-    return runs.transition(tx, run, Status.RUNNING, None, {}, engine.actor, deadline_at=deadline)
+def _go(tx: Tx, context: PipelineContext, run: Run) -> Run:
+    deadline = tx.now + context.pace.deadline
+    return runs.transition(tx, run, Status.RUNNING, None, {}, context.actor, deadline_at=deadline)
 
 
 def needs_person(run: Run, plan: Plan) -> bool:
@@ -78,27 +78,27 @@ def _would_have(mode: str, plan: Plan, judgement: GuardDecision) -> str:
     return f"shadow: would have done: {calls}"
 
 
-async def _judged_again(engine: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision) -> StageResult:
+async def _judged_again(context: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision) -> StageResult:
     if run.reason in ("observe", "shadow"):
         return wait_until(run, None)
     final = judgement.final
     if final.answer is GuardAnswer.BLOCK:
         reason = f"{judgement.guard}:{final.reason}"
-        until = again_at(engine, final, asked.now, await engine.store.read(blocked_runs.count))
+        until = again_at(context, final, asked.now, await context.store.read(blocked_runs.count))
         if reason == run.reason:
             return wait_until(run, until)  # nothing new to say: no entry every few seconds
 
         def other_reason(tx: Tx) -> Run:
-            evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
+            evidence.judge(tx, run, to_records(asked, judgement), context.actor)
             return runs.save(tx, run, reason=reason, detail=judgement.detail())
 
-        return wait_until(await engine.store.write(other_reason), until)
+        return wait_until(await context.store.write(other_reason), until)
 
     def free(tx: Tx) -> Run:
-        evidence.judge(tx, run, to_records(asked, judgement), engine.actor)
+        evidence.judge(tx, run, to_records(asked, judgement), context.actor)
         to = run.resume_to or Status.MATCHED
-        deadline = run.deadline_at if run.first_action_at else tx.now + engine.pace.deadline
+        deadline = run.deadline_at if run.first_action_at else tx.now + context.pace.deadline
         was = {"was": run.reason}
-        return runs.transition(tx, run, to, "unblocked", was, engine.actor, resume_to=None, deadline_at=deadline)
+        return runs.transition(tx, run, to, "unblocked", was, context.actor, resume_to=None, deadline_at=deadline)
 
-    return proceed(await engine.store.write(free))
+    return proceed(await context.store.write(free))

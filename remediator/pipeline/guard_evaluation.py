@@ -71,21 +71,21 @@ class GuardDecision:
 class _Sight:
     """What guards may look at, each thing once in a judgement."""
 
-    engine: PipelineContext
+    context: PipelineContext
     service: Service
     _status: ServiceStatus | None = field(default=None)
 
     async def status(self) -> ServiceStatus:
         if self._status is None:
-            self._status = await self.engine.look_at(self.service)
+            self._status = await self.context.look_at(self.service)
         return self._status
 
     async def check(self, name: str, parameters: Mapping[str, Any]) -> Evidence:
-        return await check_runner.observe(self.engine, name, self.service, parameters)
+        return await check_runner.observe(self.context, name, self.service, parameters)
 
 
 def build_input(
-    engine: PipelineContext,
+    context: PipelineContext,
     run: Run,
     playbook: Playbook,
     service: Service,
@@ -94,26 +94,26 @@ def build_input(
 ) -> GuardInput:
     """What the guards are asked, before each guard's own settings are put in."""
     moment = Phase.PLAN if step is None else Phase.ACT
-    now, sight, inventory = engine.clock.now(), _Sight(engine, service), engine.book.inventory
+    now, sight, inventory = context.clock.now(), _Sight(context, service), context.playbooks.inventory
     return GuardInput(moment, now, run, playbook, service, inventory, alerts, None, sight, step)
 
 
-def standing(engine: PipelineContext, playbook: Playbook) -> list[tuple[Guard, Any]]:
+def standing(context: PipelineContext, playbook: Playbook) -> list[tuple[Guard, Any]]:
     """The guards that are on for a playbook, with their settings there."""
     off = {item.guard for item in playbook.guards.off}
-    return [(guard, _settings(engine, guard, playbook)) for guard in engine.guards if guard.name not in off]
+    return [(guard, _settings(context, guard, playbook)) for guard in context.guards if guard.name not in off]
 
 
-def _settings(engine: PipelineContext, guard: Guard, playbook: Playbook) -> Settings:
+def _settings(context: PipelineContext, guard: Guard, playbook: Playbook) -> Settings:
     """The installation's settings, with the playbook's over them; a plain value replaces a whole block."""
-    common, own = engine.guard_defaults.get(guard.name, {}), playbook.guards.settings.get(guard.name, {})
+    common, own = context.guard_defaults.get(guard.name, {}), playbook.guards.settings.get(guard.name, {})
     if isinstance(common, Mapping) and isinstance(own, Mapping):
         return guard.Settings.model_validate({**common, **own})
     return guard.Settings.model_validate(own or common)
 
 
 async def evaluate(
-    engine: PipelineContext, asked: GuardInput, overridden: frozenset[str] = frozenset(), *, all_of_them: bool = False
+    context: PipelineContext, asked: GuardInput, overridden: frozenset[str] = frozenset(), *, all_of_them: bool = False
 ) -> GuardDecision:
     """Ask the world and the store, guard by guard.
 
@@ -124,11 +124,11 @@ async def evaluate(
         overridden: guards whose "cannot tell" a person has answered by approving.
         all_of_them: do not end at the first that does not allow: people want to see everything that is in the way.
     """
-    guards = [(guard, replace(asked, settings=settings)) for guard, settings in standing(engine, asked.playbook)]
-    local = await _read(engine, guards)
+    guards = [(guard, replace(asked, settings=settings)) for guard, settings in standing(context, asked.playbook)]
+    local = await _read(context, guards)
     verdicts: list[tuple[str, Verdict]] = []
     for (guard, own), stored in zip(guards, local, strict=True):
-        verdict = _heard(await _bounded(engine, guard, guard.ask(own)), stored)
+        verdict = _heard(await _bounded(context, guard, guard.ask(own)), stored)
         verdicts.append((guard.name, _overridden(guard, verdict, overridden)))
         if verdicts[-1][1].answer is not GuardAnswer.ALLOW and not all_of_them:
             break
@@ -147,9 +147,9 @@ def _overridden(guard: Guard, verdict: Verdict, overridden: frozenset[str]) -> V
     return verdict
 
 
-async def _read(engine: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> list[Verdict]:
+async def _read(context: PipelineContext, guards: Sequence[tuple[Guard, GuardInput]]) -> list[Verdict]:
     try:
-        return await engine.store.read(lambda connection: [_decide(guard, connection, own) for guard, own in guards])
+        return await context.store.read(lambda connection: [_decide(guard, connection, own) for guard, own in guards])
     except StoreUnavailable as error:
         return [_no_answer(guard, error) if _decides(guard) else ALLOW for guard, _ in guards]
 
@@ -170,14 +170,14 @@ def _no_answer(guard: Guard, error: Exception) -> Verdict:
 
 
 def decide_again(
-    engine: PipelineContext, connection: Connection, asked: GuardInput, overridden: frozenset[str] = frozenset()
+    context: PipelineContext, connection: Connection, asked: GuardInput, overridden: frozenset[str] = frozenset()
 ) -> GuardDecision:
     """Only what the store answers, inside the transaction that commits an intent: here budgets cannot be overdrawn.
 
     Call it only in a transaction that :func:`intend` runs.
     """
     verdicts: list[tuple[str, Verdict]] = []
-    for guard, settings in standing(engine, asked.playbook):
+    for guard, settings in standing(context, asked.playbook):
         verdict = _overridden(guard, _decide(guard, connection, replace(asked, settings=settings)), overridden)
         verdicts.append((guard.name, verdict))
         if verdict.answer is not GuardAnswer.ALLOW:
@@ -185,7 +185,7 @@ def decide_again(
     return GuardDecision(tuple(verdicts))
 
 
-async def intend(engine: PipelineContext, work: Callable[[Tx], T]) -> T:
+async def intend(context: PipelineContext, work: Callable[[Tx], T]) -> T:
     """Write an intent while no other replica does: what one counts, the next must see.
 
     The turn is never waited for inside the transaction, where others may wait for rows that it holds; it is tried
@@ -199,20 +199,20 @@ async def intend(engine: PipelineContext, work: Callable[[Tx], T]) -> T:
         advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INTENT)
         return work(tx)
 
-    end = engine.clock.now() + _TURN
+    end = context.clock.now() + _TURN
     pause = 0.002
     while True:
         try:
-            return await engine.store.write(in_turn)
+            return await context.store.write(in_turn)
         except advisory_locks.LockUnavailable:
-            if engine.clock.now() >= end:
+            if context.clock.now() >= end:
                 raise StoreUnavailable("other replicas write their intents; it is not this one's turn") from None
-        await engine.clock.sleep(pause)
+        await context.clock.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 
 
 async def check_regression(
-    engine: PipelineContext, asked: GuardInput, before: Sequence[StoredVerdict]
+    context: PipelineContext, asked: GuardInput, before: Sequence[StoredVerdict]
 ) -> GuardDecision:
     """After a step: whether any guard sees that things are worse than before it.
 
@@ -221,35 +221,35 @@ async def check_regression(
         before: the run's verdicts so far.
     """
     verdicts = []
-    for guard, settings in standing(engine, asked.playbook):
+    for guard, settings in standing(context, asked.playbook):
         if type(guard).harm is Guard.harm:
             continue
         seen = next((item.inputs for item in before if item.guard == guard.name and item.moment == Phase.ACT), {})
         own = replace(asked, settings=settings, moment=Phase.VERIFY)
-        verdicts.append((guard.name, await _bounded(engine, guard, guard.harm(own, seen))))
+        verdicts.append((guard.name, await _bounded(context, guard, guard.harm(own, seen))))
     return GuardDecision(tuple(verdicts))
 
 
-async def _bounded(engine: PipelineContext, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
+async def _bounded(context: PipelineContext, guard: Guard, answer: Awaitable[Verdict]) -> Verdict:
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             return await answer
     except TimeoutError:
-        text = f"{guard.name} gave no answer within {engine.pace.probe.total_seconds():g} s"
+        text = f"{guard.name} gave no answer within {context.pace.probe.total_seconds():g} s"
         return Verdict(GuardAnswer.UNKNOWN, NO_ANSWER, text)
     except (RemediatorError, ValueError) as error:
         return _no_answer(guard, error)
 
 
-def on_run_finished(tx: Tx, engine: PipelineContext, run: Run) -> None:
+def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
     """A run has ended: wake runs that waited for that, and let guards write down what they learn from it."""
-    blocked_runs.wake_next(tx, [guard.name for guard in engine.guards if guard.waits_for_runs], run)
+    blocked_runs.wake_next(tx, [guard.name for guard in context.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
         return
-    playbook = engine.book.of(run)
-    written = playbook.mode_in(engine.book.environment)
-    for guard, settings in standing(engine, playbook):
-        guard.learn(tx, RunSummary(run, playbook, written, settings, engine.ids, engine.actor))
+    playbook = context.playbooks.of(run)
+    written = playbook.mode_in(context.playbooks.environment)
+    for guard, settings in standing(context, playbook):
+        guard.learn(tx, RunSummary(run, playbook, written, settings, context.ids, context.actor))
 
 
 def to_records(asked: GuardInput, judgement: GuardDecision) -> Iterable[StoredVerdict]:
@@ -261,7 +261,7 @@ def to_records(asked: GuardInput, judgement: GuardDecision) -> Iterable[StoredVe
         yield StoredVerdict(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
 
 
-def again_at(engine: PipelineContext, verdict: Verdict, now: datetime, held: int) -> datetime:
+def again_at(context: PipelineContext, verdict: Verdict, now: datetime, held: int) -> datetime:
     """When a held run is judged again: when its verdict says so, but not in hours, since people change their minds.
 
     Args:
@@ -269,13 +269,13 @@ def again_at(engine: PipelineContext, verdict: Verdict, now: datetime, held: int
             what is being done.
     """
     in_turn = timedelta(seconds=held / _LOOKS)
-    until = verdict.until or now + max(engine.pace.recheck, in_turn)
+    until = verdict.until or now + max(context.pace.recheck, in_turn)
     return min(until, now + max(_AT_LEAST, in_turn))
 
 
-def block(tx: Tx, engine: PipelineContext, run: Run, judgement: GuardDecision, resume_to: Status) -> StageResult:
+def block(tx: Tx, context: PipelineContext, run: Run, judgement: GuardDecision, resume_to: Status) -> StageResult:
     """Hold a run, with the verdict's reason, until it makes sense to ask again."""
-    until = again_at(engine, judgement.final, tx.now, blocked_runs.count(tx.connection))
+    until = again_at(context, judgement.final, tx.now, blocked_runs.count(tx.connection))
     reason = f"{judgement.guard}:{judgement.final.reason}"
-    after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), engine.actor, resume_to=resume_to)
+    after = runs.transition(tx, run, Status.BLOCKED, reason, judgement.detail(), context.actor, resume_to=resume_to)
     return wait_until(after, until)

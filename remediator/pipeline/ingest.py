@@ -64,26 +64,26 @@ class _Batch:
     to_poke: set[str] = field(default_factory=set)
 
 
-async def take_in(engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
+async def take_in(context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
     try:
-        return await engine.store.write(lambda tx: _take_in(tx, engine, index, settings))
+        return await context.store.write(lambda tx: _take_in(tx, context, index, settings))
     except advisory_locks.LockUnavailable:
         return -1  # another replica is at it, and goes on until the inbox is empty
     except Exception as error:
         if not dead_letter.is_of_the_alert(error):
             raise
         log.warning("alerts cannot be folded together; each alone may be", message=dead_letter.sentence(error))
-        return await _take_in_one_by_one(engine, index, settings)
+        return await _take_in_one_by_one(context, index, settings)
 
 
-async def _take_in_one_by_one(engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
+async def _take_in_one_by_one(context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     """Fold alerts alone until one is found that cannot be: people are told of it, and the next have their turn."""
     one = replace(settings, chunk=1)
     for folded in range(settings.chunk):
         place = dead_letter.Place()
         try:
-            if await engine.store.write(lambda tx: _take_next(tx, engine, index, one, place)) < 0:  # noqa: B023
+            if await context.store.write(lambda tx: _take_next(tx, context, index, one, place)) < 0:  # noqa: B023
                 return folded
         except advisory_locks.LockUnavailable:
             return -1
@@ -92,20 +92,20 @@ async def _take_in_one_by_one(engine: PipelineContext, index: Index, settings: I
                 raise
             why = dead_letter.sentence(error)
             log.exception("an alert could not be taken in", notification=place.notification, alert=place.alert)
-            await engine.store.write(lambda tx: _set_aside(tx, engine, settings, place, why))  # noqa: B023
+            await context.store.write(lambda tx: _set_aside(tx, context, settings, place, why))  # noqa: B023
             return folded + 1
     return settings.chunk
 
 
 def _take_next(
-    tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings, place: dead_letter.Place
+    tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings, place: dead_letter.Place
 ) -> int:
     for first in inbox.next_waiting(tx, 1):
         place.notification, place.alert = first.id, first.taken_alerts
-    return _take_in(tx, engine, index, settings)
+    return _take_in(tx, context, index, settings)
 
 
-def _set_aside(tx: Tx, engine: PipelineContext, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
+def _set_aside(tx: Tx, context: PipelineContext, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
     for first in inbox.next_waiting(tx, 1):
         if (first.id, first.taken_alerts) != (place.notification, place.alert):
             return  # another replica was there meanwhile
@@ -117,10 +117,10 @@ def _set_aside(tx: Tx, engine: PipelineContext, settings: IntakeSettings, place:
             inbox.take_part(tx, first, first.taken_alerts + 1)
         else:
             inbox.take(tx, [first])
-        dead_letter.tell(tx, engine, settings.channels, place, alerts, why)
+        dead_letter.tell(tx, context, settings.channels, place, alerts, why)
 
 
-def _take_in(tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings) -> int:
+def _take_in(tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
     waiting = inbox.next_waiting(tx, settings.chunk)
     if not waiting:
         return -1
@@ -128,7 +128,7 @@ def _take_in(tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSett
     names: set[str] = set()
     whole: list[Received] = []
     for received in (_without_secrets(tx, item) for item in waiting):
-        alerts, as_of = _alerts(tx, engine, received, settings, names)
+        alerts, as_of = _alerts(tx, context, received, settings, names)
         room = settings.chunk - len(chosen)
         rest = alerts[received.taken_alerts :]
         chosen += [sighting(alert, settings, as_of) for alert in rest[:room]]
@@ -139,7 +139,7 @@ def _take_in(tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSett
     inbox.take(tx, whole)
     _note(tx, whole, len(chosen))
     _remember(tx, names)
-    fold_all(tx, engine, index, settings, chosen)
+    fold_all(tx, context, index, settings, chosen)
     return len(chosen)
 
 
@@ -156,7 +156,7 @@ def _without_secrets(tx: Tx, received: Received) -> Received:
 
 
 def _alerts(
-    tx: Tx, engine: PipelineContext, received: Received, settings: IntakeSettings, names: set[str]
+    tx: Tx, context: PipelineContext, received: Received, settings: IntakeSettings, names: set[str]
 ) -> tuple[Sequence[Alert], datetime | None]:
     """Its alerts; and if it is our own note of what Alertmanager answered, when that was asked."""
     try:
@@ -167,7 +167,7 @@ def _alerts(
         return _once_each(notification.alerts, settings), asked
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
-        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=engine.actor, data=data))
+        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, data=data))
         return (), None
 
 
@@ -215,7 +215,7 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
 
 
 def fold_all(
-    tx: Tx, engine: PipelineContext, index: Index, settings: IntakeSettings, alerts: Sequence[AlertUpdate]
+    tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings, alerts: Sequence[AlertUpdate]
 ) -> None:
     """Fold alerts in order, and give what opened its runs."""
     seen = _news(tx, alerts)
@@ -225,13 +225,13 @@ def fold_all(
         if item.labels.get("alertname") == settings.watchdog:
             key_values.put(tx, WATCHDOG, {"firing": item.firing})
             continue
-        _fold_one(tx, engine, settings, known, batch, item)
+        _fold_one(tx, context, settings, known, batch, item)
     episodes.insert_all(tx, batch.opened.values())
     episodes.update_all(tx, [item for item in batch.changed.values() if item.id not in batch.opened])
     for draft in batch.drafts:
         tx.audit(draft)
     _poke(tx, batch.to_poke)
-    _match(tx, engine, index, list(batch.to_match.values()))
+    _match(tx, context, index, list(batch.to_match.values()))
 
 
 def _news(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
@@ -268,7 +268,7 @@ _AUDITED = {
 
 def _fold_one(
     tx: Tx,
-    engine: PipelineContext,
+    context: PipelineContext,
     settings: IntakeSettings,
     known: dict[str, Episode],
     batch: _Batch,
@@ -277,7 +277,7 @@ def _fold_one(
     current = known.get(item.identity)
     if current is not None and episode_rules.says_nothing_new(current, item, tx.now):
         return
-    new_id = "" if current else engine.ids.new("episode", tx.now)
+    new_id = "" if current else context.ids.new("episode", tx.now)
     change, after = episode_rules.fold(current, item, tx.now, settings.quiet, new_id)
     if after is None or change in (EpisodeChange.NOTHING, EpisodeChange.STALE):
         return
@@ -297,26 +297,26 @@ def _poke(tx: Tx, episode_ids: Collection[str]) -> None:
     runs.poke(tx, {run_id for ids in concerned.values() for run_id in ids})
 
 
-def _match(tx: Tx, engine: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
+def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
     """Join each episode to the run of its incident, or create that run: one for each playbook and target."""
     wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
     for item in opened:
         for playbook in index.match(item.labels):
-            key = (playbook.name, _target(playbook, item, engine.book.inventory))
+            key = (playbook.name, _target(playbook, item, context.playbooks.inventory))
             wanted.setdefault(key, (playbook, []))[1].append(item)
     existing = runs.open_incidents(tx.connection, sorted(wanted))
     for (name, target), (playbook, alerts) in wanted.items():
-        run = existing.get((name, target)) or _create(tx, engine, playbook, target)
+        run = existing.get((name, target)) or _create(tx, context, playbook, target)
         runs.join(tx, run.id, alerts)
         if run.id in {found.id for found in existing.values()}:
             runs.poke(tx, [run.id])
-            came_back(tx, engine, run)
+            came_back(tx, context, run)
 
 
-def _create(tx: Tx, engine: PipelineContext, playbook: Playbook, target: str) -> Run:
-    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(engine.book.environment))
-    run_id = engine.ids.new("run", tx.now)
-    return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, engine.actor)
+def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:
+    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
+    run_id = context.ids.new("run", tx.now)
+    return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor)
 
 
 def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
@@ -327,12 +327,12 @@ def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
         return UNRESOLVED  # planning says what is wrong with it
 
 
-async def close_due(engine: PipelineContext) -> int:
+async def close_due(context: PipelineContext) -> int:
     """Close episodes whose quiet time is over, and the incidents that are over with them; returns how many."""
-    return await engine.store.write(lambda tx: _close_due(tx, engine))
+    return await context.store.write(lambda tx: _close_due(tx, context))
 
 
-def _close_due(tx: Tx, engine: PipelineContext) -> int:
+def _close_due(tx: Tx, context: PipelineContext) -> int:
     due = episodes.due_to_close(tx.connection, tx.now)
     if not due:
         return 0
@@ -340,7 +340,7 @@ def _close_due(tx: Tx, engine: PipelineContext) -> int:
     episodes.update_all(tx, closed)
     for item in closed:
         tx.audit(
-            Draft(kind=Kind.EPISODE_CLOSED, actor=engine.actor, episode=item.id, data={"alertname": item.alertname})
+            Draft(kind=Kind.EPISODE_CLOSED, actor=context.actor, episode=item.id, data={"alertname": item.alertname})
         )
     concerned = episodes.runs_of(tx.connection, [item.id for item in closed])
     for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):

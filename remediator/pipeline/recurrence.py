@@ -12,39 +12,39 @@ from remediator.storage.repositories import episodes, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer
 
 
-def watch_on(tx: Tx, engine: PipelineContext, run: Run, patience: timedelta) -> None:
+def watch_on(tx: Tx, context: PipelineContext, run: Run, patience: timedelta) -> None:
     """Look later whether the alerts of a run that succeeded are over."""
-    timers.set_look(tx, engine.ids, run, patience)
+    timers.set_look(tx, context.ids, run, patience)
 
 
-def came_back(tx: Tx, engine: PipelineContext, run: Run) -> None:
+def came_back(tx: Tx, context: PipelineContext, run: Run) -> None:
     """An alert of this run's incident fires again, after the run has ended."""
     if run.status is Status.SUCCEEDED:
-        _tell(tx, engine, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
+        _tell(tx, context, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
 
 
-async def look_after(engine: PipelineContext) -> int:
+async def look_after(context: PipelineContext) -> int:
     """Look at the successes whose time has come; returns how many."""
-    waiting = await engine.store.read(lambda connection: timers.due_looks(connection, engine.clock.now()))
+    waiting = await context.store.read(lambda connection: timers.due_looks(connection, context.clock.now()))
     for timer in waiting:
-        await engine.store.write(lambda tx, item=timer: _look(tx, engine, item))  # type: ignore[misc]
+        await context.store.write(lambda tx, item=timer: _look(tx, context, item))  # type: ignore[misc]
     return len(waiting)
 
 
-def _look(tx: Tx, engine: PipelineContext, timer: Timer) -> None:
+def _look(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
     if not timers.looked(tx, timer) or run is None:
         return
     firing = [one for one in episodes.of_run(tx.connection, run.id) if one.status is EpisodeStatus.FIRING]
     if firing:
         names = ", ".join(sorted({one.alertname for one in firing}))
-        _tell(tx, engine, run, "still_firing", f"it was proved well, and {names} still fires")
+        _tell(tx, context, run, "still_firing", f"it was proved well, and {names} still fires")
 
 
-def _tell(tx: Tx, engine: PipelineContext, run: Run, reason: str, text: str) -> None:
+def _tell(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) -> None:
     """Once for each incident."""
     if not runs.mark_ineffective(tx, run.id):
         return
-    tx.audit(runs.draft(Kind.RUN_INEFFECTIVE, run, engine.actor, {"text": text}, reason))
+    tx.audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    outbox.tell(tx, engine.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))
+    outbox.tell(tx, context.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))

@@ -31,29 +31,29 @@ HELD = "held"
 """In what is told of an undo: the stop button kept it from being tried, so it was no try."""
 
 
-async def undo_steps(engine: PipelineContext, run: Run, plan: Plan) -> list[dict[str, Any]]:
+async def undo_steps(context: PipelineContext, run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Undo the steps that took effect, last first; says of each what became of it. Never tried twice."""
-    tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
     done = [item.step for item in tried if _took_effect(item)]
     begun = {item.step: item for item in tried if item.undoing}
     told = []
     for step in reversed([step for step in plan.steps if step.id in done and step.undo is not None]):
         if step.id in begun:
-            outcome = begun[step.id].outcome or await _found_out(engine, run, step, begun[step.id], tried)
+            outcome = begun[step.id].outcome or await _found_out(context, run, step, begun[step.id], tried)
             told.append({"step": step.id, "outcome": outcome, "summary": "was tried before"})
         else:
-            told.append(await undo(engine, run, step, tried))
+            told.append(await undo(context, run, step, tried))
     return told
 
 
 async def _found_out(
-    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Sequence[Attempt]
+    context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Sequence[Attempt]
 ) -> str:
     """What became of an undo whose process died."""
     unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
-    back = resolve_undo(engine, step, tried)
-    result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
-    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
+    back = resolve_undo(context, step, tried)
+    result = unclear if back is None else await settle(context, run, step, attempt, back, unclear)
+    await context.store.write(lambda tx: conclude(tx, context, run, attempt, result))
     return result.outcome.value
 
 
@@ -61,7 +61,7 @@ def _took_effect(attempt: Attempt) -> bool:
     return attempt.mutates and not attempt.undoing and attempt.outcome == Outcome.OK.value
 
 
-async def undo(engine: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
+async def undo(context: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
     """Put one step back, once: planned on the target as it is now, with its intent durable before the call.
 
     Args:
@@ -71,28 +71,30 @@ async def undo(engine: PipelineContext, run: Run, step: PlannedStep, tried: Sequ
         tried: the run's attempts so far.
     """
     assert step.undo is not None
-    stopped = await engine.store.read(lambda connection: _stopped(connection, engine, run))
+    stopped = await context.store.read(lambda connection: _stopped(connection, context, run))
     if stopped is not None:
         return {**_not_tried(step, f"{stopped.what} stopped by {stopped.who}"), HELD: True}
-    back = resolve_undo(engine, step, tried)
+    back = resolve_undo(context, step, tried)
     if back is None:
         return _not_tried(step, f"{step.action} says no way back")
-    action, service = engine.actions[back.action], engine.book.service(run)
+    action, service = context.actions[back.action], context.playbooks.service(run)
     try:
         parameters = fitted(action.Parameters, back.parameters, back.action)
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return _not_tried(step, f"it cannot be planned: {error or 'no answer'}")
     number = 1 + sum(1 for item in tried if item.undoing and item.step == step.id)
-    attempt, begun = await engine.store.write(lambda tx: (_intend(tx, engine, run, step, back, call, number), tx.begun))
-    if engine.lapsing(begun):
+    attempt, begun = await context.store.write(
+        lambda tx: (_intend(tx, context, run, step, back, call, number), tx.begun)
+    )
+    if context.lapsing(begun):
         result = Result(Outcome.FAILED, "not begun: too long passed between intent and call, the lease may not last")
     else:
-        result = await _call(engine, step, action, service, parameters, call)
+        result = await _call(context, step, action, service, parameters, call)
     if result.outcome is Outcome.UNKNOWN:
-        result = await settle(engine, run, step, attempt, back, result)
-    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
+        result = await settle(context, run, step, attempt, back, result)
+    await context.store.write(lambda tx: conclude(tx, context, run, attempt, result))
     return {"step": step.id, "outcome": result.outcome.value, "summary": result.summary}
 
 
@@ -100,7 +102,7 @@ def _not_tried(step: PlannedStep, why: str) -> dict[str, Any]:
     return {"step": step.id, "outcome": "not_tried", "summary": why}
 
 
-def resolve_undo(engine: PipelineContext, step: PlannedStep, tried: Sequence[Attempt]) -> UndoCall | None:
+def resolve_undo(context: PipelineContext, step: PlannedStep, tried: Sequence[Attempt]) -> UndoCall | None:
     """The call that puts a step back: the playbook's, or the action's own from what it recorded."""
     assert step.undo is not None
     if step.undo.get("action"):
@@ -109,11 +111,11 @@ def resolve_undo(engine: PipelineContext, step: PlannedStep, tried: Sequence[Att
     if made is None:
         return None
     call = PlannedCall(made.call["text"], made.call["arguments"], made.call["pin"])
-    return engine.actions[step.action].back(call, (made.result or {}).get("output", {}))
+    return context.actions[step.action].back(call, (made.result or {}).get("output", {}))
 
 
 async def _call(
-    engine: PipelineContext, step: PlannedStep, action: Action, service: Service, parameters: Any, call: PlannedCall
+    context: PipelineContext, step: PlannedStep, action: Action, service: Service, parameters: Any, call: PlannedCall
 ) -> Result:
     try:
         async with asyncio.timeout(step.timeout):
@@ -125,14 +127,14 @@ async def _call(
 
 
 async def settle(
-    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, back: UndoCall, otherwise: Result
+    context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, back: UndoCall, otherwise: Result
 ) -> Result:
     """What a look at the target says of an undo whose outcome is not known; ``otherwise`` if it cannot tell."""
-    action, service = engine.actions[back.action], engine.book.service(run)
+    action, service = context.actions[back.action], context.playbooks.service(run)
     parameters = action.Parameters.model_validate(back.parameters)
     call = PlannedCall(attempt.call["text"], attempt.call["arguments"], attempt.call["pin"])
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             seen = await action.observe(service, parameters, call, attempt.intent_at)
     except (TimeoutError, RemediatorError, OSError):
         return otherwise
@@ -142,18 +144,18 @@ async def settle(
     return Result(outcome, f"observed: {seen.summary}")
 
 
-def _stopped(connection: Connection, engine: PipelineContext, run: Run) -> stops.Stop | None:
-    standing = stops.standing(connection, engine.clock.now())
+def _stopped(connection: Connection, context: PipelineContext, run: Run) -> stops.Stop | None:
+    standing = stops.standing(connection, context.clock.now())
     return next((stop for stop in standing if stop.covers(run.playbook, run.target)), None)
 
 
 def _intend(
-    tx: Tx, engine: PipelineContext, run: Run, step: PlannedStep, back: UndoCall, call: PlannedCall, number: int
+    tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, back: UndoCall, call: PlannedCall, number: int
 ) -> Attempt:
-    lease = timedelta(seconds=step.timeout) + engine.pace.margin
+    lease = timedelta(seconds=step.timeout) + context.pace.margin
     held = runs.save(tx, run, lease_until=max(tx.now + lease, run.lease_until or tx.now), holds_target=True)
     attempt = Attempt(
-        id=engine.ids.new("attempt", tx.now),
+        id=context.ids.new("attempt", tx.now),
         run_id=run.id,
         step=step.id,
         number=number,
@@ -169,16 +171,16 @@ def _intend(
         outcome_at=None,
         result=None,
     )
-    attempts.intend(tx, held, attempt, engine.actor)
+    attempts.intend(tx, held, attempt, context.actor)
     return attempt
 
 
-def conclude(tx: Tx, engine: PipelineContext, run: Run, attempt: Attempt, result: Result) -> None:
+def conclude(tx: Tx, context: PipelineContext, run: Run, attempt: Attempt, result: Result) -> None:
     """Write down what became of an undo; one that succeeded needs no timer any more."""
     after = runs.save(tx, run)
     written = {"summary": result.summary, "output": dict(result.output)}
-    attempts.conclude(tx, after, attempt, result.outcome.value, written, engine.actor)
+    attempts.conclude(tx, after, attempt, result.outcome.value, written, context.actor)
     data = {"attempt": attempt.id, "step": attempt.step, "outcome": result.outcome.value, "summary": result.summary}
-    tx.audit(runs.draft(Kind.ACTION_UNDONE, after, engine.actor, data))
+    tx.audit(runs.draft(Kind.ACTION_UNDONE, after, context.actor, data))
     if result.outcome is Outcome.OK:
         timers.done(tx, run.id, attempt.step)

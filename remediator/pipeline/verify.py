@@ -21,84 +21,84 @@ from remediator.storage.repositories import episodes, evidence, runs
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 
-async def verify(engine: PipelineContext, run: Run) -> StageResult:
+async def verify(context: PipelineContext, run: Run) -> StageResult:
     """From ``verifying``: success on positive evidence only; that the alert went away proves nothing by itself."""
     assert run.plan is not None, "a run is verified against its plan"
     plan = from_data(run.plan)
     since = datetime.fromisoformat(run.detail["since"])
     settled = since + timedelta(seconds=plan.settle)
-    if engine.clock.now() < settled:
+    if context.clock.now() < settled:
         return wait_until(run, settled)
-    seen = await _look(engine, run, plan)
+    seen = await _look(context, run, plan)
     if seen and all(item.status == CheckAnswer.OK.value for item in seen):
-        return proceed(await engine.store.write(lambda tx: _succeed(tx, engine, run, seen)))
-    harm = await _harm(engine, run, plan)
+        return proceed(await context.store.write(lambda tx: _succeed(tx, context, run, seen)))
+    harm = await _harm(context, run, plan)
     if harm is not None:
-        undone = await undo_steps(engine, run, plan)
-        return proceed(await engine.store.write(lambda tx: _worse(tx, engine, run, seen, harm, undone)))
-    if engine.clock.now() < settled + timedelta(seconds=plan.within):
-        return wait_until(run, engine.clock.now() + engine.pace.look)
+        undone = await undo_steps(context, run, plan)
+        return proceed(await context.store.write(lambda tx: _worse(tx, context, run, seen, harm, undone)))
+    if context.clock.now() < settled + timedelta(seconds=plan.within):
+        return wait_until(run, context.clock.now() + context.pace.look)
     if plan.step(run.detail["step"]).on_failure == "abort":
-        await undo_steps(engine, run, plan)
-    return await engine.store.write(lambda tx: _fail(tx, engine, run, plan, seen))
+        await undo_steps(context, run, plan)
+    return await context.store.write(lambda tx: _fail(tx, context, run, plan, seen))
 
 
-async def _look(engine: PipelineContext, run: Run, plan: Plan) -> list[EvidenceRecord]:
-    service = engine.book.service(run)
+async def _look(context: PipelineContext, run: Run, plan: Plan) -> list[EvidenceRecord]:
+    service = context.playbooks.service(run)
     seen = []
     for check in plan.checks:
-        found = await observe(engine, check.check, service, check.parameters)
+        found = await observe(context, check.check, service, check.parameters)
         seen.append(
-            EvidenceRecord("verify", check.check, found.answer.value, found.summary, found.facts, engine.clock.now())
+            EvidenceRecord("verify", check.check, found.answer.value, found.summary, found.facts, context.clock.now())
         )
         if found.answer is not CheckAnswer.OK:
             break  # all must hold at once: the rest cannot change that
     return seen
 
 
-async def _harm(engine: PipelineContext, run: Run, plan: Plan) -> GuardDecision | None:
+async def _harm(context: PipelineContext, run: Run, plan: Plan) -> GuardDecision | None:
     """What a guard sees that is worse than before the step; None if nothing, or if there was no step."""
     if run.detail.get("resolved"):
         return None
-    alerts, before = await engine.store.read(
+    alerts, before = await context.store.read(
         lambda connection: (
             episodes.of_run(connection, run.id),
             evidence.verdicts_of_run(connection, run.id),
         )
     )
     step = plan.step(run.detail["step"])
-    asked = build_input(engine, run, engine.book.of(run), engine.book.service(run), alerts, step)
-    judgement = await check_regression(engine, asked, before)
+    asked = build_input(context, run, context.playbooks.of(run), context.playbooks.service(run), alerts, step)
+    judgement = await check_regression(context, asked, before)
     return judgement if judgement.final.answer is GuardAnswer.BLOCK else None
 
 
 def _worse(
     tx: Tx,
-    engine: PipelineContext,
+    context: PipelineContext,
     run: Run,
     seen: Sequence[EvidenceRecord],
     harm: GuardDecision,
     undone: Sequence[Mapping[str, Any]],
 ) -> Run:
     """Stop here: no further step; what is declared reversible is put back, and people are told."""
-    evidence.add(tx, run, seen, engine.actor)
-    tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, {"healed": False, "missing": [harm.final.text]}))
+    evidence.add(tx, run, seen, context.actor)
+    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, {"healed": False, "missing": [harm.final.text]}))
     detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
-    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, engine.actor)
+    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, context.actor)
 
 
-def _succeed(tx: Tx, engine: PipelineContext, run: Run, seen: Sequence[EvidenceRecord]) -> Run:
-    evidence.add(tx, run, seen, engine.actor)
+def _succeed(tx: Tx, context: PipelineContext, run: Run, seen: Sequence[EvidenceRecord]) -> Run:
+    evidence.add(tx, run, seen, context.actor)
     proof = [item.summary for item in seen]
     detail = {"step": run.detail["step"], "proof": proof}
-    tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, {**detail, "healed": True}))
-    return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, engine.actor)
+    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, {**detail, "healed": True}))
+    return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, context.actor)
 
 
-def _fail(tx: Tx, engine: PipelineContext, run: Run, plan: Plan, seen: Sequence[EvidenceRecord]) -> StageResult:
-    evidence.add(tx, run, seen, engine.actor)
+def _fail(tx: Tx, context: PipelineContext, run: Run, plan: Plan, seen: Sequence[EvidenceRecord]) -> StageResult:
+    evidence.add(tx, run, seen, context.actor)
     missing = [f"{item.name}: {item.summary}" for item in seen if item.status != CheckAnswer.OK.value]
     data = {"step": run.detail["step"], "healed": False, "missing": missing or ["the playbook has no checks"]}
-    tx.audit(runs.draft(Kind.VERIFICATION, run, engine.actor, data))
+    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, data))
     step = plan.step(run.detail["step"])
-    return follow(tx, engine, run, plan, step, step.on_failure)
+    return follow(tx, context, run, plan, step, step.on_failure)

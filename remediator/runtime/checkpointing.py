@@ -38,14 +38,14 @@ class CheckpointSettings:
     within: timedelta
 
 
-async def checkpoint_forever(engine: PipelineContext, settings: CheckpointSettings) -> None:
+async def checkpoint_forever(context: PipelineContext, settings: CheckpointSettings) -> None:
     """Sign when the log has grown by ``every`` entries, or at all within ``within``; never for nothing new."""
     while True:
-        head, signed_to, at = await engine.store.read(_standing)
+        head, signed_to, at = await context.store.read(_standing)
         grown = head.seq - signed_to
-        if grown >= settings.every or (grown > _OWN and engine.clock.now() - at >= settings.within):
-            await checkpoint_now(engine, settings, head)
-        await engine.clock.sleep(LOOK)
+        if grown >= settings.every or (grown > _OWN and context.clock.now() - at >= settings.within):
+            await checkpoint_now(context, settings, head)
+        await context.clock.sleep(LOOK)
 
 
 _OWN = 8
@@ -60,25 +60,25 @@ def _standing(connection: Any) -> tuple[Head, int, datetime]:
     return head, int(fact.value["size"]), fact.at
 
 
-async def checkpoint_now(engine: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
+async def checkpoint_now(context: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
     """Sign the log as it ends at ``head``, remember it, and hand it to every notary; what fails is in the log too."""
     note = checkpoints.sign(settings.origin, head, [settings.signer])
-    await engine.store.write(lambda tx: _signed(tx, engine, head, note))
+    await context.store.write(lambda tx: _signed(tx, context, head, note))
     for name, notary in settings.notaries.items():
         try:
             where = await notary.publish(note)
         except (NotaryError, AuditError) as error:
             log.warning("a checkpoint was not kept", notary=name, message=str(error))
-            await _tell(engine, Kind.CHECKPOINT_FAILED, {"notary": name, "size": head.seq, "message": str(error)})
+            await _tell(context, Kind.CHECKPOINT_FAILED, {"notary": name, "size": head.seq, "message": str(error)})
         else:
-            await _tell(engine, Kind.CHECKPOINT_PUBLISHED, {"notary": name, "size": head.seq, "where": where})
+            await _tell(context, Kind.CHECKPOINT_PUBLISHED, {"notary": name, "size": head.seq, "where": where})
 
 
-def _signed(tx: Tx, engine: PipelineContext, head: Head, note: str) -> None:
+def _signed(tx: Tx, context: PipelineContext, head: Head, note: str) -> None:
     key_values.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
     data = {"size": head.seq, "root": head.root().hex()}
-    tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=engine.actor, data=data))
+    tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
 
 
-async def _tell(engine: PipelineContext, kind: Kind, data: Mapping[str, Any]) -> None:
-    await engine.store.write(lambda tx: tx.audit(Draft(kind=kind, actor=engine.actor, data=data)))
+async def _tell(context: PipelineContext, kind: Kind, data: Mapping[str, Any]) -> None:
+    await context.store.write(lambda tx: tx.audit(Draft(kind=kind, actor=context.actor, data=data)))

@@ -35,24 +35,24 @@ class MaintenanceSettings:
     channels: tuple[str, ...] = ()
 
 
-async def run_maintenance_loop(engine: PipelineContext, settings: MaintenanceSettings) -> None:
+async def run_maintenance_loop(context: PipelineContext, settings: MaintenanceSettings) -> None:
     """Every so often."""
     while True:
-        await run_maintenance(engine, settings)
-        await engine.clock.sleep(settings.every.total_seconds())
+        await run_maintenance(context, settings)
+        await context.clock.sleep(settings.every.total_seconds())
 
 
-async def run_maintenance(engine: PipelineContext, settings: MaintenanceSettings) -> None:
+async def run_maintenance(context: PipelineContext, settings: MaintenanceSettings) -> None:
     """Once."""
-    await engine.store.write(lambda tx: replicas.beat(tx, engine.replica, __version__, ENGINE_VERSION, settings.role))
-    await look_after(engine)
-    stuck = await engine.store.read(lambda connection: stuck_runs.stuck(connection, engine.clock.now() - STUCK))
+    await context.store.write(lambda tx: replicas.beat(tx, context.replica, __version__, ENGINE_VERSION, settings.role))
+    await look_after(context)
+    stuck = await context.store.read(lambda connection: stuck_runs.stuck(connection, context.clock.now() - STUCK))
     for run in stuck:
-        await engine.store.write(lambda tx, item=run: _stuck(tx, engine, settings, item))  # type: ignore[misc]
-    await engine.store.write(lambda tx: _clear(tx, settings))
+        await context.store.write(lambda tx, item=run: _stuck(tx, context, settings, item))  # type: ignore[misc]
+    await context.store.write(lambda tx: _clear(tx, settings))
 
 
-def _stuck(tx: Tx, engine: PipelineContext, settings: MaintenanceSettings, run: Run) -> None:
+def _stuck(tx: Tx, context: PipelineContext, settings: MaintenanceSettings, run: Run) -> None:
     """Said once for each state that it is stuck in."""
     name = f"stuck:{run.id}"
     said = key_values.get(tx.connection, name)
@@ -62,9 +62,9 @@ def _stuck(tx: Tx, engine: PipelineContext, settings: MaintenanceSettings, run: 
     known = run.engine_version <= ENGINE_VERSION
     why = "look into the logs" if known else f"it needs engine {run.engine_version}: start the newer version"
     text = f"run {run.id} of {run.playbook} on {run.target} does not move from {run.status}; {why}"
-    log.error("a run is stuck", run=run.id, status=run.status.value, engine=run.engine_version)
+    log.error("a run is stuck", run=run.id, status=run.status.value, context=run.engine_version)
     channels = tuple((run.plan or {}).get("escalate_to", ())) or settings.channels
-    outbox.tell(tx, engine.ids, "notice", run, {"about": "stuck", "text": text}, channels)
+    outbox.tell(tx, context.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 
 def _clear(tx: Tx, settings: MaintenanceSettings) -> None:
@@ -72,22 +72,22 @@ def _clear(tx: Tx, settings: MaintenanceSettings) -> None:
     runs.close_forgotten_incidents(tx)
 
 
-async def require_neighbours(engine: PipelineContext) -> None:
+async def require_neighbours(context: PipelineContext) -> None:
     """Replicas on one store, and what they left there, may be one engine version apart: so much is an upgrade, more is
     a mistake. On SQLite nobody else would go on with what a newer version began.
 
     Raises:
         StoreUnavailable: a living replica, or an open run, is further away.
     """
-    others = await engine.store.read(lambda connection: replicas.alive(connection, engine.clock.now() - ALIVE))
+    others = await context.store.read(lambda connection: replicas.alive(connection, context.clock.now() - ALIVE))
     for other in others:
         if abs(other.engine_version - ENGINE_VERSION) > 1:
             raise StoreUnavailable(
                 f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
                 f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
             )
-    furthest = ENGINE_VERSION + (engine.store.name != "sqlite")
-    for run in await engine.store.read(stuck_runs.foreign):
+    furthest = ENGINE_VERSION + (context.store.name != "sqlite")
+    for run in await context.store.read(stuck_runs.foreign):
         if run.engine_version > furthest or run.engine_version <= ENGINE_VERSION:
             raise StoreUnavailable(
                 f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "

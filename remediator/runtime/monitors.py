@@ -38,45 +38,45 @@ class MonitorSettings:
     storm: FloodSettings | None
 
 
-async def run_monitors_loop(engine: PipelineContext, watching: MonitorSettings, poll: float) -> None:
+async def run_monitors_loop(context: PipelineContext, watching: MonitorSettings, poll: float) -> None:
     """Look again every ``poll`` seconds."""
     while True:
-        await run_monitors(engine, watching)
-        await engine.clock.sleep(poll)
+        await run_monitors(context, watching)
+        await context.clock.sleep(poll)
 
 
-async def run_monitors(engine: PipelineContext, watching: MonitorSettings) -> None:
+async def run_monitors(context: PipelineContext, watching: MonitorSettings) -> None:
     """Look once. On several replicas one tells, whichever is first."""
     said = read_stop_file(watching.state)
 
     def look(tx: Tx) -> None:
         advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_MONITORS)
         if said is not None:
-            _press(tx, engine, said)
+            _press(tx, context, said)
         if watching.within is not None:
-            _watchdog(tx, engine, watching, watching.within)
+            _watchdog(tx, context, watching, watching.within)
         if watching.storm is not None:
-            _storm(tx, engine, watching, watching.storm)
+            _storm(tx, context, watching, watching.storm)
 
-    if said is None and not await engine.store.read(lambda connection: _differs(connection, engine, watching)):
+    if said is None and not await context.store.read(lambda connection: _differs(connection, context, watching)):
         return  # no transaction every half second where there is nothing to write
     try:
-        await engine.store.write(look)
+        await context.store.write(look)
     except advisory_locks.LockUnavailable:
         return  # another replica looks right now
 
 
-def _press(tx: Tx, engine: PipelineContext, said: StopFile) -> None:
+def _press(tx: Tx, context: PipelineContext, said: StopFile) -> None:
     """Into the store, so that every replica stops, and goes on stopping when the file is gone: a person resumes."""
-    who = f"{_FILE} of {engine.replica}"
+    who = f"{_FILE} of {context.replica}"
     if any(stop.who == who and stop.scope == "global" for stop in stops.standing(tx.connection, tx.now)):
         return
-    stops.press(tx, engine.ids.new("stop", tx.now), "global", "", said.reason, who)
+    stops.press(tx, context.ids.new("stop", tx.now), "global", "", said.reason, who)
 
 
-def _differs(connection: Any, engine: PipelineContext, watching: MonitorSettings) -> bool:
+def _differs(connection: Any, context: PipelineContext, watching: MonitorSettings) -> bool:
     """Whether what is so is not what people were told."""
-    now = engine.clock.now()
+    now = context.clock.now()
     lost = watching.within is not None and _lost(connection, now, watching.within)
     storm = watching.storm is not None and _stormy(connection, now, watching.storm)
     return lost != _told(connection, "watchdog") or storm != _told(connection, "storm")
@@ -94,7 +94,7 @@ def _lost(connection: Any, now: Any, within: timedelta) -> bool:
     )
 
 
-def _watchdog(tx: Tx, engine: PipelineContext, watching: MonitorSettings, within: timedelta) -> None:
+def _watchdog(tx: Tx, context: PipelineContext, watching: MonitorSettings, within: timedelta) -> None:
     lost = _lost(tx.connection, tx.now, within)
     if lost == _told(tx.connection, "watchdog"):
         return
@@ -110,18 +110,18 @@ def _watchdog(tx: Tx, engine: PipelineContext, watching: MonitorSettings, within
     tx.audit(
         Draft(
             kind=Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED,
-            actor=engine.actor,
+            actor=context.actor,
             data={"heard": at, "within": format_duration(within)},
         )
     )
-    _tell(tx, engine, watching.channels, "watchdog", lost, {"text": text, "heard": at})
+    _tell(tx, context, watching.channels, "watchdog", lost, {"text": text, "heard": at})
 
 
 def _stormy(connection: Any, now: Any, flood: FloodSettings) -> bool:
     return storms.last_flooded(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
 
 
-def _storm(tx: Tx, engine: PipelineContext, watching: MonitorSettings, flood: FloodSettings) -> None:
+def _storm(tx: Tx, context: PipelineContext, watching: MonitorSettings, flood: FloodSettings) -> None:
     storm = _stormy(tx.connection, tx.now, flood)
     if storm == _told(tx.connection, "storm"):
         return
@@ -133,11 +133,11 @@ def _storm(tx: Tx, engine: PipelineContext, watching: MonitorSettings, flood: Fl
     else:
         text = "The storm is over: remedies are possible again"
         blocked_runs.wake(tx, ["storm"])
-    _tell(tx, engine, watching.channels, "storm", storm, {"text": text})
+    _tell(tx, context, watching.channels, "storm", storm, {"text": text})
 
 
 def _tell(
-    tx: Tx, engine: PipelineContext, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]
+    tx: Tx, context: PipelineContext, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]
 ) -> None:
     key_values.put(tx, f"told:{what}", {"is": state})
-    outbox.tell(tx, engine.ids, "notice", None, {"about": what, **content}, channels)
+    outbox.tell(tx, context.ids, "notice", None, {"about": what, **content}, channels)

@@ -105,77 +105,77 @@ class Outbox:
             await notifier.aclose()
 
 
-async def run_outbox_loop(engine: PipelineContext, post: Outbox, poll: float) -> None:
+async def run_outbox_loop(context: PipelineContext, post: Outbox, poll: float) -> None:
     """Deliver messages as they come."""
     while True:
         post._busy = {name: task for name, task in post._busy.items() if not task.done()}
         busy = list(post._busy)
-        due = await engine.store.read(lambda connection: outbox.due(connection, engine.clock.now(), busy=busy))  # noqa: B023
+        due = await context.store.read(lambda connection: outbox.due(connection, context.clock.now(), busy=busy))  # noqa: B023
         by_channel: dict[str, list[Queued]] = {}
         for message in due:
             by_channel.setdefault(message.channel, []).append(message)
         for channel, waiting in by_channel.items():
-            task = asyncio.create_task(_deliver_all(engine, post, waiting), name=f"send to {channel}")
-            task.add_done_callback(lambda _: engine.store.wakeups.set({MESSAGES}))
+            task = asyncio.create_task(_deliver_all(context, post, waiting), name=f"send to {channel}")
+            task.add_done_callback(lambda _: context.store.wakeups.set({MESSAGES}))
             post._busy[channel] = task
-        await engine.store.wakeups.wait(MESSAGES, poll)
+        await context.store.wakeups.wait(MESSAGES, poll)
 
 
-async def _deliver_all(engine: PipelineContext, post: Outbox, waiting: Sequence[Queued]) -> None:
+async def _deliver_all(context: PipelineContext, post: Outbox, waiting: Sequence[Queued]) -> None:
     for message in waiting:
-        await deliver(engine, post, message)
+        await deliver(context, post, message)
 
 
-async def deliver(engine: PipelineContext, post: Outbox, queued: Queued) -> None:
+async def deliver(context: PipelineContext, post: Outbox, queued: Queued) -> None:
     """Try to deliver one message once."""
-    if not await engine.store.write(lambda tx: outbox.hold(tx, queued, tx.now + PATIENCE)):
+    if not await context.store.write(lambda tx: outbox.hold(tx, queued, tx.now + PATIENCE)):
         return  # another replica has it
     name, following = post.way(queued)
-    rest = post.rest(name, engine.clock.now())
-    if rest is not None and not _too_long(engine, post, queued, following, rest):
-        await engine.store.write(lambda tx: outbox.delay(tx, queued.id, rest))
+    rest = post.rest(name, context.clock.now())
+    if rest is not None and not _too_long(context, post, queued, following, rest):
+        await context.store.write(lambda tx: outbox.delay(tx, queued.id, rest))
         return
     if rest is not None:
         told = f"{name} rests until {rest:%H:%M:%S}Z, and somebody waits for an answer"
-        await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, True))
+        await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, True))
         return
     try:
-        delivery = await _send(engine, post, queued, name)
+        delivery = await _send(context, post, queued, name)
     except RetryAfter as error:
-        until = engine.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
+        until = context.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
         post.rests(name, until)
-        if _too_long(engine, post, queued, following, until):
+        if _too_long(context, post, queued, following, until):
             told = str(error)
-            await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, True))
+            await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, True))
         else:
-            await engine.store.write(lambda tx: outbox.delay(tx, queued.id, until))
+            await context.store.write(lambda tx: outbox.delay(tx, queued.id, until))
     except RemediatorError as error:
         told, hopeless = str(error), isinstance(error, PermanentFailure)
-        await engine.store.write(lambda tx: _failed(tx, engine, queued, name, following, told, hopeless))
+        await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, hopeless))
     else:
         more = following if post.notifier(name).person is not None else None
-        await engine.store.write(lambda tx: _sent(tx, engine, post, queued, name, delivery, more))
-        _illustrate(engine, post, queued, name, delivery)
+        await context.store.write(lambda tx: _sent(tx, context, post, queued, name, delivery, more))
+        _illustrate(context, post, queued, name, delivery)
 
 
-def _too_long(engine: PipelineContext, post: Outbox, queued: Queued, following: str | None, until: datetime) -> bool:
+def _too_long(context: PipelineContext, post: Outbox, queued: Queued, following: str | None, until: datetime) -> bool:
     """Whether a channel rests for longer than a request may wait, where another one could take it."""
-    return queued.kind == "approval" and following in post.channels and until - engine.clock.now() > LONGEST_REST
+    return queued.kind == "approval" and following in post.channels and until - context.clock.now() > LONGEST_REST
 
 
-def _illustrate(engine: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery) -> None:
+def _illustrate(context: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery) -> None:
     """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
     fits = post.notifier(name).adds_charts and queued.kind in _PICTURED
     if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
         return
     draw = partial(post.chart, queued.run_id)
-    task = asyncio.create_task(_add_chart(engine, post, queued, name, delivery, draw), name=f"chart to {name}")
+    task = asyncio.create_task(_add_chart(context, post, queued, name, delivery, draw), name=f"chart to {name}")
     post._charts.add(task)
     task.add_done_callback(post._charts.discard)
 
 
 async def _add_chart(
-    engine: PipelineContext,
+    context: PipelineContext,
     post: Outbox,
     queued: Queued,
     name: str,
@@ -183,10 +183,10 @@ async def _add_chart(
     draw: Callable[[datetime], Awaitable[bytes]],
 ) -> None:
     """Once; whether it is there is on record, and no more is done about it."""
-    chart, told = await draw(engine.clock.now()), ""
+    chart, told = await draw(context.clock.now()), ""
     if not chart:
         return
-    post.uses(name, engine.clock.now())
+    post.uses(name, context.clock.now())
     try:
         async with asyncio.timeout(PATIENCE.total_seconds() / 2):
             await post.notifier(name).add_chart(chart, delivery.receipt)
@@ -195,18 +195,18 @@ async def _add_chart(
     except RemediatorError as error:
         told = f"not delivered: {error}"
     data = {"channel": name, "error": told}
-    await engine.store.write(lambda tx: tx.audit(_draft(engine, Kind.MESSAGE_CHART, queued, data)))
+    await context.store.write(lambda tx: tx.audit(_draft(context, Kind.MESSAGE_CHART, queued, data)))
 
 
-async def _send(engine: PipelineContext, post: Outbox, queued: Queued, name: str) -> Delivery:
+async def _send(context: PipelineContext, post: Outbox, queued: Queued, name: str) -> Delivery:
     """Write it as things are now, and send it.
 
     Raises:
         ClientError: not delivered.
     """
     notifier = post.notifier(name)
-    now = engine.clock.now()
-    message = await engine.store.read(lambda connection: post.letters.write(connection, queued, notifier, name, now))
+    now = context.clock.now()
+    message = await context.store.read(lambda connection: post.letters.write(connection, queued, notifier, name, now))
     if queued.kind == "approval" and message.ask is None:
         return Delivery({"overtaken": True})  # decided or over before it could be asked
     if post.chart is not None and notifier.takes_charts and queued.kind in _PICTURED and queued.run_id is not None:
@@ -214,14 +214,14 @@ async def _send(engine: PipelineContext, post: Outbox, queued: Queued, name: str
     try:
         async with asyncio.timeout(PATIENCE.total_seconds() / 2):
             if queued.kind == "update":
-                return await _follow(engine, notifier, message, str(queued.content.get("of", "")))
+                return await _follow(context, notifier, message, str(queued.content.get("of", "")))
             return await notifier.send(message)
     except TimeoutError:
         raise ClientError(f"{notifier.kind} did not take it in time") from None
 
 
-async def _follow(engine: PipelineContext, notifier: Notifier, message: Message, first: str) -> Delivery:
-    told = await engine.store.read(lambda connection: outbox.get(connection, first))
+async def _follow(context: PipelineContext, notifier: Notifier, message: Message, first: str) -> Delivery:
+    told = await context.store.read(lambda connection: outbox.get(connection, first))
     receipt = None if told is None else told.receipt
     if receipt is None or receipt.get("overtaken"):
         return Delivery()
@@ -229,13 +229,13 @@ async def _follow(engine: PipelineContext, notifier: Notifier, message: Message,
 
 
 def _sent(
-    tx: Tx, engine: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery, following: str | None
+    tx: Tx, context: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery, following: str | None
 ) -> None:
     """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
     well, if that person alone cannot be enough."""
     outbox.sent(tx, queued.id, delivery.receipt, name)
     data = {"receipt": delivery.receipt, "channel": name}
-    tx.audit(_draft(engine, Kind.MESSAGE_SENT, queued, data))
+    tx.audit(_draft(context, Kind.MESSAGE_SENT, queued, data))
     if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
         _catch_up(tx, queued)
         if following is not None and _more_people(tx, post, queued, name):
@@ -264,7 +264,7 @@ def _catch_up(tx: Tx, queued: Queued) -> None:
 
 
 def _failed(
-    tx: Tx, engine: PipelineContext, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
+    tx: Tx, context: PipelineContext, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
 ) -> None:
     tries = queued.attempts + 1
     most = TRIES if following is None else TRIES_BEFORE_NEXT
@@ -272,11 +272,11 @@ def _failed(
     again = None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
     outbox.failed(tx, queued.id, error, again)
     data = {"error": error, "given_up": given_up, "channel": name, "next_channel": following if given_up else None}
-    tx.audit(_draft(engine, Kind.MESSAGE_FAILED, queued, data))
+    tx.audit(_draft(context, Kind.MESSAGE_FAILED, queued, data))
     if given_up and following is not None:
         outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
 
 
-def _draft(engine: PipelineContext, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:
+def _draft(context: PipelineContext, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:
     about = {"message": queued.id, "channel": queued.channel, "kind": queued.kind}
-    return Draft(kind=kind, actor=engine.actor, run=queued.run_id, data={**about, **data})
+    return Draft(kind=kind, actor=context.actor, run=queued.run_id, data={**about, **data})

@@ -51,48 +51,50 @@ class Gone:
 
 
 async def prune_forever(
-    engine: PipelineContext, settings: PruningSettings, told: Callable[[Mapping[str, int]], None]
+    context: PipelineContext, settings: PruningSettings, told: Callable[[Mapping[str, int]], None]
 ) -> None:
     """Forget what is due, batch by batch; ``told`` counts it."""
     while True:
-        gone = await prune(engine, settings)
+        gone = await prune(context, settings)
         if gone is not None:
             told(asdict(gone))
-        await engine.clock.sleep(LOOK if gone is None else REST)
+        await context.clock.sleep(LOOK if gone is None else REST)
 
 
-async def prune(engine: PipelineContext, settings: PruningSettings) -> Gone | None:
+async def prune(context: PipelineContext, settings: PruningSettings) -> Gone | None:
     """Forget one batch; None if there was nothing, or another replica is at it."""
-    history = max(settings.history, looks_back(engine) + _MARGIN)
+    history = max(settings.history, looks_back(context) + _MARGIN)
     try:
-        return await engine.store.write(lambda tx: _prune(tx, engine, tx.now - history, sealed=settings.sealed))
+        return await context.store.write(lambda tx: _prune(tx, context, tx.now - history, sealed=settings.sealed))
     except advisory_locks.LockUnavailable:
         return None
 
 
-def looks_back(engine: PipelineContext) -> timedelta:
+def looks_back(context: PipelineContext) -> timedelta:
     """How far the guards of the playbooks in force look back, the farthest of them."""
-    found = (guard.looks_back(own) for playbook in engine.book.playbooks for guard, own in standing(engine, playbook))
+    found = (
+        guard.looks_back(own) for playbook in context.playbooks.active for guard, own in standing(context, playbook)
+    )
     return max(found, default=timedelta(0))
 
 
-def _prune(tx: Tx, engine: PipelineContext, before: datetime, *, sealed: bool) -> Gone | None:
+def _prune(tx: Tx, context: PipelineContext, before: datetime, *, sealed: bool) -> Gone | None:
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_PRUNE)
     oldest = audit.begins(tx.connection) if sealed else None
     over = before if oldest is None else min(before, oldest)
     ids = cleanup.forget_runs(tx, over, AT_ONCE, sealed=sealed)
-    playbooks.keep(tx, engine.book.playbooks)  # should a replica with other files have taken them for forgotten
+    playbooks.keep(tx, context.playbooks.active)  # should a replica with other files have taken them for forgotten
     gone = Gone(
         len(ids),
         cleanup.forget_episodes(tx, before, AT_ONCE),
         cleanup.forget_messages(tx, before, AT_ONCE),
         cleanup.forget_stops(tx, before, AT_ONCE),
         cleanup.forget_versions(
-            tx, before, AT_ONCE, in_force=[playbook.content_hash for playbook in engine.book.playbooks]
+            tx, before, AT_ONCE, in_force=[playbook.content_hash for playbook in context.playbooks.active]
         ),
     )
     if not any(asdict(gone).values()):
         return None
     data = {**asdict(gone), "before": rfc3339(before), "ids": ids}
-    tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=engine.actor, data=data))
+    tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=context.actor, data=data))
     return gone

@@ -55,24 +55,24 @@ class ReconcileSettings:
     """The receiver that posts here; None: those that were seen to."""
 
 
-async def reconcile_forever(engine: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> None:
+async def reconcile_forever(context: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> None:
     """Look every so often, and at once when a notification said that it was shortened."""
     while True:
-        await reconcile(engine, intake, settings)
-        await engine.store.wakeups.wait(RECONCILE, settings.every.total_seconds())
+        await reconcile(context, intake, settings)
+        await context.store.wakeups.wait(RECONCILE, settings.every.total_seconds())
 
 
-async def reconcile(engine: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> int:
+async def reconcile(context: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> int:
     """Look once, unless another replica has just done so; returns how many alerts were put in."""
-    if not settings.peers or not await engine.store.read(lambda connection: _is_due(connection, engine, settings)):
+    if not settings.peers or not await context.store.read(lambda connection: _is_due(connection, context, settings)):
         return 0
-    asked = engine.clock.now()
-    answers = await asyncio.gather(*(_ask(engine, peer, settings) for peer in settings.peers))
+    asked = context.clock.now()
+    answers = await asyncio.gather(*(_ask(context, peer, settings) for peer in settings.peers))
     heard = [answer for answer in answers if answer is not None]
     if not heard:
         return 0
     try:
-        return await engine.store.write(lambda tx: _compare(tx, intake, settings, heard, asked))
+        return await context.store.write(lambda tx: _compare(tx, intake, settings, heard, asked))
     except advisory_locks.LockUnavailable:
         return 0
 
@@ -83,18 +83,18 @@ class _Heard:
     young: bool
 
 
-def _is_due(connection: Connection, engine: PipelineContext, settings: ReconcileSettings) -> bool:
+def _is_due(connection: Connection, context: PipelineContext, settings: ReconcileSettings) -> bool:
     last = key_values.get(connection, key_values.RECONCILED)
-    return last is None or engine.clock.now() - last.at >= settings.every * 0.9
+    return last is None or context.clock.now() - last.at >= settings.every * 0.9
 
 
-async def _ask(engine: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _Heard | None:
+async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _Heard | None:
     try:
-        async with asyncio.timeout(engine.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.pace.probe.total_seconds()):
             status, alerts = await asyncio.gather(peer.status(), peer.alerts())
     except (TimeoutError, ClientError):
         return None
-    return _Heard(alerts, engine.clock.now() - status.started < settings.young)
+    return _Heard(alerts, context.clock.now() - status.started < settings.young)
 
 
 def _compare(

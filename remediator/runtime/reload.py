@@ -85,7 +85,7 @@ def reloading_for(config: Config, loops: Worker, metrics: Metrics, store: Store,
     """
 
     def protect(inventory: Inventory) -> None:
-        store.redactor = redactor_for(config, loops.engine.book.inventory, inventory)
+        store.redactor = redactor_for(config, loops.context.playbooks.inventory, inventory)
 
     return ReloadSettings(
         loops=loops,
@@ -161,19 +161,19 @@ async def _refuse(reloading: ReloadSettings, findings: tuple[str, ...], asked: b
     """Said once for each state of the files: an author who saves ten times with the same mistake is told once."""
     if findings == reloading.refused and not asked:
         return
-    engine, news = reloading.loops.engine, findings != reloading.refused
+    context, news = reloading.loops.context, findings != reloading.refused
     short = [finding.partition("\n")[0] for finding in findings]
     for finding in findings:
         log.error(f"playbooks not reloaded, the last good ones stay in force: {finding}")
 
     def work(tx: Tx) -> None:
-        key_values.put(tx, REFUSED + engine.replica, {"findings": short})
+        key_values.put(tx, REFUSED + context.replica, {"findings": short})
         data = {"findings": short, "asked": asked}
-        tx.audit(Draft(kind=Kind.CONFIG_REJECTED, actor=engine.actor, data=data))
+        tx.audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data=data))
         if news:
             _tell(tx, reloading, f"Playbooks not reloaded, the last good ones stay in force: {_listed(short)}", short)
 
-    await engine.store.write(work)
+    await context.store.write(work)
     reloading.metrics.reloads.labels("refused").inc()
     reloading.metrics.reload_ok.set(0)
     reloading.refused = findings
@@ -185,28 +185,28 @@ def _listed(findings: Sequence[str]) -> str:
 
 
 async def _use(reloading: ReloadSettings, loaded: LoadedConfig, asked: bool) -> None:
-    engine = reloading.loops.engine
+    context = reloading.loops.context
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
-    before = {playbook.name: playbook.content_hash for playbook in engine.book.playbooks}
-    same = versions == before and loaded.inventory == engine.book.inventory
+    before = {playbook.name: playbook.content_hash for playbook in context.playbooks.active}
+    same = versions == before and loaded.inventory == context.playbooks.inventory
     if same and not asked and not reloading.refused:
         return  # only comments, or the order of keys
     changed = sorted(name for name in versions.keys() | before.keys() if versions.get(name) != before.get(name))
-    data = {"playbooks": versions, "changed": changed, "inventory": loaded.inventory != engine.book.inventory}
+    data = {"playbooks": versions, "changed": changed, "inventory": loaded.inventory != context.playbooks.inventory}
     reloading.protect(loaded.inventory)
 
     def work(tx: Tx) -> set[str]:
         playbooks.keep(tx, loaded.playbooks)
-        key_values.drop(tx, REFUSED + engine.replica)
-        tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=engine.actor, data={**data, "asked": asked}))
+        key_values.drop(tx, REFUSED + context.replica)
+        tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": asked}))
         blocked_runs.wake(tx, reloading.guards)  # what held them may be written differently now
         if reloading.refused:
             _tell(tx, reloading, "Playbooks are good again and in force", ())
         return {run.playbook_hash for run in runs.page(tx.connection, 10_000, open_only=True)}
 
-    needed = await engine.store.write(work)
+    needed = await context.store.write(work)
     _swap(reloading, loaded, needed)
-    await engine.store.write(lambda tx: outdate(tx, engine))
+    await context.store.write(lambda tx: outdate(tx, context))
     reloading.metrics.reloads.labels("loaded").inc()
     reloading.metrics.reload_ok.set(1)
     reloading.refused = ()
@@ -215,15 +215,15 @@ async def _use(reloading: ReloadSettings, loaded: LoadedConfig, asked: bool) -> 
 
 def _swap(reloading: ReloadSettings, loaded: LoadedConfig, needed: set[str]) -> None:
     """From one statement to the next on the loop's thread: nothing sees half of it."""
-    engine = reloading.loops.engine
-    book = PlaybookSet(loaded.playbooks, loaded.inventory, engine.book.environment)
-    for version in engine.book.versions():
+    context = reloading.loops.context
+    book = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)
+    for version in context.playbooks.versions():
         if version.content_hash in needed:
             book.keep(version)
     index = Index(loaded.playbooks, reloading.loops.index.watchdog)
-    engine.book, reloading.loops.index = book, index
+    context.playbooks, reloading.loops.index = book, index
 
 
 def _tell(tx: Tx, reloading: ReloadSettings, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
-    outbox.tell(tx, reloading.loops.engine.ids, "notice", None, content, reloading.channels)
+    outbox.tell(tx, reloading.loops.context.ids, "notice", None, content, reloading.channels)

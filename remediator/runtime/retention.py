@@ -51,33 +51,33 @@ class _Due:
     note: str
 
 
-async def retain_forever(engine: PipelineContext, settings: RetentionSettings) -> None:
+async def retain_forever(context: PipelineContext, settings: RetentionSettings) -> None:
     """Move what is due; a folder that cannot be written to is said, and tried again."""
     while True:
         try:
-            while await move(engine, settings):
+            while await move(context, settings):
                 pass
         except AuditError as error:
             log.warning("old audit entries stay in the database", message=str(error))
-        await engine.clock.sleep(LOOK)
+        await context.clock.sleep(LOOK)
 
 
-async def move(engine: PipelineContext, settings: RetentionSettings) -> bool:
+async def move(context: PipelineContext, settings: RetentionSettings) -> bool:
     """Move one segment, if a whole one is old enough and signed for; False if there is none.
 
     Raises:
         ArchiveError: it could not be sealed; nothing was deleted.
     """
-    start = await engine.store.read(begin)
+    start = await context.store.read(begin)
     left = await asyncio.to_thread(_left_behind, settings.folder, start)
     size = settings.size if left is None else left.end.seq - start.seq
-    before = engine.clock.now() - settings.keep
-    due = await engine.store.read(lambda connection: _due(connection, size, before))
+    before = context.clock.now() - settings.keep
+    due = await context.store.read(lambda connection: _due(connection, size, before))
     if due is None:
         return False
     end = _end(due.start, due.rows)
     segment = await asyncio.to_thread(archive.write, settings.folder, due.start, due.rows, end, due.note)
-    await engine.store.write(lambda tx: _moved(tx, engine, due.start, segment))
+    await context.store.write(lambda tx: _moved(tx, context, due.start, segment))
     return True
 
 
@@ -122,11 +122,11 @@ def _end(start: Head, rows: Sequence[SealedEntry]) -> Head:
     return Head(tree.size, rows[-1].hash, tree.dump())
 
 
-def _moved(tx: Tx, engine: PipelineContext, start: Head, segment: Segment) -> None:
+def _moved(tx: Tx, context: PipelineContext, start: Head, segment: Segment) -> None:
     if begin(tx.connection) != start:
         return  # another replica has moved it; the file is the same
     end = segment.end
     audit.forget(tx, end.seq)
     key_values.put(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})
     data = {"file": segment.path.name, "first": start.seq + 1, "last": end.seq, "hash": end.hash.hex()}
-    tx.audit(Draft(kind=Kind.ARCHIVE_SEALED, actor=engine.actor, data=data))
+    tx.audit(Draft(kind=Kind.ARCHIVE_SEALED, actor=context.actor, data=data))

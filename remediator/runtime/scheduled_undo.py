@@ -31,49 +31,49 @@ PAUSE = timedelta(seconds=5)
 """Before the second try; doubled for each further one."""
 
 
-async def step_down_forever(engine: PipelineContext, poll: float) -> None:
+async def step_down_forever(context: PipelineContext, poll: float) -> None:
     """See to timers as they come due."""
     while True:
-        now = engine.clock.now()
-        for timer in await engine.store.read(lambda connection: timers.due(connection, now)):  # noqa: B023
-            await step_down(engine, timer)
-        await engine.clock.sleep(poll)
+        now = context.clock.now()
+        for timer in await context.store.read(lambda connection: timers.due(connection, now)):  # noqa: B023
+            await step_down(context, timer)
+        await context.clock.sleep(poll)
 
 
-async def step_down(engine: PipelineContext, timer: Timer) -> None:
+async def step_down(context: PipelineContext, timer: Timer) -> None:
     """Put one measure back, or see to it that it is tried again."""
-    lease = engine.pace.lease
-    run = await engine.store.write(lambda tx: runs.claim_over(tx, timer.run_id, engine.replica, lease))
+    lease = context.pace.lease
+    run = await context.store.write(lambda tx: runs.claim_over(tx, timer.run_id, context.replica, lease))
     if run is None:
-        return await _later(engine, timer, tried=False)
+        return await _later(context, timer, tried=False)
     RUN.set(run.id)
     try:
-        told = await _put_back(engine, run, timer)
-        await engine.store.write(lambda tx: _conclude(tx, engine, run, timer, told))
+        told = await _put_back(context, run, timer)
+        await context.store.write(lambda tx: _conclude(tx, context, run, timer, told))
     except Fenced as error:
         log.warning("claim lost", run=run.id, message=str(error))
     except StoreError as error:
         log.warning("store unavailable; the claim lapses by itself", run=run.id, message=str(error))
 
 
-async def _later(engine: PipelineContext, timer: Timer, *, tried: bool) -> None:
-    pause = PAUSE * 2**timer.tries if tried else min(PAUSE, engine.pace.recheck)
-    await engine.store.write(lambda tx: timers.later(tx, timer, tx.now + pause, tried=tried))
+async def _later(context: PipelineContext, timer: Timer, *, tried: bool) -> None:
+    pause = PAUSE * 2**timer.tries if tried else min(PAUSE, context.pace.recheck)
+    await context.store.write(lambda tx: timers.later(tx, timer, tx.now + pause, tried=tried))
 
 
-async def _put_back(engine: PipelineContext, run: Run, timer: Timer) -> dict[str, Any]:
+async def _put_back(context: PipelineContext, run: Run, timer: Timer) -> dict[str, Any]:
     """What became of it: outcome and summary."""
     assert run.plan is not None, "it took effect, so it was planned"
     plan: Plan = from_data(run.plan)
-    tried = await engine.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
     mine = [item for item in tried if item.undoing and item.step == timer.step]
     if mine and mine[-1].outcome == Outcome.OK.value:
         return {"outcome": Outcome.OK.value, "summary": "was put back before"}
     step = plan.step(timer.step)
     if mine and mine[-1].outcome is None:
-        return await _found_out(engine, run, step, mine[-1], tried)
+        return await _found_out(context, run, step, mine[-1], tried)
     try:
-        return await undo(engine, run, step, tried)
+        return await undo(context, run, step, tried)
     except (RemediatorError, ValueError) as error:
         if isinstance(error, StoreError):
             raise
@@ -81,17 +81,17 @@ async def _put_back(engine: PipelineContext, run: Run, timer: Timer) -> dict[str
 
 
 async def _found_out(
-    engine: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Any
+    context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, tried: Any
 ) -> dict[str, Any]:
     """An undo whose process died: look, and never do it blindly again."""
     unclear = Result(Outcome.UNKNOWN, "the process that began it is gone")
-    back = resolve_undo(engine, step, tried)
-    result = unclear if back is None else await settle(engine, run, step, attempt, back, unclear)
-    await engine.store.write(lambda tx: conclude(tx, engine, run, attempt, result))
+    back = resolve_undo(context, step, tried)
+    result = unclear if back is None else await settle(context, run, step, attempt, back, unclear)
+    await context.store.write(lambda tx: conclude(tx, context, run, attempt, result))
     return {"outcome": result.outcome.value, "summary": result.summary}
 
 
-def _conclude(tx: Tx, engine: PipelineContext, run: Run, timer: Timer, told: dict[str, Any]) -> None:
+def _conclude(tx: Tx, context: PipelineContext, run: Run, timer: Timer, told: dict[str, Any]) -> None:
     """Done, later, or people are told. An outcome that nobody can tell holds the target until a person has looked."""
     outcome = told["outcome"]
     if outcome == Outcome.OK.value:
@@ -100,7 +100,7 @@ def _conclude(tx: Tx, engine: PipelineContext, run: Run, timer: Timer, told: dic
         timers.done(tx, run.id, timer.step)
         channels = tuple((run.plan or {}).get("escalate_to", ()))
         content = {"status": "temporary measure still in force", "step": timer.step, "detail": told}
-        outbox.tell(tx, engine.ids, "escalation", run, content, channels)
+        outbox.tell(tx, context.ids, "escalation", run, content, channels)
     else:
         timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=not told.get(HELD, False))
     runs.let_go(tx, run)

@@ -37,7 +37,7 @@ class Worker:
         poll: seconds between looks when nothing woke us; only a safety net, or another replica's doing.
     """
 
-    engine: PipelineContext
+    context: PipelineContext
     index: Index
     intake: IntakeSettings
     concurrency: int = 16
@@ -48,30 +48,30 @@ class Worker:
     async def take_in_forever(self) -> None:
         """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
         time = asyncio.get_running_loop().time  # a clock that is put right meanwhile must not be slept through
-        wakeups = self.engine.store.wakeups
+        wakeups = self.context.store.wakeups
         while True:
             wakeups.taken(NOTIFICATIONS)  # whatever was announced until now, this turn sees
             begun = time()
-            taken = await take_in(self.engine, self.index, self.intake)
+            taken = await take_in(self.context, self.index, self.intake)
             if taken < 0:
                 await wakeups.wait(NOTIFICATIONS, self.poll)
             elif taken >= self.intake.chunk and wakeups.taken(NOTIFICATIONS):
-                await self.engine.clock.sleep(4 * (time() - begun))
+                await self.context.clock.sleep(4 * (time() - begun))
 
     async def close_forever(self) -> None:
         """Close episodes when their quiet time is over."""
         while True:
-            await close_due(self.engine)
-            due = await self.engine.store.read(episodes.next_closing)
+            await close_due(self.context)
+            due = await self.context.store.read(episodes.next_closing)
             await self._sleep_until(due)
 
     async def _sleep_until(self, due: Any) -> None:
-        left = self.poll if due is None else (due - self.engine.clock.now()).total_seconds()
-        await self.engine.clock.sleep(min(max(left, 0.05), self.poll))
+        left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
+        await self.context.clock.sleep(min(max(left, 0.05), self.poll))
 
     async def advance_forever(self) -> None:
         """Claim runs that are due and move each on until it waits."""
-        store = self.engine.store
+        store = self.context.store
         try:
             while True:
                 free = self.concurrency - len(self._busy)
@@ -84,15 +84,15 @@ class Worker:
             await self._drain()
 
     async def _claim(self, limit: int) -> list[Run]:
-        lease, busy = self.engine.pace.lease, tuple(self._busy)
-        return await self.engine.store.write(lambda tx: runs.claim_due(tx, self.engine.replica, lease, limit, busy))
+        lease, busy = self.context.pace.lease, tuple(self._busy)
+        return await self.context.store.write(lambda tx: runs.claim_due(tx, self.context.replica, lease, limit, busy))
 
     async def _until_next(self) -> float:
         busy = tuple(self._busy)
-        due = await self.engine.store.read(lambda connection: runs.next_wake(connection, busy))
+        due = await self.context.store.read(lambda connection: runs.next_wake(connection, busy))
         if due is None:
             return self.poll
-        return min(max((due - self.engine.clock.now()).total_seconds(), 0.005), self.poll)
+        return min(max((due - self.context.clock.now()).total_seconds(), 0.005), self.poll)
 
     def _start(self, run: Run) -> None:
         task = asyncio.create_task(self._work(run), name=f"run {run.id}")
@@ -101,7 +101,7 @@ class Worker:
 
     def _done(self, run_id: str) -> None:
         del self._busy[run_id]
-        self.engine.store.wakeups.set({RUNS})
+        self.context.store.wakeups.set({RUNS})
 
     async def _drain(self) -> None:
         """Stopping: let what is being done end, within its own timeouts; it is never torn apart half-way."""
@@ -112,7 +112,7 @@ class Worker:
         claimed = run
         keeper = asyncio.create_task(self._keep(run), name=f"lease of {run.id}")
         try:
-            await ensure_playbook(self.engine, run)
+            await ensure_playbook(self.context, run)
             await self._advance_until_wait(run)
         except Fenced as error:
             log.warning("claim lost", run=run.id, message=str(error))
@@ -127,11 +127,11 @@ class Worker:
     async def _keep(self, run: Run) -> None:
         """Prolong the claim while a verb works: planning and looking may take longer than a lease. A process that is
         paused or cut off does not prolong, and is succeeded."""
-        lease = self.engine.pace.lease
+        lease = self.context.pace.lease
         while True:
-            await self.engine.clock.sleep(lease.total_seconds() / 3)
+            await self.context.clock.sleep(lease.total_seconds() / 3)
             try:
-                await self.engine.store.write(lambda tx: runs.extend(tx, run, lease))
+                await self.context.store.write(lambda tx: runs.extend(tx, run, lease))
             except Fenced:
                 return  # the verb finds out by its next write
             except StoreError:
@@ -140,24 +140,24 @@ class Worker:
     async def _advance_until_wait(self, run: Run) -> None:
         while True:
             before, pokes = run.status, run.pokes
-            progress = await advance(self.engine, run)
+            progress = await advance(self.context, run)
             run = progress.run
             if run.status is not before:
-                self.engine.on_event("transition", run, {"from": before.value})
+                self.context.on_event("transition", run, {"from": before.value})
             if progress.waits:
                 if run.finished_at is None:
                     until = self._not_at_once(progress.until)
-                    await self.engine.store.write(lambda tx: runs.release(tx, run, until, pokes))  # noqa: B023
+                    await self.context.store.write(lambda tx: runs.release(tx, run, until, pokes))  # noqa: B023
                 return
 
     def _not_at_once(self, until: datetime | None) -> datetime | None:
         """A verb that waits for what should be over already (a clock, another loop) must not turn in circles."""
-        return None if until is None else max(until, self.engine.clock.now() + _BREATH)
+        return None if until is None else max(until, self.context.clock.now() + _BREATH)
 
     async def _set_aside(self, run: Run) -> None:
-        later = self.engine.clock.now() + timedelta(seconds=30)
+        later = self.context.clock.now() + timedelta(seconds=30)
         try:
-            await self.engine.store.write(lambda tx: _release(tx, run, later))
+            await self.context.store.write(lambda tx: _release(tx, run, later))
         except StoreError as error:
             log.warning("the claim lapses by itself", run=run.id, message=str(error))
 
@@ -168,12 +168,12 @@ def _release(tx: Tx, run: Run, later: datetime) -> None:
         runs.release(tx, current, later, current.pokes)
 
 
-async def ensure_playbook(engine: PipelineContext, run: Run) -> None:
+async def ensure_playbook(context: PipelineContext, run: Run) -> None:
     """Make the version that a run began with known, should the files have moved on."""
-    if not engine.book.knows(run.playbook_hash):
-        content = await engine.store.read(lambda connection: playbooks.get(connection, run.playbook_hash))
+    if not context.playbooks.knows(run.playbook_hash):
+        content = await context.store.read(lambda connection: playbooks.get(connection, run.playbook_hash))
         if content is not None:
-            engine.book.keep(Playbook.model_validate(content))
+            context.playbooks.keep(Playbook.model_validate(content))
 
 
 async def run_supervised(

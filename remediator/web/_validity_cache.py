@@ -23,7 +23,7 @@ class Standings:
         asking = self._asking.get(approval.id)
         if asking is None:
             plans = self.service.role != "receive"  # that role has no business with targets, and may not reach them
-            looking = look(self.service.engine, approval, run, plans=plans)
+            looking = look(self.service.context, approval, run, plans=plans)
             asking = asyncio.create_task(looking, name=f"does {approval.id} stand?")
             self._asking[approval.id] = asking
             asking.add_done_callback(lambda _: self._asking.pop(approval.id, None))

@@ -177,7 +177,7 @@ async def _episodes(call: Call) -> Any:
 
 
 async def _playbooks(call: Call) -> Any:
-    book = call.site.service.engine.book
+    book = call.site.service.context.playbooks
 
     def look(connection: Connection) -> Any:
         return [
@@ -188,7 +188,7 @@ async def _playbooks(call: Call) -> Any:
                 "version": playbook.content_hash,
                 "results": runs.results(connection, playbook.name),
             }
-            for playbook in book.playbooks
+            for playbook in book.active
         ]
 
     return await call.read(look)

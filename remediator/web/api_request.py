@@ -64,11 +64,11 @@ class Call:
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read the store."""
-        return await self.site.service.engine.store.read(work)
+        return await self.site.service.context.store.read(work)
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
         """Write to the store."""
-        return await self.site.service.engine.store.write(work)
+        return await self.site.service.context.store.write(work)
 
 
 Answer = Callable[[Call], Awaitable[Any]]

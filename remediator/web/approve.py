@@ -91,7 +91,7 @@ async def _answer(
     site: Site, request: Request, visitor: RequestIdentity, approval_id: str, opened: OpenedLink | None
 ) -> Response:
     try:
-        shown = await site.service.engine.store.read(lambda connection: _look(connection, approval_id, site))
+        shown = await site.service.context.store.read(lambda connection: _look(connection, approval_id, site))
         if shown is None or (opened is not None and opened.link.run != shown.run.id):
             return site.sorry(request, visitor, 404, "There is no such request", _FALSE)
         if request.method == "POST":
@@ -228,7 +228,7 @@ async def _decide(
     if fields.get("verb") == "renew":  # whatever else is said waits for nobody: a stop is a stop at once
         shown = await _checked(site, shown)
     try:
-        await site.service.engine.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
+        await site.service.context.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
     except PermissionDenied as error:
         return await again(403, str(error))
     except InputError as error:

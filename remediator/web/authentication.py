@@ -57,7 +57,7 @@ def _by_proxy(service: Service, request: Request) -> Person | None:
 
 
 def _by_session(service: Service, request: Request) -> Person | None:
-    now = service.engine.clock.now()
+    now = service.context.clock.now()
     signed = service.keyring.read(_PURPOSE, request.cookies.get(SESSION, ""), now)
     if signed is None or signed.expired(now):
         return None

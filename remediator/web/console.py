@@ -66,7 +66,7 @@ def now(site: Site) -> Handler:
 
     async def get(request: Request, visitor: RequestIdentity) -> Response:
         moment, within = site.now, watchdog_within(site.service.config)
-        found = await site.service.engine.store.read(lambda connection: _now(connection, moment, within))
+        found = await site.service.context.store.read(lambda connection: _now(connection, moment, within))
         said = read_stop_file(site.service.config.state)
         may_stop, may_resume = visitor.may(Permission.PAUSE), visitor.may(Permission.RESUME)
         return site.render(
@@ -77,8 +77,8 @@ def now(site: Site) -> Handler:
             stop_file=said,
             may_stop=may_stop,
             may_resume=may_resume,
-            playbooks=sorted(playbook.name for playbook in site.service.engine.book.playbooks),
-            services=sorted(site.service.engine.book.inventory.services),
+            playbooks=sorted(playbook.name for playbook in site.service.context.playbooks.active),
+            services=sorted(site.service.context.playbooks.inventory.services),
             live=True,
         )
 
@@ -111,7 +111,7 @@ def history(site: Site) -> Handler:
         wanted = {name: asked.get(name, "").strip()[:200] or None for name in ("playbook", "target", "status")}
         search = asked.get("q", "").strip()[:200]
         before = paging.cursor(asked.get("before", ""))
-        found = await site.service.engine.store.read(lambda connection: _history(connection, search, wanted, before))
+        found = await site.service.context.store.read(lambda connection: _history(connection, search, wanted, before))
         more = len(found) > PAGE
         shown = found[:PAGE]
         cursor = paging.cursor_after(shown[-1]) if more else ""
@@ -125,8 +125,8 @@ def history(site: Site) -> Handler:
             cursor=cursor,
             first=before is None,
             statuses=[status.value for status in Status],
-            playbooks=[playbook.name for playbook in site.service.engine.book.playbooks],
-            targets=sorted(site.service.engine.book.inventory.services),
+            playbooks=[playbook.name for playbook in site.service.context.playbooks.active],
+            targets=sorted(site.service.context.playbooks.inventory.services),
             live=False,
         )
 
@@ -164,7 +164,7 @@ def run(site: Site) -> Handler:
 
     async def get(request: Request, visitor: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
-        found = await site.service.engine.store.read(lambda connection: _run(connection, run_id))
+        found = await site.service.context.store.read(lambda connection: _run(connection, run_id))
         if found is None:
             said = await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(site.service.config))
             return site.sorry(request, visitor, 404, "There is no such run", said)
@@ -267,14 +267,14 @@ def playbooks(site: Site) -> Handler:
     """``GET /playbooks``: how each does, and what it may do by itself."""
 
     async def get(request: Request, visitor: RequestIdentity) -> Response:
-        standing = await site.service.engine.store.read(lambda connection: _standing(connection, site))
+        standing = await site.service.context.store.read(lambda connection: _standing(connection, site))
         return site.render(request, visitor, "playbooks.html", standing=standing, rungs=autonomy.RUNGS, live=False)
 
     return site.page(get)
 
 
 def _standing(connection: Connection, site: Site) -> list[Standing]:
-    book = site.service.engine.book
+    book = site.service.context.playbooks
     tripped = breakers.tripped(connection)
     return [
         Standing(
@@ -285,7 +285,7 @@ def _standing(connection: Connection, site: Site) -> list[Standing]:
             runs.results(connection, playbook.name),
             tripped.get(playbook.name),
         )
-        for playbook in book.playbooks
+        for playbook in book.active
     ]
 
 
@@ -311,7 +311,7 @@ def log(site: Site) -> Handler:
         wanted = {name: asked.get(name, "").strip()[:64] or None for name in ("run", "kind")}
         cursor = asked.get("before", "")
         before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
-        found = await site.service.engine.store.read(lambda connection: _log(connection, wanted, before))
+        found = await site.service.context.store.read(lambda connection: _log(connection, wanted, before))
         return site.render(request, visitor, "audit.html", wanted=wanted, live=False, **found)
 
     return site.page(get)
@@ -358,9 +358,9 @@ def inventory(site: Site) -> Handler:
     """``GET /inventory``: the services, and what depends on what."""
 
     async def get(request: Request, visitor: RequestIdentity) -> Response:
-        known = site.service.engine.book.inventory
-        holding = await site.service.engine.store.read(runs.holding)
-        known_open = await site.service.engine.store.read(lambda connection: episodes.list_open(connection, _FEW))
+        known = site.service.context.playbooks.inventory
+        holding = await site.service.context.store.read(runs.holding)
+        known_open = await site.service.context.store.read(lambda connection: episodes.list_open(connection, _FEW))
         firing = [item for item in known_open if item.status is EpisodeStatus.FIRING]
         services = dict(sorted(known.services.items()))
         drawn = picture(

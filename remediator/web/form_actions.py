@@ -27,7 +27,7 @@ def stop(site: Site) -> Handler:
         scope, _, name = fields.get("what", "global").partition(":")
         lasts = span(fields.get("for", ""))
         known(site.service, scope, name)
-        await site.service.engine.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, lasts))
+        await site.service.context.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, lasts))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
@@ -39,7 +39,7 @@ def known(service: Service, scope: str, name: str) -> None:
     Raises:
         InputError: there is none; it says which is near.
     """
-    book = service.engine.book
+    book = service.context.playbooks
     decisions.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
 
 
@@ -57,7 +57,7 @@ def release(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
-        await site.service.engine.store.write(lambda tx: decisions.resume(tx, person, stop_id))
+        await site.service.context.store.write(lambda tx: decisions.resume(tx, person, stop_id))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
@@ -68,7 +68,7 @@ def cancel(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        await site.service.engine.store.write(lambda tx: decisions.cancel(tx, person, run_id, reason))
+        await site.service.context.store.write(lambda tx: decisions.cancel(tx, person, run_id, reason))
         return RedirectResponse(f"/runs/{run_id}", 303, HEADERS)
 
     return site.form(post)
@@ -79,7 +79,7 @@ def retry(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        made = await site.service.engine.store.write(lambda tx: again(tx, site.service, person, run_id, reason))
+        made = await site.service.context.store.write(lambda tx: again(tx, site.service, person, run_id, reason))
         return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
 
     return site.form(post)
@@ -91,7 +91,7 @@ def again(tx: Tx, service: Service, person: Person, run_id: str, reason: str) ->
     Raises:
         InputError: there is no such run or playbook, or nothing to do.
     """
-    book = service.engine.book
+    book = service.context.playbooks
     run = runs.get(tx.connection, run_id)
     playbook = None if run is None else book.current(run.playbook)
     if playbook is None:

@@ -28,7 +28,7 @@ async def live(request: Request) -> Response:
 
 def ready(service: Service) -> Handler:
     """It can acknowledge notifications: the store can be written, which only writing tells."""
-    store, replica = service.engine.store, service.engine.replica
+    store, replica = service.context.store, service.context.replica
 
     async def get(request: Request) -> Response:
         try:
@@ -57,7 +57,7 @@ def metrics(service: Service) -> Handler:
         # counters are worth having even then; readiness tells of the store
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await service.engine.store.read(lambda connection: _gauges(connection, service))
+                await service.context.store.read(lambda connection: _gauges(connection, service))
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return get

@@ -47,7 +47,7 @@ class _Application(Starlette):
 def application(service: Service) -> Starlette:
     """The ASGI application of a running service."""
     alerts = webhook.Webhook(
-        service.engine.store, service.credentials, service.config.webhook.max_body, service.metrics
+        service.context.store, service.credentials, service.config.webhook.max_body, service.metrics
     )
     doors = {} if service.role == "work" else dict.fromkeys(_DOORS, alerts)
     site = Site(service)

@@ -76,7 +76,7 @@ class Site:
     @property
     def now(self) -> datetime:
         """The service's time."""
-        return self.service.engine.clock.now()
+        return self.service.context.clock.now()
 
     @property
     def secure(self) -> bool:

@@ -103,7 +103,7 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
         return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
 
     try:
-        return str(await site.service.engine.store.write(write))
+        return str(await site.service.context.store.write(write))
     except (PermissionDenied, InputError) as error:
         return f"Nothing was changed: {error}"
 

@@ -106,8 +106,8 @@ async def test_what_destroys_is_confirmed_here_too(here: Room) -> None:
 )
 async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, what: str, name: str, told: str) -> None:
     """A slip in a name: an error that names what is near, and nothing on record; the right name is taken."""
-    book = here.engine.book.playbooks
-    await here.engine.store.write(lambda tx: playbooks.keep(tx, book))
+    book = here.context.playbooks.active
+    await here.context.store.write(lambda tx: playbooks.keep(tx, book))
     before = await here.head()
     code, said = await _run(here, "oscar", "pause", what, name, "--reason", "x")
     assert code == 2 and f"there is no {what[2:]} '{name}'" in said and told in said, said

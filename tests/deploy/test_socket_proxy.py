@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 class Proxy(Server):
     """The proxy as a process of its own."""
 
-    def __init__(self, folder: Path, engine: Engine, *, read_only: bool) -> None:
+    def __init__(self, folder: Path, context: Engine, *, read_only: bool) -> None:
         super().__init__(folder)
         self._settings = {
-            "DOCKER_SOCKET": engine.host.removeprefix("unix://"),
+            "DOCKER_SOCKET": context.host.removeprefix("unix://"),
             "ALLOWED_LABEL": LABEL,
             "LISTEN": f"127.0.0.1:{self.port}",
             "READ_ONLY": "1" if read_only else "0",
@@ -56,9 +56,9 @@ def proxy(request: pytest.FixtureRequest, docker_engine: Engine, tmp_path: Path)
     made.stop()
 
 
-def serving(engine: Engine) -> str:
+def serving(context: Engine) -> str:
     """A container of the service ``web``; its id."""
-    return engine.run(f"--name={engine.token}_web", "--stop-signal=KILL", "--label=web=yes")
+    return context.run(f"--name={context.token}_web", "--stop-signal=KILL", "--label=web=yes")
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)
@@ -98,9 +98,9 @@ async def test_nothing_else_gets_through(docker_engine: Engine, proxy: Proxy) ->
     assert docker_engine.inspect(mine, "{{.State.Running}}") == "true"
 
 
-def _forbidden(engine: Engine, mine: str, other: str) -> list[tuple[str, str, Any]]:
-    privileged = {"Image": engine.image, "Labels": {LABEL: engine.token}, "HostConfig": {"Privileged": True}}
-    mounting = {"Image": engine.image, "Labels": {LABEL: engine.token}, "HostConfig": {"Binds": ["/:/host"]}}
+def _forbidden(context: Engine, mine: str, other: str) -> list[tuple[str, str, Any]]:
+    privileged = {"Image": context.image, "Labels": {LABEL: context.token}, "HostConfig": {"Privileged": True}}
+    mounting = {"Image": context.image, "Labels": {LABEL: context.token}, "HostConfig": {"Binds": ["/:/host"]}}
     return [
         ("GET", "/containers/json", None),
         ("GET", f"/containers/{other}/json", None),
@@ -115,11 +115,11 @@ def _forbidden(engine: Engine, mine: str, other: str) -> list[tuple[str, str, An
         ("GET", f"/containers/{mine}/../{other}/json", None),
         ("POST", "/containers/create", privileged),
         ("POST", "/containers/create", mounting),
-        ("POST", "/containers/create", {"Image": engine.image}),
+        ("POST", "/containers/create", {"Image": context.image}),
         ("POST", "/networks/host/connect", {"Container": mine}),
         ("POST", "/networks/create", {"Name": "x"}),
         ("POST", "/images/create?fromImage=busybox", None),
-        ("DELETE", f"/images/{engine.image}", None),
+        ("DELETE", f"/images/{context.image}", None),
         ("GET", "/volumes", None),
         ("GET", "/info", None),
         ("GET", "/events", None),

@@ -27,7 +27,7 @@ class Asked:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Asked]:
+def context(tmp_path: Path) -> Iterator[Asked]:
     """Knows one container, which is ours, and answers everything."""
     asked = Asked(str(tmp_path / "engine.sock"))
 
@@ -53,9 +53,9 @@ def engine(tmp_path: Path) -> Iterator[Asked]:
 
 
 @pytest.fixture
-async def client(engine: Asked) -> AsyncIterator[httpx.AsyncClient]:
+async def client(context: Asked) -> AsyncIterator[httpx.AsyncClient]:
     """Whoever asks the proxy."""
-    app = application(engine.socket, "remediator.service", read_only=False)
+    app = application(context.socket, "remediator.service", read_only=False)
     made = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://proxy")
     async with app.router.lifespan_context(app), made:
         yield made
@@ -77,24 +77,24 @@ FILTERS = '{"label": ["remediator.service"]}'
     ],
 )
 async def test_what_two_readers_could_read_differently_is_refused(
-    engine: Asked, client: httpx.AsyncClient, method: str, path: str, params: list[tuple[str, str]]
+    context: Asked, client: httpx.AsyncClient, method: str, path: str, params: list[tuple[str, str]]
 ) -> None:
     """A parameter said twice, filters that are none, an answer without an end: 403, and the Engine is not asked."""
     answer = await client.request(method, path, params=params)
     assert answer.status_code == 403, answer.text
-    assert f"{method} {path}" not in " ".join(line.partition("?")[0] for line in engine.lines)
+    assert f"{method} {path}" not in " ".join(line.partition("?")[0] for line in context.lines)
 
 
-async def test_the_query_that_was_judged_is_the_one_that_is_sent(engine: Asked, client: httpx.AsyncClient) -> None:
+async def test_the_query_that_was_judged_is_the_one_that_is_sent(context: Asked, client: httpx.AsyncClient) -> None:
     """Escaped anew, so that no character in it ends a parameter for one reader only."""
     answer = await client.request("DELETE", "/containers/mine?force=false&x=a;v=1%26force=1")
     assert answer.status_code == 200, answer.text
-    assert engine.lines[-1] == "DELETE /containers/mine?force=false&x=a%3Bv%3D1%26force%3D1"
+    assert context.lines[-1] == "DELETE /containers/mine?force=false&x=a%3Bv%3D1%26force%3D1"
 
 
 @pytest.mark.parametrize("body", [b'{"Image": "' + b"a" * LIMIT + b'"}', b"[" * 100_000, b"[]", b"\xff"])
-async def test_a_body_that_is_none_creates_nothing(engine: Asked, client: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_none_creates_nothing(context: Asked, client: httpx.AsyncClient, body: bytes) -> None:
     """Too long, too deep, no object, no text: 403, and the Engine is not asked to create."""
     answer = await client.post("/containers/create", content=body)
     assert answer.status_code == 403, answer.text
-    assert not [line for line in engine.lines if "create" in line]
+    assert not [line for line in context.lines if "create" in line]

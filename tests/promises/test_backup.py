@@ -81,15 +81,15 @@ def test_a_large_store_is_copied_to_the_end_while_it_is_written(tmp_path: Path) 
     """Many times what is copied at once, and another process that writes all the while: the copy is of one instant,
     and does not begin anew with every write."""
     database, backup = tmp_path / "remediator.db", tmp_path / "backup.db"
-    engine = sqlalchemy.create_engine(f"sqlite:///{database}", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    context = sqlalchemy.create_engine(f"sqlite:///{database}", isolation_level="AUTOCOMMIT")
+    with context.connect() as connection:
         migrate(connection)
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         connection.exec_driver_sql(
             "INSERT INTO notifications (received_at, source, body) WITH RECURSIVE n(i) AS "
             "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 15000) SELECT i, 'webhook', randomblob(3500) FROM n"
         )
-    engine.dispose()
+    context.dispose()
     with subprocess.Popen([sys.executable, "-c", WRITE, str(database)]) as writer:
         try:
             until(lambda: len(bodies(database)) > 15_000, "it is being written")

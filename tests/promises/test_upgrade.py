@@ -156,8 +156,8 @@ def statuses(url: str, *targets: str) -> list[str]:
 
 def left_alone(old: CrashingRemediator, url: str, target: str) -> str:
     """The id of the run on a target that an old replica, alone with it, does not touch, and tells people of."""
-    ((run, engine, fence),) = rows(url, f"SELECT id, engine_version, fence FROM runs WHERE target = '{target}'")
-    assert engine == ENGINE_VERSION + 1
+    ((run, context, fence),) = rows(url, f"SELECT id, engine_version, fence FROM runs WHERE target = '{target}'")
+    assert context == ENGINE_VERSION + 1
     tell(old, "Other", target)
     until(lambda: counted(url, "SELECT count(*) FROM notifications WHERE taken_at IS NULL") == 0, "it is at work")
     until(lambda: counted(url, f"SELECT count(*) FROM runs WHERE id = '{run}' AND {LAPSED}") == 1, "the lease is over")
@@ -165,6 +165,6 @@ def left_alone(old: CrashingRemediator, url: str, target: str) -> str:
     changed(url, f"UPDATE runs SET wake_at = wake_at - {waited} WHERE id = '{run}'")
     told = f"SELECT content FROM messages WHERE run_id = '{run}' AND kind = 'notice'"
     until(lambda: len(rows(url, told)) == 1, "people are told")
-    assert f"it needs engine {engine}: start the newer version" in str(rows(url, told)[0][0])
+    assert f"it needs engine {context}: start the newer version" in str(rows(url, told)[0][0])
     assert rows(url, f"SELECT fence FROM runs WHERE id = '{run}'")[0][0] == fence
     return str(run)

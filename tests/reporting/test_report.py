@@ -32,19 +32,19 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(past: Path) -> Report:
     """The report of that month."""
-    engine = open_(past)
-    with engine.connect() as connection:
+    context = open_(past)
+    with context.connect() as connection:
         made = figures.gather(connection, figures.Asked(SINCE, END, "bench", 30))
-    engine.dispose()
+    context.dispose()
     return made
 
 
 def counted(past: Path, statement: str) -> int:
     """A number by plain SQL, beside the code that is tested."""
-    engine = open_(past)
-    with engine.connect() as connection:
+    context = open_(past)
+    with context.connect() as connection:
         number = connection.execute(text(statement)).scalar_one()
-    engine.dispose()
+    context.dispose()
     return int(number)
 
 
@@ -73,8 +73,8 @@ def test_the_figures_are_those_of_the_store(past: Path, report: Report) -> None:
 
 def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:
     """The median of a playbook is the median of its runs' own times."""
-    engine = open_(past)
-    with engine.connect() as connection:
+    context = open_(past)
+    with context.connect() as connection:
         rows = (
             connection.execute(
                 text(
@@ -87,7 +87,7 @@ def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:
             .scalars()
             .all()
         )
-    engine.dispose()
+    context.dispose()
     [found] = [item for item in report.playbooks if item.playbook == "redis-down"]
     assert found.proved.median == pytest.approx(statistics.median(rows), rel=0.05)
 
@@ -118,9 +118,9 @@ def test_the_page_stands_alone(report: Report) -> None:
 
 def test_an_empty_past_is_no_error(tmp_path: Path) -> None:
     """A new installation has a report too."""
-    engine = open_(tmp_path / "new.db")
-    with engine.connect() as connection:
+    context = open_(tmp_path / "new.db")
+    with context.connect() as connection:
         made = figures.gather(connection, figures.Asked(SINCE, END, "bench", 30))
-    engine.dispose()
+    context.dispose()
     assert "No playbook was called upon in this time." in render.markdown(made)
     assert "No playbook was called upon in this time." in render.html(made)

@@ -48,7 +48,7 @@ async def test_a_request_goes_to_the_next_channel(here: Room) -> None:
     assert [item.json["kind"] for item in chat.received] == ["approval"]
     sent = {item.channel: (item.status, item.attempts) for item in await here.outbox(asked.run_id)}
     assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", TRIES_BEFORE_NEXT)
-    listed = await here.engine.store.read(outbox.list_dead)
+    listed = await here.context.store.read(outbox.list_dead)
     assert len(listed) == 1 and "webhook cannot be reached" in (listed[0].error or "")
     assert '"next_channel":"chat"' in await here.audit_text()
     async with here.client() as client:
@@ -65,10 +65,10 @@ async def test_what_became_of_it_reaches_those_who_were_asked(here: Room) -> Non
         await here.deliver(post)
         early = await here.asks()
         for item in (asked, early):
-            await here.engine.store.write(
+            await here.context.store.write(
                 lambda tx, item=item: approvals.decide(tx, item, item.plan_hash, "ann", "token", "reject")
             )
-        await here.engine.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
+        await here.context.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
         await _later(here, post, 1)
         await post.aclose()
     told = [(item.json["kind"], item.json["title"][:8]) for item in chat.received]
@@ -127,7 +127,7 @@ async def test_as_many_people_are_asked_as_have_to_agree(here: Room, quorum: int
 async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(here: Room) -> None:
     """Ann started it and may not approve it: whoever comes after her is asked as well."""
     asked = await here.asks()
-    await here.engine.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
+    await here.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
     async with _mailboxes(here, "ann", "bob") as (post, box):
         for _ in range(3):
             await here.deliver(post)
@@ -183,8 +183,8 @@ async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
         with receiver() as chat:
             post = here.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
             for channel in ("slow", "chat"):
-                await here.engine.store.write(lambda tx, to=channel: _tell(tx, here, to))
-            task = asyncio.create_task(run_outbox_loop(here.engine, post, 0.05))
+                await here.context.store.write(lambda tx, to=channel: _tell(tx, here, to))
+            task = asyncio.create_task(run_outbox_loop(here.context, post, 0.05))
             try:
                 async with asyncio.timeout(30):
                     while not chat.received:
@@ -197,4 +197,4 @@ async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
 
 
 def _tell(tx: Tx, here: Room, channel: str) -> None:
-    outbox.tell(tx, here.engine.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))
+    outbox.tell(tx, here.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))

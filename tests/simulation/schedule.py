@@ -256,16 +256,16 @@ class Schedule:
         replica.tasks.append(self.loop.create_task(work, context=context))
 
     async def _serve(self, replica: _Replica) -> None:
-        engine = self._engine(replica)
+        context = self._context(replica)
         while True:
             try:
-                await engine.store.write(lambda tx: playbooks.keep(tx, self.playbooks))
+                await context.store.write(lambda tx: playbooks.keep(tx, self.playbooks))
                 break
             except RemediatorError:
                 await asyncio.sleep(1.0)
         if self.hosts == 1:  # one process on one file: nobody else can hold a lease
-            await self._forget(engine)
-        loops = Worker(engine, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
+            await self._forget(context)
+        loops = Worker(context, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
         peers = ReconcileSettings(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
         await asyncio.gather(
             run_supervised("take in", loops.take_in_forever, asyncio.sleep),
@@ -273,21 +273,21 @@ class Schedule:
             run_supervised("close", loops.close_forever, asyncio.sleep),
             run_supervised(
                 "upkeep",
-                lambda: run_maintenance_loop(engine, MaintenanceSettings(every=timedelta(seconds=60))),
+                lambda: run_maintenance_loop(context, MaintenanceSettings(every=timedelta(seconds=60))),
                 asyncio.sleep,
             ),
-            run_supervised("reconcile", lambda: reconcile_forever(engine, INTAKE, peers), asyncio.sleep),
+            run_supervised("reconcile", lambda: reconcile_forever(context, INTAKE, peers), asyncio.sleep),
         )
 
-    async def _forget(self, engine: PipelineContext) -> None:
+    async def _forget(self, context: PipelineContext) -> None:
         while True:
             try:
-                await engine.store.write(runs.forget_leases)
+                await context.store.write(runs.forget_leases)
                 return
             except RemediatorError:
                 await asyncio.sleep(1.0)
 
-    def _engine(self, replica: _Replica) -> PipelineContext:
+    def _context(self, replica: _Replica) -> PipelineContext:
         clients, host = Clients(), replica.host
         guards = (StopButton(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
         return PipelineContext(
@@ -295,7 +295,7 @@ class Schedule:
             clock=StoreClock(replica.store, clock_of(self.loop, host)),
             ids=Ids(random.Random(f"ids {host.name} {self.seed}")),
             replica=host.name,
-            book=PlaybookSet(self.playbooks, self.inventory, "simulation"),
+            playbooks=PlaybookSet(self.playbooks, self.inventory, "simulation"),
             actions={action.name: action(self.world) for action in (Restart, Kick, Adjust)},
             checks={"sim.healthy": Healthy(self.world)},
             guards=guards,

@@ -26,7 +26,7 @@ from remediator.extensions.witnesses.file import FileNotary
 from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
 from remediator.storage import Store
 from remediator.storage.repositories import audit as records
-from tests.storage.test_retention import engine_on
+from tests.storage.test_retention import context_on
 from tests.support.audit_appender import SIGN, append, opened, signing
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise(9), pytest.mark.timeout(600)]
@@ -157,7 +157,7 @@ async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tm
     kept = signing(tmp_path, "a")
     settings = replace(kept, notaries={"full": FileNotary(Path("/dev/full")), **kept.notaries})
     await append(store, "before")
-    await checkpoint_now(engine_on(store), settings, await store.read(records.head))
+    await checkpoint_now(context_on(store), settings, await store.read(records.head))
     [failed] = records.entries(connection, kind="checkpoint.failed")
     data = decode(failed.canonical).data
 
@@ -188,7 +188,7 @@ async def _grow(url: str, count: int, settings: CheckpointSettings) -> None:
     store = opened(url)
     for number in range(count):
         await append(store, f"entry {number}")
-    await checkpoint_now(engine_on(store), settings, await store.read(records.head))
+    await checkpoint_now(context_on(store), settings, await store.read(records.head))
     await store.close()
 
 

@@ -12,7 +12,7 @@ from remediator.pipeline.stages import advance
 from remediator.storage import Store
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
-from tests.storage.test_intake import engine_on
+from tests.storage.test_intake import context_on
 
 AT_ONCE = sorted(OPEN - {Status.UNKNOWN_OUTCOME})
 """What an unknown outcome waits for is the observation; then it is cancelled from ``running`` or by people."""
@@ -26,12 +26,12 @@ def test_every_open_state_may_be_cancelled() -> None:
 @pytest.mark.parametrize("status", AT_ONCE)
 async def test_cancelled_in_every_state(store: Store, status: Status) -> None:
     """Asked for by name and with a reason, it is due at once, and ends cancelled; asked again, it changes nothing."""
-    engine = engine_on(store)
+    context = context_on(store)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     await store.write(lambda tx: tx.connection.execute(update(table).values(status=status.value, wake_at=None)))
     assert await store.write(lambda tx: runs.request_cancel(tx, "run-1", "user:ann", "by hand"))
     [run] = await store.write(lambda tx: runs.claim_due(tx, "test", timedelta(minutes=1), 5))
-    progress = await advance(engine, run)
+    progress = await advance(context, run)
     assert (progress.run.status, progress.run.reason) == (Status.CANCELLED, "cancelled")
     assert progress.run.detail["who"] == "user:ann"
     assert not await store.write(lambda tx: runs.request_cancel(tx, "run-1", "user:eve", "again"))

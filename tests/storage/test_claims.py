@@ -18,7 +18,7 @@ from remediator.pipeline.stages import advance
 from remediator.storage import Store
 from remediator.storage.repositories import episodes, runs, stuck_runs
 from remediator.storage.schema import runs as table
-from tests.storage.test_intake import engine_on
+from tests.storage.test_intake import context_on
 
 MINUTE = timedelta(minutes=1)
 
@@ -79,20 +79,20 @@ async def test_of_many_claimants_one_has_the_run(store: Store) -> None:
 async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> None:
     """Its alerts are over and their quiet time too, and they are not swept up yet: it waits for that, or for its turn
     to be looked at again; it does not turn in circles."""
-    engine = engine_on(store)
+    context = context_on(store)
     settings, index = IntakeSettings(quiet=timedelta(microseconds=1)), Index((), "Watchdog")
     await receive(store, told("firing"))
-    await take_in(engine, index, settings)
+    await take_in(context, index, settings)
     run = await claimed(store)
     await store.write(lambda tx: runs.join(tx, run.id, episodes.list_open(tx.connection)))
     await receive(store, told("resolved"))
-    await take_in(engine, index, settings)
+    await take_in(context, index, settings)
 
-    held = await advance(engine, run)
+    held = await advance(context, run)
     assert held.waits and (held.run.status, held.run.reason) == (Status.BLOCKED, "resolved")
-    before = engine.clock.now()
-    again = await advance(engine, held.run)
-    assert again.waits and again.until is not None and again.until >= before + engine.pace.recheck
+    before = context.clock.now()
+    again = await advance(context, held.run)
+    assert again.waits and again.until is not None and again.until >= before + context.pace.recheck
 
 
 def told(status: str) -> bytes:

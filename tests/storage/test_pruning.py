@@ -37,11 +37,11 @@ _OLDEST = select(func.min(schema.runs.c.created_at))
 HANGING = ("attempts", "evidence", "verdicts", "approvals", "decisions", "messages", "timers", "run_episodes")
 
 
-def engine_on(store: Store) -> PipelineContext:
+def context_on(store: Store) -> PipelineContext:
     """An engine that only keeps house."""
     book = PlaybookSet((), NOTHING, "test")
     return PipelineContext(
-        store=store, clock=SystemClock(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=()
+        store=store, clock=SystemClock(), ids=Ids(), replica="test", playbooks=book, actions={}, checks={}, guards=()
     )
 
 
@@ -102,12 +102,12 @@ def pruned(connection: Connection) -> list[dict[str, Any]]:
 
 async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(store: Store) -> None:
     """Nothing is left of it but what the audit log says; a younger one is whole."""
-    engine = engine_on(store)
-    now = engine.clock.now()
+    context = context_on(store)
+    now = context.clock.now()
     await store.write(lambda tx: full(tx, "run-old", 1, now - YEAR - timedelta(days=2)))
     await store.write(lambda tx: full(tx, "run-young", 2, now - YEAR + timedelta(days=2)))
 
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
 
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-young"}
     assert await store.read(lambda connection: names(connection, "episodes")) == {"episode-2"}
@@ -115,15 +115,15 @@ async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(stor
     assert left == dict.fromkeys(HANGING, 1)
     [said] = await store.read(pruned)
     assert (said["runs"], said["episodes"], said["ids"]) == (1, 1, ["run-old"])
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
     assert len(await store.read(pruned)) == 1, "nothing to do is not told"
 
 
 async def test_what_still_means_something_stays(store: Store) -> None:
     """However old: an open incident, a held target, a claim, a run that goes on, a measure to be put back, a message
     that waits, and an alert that still fires."""
-    engine = engine_on(store)
-    now = engine.clock.now()
+    context = context_on(store)
+    now = context.clock.now()
     at = now - 3 * YEAR
 
     def past(tx: Tx) -> None:
@@ -143,7 +143,7 @@ async def test_what_still_means_something_stays(store: Store) -> None:
         tx.connection.execute(text("UPDATE episodes SET status = 'firing' WHERE id = 'episode-1'"))
 
     await store.write(past)
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
 
     kept = await store.read(lambda connection: names(connection, "runs"))
     assert kept == {"run-open", "run-held", "run-claimed", "run-going", "run-undo", "run-unsent"}
@@ -152,8 +152,8 @@ async def test_what_still_means_something_stays(store: Store) -> None:
 
 async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -> None:
     """A long past goes within a few looks, however it is spread; what is left is what is young enough."""
-    engine = engine_on(store)
-    now = engine.clock.now()
+    context = context_on(store)
+    now = context.clock.now()
 
     def past(tx: Tx) -> None:
         rows = [old_run(f"run-{number}", now - timedelta(days=number)) for number in range(1, 800)]
@@ -162,7 +162,7 @@ async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -
     await store.write(past)
     sizes = []
     for _ in range(9):
-        await prune(engine, PruningSettings(timedelta(days=100)))
+        await prune(context, PruningSettings(timedelta(days=100)))
         sizes.append(await store.read(lambda connection: counted(connection, "runs")))
     assert sizes[-1] in (99, 100)
     assert all(was - left <= AT_ONCE for was, left in pairwise(sizes))
@@ -182,8 +182,8 @@ def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
 
 async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None:
     """With an archive: one entry in the live log is enough to keep a run; when it has left, so does the run."""
-    engine = engine_on(store)
-    at = engine.clock.now() - 2 * YEAR
+    context = context_on(store)
+    at = context.clock.now() - 2 * YEAR
 
     def past(tx: Tx) -> None:
         full(tx, "run-told", 1, at)
@@ -191,29 +191,29 @@ async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None
         tx.audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
 
     await store.write(past)
-    assert await prune(engine, PruningSettings(sealed=True)) is not None
+    assert await prune(context, PruningSettings(sealed=True)) is not None
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-told"}
     await store.write(lambda tx: audit.forget(tx, 1))
-    await prune(engine, PruningSettings(sealed=True))
+    await prune(context, PruningSettings(sealed=True))
     assert await store.read(lambda connection: names(connection, "runs")) == set()
 
 
 async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Store, connection: Connection) -> None:
     """What was over after the oldest entry that has not left was written is not even looked at."""
-    engine = engine_on(store)
-    at = engine.clock.now() - 2 * YEAR
+    context = context_on(store)
+    at = context.clock.now() - 2 * YEAR
     await store.write(lambda tx: tx.audit(Draft(kind=Kind.EVIDENCE, actor="test")))
     connection.execute(schema.audit.update().values(at=at))
     await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
 
-    await prune(engine, PruningSettings(sealed=True))
+    await prune(context, PruningSettings(sealed=True))
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-1"}
 
 
 async def test_what_reports_need_of_the_time_before_survives(store: Store) -> None:
     """Since when a playbook acts by itself, and how long its alerts lasted before, read as before they left."""
-    engine = engine_on(store)
-    began = engine.clock.now() - 2 * YEAR
+    context = context_on(store)
+    began = context.clock.now() - 2 * YEAR
 
     def past(tx: Tx) -> None:
         for number in range(6):
@@ -235,7 +235,7 @@ async def test_what_reports_need_of_the_time_before_survives(store: Store) -> No
     await store.write(past)
     was = await store.read(compared)
     assert len(was[1]) == 4
-    while await prune(engine, PruningSettings()) is not None:
+    while await prune(context, PruningSettings()) is not None:
         pass
     assert await store.read(lambda connection: counted(connection, "episodes")) == 0
     assert await store.read(compared) == was
@@ -253,8 +253,8 @@ async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
 
 async def test_messages_and_facts_go_too(store: Store) -> None:
     """Messages about no run, unless they wait; what was remembered of a run that has left, and of no other."""
-    engine = engine_on(store)
-    at = engine.clock.now() - 2 * YEAR
+    context = context_on(store)
+    at = context.clock.now() - 2 * YEAR
 
     def past(tx: Tx) -> None:
         full(tx, "run-1", 1, at)
@@ -267,7 +267,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
         tx.connection.execute(insert(schema.messages), young)
 
     await store.write(past)
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
     left = await store.read(lambda connection: set(key_values.named(connection, "")))
     assert left == {"stuck:run-2", "breaker:run-1"}
@@ -275,10 +275,10 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
 
 async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
     """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
-    engine = engine_on(store)
-    engine.book = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
-    [in_force] = engine.book.playbooks
-    now = engine.clock.now()
+    context = context_on(store)
+    context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [in_force] = context.playbooks.active
+    now = context.clock.now()
     at = now - 2 * YEAR
 
     def past(tx: Tx) -> None:
@@ -301,7 +301,7 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
         tx.connection.execute(insert(schema.runs), old_run("run-over", now, playbook_hash="of-an-old-run"))
 
     await store.write(past)
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "stops")) == {
         "stands",
         "ends-later",
@@ -316,31 +316,31 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
 
 async def test_a_version_that_another_replica_took_for_forgotten_comes_back(store: Store) -> None:
     """Two replicas whose files differ: each has its own in the store again at its next look."""
-    engine, other = engine_on(store), engine_on(store)
-    engine.book = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
-    [ours] = engine.book.playbooks
-    at = engine.clock.now() - 2 * YEAR
+    context, other = context_on(store), context_on(store)
+    context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
+    [ours] = context.playbooks.active
+    at = context.clock.now() - 2 * YEAR
     version = {"hash": ours.content_hash, "name": ours.name, "content": {}, "first_loaded_at": at}
     await store.write(lambda tx: tx.connection.execute(insert(schema.playbook_versions), version))
     await prune(other, PruningSettings())
     assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 0
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
     assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 1
 
 
 async def test_what_guards_look_back_at_stays(store: Store) -> None:
     """A budget over longer than the history keeps what it counts."""
-    engine = engine_on(store)
-    engine.guards = registry.make_guards(ClientSet())
-    engine.book = PlaybookSet(
+    context = context_on(store)
+    context.guards = registry.make_guards(ClientSet())
+    context.playbooks = PlaybookSet(
         (Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test"
     )
-    assert looks_back(engine) == timedelta(days=400)
-    now = engine.clock.now()
+    assert looks_back(context) == timedelta(days=400)
+    now = context.clock.now()
     await store.write(lambda tx: full(tx, "run-counted", 1, now - timedelta(days=390)))
     await store.write(lambda tx: full(tx, "run-old", 2, now - timedelta(days=402)))
 
-    await prune(engine, PruningSettings())
+    await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-counted"}
 
 

@@ -20,7 +20,7 @@ from remediator.storage import Tx, advisory_locks, indexes, schema
 from remediator.storage.repositories import cleanup as pruned_records
 from remediator.storage.sqlite import SqliteStore
 from tests.storage.conftest import OpenStore
-from tests.storage.test_pruning import HANGING, YEAR, counted, engine_on, full, names, pruned
+from tests.storage.test_pruning import HANGING, YEAR, context_on, counted, full, names, pruned
 
 pytestmark = [pytest.mark.promise(2), pytest.mark.promise(9)]
 
@@ -35,9 +35,9 @@ async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
             full(tx, f"run-{number}", number, at)
 
     await stores[0].write(past)
-    engines = [engine_on(stores[0]), engine_on(stores[-1])]
+    engines = [context_on(stores[0]), context_on(stores[-1])]
     while await stores[0].read(lambda connection: counted(connection, "runs")):
-        await asyncio.gather(*(prune(engine, PruningSettings()) for engine in engines))
+        await asyncio.gather(*(prune(context, PruningSettings()) for context in engines))
     said = await stores[0].read(pruned)
     assert sum(item["runs"] for item in said) == 150
     assert len({name for item in said for name in item["ids"]}) == 150
@@ -49,9 +49,9 @@ async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connect
     await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
     if kind == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({advisory_locks.LOCK_PRUNE})")
-        assert await prune(engine_on(store), PruningSettings()) is None
+        assert await prune(context_on(store), PruningSettings()) is None
         connection.exec_driver_sql(f"SELECT pg_advisory_unlock({advisory_locks.LOCK_PRUNE})")
-    assert await prune(engine_on(store), PruningSettings()) is not None
+    assert await prune(context_on(store), PruningSettings()) is not None
 
 
 def test_nothing_is_searched_without_an_index(url: str, kind: str) -> None:
@@ -76,15 +76,15 @@ _VERSIONS = "SELECT playbook_versions"
 def _plans(url: str) -> list[str]:
     """How SQLite finds what a batch forgets, statement by statement."""
     said: list[str] = []
-    engine = sqlalchemy.create_engine(url)
+    context = sqlalchemy.create_engine(url)
 
     def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if statement.startswith(("SELECT runs", "SELECT episodes", "SELECT messages", "DELETE", _VERSIONS)):
             rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             said.extend(row[3] for row in rows)
 
-    sqlalchemy.event.listen(engine, "before_cursor_execute", explain)
-    with engine.begin() as connection:
+    sqlalchemy.event.listen(context, "before_cursor_execute", explain)
+    with context.begin() as connection:
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")
         now = SystemClock().now()
         tx = Tx(connection, now)
@@ -93,7 +93,7 @@ def _plans(url: str) -> list[str]:
         assert pruned_records.forget_episodes(tx, now - YEAR, 10) == 1
         pruned_records.forget_messages(tx, now - YEAR, 10)
         pruned_records.forget_versions(tx, now - YEAR, 10, in_force=["h"])
-    engine.dispose()
+    context.dispose()
     return said
 
 
@@ -108,7 +108,7 @@ asyncio.run(prune_all(Path(sys.argv[1])))
 async def prune_all(path: Path) -> None:
     """Forget everything that is due, in this process."""
     store = SqliteStore(path, SystemClock())
-    while await prune(engine_on(store), PruningSettings()) is not None:
+    while await prune(context_on(store), PruningSettings()) is not None:
         pass
     await store.close()
 

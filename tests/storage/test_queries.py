@@ -37,7 +37,7 @@ from remediator.storage.repositories import (
     stuck_runs,
     timers,
 )
-from tests.storage.test_intake import engine_on
+from tests.storage.test_intake import context_on
 from tests.support.guard_history import playbook
 
 GROWING = (
@@ -107,19 +107,19 @@ def told(status: str, number: int) -> bytes:
 
 async def everything(store: Store, heals: Playbook) -> None:
     """What the loops, the verbs and the guards ask of the store for each notification, run and poll."""
-    engine, index, settings = engine_on(store), Index((heals,), "Watchdog"), IntakeSettings(quiet=timedelta(0))
-    engine.book = PlaybookSet((heals,), engine.book.inventory, "test")
+    context, index, settings = context_on(store), Index((heals,), "Watchdog"), IntakeSettings(quiet=timedelta(0))
+    context.playbooks = PlaybookSet((heals,), context.playbooks.inventory, "test")
     await receive(store, told("firing", 1))
-    await take_in(engine, index, settings)
+    await take_in(context, index, settings)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run, *_] = await store.write(lambda tx: runs.claim_due(tx, "me", HOUR, 5, ["another"]))
     run = await store.write(lambda tx: runs.extend(tx, run, HOUR))
     run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, "held", {}, "test"))
     await store.write(lambda tx: runs.release(tx, run, tx.now, run.pokes))
     await receive(store, told("resolved", 1))
-    await take_in(engine, index, settings)
-    await close_due(engine)
-    await run_maintenance(engine, MaintenanceSettings())
+    await take_in(context, index, settings)
+    await close_due(context)
+    await run_maintenance(context, MaintenanceSettings())
     await store.write(_written)
     await store.read(_looked)
 

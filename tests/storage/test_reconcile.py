@@ -17,7 +17,7 @@ from remediator.pipeline.receive import receive
 from remediator.runtime.reconcile import ReconcileSettings, reconcile
 from remediator.storage import Store
 from remediator.storage.schema import episodes
-from tests.storage.test_intake import engine_on
+from tests.storage.test_intake import context_on
 from tests.support.servers.alertmanager import Alertmanager as Server
 
 ALERT = {
@@ -34,19 +34,19 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
 ) -> None:
     """One that was started lately proves nothing, however often it is asked; one that is old enough, asked three
     times, ends the episode."""
-    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
 
     async def looks(young: timedelta, times: int) -> str:
         settings = ReconcileSettings((client,), every=timedelta(0), young=young)
         for _ in range(times):
-            await reconcile(engine, intake, settings)
-            await take_in(engine, Index((), "Watchdog"), intake)
+            await reconcile(context, intake, settings)
+            await take_in(context, Index((), "Watchdog"), intake)
         return str(connection.execute(select(episodes.c.status)).scalar_one())
 
     try:
         await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": [ALERT]}).encode())
-        await take_in(engine, Index((), "Watchdog"), intake)
+        await take_in(context, Index((), "Watchdog"), intake)
         assert await looks(timedelta(hours=1), 5) == "firing"
         assert await looks(timedelta(0), 2) == "firing"
         alertmanager.stop()
@@ -64,7 +64,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
 ) -> None:
     """Resolved between the question and its being written down: the episode is not opened again, nor its remedy called
     ineffective; the next look would know."""
-    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     over = {**ALERT, "status": "resolved", "endsAt": "2026-01-01T00:01:00Z"}
 
@@ -72,7 +72,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
         await receive(store, json.dumps({"version": "4", "receiver": "default", "alerts": [alert]}).encode())
 
     async def take_all() -> None:
-        while await take_in(engine, Index((), "Watchdog"), intake) >= 0:
+        while await take_in(context, Index((), "Watchdog"), intake) >= 0:
             pass
 
     class Late(Alertmanager):
@@ -89,11 +89,11 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
         alertmanager.fire(alertname="Forgotten")
         await tell(ALERT)
         await take_all()
-        assert await reconcile(engine, intake, settings) == (0 if folded == "after" else 1)
+        assert await reconcile(context, intake, settings) == (0 if folded == "after" else 1)
         await take_all()
         [found] = connection.execute(select(episodes.c.status, episodes.c.flaps)).all()
         assert tuple(found) == ("resolved", 0)
-        await reconcile(engine, intake, ReconcileSettings((client,), every=timedelta(0), receiver="default"))
+        await reconcile(context, intake, ReconcileSettings((client,), every=timedelta(0), receiver="default"))
         await take_all()
         [status] = connection.execute(select(episodes.c.status)).scalars()
         assert status == "firing", "it still holds it: the first look was too early to know, the second is not"
@@ -107,14 +107,14 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
     """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
-    engine, intake = engine_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     settings = ReconcileSettings((client,), every=timedelta(0), young=timedelta(0))
     storm = [{**ALERT, "labels": {"alertname": "Forgotten", "n": str(number)}} for number in range(1100)]
     still = select(func.count()).select_from(episodes).where(episodes.c.status == "firing")
 
     async def take_all() -> None:
-        while await take_in(engine, Index((), "Watchdog"), intake) >= 0:
+        while await take_in(context, Index((), "Watchdog"), intake) >= 0:
             pass
 
     try:
@@ -122,7 +122,7 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
         await take_all()
         assert connection.execute(still).scalar_one() == len(storm)
         for _ in range(settings.looks):
-            await reconcile(engine, intake, settings)
+            await reconcile(context, intake, settings)
         await take_all()
         assert connection.execute(still).scalar_one() == 0
     finally:

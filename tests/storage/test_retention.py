@@ -33,11 +33,11 @@ class Later(SystemClock):
         return super().now() + timedelta(days=100)
 
 
-def engine_on(store: Store) -> PipelineContext:
+def context_on(store: Store) -> PipelineContext:
     """An engine that only keeps its log."""
     book = PlaybookSet((), NOTHING, "test")
     return PipelineContext(
-        store=store, clock=Later(), ids=Ids(), replica="test", book=book, actions={}, checks={}, guards=()
+        store=store, clock=Later(), ids=Ids(), replica="test", playbooks=book, actions={}, checks={}, guards=()
     )
 
 
@@ -54,49 +54,49 @@ def signing(tmp_path: Path) -> Iterator[CheckpointSettings]:
     yield CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1))
 
 
-async def fill(engine: PipelineContext, count: int) -> None:
+async def fill(context: PipelineContext, count: int) -> None:
     """So many entries."""
     for start in range(0, count, 50):
         drafts = [
             Draft(kind=Kind.OPERATOR_COMMAND, actor="test", data={"number": number})
             for number in range(start, min(start + 50, count))
         ]
-        await engine.store.write(lambda tx, all_=drafts: [tx.audit(draft) for draft in all_])  # type: ignore[misc]
+        await context.store.write(lambda tx, all_=drafts: [tx.audit(draft) for draft in all_])  # type: ignore[misc]
 
 
-async def sign(engine: PipelineContext, signing: CheckpointSettings) -> None:
+async def sign(context: PipelineContext, signing: CheckpointSettings) -> None:
     """A checkpoint of all there is."""
-    await checkpoint_now(engine, signing, await engine.store.read(audit.head))
+    await checkpoint_now(context, signing, await context.store.read(audit.head))
 
 
-async def whole(engine: PipelineContext, settings: RetentionSettings, signing: CheckpointSettings) -> Any:
+async def whole(context: PipelineContext, settings: RetentionSettings, signing: CheckpointSettings) -> Any:
     """What verification says of archive and database together, with the newest checkpoint."""
-    fact = await engine.store.read(lambda connection: key_values.get(connection, LATEST))
-    live = await engine.store.read(lambda connection: list(audit.entries(connection)))
-    head = await engine.store.read(audit.head)
+    fact = await context.store.read(lambda connection: key_values.get(connection, LATEST))
+    live = await context.store.read(lambda connection: list(audit.entries(connection)))
+    head = await context.store.read(audit.head)
     start, rows = archive.whole(archive.segments(settings.folder), live)
     assert fact is not None
     return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
 
 
-async def numbers(engine: PipelineContext) -> list[int]:
+async def numbers(context: PipelineContext) -> list[int]:
     """Of the entries that are in the database."""
-    return [row.seq for row in await engine.store.read(lambda connection: list(audit.entries(connection)))]
+    return [row.seq for row in await context.store.read(lambda connection: list(audit.entries(connection)))]
 
 
 async def test_what_is_old_moves_and_still_verifies(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """Whole segments only; the database begins after them; a signed checkpoint vouches for the whole."""
-    engine = engine_on(store)
-    await fill(engine, 250)
-    await sign(engine, signing)
-    assert [await move(engine, settings) for _ in range(3)] == [True, True, False]
+    context = context_on(store)
+    await fill(context, 250)
+    await sign(context, signing)
+    assert [await move(context, settings) for _ in range(3)] == [True, True, False]
 
     assert [segment.end.seq for segment in archive.segments(settings.folder)] == [100, 200]
-    assert (await numbers(engine))[0] == 201
+    assert (await numbers(context))[0] == 201
     assert (await store.read(begin)).seq == 200
-    result = await whole(engine, settings, signing)
+    result = await whole(context, settings, signing)
     assert result.ok and result.checkpoints == (250,)
 
 
@@ -104,20 +104,20 @@ async def test_nothing_moves_that_nobody_signed_for(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """Without a checkpoint over it, an archive could be any archive."""
-    engine = engine_on(store)
-    await fill(engine, 250)
-    assert not await move(engine, settings)
-    await sign(engine, signing)
-    await fill(engine, 150)
-    assert [await move(engine, settings) for _ in range(3)] == [True, True, False]
+    context = context_on(store)
+    await fill(context, 250)
+    assert not await move(context, settings)
+    await sign(context, signing)
+    await fill(context, 150)
+    assert [await move(context, settings) for _ in range(3)] == [True, True, False]
 
 
 async def test_nothing_young_moves(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
     """Entries stay as long as the settings say."""
-    engine = engine_on(store)
-    await fill(engine, 250)
-    await sign(engine, signing)
-    assert not await move(engine, RetentionSettings(settings.folder, timedelta(days=101), SIZE))
+    context = context_on(store)
+    await fill(context, 250)
+    await sign(context, signing)
+    assert not await move(context, RetentionSettings(settings.folder, timedelta(days=101), SIZE))
     assert not settings.folder.exists()
 
 
@@ -125,9 +125,9 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is written and the entries are still there: it verifies so, and the next look goes on."""
-    engine = engine_on(store)
-    await fill(engine, 150)
-    await sign(engine, signing)
+    context = context_on(store)
+    await fill(context, 150)
+    await sign(context, signing)
 
     async def gone(work: Any) -> Any:
         raise StoreUnavailable("the process is gone")
@@ -135,39 +135,39 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(store, "write", gone)
         with pytest.raises(StoreUnavailable):
-            await move(engine, settings)
+            await move(context, settings)
     [segment] = archive.segments(settings.folder)
-    assert segment.end.seq == SIZE and (await numbers(engine))[0] == 1
-    assert (await whole(engine, settings, signing)).ok
+    assert segment.end.seq == SIZE and (await numbers(context))[0] == 1
+    assert (await whole(context, settings, signing)).ok
 
-    assert await move(engine, settings)
-    assert (await numbers(engine))[0] == SIZE + 1
-    assert (await whole(engine, settings, signing)).ok
+    assert await move(context, settings)
+    assert (await numbers(context))[0] == SIZE + 1
+    assert (await whole(context, settings, signing)).ok
 
 
 async def test_two_replicas_move_it_once(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """Both seal the same file; one deletes, and the log says so once."""
-    engine = engine_on(store)
-    await fill(engine, 150)
-    await sign(engine, signing)
-    await asyncio.gather(*(move(engine, settings) for _ in range(2)))
+    context = context_on(store)
+    await fill(context, 150)
+    await sign(context, signing)
+    await asyncio.gather(*(move(context, settings) for _ in range(2)))
     live = await store.read(lambda connection: list(audit.entries(connection)))
     assert [row.kind for row in live].count("archive.sealed") == 1
-    assert (await whole(engine, settings, signing)).ok
+    assert (await whole(context, settings, signing)).ok
 
 
 async def test_a_missing_segment_is_found(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """What left the database and is not in the archive is named."""
-    engine = engine_on(store)
-    await fill(engine, 350)
-    await sign(engine, signing)
-    while await move(engine, settings):
+    context = context_on(store)
+    await fill(context, 350)
+    await sign(context, signing)
+    while await move(context, settings):
         pass
     archive.segments(settings.folder)[1].path.unlink()
-    result = await whole(engine, settings, signing)
+    result = await whole(context, settings, signing)
     assert not result.ok
     assert result.findings[0].seq == 101

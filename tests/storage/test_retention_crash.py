@@ -24,7 +24,7 @@ from remediator.runtime.retention import RetentionSettings, move
 from remediator.storage.repositories import audit as records
 from remediator.storage.schema import audit, facts
 from remediator.storage.sqlite import SqliteStore
-from tests.storage.test_retention import engine_on, fill, sign
+from tests.storage.test_retention import context_on, fill, sign
 
 pytestmark = pytest.mark.promise(9)
 
@@ -48,15 +48,15 @@ def database(url: str, tmp_path: Path) -> Path:
 async def _filled(database: Path, count: int) -> None:
     """A log of so many old entries, signed for."""
     store = SqliteStore(database, SystemClock())
-    await fill(engine_on(store), count)
-    await sign(engine_on(store), SIGNING)
+    await fill(context_on(store), count)
+    await sign(context_on(store), SIGNING)
     await store.close()
 
 
 async def _moved(database: Path, folder: Path, size: int) -> bool:
     store = SqliteStore(database, SystemClock())
     try:
-        return await move(engine_on(store), RetentionSettings(folder, MONTH, size))
+        return await move(context_on(store), RetentionSettings(folder, MONTH, size))
     finally:
         await store.close()
 

@@ -21,7 +21,7 @@ from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import audit
 from remediator.storage.sqlite import SqliteStore
-from tests.storage.test_retention import engine_on
+from tests.storage.test_retention import context_on
 
 ORIGIN = "remediator/test"
 SIGN = 5
@@ -58,7 +58,7 @@ async def append_all(url: str, folder: Path, name: str, count: int) -> None:
         await append(store, text)
         print(text, flush=True)
         if number % SIGN == 0:
-            await checkpoint_now(engine_on(store), settings, await store.read(audit.head))
+            await checkpoint_now(context_on(store), settings, await store.read(audit.head))
     await store.close()
 
 

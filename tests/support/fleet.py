@@ -91,7 +91,7 @@ def remedy(name: str, guards: Mapping[str, Any], **more: Any) -> Playbook:
     )
 
 
-def engine(
+def context(
     store: Store,
     clock: Clock,
     playbooks: Sequence[Playbook],
@@ -106,7 +106,7 @@ def engine(
         clock=clock,
         ids=Ids(),
         replica=name,
-        book=PlaybookSet(playbooks, inventory, "test"),
+        playbooks=PlaybookSet(playbooks, inventory, "test"),
         actions={"test.mend": Mend(health)},
         checks={"test.well": Well(health)},
         guards=[guard for guard in registry.make_guards(world) if guard.name not in WITHOUT_WORLD],

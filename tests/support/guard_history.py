@@ -170,15 +170,15 @@ class House:
     clock: SetClock
     world: ClientSet = field(default_factory=ClientSet)
     platform: TownPlatform = field(default_factory=lambda: TownPlatform("supervisor"))
-    engine: PipelineContext = field(init=False)
+    context: PipelineContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self.engine = PipelineContext(
+        self.context = PipelineContext(
             store=self.store,
             clock=self.clock,
             ids=Ids(),
             replica="house",
-            book=PlaybookSet([], INVENTORY, "test"),
+            playbooks=PlaybookSet([], INVENTORY, "test"),
             actions={},
             checks=registry.make_checks(self.world),
             guards=registry.make_guards(self.world),
@@ -253,12 +253,12 @@ class House:
         guards = {} if settings is None else {guard: settings}
         chosen = playbook(name, target, guards=guards)
         run = self.run(run_id, chosen, mode, plan)
-        asked = build_input(self.engine, run, chosen, INVENTORY.service(target), alerts, step)
-        alone = replace(self.engine, guards=[item for item in self.engine.guards if item.name == guard])
+        asked = build_input(self.context, run, chosen, INVENTORY.service(target), alerts, step)
+        alone = replace(self.context, guards=[item for item in self.context.guards if item.name == guard])
         judgement: GuardDecision = await evaluate(alone, asked)
         assert len(judgement.verdicts) == 1
         verdict = judgement.final
-        standing = next(item for item in self.engine.guards if item.name == guard)
+        standing = next(item for item in self.context.guards if item.name == guard)
         assert verdict.answer is GuardAnswer.ALLOW or verdict.reason in {*standing.reasons, "guard_error"}
         return verdict
 

@@ -51,10 +51,10 @@ class House:
         self.replicas: list[CrashingRemediator] = []
         if store != "sqlite":
             at = sqlalchemy.make_url(store).set(drivername="postgresql+psycopg")
-            engine = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
-            with engine.connect() as connection:
+            context = sqlalchemy.create_engine(at, isolation_level="AUTOCOMMIT")
+            with context.connect() as connection:
                 migrate(connection)
-            engine.dispose()
+            context.dispose()
 
     def start(self) -> None:
         """The targets, running."""
@@ -152,10 +152,10 @@ def succeeded(replica: CrashingRemediator) -> set[str]:
 
 def rows(url: str, statement: str) -> list[Any]:
     """Rows, straight from a PostgreSQL."""
-    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
-    with engine.connect() as connection:
+    context = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with context.connect() as connection:
         found = list(connection.execute(sqlalchemy.text(statement)))
-    engine.dispose()
+    context.dispose()
     return found
 
 
@@ -166,7 +166,7 @@ def counted(url: str, statement: str) -> int:
 
 def changed(url: str, statement: str) -> None:
     """Something done to a PostgreSQL behind everybody's back."""
-    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
-    with engine.begin() as connection:
+    context = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with context.begin() as connection:
         connection.execute(sqlalchemy.text(statement))
-    engine.dispose()
+    context.dispose()

@@ -63,11 +63,11 @@ async def _tell(here: Room, post: Outbox) -> Approval:
         )
         decisions.decide(tx, word, DecisionPolicy())
         for kind, about_a_run, content in TELLERS.values():
-            outbox.tell(tx, here.engine.ids, kind, run if about_a_run else None, content, ("chat",))
+            outbox.tell(tx, here.context.ids, kind, run if about_a_run else None, content, ("chat",))
 
-    await here.engine.store.write(became)
+    await here.context.store.write(became)
     await _send(here, post)
-    waiting_for = await here.engine.store.read(lambda connection: outbox.due(connection, here.clock.now()))
+    waiting_for = await here.context.store.read(lambda connection: outbox.due(connection, here.clock.now()))
     assert not waiting_for, "all of it is delivered"
     return waiting
 

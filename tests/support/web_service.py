@@ -99,9 +99,9 @@ class Room:
     numbers: int = field(default=0)
 
     @property
-    def engine(self) -> PipelineContext:
+    def context(self) -> PipelineContext:
         """What the records are written with."""
-        return self.service.engine
+        return self.service.context
 
     def client(self, **more: Any) -> httpx.AsyncClient:
         """A browser without script: keeps cookies, follows no redirect by itself."""
@@ -126,7 +126,7 @@ class Room:
         run_id = f"run-{self.numbers}"
         plan = Plan(
             playbook="redis-disk-full",
-            playbook_hash=self.engine.book.playbooks[0].content_hash,
+            playbook_hash=self.context.playbooks.active[0].content_hash,
             target="redis",
             mode="approve",
             parameters={},
@@ -156,12 +156,12 @@ class Room:
             assert run is not None
             seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
             evidence.add(tx, run, [seen], "test")
-            after = approvals.request(tx, self.engine.ids, run, plan, None, reason, {}, "test")
+            after = approvals.request(tx, self.context.ids, run, plan, None, reason, {}, "test")
             runs.release(tx, after, after.wake_at, after.pokes)
             return after
 
-        await self.engine.store.write(write)
-        found = await self.engine.store.read(lambda connection: approvals.pending_of(connection, run_id))
+        await self.context.store.write(write)
+        found = await self.context.store.read(lambda connection: approvals.pending_of(connection, run_id))
         assert found is not None
         return found
 
@@ -172,28 +172,28 @@ class Room:
 
     async def state(self, asked: Approval) -> Approval:
         """A request as it is now."""
-        found = await self.engine.store.read(lambda connection: approvals.get(connection, asked.id))
+        found = await self.context.store.read(lambda connection: approvals.get(connection, asked.id))
         assert found is not None
         return found
 
     async def head(self) -> int:
         """How many entries the audit log has: unchanged means that nothing happened."""
-        return (await self.engine.store.read(audit.head)).seq
+        return (await self.context.store.read(audit.head)).seq
 
     async def audit_text(self) -> str:
         """The whole audit log."""
-        found = await self.engine.store.read(lambda connection: audit.newest(connection, 1000))
+        found = await self.context.store.read(lambda connection: audit.newest(connection, 1000))
         return "\n".join(item.canonical.decode() for item in found)
 
     async def outbox(self, run_id: str) -> list[messages.Queued]:
         """The messages about a run."""
-        return await self.engine.store.read(lambda connection: messages.of_run(connection, run_id))
+        return await self.context.store.read(lambda connection: messages.of_run(connection, run_id))
 
     async def deliver(self, post: Outbox) -> None:
         """Send what is due once, as the sender's loop would."""
-        due = await self.engine.store.read(lambda connection: messages.due(connection, self.clock.now()))
+        due = await self.context.store.read(lambda connection: messages.due(connection, self.clock.now()))
         for message in due:
-            await deliver(self.engine, post, message)
+            await deliver(self.context, post, message)
 
     def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
         """The sender's channels."""
@@ -225,12 +225,14 @@ async def room(folder: Path, world: ClientSet | None = None, **settings: Any) ->
     async with AsyncExitStack() as stack:
         store = open_store(config, clock, Redactor())
         stack.push_async_callback(store.close)
-        engine = await stack.enter_async_context(read_only_context(config, store, clock))
-        loops = Worker(engine, Index(engine.book.playbooks, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W"))
+        context = await stack.enter_async_context(read_only_context(config, store, clock))
+        loops = Worker(
+            context, Index(context.playbooks.active, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W")
+        )
         keyring = load_keyring(config.state / "links.key")
         metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
         reloading = reloading_for(config, loops, metrics, store, ())
-        service = Service(config, engine, loops, metrics, door, keyring, people, world or ClientSet(), reloading)
+        service = Service(config, context, loops, metrics, door, keyring, people, world or ClientSet(), reloading)
         yield Room(service, clock, tokens)
 
 

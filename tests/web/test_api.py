@@ -85,16 +85,16 @@ async def test_cancel_works_in_every_state(here: Room, status: Status) -> None:
     more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
     more |= {"finished_at": NOON, "holds_target": True} if over else {}
     values = row("run-x", "redis-disk-full", "redis", status.value, NOON, **more)
-    await here.engine.store.write(lambda tx: tx.connection.execute(insert(table), values))
+    await here.context.store.write(lambda tx: tx.connection.execute(insert(table), values))
     async with here.client(headers=here.bearer("oscar")) as client:
         said = (await client.post("/api/v1/runs/run-x/cancel", json={"reason": "enough"})).json()["result"]
     assert ("is released" if over else "is being cancelled") in said
-    run = await here.engine.store.read(lambda connection: runs.get(connection, "run-x"))
+    run = await here.context.store.read(lambda connection: runs.get(connection, "run-x"))
     assert run is not None and (run.cancel is None) is over and not (over and run.holds_target)
     if status is Status.UNKNOWN_OUTCOME:
         assert {Status.CANCELLED, Status.RUNNING, Status.VERIFYING} <= TRANSITIONS[status]
     elif not over:
-        after = (await advance(here.engine, run)).run
+        after = (await advance(here.context, run)).run
         assert (after.status, after.reason) == (Status.CANCELLED, "cancelled")
         assert after.detail == {"who": "oscar", "reason": "enough"}
 

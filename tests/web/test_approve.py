@@ -133,7 +133,7 @@ async def test_a_personal_link_needs_the_targets_name(here: Room) -> None:
             assert (await decides(client, link, verb, typed="yes")).status_code == 422
         assert (await here.state(asked)).status == "pending"
         assert (await decides(client, link, "approve", typed=" Redis ")).status_code == 303
-    said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+    said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
     assert [(item.identity, item.how) for item in said] == [("ann", "link")]
     assert '"actor":"ann"' in await here.audit_text()
 
@@ -211,7 +211,7 @@ async def test_a_quorum_is_of_different_people(here: Room) -> None:
 async def test_groups_roles_and_requesters_are_held_to(here: Room) -> None:
     """Not in the group, only a viewer, or the one who started it: no; rejecting takes no group."""
     asked = await here.asks(groups=("sre",))
-    await here.engine.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
+    await here.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
     async with here.client() as client:
         for name in ("eve", "victor", "bob"):
             refused = await decides(client, here.link(asked), "approve", token=here.tokens[name])
@@ -250,11 +250,11 @@ async def test_snooze_and_pause_are_on_the_same_page(here: Room) -> None:
         await decides(client, here.link(asked), "pause", token=here.tokens["ann"], reason="let me look")
         assert (await here.state(asked)).status == "pending"
         await decides(client, here.link(asked), "snooze", token=here.tokens["ann"])
-    standing = await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    standing = await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
     assert [(stop.who, stop.reason) for stop in standing] == [("ann", "let me look")]
     after = await here.state(asked)
     assert (after.status, after.reason) == ("void", "snoozed by ann")
-    until = await here.engine.store.read(lambda connection: approvals.snoozed_until(connection, after))
+    until = await here.context.store.read(lambda connection: approvals.snoozed_until(connection, after))
     assert until is not None and until > here.clock.now()
 
 
@@ -332,7 +332,7 @@ async def test_a_void_request_says_what_happened_instead(here: Room, reason: str
         assert run is not None
         approvals.void(tx, run, reason, "test")
 
-    await here.engine.store.write(void)
+    await here.context.store.write(void)
     async with here.client() as client:
         page = (await client.get(here.link(asked))).text
     assert heading in page and told in page and "<button" not in page.partition("<main")[2]

@@ -127,7 +127,7 @@ async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: An
     await picture(page, "stopped")
     await page.click("text=Release this stop")
     await page.wait_for_selector("h1:has-text('run')")
-    assert not await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    assert not await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
 
 
 async def test_pages_renew_themselves(here: Room, address: str, browser: Any) -> None:
@@ -136,7 +136,7 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     await page.goto(address)
     await page.wait_for_selector("text=Nothing fires that was heard of")
     await page.wait_for_selector("text=The Watchdog was never heard")
-    await here.engine.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
+    await here.context.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0
@@ -215,7 +215,7 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, t
     asked, said = await everything_said(here, "slack", tmp_path)
     found = [*sorted(links(said)), BASE + here.link(asked, "person:ann")]
     assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)
-    before = await here.engine.store.read(contents)
+    before = await here.context.store.read(contents)
     page = await browser.new_page()
     for link in (link.replace(BASE, address) for link in found):
         await _look(page, link)
@@ -240,7 +240,7 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, t
             async with page.expect_navigation():
                 await page.evaluate("(number) => document.forms[number].submit()", number)
         await _look(page, link)
-    assert await here.engine.store.read(contents) == before
+    assert await here.context.store.read(contents) == before
     assert (await here.state(asked)).status == "pending"
 
 
@@ -254,7 +254,7 @@ async def test_pages_are_accessible_and_fit_a_phone(here: Room, address: str, br
     """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
     axe = AXE.read_text()
     asked = await here.asks(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
-    await here.engine.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
+    await here.context.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
     paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", here.link(asked), "/sign-in"]
     context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()

@@ -81,7 +81,7 @@ async def test_no_message_waits_for_its_picture(here: Room) -> None:
     gone = Prometheus(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
     asked = await here.asks()
     for run_id in (asked.run_id, "run-none"):
-        assert await last_hour(gone, here.engine.store, run_id, NOON) == b""
+        assert await last_hour(gone, here.context.store, run_id, NOON) == b""
     await gone.aclose()
 
 

@@ -41,7 +41,7 @@ async def _many(here: Room, count: int) -> None:
         )
         for number in range(count)
     ]
-    await here.engine.store.write(lambda tx: tx.connection.execute(insert(table), rows))
+    await here.context.store.write(lambda tx: tx.connection.execute(insert(table), rows))
 
 
 async def test_pages_go_on_from_the_last_row(here: Room) -> None:
@@ -64,7 +64,7 @@ async def test_pages_go_on_from_the_last_row(here: Room) -> None:
 async def test_a_search_for_an_alert_goes_on_too(here: Room) -> None:
     """Every run of the alert is on exactly one page, also where one run is for hundreds of alerts; filters hold."""
     await _many(here, 130)
-    await here.engine.store.write(lambda tx: _fire(tx, 130))
+    await here.context.store.write(lambda tx: _fire(tx, 130))
     seen: list[str] = []
     async with here.client() as client:
         path = "/runs?q=TheAlert"
@@ -107,7 +107,7 @@ async def test_no_page_reads_all_of_history(here: Room) -> None:
             found.append(" ".join(item[3] for item in connection.exec_driver_sql(query)))
         return found
 
-    for condition, plan in zip(where, await here.engine.store.read(plans), strict=True):
+    for condition, plan in zip(where, await here.context.store.read(plans), strict=True):
         assert ("USING INDEX" in plan and "SCAN runs USING INDEX" in plan) or "SEARCH" in plan, (condition, plan)
     async with here.client() as client:
         await client.get("/runs")
@@ -125,7 +125,7 @@ async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
         assert "matches its hashes and is chained without a gap" in (await client.get("/audit")).text
         changed = "CAST(replace(canonical, 'redis-disk-full', 'redis-disk-fool') AS BLOB)"
         change = f"UPDATE audit SET canonical = {changed} WHERE seq = 2"
-        await here.engine.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+        await here.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
         assert "Entry 2 does not fit the chain" in (await client.get("/audit")).text
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
@@ -135,7 +135,7 @@ async def test_a_log_that_was_cut_off_is_seen(here: Room) -> None:
     as they were."""
     await here.asks()
     end = await here.head()
-    await here.engine.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
+    await here.context.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
     async with here.client() as client:
         page = (await client.get("/audit")).text
         assert f"Entry {end} does not fit the chain" in page
@@ -146,7 +146,7 @@ async def test_an_entry_that_cannot_be_read_hides_no_run(here: Room) -> None:
     """The run's page, its document and the API tell the rest, and which entry it is."""
     asked = await here.asks()
     change = "UPDATE audit SET canonical = 'x' WHERE kind = 'approval.requested'"
-    await here.engine.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+    await here.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
     async with here.client() as client:
         for path in (f"/runs/{asked.run_id}", f"/api/v1/runs/{asked.run_id}"):
             page = await client.get(path)
@@ -161,13 +161,13 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     matched = Draft(
         Kind.RUN_MATCHED, "test", run=asked.run_id, playbook="p", data={"target": "redis", "mode": "approve"}
     )
-    await here.engine.store.write(lambda tx: tx.audit(matched))
+    await here.context.store.write(lambda tx: tx.audit(matched))
     async with here.client() as client:
         await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-    before = await here.engine.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
+    before = await here.context.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
     await _sealed(here, tmp_path)
     told, alone = [
-        await here.engine.store.read(
+        await here.context.store.read(
             lambda connection, folder=folder: run_timeline.load_timeline(connection, asked.run_id, folder)
         )
         for folder in (tmp_path / "archive", None)
@@ -178,17 +178,19 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     assert "ann decided" in incident_document.markdown(incident_document.document(told))
     assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
     next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
-    damaged = await here.engine.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
+    damaged = await here.context.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
     assert damaged and not damaged.whole
 
 
 async def _sealed(here: Room, folder: Path) -> None:
     """Everything that is on record so far moves to the archive."""
     signer = keys.create(folder / "audit.key", "remediator/test")
-    head = await here.engine.store.read(audit.head)
-    await checkpoint_now(here.engine, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
+    head = await here.context.store.read(audit.head)
+    await checkpoint_now(
+        here.context, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head
+    )
     here.clock.time += timedelta(days=100)
-    assert await move(here.engine, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
+    assert await move(here.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
 
 
 async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path) -> None:

@@ -41,14 +41,14 @@ async def test_every_link_of_every_message_may_be_looked_at(here: Room, kind: st
         assert not decide, "what lets people decide does not stand in a log"
         return
     assert len(decide) == 6 and sum("/runs/" in link for link in found) >= 6
-    before = await here.engine.store.read(contents)
+    before = await here.context.store.read(contents)
     for link in sorted(found):
         for method, headers in ROBOTS:
             async with here.client() as robot:
                 body = b"verb=approve" if method == "POST" else None
                 answer = await robot.request(method, link, headers=headers, content=body)
                 assert answer.status_code < 500, (method, link)
-    assert await here.engine.store.read(contents) == before
+    assert await here.context.store.read(contents) == before
     heard = []
     for link in decide:
         async with here.client() as client:

@@ -88,7 +88,7 @@ async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> N
             assert done.headers["location"] == f"/approvals/{asked.id}"
             assert (await client.get(back)).status_code == 400  # the attempt is used up
             assert (await decides(client, f"/approvals/{asked.id}", "approve")).status_code == 303
-        said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
         assert [(item.identity, item.how) for item in said] == [("ann@example.com", "oidc")]
 
 
@@ -145,7 +145,7 @@ async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None
             assert stranger.status_code == 200 and await here.head() == before
             for _ in range(3):
                 assert (await client.post(path, **_press(here, "approve", "U00", asked))).status_code == 200
-        said = await here.engine.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
         assert [(item.identity, item.how, item.verb) for item in said] == [("ann", "slack", "approve")]
 
 
@@ -157,14 +157,14 @@ async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
         asked = await here.asks()
 
         async def standing() -> list[stops.Stop]:
-            return await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+            return await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
 
         async with here.client() as client:
             for _ in range(3):
                 await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
             [stop] = await standing()
             oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
-            await here.engine.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
+            await here.context.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
             await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
             assert not await standing(), "a replay does not stop what somebody has released"
             again = _press(here, "pause", "U00", asked, pressed="2.2")
@@ -177,7 +177,7 @@ async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
     """So that releasing it once is enough; another reason, or a minute later, is another stop."""
     async with room(tmp_path) as here:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
-        write = here.engine.store.write
+        write = here.context.store.write
         first = await write(lambda tx: decisions.pause(tx, ann, "migration"))
         assert await write(lambda tx: decisions.pause(tx, ann, "migration")) == first
         assert await write(lambda tx: decisions.pause(tx, ann, "something else")) != first
@@ -194,13 +194,13 @@ async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str
         asked = await here.asks(quorum=2)
         for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
             word = DecisionRequest(asked.id, asked.plan_hash, "approve", person)
-            await here.engine.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
+            await here.context.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
         assert (await here.state(asked)).status == "pending"
         own = await here.asks()
-        await here.engine.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
+        await here.context.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
         word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
         with pytest.raises(PermissionDenied, match="somebody else has to approve"):
-            await here.engine.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
+            await here.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
 
 
 def test_the_people_file_has_each_person_once() -> None:

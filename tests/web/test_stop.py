@@ -23,7 +23,7 @@ OSCAR = make_token()
 
 
 async def _standing(here: Room) -> list[Stop]:
-    return await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    return await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
 
 
 async def _press(here: Room, client: httpx.AsyncClient, **fields: str) -> httpx.Response:

@@ -37,7 +37,7 @@ def edit(here: Room, folder: Path) -> None:
     path = folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
     loaded = load([path], folder / "inventory.yaml", catalogue())
-    book = here.engine.book
+    book = here.context.playbooks
     [playbook] = loaded.playbooks
     assert isinstance(playbook, Playbook) and playbook.content_hash != book.playbooks[0].content_hash
     book.playbooks = (playbook,)
@@ -47,7 +47,7 @@ def edit(here: Room, folder: Path) -> None:
 def _forget(here: Room, folder: Path) -> None:
     """The target is taken out of the inventory."""
     services = {"app": {**INVENTORY["services"]["app"], "depends_on": []}}  # type: ignore[index]
-    here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+    here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path)
     assert "Void (the playbook has changed)" in page
     run = await _goes_on(here, asked)
     assert run.status is Status.MATCHED
-    assert run.playbook_hash == here.engine.book.playbooks[0].content_hash, "by the playbook that is in force"
+    assert run.playbook_hash == here.context.playbooks.active[0].content_hash, "by the playbook that is in force"
     assert '"actor":"ann"' in await here.audit_text()
 
 
@@ -152,9 +152,9 @@ async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> Non
     server = await asyncio.start_unix_server(hang, tmp_path / "s")
     platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
     services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
-    here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+    here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
     asked = await here.asks()
-    run = await here.engine.store.read(lambda connection: runs.get(connection, asked.run_id))
+    run = await here.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
     standings = Standings(here.service)
     async with server:
@@ -179,14 +179,14 @@ async def test_a_stop_from_the_page_waits_for_no_target(here: Room, tmp_path: Pa
         nonce = nonce_of((await client.get(here.link(asked))).text)
         platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
         services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
-        here.engine.book.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+        here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
         page = await client.get(here.link(asked))
         assert "gave no answer within" in page.text and 'value="approve"' in page.text
         before = len(asked_for)
         said = {"nonce": nonce, "verb": "pause", "token": here.tokens["ann"]}
         assert (await client.post(here.link(asked), data=said)).status_code == 303
         assert before and len(asked_for) == before
-    assert await here.engine.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    assert await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
 
 
 async def _goes_on(here: Room, asked: Approval) -> Run:
@@ -197,7 +197,7 @@ async def _goes_on(here: Room, asked: Approval) -> Run:
             "UPDATE runs SET lease_owner = 'house', fence = fence + 1, lease_until = 9000000000000000"
         )
 
-    await here.engine.store.write(claim)
-    run = await here.engine.store.read(lambda connection: runs.get(connection, asked.run_id))
+    await here.context.store.write(claim)
+    run = await here.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    return (await await_approval(here.engine, run)).run
+    return (await await_approval(here.context, run)).run

@@ -99,9 +99,9 @@ class _Course:
         self.asked: Counter[str] = Counter()
         self.blocked: dict[str, set[str]] = defaultdict(set)
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.engine = self._engine(clock)
+        self.context = self._context(clock)
 
-    def _engine(self, clock: Clock) -> PipelineContext:
+    def _context(self, clock: Clock) -> PipelineContext:
         config, loaded = self.config, self.loaded
         timing = config.timing
         return PipelineContext(
@@ -109,7 +109,7 @@ class _Course:
             clock=clock,
             ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
-            book=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
+            playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
             actions=fakes.actions(registry.ACTIONS, lambda run, call: self.acts[run].append(call)),
             checks=fakes.checks(registry.CHECKS, lambda run: bool(self.acts.get(run))),
             guards=_guards(config, ClientSet(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
@@ -151,7 +151,7 @@ class _Course:
         """All of it, from the first event to the last run's end."""
         await self.store.write(lambda tx: playbooks.keep(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
-        loops = Worker(self.engine, index, intake_settings(self.config), 16, _POLL)
+        loops = Worker(self.context, index, intake_settings(self.config), 16, _POLL)
         for loop in (loops.take_in_forever, loops.advance_forever):
             self._spawn(loop())
         for event in self.history.events:
@@ -164,7 +164,7 @@ class _Course:
         await asyncio.sleep(_MOMENT)  # what has just come is folded first
         while (due := self.database.look(next_closing)) is not None and due < at:
             await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
-            await close_due(self.engine)
+            await close_due(self.context)
         await asyncio.sleep(max(0.0, (at - self.database.now).total_seconds()))
         failed = [task for task in self.tasks if task.done()]
         for task in failed:

@@ -162,10 +162,10 @@ class _Stage:
         clock = clock_of(loop, host, self.start)
         self.store = SimStore(self.database, host, random.Random(0), StoreFaults(), clock)
         self.database.stores.append(self.store)
-        self.engine = self._engine(chosen, inventory_of(suite, playbook), suite.environment, kinds, clock)
+        self.context = self._context(chosen, inventory_of(suite, playbook), suite.environment, kinds, clock)
         self._people = list(case.people)
 
-    def _engine(
+    def _context(
         self, playbook: Playbook, inventory: Inventory, environment: str, kinds: Kinds, clock: Any
     ) -> PipelineContext:
         platform = ScriptedPlatform(self.scene)
@@ -181,7 +181,7 @@ class _Stage:
             clock=StoreClock(self.store, clock),
             ids=Ids(random.Random(0)),
             replica="test",
-            book=PlaybookSet((playbook,), inventory, environment),
+            playbooks=PlaybookSet((playbook,), inventory, environment),
             actions={k.name: k(world) if k.name in real else ScriptedAction(k, self.scene) for k in kinds.actions},
             checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in kinds.checks},
             guards=tuple(kind(world) for kind in kinds.guards),
@@ -202,14 +202,14 @@ class _Stage:
 
     async def run(self) -> None:
         """From the first alert to the end."""
-        await self.engine.store.write(lambda tx: playbooks.keep(tx, self.engine.book.playbooks))
-        loops = Worker(self.engine, Index(self.engine.book.playbooks, _WATCHDOG), IntakeSettings(), 4, 20.0)
+        await self.context.store.write(lambda tx: playbooks.keep(tx, self.context.playbooks.active))
+        loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IntakeSettings(), 4, 20.0)
         cast_ = [
             run_supervised("take in", loops.take_in_forever, asyncio.sleep),
             run_supervised("advance", loops.advance_forever, asyncio.sleep),
             run_supervised("close", loops.close_forever, asyncio.sleep),
-            run_supervised("step down", lambda: step_down_forever(self.engine, 20.0), asyncio.sleep),
-            run_supervised("upkeep", lambda: run_maintenance_loop(self.engine, MaintenanceSettings()), asyncio.sleep),
+            run_supervised("step down", lambda: step_down_forever(self.context, 20.0), asyncio.sleep),
+            run_supervised("upkeep", lambda: run_maintenance_loop(self.context, MaintenanceSettings()), asyncio.sleep),
             self._watchdog(),
             self._decide(),
             *(self._alert(item) for item in self.case.alerts),

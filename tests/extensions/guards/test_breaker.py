@@ -22,7 +22,7 @@ async def fails(house: House, count: int, first: int = 0) -> None:
 
 
 async def learn(house: House, run_id: str, settings: Any = None) -> None:
-    guard = next(item for item in house.engine.guards if isinstance(item, Breaker))
+    guard = next(item for item in house.context.guards if isinstance(item, Breaker))
 
     def work(tx: Any) -> None:
         run = runs.get(tx.connection, run_id)

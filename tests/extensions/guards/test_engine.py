@@ -14,7 +14,7 @@ from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.guard_evaluation import again_at, on_run_finished
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
 from remediator.storage.schema import runs as runs_table
-from tests.support.fleet import Gauge, Health, advance_until, breaks, engine, remedy
+from tests.support.fleet import Gauge, Health, advance_until, breaks, context, remedy
 from tests.support.guard_history import NOON, House, row
 
 
@@ -31,7 +31,7 @@ async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
 async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house: House) -> None:
     """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
     chosen = remedy("mend", {"ramp": [9]})
-    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
     await breaks(town, chosen, "web-1", 1)
 
@@ -50,7 +50,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
     """Withdrawn when the playbook in force is another one; a run that has acted waits for its answer, since beginning
     again would act again."""
     chosen = remedy("mend", {"ramp": [9]})
-    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
@@ -62,8 +62,8 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
 
     changed = remedy("mend", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
-    town.book = PlaybookSet([changed], town.book.inventory, town.book.environment)
-    town.book.keep(chosen)
+    town.playbooks = PlaybookSet([changed], town.playbooks.inventory, town.playbooks.environment)
+    town.playbooks.keep(chosen)
     await house.write(lambda tx: outdate(tx, town))
     after = await house.store.read(lambda connection: approvals.get(connection, before.id))
 
@@ -82,7 +82,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
 async def test_a_stop_beats_an_approval(house: House) -> None:
     """Approved while everything is stopped: nothing is begun, and the run says why."""
     chosen = remedy("mend", {})
-    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
@@ -105,7 +105,7 @@ def harmful(undo: dict[str, Any] | None) -> Any:
 async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House, reversible: bool) -> None:
     """Errors double after the step: the run ends there, undoes what says how, and escalates with both values."""
     chosen = harmful({"action": "test.mend"} if reversible else None)
-    town = engine(house.store, house.clock, [chosen], Health(heals=lambda name: False), "a")
+    town = context(house.store, house.clock, [chosen], Health(heals=lambda name: False), "a")
     town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
     await breaks(town, chosen, "web-1", 1)
 
@@ -131,7 +131,7 @@ async def test_a_stop_holds_the_undoing_too(house: House) -> None:
         await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
 
     health.before = stop
-    town = engine(house.store, house.clock, [chosen], health, "a")
+    town = context(house.store, house.clock, [chosen], health, "a")
     town.checks = {**town.checks, "promql": Gauge(5.0, 10.0)}
     await breaks(town, chosen, "web-1", 1)
 
@@ -145,7 +145,7 @@ async def test_a_stop_holds_the_undoing_too(house: House) -> None:
 async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
     """The value before is noted with the step's verdicts, and the run succeeds on its own evidence."""
     chosen = harmful({"action": "test.mend"})
-    town = engine(house.store, house.clock, [chosen], Health(), "a")
+    town = context(house.store, house.clock, [chosen], Health(), "a")
     town.checks = {**town.checks, "promql": Gauge(5.0)}
     await breaks(town, chosen, "web-1", 1)
 
@@ -159,14 +159,14 @@ async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
 async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
     """When a run ends, those that a guard holds because of other runs are due at once; others are not."""
     later = NOON.replace(hour=23)
-    waits = [guard.name for guard in house.engine.guards if guard.waits_for_runs]
+    waits = [guard.name for guard in house.context.guards if guard.waits_for_runs]
     assert waits == ["dependency", "concurrency", "ramp", "breaker"]
     for name in (*waits, "freeze"):
         held = row(f"held-{name}", name, "redis", "blocked", NOON, reason=f"{name}:any", wake_at=later)
         await house.past(held)
     over = house.run("run-1", remedy("mend", {}), "auto", None)
 
-    await house.write(lambda tx: on_run_finished(tx, house.engine, over))
+    await house.write(lambda tx: on_run_finished(tx, house.context, over))
 
     found = await house.store.read(lambda connection: runs.page(connection, 50))
     assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
@@ -187,7 +187,7 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
     over = house.run("run-1", remedy("mend", {}), "auto", None)
     await house.past(row("mine", "p", over.target, "blocked", NOON, reason="ramp:wave_full", wake_at=last))
 
-    await house.write(lambda tx: on_run_finished(tx, house.engine, over))
+    await house.write(lambda tx: on_run_finished(tx, house.context, over))
 
     found = {run.id for run in await house.store.read(lambda c: runs.page(c, 500)) if run.wake_at == NOON}
     assert found == {"symptom", "mine"} | {f"held-{number}" for number in range(200) if (number * 37) % 200 < 4}
@@ -197,4 +197,4 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
 async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
     """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
     blocked = Verdict(GuardAnswer.BLOCK, "all_busy", "busy")
-    assert again_at(house.engine, blocked, NOON, held) == NOON + timedelta(seconds=seconds)
+    assert again_at(house.context, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

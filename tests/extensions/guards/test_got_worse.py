@@ -37,10 +37,10 @@ async def measuring(house: House, value: float, make: Callable[..., Prometheus])
 async def after(house: House, before: float, **signal: Any) -> Any:
     chosen = playbook(guards={"got_worse": [{"promql": "errors", **signal}]})
     asked = build_input(
-        house.engine, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
+        house.context, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
     )
     noted = StoredVerdict(NOON, Phase.ACT, "restart", "got_worse", "allow", None, {"before": {"errors": before}})
-    return (await check_regression(house.engine, asked, [noted])).final
+    return (await check_regression(house.context, asked, [noted])).final
 
 
 async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus: Callable[..., Prometheus]) -> None:

@@ -22,7 +22,7 @@ from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore
-from tests.support.fleet import Begun, Health, begun, breaks, engine, holding, remedy
+from tests.support.fleet import Begun, Health, begun, breaks, context, holding, remedy
 from tests.support.guard_history import NOON, SetClock
 
 pytestmark = [pytest.mark.promise(12), pytest.mark.slow]
@@ -65,7 +65,7 @@ class Town:
     """One history: what happens is given, what is begun is checked as soon as it is."""
 
     def __init__(self, engine_: PipelineContext, clock: SetClock, health: Health) -> None:
-        self.engine = engine_
+        self.context = engine_
         self.clock = clock
         self.health = health
         self.hands: list[Run] = []
@@ -83,7 +83,7 @@ class Town:
         target = TARGETS[value % len(TARGETS)]
         self.health.well.discard(target)
         self.number += 1
-        await breaks(self.engine, PLAYBOOKS[value // len(TARGETS)], target, self.number)
+        await breaks(self.context, PLAYBOOKS[value // len(TARGETS)], target, self.number)
 
     async def _rush(self, which: int) -> None:
         """Many incidents at once, each at its beginning, and the ones before are over."""
@@ -94,20 +94,20 @@ class Town:
         await self._claim(10)
 
     async def _claim(self, limit: int) -> None:
-        lease = self.engine.pace.lease
-        self.hands += await self.engine.store.write(lambda tx: runs.claim_due(tx, "replica", lease, limit))
+        lease = self.context.pace.lease
+        self.hands += await self.context.store.write(lambda tx: runs.claim_due(tx, "replica", lease, limit))
 
     async def _advance(self, value: int) -> None:
         if not self.hands:
             return
         run = self.hands.pop(value % len(self.hands))
         try:
-            progress = await advance(self.engine, run)
+            progress = await advance(self.context, run)
             if not progress.waits:
                 self.hands.append(progress.run)
             elif progress.run.finished_at is None:
                 pokes, until = run.pokes, progress.until
-                await self.engine.store.write(lambda tx: runs.release(tx, progress.run, until, pokes))
+                await self.context.store.write(lambda tx: runs.release(tx, progress.run, until, pokes))
         except Fenced:
             return  # the clock has run past its lease: another one may have it by now
 
@@ -126,30 +126,30 @@ class Town:
 
     async def _stop(self, value: int) -> None:
         if self.stopped:
-            await self.engine.store.write(lambda tx: stops.release(tx, f"stop-{self.stops}", "user:ann"))
+            await self.context.store.write(lambda tx: stops.release(tx, f"stop-{self.stops}", "user:ann"))
         else:
             self.stops += 1
-            await self.engine.store.write(
+            await self.context.store.write(
                 lambda tx: stops.press(tx, f"stop-{self.stops}", "global", "", "because", "user:ann")
             )
         self.stopped = not self.stopped
 
     async def _over(self, value: int) -> None:
         """An incident is over: the next alert is another one."""
-        found = await self.engine.store.read(lambda connection: runs.page(connection, 100))
+        found = await self.context.store.read(lambda connection: runs.page(connection, 100))
         finished = [run.id for run in found if run.finished_at is not None and run.incident_open]
         if finished:
             chosen = finished[value % len(finished)]
-            await self.engine.store.write(lambda tx: runs.close_incident(tx, [chosen]))
+            await self.context.store.write(lambda tx: runs.close_incident(tx, [chosen]))
 
     async def _check(self) -> None:
-        done = await begun(self.engine.store)
+        done = await begun(self.context.store)
         for item in done:
             if (item.run, item.at) not in self.seen:
                 self.seen.add((item.run, item.at))
                 assert not self.stopped, f"{item} was begun while everything was stopped"
                 _assert_allowed(item, [other for other in done if other != item])
-        held = await holding(self.engine.store)
+        held = await holding(self.context.store)
         assert len(held) <= 2
         for playbook in PLAYBOOKS:
             assert sum(1 for run in held if run.playbook == playbook.name) <= 1
@@ -198,7 +198,7 @@ async def _live_in(
 ) -> None:
     turns = iter(range(10**6))
     health = Health(heals=lambda name: heals[next(turns) % len(heals)])
-    town = Town(engine(store, clock, playbooks, health, "replica"), clock, health)
+    town = Town(context(store, clock, playbooks, health, "replica"), clock, health)
     for event in history:
         await town.happen(event)
     await town.happen(("all", 0))

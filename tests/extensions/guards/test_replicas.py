@@ -25,7 +25,7 @@ from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore
 from remediator.storage.url import postgresql
-from tests.support.fleet import Begun, Health, begun, breaks, engine, eventually, holding, overdrawn, remedy
+from tests.support.fleet import Begun, Health, begun, breaks, context, eventually, holding, overdrawn, remedy
 
 pytestmark = pytest.mark.promise(12)
 
@@ -45,7 +45,7 @@ async def replicas(
     """One engine with its loop for each store."""
     loops = [
         Worker(
-            engine(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IntakeSettings(), 16, 0.1
+            context(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IntakeSettings(), 16, 0.1
         )
         for number, store in enumerate(stores)
     ]
@@ -79,7 +79,7 @@ async def storm(first: Worker) -> int:
     number = 0
     for chosen in REMEDIES:
         for target in range(10):
-            await breaks(first.engine, chosen, f"web-{target}", number)
+            await breaks(first.context, chosen, f"web-{target}", number)
             number += 1
     return number
 
@@ -152,7 +152,7 @@ async def test_the_stop_button_works_on_every_replica_within_a_second(postgres_u
     health = Health()
     async with three_on_postgres(postgres_url) as stores, replicas(stores, [many], health) as loops:
         for number in range(8):
-            await breaks(loops[0].engine, many, f"web-{number}", number)
+            await breaks(loops[0].context, many, f"web-{number}", number)
         await eventually(lambda: _some_begun(stores[0], 2))
 
         await stores[1].write(lambda tx: stops.press(tx, "stop-1", "global", "", "test", "user:ann"))
@@ -185,7 +185,7 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
         order.append("first")
 
     async with three_on_postgres(postgres_url) as stores:
-        engines = [engine(store, SystemClock(), [], Health(), "any") for store in stores]
+        engines = [context(store, SystemClock(), [], Health(), "any") for store in stores]
         first = asyncio.create_task(intend(engines[0], slow))
         await asyncio.to_thread(inside.wait, 10)
         second = asyncio.create_task(intend(engines[1], lambda tx: order.append("second")))
@@ -212,7 +212,7 @@ async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str)
         return work
 
     async with three_on_postgres(postgres_url) as stores:
-        engines = [engine(store, SystemClock(), REMEDIES, Health(), "any") for store in stores]
+        engines = [context(store, SystemClock(), REMEDIES, Health(), "any") for store in stores]
         for number in (0, 1):
             await breaks(engines[0], REMEDIES[0], f"web-{number}", number)
         await asyncio.gather(

@@ -96,10 +96,10 @@ async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: 
     """The watch writes the file's stop into the store once; removing the file does not resume: a person does."""
     watching = MonitorSettings(tmp_path, None, (), None)
     (tmp_path / "STOP").write_text("disk swap")
-    await run_monitors(house.engine, watching)
-    await run_monitors(house.engine, watching)
+    await run_monitors(house.context, watching)
+    await run_monitors(house.context, watching)
     (tmp_path / "STOP").unlink()
-    await run_monitors(house.engine, watching)
+    await run_monitors(house.context, watching)
 
     standing = await house.store.read(lambda connection: stops.standing(connection, house.clock.now()))
 

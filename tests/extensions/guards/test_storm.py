@@ -88,7 +88,7 @@ async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House,
     await flood(house, 30, MINUTE)
     for minutes in (0, 1, 2, 6, 7):
         house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.engine, watching)
+        await run_monitors(house.context, watching)
 
     told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
 

@@ -69,11 +69,11 @@ async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(hou
     await house.hear_watchdog(NOON)
     for minutes in (1, 6, 7, 8, 9):
         house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.engine, watching)
+        await run_monitors(house.context, watching)
     await house.hear_watchdog(NOON + 10 * MINUTE)
     for minutes in (10, 11):
         house.clock.time = NOON + minutes * MINUTE
-        await run_monitors(house.engine, watching)
+        await run_monitors(house.context, watching)
 
     told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])

@@ -45,25 +45,25 @@ def bound_to(url: str) -> Service:
     return Service.model_validate({"name": "web", "platform": {"kind": "docker", "url": url, "project": "p"}})
 
 
-def bound(engine: Engine, *, instances: int = 1, url: str = "", **binding: Any) -> Service:
+def bound(context: Engine, *, instances: int = 1, url: str = "", **binding: Any) -> Service:
     """The service ``web`` of the test's own Compose project."""
-    platform = {"kind": "docker", "url": url or engine.host, "project": engine.token, **binding}
+    platform = {"kind": "docker", "url": url or context.host, "project": context.token, **binding}
     return Service.model_validate({"name": "web", "platform": platform, "instances": instances})
 
 
-def compose(engine: Engine, *arguments: str, number: int = 1, image: str = "") -> str:
+def compose(context: Engine, *arguments: str, number: int = 1, image: str = "") -> str:
     """A container as Compose would make it; its id."""
-    labels = {"project": engine.token, "service": "web", "container-number": str(number), "oneoff": "False"}
+    labels = {"project": context.token, "service": "web", "container-number": str(number), "oneoff": "False"}
     flags = " ".join(f"--label=com.docker.compose.{name}={value}" for name, value in labels.items())
     quick = "--stop-signal=KILL"  # process 1 of a container does not hear TERM unless it asks to
-    return engine.run(f"--name={engine.token}_web_{number}", quick, flags, *arguments, image=image)
+    return context.run(f"--name={context.token}_web_{number}", quick, flags, *arguments, image=image)
 
 
-def names(engine: Engine) -> set[str]:
+def names(context: Engine) -> set[str]:
     """Of all containers of the test, without its token."""
     template = "{{.Names}}"
-    listed = engine.cli("ps", "--all", "--filter", f"label=remediator.test={engine.token}", "--format", template)
-    return {name.removeprefix(f"{engine.token}_") for name in listed.split()}
+    listed = context.cli("ps", "--all", "--filter", f"label=remediator.test={context.token}", "--format", template)
+    return {name.removeprefix(f"{context.token}_") for name in listed.split()}
 
 
 @real
@@ -351,9 +351,9 @@ async def test_what_can_only_be_there_once_is_not_scaled(platform: DockerPlatfor
     assert names(docker_engine) == {"web_1"}
 
 
-def image_id(engine: Engine, name: str) -> str:
+def image_id(context: Engine, name: str) -> str:
     """Of an image."""
-    return engine.cli("inspect", "--format", "{{.Id}}", name)
+    return context.cli("inspect", "--format", "{{.Id}}", name)
 
 
 @real

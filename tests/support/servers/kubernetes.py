@@ -22,11 +22,11 @@ IMAGE = "busybox:1"
 class Cluster:
     """The cluster by kubectl, which is not the code under test."""
 
-    def __init__(self, kubeconfig: Path, engine: Engine | None) -> None:
+    def __init__(self, kubeconfig: Path, context: Engine | None) -> None:
         self.kubeconfig = kubeconfig
         self.namespace = f"test-{uuid4().hex[:12]}"
-        self.image = engine.image if engine else IMAGE
-        self._policy = "Never" if engine else "IfNotPresent"
+        self.image = context.image if context else IMAGE
+        self._policy = "Never" if context else "IfNotPresent"
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Run kubectl in the test's namespace; what it printed."""
@@ -91,11 +91,11 @@ def node_engine() -> Iterator[Engine | None]:
     if not host:
         yield None
         return
-    engine = Engine(host)
-    engine.build("1")
-    yield engine
-    until(lambda: not engine.cli("ps", "--quiet", "--filter", f"ancestor={engine.image}"), "pods gone", 60)
-    engine.clean()
+    context = Engine(host)
+    context.build("1")
+    yield context
+    until(lambda: not context.cli("ps", "--quiet", "--filter", f"ancestor={context.image}"), "pods gone", 60)
+    context.clean()
 
 
 @pytest.fixture
