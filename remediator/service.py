@@ -34,7 +34,7 @@ from remediator.core.tokens import Keyring, load_keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import Guard
+from remediator.extensions.guards.base import Guard
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings

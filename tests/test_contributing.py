@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from remediator.core.outcome import Outcome
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

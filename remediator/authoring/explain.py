@@ -18,7 +18,7 @@ from remediator.core.alert import fingerprint, identity
 from remediator.core.plan import Plan, as_data
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.pipeline.match import Index

@@ -11,7 +11,7 @@ from remediator.clients.allowed_requests import AllowedRequest
 from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import Clock, SystemClock
-from remediator.extensions.platforms import Platform
+from remediator.extensions.platforms.base import Platform
 from remediator.playbooks.inventory import Inventory
 
 NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, EffectStatus
-from remediator.extensions.checks import Check, CheckAnswer
-from remediator.extensions.notifiers import Message, Section
+from remediator.extensions.actions.base import Action, EffectStatus
+from remediator.extensions.checks.base import Check, CheckAnswer
+from remediator.extensions.notifiers.base import Message, Section
 from remediator.playbooks.inventory import Service
 
 EVIL = "<b>bold</b> <!channel> @everyone [link](https://evil.example)"

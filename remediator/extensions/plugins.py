@@ -18,10 +18,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from remediator.errors import ConfigurationError
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import Check
-from remediator.extensions.guards import Guard
-from remediator.extensions.notifiers import Notifier
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
+from remediator.extensions.guards.base import Guard
+from remediator.extensions.notifiers.base import Notifier
 
 NOTARIES = "notaries"
 """The one group whose entry points are functions: from the settings of a place to a notary."""

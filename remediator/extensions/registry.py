@@ -4,213 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from remediator.config import Channel
-from remediator.core.clock import parse_duration
 from remediator.errors import ConfigurationError, InputError
-from remediator.extensions import plugins
-from remediator.extensions.actions import Action
-from remediator.extensions.actions.alertmanager_expire_silences import AlertmanagerExpireSilences
-from remediator.extensions.actions.alertmanager_silence import AlertmanagerSilence
-from remediator.extensions.actions.app_reload import AppReload
-from remediator.extensions.actions.app_workers import AppWorkers
-from remediator.extensions.actions.argocd_pause import ArgocdPause
-from remediator.extensions.actions.argocd_resume import ArgocdResume
-from remediator.extensions.actions.argocd_rollback import ArgocdRollback
-from remediator.extensions.actions.command_run import CommandRun
-from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
-from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
-from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
-from remediator.extensions.actions.files_disk_use import FilesDiskUse
-from remediator.extensions.actions.files_prune import FilesPrune
-from remediator.extensions.actions.files_undo_prune import FilesUndoPrune
-from remediator.extensions.actions.flux_release import FluxRelease
-from remediator.extensions.actions.flux_resume import FluxResume
-from remediator.extensions.actions.flux_rollback import FluxRollback
-from remediator.extensions.actions.flux_suspend import FluxSuspend
-from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
-from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
-from remediator.extensions.actions.http_request import HttpRequest
-from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
-from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
-from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof
-from remediator.extensions.actions.redis_bgsave import RedisBgsave
-from remediator.extensions.actions.redis_client_kill import RedisClientKill
-from remediator.extensions.actions.redis_config_set import RedisConfigSet
-from remediator.extensions.actions.redis_diagnose import RedisDiagnose
-from remediator.extensions.actions.redis_disable_persistence import RedisDisablePersistence
-from remediator.extensions.actions.redis_memory_purge import RedisMemoryPurge
-from remediator.extensions.actions.redis_restore_backup import RedisRestoreBackup
-from remediator.extensions.actions.redis_restore_persistence import RedisRestorePersistence
-from remediator.extensions.actions.service_logs import ServiceLogs
-from remediator.extensions.actions.service_releases import ServiceReleases
-from remediator.extensions.actions.service_restart import ServiceRestart
-from remediator.extensions.actions.service_rollback import ServiceRollback
-from remediator.extensions.actions.service_scale import ServiceScale
-from remediator.extensions.actions.service_status import ServiceStatusAction
-from remediator.extensions.checks import Check
-from remediator.extensions.checks.dependencies_ok import DependenciesOk
-from remediator.extensions.checks.disk_usage import DiskUsage
-from remediator.extensions.checks.error_rate import ErrorRate
-from remediator.extensions.checks.http_ok import HttpOk
-from remediator.extensions.checks.promql import Promql
-from remediator.extensions.checks.redis_info import RedisInfo
-from remediator.extensions.checks.redis_ping import RedisPing
-from remediator.extensions.checks.redis_write_test import RedisWriteTest
-from remediator.extensions.checks.service_running import ServiceRunning
-from remediator.extensions.checks.tcp_connect import TcpConnect
+from remediator.extensions import actions, checks, guards, notifiers, platforms, plugins, witnesses
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import Guard
-from remediator.extensions.guards.autonomy import Ladder
-from remediator.extensions.guards.circuit_breaker import Breaker
-from remediator.extensions.guards.concurrency import Concurrency
-from remediator.extensions.guards.cooldown import Cooldown
-from remediator.extensions.guards.dependency import Dependency
-from remediator.extensions.guards.freeze import Freeze
-from remediator.extensions.guards.kill_switch import StopButton
-from remediator.extensions.guards.managed_by import Owner
-from remediator.extensions.guards.min_healthy import MinHealthy
-from remediator.extensions.guards.preconditions import Preconditions
-from remediator.extensions.guards.ramp import Ramp
-from remediator.extensions.guards.rate_limit import Budget
-from remediator.extensions.guards.regression import GotWorse
-from remediator.extensions.guards.still_firing import StillFiring
-from remediator.extensions.guards.storm import Storm
-from remediator.extensions.guards.watchdog import Watchdog
-from remediator.extensions.notifiers import Notifier
-from remediator.extensions.notifiers.apprise import AppriseNotifier
-from remediator.extensions.notifiers.discord import DiscordNotifier
-from remediator.extensions.notifiers.email import EmailNotifier
-from remediator.extensions.notifiers.google_chat import GoogleChatNotifier
+from remediator.extensions.guards.base import Guard
+from remediator.extensions.notifiers.base import Notifier
 from remediator.extensions.notifiers.log import LogNotifier
-from remediator.extensions.notifiers.mattermost import MattermostNotifier
-from remediator.extensions.notifiers.opsgenie import OpsgenieNotifier
-from remediator.extensions.notifiers.pagerduty import PagerDutyNotifier
-from remediator.extensions.notifiers.slack import SlackNotifier
-from remediator.extensions.notifiers.teams import TeamsNotifier
-from remediator.extensions.notifiers.telegram import TelegramNotifier
-from remediator.extensions.notifiers.webhook import WebhookNotifier
-from remediator.extensions.platforms import Platform
-from remediator.extensions.platforms.docker import DockerPlatform
-from remediator.extensions.platforms.kubernetes import KubernetesPlatform
-from remediator.extensions.platforms.supervisor import SupervisorPlatform
-from remediator.extensions.platforms.systemd import SystemdPlatform
-from remediator.extensions.witnesses import NotaryError, Witness
-from remediator.extensions.witnesses.chat import ChatNotary
-from remediator.extensions.witnesses.file import FileNotary
-from remediator.extensions.witnesses.git import GitNotary
-from remediator.extensions.witnesses.syslog import SyslogNotary
+from remediator.extensions.platforms.base import Platform
+from remediator.extensions.witnesses.base import NotaryError, Witness
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import did_you_mean
 
-ACTIONS: tuple[type[Action], ...] = (
-    AlertmanagerExpireSilences,
-    AlertmanagerSilence,
-    AppReload,
-    AppWorkers,
-    ArgocdPause,
-    ArgocdResume,
-    ArgocdRollback,
-    CommandRun,
-    ElasticacheDescribe,
-    ElasticacheModifyNodeType,
-    ElasticacheTestFailover,
-    FilesDiskUse,
-    FilesPrune,
-    FilesUndoPrune,
-    FluxRelease,
-    FluxResume,
-    FluxRollback,
-    FluxSuspend,
-    GithubDispatchWorkflow,
-    GithubRerunWorkflow,
-    HttpRequest,
-    NginxMaintenance,
-    NginxRateLimit,
-    RedisBgrewriteaof,
-    RedisBgsave,
-    RedisClientKill,
-    RedisConfigSet,
-    RedisDiagnose,
-    RedisDisablePersistence,
-    RedisMemoryPurge,
-    RedisRestoreBackup,
-    RedisRestorePersistence,
-    ServiceLogs,
-    ServiceReleases,
-    ServiceRestart,
-    ServiceRollback,
-    ServiceScale,
-    ServiceStatusAction,
-)
+ACTIONS: tuple[type[Action], ...] = actions.BUILTIN
 
-CHECKS: tuple[type[Check], ...] = (
-    DependenciesOk,
-    DiskUsage,
-    ErrorRate,
-    HttpOk,
-    Promql,
-    RedisInfo,
-    RedisPing,
-    RedisWriteTest,
-    ServiceRunning,
-    TcpConnect,
-)
+CHECKS: tuple[type[Check], ...] = checks.BUILTIN
 
-GUARDS: tuple[type[Guard], ...] = (
-    StopButton,
-    Freeze,
-    Watchdog,
-    StillFiring,
-    Dependency,
-    Cooldown,
-    Budget,
-    Concurrency,
-    Ramp,
-    MinHealthy,
-    Storm,
-    Breaker,
-    Preconditions,
-    Owner,
-    GotWorse,
-    Ladder,
-)
+GUARDS: tuple[type[Guard], ...] = guards.BUILTIN
 """In the order in which they are asked."""
 
-NOTIFIERS: tuple[type[Notifier], ...] = (
-    AppriseNotifier,
-    DiscordNotifier,
-    EmailNotifier,
-    GoogleChatNotifier,
-    LogNotifier,
-    MattermostNotifier,
-    OpsgenieNotifier,
-    PagerDutyNotifier,
-    SlackNotifier,
-    TeamsNotifier,
-    TelegramNotifier,
-    WebhookNotifier,
-)
+NOTIFIERS: tuple[type[Notifier], ...] = notifiers.BUILTIN
 
-NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Witness]] = {
-    "chat": lambda settings: ChatNotary(**settings),
-    "file": lambda settings: FileNotary(**{**settings, "path": Path(settings["path"])}),
-    "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),
-    "s3": lambda settings: _s3(settings),
-    "syslog": lambda settings: SyslogNotary(**settings),
-}
-
-
-def _s3(settings: Mapping[str, Any]) -> Witness:
-    from remediator.extensions.witnesses.s3 import S3Notary  # noqa: PLC0415 - boto3 comes with the extra only
-
-    kept = {"retention": parse_duration(str(settings["retention"]))} if "retention" in settings else {}
-    return S3Notary(**{**settings, **kept})
-
-
-PLATFORMS: tuple[type[Platform], ...] = (DockerPlatform, KubernetesPlatform, SupervisorPlatform, SystemdPlatform)
+NOTARIES: Mapping[str, Callable[[Mapping[str, Any]], Witness]] = witnesses.BUILTIN
+PLATFORMS: tuple[type[Platform], ...] = platforms.BUILTIN
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "actions": {action.name: action for action in ACTIONS},

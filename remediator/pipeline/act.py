@@ -14,13 +14,13 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
 from remediator.core.run import Run, Status
 from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
     Result,
 )
-from remediator.extensions.guards import GuardAnswer, GuardInput, Verdict
+from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import condition_scope
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from remediator.core.types import fitted
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
 

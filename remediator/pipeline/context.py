@@ -15,10 +15,10 @@ from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import ConfigurationError, TargetError
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import Check
-from remediator.extensions.guards import Guard
-from remediator.extensions.platforms import Platform, ServiceStatus
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
+from remediator.extensions.guards.base import Guard
+from remediator.extensions.platforms.base import Platform, ServiceStatus
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.extensions.guards import GuardAnswer, GuardInput
+from remediator.extensions.guards.base import GuardAnswer, GuardInput
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, again_at, block, build_input, evaluate, to_records
 from remediator.storage import Tx

@@ -13,9 +13,18 @@ from sqlalchemy import Connection
 from remediator.core.plan import PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.errors import RemediatorError, StoreUnavailable
-from remediator.extensions.checks import Evidence
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Phase, RunSummary, Settings, Verdict
-from remediator.extensions.platforms import ServiceStatus
+from remediator.extensions.checks.base import Evidence
+from remediator.extensions.guards.base import (
+    ALLOW,
+    Guard,
+    GuardAnswer,
+    GuardInput,
+    Phase,
+    RunSummary,
+    Settings,
+    Verdict,
+)
+from remediator.extensions.platforms.base import ServiceStatus
 from remediator.pipeline import check_runner
 from remediator.pipeline.context import PipelineContext, StageResult, wait_until
 from remediator.playbooks.inventory import Service

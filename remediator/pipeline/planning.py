@@ -14,8 +14,8 @@ from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
 from remediator.core.run import Episode, Run, Status
 from remediator.core.types import fitted
 from remediator.errors import Refused, RemediatorError, TargetError, TimedOut
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import CheckAnswer, Evidence
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline import condition_scope
 from remediator.pipeline.check_runner import observe
 from remediator.pipeline.context import PipelineContext, StageResult, proceed

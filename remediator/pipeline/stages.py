@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Run, Status
 from remediator.errors import ConfigurationError
-from remediator.extensions.actions import RUN
+from remediator.extensions.actions.base import RUN
 from remediator.pipeline.act import act, observe
 from remediator.pipeline.approve import await_approval
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until

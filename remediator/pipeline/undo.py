@@ -15,7 +15,7 @@ from remediator.core.plan import Plan, PlannedCall, PlannedStep
 from remediator.core.run import Run
 from remediator.core.types import fitted
 from remediator.errors import ClientError, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Result,

@@ -9,8 +9,8 @@ from typing import Any
 from remediator.audit import Kind
 from remediator.core.plan import Plan, from_data
 from remediator.core.run import Run, Status
-from remediator.extensions.checks import CheckAnswer
-from remediator.extensions.guards import GuardAnswer as GuardAnswer
+from remediator.extensions.checks.base import CheckAnswer
+from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
 from remediator.pipeline.check_runner import observe
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, check_regression

@@ -17,7 +17,7 @@ from remediator.core.clock import format_duration, rfc3339
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import TERMINAL, Episode, Run, Status
 from remediator.core.tokens import Keyring
-from remediator.extensions.notifiers import Ask, Message, Notifier, Section, Tone
+from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
 from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
 from remediator.storage.repositories import approvals, episodes, evidence, runs

@@ -14,7 +14,7 @@ from remediator.audit import checkpoint as checkpoints
 from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
 from remediator.errors import AuditError
-from remediator.extensions.witnesses import NotaryError, Witness
+from remediator.extensions.witnesses.base import NotaryError, Witness
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values

@@ -15,7 +15,7 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
 from remediator.core.identity import People
 from remediator.errors import ClientError, RemediatorError
-from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure, RetryAfter
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
 from remediator.reporting.messages import MessageRenderer
 from remediator.storage import MESSAGES, Tx

@@ -15,7 +15,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import Plan, PlannedStep, from_data
 from remediator.core.run import Run
 from remediator.errors import Fenced, RemediatorError, StoreError
-from remediator.extensions.actions import RUN, Result
+from remediator.extensions.actions.base import RUN, Result
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.undo import HELD, conclude, resolve_undo, settle, undo
 from remediator.storage import Tx

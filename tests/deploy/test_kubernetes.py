@@ -16,7 +16,7 @@ import yaml
 
 from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
-from remediator.extensions.platforms import State
+from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.kubernetes import KubernetesPlatform
 from remediator.playbooks.inventory import Inventory, Service
 from tests.support.servers import require, until

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from remediator.extensions.platforms import State
+from remediator.extensions.platforms.base import State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.servers import Server

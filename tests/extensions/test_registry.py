@@ -23,7 +23,7 @@ def files(folder: str) -> set[str]:
     """The modules of a package."""
     return (
         {path.stem for path in (ROOT / "remediator" / folder).glob("*.py")}
-        - {"__init__"}
+        - {"__init__", "base"}
         - {path.stem for path in (ROOT / "remediator" / folder).glob("_*.py")}
     )
 

@@ -27,9 +27,9 @@ RUN = (
     "incident_open, holds_target, created_at, updated_at) "
     "VALUES ('run-1', '{status}', '{{}}', 'redis-down', 'hash', 'redis', 'auto', {engine}, 1, true, false, 1, 1)"
 )
-LATER = RUN.format(status="matched", context=ENGINE_VERSION + 1)
-MUCH_LATER = RUN.format(status="matched", context=ENGINE_VERSION + 2)
-UNHEARD_OF = RUN.format(status="meditating", context=ENGINE_VERSION)
+LATER = RUN.format(status="matched", engine=ENGINE_VERSION + 1)
+MUCH_LATER = RUN.format(status="matched", engine=ENGINE_VERSION + 2)
+UNHEARD_OF = RUN.format(status="meditating", engine=ENGINE_VERSION)
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ from typing import Any
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
     Parameters,
     Result,
 )
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
-from remediator.extensions.checks import Parameters as CheckParameters
-from remediator.extensions.guards import ALLOW, Guard, GuardInput, Verdict
-from remediator.extensions.guards import GuardAnswer as GuardAnswer
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import Parameters as CheckParameters
+from remediator.extensions.guards.base import ALLOW, Guard, GuardInput, Verdict
+from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
 from remediator.playbooks.inventory import Service
 from tests.simulation.loop import HOST, Host, VirtualLoop
 

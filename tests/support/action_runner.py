@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Observation, Result
+from remediator.extensions.actions.base import Action, Observation, Result
 from remediator.playbooks.inventory import Service
 
 

@@ -18,8 +18,8 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, Result
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.actions.base import Action, Result
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._rates import parse_rate
 from remediator.pipeline.context import PipelineContext, PlaybookSet, StageResult, Timeouts

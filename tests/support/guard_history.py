@@ -16,8 +16,8 @@ from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
 from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer, Verdict
-from remediator.extensions.platforms import Platform, ServiceStatus, State
+from remediator.extensions.guards.base import GuardAnswer, Verdict
+from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.playbooks.inventory import Inventory, Service

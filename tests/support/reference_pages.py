@@ -12,9 +12,9 @@ from pydantic_core import PydanticUndefined
 
 from remediator.core.clock import format_duration
 from remediator.extensions import registry
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import Check
-from remediator.extensions.platforms import Platform
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
+from remediator.extensions.platforms.base import Platform
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -22,7 +22,7 @@ from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
 from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.notifiers import Message
+from remediator.extensions.notifiers.base import Message
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.audit import BadNote
-from remediator.extensions.witnesses import Conflict, Witness
+from remediator.extensions.witnesses.base import Conflict, Witness
 from tests.support.sample_logs import check, heads, make, note
 
 ROWS, HEAD = make(12)

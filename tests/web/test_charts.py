@@ -19,7 +19,7 @@ import respx
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import PermanentFailure
+from remediator.extensions.notifiers.base import PermanentFailure
 from remediator.reporting import charts_png
 from remediator.reporting.alert_series import last_hour
 from tests.extensions.notifiers.test_notifiers import KINDS, settings

@@ -8,8 +8,8 @@ from typing import Any
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Result
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.actions.base import Action, Result
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

@@ -20,7 +20,7 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
 from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import Guard
+from remediator.extensions.guards.base import Guard
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import close_due
 from remediator.pipeline.match import Index

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remediator.authoring.lint import Context, Rule
-from remediator.extensions.guards import Settings
+from remediator.extensions.guards.base import Settings
 from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.parsing import check_guards
 from remediator.playbooks.parsing.nodes import Node, data, find, key_of

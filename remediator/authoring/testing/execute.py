@@ -28,10 +28,10 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import Check
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import Guard
+from remediator.extensions.guards.base import Guard
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index

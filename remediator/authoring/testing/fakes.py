@@ -12,7 +12,7 @@ from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppre
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
@@ -20,9 +20,9 @@ from remediator.extensions.actions import (
     Result,
     UndoCall,
 )
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
-from remediator.extensions.checks import Parameters as CheckParameters
-from remediator.extensions.platforms import Platform, ServiceStatus, State
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import Parameters as CheckParameters
+from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service
 
 W = TypeVar("W", bound=When)

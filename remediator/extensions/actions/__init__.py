@@ -1,111 +1,84 @@
-"""Actions: verbs on a target. Each declares what it is, so that the engine knows what it may do with it."""
+"""Built-in actions, one file for each. To add one: write its file and add it to ``BUILTIN``."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, ClassVar
+from remediator.extensions.actions.alertmanager_expire_silences import AlertmanagerExpireSilences
+from remediator.extensions.actions.alertmanager_silence import AlertmanagerSilence
+from remediator.extensions.actions.app_reload import AppReload
+from remediator.extensions.actions.app_workers import AppWorkers
+from remediator.extensions.actions.argocd_pause import ArgocdPause
+from remediator.extensions.actions.argocd_resume import ArgocdResume
+from remediator.extensions.actions.argocd_rollback import ArgocdRollback
+from remediator.extensions.actions.base import Action
+from remediator.extensions.actions.command_run import CommandRun
+from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
+from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
+from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
+from remediator.extensions.actions.files_disk_use import FilesDiskUse
+from remediator.extensions.actions.files_prune import FilesPrune
+from remediator.extensions.actions.files_undo_prune import FilesUndoPrune
+from remediator.extensions.actions.flux_release import FluxRelease
+from remediator.extensions.actions.flux_resume import FluxResume
+from remediator.extensions.actions.flux_rollback import FluxRollback
+from remediator.extensions.actions.flux_suspend import FluxSuspend
+from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
+from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
+from remediator.extensions.actions.http_request import HttpRequest
+from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
+from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
+from remediator.extensions.actions.redis_bgrewriteaof import RedisBgrewriteaof
+from remediator.extensions.actions.redis_bgsave import RedisBgsave
+from remediator.extensions.actions.redis_client_kill import RedisClientKill
+from remediator.extensions.actions.redis_config_set import RedisConfigSet
+from remediator.extensions.actions.redis_diagnose import RedisDiagnose
+from remediator.extensions.actions.redis_disable_persistence import RedisDisablePersistence
+from remediator.extensions.actions.redis_memory_purge import RedisMemoryPurge
+from remediator.extensions.actions.redis_restore_backup import RedisRestoreBackup
+from remediator.extensions.actions.redis_restore_persistence import RedisRestorePersistence
+from remediator.extensions.actions.service_logs import ServiceLogs
+from remediator.extensions.actions.service_releases import ServiceReleases
+from remediator.extensions.actions.service_restart import ServiceRestart
+from remediator.extensions.actions.service_rollback import ServiceRollback
+from remediator.extensions.actions.service_scale import ServiceScale
+from remediator.extensions.actions.service_status import ServiceStatusAction
 
-from pydantic import BaseModel, ConfigDict
-
-from remediator.core.outcome import Outcome
-from remediator.core.plan import PlannedCall
-from remediator.extensions.clientset import ClientSet
-from remediator.playbooks.inventory import Service
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The outcome of an attempt, in one sentence and as values."""
-
-    outcome: Outcome
-    summary: str
-    output: Mapping[str, Any] = field(default_factory=dict)
-
-
-class EffectStatus(StrEnum):
-    """What observing a target says about an attempt of unknown outcome."""
-
-    YES = "yes"
-    NO = "no"
-    CANNOT_TELL = "cannot_tell"
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """Whether an attempt took effect, and by what sign."""
-
-    happened: EffectStatus
-    summary: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class UndoCall:
-    """The call of an action that puts back what another one did."""
-
-    action: str
-    parameters: Mapping[str, Any]
-
-
-RUN: ContextVar[str] = ContextVar("remediator_run", default="")
-"""The run that is being advanced in this task, for marks that actions leave in other systems."""
-
-
-class Parameters(BaseModel):
-    """Base of every ``with`` block: unknown keys are errors, values are fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Action(ABC):
-    """One kind of action. ``Parameters`` is the model of its ``with`` block.
-
-    Instances hold clients, never state: any replica may plan, execute or observe the same attempt.
-    """
-
-    name: ClassVar[str]
-    Parameters: ClassVar[type[Parameters]] = Parameters
-    mutates: ClassVar[bool] = True
-    idempotent: ClassVar[bool] = False
-    """Doing it twice is the same as once; only then may the engine repeat an attempt by itself."""
-    reversible: ClassVar[bool] = False
-    destructive: ClassVar[bool] = False
-    """It may lose data; lint warns when it can run without a person."""
-    asks: ClassVar[bool] = False
-    """A person agrees to it first, whatever the playbook and its mode say."""
-    timeout: ClassVar[timedelta] = timedelta(seconds=30)
-
-    def __init__(self, world: ClientSet) -> None:
-        """Keep the clients that it needs, never state."""
-
-    @abstractmethod
-    async def plan(self, service: Service, parameters: Any) -> PlannedCall:
-        """Resolve to exact calls. Reads only.
-
-        Raises:
-            TargetError: missing or ambiguous.
-            ClientError: the platform cannot be asked.
-        """
-
-    @abstractmethod
-    async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
-        """Do it, once. The caller bounds it in time and takes ``Unreachable``, ``TargetError`` and ``Refused`` as
-        failed, ``TimedOut``, ``BadAnswer`` and cancellation as unknown."""
-
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
-        """How what ``call`` did is put back, from what it recorded; None if it cannot be.
-
-        Args:
-            call: as it was made.
-            output: of its result; empty if it is not known.
-        """
-        return None
-
-    async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
-        """Whether an attempt that began at ``since`` took effect. Reads only; the default cannot tell."""
-        return Observation(EffectStatus.CANNOT_TELL, f"{self.name} leaves no sign that could be looked for")
+BUILTIN: tuple[type[Action], ...] = (
+    AlertmanagerExpireSilences,
+    AlertmanagerSilence,
+    AppReload,
+    AppWorkers,
+    ArgocdPause,
+    ArgocdResume,
+    ArgocdRollback,
+    CommandRun,
+    ElasticacheDescribe,
+    ElasticacheModifyNodeType,
+    ElasticacheTestFailover,
+    FilesDiskUse,
+    FilesPrune,
+    FilesUndoPrune,
+    FluxRelease,
+    FluxResume,
+    FluxRollback,
+    FluxSuspend,
+    GithubDispatchWorkflow,
+    GithubRerunWorkflow,
+    HttpRequest,
+    NginxMaintenance,
+    NginxRateLimit,
+    RedisBgrewriteaof,
+    RedisBgsave,
+    RedisClientKill,
+    RedisConfigSet,
+    RedisDiagnose,
+    RedisDisablePersistence,
+    RedisMemoryPurge,
+    RedisRestoreBackup,
+    RedisRestorePersistence,
+    ServiceLogs,
+    ServiceReleases,
+    ServiceRestart,
+    ServiceRollback,
+    ServiceScale,
+    ServiceStatusAction,
+)

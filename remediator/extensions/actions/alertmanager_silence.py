@@ -17,7 +17,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     RUN,
     Action,
     EffectStatus,

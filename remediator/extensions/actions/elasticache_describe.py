@@ -11,7 +11,7 @@ import msgspec
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
-from remediator.extensions.actions import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Parameters, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

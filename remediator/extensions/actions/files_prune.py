@@ -25,7 +25,7 @@ from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,

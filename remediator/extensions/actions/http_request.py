@@ -12,7 +12,7 @@ from remediator.clients.http import HttpRefused
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Parameters, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

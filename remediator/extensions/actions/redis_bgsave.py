@@ -14,7 +14,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.extensions import bindings
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,

@@ -25,7 +25,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
@@ -33,7 +33,7 @@ from remediator.extensions.actions import (
     Result,
 )
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import State
+from remediator.extensions.platforms.base import State
 from remediator.playbooks.inventory import Service
 
 _ASIDE = "before-restore-"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Parameters, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

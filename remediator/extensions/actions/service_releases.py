@@ -13,7 +13,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.extensions.actions import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Parameters, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

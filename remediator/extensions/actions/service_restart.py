@@ -10,7 +10,7 @@ from pydantic import Field
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
@@ -18,7 +18,7 @@ from remediator.extensions.actions import (
     Result,
 )
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import OWN_RESTARTS, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, State
 from remediator.playbooks.inventory import Service
 
 

@@ -13,7 +13,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
@@ -21,7 +21,7 @@ from remediator.extensions.actions import (
     Result,
 )
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import OWN_RESTARTS, Release, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, Release, State
 from remediator.playbooks.inventory import Service
 
 

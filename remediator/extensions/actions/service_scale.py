@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     Action,
     EffectStatus,
     Observation,
@@ -20,7 +20,7 @@ from remediator.extensions.actions import (
     UndoCall,
 )
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import OWN_RESTARTS
+from remediator.extensions.platforms.base import OWN_RESTARTS
 from remediator.playbooks.inventory import Service
 
 

@@ -6,9 +6,9 @@ import asyncio
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import State
+from remediator.extensions.platforms.base import State
 from remediator.playbooks.inventory import Service
 
 _WORST = (CheckAnswer.FAIL, CheckAnswer.UNKNOWN, CheckAnswer.OK)

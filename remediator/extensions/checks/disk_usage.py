@@ -8,7 +8,7 @@ from pydantic import Field
 
 from remediator.clients.host import disk
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 

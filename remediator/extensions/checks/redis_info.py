@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.clients.redis.client import Redis
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from remediator.errors import RemediatorError
-from remediator.extensions.checks import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import State
+from remediator.extensions.platforms.base import State
 from remediator.playbooks.inventory import Service
 
 

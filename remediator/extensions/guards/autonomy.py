@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.storage.repositories import autonomy
 
 

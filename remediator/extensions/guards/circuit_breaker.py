@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from remediator.audit import Kind
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import (
+from remediator.extensions.guards._rates import parse_rate
+from remediator.extensions.guards.base import (
     ALLOW,
     Guard,
     GuardAnswer,
@@ -22,7 +23,6 @@ from remediator.extensions.guards import (
     clock_time,
     listed,
 )
-from remediator.extensions.guards._rates import parse_rate
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers, outbox, run_results, runs
 from remediator.storage.repositories.breakers import Open

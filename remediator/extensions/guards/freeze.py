@@ -10,9 +10,9 @@ from pydantic import Field
 
 from remediator.errors import ConfigurationError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.extensions.guards import _calendars as calendars
 from remediator.extensions.guards._windows import Span, Window, Zone
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 
 
 class FreezeSettings(Settings):

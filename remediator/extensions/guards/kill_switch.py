@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.extensions.guards._stop_file import read_stop_file
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Verdict, clock_time
 from remediator.storage.repositories import stops
 
 

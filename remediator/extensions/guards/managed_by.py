@@ -9,7 +9,7 @@ from pydantic import Field
 
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 
 
 class OwnerSettings(Settings):

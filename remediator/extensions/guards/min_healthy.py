@@ -6,8 +6,8 @@ from pydantic import Field
 
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
-from remediator.extensions.platforms import State
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
+from remediator.extensions.platforms.base import State
 
 
 class MinHealthySettings(Settings):

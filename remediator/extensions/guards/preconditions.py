@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
-from remediator.extensions.checks import CheckAnswer as Seen
-from remediator.extensions.checks import Evidence
+from remediator.extensions.checks.base import CheckAnswer as Seen
+from remediator.extensions.checks.base import Evidence
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict
 from remediator.playbooks import parameters
 
 

@@ -9,8 +9,17 @@ from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time, listed
 from remediator.extensions.guards._rates import parse_rate
+from remediator.extensions.guards.base import (
+    ALLOW,
+    Guard,
+    GuardAnswer,
+    GuardInput,
+    Settings,
+    Verdict,
+    clock_time,
+    listed,
+)
 from remediator.storage.repositories import attempts
 
 

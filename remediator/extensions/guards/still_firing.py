@@ -15,7 +15,7 @@ from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
+from remediator.extensions.guards.base import Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 
 _ONE_BY_ONE = 20
 """More alerts than this are asked for by alertname, all at once."""

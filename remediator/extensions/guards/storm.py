@@ -12,7 +12,7 @@ from remediator.core.run import EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import storms
 
 

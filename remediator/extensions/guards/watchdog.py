@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
-from remediator.extensions.guards import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, clock_time
 from remediator.storage.repositories import key_values
 
 

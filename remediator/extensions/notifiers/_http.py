@@ -13,7 +13,7 @@ from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
 from remediator.core.types import FieldError, FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers import PermanentFailure, RetryAfter, Section
+from remediator.extensions.notifiers.base import PermanentFailure, RetryAfter, Section
 
 _AGAIN = frozenset({408, 425, 500, 502, 503, 504})
 _REST = 30.0

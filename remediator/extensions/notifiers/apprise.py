@@ -10,8 +10,8 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Tone
 from remediator.extensions.notifiers._http import fit, secret, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _TYPES = {Tone.ASK: "warning", Tone.PROBLEM: "failure", Tone.GOOD: "success", Tone.NOTE: "info"}
 

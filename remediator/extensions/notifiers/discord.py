@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Section, Tone
 from remediator.extensions.notifiers._http import ALT, Address, Poster, fit, short, utf16
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
 _NOBODY: Mapping[str, Any] = {"parse": []}

@@ -17,8 +17,8 @@ from remediator.clients.tls import trusting
 from remediator.core.clock import SystemClock
 from remediator.core.types import FilePath, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure
 from remediator.extensions.notifiers._http import secret, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
 
 _PATIENCE = 20.0
 

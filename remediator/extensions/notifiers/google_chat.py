@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Section
 from remediator.extensions.notifiers._http import Address, Poster, fit, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section
 
 
 class GoogleChatSettings(Address):

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from remediator.core.types import Strict
-from remediator.extensions.notifiers import Delivery, Message, Notifier
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 
 _log: Any = structlog.get_logger("remediator.message")
 

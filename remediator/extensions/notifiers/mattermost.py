@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Tone
 from remediator.extensions.notifiers._http import Address, Poster, fit
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", Tone.NOTE: "#5b7083"}
 

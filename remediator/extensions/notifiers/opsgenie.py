@@ -10,8 +10,8 @@ from urllib.parse import quote
 from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Tone
 from remediator.extensions.notifiers._http import Poster, fit, secret, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3"}
 

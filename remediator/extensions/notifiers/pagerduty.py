@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Tone
 from remediator.extensions.notifiers._http import Poster, secret, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _SEVERITY = {Tone.ASK: "error", Tone.PROBLEM: "critical", Tone.GOOD: "info", Tone.NOTE: "warning"}
 

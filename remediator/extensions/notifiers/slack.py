@@ -11,8 +11,8 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
 from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
 
 _FOR_GOOD = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from remediator.extensions.notifiers import Delivery, Message, Notifier, Section, Tone
 from remediator.extensions.notifiers._http import ALT, Address, Poster, fit
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 

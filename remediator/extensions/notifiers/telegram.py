@@ -11,8 +11,8 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers import Delivery, Message, Notifier, PermanentFailure
 from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short, utf16
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
 
 
 class TelegramSettings(Strict):

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from remediator.core.clock import rfc3339
 from remediator.core.types import FilePath
-from remediator.extensions.notifiers import Delivery, Message, Notifier
 from remediator.extensions.notifiers._http import Address, Poster, secret
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 
 
 class WebhookSettings(Address):

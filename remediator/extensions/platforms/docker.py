@@ -32,7 +32,7 @@ from remediator.clients.docker.replace import (
 from remediator.clients.endpoints import Endpoint
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import InputError, TargetError
-from remediator.extensions.platforms import OWN_RESTARTS, Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, Release, ServiceStatus, State
 from remediator.playbooks.inventory import DockerBinding, Service
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"

@@ -15,7 +15,7 @@ from remediator.clients.kubernetes.models import ContainerStatus, Pod, Workload
 from remediator.clients.kubernetes.pods import containers, loops, pod_facts, stuck, troubles
 from remediator.core.clock import Clock, SystemClock, rfc3339
 from remediator.errors import ConfigurationError, TargetError
-from remediator.extensions.platforms import Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
 from remediator.playbooks.inventory import KubernetesBinding, Service
 
 HASH = "pod-template-hash"

@@ -21,7 +21,7 @@ from remediator.clients.host.supervisor import (
 )
 from remediator.core.clock import SystemClock, rfc3339
 from remediator.errors import TargetError
-from remediator.extensions.platforms import Platform, Release, ServiceStatus, State
+from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SupervisorBinding
 
 _STATES = {

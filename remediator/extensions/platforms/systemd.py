@@ -9,7 +9,7 @@ from typing import Any
 from remediator.clients.host import process
 from remediator.clients.host.disk import tool
 from remediator.errors import BadAnswer, Refused, TargetError, Unreachable
-from remediator.extensions.platforms import OWN_RESTARTS, Platform, ServiceStatus, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service, SystemdBinding
 
 _PROPERTIES = (

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 
 from remediator.errors import RemediatorError
-from remediator.extensions.notifiers import Message, Notifier, Section
-from remediator.extensions.witnesses import NotaryError, Witness, parse
+from remediator.extensions.notifiers.base import Message, Notifier, Section
+from remediator.extensions.witnesses.base import NotaryError, Witness, parse
 
 _PATIENCE = 30.0
 

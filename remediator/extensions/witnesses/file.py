@@ -9,7 +9,7 @@ from pathlib import Path
 
 from remediator.audit import checkpoint
 from remediator.audit.signed_note import BadNote
-from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
 
 _TAIL = 1 << 16
 

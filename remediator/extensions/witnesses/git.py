@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
 
 FILE = "checkpoint"
 """The one file in the tree; its history is the history of the log."""

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remediator.audit.checkpoint import Checkpoint
 from remediator.core.clock import Clock, SystemClock
-from remediator.extensions.witnesses import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
 
 _HELD = "PreconditionFailed"
 _LAST = 10**20 - 1

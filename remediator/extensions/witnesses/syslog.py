@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remediator.core.clock import Clock, SystemClock, rfc3339
-from remediator.extensions.witnesses import NotaryError, Witness, parse
+from remediator.extensions.witnesses.base import NotaryError, Witness, parse
 
 PRIORITY = 13 * 8 + 5
 """Facility 13 (log audit), severity 5 (notice)."""

@@ -12,9 +12,9 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
-from remediator.extensions.actions import Action, EffectStatus
 from remediator.extensions.actions.app_reload import AppReload
 from remediator.extensions.actions.app_workers import AppWorkers
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo

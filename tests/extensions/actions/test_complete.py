@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from remediator.extensions import registry
-from remediator.extensions.actions import Action
-from remediator.extensions.checks import Check
+from remediator.extensions.actions.base import Action
+from remediator.extensions.checks.base import Check
 from tests.support import reference_pages
 
 ROOT = Path(__file__).parents[3]
@@ -18,10 +18,10 @@ TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 @pytest.mark.parametrize(("plural", "kinds"), [("actions", registry.ACTIONS), ("checks", registry.CHECKS)])
 def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check], ...]) -> None:
     """None lies about unused, and what it is called is where it is found."""
-    files = {path.stem for path in (ROOT / "remediator" / plural).glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "remediator/extensions" / plural).glob("*.py")} - {"__init__", "base"}
 
     assert {kind.name.replace(".", "_").replace("-", "_") for kind in kinds} == files
-    assert all(kind.__module__ == f"remediator.{plural}.{kind.name.replace('.', '_')}" for kind in kinds)
+    assert all(kind.__module__ == f"remediator.extensions.{plural}.{kind.name.replace('.', '_')}" for kind in kinds)
 
 
 @pytest.mark.parametrize("kind", [*registry.ACTIONS, *registry.CHECKS], ids=lambda kind: kind.name)

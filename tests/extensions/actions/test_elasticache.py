@@ -22,7 +22,7 @@ from remediator.clients.aws import elasticache
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
 from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
 from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover

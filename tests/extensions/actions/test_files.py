@@ -23,7 +23,7 @@ from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
 from remediator.extensions import bindings, registry
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo

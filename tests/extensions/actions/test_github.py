@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from remediator.clients.endpoints import WorkflowInput
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.actions.github_dispatch_workflow import GithubDispatchWorkflow
 from remediator.extensions.actions.github_rerun_workflow import GithubRerunWorkflow
 from remediator.extensions.clientset import ClientSet

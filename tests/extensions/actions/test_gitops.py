@@ -13,7 +13,7 @@ from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.extensions.platforms.test_kubernetes import kubeconfig, server_of

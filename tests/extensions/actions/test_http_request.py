@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from remediator.clients.allowed_requests import AllowedRequest, forbidden
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.http_request import HttpRequest
 from remediator.extensions.clientset import ClientSet
 from tests.support.action_runner import do, observe, plan, service

@@ -12,7 +12,7 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.actions.nginx_maintenance import NginxMaintenance
 from remediator.extensions.actions.nginx_rate_limit import NginxRateLimit
 from remediator.extensions.clientset import ClientSet

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service

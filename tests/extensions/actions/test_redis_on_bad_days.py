@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.playbooks.inventory import Service
 from tests.extensions.actions.test_redis import ACTIONS, target
 from tests.support.action_runner import do, observe, plan, service

@@ -15,7 +15,7 @@ import pytest
 
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import Action, EffectStatus
+from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
 from remediator.playbooks.inventory import Service

@@ -12,7 +12,7 @@ import pytest
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.service_releases import ServiceReleases
 from remediator.extensions.actions.service_rollback import ServiceRollback
 from remediator.extensions.actions.service_scale import ServiceScale

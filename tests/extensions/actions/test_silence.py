@@ -17,7 +17,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.actions import (
+from remediator.extensions.actions.base import (
     RUN,
     Action,
     EffectStatus,

@@ -11,7 +11,7 @@ import pytest
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions import registry
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Inventory, Service
 from tests.support.action_runner import service

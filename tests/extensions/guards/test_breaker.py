@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from remediator.core.ids import Ids
-from remediator.extensions.guards import GuardAnswer, RunSummary
+from remediator.extensions.guards.base import GuardAnswer, RunSummary
 from remediator.extensions.guards.circuit_breaker import Breaker
 from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, playbook

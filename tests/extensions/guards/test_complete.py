@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.extensions import registry
-from remediator.extensions.guards import Guard
+from remediator.extensions.guards.base import Guard
 from tests.support import guard_reference
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def test_every_file_is_registered() -> None:
     """No guard lies about unused."""
     files = {path.stem for path in (HERE.parents[2] / "remediator" / "extensions" / "guards").glob("[a-z]*.py")}
 
-    assert files == set(ORDER)
+    assert files - {"base"} == set(ORDER)
 
 
 @pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, alert, row
 
 pytestmark = pytest.mark.promise(12)

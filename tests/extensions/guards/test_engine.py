@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from remediator.extensions.guards import GuardAnswer, Verdict
+from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.guard_evaluation import again_at, on_run_finished

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer
 from remediator.extensions.guards._windows import Window
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.extensions.guards.freeze import FreezeSettings
 from tests.support.guard_history import House
 

@@ -12,7 +12,7 @@ import pytest
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer, Phase
+from remediator.extensions.guards.base import GuardAnswer, Phase
 from remediator.pipeline.guard_evaluation import build_input, check_regression
 from remediator.storage.repositories.evidence import StoredVerdict
 from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, playbook

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.storage.repositories import audit, autonomy
 from tests.support.guard_history import House
 

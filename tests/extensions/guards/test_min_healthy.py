@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import GuardAnswer
-from remediator.extensions.platforms import State
+from remediator.extensions.guards.base import GuardAnswer
+from remediator.extensions.platforms.base import State
 from tests.support.guard_history import House, status
 
 pytestmark = pytest.mark.promise(12)

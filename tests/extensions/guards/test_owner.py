@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from tests.support.guard_history import House, status
 
 pytestmark = pytest.mark.promise(12)

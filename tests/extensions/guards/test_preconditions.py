@@ -12,7 +12,7 @@ import pytest
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer, Verdict
+from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.extensions.guards.preconditions import PreconditionsSettings
 from tests.support.guard_history import House, SetClock
 from tests.support.servers import free_port, until

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from tests.support.guard_history import HOUR, MINUTE, NOON, House
 
 pytestmark = pytest.mark.promise(12)

@@ -18,7 +18,7 @@ from remediator.clients.alertmanager.client import Matcher, NewSilence
 from remediator.clients.endpoints import Endpoint
 from remediator.core.run import Episode
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer, Verdict
+from remediator.extensions.guards.base import GuardAnswer, Verdict
 from tests.support.guard_history import House, alert
 from tests.support.servers import free_port
 from tests.support.servers.alertmanager import Alertmanager

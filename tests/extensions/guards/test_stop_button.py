@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import MonitorSettings, run_monitors
 from remediator.storage.repositories import runs, stops
 from tests.support.guard_history import HOUR, NOON, House, row

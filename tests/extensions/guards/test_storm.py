@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.errors import Unreachable
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors
 from remediator.storage.repositories import outbox
 from tests.support.guard_history import MINUTE, NOON, House, alert, status

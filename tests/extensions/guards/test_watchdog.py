@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.guards import GuardAnswer
+from remediator.extensions.guards.base import GuardAnswer
 from remediator.runtime.monitors import MonitorSettings, run_monitors
 from remediator.storage.repositories import audit, outbox
 from tests.support.guard_history import HOUR, MINUTE, NOON, House

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import respx
 
-from remediator.extensions.notifiers import Ask, Message, Section, Tone
 from remediator.extensions.notifiers._http import CUT, fit, utf16
+from remediator.extensions.notifiers.base import Ask, Message, Section, Tone
 from tests.extensions.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, LINK, settings
 from tests.support.guard_history import NOON
 

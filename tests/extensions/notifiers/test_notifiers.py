@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 
 from remediator.errors import ConfigurationError, Unreachable
 from remediator.extensions import registry
-from remediator.extensions.notifiers import Ask, Message, Notifier, PermanentFailure, RetryAfter, Section, Tone
+from remediator.extensions.notifiers.base import Ask, Message, Notifier, PermanentFailure, RetryAfter, Section, Tone
 from tests.support.guard_history import NOON
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver

@@ -16,12 +16,12 @@ from remediator.clients.docker.client import DockerRefused
 from remediator.clients.docker.replace import ADDED, NEW, REPLACES, UNDONE
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import RollbackParameters, ServiceRollback, way_back
 from remediator.extensions.actions.service_scale import ServiceScale
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import Release, State
+from remediator.extensions.platforms.base import Release, State
 from remediator.extensions.platforms.docker import DockerPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.fake_servers import peer, reply

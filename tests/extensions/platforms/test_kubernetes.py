@@ -15,12 +15,12 @@ import yaml
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.clients.kubernetes.models import Meta, Selector, Workload, _WorkloadSpec
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions import EffectStatus
+from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.actions.service_restart import RestartParameters, ServiceRestart
 from remediator.extensions.actions.service_rollback import way_back
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.platforms import Release, State
 from remediator.extensions.platforms import kubernetes as module
+from remediator.extensions.platforms.base import Release, State
 from remediator.extensions.platforms.kubernetes import HISTORY, RESTARTED_AT, UNDONE, KubernetesPlatform
 from remediator.playbooks.inventory import Service
 from tests.support.fake_servers import Authority, listener, peer, read_request, reply

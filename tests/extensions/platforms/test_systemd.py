@@ -10,7 +10,7 @@ import pytest
 
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, TargetError, Unreachable
-from remediator.extensions.platforms import OWN_RESTARTS, State
+from remediator.extensions.platforms.base import OWN_RESTARTS, State
 from remediator.extensions.platforms.systemd import SystemdPlatform, as_planned, described, properties
 from remediator.playbooks.inventory import Service
 from tests.support.servers import require

@@ -10,8 +10,8 @@ import pytest
 
 from remediator.core.plan import PlannedCall
 from remediator.extensions import conformance, registry
-from remediator.extensions.actions import Action, EffectStatus, Observation
-from remediator.extensions.checks import CheckAnswer
+from remediator.extensions.actions.base import Action, EffectStatus, Observation
+from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 from tests.extensions.plugins.conftest import EXAMPLE

@@ -73,17 +73,17 @@ def test_what_is_named_is_known_with_its_parameters(installed: Path) -> None:
         ),
         (
             "[remediator.extensions.actions]\na = broken_plugin:A",
-            "from remediator.extensions.actions import Action\nclass A(Action):\n    name = 'a'",
+            "from remediator.extensions.actions.base import Action\nclass A(Action):\n    name = 'a'",
             "A lacks execute, plan",
         ),
         (
             "[remediator.extensions.guards]\na = broken_plugin:A",
-            "from remediator.extensions.guards import Guard\nclass A(Guard):\n    name = 'b'",
+            "from remediator.extensions.guards.base import Guard\nclass A(Guard):\n    name = 'b'",
             "A.name is 'b', not the name of the entry point",
         ),
         (
             "[remediator.extensions.guards]\nbudget = broken_plugin:A",
-            "from remediator.extensions.guards import Guard\nclass A(Guard):\n    name = 'budget'",
+            "from remediator.extensions.guards.base import Guard\nclass A(Guard):\n    name = 'budget'",
             "remediator has one of this name already",
         ),
         ("[remediator.extensions.witnesses]\nmine = broken_plugin:A", "A = 1", "not a function that makes a notary"),

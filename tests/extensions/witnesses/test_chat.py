@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from remediator.audit import BadNote, checkpoint
 from remediator.cli.audit import command
-from remediator.extensions.notifiers import Delivery, Message
+from remediator.extensions.notifiers.base import Delivery, Message
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.notifiers.slack import SlackNotifier
-from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.base import NotaryError
 from remediator.extensions.witnesses.chat import ChatNotary
 from tests.extensions.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, settings
 from tests.support.sample_logs import SIGNER, check, make

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.base import NotaryError
 from remediator.extensions.witnesses.file import FileNotary
 from tests.support.witness_suite import NOTES, NotarySuite
 

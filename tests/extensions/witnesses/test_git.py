@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.base import NotaryError
 from remediator.extensions.witnesses.git import GitNotary
 from tests.support.witness_suite import NOTES, NotarySuite
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from remediator.core.clock import SystemClock
-from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.base import NotaryError
 from remediator.extensions.witnesses.s3 import S3Notary
 from tests.support.witness_suite import NOTES, NotarySuite
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remediator.audit import BadNote, checkpoint
-from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.base import NotaryError
 from remediator.extensions.witnesses.syslog import SyslogNotary
 from tests.support.witness_suite import NOTES
 

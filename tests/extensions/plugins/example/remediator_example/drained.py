@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator_example.drain import DrainParameters
 
-from remediator.extensions.checks import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.playbooks.inventory import Service
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from remediator.extensions.notifiers import Delivery, Message, Notifier
+from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 
 
 class PageSettings(BaseModel):
