@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from remediator.authoring.simulation.memory_store import START
+from remediator.authoring.simulation.virtual_loop import VirtualLoop
 from remediator.clients.alertmanager.client import AlertmanagerStatus, Cluster, FiringAlert, Receiver, Suppression
 from remediator.core.alert import identity
 from remediator.core.clock import rfc3339
 from remediator.errors import Unreachable
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.store import START
 from tests.simulation.world import World
 
 RECEIVER = "remediator"

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from remediator.audit import verify
+from remediator.authoring.simulation.memory_store import START, Database
 from remediator.core.run import TRANSITIONS, Status
 from remediator.storage.repositories import audit as audit_records
 from tests.simulation.alertmanager import SimAlertmanager
-from tests.simulation.store import START, Database
 from tests.simulation.world import Call, World
 
 

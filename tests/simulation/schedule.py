@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults, clock_of
+from remediator.authoring.simulation.virtual_loop import HOST, Deadlock, Host, VirtualLoop
 from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.errors import RemediatorError
@@ -34,8 +36,6 @@ from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, playbooks, runs
 from tests.simulation.alertmanager import RECEIVER, SendFaults, SimAlertmanager
 from tests.simulation.invariants import Broken, Judge
-from tests.simulation.loop import HOST, Deadlock, Host, VirtualLoop
-from tests.simulation.store import Database, SimStore, StoreFaults, clock_of
 from tests.simulation.world import Adjust, CallFaults, Healthy, Kick, Moody, Restart, World
 
 TROUBLE = 150.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from remediator.authoring.simulation.virtual_loop import HOST, Host, VirtualLoop
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
@@ -29,7 +30,6 @@ from remediator.extensions.checks.base import Parameters as CheckParameters
 from remediator.extensions.guards.base import ALLOW, Guard, GuardInput, Verdict
 from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
 from remediator.playbooks.inventory import Service
-from tests.simulation.loop import HOST, Host, VirtualLoop
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ import structlog
 from sqlalchemy import Connection, select
 
 from remediator.authoring.backtest import History, Outcome, WouldRun, fakes
+from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
+from remediator.authoring.simulation.virtual_loop import Deadlock, VirtualLoop
 from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
@@ -30,8 +32,6 @@ from remediator.service import guard_defaults, guards_on, intake_settings
 from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_closing
 from remediator.storage.schema import episodes
-from tests.simulation.loop import Deadlock, VirtualLoop
-from tests.simulation.store import Database, SimStore, StoreFaults
 
 ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
 """The guards that judge by time and by what was done: history holds all that they look at."""

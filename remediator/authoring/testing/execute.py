@@ -15,6 +15,8 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Connection
 
+from remediator.authoring.simulation.memory_store import START, Database, SimStore, StoreFaults, clock_of
+from remediator.authoring.simulation.virtual_loop import Deadlock, Host, VirtualLoop
 from remediator.authoring.testing.fakes import (
     RECEIVER,
     Scene,
@@ -45,8 +47,6 @@ from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
-from tests.simulation.loop import Deadlock, Host, VirtualLoop
-from tests.simulation.store import START, Database, SimStore, StoreFaults, clock_of
 
 _REAL = {"service.status", "service.running"}
 """They only ask the platform, which the test describes; unless it says what they answer."""

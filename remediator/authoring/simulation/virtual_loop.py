@@ -1,8 +1,8 @@
-"""An event loop without real time and without fixed order: it jumps to the next timer, and picks among what is ready.
+"""An event loop with a virtual clock. It jumps to the next timer and picks a random callback among those that are ready.
 
-Every callback belongs to a host (a process that can be paused or killed) or to the world. What belongs to a paused host
-waits until it goes on; what belongs to a dead one never runs. So a crash can happen between any two steps of any task,
-and no ``finally`` runs then: exactly what kill -9 does.
+Every callback belongs to a host (a process that can be paused or killed) or to the environment. Callbacks of a paused
+host wait until the host resumes. Callbacks of a dead host never run. A crash can therefore happen between any two steps
+of a task, and no ``finally`` block runs then, as with kill -9.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Host:
-    """A process: its name, and whether it lives, and runs."""
+    """A simulated process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -24,26 +24,26 @@ class Host:
         self.paused = False
         self.held: list[asyncio.Handle] = []
         self.offset = 0.0
-        """Seconds by which its clock is wrong."""
+        """Clock error in seconds."""
 
 
 HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 
 
 class Deadlock(Exception):
-    """Nothing is ready and no timer is set, or nobody ever waits: the schedule would never end."""
+    """Nothing is ready and no timer is set, or the loop exceeded its number of steps."""
 
 
 MOST_STEPS = 60_000
-"""A schedule takes a few thousand steps; one of so many goes round in circles."""
+"""Limit for one schedule, which takes a few thousand steps. More steps mean an endless loop."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The loop.
+    """The event loop.
 
     Args:
-        chance: decides the order; the same seed gives the same order.
-        most_steps: one that takes more goes round in circles.
+        chance: random generator for the order; the same seed gives the same order.
+        most_steps: number of steps after which :class:`Deadlock` is raised.
     """
 
     _ready: Any
@@ -57,7 +57,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self.steps = 0
         self.before_step: Callable[[Host], None] = lambda host: None
-        """Told of each step of a host before it is done; may kill or pause it."""
+        """Called before each step of a host; it may kill or pause the host."""
 
     def time(self) -> float:
         return self._now
@@ -98,16 +98,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._ready.pop()
 
     def resume(self, host: Host) -> None:
-        """SIGCONT: what became ready meanwhile is ready now."""
+        """Resume a paused host, as SIGCONT does. Callbacks that became ready in the meantime are ready now."""
         host.paused = False
         held, host.held = host.held, []
         self._ready.extend(held)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when their time comes."""
+        """Do nothing: :meth:`_due` drops cancelled timers."""
 
     def _write_to_self(self) -> None:
-        """There is no other thread to be woken from."""
+        """Do nothing: there is no other thread."""
 
     def _process_events(self, event_list: Any) -> None:
-        """There is no input and output."""
+        """Do nothing: there is no input and output."""

@@ -1,6 +1,6 @@
-"""A store on one SQLite database in memory, shared by all hosts, whose answers may be late, lost or refused.
+"""A store on one SQLite database in memory, shared by all hosts. It can inject faults into every access.
 
-The transactions are those of production (:mod:`remediator.storage.transaction`); only the transport is simulated.
+The transactions are those of production (:mod:`remediator.storage.transaction`). Only the transport is simulated.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import StaticPool
 
 from remediator.audit.redact import SHAPES_ONLY
+from remediator.authoring.simulation.virtual_loop import Host, VirtualLoop
 from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups
 from remediator.storage.migrate import migrate
 from remediator.storage.transaction import Job, serve
-from tests.simulation.loop import Host, VirtualLoop
 
 T = TypeVar("T")
 
@@ -34,20 +34,20 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StoreFaults:
-    """How likely it is, for each access, that…"""
+    """Probability of each fault, for each access."""
 
     unavailable: float = 0.0
-    """…nothing is done, and that is said."""
+    """The access fails, and nothing is done."""
     lost: float = 0.0
-    """…it is done, and nobody hears of it."""
+    """The access succeeds, but its answer is lost."""
     crash: float = 0.0
-    """…the host dies, before or after the commit."""
+    """The host dies, before or after the commit."""
     stall: float = 0.0
-    """…the host is paused right after the commit, for longer than leases last."""
+    """The host is paused after the commit, for longer than a lease."""
     slow: float = 0.0
-    """…it takes seconds."""
+    """The access takes seconds."""
     deaf: float = 0.0
-    """…a wake-up does not arrive."""
+    """A wake-up is lost."""
 
 
 @cache
@@ -63,7 +63,7 @@ def _engine() -> tuple[sqlalchemy.Engine, sqlite3.Connection, bytes]:
 
 
 class Database:
-    """The one database. Only one at a time: making another empties it."""
+    """The database. Only one exists at a time: creating another one empties it."""
 
     def __init__(self, loop: VirtualLoop, start: datetime = START) -> None:
         engine, self.raw, empty = _engine()
@@ -75,30 +75,30 @@ class Database:
         self.stores: list[SimStore] = []
         self.after_commit: Callable[[], None] = lambda: None
         self.over = False
-        """The schedule has ended: nothing is read or written any more."""
+        """True after the end of the schedule: nothing is read or written then."""
 
     @property
     def now(self) -> datetime:
-        """Its own clock, which is never wrong."""
+        """Return the time of the database. Its clock has no error."""
         return self.start + timedelta(seconds=self.loop.time())
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self.connection.close()
 
     def look(self, work: Callable[[Connection], T]) -> T:
-        """Read without any trouble: for the world and the judges."""
+        """Read without faults, for the environment and the assertions."""
         return work(self.connection)
 
     def do(self, work: Callable[[Tx], T]) -> T:
-        """Write without any trouble: for people."""
-        store = SimStore(self, None, random.Random(0), StoreFaults(), _Host(self.loop, None, self.start))
+        """Write without faults, for decisions of people."""
+        store = SimStore(self, None, random.Random(0), StoreFaults(), _Host(self.loop, None, self.start))  # noqa: S311 - no secrets
         result: T = store.transact(Job(work))
         return result
 
 
 class SimStore(Store):
-    """One host's way to the database."""
+    """The store of one host."""
 
     name = "simulated"
     begin = "BEGIN"
@@ -126,7 +126,7 @@ class SimStore(Store):
         return self._database.loop.time()
 
     def announce(self, connection: Connection, topics: set[str]) -> None:
-        """Done after the commit, by :meth:`transact`."""
+        """Do nothing: :meth:`transact` announces after the commit."""
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         result: T = await self._transact(Job(work))
@@ -154,7 +154,7 @@ class SimStore(Store):
         return result
 
     def transact(self, job: Job) -> Any:
-        """Do it now, and let everyone know."""
+        """Run the job at once and wake the hosts that wait for its topics."""
         topics = serve(self, self._database.connection, [job])
         self._database.after_commit()
         if topics:
@@ -197,11 +197,11 @@ class SimStore(Store):
             await asyncio.get_running_loop().create_future()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: :class:`Database` owns the connection."""
 
 
 class _Host:
-    """A host's clock: the true time and its own error."""
+    """The clock of a host: the true time plus the clock error of the host."""
 
     def __init__(self, loop: VirtualLoop, host: Host | None, start: datetime) -> None:
         self._loop = loop
@@ -217,5 +217,5 @@ class _Host:
 
 
 def clock_of(loop: VirtualLoop, host: Host, start: datetime = START) -> Clock:
-    """What a host takes for the time."""
+    """Return the clock of a host."""
     return _Host(loop, host, start)
