@@ -1,4 +1,4 @@
-"""An event loop with a virtual clock. It jumps to the next timer and picks a random callback among those that are ready.
+"""An event loop with a virtual clock. It jumps to the next timer and picks a random callback among the ready ones.
 
 Every callback belongs to a host (a process that can be paused or killed) or to the environment. Callbacks of a paused
 host wait until the host resumes. Callbacks of a dead host never run. A crash can therefore happen between any two steps
