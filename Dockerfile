@@ -5,7 +5,7 @@ FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
 WORKDIR /src
 RUN python3 -m venv /opt/venv
-COPY requirements.lock pyproject.toml README.md ./
+COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY remediator remediator
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[postgres]" \
  && rm -rf /opt/venv/lib/python3.*/site-packages/pip* \

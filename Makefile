@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 3
 SEEDS ?= 1..2000
 
-.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test lint \
-  format lock bench clean
+.PHONY: help setup setup-dev simulate races crashes outage durability mutants demo demo-approve demo-compose test-docker test-kubernetes up down status test test-unit coverage \
+  lint format lock bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,15 +43,24 @@ down: setup ## Stop the local stack
 status: setup ## What runs of the local stack
 	@$(PYTHON) -m demo.stack status
 
-lint: setup-dev ## Style, types, layers
+lint: setup-dev ## Check style, types, layers, spelling and words
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache | tail -n 5
+	@$(VENV)/bin/codespell
+	@$(PYTHON) -m tests.test_prose
 
 test: setup-dev lint ## All tests that need neither privilege nor hours
 	@$(PYTHON) -m demo.stack.programs
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+
+test-unit: setup-dev ## Run the tests that need no server, in at most 30 s
+	@$(PYTHON) -m pytest -q -n 2 -m unit tests/core tests/audit tests/playbooks tests/pipeline tests/authoring tests/reporting
+
+coverage: setup-dev ## Run the tests of `make test` and report line coverage
+	@$(PYTHON) -m demo.stack.programs
+	@$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --cov=remediator --cov=app --cov-report=term:skip-covered
 
 test-docker: setup-dev ## The tests on a real Docker Engine: that of DOCKER_HOST, or of the default socket
 	@$(PYTHON) -m tests.support.engines docker $(ARGS)

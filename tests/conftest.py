@@ -1,6 +1,12 @@
-"""Fixtures for every test: the real servers."""
+"""Fixtures for every test: the real servers, and the mark of the tests that need none."""
 
-pytest_plugins = [
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SERVERS = [
     "tests.support.servers.alertmanager",
     "tests.support.servers.docker",
     "tests.support.servers.kubernetes",
@@ -13,3 +19,20 @@ pytest_plugins = [
     "tests.support.servers.app",  # after redis, which it imports: pytest rewrites a module only before its first import
     "tests.support.servers.remediator",  # last: it is made of the others
 ]
+pytest_plugins = SERVERS
+
+UNIT = ("core", "audit", "playbooks", "pipeline", "authoring", "reporting")
+"""Packages whose tests are unit tests, unless a test uses a server or starts a process."""
+NOT_UNIT = {"slow", "browser", "docker", "kubernetes", "soak"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the unit tests: ``make test-unit`` runs them."""
+    here = Path(__file__).parent
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo", None)
+        definitions = fixtures.name2fixturedefs.values() if fixtures is not None else ()
+        servers = any(found[-1].func.__module__ in SERVERS for found in definitions)
+        marked = NOT_UNIT & {mark.name for mark in item.iter_markers()}
+        if item.path.relative_to(here).parts[0] in UNIT and not servers and not marked:
+            item.add_marker("unit")

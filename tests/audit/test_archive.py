@@ -144,9 +144,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 _NO_ROOM = """
 import resource, sys
 from pathlib import Path
-from remediator import archive
+from remediator.audit import archive
 from remediator.audit import GENESIS
-from tests.audit.logs import make
+from tests.support.sample_logs import make
 rows, head = make(300)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
@@ -169,9 +169,9 @@ def test_no_room_leaves_nothing_half_done(tmp_path: Path) -> None:
 _CHILD = """
 import sys
 from pathlib import Path
-from remediator import archive
+from remediator.audit import archive
 from remediator.audit import GENESIS
-from tests.audit.logs import make
+from tests.support.sample_logs import make
 rows, head = make(3000, group=100)
 print("ready", flush=True)
 sys.stdin.readline()

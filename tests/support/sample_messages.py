@@ -30,17 +30,17 @@ from tests.support.servers.receivers import receiver
 from tests.support.web_service import BASE, Room
 
 TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
-    "aftermath": ("escalation", True, {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}}),
-    "pipeline": ("escalation", True, {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}}),
-    "stepdown": ("escalation", True, {"status": "temporary measure still in force", "step": "x", "detail": {}}),
-    "guards/breaker": ("notice", True, {"guard": "breaker", "text": "it failed too often; from now on it asks"}),
-    "upkeep": ("notice", True, {"about": "stuck", "text": "it does not move"}),
-    "watch": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
-    "unfit": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
-    "reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
+    "pipeline/recurrence": ("escalation", True, {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}}),
+    "pipeline/stages": ("escalation", True, {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}}),
+    "runtime/scheduled_undo": ("escalation", True, {"status": "temporary measure still in force", "step": "x", "detail": {}}),
+    "extensions/guards/circuit_breaker": ("notice", True, {"guard": "breaker", "text": "it failed too often; from now on it asks"}),
+    "runtime/maintenance": ("notice", True, {"about": "stuck", "text": "it does not move"}),
+    "runtime/monitors": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
+    "pipeline/dead_letter": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
+    "runtime/reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
 }
 """The modules that tell people something: kind, whether it is about a run, and what they say."""
-BY_PEOPLE = frozenset({"records/approvals", "deciding"})
+BY_PEOPLE = frozenset({"storage/repositories/approvals", "pipeline/decisions"})
 """Those that tell what people were asked and said; they are called for what they say."""
 
 

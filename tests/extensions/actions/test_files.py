@@ -386,7 +386,7 @@ KILLED = """
 import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from remediator.clients import disk, quarantine
+from remediator.clients.host import disk, quarantine
 
 cut = getattr(quarantine, sys.argv[3])
 def killed(*given):

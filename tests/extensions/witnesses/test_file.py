@@ -75,8 +75,8 @@ async def test_an_unmounted_volume_is_noticed(tmp_path: Path) -> None:
 _NO_ROOM = """
 import asyncio, resource, sys
 from pathlib import Path
-from remediator.notaries import NotaryError
-from remediator.notaries.file import FileNotary
+from remediator.extensions.witnesses import NotaryError
+from remediator.extensions.witnesses.file import FileNotary
 from tests.support.witness_suite import NOTES
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 60, resource.RLIM_INFINITY))
