@@ -30,10 +30,26 @@ from tests.support.servers.receivers import receiver
 from tests.support.web_service import BASE, Room
 
 TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
-    "pipeline/recurrence": ("escalation", True, {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}}),
-    "pipeline/stages": ("escalation", True, {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}}),
-    "runtime/scheduled_undo": ("escalation", True, {"status": "temporary measure still in force", "step": "x", "detail": {}}),
-    "extensions/guards/circuit_breaker": ("notice", True, {"guard": "breaker", "text": "it failed too often; from now on it asks"}),
+    "pipeline/recurrence": (
+        "escalation",
+        True,
+        {"status": "succeeded", "reason": "still_firing", "detail": {"text": "x"}},
+    ),
+    "pipeline/stages": (
+        "escalation",
+        True,
+        {"status": "escalated", "reason": "not_healed", "detail": {"missing": ["x"]}},
+    ),
+    "runtime/scheduled_undo": (
+        "escalation",
+        True,
+        {"status": "temporary measure still in force", "step": "x", "detail": {}},
+    ),
+    "extensions/guards/circuit_breaker": (
+        "notice",
+        True,
+        {"guard": "breaker", "text": "it failed too often; from now on it asks"},
+    ),
     "runtime/maintenance": ("notice", True, {"about": "stuck", "text": "it does not move"}),
     "runtime/monitors": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
     "pipeline/dead_letter": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
