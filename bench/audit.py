@@ -88,7 +88,7 @@ def verifying(rows: list[SealedEntry], head: Head) -> dict[str, float]:
 
     def check(strict: bool = False) -> None:
         result = verify(rows, notes, [signer.verifier], head=head, strict=strict)
-        assert result.ok and result.checkpoints == (len(rows),), result.sentence()
+        assert result.ok and result.checkpoints == (len(rows),), result.summary()
 
     def bare() -> None:
         for row in rows:

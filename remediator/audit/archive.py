@@ -1,8 +1,8 @@
-"""Sealed segments: stretches of the log that left the database, in files that verify as the database did.
+"""The archive: files with log entries that were moved out of the database. They verify like the database.
 
-A segment is gzip over lines: a header, then entries as in an export. The header tells where the segment begins and
-ends (:class:`remediator.audit.Head`, with the state of the Merkle tree), so that the segments after it and the live
-log can be verified even when older ones are gone; a checkpoint that agrees further on proves that state as well.
+A segment is a gzip file of lines: a header, then entries as in an export. The header holds the heads before the first
+and after the last entry (:class:`remediator.audit.Head`, with the state of the Merkle tree). Later segments and the
+live log can therefore be verified when older segments are gone. A later checkpoint that agrees proves that state too.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from msgspec import Struct
 
 from remediator.audit import GENESIS, Head, SealedEntry, verify
 from remediator.audit.export import from_jsonl, to_jsonl
-from remediator.audit.keys import sync_folder
+from remediator.audit.keys import fsync_directory
 from remediator.errors import AuditError
 
-FORM = 1
+FORMAT_VERSION = 1
 
 
 class ArchiveError(AuditError):
-    """A segment that cannot be written, read or believed. Nothing may be deleted on its account."""
+    """A segment cannot be written, read or verified. Delete nothing from the database because of it."""
 
 
 class _End(Struct):
@@ -43,7 +43,7 @@ class _End(Struct):
 
     def head(self) -> Head:
         head = Head(self.seq, bytes.fromhex(self.hash), bytes.fromhex(self.tree))
-        head.root()  # refuses a state that is none
+        head.root()  # raises ValueError for an invalid state
         return head
 
 
@@ -55,36 +55,36 @@ class _Header(Struct):
 
 
 class Segment(Struct, frozen=True):
-    """One file of the archive."""
+    """One archive file."""
 
     path: Path
     start: Head
     end: Head
     checkpoint: str | None
-    """The newest signed checkpoint when the segment was sealed."""
+    """The newest signed checkpoint at the time when the segment was written."""
 
     def entries(self) -> Iterator[SealedEntry]:
-        """The entries, as the file has them; they are for verifying.
+        """Yield the entries as stored in the file, not yet verified.
 
         Raises:
             ArchiveError: the file is damaged.
         """
-        with _reading(self.path) as lines:
+        with _OpenSegment(self.path) as lines:
             next(lines)
             yield from from_jsonl(lines)
 
 
 def write(folder: Path, start: Head, rows: Sequence[SealedEntry], end: Head, checkpoint: str | None = None) -> Segment:
-    """Seal entries into a file, durably, and read it back before it is called written.
+    """Write entries into an archive file, fsync it, read it back and verify it.
 
-    Doing it again after a crash is harmless: the file appears whole or not at all, and its name and bytes depend on
-    the entries alone.
+    Repeating the call after a crash is harmless: the file is either complete or absent, and its name and content
+    depend only on the entries.
 
     Raises:
         ArchiveError: the entries do not lead from ``start`` to ``end``, or the file could not be written.
     """
     if not rows:
-        raise ArchiveError("a segment needs entries")
+        raise ArchiveError("cannot write an archive file without entries")
     path = folder / f"audit-{rows[0].seq:012d}-{rows[-1].seq:012d}.jsonl.gz"
     segment = Segment(path, start, end, checkpoint)
     _check(segment, rows)
@@ -93,40 +93,43 @@ def write(folder: Path, start: Head, rows: Sequence[SealedEntry], end: Head, che
         if not path.exists():
             _write(segment, rows)
     except OSError as error:
-        raise ArchiveError(f"the archive file {path.name} could not be written: {error.strerror}") from error
+        raise ArchiveError(f"cannot write the archive file {path.name!r}: {error.strerror}") from error
     written = load(path)
     _check(written, written.entries())
     if (written.start, written.end) != (start, end):
-        raise ArchiveError(f"the archive file {path.name} is there already, with other entries")
+        raise ArchiveError(f"the archive file {path.name!r} already exists and contains other entries")
     return written
 
 
 def load(path: Path) -> Segment:
-    """What a file's header says of it; nothing is verified yet.
+    """Read the header of an archive file. The entries are not verified.
 
     Raises:
-        ArchiveError: not a segment.
+        ArchiveError: the file is not a segment.
     """
-    with _reading(path) as lines:
+    with _OpenSegment(path) as lines:
         try:
             header = msgspec.json.decode(next(lines, b""), type=_Header)
             start, end = header.start.head(), header.end.head()
         except ValueError as error:
-            raise ArchiveError(f"the archive file {path.name} has no header: {error}") from error
-    if header.archive != FORM:
-        raise ArchiveError(f"the archive file {path.name} has form {header.archive}, which is not known here")
+            raise ArchiveError(f"the archive file {path.name!r} has no valid header: {error}") from error
+    if header.archive != FORMAT_VERSION:
+        raise ArchiveError(
+            f"the archive file {path.name!r} has the format version {header.archive}; "
+            f"this release reads version {FORMAT_VERSION}"
+        )
     return Segment(path, start, end, header.checkpoint)
 
 
-def segments(folder: Path) -> list[Segment]:
-    """All segments in a folder, oldest first."""
+def list_segments(folder: Path) -> list[Segment]:
+    """Return all segments in a folder, oldest first."""
     return sorted((load(path) for path in folder.glob("audit-*.jsonl.gz")), key=lambda segment: segment.start.seq)
 
 
-def of_time(folder: Path, at: datetime) -> str | None:
-    """The name of the file whose entries begin before an instant and reach up to it; None if no file does.
+def file_at(folder: Path, at: datetime) -> str | None:
+    """Return the name of the archive file that covers an instant, or None.
 
-    Asks few files, and only for their first entry: an archive may have thousands.
+    Uses a binary search that reads only first entries: an archive may have thousands of files.
     """
     files = sorted(folder.glob("audit-*.jsonl.gz"))
     place = bisect_right(files, at, key=_first_time)
@@ -135,8 +138,8 @@ def of_time(folder: Path, at: datetime) -> str | None:
     return files[place - 1].name
 
 
-def of_run(folder: Path, run: str, since: datetime, until: datetime) -> Iterator[SealedEntry]:
-    """A run's entries that have moved, in order; looks only into the files of that time.
+def entries_of_run(folder: Path, run: str, since: datetime, until: datetime) -> Iterator[SealedEntry]:
+    """Yield the archived entries of a run in order. Reads only the files of that period.
 
     Raises:
         ArchiveError: one of these files is damaged.
@@ -158,36 +161,31 @@ def _last_time(path: Path) -> datetime:
     return max(row.time for row in load(path).entries())
 
 
-def whole(archived: Sequence[Segment], live: Iterable[SealedEntry]) -> tuple[Head, Iterator[SealedEntry]]:
-    """Where an archive and the live log begin, and all their entries, to be verified as one.
+def join_live(archived: Sequence[Segment], live: Iterable[SealedEntry]) -> tuple[Head, Iterator[SealedEntry]]:
+    """Return the head before the first entry, and the entries of the archive and the live log as one log.
 
-    Entries that are in the archive and still in the database (a crash came between sealing and deleting) count once;
-    both copies have to be the same, or the second is kept and will be found.
+    After a crash between archiving and deleting, entries are in both places. An identical copy counts once. A copy that
+    differs is kept, so that verification reports it.
     """
     start = archived[0].start if archived else GENESIS
     end = archived[-1].end if archived else GENESIS
-    return start, chain(chain.from_iterable(segment.entries() for segment in archived), _after(live, end))
-
-
-def _after(live: Iterable[SealedEntry], end: Head) -> Iterator[SealedEntry]:
-    for row in live:
-        if row.seq > end.seq or (row.seq == end.seq and row.hash != end.hash):
-            yield row
+    remaining = (row for row in live if row.seq > end.seq or (row.seq == end.seq and row.hash != end.hash))
+    return start, chain(chain.from_iterable(segment.entries() for segment in archived), remaining)
 
 
 def _check(segment: Segment, rows: Iterable[SealedEntry]) -> None:
     result = verify(rows, start=segment.start, head=segment.end, strict=True)
     if not result.ok:
-        raise ArchiveError(f"the segment {segment.path.name} does not verify: {result.findings[0].message}")
+        raise ArchiveError(f"the archive file {segment.path.name!r} does not verify: {result.findings[0].message}")
 
 
 def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
     path = segment.path
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    header = _Header(FORM, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
+    header = _Header(FORMAT_VERSION, _End.of(segment.start), _End.of(segment.end), segment.checkpoint)
     try:
         with draft.open("xb") as file:
-            # no name and no time inside: the same entries give the same bytes
+            # no file name and no time inside: the same entries give the same bytes
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
                 packed.write(msgspec.json.encode(header) + b"\n")
                 packed.writelines(map(to_jsonl, rows))
@@ -196,11 +194,11 @@ def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    fsync_directory(path.parent)
 
 
-class _reading:
-    """Lines of a packed file; damage of any kind is one error that names the file."""
+class _OpenSegment:
+    """The lines of a gzip file. Any damage raises an :class:`ArchiveError` that names the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -210,14 +208,14 @@ class _reading:
         try:
             self._file = gzip.open(self._path, "rb")
         except OSError as error:
-            raise ArchiveError(f"the archive file {self._path.name} cannot be read: {error.strerror}") from error
+            raise ArchiveError(f"cannot read the archive file {self._path.name!r}: {error.strerror}") from error
         return self._lines(self._file)
 
     def _lines(self, file: gzip.GzipFile) -> Iterator[bytes]:
         try:
             yield from file
         except (OSError, EOFError, zlib.error) as error:
-            raise ArchiveError(f"the archive file {self._path.name} is damaged: {error}") from error
+            raise ArchiveError(f"the archive file {self._path.name!r} is damaged: {error}") from error
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:

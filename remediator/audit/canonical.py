@@ -1,9 +1,9 @@
-"""Entries as bytes: RFC 8785, by way of a domain so small that a fast encoder agrees with it.
+"""Canonical encoding of entries (RFC 8785).
 
-Two things make RFC 8785 slow and are the only ones in which msgspec's deterministic encoding differs from it: the
-spelling of numbers with a fraction, and the order of keys beyond the basic plane. So the log has neither: a number
-with a fraction or beyond 2^53 is written as text (as Prometheus writes sample values), and an entry with such a
-character anywhere is encoded by the reference library. Tests compare both over all of the domain.
+msgspec's deterministic encoding is much faster than the reference library. It differs from RFC 8785 in two points: the
+format of numbers with a fraction, and the order of keys that contain characters outside the Basic Multilingual Plane.
+The log therefore stores numbers with a fraction or beyond 2^53 as text (as Prometheus does with sample values). An
+entry with such a character is encoded by the reference library. Tests compare both encoders.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from remediator.audit.redact import Redactor, Secret
 from remediator.core.clock import format_duration, rfc3339
 from remediator.errors import AuditError
 
-LARGEST = 2**53 - 1
-"""Largest integer that every reader of JSON reads alike; beyond it, text is written."""
-DEPTH = 12
-"""How deep data may nest; deeper levels are replaced by a remark."""
+MAX_INTEGER = 2**53 - 1
+"""Largest integer that every JSON reader reads exactly. Larger integers are written as text."""
+MAX_DEPTH = 12
+"""Maximum nesting of data. Deeper levels are replaced by a fixed text."""
 
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
 _TOO_DEEP = "[nested too deeply]"
 
 
 class NotRecordable(AuditError):
-    """A value that has no place in the audit log: a defect in what wrote it, never input."""
+    """A value has a type that the audit log cannot store. This is a bug in the code that wrote it, never bad input."""
 
 
 class NotCanonical(AuditError):
-    """Bytes that are not what this log would have written for what they say."""
+    """The bytes are not the canonical encoding of an entry."""
 
 
 def _no_fraction(text: str) -> float:
@@ -46,15 +46,16 @@ def _no_fraction(text: str) -> float:
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 encode_ascii_into = _ENCODER.encode_into
-"""An entry's canonical bytes into a buffer, if they turn out to be ASCII. For the verifier's inner loop only."""
-decode_whole = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
-"""An entry from bytes that need not be canonical. For the verifier's inner loop; others want :func:`decode`."""
+"""Encode an entry into a buffer. Canonical only if the result is ASCII. For the inner loop of the verifier only."""
+decode_unchecked = msgspec.json.Decoder(Entry, float_hook=_no_fraction).decode
+"""Decode an entry without checking that the bytes are canonical. For the inner loop of the verifier; elsewhere, use
+:func:`decode`."""
 decode_frame = msgspec.json.Decoder(Frame).decode
-"""An entry from bytes that need not be canonical, its data passed over. For the verifier's inner loop only."""
+"""Like :data:`decode_unchecked`, but leaves the data undecoded. For the inner loop of the verifier only."""
 
 
 def encode(entry: Entry) -> bytes:
-    """The canonical bytes of an entry whose data came from a :class:`Plain`."""
+    """Return the canonical bytes of an entry whose data a :class:`Normalizer` produced."""
     fast = _ENCODER.encode(entry)
     if fast.isascii() or not _ASTRAL.search(fast):
         return fast
@@ -62,27 +63,27 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(canonical: bytes) -> Entry:
-    """The entry that these bytes are.
+    """Decode canonical bytes.
 
     Raises:
-        NotCanonical: not an entry, or not spelled in the one way.
+        NotCanonical: the bytes are not an entry, or not in canonical form.
     """
     try:
-        entry = decode_whole(canonical)
+        entry = decode_unchecked(canonical)
         if encode(entry) == canonical:
             return entry
     except (ValueError, RecursionError) as error:
-        raise NotCanonical(f"it is not an entry: {error}") from error
-    raise NotCanonical("it can be read, but is not in canonical form (RFC 8785)")
+        raise NotCanonical(f"not an entry: {error}") from error
+    raise NotCanonical("a readable entry, but not in canonical form (RFC 8785)")
 
 
-class Plain:
-    """Turns what a draft holds into the log's small JSON: no secrets by type, no fractions, nothing endless.
+class Normalizer:
+    """Converts the data of a draft into the JSON subset of the log: no secret types, no fractions, limited depth.
 
     Args:
-        redactor: leaves the marks.
-        text: what becomes of every string.
-        thorough: whether to look at what a value is named by, too: its key, or the option before it in a list.
+        redactor: creates the text that replaces a secret.
+        text: applied to every string.
+        thorough: also redact by name: the key of a value, or the command-line option before it in a list.
     """
 
     def __init__(self, redactor: Redactor, text: Callable[[str], str], *, thorough: bool = False) -> None:
@@ -90,12 +91,14 @@ class Plain:
         self._text = text
         self._thorough = thorough
 
-    def value(self, value: Any, depth: int = DEPTH) -> Any:
-        """Takes ``None``, booleans, numbers, strings, bytes (as their length and digest), enums, instants,
-        durations, mappings with string keys, sequences, sets, and secrets of any kind.
+    def value(self, value: Any, depth: int = MAX_DEPTH) -> Any:
+        """Convert a value.
+
+        Accepts ``None``, booleans, numbers, strings, bytes (stored as length and digest), enums, datetimes, timedeltas,
+        mappings with string keys, sequences, sets, and secrets.
 
         Raises:
-            NotRecordable: of another type.
+            NotRecordable: the value has another type.
         """
         kind = type(value)
         if kind is str:
@@ -103,23 +106,23 @@ class Plain:
         if value is None or kind is bool:
             return value
         if kind is int:
-            return value if -LARGEST <= value <= LARGEST else str(value)
+            return value if -MAX_INTEGER <= value <= MAX_INTEGER else str(value)
         if kind is dict:
             return self.mapping(value, depth)
         if kind is list or kind is tuple:
             return self._list(value, depth)
         return self._rare(value, depth)
 
-    def mapping(self, value: Mapping[Any, Any], depth: int = DEPTH) -> Any:
-        """A mapping, likewise."""
+    def mapping(self, value: Mapping[Any, Any], depth: int = MAX_DEPTH) -> Any:
+        """Convert a mapping. Keys must be strings."""
         if not depth:
             return _TOO_DEEP
         result: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise NotRecordable(f"a key of the type {type(key).__name__} cannot be recorded")
+                raise NotRecordable(f"cannot record a key of the type {type(key).__name__!r}; use a string")
             plain = self.value(item, depth - 1)
-            result[self._text(str(key))] = self._redactor.named(key, plain) if self._thorough else plain
+            result[self._text(str(key))] = self._redactor.redact_field(key, plain) if self._thorough else plain
         return result
 
     def _list(self, value: Sequence[Any], depth: int) -> Any:
@@ -128,13 +131,15 @@ class Plain:
         items = [self.value(item, depth - 1) for item in value]
         if not self._thorough:
             return items
-        return [self._redactor.following(before, item) for before, item in zip([None, *items], items, strict=False)]
+        return [
+            self._redactor.redact_argument(before, item) for before, item in zip([None, *items], items, strict=False)
+        ]
 
     def _rare(self, value: Any, depth: int) -> Any:
         if isinstance(value, Secret):
-            return self._redactor.mark(value.reveal())
-        if hasattr(value, "get_secret_value"):  # pydantic's; not imported, for it is heavy and not needed here
-            return self._redactor.mark(value.get_secret_value())
+            return self._redactor.placeholder(value.reveal())
+        if hasattr(value, "get_secret_value"):  # pydantic's SecretStr; importing pydantic here would slow down the CLI
+            return self._redactor.placeholder(value.get_secret_value())
         if isinstance(value, Mapping):
             return self.mapping(value, depth)
         if isinstance(value, set | frozenset):
@@ -142,14 +147,10 @@ class Plain:
         for known, convert in _CONVERSIONS:
             if isinstance(value, known):
                 return self.value(convert(value), depth)
-        raise NotRecordable(f"a value of the type {type(value).__name__} cannot be recorded")
+        raise NotRecordable(f"cannot record a value of the type {type(value).__name__!r}")
 
 
-def _summary(content: bytes) -> str:
-    return f"[{len(content)} bytes, sha256:{hashlib.sha256(content).hexdigest()}]"
-
-
-# in this order, since an enum may be a string too; each gives a value that is nearer to JSON
+# the order matters: an enum may also be a string; each conversion returns a type closer to JSON
 _CONVERSIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: value.value),
     (str, str),
@@ -157,7 +158,7 @@ _CONVERSIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (float, repr),
     (datetime, rfc3339),
     (timedelta, format_duration),
-    (bytes, _summary),
+    (bytes, lambda value: f"[{len(value)} bytes, sha256:{hashlib.sha256(value).hexdigest()}]"),
     (list, list),
     (tuple, list),
 )

@@ -1,8 +1,8 @@
-"""Numbering and chaining: drafts in, sealed entries and a new head out. Pure; the caller holds the lock.
+"""The hash chain: turns drafts into numbered, chained entries and a new head. Pure; the caller holds the lock.
 
-An entry's hash is ``SHA-256(0x00 || canonical bytes)``, and the canonical bytes contain the hash of the entry before.
-The zero byte makes it at the same time the entry's leaf hash in the Merkle tree of RFC 6962, so one hashing of the
-content serves the chain, the tree, and any standard tool that is given the entries and a checkpoint.
+The hash of an entry is ``SHA-256(0x00 || canonical bytes)``. The canonical bytes contain the hash of the previous
+entry. Because of the zero byte, the hash is also the leaf hash of the entry in the Merkle tree of RFC 6962. One hash
+therefore serves the chain, the tree, and any standard tool that gets the entries and a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,57 +15,58 @@ from typing import Any
 
 from msgspec import Struct
 
-from remediator.audit.canonical import Plain, encode
+from remediator.audit.canonical import Normalizer, encode
 from remediator.audit.entry import VERSION, Draft, Entry, SealedEntry
-from remediator.audit.merkle import Range, leaf_hash
-from remediator.audit.redact import SHAPES_ONLY, TEXT_LIMIT, Redactor
+from remediator.audit.merkle import CompactRange, leaf_hash
+from remediator.audit.redact import PATTERNS_ONLY, TEXT_LIMIT, Redactor
 from remediator.core.clock import rfc3339
 
 ENTRY_LIMIT = 65536
-"""Largest entry, in bytes of its canonical form. Longer data is shortened: first its strings, then all of it."""
-SHORT = 200
-"""To how many characters strings are cut in an entry that is too large."""
+"""Maximum size of an entry in bytes of its canonical form. Longer entries get shorter strings; if that is not enough,
+their data is replaced by its digest."""
+SHORT_TEXT_LIMIT = 200
+"""Maximum length of strings in an entry that is too large, in characters."""
 
 
 class Head(Struct, frozen=True):
-    """Where the log ends: all that the next append needs to know of it."""
+    """The end of the log: everything that the next append needs."""
 
     seq: int
-    """Number of the last entry; 0 for none."""
+    """Number of the last entry; 0 if the log is empty."""
     hash: bytes
-    """Hash of the last entry; zeros for none."""
+    """Hash of the last entry; zero bytes if the log is empty."""
     tree: bytes
-    """State of the Merkle tree over all entries (:meth:`remediator.audit.merkle.Range.dump`)."""
+    """State of the Merkle tree over all entries (:meth:`remediator.audit.merkle.CompactRange.dump`)."""
 
     def root(self) -> bytes:
-        """Root of the Merkle tree over all entries so far."""
-        return Range.load(self.seq, self.tree).root()
+        """Return the root of the Merkle tree over all entries."""
+        return CompactRange.load(self.seq, self.tree).root()
 
 
 GENESIS = Head(0, bytes(32), b"")
 
 
 def seal(
-    head: Head, drafts: Sequence[Draft], time: datetime, redactor: Redactor = SHAPES_ONLY
+    head: Head, drafts: Sequence[Draft], time: datetime, redactor: Redactor = PATTERNS_ONLY
 ) -> tuple[list[SealedEntry], Head]:
-    """Number, redact, encode, chain.
+    """Number, redact, encode and chain drafts. Return the entries and the new head.
 
     Args:
-        head: the log's end, locked by the caller until what this returns is committed.
-        drafts: in the order in which they shall stand.
-        time: the store's time, the same for all.
-        redactor: knows the installation's secrets.
+        head: the end of the log. The caller locks it until the returned entries are committed.
+        drafts: in log order.
+        time: the time of the store, the same for all entries.
+        redactor: knows the secrets of this installation.
 
     Raises:
-        NotRecordable: a draft holds a value of a type that the log does not know.
-        ValueError: the head is not one.
+        NotRecordable: a draft holds a value of a type that the log cannot store.
+        ValueError: the head is invalid.
     """
-    tree, pen = Range.load(head.seq, head.tree), _Pen(rfc3339(time), redactor)
+    tree, writer = CompactRange.load(head.seq, head.tree), _EntryWriter(rfc3339(time), redactor)
     seq, last = head.seq, head.hash
     sealed, leaves = [], []
     for draft in drafts:
         seq += 1
-        canonical = pen.write(draft, seq, last.hex())
+        canonical = writer.write(draft, seq, last.hex())
         last = leaf_hash(canonical)
         leaves.append(last)
         sealed.append(SealedEntry(seq, time, draft.kind.value, draft.run, draft.episode, canonical, last))
@@ -73,55 +74,55 @@ def seal(
     return sealed, Head(seq, last, tree.dump())
 
 
-class _Pen:
-    """Writes drafts: quickly, and thoroughly where the quick way found something to look at."""
+class _EntryWriter:
+    """Encodes drafts. A fast pass comes first; the thorough pass runs only if the fast one finds a possible secret."""
 
     def __init__(self, written: str, redactor: Redactor) -> None:
         self._written = written
         self._redactor = redactor
-        self._quick = Plain(redactor, self._if_long)
-        self._thorough = Plain(redactor, redactor.text, thorough=True)
-        self._short = Plain(redactor, partial(redactor.text, limit=SHORT), thorough=True)
+        self._fast = Normalizer(redactor, self._redact_long)
+        self._thorough = Normalizer(redactor, redactor.text, thorough=True)
+        self._short = Normalizer(redactor, partial(redactor.text, limit=SHORT_TEXT_LIMIT), thorough=True)
 
-    def _if_long(self, text: str) -> str:
-        # a secret must be found before a cut can halve it
+    def _redact_long(self, text: str) -> str:
+        # redact before cutting: a secret that was cut in half would not be found
         return text if len(text) <= TEXT_LIMIT else self._redactor.text(text)
 
     def write(self, draft: Draft, seq: int, prev: str) -> bytes:
-        """The canonical bytes."""
+        """Return the canonical bytes of a draft."""
         try:
-            canonical = self._encode(draft, seq, prev, self._quick)
-            if not self._redactor.suspects(canonical) and len(canonical) <= ENTRY_LIMIT:
+            canonical = self._encode(draft, seq, prev, self._fast)
+            if not self._redactor.may_contain_secret(canonical) and len(canonical) <= ENTRY_LIMIT:
                 return canonical
-        except UnicodeEncodeError:  # a lone surrogate; the thorough way replaces it
+        except UnicodeEncodeError:  # a lone surrogate; the thorough pass replaces it
             pass
         canonical = self._encode(draft, seq, prev, self._thorough)
         if len(canonical) <= ENTRY_LIMIT:
             return canonical
         shorter = self._encode(draft, seq, prev, self._short)
-        return shorter if len(shorter) <= ENTRY_LIMIT else self._remark(draft, seq, prev, canonical)
-
-    def _encode(self, draft: Draft, seq: int, prev: str, plain: Plain) -> bytes:
-        return encode(self._entry(draft, seq, prev, plain, plain.mapping(draft.data)))
-
-    def _remark(self, draft: Draft, seq: int, prev: str, whole: bytes) -> bytes:
+        if len(shorter) <= ENTRY_LIMIT:
+            return shorter
         names = sorted(self._short.mapping(dict.fromkeys(draft.data)))[:20]
-        cut = {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest(), "names": names}
-        return encode(self._entry(draft, seq, prev, self._short, {"cut": cut}))
+        cut = {"bytes": len(canonical), "sha256": hashlib.sha256(canonical).hexdigest(), "names": names}
+        return self._encode(draft, seq, prev, self._short, {"cut": cut})
 
-    def _entry(self, draft: Draft, seq: int, prev: str, plain: Plain, data: dict[str, Any]) -> Entry:
-        return Entry(
-            plain.value(draft.actor),
-            data,
-            draft.episode,
-            draft.kind.value,
-            draft.plan_hash,
-            plain.value(draft.playbook),
-            draft.playbook_hash,
-            prev,
-            plain.value(draft.reason),
-            draft.run,
-            seq,
-            self._written,
-            VERSION,
+    def _encode(
+        self, draft: Draft, seq: int, prev: str, normalizer: Normalizer, data: dict[str, Any] | None = None
+    ) -> bytes:
+        return encode(
+            Entry(
+                normalizer.value(draft.actor),
+                normalizer.mapping(draft.data) if data is None else data,
+                draft.episode,
+                draft.kind.value,
+                draft.plan_hash,
+                normalizer.value(draft.playbook),
+                draft.playbook_hash,
+                prev,
+                normalizer.value(draft.reason),
+                draft.run,
+                seq,
+                self._written,
+                VERSION,
+            )
         )

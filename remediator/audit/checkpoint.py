@@ -1,8 +1,8 @@
-"""Checkpoints (C2SP tlog-checkpoint): a signed statement of the log's size and Merkle root.
+"""Checkpoints (C2SP tlog-checkpoint): a signed statement of the size and the Merkle root of the log.
 
-Extension lines are read and kept, but none are written: the specification advises against them, since witnesses do
-not audit them, and all that could stand there is already under the root. (The chain's head hash is the hash of the
-last leaf; the time is in the entry ``checkpoint.signed`` that follows.)
+Extension lines are read and kept, but never written: the specification advises against them, because witnesses do not
+audit them. The root already covers all they could contain: the head hash of the chain is the hash of the last leaf, and
+the time is in the next entry, ``checkpoint.signed``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 from remediator.audit import signed_note as notes
 from remediator.audit.chain import Head
-from remediator.audit.merkle import WIDTH
+from remediator.audit.merkle import HASH_BYTES
 from remediator.audit.signed_note import BadNote, Signer, Verifier
 
 _JSON = json.JSONDecoder()
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _ROOT = re.compile(r"[A-Za-z0-9+/]{43}=")
 _SIGNED = re.compile(r"— \S+ [A-Za-z0-9+/]{60,}={0,2}")
-_AROUND = " \t\u00a0>`"
-"""What people and chats put before and after a line: indentation, quoting, the fence of a code block."""
+_DECORATION = " \t\u00a0>`"
+"""Characters that chats and mail programs add around a line: indentation, quote marks, code fences."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """That the log ``origin`` had ``size`` entries whose Merkle root was ``root``."""
+    """States that the log ``origin`` had ``size`` entries with the Merkle root ``root``."""
 
     origin: str
     size: int
@@ -37,35 +37,35 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """As the text of a note."""
+        """Return the text of the note, without signatures."""
         lines = (self.origin, str(self.size), base64.b64encode(self.root).decode(), *self.extensions)
         if any(not line or "\n" in line for line in lines):
-            raise BadNote("no line of a checkpoint may be empty or contain a newline")
+            raise BadNote("a line of a checkpoint must not be empty or contain a newline")
         return "\n".join(lines) + "\n"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
-        """The checkpoint that a note's text is.
+        """Parse the text of a note.
 
         Raises:
-            BadNote: it is not one.
+            BadNote: the text is not a checkpoint.
         """
         lines = text.split("\n")
         if len(lines) < 4 or lines[-1] or not all(lines[:-1]) or not _SIZE.fullmatch(lines[1]):
-            raise BadNote("this note is not a checkpoint: an origin, a size, and a root hash")
-        root = notes.unbase64(lines[2])
-        if len(root) != WIDTH:
-            raise BadNote("this checkpoint's root is not a SHA-256 hash in base64")
+            raise BadNote("the note is not a checkpoint: expected an origin, a size and a root hash")
+        root = notes.decode_base64(lines[2])
+        if len(root) != HASH_BYTES:
+            raise BadNote("the root of the checkpoint is not a SHA-256 hash in base64")
         return cls(lines[0], int(lines[1]), root, tuple(lines[3:-1]))
 
 
 def sign(origin: str, head: Head, signers: Sequence[Signer]) -> str:
-    """A signed checkpoint of the log as it ends at ``head``; keys should have the origin as their name."""
+    """Return a signed checkpoint of the log that ends at ``head``. The keys should have the origin as their name."""
     return notes.sign(Checkpoint(notes.check_name(origin), head.seq, head.root()).text(), signers)
 
 
 def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
-    """The checkpoint in a note, after its signature was found good.
+    """Verify the signatures of a note and return its checkpoint.
 
     Raises:
         BadNote, BadSignature, UnknownKey: see :func:`remediator.audit.signed_note.verify`.
@@ -74,32 +74,37 @@ def verify(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
     return Checkpoint.parse(text)
 
 
-def find(text: str) -> Iterator[str]:
-    """Every signed note in a text, in order: notes one after the other; lines of JSON as syslog keeps them; what was
-    copied or exported from a chat, with other text around. A record that a crash tore is passed over by the next one.
+def find_notes(text: str) -> Iterator[str]:
+    """Yield every signed note in a text, in order. No signature is verified here.
 
-    Nothing is believed of them: what looks like a note is given out, for its signature to be verified.
+    The text may be notes one after the other, JSON lines as syslog stores them, or text copied or exported from a chat
+    with other text around the notes. A record that a crash cut off is skipped.
     """
-    exported = _json(text)
-    if exported is not None:
-        yield from _in_json(exported)
-        return
-    lines = [line.strip(_AROUND) for line in text.replace("\r\n", "\n").split("\n")]
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            exported = json.loads(text)
+        except (ValueError, RecursionError):
+            exported = None  # for example JSON lines: they are searched line by line
+        if exported is not None:
+            yield from _find_in_json(exported)
+            return
+    lines = [line.strip(_DECORATION) for line in text.replace("\r\n", "\n").split("\n")]
     at = 0
     while at < len(lines):
         if lines[at].startswith("— "):
             end = next((place for place in range(at, len(lines)) if not lines[place].startswith("— ")), len(lines))
-            body = _body(lines, at)
-            if body and (_begin(body) is not None or all(map(_SIGNED.fullmatch, lines[at:end]))):
-                yield "\n".join((*body[_begin(body) or 0 :], "", *lines[at:end], ""))
+            body = _lines_above(lines, at)
+            start = _checkpoint_start(body)
+            if body and (start is not None or all(map(_SIGNED.fullmatch, lines[at:end]))):
+                yield "\n".join((*body[start or 0 :], "", *lines[at:end], ""))
             at = end
         else:
-            yield from _in_line(lines[at])
+            yield from _find_in_line(lines[at])
             at += 1
 
 
-def _body(lines: Sequence[str], end: int) -> Sequence[str]:
-    """The lines above a signature, up to an empty one."""
+def _lines_above(lines: Sequence[str], end: int) -> Sequence[str]:
+    """Return the lines directly above a signature, up to an empty line."""
     while end and not lines[end - 1]:
         end -= 1
     start = end
@@ -108,39 +113,29 @@ def _body(lines: Sequence[str], end: int) -> Sequence[str]:
     return lines[start:end]
 
 
-def _begin(body: Sequence[str]) -> int | None:
-    """Where in these lines a checkpoint begins; what a chat writes above it is none of it."""
+def _checkpoint_start(body: Sequence[str]) -> int | None:
+    """Return the index of the first line of a checkpoint, after text that a chat put above it."""
     places = range(len(body) - 3, -1, -1)
     return next((at for at in places if _SIZE.fullmatch(body[at + 1]) and _ROOT.fullmatch(body[at + 2])), None)
 
 
-def _in_line(line: str) -> Iterator[str]:
+def _find_in_line(line: str) -> Iterator[str]:
     start = line.find('{"')
     if start < 0:
         return
     try:
-        found, _ = _JSON.raw_decode(line, start)  # whatever a chat or a log server puts behind it
+        found, _ = _JSON.raw_decode(line, start)  # ignores what a chat or a log server appends
     except (ValueError, RecursionError):
         return
-    yield from _in_json(found)
+    yield from _find_in_json(found)
 
 
-def _json(text: str) -> Any:
-    """The JSON object or list that this is; None if it is something else."""
-    if not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _in_json(value: Any) -> Iterator[str]:
-    """Notes in the texts of a JSON value; a list of texts may be the lines of one."""
+def _find_in_json(value: Any) -> Iterator[str]:
+    """Yield the notes in the strings of a JSON value. A list of strings may hold the lines of one note."""
     if isinstance(value, str):
-        yield from find(value) if "— " in value else ()
+        yield from find_notes(value) if "— " in value else ()
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        yield from find("\n".join(value))
+        yield from find_notes("\n".join(value))
     elif isinstance(value, list | dict):
         for item in value if isinstance(value, list) else value.values():
-            yield from _in_json(item)
+            yield from _find_in_json(item)

@@ -1,4 +1,4 @@
-"""Which of many checkpoints can be believed, and what is wrong with the others."""
+"""Selects the checkpoints that can be trusted, and reports what is wrong with the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from remediator.audit.signed_note import BadNote, BadSignature, UnknownKey, Veri
 
 
 class Problem(StrEnum):
-    """Everything that can be wrong with a log."""
+    """Everything that can be wrong with a log. The value is part of ``audit verify --format json``."""
 
     UNREADABLE = "unreadable"
     CHANGED = "changed"
@@ -31,28 +31,27 @@ class Problem(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong."""
+    """One problem that verification found."""
 
     problem: Problem
     seq: int | None
-    """The first bad entry, where one can be named."""
+    """Number of the first bad entry, or None if the problem is not in an entry."""
     message: str
 
 
-class Trusted(Struct, frozen=True):
-    """Checkpoints that can be believed, by size."""
+class TrustedCheckpoints(Struct, frozen=True):
+    """The trusted checkpoints, ordered by size, and what was found about the others."""
 
     checkpoints: tuple[Checkpoint, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...]
 
 
-def trust(notes: Iterable[str], keys: Sequence[Verifier], origin: str | None = None) -> Trusted:
-    """Sort out signed notes: those of a trusted key and of this log are believed.
+def select_trusted(notes: Iterable[str], keys: Sequence[Verifier], origin: str | None = None) -> TrustedCheckpoints:
+    """Select the checkpoints that a trusted key signed for this log.
 
-    A wrong signature, a second history for one size, and checkpoints of which none can be believed are findings. A
-    note that is torn, of a key that is not known, or of another log (when it is known which one is meant) is a
-    remark.
+    Findings: a wrong signature; two checkpoints of one size with different roots; no trusted checkpoint at all; several
+    logs. Remarks: a damaged note; a note of an unknown key; a note of another log than ``origin``.
     """
     found: dict[tuple[str, int], Checkpoint] = {}
     findings: list[Finding] = []
@@ -64,26 +63,21 @@ def trust(notes: Iterable[str], keys: Sequence[Verifier], origin: str | None = N
         except BadSignature as error:
             findings.append(Finding(Problem.FORGED, None, f"checkpoint {given} is forged: {error}."))
         except (UnknownKey, BadNote) as error:
-            remarks.append(f"Checkpoint {given} was passed over: {error}.")
+            remarks.append(f"Checkpoint {given} was ignored: {error}.")
         else:
             if origin is not None and point.origin != origin:
-                remarks.append(f"Checkpoint {given} was passed over: it is of the log {point.origin}.")
+                remarks.append(f"Checkpoint {given} was ignored: it belongs to the log {point.origin!r}.")
             elif found.setdefault((point.origin, point.size), point).root != point.root:
-                findings.append(_split(point))
-    return _judge(list(found.values()), given, findings, remarks)
-
-
-def _split(point: Checkpoint) -> Finding:
-    message = f"two checkpoints for {point.size} entries have different roots: the log's key signed two histories."
-    return Finding(Problem.SPLIT, None, message)
-
-
-def _judge(points: list[Checkpoint], given: int, findings: list[Finding], remarks: list[str]) -> Trusted:
+                message = (
+                    f"two checkpoints for {point.size} entries have different roots: the key signed two histories."
+                )
+                findings.append(Finding(Problem.SPLIT, None, message))
+    points = sorted(found.values(), key=lambda point: point.size)
     if given and not points and not findings:
-        message = f"none of the {given} checkpoints that were given can be believed."
+        message = f"none of the {given} given checkpoints can be trusted."
         findings.append(Finding(Problem.UNTRUSTED, None, message))
     origins = sorted({point.origin for point in points})
     if len(origins) > 1:
-        message = f"the checkpoints are of several logs ({', '.join(origins)}); it must be said which is meant."
+        message = f"the checkpoints belong to several logs ({', '.join(origins)}); give those of one log only."
         findings.append(Finding(Problem.UNTRUSTED, None, message))
-    return Trusted(tuple(sorted(points, key=lambda point: point.size)), tuple(findings), tuple(remarks))
+    return TrustedCheckpoints(tuple(points), tuple(findings), tuple(remarks))

@@ -1,4 +1,4 @@
-"""What one entry of the audit log says, and the bytes that it is hashed as."""
+"""The entries of the audit log: drafts, decoded entries, and stored entries with bytes and hash."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Raw, Struct, field
 
 VERSION: Literal[1] = 1
-"""Of the entry's form; written into every entry as ``v``."""
+"""Version of the entry format. Every entry contains it as ``v``."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 D = TypeVar("D")
 
 
 class Kind(StrEnum):
-    """Everything that an entry can be about. The list is closed; a new kind is added here, and documented."""
+    """The kinds of entries. The list is closed: add a new kind here and to the documentation."""
 
     NOTIFICATION_RECEIVED = "notification.received"
     NOTIFICATION_REJECTED = "notification.rejected"
@@ -64,24 +64,25 @@ class Kind(StrEnum):
 
 
 class Draft(Struct, frozen=True, gc=False):
-    """An entry that is not yet numbered. ``data`` may hold what :class:`remediator.audit.canonical.Plain` takes."""
+    """An entry without a number. ``data`` may hold the types that :meth:`remediator.audit.canonical.Normalizer.value`
+    accepts."""
 
     kind: Kind
     actor: str
-    """Who: ``remediator/<replica>``, ``alertmanager``, ``user:<id>``, ``link holder``."""
+    """Who acted: ``remediator/<replica>``, ``alertmanager``, ``user:<id>`` or ``link holder``."""
     run: str | None = None
     episode: str | None = None
     playbook: str | None = None
     playbook_hash: str | None = None
     plan_hash: str | None = None
     reason: str | None = None
-    """Why, as one of the closed reasons or a sentence."""
+    """Why: a reason code or a sentence."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Verdicts with their inputs, exact calls, outcomes, digests of evidence."""
+    """For example verdicts with their inputs, exact calls, outcomes, digests of evidence."""
 
 
 class Written(Struct, Generic[D], frozen=True, forbid_unknown_fields=True, gc=False):
-    """An entry as it is written. The fields stand in RFC 8785's order, so that encoding need not sort them."""
+    """An entry as written. The fields are in the order of RFC 8785, so that encoding need not sort them."""
 
     actor: str
     data: D
@@ -91,30 +92,30 @@ class Written(Struct, Generic[D], frozen=True, forbid_unknown_fields=True, gc=Fa
     playbook: str | None
     playbook_hash: str | None
     prev: str
-    """Hash of the entry before, in hex; 64 zeros in the first."""
+    """Hash of the previous entry in hex; 64 zeros in the first entry."""
     reason: str | None
     run: str | None
     seq: int
-    """1 for the first; no number is ever missing."""
+    """Number of the entry, from 1, without gaps."""
     written: str = field(name="time")
     v: Literal[1]
 
     @property
     def time(self) -> datetime:
-        """When it was written, by the store's clock."""
+        """Return when the entry was written, by the clock of the store."""
         return datetime.fromisoformat(self.written)
 
 
 Entry = Written[dict[str, Any]]
-"""An entry with all that it says."""
+"""An entry with decoded data."""
 Frame = Written[Raw]
-"""An entry whose data is only passed over."""
+"""An entry with data that is not decoded."""
 
 
 class SealedEntry(Struct, frozen=True, gc=False):
-    """An entry with its number, its bytes and its hash: what is stored, and what is verified.
+    """A stored entry: its number, canonical bytes and hash.
 
-    ``time``, ``kind``, ``run`` and ``episode`` repeat what ``canonical`` says, for the database's indexes.
+    ``time``, ``kind``, ``run`` and ``episode`` repeat values of ``canonical`` for the indexes of the database.
     """
 
     seq: int
@@ -124,4 +125,4 @@ class SealedEntry(Struct, frozen=True, gc=False):
     episode: str | None
     canonical: bytes
     hash: bytes
-    """SHA-256 over a zero byte and ``canonical``: the link of the chain and the leaf of the tree at once."""
+    """SHA-256 over a zero byte and ``canonical``. It is both the link of the chain and the leaf hash of the tree."""

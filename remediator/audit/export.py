@@ -1,4 +1,4 @@
-"""The log for others: lines of JSON that verify by themselves, CSV for a table, OCSF for a security data lake."""
+"""Export formats of the log: JSON lines (which can be verified), CSV, and OCSF for security data lakes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLUMNS = (
     "data",
     "hash",
 )
-"""Of the CSV, in order."""
+"""Columns of the CSV, in order."""
 OCSF_VERSION = "1.3.0"
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -58,12 +58,12 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def to_jsonl(row: SealedEntry) -> bytes:
-    """One line, with its newline; ``entry`` is the canonical bytes as they are, so a reader can hash them."""
+    """Return one line with its newline. ``entry`` holds the canonical bytes, so that a reader can hash them."""
     return b'{"seq":%d,"hash":"%s","entry":%s}\n' % (row.seq, row.hash.hex().encode(), row.canonical)
 
 
 def start_line(start: Head) -> bytes:
-    """The first line of an export that does not begin with the log's first entry: what it goes on from."""
+    """Return the first line of an export that does not begin with entry 1: the head before its first entry."""
     return b'{"start":{"seq":%d,"hash":"%s","tree":"%s"}}\n' % (
         start.seq,
         start.hash.hex().encode(),
@@ -72,7 +72,11 @@ def start_line(start: Head) -> bytes:
 
 
 def read(lines: Iterable[bytes]) -> tuple[Head, Iterator[SealedEntry]]:
-    """An export: where it begins, and its entries."""
+    """Read an export. Return the head before its first entry, and its entries.
+
+    Raises:
+        NotCanonical: the first line is damaged.
+    """
     stream = iter(lines)
     first = next(stream, None)
     if first is None:
@@ -84,32 +88,27 @@ def read(lines: Iterable[bytes]) -> tuple[Head, Iterator[SealedEntry]]:
         head = Head(begin.seq, bytes.fromhex(begin.hash), bytes.fromhex(begin.tree))
         head.root()
     except ValueError as error:
-        raise NotCanonical(f"the export's first line does not say where it begins: {error}") from error
+        raise NotCanonical(f"the first line of the export is damaged: {error}") from error
     return head, from_jsonl(stream, head.seq)
 
 
 def from_jsonl(lines: Iterable[bytes], last: int = 0) -> Iterator[SealedEntry]:
-    """The entries of an export. A line that is not one becomes an entry that cannot verify, in its place."""
+    """Yield the entries of an export. A line that is not an entry becomes an entry that fails verification."""
     for line in lines:
-        row = _from_line(line, last + 1)
+        bad = SealedEntry(last + 1, EPOCH, "", None, None, line, b"")
+        try:
+            parsed = _decode_line(line)
+            row = rebuild(parsed.seq, bytes(parsed.entry), bytes.fromhex(parsed.hash))
+            # the rest of the line must be unchanged too: no byte of an export can change undetected
+            row = row if to_jsonl(row) == line.rstrip(b"\n") + b"\n" else bad
+        except ValueError:
+            row = bad
         last = row.seq
         yield row
 
 
-def _from_line(line: bytes, expected: int) -> SealedEntry:
-    try:
-        parsed = _decode_line(line)
-        row = seal_again(parsed.seq, bytes(parsed.entry), bytes.fromhex(parsed.hash))
-    except ValueError:
-        return SealedEntry(expected, EPOCH, "", None, None, line, b"")
-    # the frame must be as it was written too, so that no byte of an export can change unseen
-    return (
-        row if to_jsonl(row) == line.rstrip(b"\n") + b"\n" else SealedEntry(expected, EPOCH, "", None, None, line, b"")
-    )
-
-
-def seal_again(seq: int, canonical: bytes, stored: bytes) -> SealedEntry:
-    """A row from its number, bytes and hash alone; what the bytes do not tell is left empty."""
+def rebuild(seq: int, canonical: bytes, stored: bytes) -> SealedEntry:
+    """Return a stored entry from its number, bytes and hash. Values that cannot be decoded are left empty."""
     try:
         entry = decode(canonical)
         return SealedEntry(seq, entry.time, entry.kind, entry.run, entry.episode, canonical, stored)
@@ -118,24 +117,24 @@ def seal_again(seq: int, canonical: bytes, stored: bytes) -> SealedEntry:
 
 
 def read_entry(row: SealedEntry) -> Entry:
-    """What a row says.
+    """Decode a stored entry.
 
     Raises:
-        NotCanonical: nothing that this log writes; it names the entry.
+        NotCanonical: the bytes are not an entry. The message names the entry.
     """
     try:
         return decode(row.canonical)
     except NotCanonical as error:
-        raise NotCanonical(f"entry {row.seq} cannot be read ({error}); run 'remediator audit verify'") from error
+        raise NotCanonical(f"cannot read entry {row.seq}: {error}; run 'remediator audit verify'") from error
 
 
 def csv_header() -> str:
-    """The first line of the CSV."""
+    """Return the header line of the CSV."""
     return _csv(COLUMNS)
 
 
 def to_csv(row: SealedEntry) -> str:
-    """One line. Cells that a spreadsheet would run as a formula are quoted with an apostrophe."""
+    """Return one CSV line. Cells that a spreadsheet would execute as a formula begin with an apostrophe."""
     entry = read_entry(row)
     fields = msgspec.to_builtins(entry) | {"data": _encode(entry.data).decode(), "hash": row.hash.hex()}
     return _csv(tuple(_cell(fields[column]) for column in COLUMNS))
@@ -148,20 +147,23 @@ def _cell(value: Any) -> str:
 
 def _csv(cells: tuple[str, ...]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # RFC 4180; so that either half of it is quoted in a cell
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        cells
+    )  # RFC 4180; with CRLF, both CR and LF are quoted inside a cell
     return buffer.getvalue()
 
 
-# OCSF knows remediation as a class; the outcome of an action is what it means by a status
+# OCSF has a class for remediation; its status is the outcome of an action
 _REMEDIATION = {Kind.ACTION_INTENDED, Kind.ACTION_OUTCOME, Kind.ACTION_OBSERVED, Kind.ACTION_UNDONE}
 _STATUS = {"ok": (1, "Success"), "failed": (2, "Failure"), "unknown": (0, "Unknown")}
 _SEVERE = {Kind.STOP_SET: 3, Kind.ACTION_OUTCOME: 2, Kind.BREAKER_TRIPPED: 3, Kind.WATCHDOG_LOST: 4, Kind.RUN_FENCED: 3}
 
 
 def to_ocsf(row: SealedEntry) -> dict[str, Any]:
-    """The entry as an event of OCSF: Remediation Activity (7001) for actions, Base Event for the rest.
+    """Return the entry as an OCSF event: Remediation Activity (7001) for actions, Base Event for all other kinds.
 
-    Every event carries the entry's number and hash, so that a finding in the lake leads back to the log.
+    Every event contains the number and the hash of the entry, so that an event in the data lake can be found in the
+    log.
     """
     entry = read_entry(row)
     event = _ocsf_base(row, entry)
@@ -169,7 +171,7 @@ def to_ocsf(row: SealedEntry) -> dict[str, Any]:
         event |= _ocsf_class(7, 7001, 3, "Restore")
         event |= {"command_uid": str(entry.data.get("attempt") or entry.run or row.seq)}
         outcome = entry.data.get("outcome")
-        if outcome is not None:  # an intent has none yet
+        if outcome is not None:  # an intent has no outcome yet
             status, name = _STATUS.get(str(outcome), (99, str(outcome)))
             event |= {"status_id": status, "status": name}
     else:

@@ -1,41 +1,37 @@
-"""What a line is that stands where a line of an export should: most often nobody's forgery, but what mail programs and
-editors make of a file, and whoever verifies has to know which."""
+"""Explains a line that is not an entry of an export. The cause is often a mail program or an editor that changed the
+file, not an attack, and the operator must be able to see the difference."""
 
 from __future__ import annotations
 
 import json
 
 _BEGINNINGS = (
-    (b"\xef\xbb\xbf", "a byte order mark that an editor put before it; take that away, or export again"),
-    (b"\xff\xfe", "text in UTF-16; an export is UTF-8, so export again, or convert it back"),
-    (b"\xfe\xff", "text in UTF-16; an export is UTF-8, so export again, or convert it back"),
-    (b"\x1f\x8b", "a packed file; unpack it first (gunzip)"),
-    (b"SQLite format 3", "a database; give it as --db"),
-    (b"seq,time,kind", "an export as CSV; only lines of JSON verify (--format jsonl)"),
+    (b"\xef\xbb\xbf", "a byte order mark that an editor added; remove it, or export again"),
+    (b"\xff\xfe", "text in UTF-16; export again, or convert it to UTF-8"),
+    (b"\xfe\xff", "text in UTF-16; export again, or convert it to UTF-8"),
+    (b"\x1f\x8b", "a gzip file; unpack it first, for example with gunzip"),
+    (b"SQLite format 3", "an SQLite database; give it with --db"),
+    (b"seq,time,kind", "a CSV export; only JSON lines can be verified (--format jsonl)"),
 )
 
 
-def strange(line: bytes) -> str:
-    """What it is instead of an entry, in a few words."""
+def describe_line(line: bytes) -> str:
+    """Say in a few words what a line is instead of an entry."""
     for beginning, what in _BEGINNINGS:
         if line.startswith(beginning):
             return what
     if not line.strip():
         return "an empty line" if line else "nothing"
     if line.endswith(b"\r\n"):
-        return "a line that ends in CR LF, as Windows and mail programs write; export again, or convert it back to LF"
+        return "a line that ends in CR LF, as Windows and mail programs write; export again, or convert it to LF"
     if not line.endswith(b"\n"):
-        return "a line that was cut off in the middle"
-    return _json(line)
-
-
-def _json(line: bytes) -> str:
+        return "a line that was cut off"
     try:
         parsed = json.loads(line)
     except (ValueError, RecursionError):
-        return "a line that is no JSON"
+        return "a line that is not JSON"
     if isinstance(parsed, dict) and "class_uid" in parsed:
-        return "an export as OCSF; only lines of JSON verify (--format jsonl)"
+        return "an OCSF export; only JSON lines can be verified (--format jsonl)"
     if isinstance(parsed, dict) and parsed.keys() >= {"seq", "hash", "entry"}:
-        return "an entry in another spelling than it was exported in"
-    return "JSON, but no line of an export"
+        return "an entry that was reformatted after the export"
+    return "JSON, but not a line of an export"

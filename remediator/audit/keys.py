@@ -1,7 +1,7 @@
-"""Files that hold the keys which sign checkpoints.
+"""Key files for signing checkpoints.
 
-A private key is one line in a file that only its owner may read; a file of public keys has one on each line, so that
-after a change of keys old checkpoints still verify. Both are as Go's ``sumdb/note`` writes them.
+A private key is one line in a file that only its owner may read. A file of public keys has one key per line, so that
+old checkpoints still verify after a key change. The format is that of Go's ``sumdb/note``.
 """
 
 from __future__ import annotations
@@ -17,61 +17,63 @@ from remediator.errors import ConfigurationError
 
 
 def create(path: Path, name: str) -> Signer:
-    """Make a key, with its public half beside it in ``<path>.pub``; one that is there already is kept and returned.
+    """Create a key and write its public key to ``<path>.pub``. An existing key is kept and returned.
 
-    Two processes that start at once end up with the same key, and a crash leaves either a whole key or none.
+    Two processes that start at the same time get the same key. A crash leaves a complete key or none.
 
     Raises:
-        ConfigurationError: the place cannot be written, or holds something else.
+        ConfigurationError: the file cannot be written, or is not a key.
     """
     try:
         if not path.exists():
-            _place(path, Signer.generate(name).encode(), 0o600)
+            _create_file(path, Signer.generate(name).encode(), 0o600)
         signer = load_signer(path)
         public = path.with_name(path.name + ".pub")
         if not public.exists():
-            _place(public, signer.verifier.encode(), 0o644)
+            _create_file(public, signer.verifier.encode(), 0o644)
     except OSError as error:
-        raise ConfigurationError(f"the signing key {path} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(f"cannot create the signing key '{path}': {error.strerror}") from error
     return signer
 
 
 def load_signer(path: Path) -> Signer:
-    """The private key in a file.
+    """Read a private key.
 
     Raises:
-        ConfigurationError: not there, readable by others, or not a key.
+        ConfigurationError: the file is missing, readable by other users, or not a key.
     """
     try:
         with path.open(encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the signing key {path} cannot be read: {error}") from error
+        raise ConfigurationError(f"cannot read the signing key '{path}': {error}") from error
     if mode & 0o077:
-        raise ConfigurationError(f"the signing key {path} can be read by others (mode {mode:04o}); chmod 600 it")
+        raise ConfigurationError(
+            f"other users can read the signing key '{path}' (mode {mode:04o}); run 'chmod 600 {path}'"
+        )
     return Signer.decode(text)
 
 
 def load_verifiers(path: Path) -> list[Verifier]:
-    """All public keys in a file; empty lines and lines that begin with ``#`` do not count.
+    """Read all public keys in a file. Empty lines and lines that begin with ``#`` are ignored.
 
     Raises:
-        ConfigurationError: not there, or without a key.
+        ConfigurationError: the file is missing, or contains no key.
         BadNote: a line is not a key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the keys in {path} cannot be read: {error}") from error
+        raise ConfigurationError(f"cannot read the public keys in '{path}': {error}") from error
     keys = [Verifier.decode(line) for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        raise ConfigurationError(f"{path} holds no public key")
+        raise ConfigurationError(f"'{path}' contains no public key; expected lines like NAME+ID+KEY")
     return keys
 
 
-def _place(path: Path, line: str, mode: int) -> None:
-    """Let a file appear with all of its content, unless one is there."""
+def _create_file(path: Path, line: str, mode: int) -> None:
+    """Create a file atomically with its content, unless it exists."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -83,11 +85,11 @@ def _place(path: Path, line: str, mode: int) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
-    sync_folder(path.parent)
+    fsync_directory(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+def fsync_directory(folder: Path) -> None:
+    """Make the file names in a directory durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

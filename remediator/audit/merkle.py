@@ -1,7 +1,7 @@
-"""The Merkle tree of RFC 6962 over the entries: a root that grows, and proofs.
+"""The Merkle tree (RFC 6962) over the entries: its root and proofs.
 
-The state of a growing tree is its compact range: the roots of the perfect subtrees that make it up, largest first,
-one for every bit set in its size. Appending and the root cost O(log n) of it, whatever the log's age.
+The state of a growing tree is its compact range: the roots of its perfect subtrees, largest first, one for every bit
+set in its size. Appending and computing the root take O(log n).
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
-WIDTH = 32
+HASH_BYTES = 32
 
 _sha256 = hashlib.sha256
 Span = tuple[int, int]
 
 
 def leaf_hash(content: bytes) -> bytes:
-    """SHA-256 over a zero byte and the content."""
+    """Return SHA-256 over a zero byte and the content."""
     return _sha256(b"\x00" + content).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """SHA-256 over a one byte and both children."""
+    """Return SHA-256 over the byte 1 and both children."""
     return _sha256(b"\x01" + left + right).digest()
 
 
-class Range:
+class CompactRange:
     """A growing tree: its size and the roots of its perfect subtrees."""
 
     __slots__ = ("nodes", "size")
@@ -37,18 +37,18 @@ class Range:
         self.nodes = list(nodes)
 
     @classmethod
-    def load(cls, size: int, state: bytes) -> Range:
-        """The tree whose :meth:`dump` gave ``state``.
+    def load(cls, size: int, state: bytes) -> CompactRange:
+        """Restore a tree from the result of :meth:`dump`.
 
         Raises:
-            ValueError: the state is not that of a tree of this size.
+            ValueError: the length of the state does not fit the size.
         """
-        if size < 0 or len(state) != WIDTH * size.bit_count():
-            raise ValueError(f"{len(state)} bytes are not the state of a Merkle tree over {size} entries")
-        return cls(size, (state[at : at + WIDTH] for at in range(0, len(state), WIDTH)))
+        if size < 0 or len(state) != HASH_BYTES * size.bit_count():
+            raise ValueError(f"the state of a Merkle tree over {size} entries cannot have {len(state)} bytes")
+        return cls(size, (state[at : at + HASH_BYTES] for at in range(0, len(state), HASH_BYTES)))
 
     def dump(self) -> bytes:
-        """All that a later append or root needs: 32 bytes for every bit set in the size."""
+        """Return the state of the tree: 32 bytes for every bit set in the size."""
         return b"".join(self.nodes)
 
     def append(self, leaf: bytes) -> None:
@@ -56,10 +56,10 @@ class Range:
         self._add(leaf, 1)
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Add many leaf hashes; the same as appending each, with less to do for each."""
+        """Add many leaf hashes. Same result as :meth:`append` for each, but faster."""
         at, end = 0, len(leaves)
         while at < end:
-            # the largest perfect subtree that fits both the tree's right edge and what is left to add
+            # the largest perfect subtree that fits the right edge of the tree and the remaining leaves
             room = (self.size & -self.size) or 1 << (end - at).bit_length()
             width = min(room, 1 << ((end - at).bit_length() - 1))
             self._add(_perfect(leaves[at : at + width]), width)
@@ -74,7 +74,7 @@ class Range:
         self.size += width
 
     def root(self) -> bytes:
-        """The tree's root hash; of no entries, the hash of nothing."""
+        """Return the root hash; for an empty tree, the hash of the empty string."""
         if not self.nodes:
             return EMPTY_ROOT
         result = self.nodes[-1]
@@ -91,10 +91,10 @@ def _perfect(level: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:
-    """The path that proves leaf ``index`` (from 0) to be in the tree over the first ``size`` leaf hashes.
+    """Return the path that proves that leaf ``index`` (from 0) is in the tree over the first ``size`` leaf hashes.
 
     Raises:
-        ValueError: there is no such leaf, or there are fewer leaves.
+        ValueError: the index is out of range, or there are fewer leaves than ``size``.
     """
     if not 0 <= index < size:
         raise ValueError(f"a tree over {size} entries has no leaf {index}")
@@ -102,13 +102,13 @@ def inclusion_proof(leaves: Iterable[bytes], index: int, size: int) -> list[byte
 
 
 def consistency_proof(leaves: Iterable[bytes], before: int, size: int) -> list[bytes]:
-    """The path that proves the tree over ``before`` leaves to be a beginning of the one over ``size``.
+    """Return the path that proves that the tree over ``before`` leaves is a prefix of the tree over ``size`` leaves.
 
     Raises:
-        ValueError: the first is larger, or there are fewer leaves.
+        ValueError: ``before`` is larger than ``size``, or there are fewer leaves than ``size``.
     """
     if not 0 <= before <= size:
-        raise ValueError(f"a tree over {before} entries is no beginning of one over {size}")
+        raise ValueError(f"a tree over {before} entries cannot be a prefix of a tree over {size}")
     return _roots(leaves, list(_subproof(before, 0, size, True)) if before else [])
 
 
@@ -142,21 +142,21 @@ def _subproof(before: int, low: int, high: int, known: bool) -> Iterator[Span]:
 
 
 def _roots(leaves: Iterable[bytes], spans: Sequence[Span]) -> list[bytes]:
-    """Roots over disjoint spans of the leaves, in the order of the spans, reading the leaves once."""
+    """Return the roots over disjoint spans of leaves, in the order of the spans. Reads the leaves once."""
     stream, position = iter(leaves), 0
     roots: dict[Span, bytes] = {}
     for low, high in sorted(spans):
         taken = list(islice(stream, low - position, high - position))
         if len(taken) != high - low:
             raise ValueError(f"the log ends before entry {high}")
-        tree = Range()
+        tree = CompactRange()
         tree.extend(taken)
         roots[low, high], position = tree.root(), high
     return [roots[span] for span in spans]
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Whether the proof leads from the leaf hash to the root (RFC 9162, 2.1.3.2)."""
+    """Return whether the proof leads from the leaf hash to the root (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     node, last, result = index, size - 1, leaf
@@ -174,7 +174,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 
 def verify_consistency(before: int, size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
-    """Whether the proof shows the old tree to be a beginning of the new one (RFC 9162, 2.1.4.2)."""
+    """Return whether the proof shows that the old tree is a prefix of the new one (RFC 9162, 2.1.4.2)."""
     if before == 0 or before == size:
         return not proof and old_root == (EMPTY_ROOT if before == 0 else new_root)
     if not 0 < before < size or not proof:

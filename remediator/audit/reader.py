@@ -1,4 +1,4 @@
-"""What the tools need from whatever keeps the log."""
+"""The interface of a log that can be read, and the verification of a log that may grow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from remediator.audit.verification import Verification, verify
 
 
 class AuditReader(Protocol):
-    """A log that can be read. A store implements it, and so does an export."""
+    """A log that can be read. Stores and exports implement it."""
 
     def entries(
         self,
@@ -27,11 +27,11 @@ class AuditReader(Protocol):
         kind: str | None = None,
         since: datetime | None = None,
     ) -> Iterable[SealedEntry]:
-        """Entries in the order of their numbers, of those that are numbered above ``after_seq`` and match."""
+        """Yield the matching entries with a number above ``after_seq``, in order."""
         ...
 
     def head(self) -> Head:
-        """Where the log says that it ends."""
+        """Return the stored end of the log."""
         ...
 
 
@@ -47,13 +47,13 @@ def verify_live(
     origin: str | None = None,
     strict: bool = False,
 ) -> Verification:
-    """Verify a log that may grow meanwhile: up to where its head is now, and nothing may stand beyond its head.
+    """Verify a log that may grow during the verification: up to its current head. No entry may exist beyond the head.
 
     Args:
         reader: the live log.
         checkpoints, keys, start, now, origin, strict: see :func:`remediator.audit.verification.verify`.
-        archived: entries that come before the live ones.
-        archived_to: number of the last of these; live entries up to it are not read again.
+        archived: entries before the live ones.
+        archived_to: number of the last archived entry; live entries up to it are skipped.
     """
     head = reader.head()
     live = takewhile(lambda row: row.seq <= head.seq, reader.entries(after_seq=max(archived_to, start.seq)))
@@ -61,6 +61,8 @@ def verify_live(
     result = verify(rows, checkpoints, keys, start=start, head=head, now=now, origin=origin, strict=strict)
     beyond = next(iter(reader.entries(after_seq=head.seq, limit=1)), None)
     if result.ok and beyond is not None and reader.head().seq < beyond.seq:
-        message = f"entry {beyond.seq} stands beyond the log's head (entry {head.seq}): added past the sequencer."
+        message = (
+            f"entry {beyond.seq} is after the head of the log (entry {head.seq}): it was added without the service."
+        )
         return structs.replace(result, findings=(Finding(Problem.REWRITTEN, beyond.seq, message),))
     return result

@@ -61,7 +61,7 @@ def sealed(folder: Path | None, database: Path | None, config_path: Path) -> lis
     """
     if folder is None:
         folder = archive_folder(load_config(config_path, Config)) if database is None else database.parent / "archive"
-    return archive.segments(folder) if folder is not None else []
+    return archive.list_segments(folder) if folder is not None else []
 
 
 class WholeLog:

@@ -33,7 +33,7 @@ from remediator.audit import (
 )
 from remediator.audit import keys as audit_keys
 from remediator.audit.archive import Segment
-from remediator.audit.merkle import Range
+from remediator.audit.merkle import CompactRange
 from remediator.audit.proof import BadProof, Proof, prove
 from remediator.audit.reader import AuditReader, verify_live
 from remediator.cli._audit_source import WholeLog, audit_log, sealed
@@ -165,7 +165,7 @@ def _report(result: Verification, format_: str) -> None:
     if format_ == "json":
         click.echo(msgspec.json.encode({"ok": result.ok} | msgspec.to_builtins(result)).decode())
         return
-    click.echo(result.sentence())
+    click.echo(result.summary())
     for finding in result.findings[1:]:
         click.echo(f"Also: {finding.message}")
     for remark in result.remarks:
@@ -285,10 +285,10 @@ def _from(
     """All entries from the first one of that time on, and where the log stood before it."""
     end = reader.head().seq
     live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
-    start, rows = archive.whole(segments, live)
+    start, rows = archive.join_live(segments, live)
     if since is None:
         return start, rows
-    tree, last = Range.load(start.seq, start.tree), start.hash
+    tree, last = CompactRange.load(start.seq, start.tree), start.hash
     for row in rows:
         if row.time >= since:
             return Head(tree.size, last, tree.dump()), chain((row,), rows)
@@ -317,7 +317,7 @@ def prove_(
     segments = sealed(archived, database, config_path)
     if segments and segments[0].start.seq:
         raise InputError("a proof needs the log from its first entry on; the archive begins later")
-    _, old = archive.whole(segments, ())
+    _, old = archive.join_live(segments, ())
     hashes, canonical = [], b""
     with audit_log(database, config_path) as reader:
         for row in chain(old, reader.entries(after_seq=segments[-1].end.seq if segments else 0)):
@@ -381,7 +381,7 @@ def _notes(paths: tuple[Path, ...]) -> list[str]:
 
 def _found(path: Path) -> list[str]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    notes = [note for file in files for note in checkpoint.find(_text(file))]
+    notes = [note for file in files for note in checkpoint.find_notes(_text(file))]
     if not notes:
         raise InputError(f"{path} holds no signed checkpoint: name of the log, entries, root, then a line '— name …'")
     return notes

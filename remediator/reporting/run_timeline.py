@@ -72,7 +72,7 @@ def _where(run_id: str, folder: Path | None) -> str:
     if folder is None or at is None:
         return " and its archive"
     try:
-        file = archive.of_time(folder, at)
+        file = archive.file_at(folder, at)
     except ArchiveError:
         return " and its archive"  # a damaged file is for "audit verify" to name
     return "" if file is None else f", of that time in the archive's file {file}"
@@ -106,7 +106,7 @@ def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Seq
         return live, True
     until = max(run.finished_at or run.updated_at, run.updated_at) + _AFTERWARDS
     try:
-        old = [] if folder is None else list(archive.of_run(folder, run.id, run.created_at, until))
+        old = [] if folder is None else list(archive.entries_of_run(folder, run.id, run.created_at, until))
     except ArchiveError:
         old = []  # a damaged file is for "audit verify" to name
     rows = {row.seq: row for row in (*old, *live)}  # a crash while moving leaves entries in both places

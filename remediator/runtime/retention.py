@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, archive
 from remediator.audit.archive import Segment
-from remediator.audit.merkle import Range
+from remediator.audit.merkle import CompactRange
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.pipeline.context import PipelineContext
 from remediator.runtime.checkpointing import LATEST
@@ -116,7 +116,7 @@ def _head(value: Mapping[str, Any]) -> Head:
 
 
 def _end(start: Head, rows: Sequence[SealedEntry]) -> Head:
-    tree = Range.load(start.seq, start.tree)
+    tree = CompactRange.load(start.seq, start.tree)
     for row in rows:
         tree.append(row.hash)
     return Head(tree.size, rows[-1].hash, tree.dump())

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from remediator.audit import Draft, Redactor, scrub, scrub_texts
+from remediator.audit import Draft, Redactor, redact_json, redact_texts
 from remediator.core.clock import Clock
 
 T = TypeVar("T")
@@ -47,14 +47,14 @@ class Tx:
 
     def clean(self, value: Any) -> Any:
         """A JSON value without secrets; every free text goes through this before it is stored."""
-        return scrub(value, self.redactor)
+        return redact_json(value, self.redactor)
 
     def clean_sent(self, encoded: bytes) -> bytes:
         """JSON that others sent, without secrets: the same bytes, unless there is something to look at."""
-        if not self.redactor.suspects(encoded):
+        if not self.redactor.may_contain_secret(encoded):
             return encoded
         value = msgspec.json.decode(encoded)
-        clean = scrub_texts(value, self.redactor)
+        clean = redact_texts(value, self.redactor)
         return encoded if clean == value else msgspec.json.encode(clean)
 
     def audit(self, draft: Draft) -> None:

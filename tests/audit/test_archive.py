@@ -1,4 +1,4 @@
-"""Sealed segments: what left the database still verifies."""
+"""Archive files: entries that left the database still verify."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def _archive(folder: Path, *ends: int) -> list[archive.Segment]:
 def test_segments_and_the_live_log_verify_as_one(tmp_path: Path) -> None:
     """Entries from several files and the database, with checkpoints signed before and after they moved."""
     _archive(tmp_path, 10, 17)
-    start, rows = archive.whole(archive.segments(tmp_path), ROWS[17:])
+    start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
     result = verify(rows, [note(HEADS[5]), note(HEADS[12]), note(HEAD)], KEYS, start=start, head=HEAD)
 
     assert start == GENESIS and result.ok and result.checkpoints == (5, 12, 30)
 
 
 def test_entries_in_both_places_count_once(tmp_path: Path) -> None:
-    """A crash between sealing and deleting leaves entries in both; that is no repetition."""
+    """After a crash between archiving and deleting, entries in both places are not reported as repeated."""
     _archive(tmp_path, 10)
-    start, rows = archive.whole(archive.segments(tmp_path), ROWS)
+    start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS)
 
     assert verify(rows, start=start, head=HEAD).ok
 
@@ -50,28 +50,28 @@ def test_a_missing_segment_is_named(tmp_path: Path) -> None:
     """A gap between segments, or before the live log."""
     segments = _archive(tmp_path, 10, 17, 20)
     segments[1].path.unlink()
-    start, rows = archive.whole(archive.segments(tmp_path), ROWS[20:])
+    start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[20:])
     [finding] = verify(rows, start=start).findings
 
     assert (finding.problem, finding.seq) == (Problem.MISSING, 11)
 
 
-def test_old_segments_may_go(tmp_path: Path) -> None:
-    """Without the oldest, verification begins where the next one says, and a later checkpoint proves that."""
+def test_oldest_segments_can_be_removed(tmp_path: Path) -> None:
+    """Without the oldest file, verification begins at the next one, and a later checkpoint proves its start."""
     segments = _archive(tmp_path, 10, 17)
     segments[0].path.unlink()
-    start, rows = archive.whole(archive.segments(tmp_path), ROWS[17:])
+    start, rows = archive.join_live(archive.list_segments(tmp_path), ROWS[17:])
     result = verify(rows, [note(HEADS[5]), note(HEAD)], KEYS, start=start, head=HEAD)
 
     assert result.ok and result.first == 11 and result.checkpoints == (30,)
     assert result.remarks == (
-        "Checkpoints of fewer than 10 entries could not be compared.",
-        "Entries 1 to 10 were not looked at: what was given begins after that.",
+        "Checkpoints of fewer than 10 entries were not compared: those entries were not given.",
+        "Entries 1 to 10 were not checked: the given entries begin later.",
     )
 
 
 def test_writing_again_after_a_crash_is_harmless(tmp_path: Path) -> None:
-    """The same entries give the same file, byte for byte, and one that is there is kept."""
+    """The same entries give the same bytes, and an existing file is kept."""
     [segment] = _archive(tmp_path / "a", 10)
     kept = segment.path.read_bytes()
     [again] = _archive(tmp_path / "a", 10)
@@ -81,8 +81,8 @@ def test_writing_again_after_a_crash_is_harmless(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["audit-000000000001-000000000010.jsonl.gz"]
 
 
-def test_what_does_not_verify_is_not_sealed(tmp_path: Path) -> None:
-    """A gap, a wrong end, another log's file in the place: nothing may be deleted on its account."""
+def test_entries_that_do_not_verify_are_not_archived(tmp_path: Path) -> None:
+    """A gap, a wrong end, or a file of another log: an error, so that nothing is deleted from the database."""
     with pytest.raises(ArchiveError, match="entry 5 is missing"):
         archive.write(tmp_path, GENESIS, [*ROWS[:4], *ROWS[5:10]], HEADS[10])
     with pytest.raises(ArchiveError, match="does not verify"):
@@ -91,12 +91,12 @@ def test_what_does_not_verify_is_not_sealed(tmp_path: Path) -> None:
         archive.write(tmp_path, GENESIS, [], GENESIS)
     others, head = make(10, tag="other")
     archive.write(tmp_path, GENESIS, others, head)
-    with pytest.raises(ArchiveError, match="with other entries"):
+    with pytest.raises(ArchiveError, match="contains other entries"):
         archive.write(tmp_path, GENESIS, ROWS[:10], HEADS[10])
 
 
 def test_a_file_with_the_right_name_and_header_is_not_enough(tmp_path: Path) -> None:
-    """What is in the place already is read back and verified before it counts as written."""
+    """An existing file is read back and verified before it counts as written."""
     [segment] = _archive(tmp_path, 10)
     lines = gzip.decompress(segment.path.read_bytes()).replace(b"reason 4", b"reason 5")
     segment.path.write_bytes(gzip.compress(lines))
@@ -126,10 +126,10 @@ def test_every_damage_to_a_file_is_found(tmp_path: Path) -> None:
         assert not good or gzip.decompress(content) == gzip.decompress(whole)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    """Not there, not packed, without a header, of another form."""
+def test_file_that_is_not_a_segment_is_refused(tmp_path: Path) -> None:
+    """Missing, not gzip, without a header, of another format version."""
     path = tmp_path / "audit-000000000001-000000000002.jsonl.gz"
-    with pytest.raises(ArchiveError, match="cannot be read"):
+    with pytest.raises(ArchiveError, match="cannot read the archive file"):
         archive.load(path)
     for content in (b"", b"plain", gzip.compress(b""), gzip.compress(b"{}\n"), gzip.compress(b"[]\n")):
         path.write_bytes(content)
@@ -137,7 +137,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
             archive.load(path)
     [segment] = _archive(tmp_path / "good", 2)
     path.write_bytes(gzip.compress(gzip.decompress(segment.path.read_bytes()).replace(b'"archive":1', b'"archive":2')))
-    with pytest.raises(ArchiveError, match="form 2"):
+    with pytest.raises(ArchiveError, match="format version 2"):
         archive.load(path)
 
 
@@ -156,13 +156,13 @@ except archive.ArchiveError as error:
 """
 
 
-def test_no_room_leaves_nothing_half_done(tmp_path: Path) -> None:
-    """When the file cannot grow to its end, sealing fails with a reason, and neither a file nor a draft stays."""
+def test_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
+    """If the disk is full, writing fails with a reason, and no file and no temporary file remain."""
     said = subprocess.run(
         [sys.executable, "-c", _NO_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
     )
 
-    assert "could not be written: File too large" in said.stdout
+    assert ": File too large" in said.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,8 +181,8 @@ print("done", flush=True)
 
 
 @pytest.mark.parametrize("after", [0.0001, 0.002, 0.01, 0.03, 0.06])
-def test_kill_minus_nine_leaves_a_whole_file_or_none(tmp_path: Path, after: float) -> None:
-    """Killed at any moment of sealing, what has the name of a segment is a segment; doing it again succeeds."""
+def test_sigkill_leaves_a_complete_file_or_none(tmp_path: Path, after: float) -> None:
+    """After SIGKILL at any moment, a file with the name of a segment is complete, and writing it again succeeds."""
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -198,7 +198,7 @@ def test_kill_minus_nine_leaves_a_whole_file_or_none(tmp_path: Path, after: floa
             child.wait(after)
         except subprocess.TimeoutExpired:
             os.kill(child.pid, signal.SIGKILL)
-    for segment in archive.segments(tmp_path):
+    for segment in archive.list_segments(tmp_path):
         assert verify(segment.entries(), start=segment.start, head=segment.end).ok
     rows, head = make(3000, group=100)
 

@@ -1,4 +1,4 @@
-"""Entries as bytes: one spelling, and it is RFC 8785's."""
+"""The canonical encoding of entries is that of RFC 8785."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import example, given
 from pydantic import SecretBytes, SecretStr
 
 from remediator.audit import GENESIS, Draft, Kind, NotCanonical, NotRecordable, Secret, decode, seal
-from remediator.audit.canonical import Plain, encode
+from remediator.audit.canonical import Normalizer, encode
 from remediator.audit.chain import ENTRY_LIMIT
 from remediator.audit.entry import Entry
 from remediator.audit.redact import Redactor
@@ -37,7 +37,7 @@ def _written(data: dict[str, Any]) -> dict[str, Any]:
 @example({"\ue000": 1, "\U00010000": 2})
 @example({"\u2028": '\x00\x1f\x7f"\\/\b\f\n\r\t'})
 def test_canonical_bytes_are_those_of_the_reference_library(value: Any) -> None:
-    """Every entry that can be written is spelled exactly as RFC 8785's reference library spells it."""
+    """The encoding of every possible entry equals that of the reference library for RFC 8785."""
     entry = _entry({"value": value})
 
     assert encode(entry) == rfc8785.dumps(msgspec.to_builtins(entry))
@@ -46,7 +46,7 @@ def test_canonical_bytes_are_those_of_the_reference_library(value: Any) -> None:
 @pytest.mark.promise(9)
 @given(anything)
 def test_whatever_a_draft_holds_becomes_canonical(value: Any) -> None:
-    """Anything that can be drafted is written canonically, and reads back as what was written."""
+    """Any draft is encoded canonically and decodes to the same values."""
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data={"value": value})], START)
 
     assert rfc8785.dumps(json.loads(row.canonical)) == row.canonical
@@ -82,19 +82,19 @@ class _Size(IntEnum):
         (SecretBytes(b"hunter2"), "[redacted]"),
     ],
 )
-def test_values_are_written_as_the_logs_small_json(value: Any, written: Any) -> None:
-    """Fractions become text, sets are sorted, instants are RFC 3339, secrets are marks."""
+def test_values_are_converted_to_the_json_subset(value: Any, written: Any) -> None:
+    """Fractions become text, sets are sorted, times are RFC 3339, secrets are placeholders."""
     assert _written({"value": value}) == {"value": written}
 
 
 @pytest.mark.parametrize("data", [{"value": object()}, {1: "x"}, {"value": {None: 1}}])
-def test_a_value_without_a_place_is_refused(data: dict[Any, Any]) -> None:
-    """What the log cannot write is a defect that stops the transaction, not a guess at its meaning."""
+def test_unsupported_type_is_refused(data: dict[Any, Any]) -> None:
+    """A value that the log cannot store raises an error that aborts the transaction."""
     with pytest.raises(NotRecordable):
         seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data=data)], START)
 
 
-def test_what_nests_endlessly_ends() -> None:
+def test_self_referencing_data_is_cut_off() -> None:
     """Data that contains itself is cut off at a fixed depth."""
     loop: dict[str, Any] = {}
     loop["again"] = loop
@@ -138,7 +138,7 @@ def test_an_entry_has_a_largest_size() -> None:
         lambda raw: raw.replace(b"remediator", b"\xff"),
     ],
 )
-def test_other_spellings_are_refused(change: Any) -> None:
+def test_other_encodings_are_refused(change: Any) -> None:
     """Spaces, escapes, fractions, doubled or unknown keys: the same meaning in other bytes is not an entry."""
     raw = make(1)[0][0].canonical
     assert change(raw) != raw
@@ -147,9 +147,9 @@ def test_other_spellings_are_refused(change: Any) -> None:
         decode(change(raw))
 
 
-def test_plain_leaves_no_number_with_a_fraction() -> None:
-    """The one value in which encoders differ never reaches them."""
-    ink = Plain(Redactor(), str)
+def test_normalizer_leaves_no_number_with_a_fraction() -> None:
+    """Encoders differ for fractions, so a fraction never reaches them."""
+    normalizer = Normalizer(Redactor(), str)
 
-    assert ink.value([1.5, {"a": -0.0}]) == ["1.5", {"a": "-0.0"}]
+    assert normalizer.value([1.5, {"a": -0.0}]) == ["1.5", {"a": "-0.0"}]
     assert draft(1).kind in Kind

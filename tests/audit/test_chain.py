@@ -1,4 +1,4 @@
-"""Numbering and chaining."""
+"""Numbers, hashes and the head of the chain."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Head, decode, seal
-from remediator.audit.merkle import Range
+from remediator.audit.merkle import CompactRange
 from tests.support.sample_logs import START, draft, make
 
 pytestmark = pytest.mark.promise(9)
 
 
-def test_every_entry_names_the_hash_of_the_one_before() -> None:
-    """Numbers have no gap, and each entry's bytes hold the SHA-256 of the bytes before it."""
+def test_every_entry_contains_the_hash_of_the_previous_entry() -> None:
+    """Numbers have no gaps, and each entry contains the SHA-256 of the previous entry."""
     rows, head = make(20)
     entries = [decode(row.canonical) for row in rows]
 
@@ -28,7 +28,7 @@ def test_every_entry_names_the_hash_of_the_one_before() -> None:
 
 @given(st.lists(st.integers(0, 9), max_size=12))
 def test_how_entries_are_grouped_does_not_matter(groups: list[int]) -> None:
-    """However many entries a transaction seals, the same drafts give the same log and the same head."""
+    """The same drafts give the same log and head, however they are split into transactions."""
     drafts = [draft(number) for number in range(sum(groups))]
     rows, head, at = [], GENESIS, 0
     for size in groups:
@@ -39,8 +39,8 @@ def test_how_entries_are_grouped_does_not_matter(groups: list[int]) -> None:
     assert (rows, head) == seal(GENESIS, drafts, START)
 
 
-def test_what_the_database_indexes_is_what_the_entry_says() -> None:
-    """The columns beside the bytes repeat them."""
+def test_indexed_columns_equal_the_entry() -> None:
+    """The columns beside the canonical bytes repeat their values."""
     for row in make(40)[0]:
         entry = decode(row.canonical)
         assert (row.seq, row.time, row.kind, row.run, row.episode) == (
@@ -53,10 +53,10 @@ def test_what_the_database_indexes_is_what_the_entry_says() -> None:
         assert type(row.kind) is str
 
 
-def test_the_head_is_small_and_says_the_root() -> None:
+def test_head_is_small_and_contains_the_root() -> None:
     """The state that an append needs grows with the logarithm of the log."""
     rows, head = make(1000)
-    tree = Range()
+    tree = CompactRange()
     for row in rows:
         tree.append(row.hash)
 
@@ -65,7 +65,7 @@ def test_the_head_is_small_and_says_the_root() -> None:
 
 
 @pytest.mark.parametrize("head", [Head(1, bytes(32), b""), Head(0, bytes(32), bytes(32)), Head(-1, bytes(32), b"")])
-def test_a_head_that_is_none_is_refused(head: Head) -> None:
-    """A torn or foreign head stops the append instead of starting another log."""
-    with pytest.raises(ValueError, match="not the state of a Merkle tree"):
+def test_invalid_head_is_refused(head: Head) -> None:
+    """A damaged or foreign head aborts the append instead of starting another log."""
+    with pytest.raises(ValueError, match="the state of a Merkle tree"):
         seal(head, [draft(1)], START)

@@ -1,4 +1,4 @@
-"""Exports: verifiable alone, safe in a spreadsheet, and in OCSF's form."""
+"""Exports: JSON lines that verify, CSV that is safe in a spreadsheet, and OCSF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_export_verifies_without_the_database() -> None:
 
 @pytest.mark.promise(9)
 def test_no_byte_of_an_export_can_change() -> None:
-    """Every byte of every line, frame and newlines included: changed, it does not verify."""
+    """A change of any byte of any line, including newlines, fails verification."""
     whole = bytearray(b"".join(LINES[:4]))
     for at in range(len(whole) - 1):
         for value in (whole[at] ^ 1, whole[at] ^ 0x20, ord("\n")):
@@ -48,8 +48,8 @@ def test_no_byte_of_an_export_can_change() -> None:
 @pytest.mark.parametrize(
     "line", [b"", b"\n", b"{}", b"null\n", b'{"seq":3}\n', b"\xff\xfe\n", b'{"seq":"3","hash":"","entry":{}}']
 )
-def test_a_line_that_is_none_is_named_by_its_place(line: bytes) -> None:
-    """Garbage, a torn line, an empty one."""
+def test_bad_line_is_reported_by_number(line: bytes) -> None:
+    """Garbage, a partial line, an empty line."""
     [finding] = check(export.read([*LINES[:2], line, *LINES[3:]])[1]).findings
 
     assert (finding.problem, finding.seq) == (Problem.UNREADABLE, 3)
@@ -57,8 +57,8 @@ def test_a_line_that_is_none_is_named_by_its_place(line: bytes) -> None:
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("begin", range(1, 9))
-def test_a_later_beginning_is_stated_and_verified(begin: int) -> None:
-    """An export from the middle says what it goes on from; a checkpoint proves that."""
+def test_export_that_begins_later_verifies(begin: int) -> None:
+    """Such an export contains the head before its first entry; a checkpoint proves it."""
     first = export.start_line(heads(ROWS)[begin])
     start, rows = export.read([first, *LINES[begin:]])
     result = verify(rows, [note(HEAD)], [], start=start)
@@ -74,14 +74,14 @@ def test_a_later_beginning_is_stated_and_verified(begin: int) -> None:
 
 
 def test_an_empty_export_is_an_empty_log() -> None:
-    """No line at all."""
+    """An export without lines."""
     start, rows = export.read([])
 
     assert check(rows).ok and start == GENESIS
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=12), st.sampled_from(["", "=", "+", "-", "@", "\t", "\r"]))
-def test_csv_is_read_back_and_runs_nothing(text: str, sign: str) -> None:
+def test_csv_round_trips_and_contains_no_formula(text: str, sign: str) -> None:
     """Cells survive quoting, and none begins like a formula."""
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, sign + text or "x", reason=sign + text)], START)
     header, cells = csv.reader(io.StringIO(export.csv_header() + export.to_csv(row), newline=""))
@@ -94,7 +94,7 @@ def test_csv_is_read_back_and_runs_nothing(text: str, sign: str) -> None:
 
 
 def test_ocsf_events_have_what_their_class_requires() -> None:
-    """Every event names its class, type, time, severity and product, and leads back to the entry."""
+    """Every event has class, type, time, severity, product, and the number of the entry."""
     for sealed in make(len(Kind))[0]:
         event, entry = export.to_ocsf(sealed), decode(sealed.canonical)
         acted = entry.kind.startswith("action.")
@@ -112,8 +112,8 @@ def test_ocsf_events_have_what_their_class_requires() -> None:
 @pytest.mark.parametrize(
     ("outcome", "status"), [*zip([each.value for each in Outcome], (1, 2, 0), strict=True), ("other", 99)]
 )
-def test_ocsf_tells_the_outcome_of_an_action(outcome: str, status: int) -> None:
-    """In the words that actions really use; unknown is not failure, there as here."""
+def test_ocsf_status_is_the_outcome_of_an_action(outcome: str, status: int) -> None:
+    """For the outcomes that actions use; unknown is not a failure."""
     draft = Draft(Kind.ACTION_OUTCOME, "remediator/a", run="run-1", data={"outcome": outcome, "attempt": "attempt-7"})
     [row], _ = seal(GENESIS, [draft], START)
 
@@ -122,7 +122,7 @@ def test_ocsf_tells_the_outcome_of_an_action(outcome: str, status: int) -> None:
 
 
 def test_ocsf_gives_an_intent_no_outcome() -> None:
-    """Nothing has come of it yet, which is not "other"."""
+    """An intent has no outcome yet, so it has no status."""
     draft = Draft(Kind.ACTION_INTENDED, "remediator/a", run="run-1", data={"attempt": "attempt-7"})
     [row], _ = seal(GENESIS, [draft], START)
 

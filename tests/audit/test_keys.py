@@ -1,4 +1,4 @@
-"""Files that hold the keys of checkpoints."""
+"""Key files for signing checkpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from remediator.audit import keys as audit_keys
 from remediator.errors import ConfigurationError
 
 
-def test_a_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
-    """The private half has mode 0600 whatever the umask; the public half lies beside it for everyone."""
+def test_only_the_owner_can_read_a_new_key(tmp_path: Path) -> None:
+    """The private key has mode 0600 with any umask; the public key beside it is readable by all."""
     before = os.umask(0)
     try:
         signer = audit_keys.create(tmp_path / "audit.key", "remediator.example/log")
@@ -31,8 +31,8 @@ def test_a_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.key", "audit.key.pub"]
 
 
-def test_a_key_that_is_there_is_kept(tmp_path: Path) -> None:
-    """A second start does not change the key, and puts back a public half that was lost."""
+def test_existing_key_is_kept(tmp_path: Path) -> None:
+    """A second start keeps the key and restores a lost public key file."""
     first = audit_keys.create(tmp_path / "audit.key", "a.example")
     (tmp_path / "audit.key.pub").unlink()
 
@@ -41,7 +41,7 @@ def test_a_key_that_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_replicas_that_start_together_have_one_key(tmp_path: Path) -> None:
-    """Many at once: one key wins, everybody has it."""
+    """Many processes at once end up with one key."""
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: audit_keys.create(tmp_path / "audit.key", "a.example").encode(), range(16)))
 
@@ -50,8 +50,8 @@ def test_replicas_that_start_together_have_one_key(tmp_path: Path) -> None:
 
 @pytest.mark.promise(11)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_a_key_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> None:
-    """A private key that a group or the world can read or write signs nothing."""
+def test_key_that_other_users_can_access_is_refused(tmp_path: Path, mode: int) -> None:
+    """A private key that the group or others can read or write is refused."""
     audit_keys.create(tmp_path / "audit.key", "a.example")
     (tmp_path / "audit.key").chmod(mode)
 
@@ -59,8 +59,8 @@ def test_a_key_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> No
         audit_keys.load_signer(tmp_path / "audit.key")
 
 
-def test_a_place_that_cannot_be_used_is_said(tmp_path: Path) -> None:
-    """No folder, no file, no key in it."""
+def test_unusable_file_is_reported(tmp_path: Path) -> None:
+    """No folder, no file, no key in the file."""
     with pytest.raises(ConfigurationError):
         audit_keys.create(tmp_path / "missing" / "audit.key", "a.example")
     with pytest.raises(ConfigurationError):
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 
 def test_old_keys_stay_known(tmp_path: Path) -> None:
-    """A file of public keys holds as many as there were."""
+    """A file of public keys may contain several keys."""
     keys = [Signer.generate("a.example").verifier.encode() for _ in range(3)]
     (tmp_path / "keys").write_text("# since 2024\n" + "\n\n".join(keys) + "\n")
 

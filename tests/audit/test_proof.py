@@ -1,4 +1,4 @@
-"""Proofs that an entry is in the log, for someone who does not have it."""
+"""Proofs that an entry is in the log, for a verifier without the log."""
 
 from __future__ import annotations
 
@@ -69,30 +69,30 @@ def test_no_bit_of_a_proof_can_change() -> None:
         assert held is None, f"byte {bit // 8}, bit {bit % 8}"
 
 
-def test_a_proof_is_not_made_of_another_log() -> None:
-    """If the log is not the one that was signed, that is found out before a proof is handed out."""
+def test_checkpoint_of_another_log_is_refused() -> None:
+    """No proof is written if the checkpoint was signed for another log."""
     others = [row.hash for row in make(21, tag="other")[0]]
 
-    with pytest.raises(BadProof, match="not the one"):
+    with pytest.raises(BadProof, match="for another log"):
         prove(ROWS[3].canonical, 4, others, NOTE)
-    with pytest.raises(BadProof, match="not the one"):
+    with pytest.raises(BadProof, match="for another log"):
         prove(ROWS[4].canonical, 4, LEAVES, NOTE)
 
 
 def test_a_checkpoint_must_cover_the_entry() -> None:
     """An older checkpoint does not prove a newer entry; a log that is cut off proves nothing."""
-    with pytest.raises(BadProof, match="by a checkpoint of 5 entries"):
+    with pytest.raises(BadProof, match="a checkpoint of 5 entries cannot prove"):
         prove(ROWS[5].canonical, 6, LEAVES, note(heads(ROWS)[5]))
     with pytest.raises(BadProof, match="ends before"):
         prove(ROWS[5].canonical, 6, LEAVES[:20], NOTE)
-    with pytest.raises(BadProof, match="no checkpoint"):
+    with pytest.raises(BadProof, match="the checkpoint is invalid"):
         prove(ROWS[5].canonical, 6, LEAVES, "nothing")
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", FIRST_LINE, f"{FIRST_LINE}\nindex 1\n\n{NOTE}", f"{FIRST_LINE}\nextra !\nindex 1\n\n{NOTE}"]
 )
-def test_what_is_no_proof_is_refused(text: str) -> None:
+def test_invalid_proof_is_refused(text: str) -> None:
     """Missing parts and damaged lines."""
     with pytest.raises(BadProof):
         Proof.parse(text)

@@ -1,4 +1,4 @@
-"""Verifying a log that is being written to."""
+"""Verification of a log that grows during the verification."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Growing:
         return before
 
 
-def test_a_log_that_grows_meanwhile_verifies() -> None:
-    """Entries that arrive during the verification are neither missed nor taken for an attack."""
+def test_growing_log_verifies() -> None:
+    """Entries that arrive during the verification are neither missed nor reported."""
     rows, head = make(30)
     result = verify_live(Growing(rows, head), [note(head)], KEYS)
 
     assert result.ok and result.last == 30
 
 
-def test_entries_beyond_the_head_are_an_attack() -> None:
-    """A row in the table that the sequencer's head does not know, and does not get to know."""
+def test_entry_beyond_the_head_is_reported() -> None:
+    """A row in the table that the head never includes."""
     rows, head = make(6)
     [more], _ = seal(head, [draft(50)], START)
     result = verify_live(Growing([*rows, more], head, grow=False))

@@ -1,4 +1,4 @@
-"""Secrets do not get into the log."""
+"""Secrets do not reach the log."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.audit import GENESIS, Draft, Kind, Redactor, Secret, decode, seal
-from remediator.audit.canonical import Plain
-from remediator.audit.redact import SHAPES_ONLY
+from remediator.audit.canonical import Normalizer
+from remediator.audit.redact import PATTERNS_ONLY
 from tests.support.sample_logs import START, anything
 
 pytestmark = pytest.mark.promise(11)
@@ -47,7 +47,7 @@ SHAPES = [
 ]
 
 
-def _bytes(data: dict[str, Any], redactor: Redactor = SHAPES_ONLY, **more: Any) -> bytes:
+def _bytes(data: dict[str, Any], redactor: Redactor = PATTERNS_ONLY, **more: Any) -> bytes:
     [row], _ = seal(GENESIS, [Draft(Kind.EVIDENCE, "a", data=data, **more)], START, redactor)
     return row.canonical
 
@@ -56,7 +56,7 @@ def _bytes(data: dict[str, Any], redactor: Redactor = SHAPES_ONLY, **more: Any) 
     "wrap", [lambda s: s, lambda s: [s], lambda s: {"deep": [{"er": (s,)}]}, lambda s: {s.reveal(): s}]
 )
 def test_a_secret_never_becomes_text(wrap: Any) -> None:
-    """A value of the type Secret is a mark, wherever in the data it sits."""
+    """A value of the type Secret becomes a placeholder, anywhere in the data."""
     secret = Secret("correct-horse")
 
     assert b"correct-horse" not in _bytes({"value": wrap(secret)}, Redactor(["correct-horse"]))
@@ -66,8 +66,8 @@ def test_a_secret_never_becomes_text(wrap: Any) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_credentials_in_text_are_cut_out(line: str) -> None:
-    """Text that others wrote loses what looks like a credential, also when nobody told its value."""
+def test_credentials_in_text_are_removed(line: str) -> None:
+    """Text from outside loses what looks like a credential, even if the value is not known."""
     said = line.format("Zx81kQ9-hunter2")
 
     assert b"hunter2" not in _bytes({"log": f"before {said} after"})
@@ -77,8 +77,8 @@ def test_credentials_in_text_are_cut_out(line: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_well_known_shapes_are_cut_out(shape: str) -> None:
-    """Keys and tokens of well-known forms are recognised by their form alone."""
+def test_known_token_formats_are_removed(shape: str) -> None:
+    """Keys and tokens of known formats are recognised by the format alone."""
     written = decode(_bytes({"log": f"before {shape} after"})).data["log"]
 
     assert shape not in written and "[redacted]" in written and written.startswith("before ")
@@ -87,14 +87,14 @@ def test_well_known_shapes_are_cut_out(shape: str) -> None:
 @pytest.mark.parametrize(
     "name", ["password", "redis_password", "client-secret", "apiKey", "X-Auth-Token", "Authorization"]
 )
-def test_a_field_named_like_a_secret_is_one(name: str) -> None:
-    """A string under a telling name is redacted even if it looks like nothing."""
+def test_field_with_a_secret_name_is_redacted(name: str) -> None:
+    """A string under such a name is redacted even if it looks ordinary."""
     assert decode(_bytes({"outer": {name: "abc"}})).data == {"outer": {name: "[redacted]"}}
     assert decode(_bytes({name: 5, "passwords_tried": "two"})).data[name] == 5
 
 
-def test_a_word_after_an_option_for_secrets_is_one() -> None:
-    """In an exact call, argument by argument, what follows --password is redacted, and the rest is not."""
+def test_argument_after_a_secret_option_is_redacted() -> None:
+    """In a list of arguments, the one after --password is redacted, the others are not."""
     argv = ["redis-cli", "--password", "abc", "PING", "--token=abc", "--host", "redis"]
 
     assert decode(_bytes({"argv": argv})).data["argv"] == [
@@ -122,8 +122,8 @@ def test_a_word_after_an_option_for_secrets_is_one() -> None:
         f"a\n{PASSWORD}\tb",
     ],
 )
-def test_a_known_secret_is_cut_out_in_every_spelling(form: str) -> None:
-    """A secret from the settings is found as it is, inside JSON and inside an URL, in values and in keys."""
+def test_known_secret_is_removed_in_every_encoding(form: str) -> None:
+    """A secret from the settings is found in plain text, JSON and URLs, in values and in keys."""
     redactor = Redactor([PASSWORD])
 
     for data in ({"log": form}, {form: 1}, {"log": ["x" * 4090 + form]}, {"log": f"{form} {form}"}):
@@ -131,25 +131,25 @@ def test_a_known_secret_is_cut_out_in_every_spelling(form: str) -> None:
         assert not any(part in text for part in ("ss\\\\w", "ss%5Cw", "w/ö", "w%2F%C3%B6", "u00f6 rd", "xf6 rd"))
 
 
-def test_a_cut_does_not_halve_a_secret() -> None:
-    """A secret that straddles the place where a long string is cut leaves neither half."""
+def test_cutting_text_does_not_split_a_secret() -> None:
+    """A secret at the position where a long string is cut leaves no part of itself."""
     written = _bytes({"log": "x" * 4090 + "correct-horse-battery"}, Redactor(["correct-horse-battery"]))
 
     assert b"correc" not in written
 
 
-def test_a_mark_tells_equal_secrets_only_with_a_key() -> None:
-    """Without an installation key a mark says nothing; with one, it tells whether two secrets are the same."""
+def test_placeholder_shows_equal_secrets_only_with_a_key() -> None:
+    """Without a key all placeholders are the same; with one, equal secrets have equal placeholders."""
     keyed = Redactor(key=b"installation")
-    first, again, other = (keyed.mark(value) for value in ("hunter2", b"hunter2", "hunter3"))
+    first, again, other = (keyed.placeholder(value) for value in ("hunter2", b"hunter2", "hunter3"))
 
-    assert SHAPES_ONLY.mark("hunter2") == SHAPES_ONLY.mark("hunter3") == "[redacted]"
+    assert PATTERNS_ONLY.placeholder("hunter2") == PATTERNS_ONLY.placeholder("hunter3") == "[redacted]"
     assert first == again != other
-    assert first != Redactor(key=b"another").mark("hunter2")
+    assert first != Redactor(key=b"another").placeholder("hunter2")
 
 
 def test_ordinary_text_stays() -> None:
-    """What operators need to read is not damaged."""
+    """Text without secrets is not changed."""
     lines = [
         "GET http://prometheus:9090/api/v1/query?query=up returned 200",
         "basic authentication works, digest too",
@@ -158,15 +158,15 @@ def test_ordinary_text_stays() -> None:
         "task-key 5",
     ]
 
-    assert [SHAPES_ONLY.text(line) for line in lines] == lines
+    assert [PATTERNS_ONLY.text(line) for line in lines] == lines
 
 
 @given(anything, st.sampled_from([*LINES, *SHAPES]), st.text(max_size=8))
-def test_the_quick_way_writes_what_the_thorough_way_would(value: Any, line: str, text: str) -> None:
-    """Looking at the encoded entry first never overlooks what going through every string would have cut out."""
+def test_fast_pass_writes_the_same_as_the_thorough_pass(value: Any, line: str, text: str) -> None:
+    """The check of the encoded entry never misses what the check of every string would have removed."""
     redactor = Redactor(["hunter2"])
     data = {"value": value, "line": text + line.replace("{}", "hunter2 Zx81kQ9abc"), text: text}
-    thorough = Plain(redactor, redactor.text, thorough=True).mapping(data)
+    thorough = Normalizer(redactor, redactor.text, thorough=True).mapping(data)
 
     assert decode(_bytes(data, redactor)).data == thorough
 

@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints: C2SP's formats, and an independent library reads them."""
+"""Signed notes and checkpoints in the C2SP formats; an independent library reads them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GO_SIGNATURE = (
 
 
 def test_the_specifications_own_example_is_read() -> None:
-    """C2SP's example checkpoint parses to its three lines, and its text comes out as it went in."""
+    """The example checkpoint of C2SP parses to its three lines and is written back unchanged."""
     text, [(name, key_id, signature)] = signed_note.split(EXAMPLE)
     point = Checkpoint.parse(text)
 
@@ -133,8 +133,8 @@ def test_keys_are_changed_by_signing_with_both() -> None:
         checkpoint.verify(both, [])
 
 
-def test_a_wrong_signature_spoils_the_note_even_beside_a_good_one() -> None:
-    """A known key's wrong signature is never outvoted."""
+def test_wrong_signature_of_a_known_key_fails_the_note() -> None:
+    """A good signature of another key does not help."""
     other = Signer.generate(ORIGIN)
     text, _ = signed_note.split(signed(make(3)[1]))
     wrong = other.signature_line("something else\n")
@@ -166,19 +166,19 @@ def test_extension_lines_are_kept_and_none_is_written() -> None:
         "a\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     ],
 )
-def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+def test_invalid_checkpoint_is_refused(text: str) -> None:
     """Leading zeros, short roots, missing or empty lines."""
     with pytest.raises(BadNote):
         Checkpoint.parse(text)
 
 
 @given(st.text(max_size=200))
-def test_garbage_is_no_note(text: str) -> None:
-    """Nothing but the errors that are promised comes out of any text."""
+def test_garbage_raises_only_documented_errors(text: str) -> None:
+    """Any text raises one of the documented errors."""
     for read in (signed_note.split, Checkpoint.parse, Verifier.decode, Signer.decode):
         with pytest.raises(BadNote):
             read(text)
-    assert list(checkpoint.find(text)) == [] or "— " in text
+    assert list(checkpoint.find_notes(text)) == [] or "— " in text
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u00a0b", "a\nb"])
@@ -191,8 +191,8 @@ def test_a_key_needs_a_name_that_fits_a_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["no newline", "control\x01\n", "tab\t\n"])
-def test_a_text_that_no_reader_takes_is_not_signed(text: str) -> None:
-    """What others would refuse is refused before it is signed."""
+def test_invalid_text_is_not_signed(text: str) -> None:
+    """Text that readers would refuse is not signed."""
     with pytest.raises(BadNote):
         signed_note.sign(text, [SIGNER])
     with pytest.raises(BadNote):
@@ -215,14 +215,14 @@ def test_a_private_key_is_never_in_an_error() -> None:
     assert "PRIVATE" not in repr(SIGNER)
 
 
-def test_notes_are_found_wherever_they_were_kept() -> None:
-    """One after the other, in lines of syslog, and past records that a crash has torn."""
+def test_notes_are_found_in_any_container() -> None:
+    """One after the other, in syslog lines, and after records that a crash cut off."""
     first, second, third = (signed(head) for head in heads(make(4)[0])[1:4])
     line = "<109>1 2026-03-01T03:00:00Z host remediator - checkpoint - "
     in_json = '{"checkpoint":"' + third.replace("\n", "\\n") + '"}'
 
-    assert list(checkpoint.find(f"{first}\n{second}")) == [first, second]
-    assert list(checkpoint.find(f"{line}{in_json}\n{line}{in_json}\n")) == [third, third]
+    assert list(checkpoint.find_notes(f"{first}\n{second}")) == [first, second]
+    assert list(checkpoint.find_notes(f"{line}{in_json}\n{line}{in_json}\n")) == [third, third]
     for cut in range(len(first)):
-        found = list(checkpoint.find(f"{first[:cut]}\n\n{second}\n{third}"))
+        found = list(checkpoint.find_notes(f"{first[:cut]}\n\n{second}\n{third}"))
         assert found[-2:] == [second, third] and len(found) <= 3

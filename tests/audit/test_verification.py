@@ -22,7 +22,7 @@ from remediator.audit import (
     seal,
     verify,
 )
-from remediator.audit.export import seal_again
+from remediator.audit.export import rebuild
 from remediator.audit.merkle import leaf_hash
 from tests.support.sample_logs import KEYS, ORIGIN, START, check, draft, heads, make, note, rechain
 
@@ -35,30 +35,27 @@ NOTES = [note(HEADS[size]) for size in (4, 8, SIZE)]
 
 
 def _first(result: Verification) -> tuple[Problem, int | None]:
-    """What is wrong, and where; and it is said in a sentence that has the number in it."""
+    """Return problem and entry number; check that the message contains the number."""
     assert result.findings and not result.ok
     finding: Finding = result.findings[0]
-    assert finding.message.endswith(".") and finding.message in result.sentence()
+    assert finding.message.endswith(".") and finding.message in result.summary()
     assert finding.seq is None or str(finding.seq) in finding.message
     return finding.problem, finding.seq
 
 
-def test_an_honest_log_verifies() -> None:
-    """Nothing is found, every checkpoint agrees, and the result says up to where."""
+def test_unchanged_log_verifies() -> None:
+    """There are no findings, every checkpoint agrees, and the result names the last entry."""
     result = check(ROWS, *NOTES, head=HEAD)
 
     assert result.ok and not result.findings and not result.remarks
     assert (result.first, result.last, result.checkpoints) == (1, SIZE, (4, 8, SIZE))
     assert (result.hash, result.root) == (HEAD.hash.hex(), HEAD.root().hex())
-    assert (
-        result.sentence()
-        == "The audit log verifies: entries 1 to 12 are as they were written, and 3 checkpoints agree."
-    )
+    assert result.summary() == "The audit log verifies: entries 1 to 12 are unchanged, and 3 checkpoints agree."
 
 
 def test_an_empty_log_verifies() -> None:
-    """No entries is a log too, until a checkpoint says otherwise."""
-    assert check([], head=GENESIS).sentence() == "The audit log verifies: it is empty."
+    """An empty log verifies unless a checkpoint covers entries."""
+    assert check([], head=GENESIS).summary() == "The audit log verifies: it is empty."
     assert check([], note(GENESIS)).ok
     assert _first(check([], NOTES[0])) == (Problem.TRUNCATED, 1)
 
@@ -88,7 +85,7 @@ def test_every_flipped_bit_of_one_entry_is_found() -> None:
 
 @given(st.integers(1, SIZE), st.data())
 def test_a_byte_changed_together_with_its_hash_is_found(seq: int, data: st.DataObject) -> None:
-    """Whoever mends the entry's own hash as well is found at that entry or at the next one."""
+    """If the hash of the entry is recomputed too, the change is found at that entry or the next."""
     row = ROWS[seq - 1]
     at, value = data.draw(st.integers(0, len(row.canonical) - 1)), data.draw(st.integers(0, 255))
     raw = row.canonical[:at] + bytes([value]) + row.canonical[at + 1 :]
@@ -102,7 +99,7 @@ def test_a_byte_changed_together_with_its_hash_is_found(seq: int, data: st.DataO
 
 @pytest.mark.parametrize("seq", range(1, SIZE + 1))
 def test_a_dropped_entry_is_named(seq: int) -> None:
-    """A gap names the number that is missing; at the end, the checkpoint or the head tells."""
+    """A gap names the missing number; at the end, the checkpoint or the head shows it."""
     rest = [row for row in ROWS if row.seq != seq]
     problem = Problem.TRUNCATED if seq == SIZE else Problem.MISSING
 
@@ -112,7 +109,7 @@ def test_a_dropped_entry_is_named(seq: int) -> None:
 
 @pytest.mark.parametrize("seq", range(1, SIZE))
 def test_a_dropped_entry_is_found_after_renumbering(seq: int) -> None:
-    """Whoever closes the gap by numbering the rest anew breaks the chain there."""
+    """Renumbering the entries after the gap breaks the chain there."""
     rest = []
     for row in ROWS:
         if row.seq > seq:
@@ -136,8 +133,8 @@ def test_an_inserted_entry_is_named(at: int) -> None:
 
 
 @pytest.mark.parametrize("at", range(SIZE))
-def test_an_entry_that_stands_twice_is_named(at: int) -> None:
-    """The same entry again."""
+def test_a_repeated_entry_is_named(at: int) -> None:
+    """The same entry twice."""
     assert _first(check([*ROWS[: at + 1], ROWS[at], *ROWS[at + 1 :]])) == (Problem.REPEATED, at + 1)
 
 
@@ -164,15 +161,15 @@ def test_a_log_that_was_cut_off_is_found_by_its_checkpoint(size: int) -> None:
     assert _first(check(ROWS[:size], head=HEAD)) == (Problem.TRUNCATED, size + 1)
 
 
-def test_what_only_a_checkpoint_can_show_is_said() -> None:
-    """Without checkpoints a cut or rewritten log looks good, and the result says so."""
-    assert "rewritten as a whole, or cut off, would look good" in check(ROWS[:5], head=HEADS[5]).remarks[0]
-    assert check(ROWS, NOTES[0]).remarks == ("Entries 5 to 12 are after the newest checkpoint.",)
+def test_missing_checkpoints_are_remarked() -> None:
+    """Without checkpoints a truncated or rewritten log verifies, and the result says so."""
+    assert "completely rewritten log" in check(ROWS[:5], head=HEADS[5]).remarks[0]
+    assert check(ROWS, NOTES[0]).remarks == ("Entries 5 to 12 are newer than the newest checkpoint.",)
 
 
 @pytest.mark.parametrize("seq", range(1, SIZE + 1))
 def test_a_rewritten_log_is_found_by_its_checkpoint(seq: int) -> None:
-    """One entry changed and all after it chained anew: found between the checkpoints around it."""
+    """One entry is changed and all hashes after it are recomputed: found between two checkpoints."""
     lie = ROWS[seq - 1].canonical.replace(b"remediator/a", b"remediator/b")
     rows = rechain(ROWS, {seq: lie})
     around = (seq - 1) // 4 * 4
@@ -197,21 +194,21 @@ def test_a_forged_checkpoint_is_named() -> None:
     assert _first(check(ROWS, forged)) == (Problem.FORGED, None)
 
 
-def test_checkpoints_of_strangers_do_not_count() -> None:
-    """A key that is not known, no key at all, torn notes: passed over, and alone they prove nothing."""
+def test_checkpoints_of_unknown_keys_are_ignored() -> None:
+    """An unknown key, no key, a damaged note: ignored. Without any other checkpoint, they are a finding."""
     stranger = note(HEADS[4], Signer.generate(ORIGIN))
 
     assert check(ROWS, stranger, "torn", *NOTES).ok
     assert [remark[:24] for remark in check(ROWS, stranger, "torn", *NOTES).remarks] == [
-        "Checkpoint 1 was passed ",
-        "Checkpoint 2 was passed ",
+        "Checkpoint 1 was ignored",
+        "Checkpoint 2 was ignored",
     ]
     assert _first(check(ROWS, stranger, "torn")) == (Problem.UNTRUSTED, None)
     assert _first(verify(ROWS, NOTES, [])) == (Problem.UNTRUSTED, None)
 
 
 def test_two_histories_under_one_key_are_named() -> None:
-    """The key signed two roots for one size: whichever log is shown, this is known."""
+    """The key signed two roots for one size: found with either log."""
     _, other = make(8, tag="other")
 
     assert _first(check(ROWS, *NOTES, note(other))) == (Problem.SPLIT, None)
@@ -249,13 +246,13 @@ def test_an_entry_from_the_future_is_named() -> None:
 
 
 def test_time_that_goes_back_is_remarked() -> None:
-    """Clocks are set back and replicas differ: worth a remark, not an alarm."""
+    """Clocks are set back and replicas differ: a remark, not a finding."""
     rows, head = seal(GENESIS, [draft(1)], START)
     more, _ = seal(head, [draft(2)], START - timedelta(seconds=1))
 
     result = check([*rows, *more])
 
-    assert result.ok and any("At entry 2 the time goes back" in remark for remark in result.remarks)
+    assert result.ok and any("The time goes back at entry 2" in remark for remark in result.remarks)
 
 
 @pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
@@ -274,7 +271,7 @@ def test_time_that_goes_back_is_remarked() -> None:
     ],
 )
 def test_bytes_that_are_not_canonical_are_named(seq: int, change: Callable[[bytes], bytes]) -> None:
-    """Even well hashed and well chained, an entry in another spelling is not what this log writes."""
+    """An entry in another encoding is found even if hash and chain are right."""
     raw = change(ROWS[seq - 1].canonical)
     assert raw != ROWS[seq - 1].canonical
 
@@ -293,8 +290,8 @@ def test_bytes_that_are_not_canonical_are_named(seq: int, change: Callable[[byte
         lambda raw: raw[: raw.index(b"{", 1)] + b'"data"' + raw[raw.index(b',"episode"') :],
     ],
 )
-def test_spelling_inside_the_data_is_named_when_asked_for(seq: int, change: Callable[[bytes], bytes]) -> None:
-    """The strict way also refuses data that says the same in other bytes, or says a thing twice."""
+def test_strict_names_data_that_is_not_canonical(seq: int, change: Callable[[bytes], bytes]) -> None:
+    """With strict, data in another encoding or with a repeated key is found."""
     raw = change(ROWS[seq - 1].canonical)
     assert raw != ROWS[seq - 1].canonical
 
@@ -302,15 +299,15 @@ def test_spelling_inside_the_data_is_named_when_asked_for(seq: int, change: Call
 
 
 @pytest.mark.parametrize("seq", [5, 6], ids=["ascii", "not-ascii"])
-def test_an_entry_that_calls_itself_by_another_number_is_named(seq: int) -> None:
-    """Well chained and in its place, but its own number is not the one that it is filed under."""
+def test_an_entry_with_a_wrong_number_is_named(seq: int) -> None:
+    """The chain is right, but the number inside differs from the number of the row."""
     lie = ROWS[seq - 1].canonical.replace(b'"seq":%d,' % seq, b'"seq":50,')
 
     assert _first(check(rechain(ROWS, {seq: lie}))) == (Problem.OUT_OF_ORDER, seq)
 
 
-def test_the_first_of_several_wrongs_is_named() -> None:
-    """Verification stops where the log is first wrong; what was found of checkpoints comes before."""
+def test_the_first_of_several_problems_is_named() -> None:
+    """Verification stops at the first bad entry; findings about checkpoints come before it."""
     rows = list(ROWS)
     for at in (3, 7):
         rows[at] = structs.replace(rows[at], canonical=rows[at].canonical + b" ")
@@ -318,12 +315,12 @@ def test_the_first_of_several_wrongs_is_named() -> None:
     result = check(rows, *NOTES)
 
     assert _first(result) == (Problem.CHANGED, 4)
-    assert result.last == 3 and result.remarks == ("3 checkpoints of more entries could not be compared.",)
+    assert result.last == 3 and result.remarks == ("3 checkpoints of more entries were not compared.",)
 
 
 @pytest.mark.parametrize("start", range(SIZE))
-def test_a_log_verifies_from_where_it_is_known(start: int) -> None:
-    """Given where the log stood, the rest verifies, and later checkpoints prove that it stood there."""
+def test_a_log_verifies_from_a_known_head(start: int) -> None:
+    """From a given head the rest verifies, and later checkpoints prove that head."""
     result = verify(ROWS[start:], NOTES, KEYS, start=HEADS[start], head=HEAD)
     lie = Head(HEADS[start].seq, HEADS[start].hash, bytes(len(HEADS[start].tree)))
 
@@ -332,15 +329,15 @@ def test_a_log_verifies_from_where_it_is_known(start: int) -> None:
         assert _first(verify(ROWS[start:], NOTES, KEYS, start=lie))[0] is Problem.REWRITTEN
 
 
-def test_an_entry_added_past_the_sequencer_is_found() -> None:
-    """A well-made entry in the table, but not in the head."""
+def test_an_entry_missing_from_the_head_is_found() -> None:
+    """A valid entry in the table that the head does not include."""
     [more], _ = seal(HEAD, [draft(50)], START)
 
     assert _first(check([*ROWS, more], head=HEAD)) == (Problem.REWRITTEN, 13)
 
 
 def test_long_logs_verify_across_blocks_and_checkpoints() -> None:
-    """Checkpoints at, before and after the verifier's own block boundaries, and damage right there."""
+    """Checkpoints and damage at, before and after the block boundaries of the verifier."""
     rows, head = make(2100, group=100)
     stood = heads(rows)
     notes = [note(stood[size]) for size in (1, 1023, 1024, 1025, 2048, 2100)]
@@ -371,7 +368,7 @@ def test_no_combination_of_changes_passes(changes: list[tuple[str, int]]) -> Non
         else:
             raw = bytearray(rows[at].canonical)
             raw[where % len(raw)] ^= 1
-            rows[at] = seal_again(rows[at].seq, bytes(raw), rows[at].hash)
+            rows[at] = rebuild(rows[at].seq, bytes(raw), rows[at].hash)
 
     assert check(rows, *NOTES, head=HEAD).ok == (rows == ROWS)
 

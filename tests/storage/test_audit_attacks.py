@@ -44,7 +44,7 @@ def _argv(url: str, folder: Path, name: str, count: int) -> list[str]:
 
 def _notes(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("checkpoints.*")):
-        yield from checkpoint.find(path.read_text(errors="replace"))
+        yield from checkpoint.find_notes(path.read_text(errors="replace"))
 
 
 def _verified(connection: Connection, folder: Path) -> Verification:
@@ -70,12 +70,12 @@ def test_killed_in_an_append_or_a_checkpoint(url: str, connection: Connection, t
     first = subprocess.run(_argv(url, tmp_path, "a", 40), env=crash, capture_output=True, text=True, check=False)
     assert first.returncode == -9, first.stderr
     left = _verified(connection, tmp_path)
-    assert left.ok, left.sentence()
+    assert left.ok, left.summary()
     second = subprocess.run(_argv(url, tmp_path, "a", 10), capture_output=True, text=True, check=True)
 
     assert _all_once(connection, (first.stdout + second.stdout).split())
     after = _verified(connection, tmp_path)
-    assert after.ok and after.checkpoints[-1] > left.last, after.sentence()
+    assert after.ok and after.checkpoints[-1] > left.last, after.summary()
 
 
 def test_killed_at_any_moment(url: str, connection: Connection, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path:
     names = [decode(row.canonical).data["text"][0] for row in records.entries(connection, kind="operator.command")]
     assert sum(one != other for one, other in pairwise(names)) > 2, "they never met: this shows nothing"
     result = _verified(connection, tmp_path)
-    assert result.ok and len(set(result.checkpoints)) > count // SIGN, result.sentence()
+    assert result.ok and len(set(result.checkpoints)) > count // SIGN, result.summary()
 
 
 _NO_ROOM = """

@@ -74,7 +74,7 @@ async def whole(context: PipelineContext, settings: RetentionSettings, signing: 
     fact = await context.store.read(lambda connection: key_values.get(connection, LATEST))
     live = await context.store.read(lambda connection: list(audit.entries(connection)))
     head = await context.store.read(audit.head)
-    start, rows = archive.whole(archive.segments(settings.folder), live)
+    start, rows = archive.join_live(archive.list_segments(settings.folder), live)
     assert fact is not None
     return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
 
@@ -93,7 +93,7 @@ async def test_what_is_old_moves_and_still_verifies(
     await sign(context, signing)
     assert [await move(context, settings) for _ in range(3)] == [True, True, False]
 
-    assert [segment.end.seq for segment in archive.segments(settings.folder)] == [100, 200]
+    assert [segment.end.seq for segment in archive.list_segments(settings.folder)] == [100, 200]
     assert (await numbers(context))[0] == 201
     assert (await store.read(begin)).seq == 200
     result = await whole(context, settings, signing)
@@ -136,7 +136,7 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
         patch.setattr(store, "write", gone)
         with pytest.raises(StoreUnavailable):
             await move(context, settings)
-    [segment] = archive.segments(settings.folder)
+    [segment] = archive.list_segments(settings.folder)
     assert segment.end.seq == SIZE and (await numbers(context))[0] == 1
     assert (await whole(context, settings, signing)).ok
 
@@ -167,7 +167,7 @@ async def test_a_missing_segment_is_found(
     await sign(context, signing)
     while await move(context, settings):
         pass
-    archive.segments(settings.folder)[1].path.unlink()
+    archive.list_segments(settings.folder)[1].path.unlink()
     result = await whole(context, settings, signing)
     assert not result.ok
     assert result.findings[0].seq == 101

@@ -66,9 +66,9 @@ def _first(connection: Connection) -> int:
 
 
 def _verified(connection: Connection, folder: Path) -> bool:
-    whole = WholeLog(archive.segments(folder), DatabaseLog(connection))
+    whole = WholeLog(archive.list_segments(folder), DatabaseLog(connection))
     result = verify_live(whole, start=whole.start, strict=True)
-    assert result.ok, result.sentence()
+    assert result.ok, result.summary()
     return result.first == 1 and result.last == records.head(connection).seq
 
 
@@ -95,13 +95,13 @@ async def test_killed_between_file_and_deletion_nothing_is_lost(
     folder = tmp_path / "archive"
     await _filled(database, 25)
     _killed(database, folder, moment)
-    assert [segment.end.seq for segment in archive.segments(folder)] == [10]
+    assert [segment.end.seq for segment in archive.list_segments(folder)] == [10]
     assert _first(connection) == (1 if moment == "before" else 11)
     assert _verified(connection, folder)
 
     while await _moved(database, folder, 10):
         pass
-    assert [segment.end.seq for segment in archive.segments(folder)] == [10, 20]
+    assert [segment.end.seq for segment in archive.list_segments(folder)] == [10, 20]
     assert _first(connection) == 21 and _verified(connection, folder)
 
 
@@ -114,7 +114,7 @@ async def test_another_size_after_the_crash_doubles_nothing(
     await _filled(database, 25)
     _killed(database, folder, "before")
     assert await _moved(database, folder, size) and await _moved(database, folder, size)
-    assert [segment.end.seq for segment in archive.segments(folder)] == [10, 10 + size]
+    assert [segment.end.seq for segment in archive.list_segments(folder)] == [10, 10 + size]
     assert _first(connection) == 11 + size and _verified(connection, folder)
 
 
@@ -164,7 +164,7 @@ async def test_a_file_that_is_missing_among_others_is_said(
     folder, at, run = tmp_path / "archive", ["--db", str(database)], CliRunner()
     await _filled(database, 25)
     assert await _moved(database, folder, 10) and await _moved(database, folder, 10)
-    archive.segments(folder)[1].path.unlink()
+    archive.list_segments(folder)[1].path.unlink()
     said = run.invoke(command, ["verify", *at]).output
     assert "entries 11 to 20 are missing" in said and f"in {folder} there is no file that has these" in said
     connection.execute(facts.update().where(facts.c.name == "archived").values(value={}))

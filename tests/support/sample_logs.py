@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from remediator.audit import GENESIS, Draft, Head, Kind, SealedEntry, Signer, Verification, checkpoint, seal, verify
-from remediator.audit.merkle import Range, leaf_hash
+from remediator.audit.merkle import CompactRange, leaf_hash
 
 ORIGIN = "remediator.example/log"
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ def make(size: int, head: Head = GENESIS, tag: str = "", group: int = 3) -> tupl
 
 def heads(rows: Sequence[SealedEntry]) -> list[Head]:
     """Where the log stood after each number of entries, from none on."""
-    found, tree = [GENESIS], Range()
+    found, tree = [GENESIS], CompactRange()
     for row in rows:
         tree.append(row.hash)
         found.append(Head(row.seq, row.hash, tree.dump()))

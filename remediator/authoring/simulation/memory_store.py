@@ -19,7 +19,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.pool import StaticPool
 
-from remediator.audit.redact import SHAPES_ONLY
+from remediator.audit.redact import PATTERNS_ONLY
 from remediator.authoring.simulation.virtual_loop import Host, VirtualLoop
 from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
@@ -103,7 +103,7 @@ class SimStore(Store):
     name = "simulated"
     begin = "BEGIN"
     mark = "?"
-    redactor = SHAPES_ONLY
+    redactor = PATTERNS_ONLY
 
     def __init__(
         self, database: Database, host: Host | None, chance: random.Random, faults: StoreFaults, clock: Clock

@@ -43,7 +43,7 @@ class FileNotary(Witness):
             return []
         except OSError as error:
             raise NotaryError(f"{self._path} could not be read: {error.strerror}") from error
-        return list(checkpoint.find(text))
+        return list(checkpoint.find_notes(text))
 
     def _append(self, note: str) -> None:
         new = not self._path.exists()
@@ -70,7 +70,7 @@ def _read_tail(descriptor: int) -> str:
 def _whole(tail: str) -> list[str]:
     """The notes in the tail that are not torn; only these can speak against a new one."""
     notes = []
-    for note in checkpoint.find(tail):
+    for note in checkpoint.find_notes(tail):
         try:
             parse(note)
         except BadNote:

@@ -67,9 +67,9 @@ async def test_an_export_of_the_channel_finds_a_rewritten_chain(slack: SlackNoti
     saved = tmp_path / "channel.json"
     saved.write_text(json.dumps(export, indent=2))
 
-    assert check(ROWS, *checkpoint.find(saved.read_text())).checkpoints == (5, 9)
-    anew = check(make(12, tag="other")[0], *checkpoint.find(saved.read_text()))
-    assert not anew.ok and "the first 5 entries are not those" in anew.findings[0].message
+    assert check(ROWS, *checkpoint.find_notes(saved.read_text())).checkpoints == (5, 9)
+    anew = check(make(12, tag="other")[0], *checkpoint.find_notes(saved.read_text()))
+    assert not anew.ok and "the first 5 entries differ from a signed checkpoint" in anew.findings[0].message
     await slack.aclose()
 
 
@@ -87,19 +87,19 @@ def test_copied_messages_are_read_past_what_stands_around(pasted: str) -> None:
     text = pasted.replace("{5}", NOTES[5]).replace("{9}", NOTES[9])
 
     for lines in (text, text.replace("\n", "\r\n"), "\n".join(f"    {line}" for line in text.split("\n"))):
-        assert sorted(checkpoint.find(lines)) == sorted([NOTES[5], NOTES[9]])
+        assert sorted(checkpoint.find_notes(lines)) == sorted([NOTES[5], NOTES[9]])
 
 
 def test_a_lost_empty_line_is_put_back() -> None:
     """Some chats drop it; what was signed is the text above, so nothing is weakened."""
-    assert list(checkpoint.find(NOTES[5].replace("\n\n", "\n"))) == [NOTES[5]]
+    assert list(checkpoint.find_notes(NOTES[5].replace("\n\n", "\n"))) == [NOTES[5]]
 
 
 def test_an_edited_message_is_named() -> None:
     """Another number of entries in the chat: the signature does not fit it any more."""
     edited = NOTES[5].replace("\n5\n", "\n6\n")
 
-    found = check(ROWS, *checkpoint.find(f"remediator\n{edited}"))
+    found = check(ROWS, *checkpoint.find_notes(f"remediator\n{edited}"))
     assert not found.ok and "signature" in found.findings[0].message
 
 
@@ -129,7 +129,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
         assert all(line in json.dumps(json.loads(sent), ensure_ascii=False) for line in lines)
     else:
         shown = sent.replace("<pre>", "\\n").replace("</pre>", "\\n")  # as Telegram's markup is shown
-        assert NOTES[12] in checkpoint.find(shown)
+        assert NOTES[12] in checkpoint.find_notes(shown)
 
 
 async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
@@ -195,4 +195,4 @@ async def test_a_mail_can_be_given_as_it_is(tmp_path: Path) -> None:
     finally:
         controller.stop()
     body = message_from_bytes(kept[0], policy=default).get_body(("plain",))  # type: ignore[attr-defined]
-    assert list(checkpoint.find(body.get_content())) == [NOTES[12]]
+    assert list(checkpoint.find_notes(body.get_content())) == [NOTES[12]]

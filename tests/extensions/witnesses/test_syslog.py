@@ -43,7 +43,7 @@ async def test_a_datagram_holds_the_note() -> None:
         line = await _receive(server)
 
     assert _RFC5424.fullmatch(line)
-    assert list(checkpoint.find(f"before\n{line}\nafter\n")) == [NOTES[3]]
+    assert list(checkpoint.find_notes(f"before\n{line}\nafter\n")) == [NOTES[3]]
 
 
 async def test_a_stream_counts_its_bytes() -> None:
@@ -72,7 +72,7 @@ async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
         line = await _receive(server)
 
     assert line.startswith("<109>Mar  1 03:00:00 remediator: {")
-    assert list(checkpoint.find(line)) == [NOTES[3]]
+    assert list(checkpoint.find_notes(line)) == [NOTES[3]]
 
 
 async def test_it_does_not_claim_what_it_cannot_do(tmp_path: Path) -> None:
