@@ -32,9 +32,10 @@ from remediator.core.ids import Ids
 from remediator.core.run import Run
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
-from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import Guard
+from remediator.extensions.notifiers.log import LogNotifier
+from remediator.extensions.registry import Registry
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
@@ -80,6 +81,7 @@ class Service:
     keyring: Keyring
     people: People
     world: ClientSet
+    registry: Registry
     reloading: ReloadSettings
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,25 +137,25 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
     if config.store == "sqlite" and role != "all":
         raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
     clock = clock or SystemClock()
-    registry.load(config.plugins)
+    registry = Registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
         redactor = redactor_for(config, loaded.inventory)
         store = open_store(config, clock, redactor)
         stack.push_async_callback(store.close)
-        world = _world(config, clock, stack, lambda: context.playbooks.inventory)
+        world = _world(config, registry, clock, stack, lambda: context.playbooks.inventory)
         metrics = Metrics()
-        context = _context(config, StoreClock(store, clock), store, world, loaded, metrics)
+        context = _context(config, registry, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
         await require_neighbours(context)
-        await store.write(lambda tx: _started(tx, context, config, loaded))
+        await store.write(lambda tx: _started(tx, context, config, registry, loaded))
         loops = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
-        reloading = reloading_for(config, loops, metrics, store, seen)
-        service = Service(config, context, loops, metrics, door, keyring, people, world, reloading, role)
-        post = _post(config, keyring, people, world, store)
+        reloading = reloading_for(config, registry, loops, metrics, store, seen)
+        service = Service(config, context, loops, metrics, door, keyring, people, world, registry, reloading, role)
+        post = _post(config, registry, keyring, people, world, store)
         stack.push_async_callback(post.aclose)
         for name, loop in _loops(service, world, post).items():
             stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
@@ -176,14 +178,16 @@ def _require_same_time(store: Store) -> None:
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
     """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
     clock = clock or SystemClock()
-    registry.load(config.plugins)
+    registry = Registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        world = _world(config, clock, stack, lambda: loaded.inventory)
-        yield _context(config, clock, store, world, loaded, Metrics())
+        world = _world(config, registry, clock, stack, lambda: loaded.inventory)
+        yield _context(config, registry, clock, store, world, loaded, Metrics())
 
 
-def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]) -> ClientSet:
+def _world(
+    config: Config, registry: Registry, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]
+) -> ClientSet:
     platforms = registry.make_platforms()
     alertmanagers = tuple(Alertmanager(endpoint) for endpoint in config.alertmanagers)
     prometheus = None if config.prometheus is None else Prometheus(config.prometheus)
@@ -203,7 +207,13 @@ def _world(config: Config, clock: Clock, stack: AsyncExitStack, inventory: Calla
 
 
 def _context(
-    config: Config, clock: Clock, store: Store, world: ClientSet, loaded: LoadedConfig, metrics: Metrics
+    config: Config,
+    registry: Registry,
+    clock: Clock,
+    store: Store,
+    world: ClientSet,
+    loaded: LoadedConfig,
+    metrics: Metrics,
 ) -> PipelineContext:
     timing = config.timing
     return PipelineContext(
@@ -215,7 +225,7 @@ def _context(
         actions=registry.make_actions(world),
         checks=registry.make_checks(world),
         guards=guards_on(config, registry.make_guards(world)),
-        guard_defaults=guard_defaults(config),
+        guard_defaults=guard_defaults(config, registry.guards),
         platforms=world.platforms,
         pace=Timeouts(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
         on_event=_reporter(metrics),
@@ -226,22 +236,26 @@ def guards_off(config: Config) -> tuple[Off, ...]:
     """The guards that are off in this whole installation, each with its written reason.
 
     Raises:
-        ConfigurationError: one is unknown, or has no reason.
+        ConfigurationError: one has no reason.
     """
-    known = registry.catalogue().guards
     try:
-        found = tuple(Off.model_validate(item) for item in config.guards.get("off", ()))
+        return tuple(Off.model_validate(item) for item in config.guards.get("off", ()))
     except ValidationError as error:
         raise ConfigurationError(f"guards.off{_first(error)}") from None
-    for item in found:
-        if item.guard not in known:
-            raise ConfigurationError(f"guards.off: there is no guard {item.guard!r}; there are: {', '.join(known)}")
-    return found
 
 
 def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
-    """The guards without those that are off in this whole installation."""
-    off = {item.guard for item in guards_off(config)}
+    """Return the guards without those that ``guards.off`` of the settings turns off.
+
+    Args:
+        guards: all guards of the installation.
+
+    Raises:
+        ConfigurationError: ``guards.off`` names an unknown guard, or gives no reason.
+    """
+    off, known = {item.guard for item in guards_off(config)}, [guard.name for guard in guards]
+    for name in off.difference(known):
+        raise ConfigurationError(f"guards.off: unknown guard {name!r}; known: {', '.join(known)}")
     return tuple(guard for guard in guards if guard.name not in off)
 
 
@@ -250,7 +264,7 @@ def watchdog_within(config: Config) -> timedelta | None:
     return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.within
 
 
-def guard_defaults(config: Config) -> dict[str, Any]:
+def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, Any]:
     """What the settings say for guards.
 
     Raises:
@@ -260,10 +274,10 @@ def guard_defaults(config: Config) -> dict[str, Any]:
     watchdog = common.get("watchdog", {})
     if isinstance(watchdog, dict):
         common["watchdog"] = {"within": config.watchdog.within, **watchdog}
-    models = registry.catalogue().guards
+    models = {guard.name: guard.Settings for guard in guards}
     for name, value in common.items():
         if name not in models:
-            raise ConfigurationError(f"guards: there is no guard {name!r}; there are: {', '.join(models)}")
+            raise ConfigurationError(f"guards: unknown guard {name!r}; known: {', '.join(models)}")
         try:
             models[name].model_validate(value)
         except ValidationError as error:
@@ -314,7 +328,7 @@ def _credentials(config: Config) -> Credentials:
     return Credentials(bearer, basic)
 
 
-def _started(tx: Tx, context: PipelineContext, config: Config, loaded: LoadedConfig) -> None:
+def _started(tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig) -> None:
     playbooks.keep(tx, loaded.playbooks)
     if context.store.name == "sqlite":
         runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
@@ -329,7 +343,9 @@ def _started(tx: Tx, context: PipelineContext, config: Config, loaded: LoadedCon
         )
     )
     outdate(tx, context)
-    blocked_runs.wake(tx, registry.catalogue().guards)  # the settings that held them may be other ones now
+    blocked_runs.wake(
+        tx, [guard.name for guard in registry.guards]
+    )  # the settings that held them may be other ones now
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={"playbooks": versions, "guards_off": off}))
@@ -341,11 +357,11 @@ def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callab
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: reload_forever(service.reloading),
         "upkeep": lambda: run_maintenance_loop(context, upkeep),
-        "watch": lambda: run_monitors_loop(context, _watching(service.config), loops.poll / 2),
+        "watch": lambda: run_monitors_loop(context, _watching(service.config, service.registry), loops.poll / 2),
     }
     if service.role == "receive":
         return always
-    checkpointing = checkpointing_for(config)
+    checkpointing = checkpointing_for(config, service.registry)
     working = always | {
         "take in": loops.take_in_forever,
         "advance runs": loops.advance_forever,
@@ -375,15 +391,18 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def _post(config: Config, keyring: Keyring, people: People, world: ClientSet, store: Store) -> Outbox:
+def _post(
+    config: Config, registry: Registry, keyring: Keyring, people: People, world: ClientSet, store: Store
+) -> Outbox:
     letters = MessageRenderer(keyring, config.public_url.rstrip("/"))
-    channels, fallback = registry.make_channels(config.channels), registry.make_fallback()
     chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
-    return Outbox(channels, fallback, config.approvals.channels, letters, people, chart)
+    return Outbox(
+        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, letters, people, chart
+    )
 
 
-def _watching(config: Config) -> MonitorSettings:
-    settings = guard_defaults(config)
+def _watching(config: Config, registry: Registry) -> MonitorSettings:
+    settings = guard_defaults(config, registry.guards)
     off = {item.guard for item in guards_off(config)}
     storm: Any = registry.catalogue().guards["storm"].model_validate(settings.get("storm", {}))
     return MonitorSettings(

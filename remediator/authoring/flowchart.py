@@ -71,7 +71,7 @@ def _gate(playbook: Playbook) -> str:
 
 
 def _asks(step: Step, catalogue: Catalogue) -> str:
-    asks = step.approval == "required" or catalogue.traits_of(step.action).asks
+    asks = step.approval == "required" or catalogue.traits_of(step.action).requires_approval
     return ", asks a person" if asks else ""
 
 

@@ -87,7 +87,7 @@ def _step(at: int, step: Step, catalogue: Catalogue) -> tuple[str, ...]:
     traits = catalogue.traits_of(step.action)
     notes = [] if traits.mutates else ["only reads"]
     notes += ["destructive"] if traits.destructive else []
-    notes += ["a person agrees first"] if step.approval == "required" or traits.asks else []
+    notes += ["a person agrees first"] if step.approval == "required" or traits.requires_approval else []
     notes += [f"{step.retry.attempts} tries"] if step.retry.attempts > 1 else []
     notes += [f"put back after {format_duration(step.undo.after)}"] if step.undo and step.undo.after else []
     name = f"{step.name} ({_code(step.id)})" if step.name else _code(step.id)

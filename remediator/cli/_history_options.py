@@ -20,7 +20,7 @@ from remediator.authoring.backtest import History, Outcome, results
 from remediator.authoring.backtest.replay import would_have
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import LoadedConfig, load
 
 _OPTIONS = (
@@ -77,8 +77,7 @@ def _before(asked: Asked, paths: Sequence[Path], against: str, history: History)
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
-    registry.load(config.plugins)
-    return load(paths, config.inventory, registry.catalogue())
+    return load(paths, config.inventory, Registry.load(config.plugins).catalogue())
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from remediator.config import Config
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_config, read_model
 
 plugins_option = click.option(
@@ -19,14 +18,13 @@ plugins_option = click.option(
 )
 
 
-def use(config_path: Path | None) -> None:
-    """Have the plugins that a settings file names; none without one.
+def registry_for(config_path: Path | None) -> Registry:
+    """Return the built-in extensions and the plugins that a settings file names.
 
     Raises:
         ConfigurationError: the file cannot be used, or a plugin that it names.
     """
-    config: Any = None if config_path is None else load_config(config_path, Config)
-    registry.load(() if config is None else config.plugins)
+    return Registry() if config_path is None else Registry.load(load_config(config_path, Config).plugins)
 
 
 def named(config_path: Path | None) -> tuple[str, ...]:

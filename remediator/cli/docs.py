@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from remediator.authoring.runbook_pages import FORMATS
-from remediator.cli._plugins import plugins_option, use
+from remediator.cli._plugins import plugins_option, registry_for
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_playbooks, refused
 
@@ -29,8 +28,7 @@ def command(config_path: Path | None, paths: tuple[Path, ...], format_: str, wri
       remediator docs --format html --write site
       remediator docs --write docs/playbooks --check
     """
-    use(config_path)
-    catalogue = registry.catalogue()
+    catalogue = registry_for(config_path).catalogue()
     found = load_playbooks(list(paths) or [Path("playbooks")], catalogue, None)
     errors = [item for item in found.findings if item.severity is Severity.ERROR]
     if errors:

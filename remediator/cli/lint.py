@@ -15,7 +15,7 @@ from remediator.authoring.lint.runner import Sources, kind_of, lint
 from remediator.cli._plugins import named
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
 from remediator.playbooks.loader import load_config
 
@@ -61,8 +61,7 @@ def command(
       remediator lint playbooks --format github
     """
     chosen = _sources(list(paths) or _named(config), config, inventory, alerting)
-    registry.load(named(chosen.config))
-    report = lint(chosen, registry.catalogue(), Config, datetime.now(UTC).date())
+    report = lint(chosen, Registry.load(named(chosen.config)).catalogue(), Config, datetime.now(UTC).date())
     click.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)
 

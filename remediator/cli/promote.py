@@ -10,7 +10,7 @@ from remediator.cli import _direct_store
 from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import InputError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load, load_config
 from remediator.playbooks.model import Playbook
 from remediator.storage import Tx
@@ -50,8 +50,7 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
 
 
 def _playbook(config: Config, name: str) -> Playbook:
-    registry.load(config.plugins)
-    loaded = load(config.playbooks, config.inventory, registry.catalogue())
+    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
     for playbook in loaded.playbooks:
         if playbook.name == name:
             return playbook

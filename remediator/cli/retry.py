@@ -12,7 +12,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.run import Run
 from remediator.errors import InputError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.pipeline import decisions
 from remediator.playbooks.loader import load, load_config
 from remediator.storage import Tx
@@ -35,8 +35,7 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
     """
     config = load_config(config_path, Config)
     person = who(config, token_file)
-    registry.load(config.plugins)
-    loaded = load(config.playbooks, config.inventory, registry.catalogue())
+    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
 
     def begin(tx: Tx) -> Run:
         old = runs.get(tx.connection, run_id)

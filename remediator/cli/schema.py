@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from remediator.authoring.json_schema import KINDS, committed, schema, text
-from remediator.cli._plugins import plugins_option, use
+from remediator.cli._plugins import plugins_option, registry_for
 from remediator.config import Config
-from remediator.extensions import registry
 
 
 @click.command("schema")
@@ -28,8 +27,7 @@ def command(config_path: Path | None, kind: str | None, write: Path | None) -> N
       remediator schema playbook > playbook.json
       remediator schema --write docs/schema
     """
-    use(config_path)
-    catalogue = registry.catalogue()
+    catalogue = registry_for(config_path).catalogue()
     if write is not None:
         write.mkdir(parents=True, exist_ok=True)
         for name, content in committed(KINDS, catalogue, Config).items():

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import click
 
-from remediator.authoring.testing.execute import Kinds
 from remediator.authoring.testing.runner import Report, files_in, run
-from remediator.cli._plugins import plugins_option, use
-from remediator.extensions import registry
+from remediator.cli._plugins import plugins_option, registry_for
 from remediator.playbooks.diagnostics import render
 
 
@@ -34,10 +32,8 @@ def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format
       remediator test
       remediator test playbooks/redis-down.yaml --only restart
     """
-    use(config_path)
-    kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
-    catalogue = registry.catalogue()
-    reports = [run(file, catalogue, kinds, only) for file in files_in(list(paths) or [Path("playbooks")])]
+    registry = registry_for(config_path)
+    reports = [run(file, registry, only) for file in files_in(list(paths) or [Path("playbooks")])]
     click.echo(json.dumps([_plain(one) for one in reports], indent=2) if format_ == "json" else _text(reports))
     if any(one.errors for one in reports):
         sys.exit(3)

@@ -1,16 +1,16 @@
-"""Plugins: actions, checks, guards, notifiers and notaries from installed packages, by entry points.
+"""Find actions, checks, guards, notifiers and witnesses in installed packages, by their entry points.
 
-No platforms: the inventory describes each kind's binding itself, so a kind that it does not know could not be named.
+A plugin runs with the rights of the service. Only the packages that the settings name are loaded: an installed package
+that the settings do not name is not even imported.
 
-A plugin is code that acts with the service's rights, so nothing is loaded but the packages that the settings name;
-where they name none, no package is even looked at.
+A plugin cannot add a platform, because the inventory defines the binding of each platform kind.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -23,108 +23,98 @@ from remediator.extensions.checks.base import Check
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.base import Notifier
 
-NOTARIES = "notaries"
-"""The one group whose entry points are functions: from the settings of a place to a notary."""
-
-_BASES: Mapping[str, tuple[type, str, str]] = {
+_PREFIX = "remediator."
+_WITNESSES = "witnesses"
+"""The only group whose entry points are functions, not classes."""
+_CLASSES: Mapping[str, tuple[type, str, str]] = {
     "actions": (Action, "name", "Parameters"),
     "checks": (Check, "name", "Parameters"),
     "guards": (Guard, "name", "Settings"),
     "notifiers": (Notifier, "kind", "Settings"),
 }
-"""By group: the base, the attribute that holds the name, the attribute that holds the model of its settings."""
-
-GROUPS = (*_BASES, NOTARIES)
+"""By group: the base class, the attribute with the name, the attribute with the model of the settings."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
 class PluginError(ConfigurationError):
-    """A package that the settings name cannot be used; the message has the package, the entry point and why."""
+    """A package that the settings name cannot be used. The message names the package, the entry point and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One thing that a package brings."""
+    """One extension of a package."""
 
     package: str
     group: str
     name: str
-    made: Any
-    """A class; a function for notaries."""
+    value: Any
+    """A class; for a witness, a function."""
 
 
-def find(packages: Sequence[str], taken: Mapping[str, frozenset[str]]) -> tuple[Plugin, ...]:
-    """What these packages bring.
+def find_plugins(packages: Iterable[str], taken: Mapping[str, Set[str]]) -> tuple[Plugin, ...]:
+    """Return the extensions of these packages.
 
     Args:
-        packages: names of distributions, as they were installed.
-        taken: by group, the names that there are already.
+        packages: names of installed distributions.
+        taken: the names that are already in use, by group.
 
     Raises:
-        PluginError: a package is not installed, brings nothing, or brings what cannot be used.
+        PluginError: a package is not installed, has no extension, or has an unusable one.
     """
     owners = {(group, name): "remediator" for group, names in taken.items() for name in names}
     found: list[Plugin] = []
     for package in dict.fromkeys(packages):
-        for plugin in _brought(package):
-            owner = owners.setdefault((plugin.group, plugin.name), package)
-            if owner != package or any((plugin.group, plugin.name) == (one.group, one.name) for one in found):
-                raise PluginError(f"{_place(package, plugin)}: {owner} has one of this name already")
-            found.append(plugin)
+        for point in _entry_points(package):
+            group = point.group.removeprefix(_PREFIX)
+            place = f"plugins: {package}: entry point {point.name!r} of {point.group!r}"
+            value = _load(place, group, point)
+            if (group, point.name) in owners:
+                raise PluginError(f"{place}: {owners[group, point.name]} already has this name; rename the entry point")
+            owners[group, point.name] = package
+            found.append(Plugin(package, group, point.name, value))
     return tuple(found)
 
 
-def _brought(package: str) -> Iterator[Plugin]:
+def _entry_points(package: str) -> Iterator[metadata.EntryPoint]:
     try:
         points = metadata.distribution(package).entry_points
     except (metadata.PackageNotFoundError, ValueError):
-        raise PluginError(f"plugins: {package}: there is no such package installed") from None
-    ours = [point for point in points if point.group.startswith("remediator.")]
+        raise PluginError(f"plugins: {package!r} is not installed; install it or remove it from 'plugins'") from None
+    ours = [point for point in points if point.group.startswith(_PREFIX)]
     if not ours:
-        raise PluginError(f"plugins: {package}: it has no entry point of a group remediator.…, so it is no plugin")
-    for point in sorted(ours, key=lambda each: (each.group, each.name)):
-        yield _load(package, point)
+        groups = ", ".join(f"{_PREFIX}{group}" for group in (*_CLASSES, _WITNESSES))
+        raise PluginError(f"plugins: {package!r} is not a plugin: it has no entry point in {groups}")
+    yield from sorted(ours, key=lambda each: (each.group, each.name))
 
 
-def _load(package: str, point: metadata.EntryPoint) -> Plugin:
-    group = point.group.removeprefix("remediator.")
-    plugin = Plugin(package, group, point.name, None)
-    place = _place(package, plugin)
-    if group not in GROUPS:
-        raise PluginError(f"{place}: there is no such group; there are: {', '.join(GROUPS)}")
+def _load(place: str, group: str, point: metadata.EntryPoint) -> Any:
+    if group != _WITNESSES and group not in _CLASSES:
+        raise PluginError(f"{place}: unknown group; known: {', '.join((*_CLASSES, _WITNESSES))}")
     try:
-        made = point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - others' code may raise anything; it is told by name
-        raise PluginError(f"{place}: {point.value} cannot be imported: {type(error).__name__}: {error}") from None
-    why = _unfit(group, point.name, made)
-    if why:
-        raise PluginError(f"{place}: {why}")
-    return Plugin(package, group, point.name, made)
+        value = point.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the code of a plugin may raise anything when imported
+        raise PluginError(f"{place}: cannot import {point.value}: {type(error).__name__}: {error}") from None
+    if problem := _problem(group, point.name, value):
+        raise PluginError(f"{place}: {problem}")
+    return value
 
 
-def _place(package: str, plugin: Plugin) -> str:
-    return f"plugins: {package}: entry point {plugin.name} of remediator.{plugin.group}"
-
-
-def _unfit(group: str, name: str, made: Any) -> str:
-    """Why it cannot be used; empty if it can."""
+def _problem(group: str, name: str, value: Any) -> str:
+    """Return why the value of an entry point cannot be used; empty if it can."""
     if _NAME.fullmatch(name) is None:
-        return "its name is not of the form acme.drain"
-    if group == NOTARIES:
-        return "" if callable(made) else "it is not a function that makes a notary"
-    base, named, model = _BASES[group]
-    if not (isinstance(made, type) and issubclass(made, base)):
-        return f"it is not a class derived from {base.__module__}.{base.__name__}"
-    if inspect.isabstract(made):
-        return f"{made.__name__} lacks {', '.join(_abstract(made))}"
-    if getattr(made, named, None) != name:
-        return f"{made.__name__}.{named} is {getattr(made, named, None)!r}, not the name of the entry point"
-    settings = getattr(made, model, None)
-    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
-        return f"{made.__name__}.{model} is not a pydantic model"
+        return "invalid name; use lower-case words separated by dots, for example acme.drain"
+    if group == _WITNESSES:
+        return "" if callable(value) else "it is not a function that returns a witness"
+    base, name_attribute, model_attribute = _CLASSES[group]
+    if not (isinstance(value, type) and issubclass(value, base)):
+        return f"it is not a subclass of remediator.plugin_api.{base.__name__}"
+    if inspect.isabstract(value):
+        abstract: frozenset[str] = vars(value)["__abstractmethods__"]
+        return f"{value.__name__} does not implement {', '.join(sorted(abstract))}"
+    if getattr(value, name_attribute, None) != name:
+        actual = getattr(value, name_attribute, None)
+        return f"{value.__name__}.{name_attribute} is {actual!r}; it must equal the name of the entry point"
+    model = getattr(value, model_attribute, None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return f"{value.__name__}.{model_attribute} is not a pydantic model"
     return ""
-
-
-def _abstract(made: type) -> list[str]:
-    names: frozenset[str] = vars(made)["__abstractmethods__"]
-    return sorted(names)

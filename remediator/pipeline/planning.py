@@ -140,7 +140,7 @@ async def _step(context: PipelineContext, playbook: Playbook, service: Service, 
         when=step.when,
         on_success=_arrow(step.on_success) or ("verify" if action.mutates else "next"),
         on_failure=_arrow(step.on_failure) or "next",
-        approval=step.approval == "required" or action.asks,
+        approval=step.approval == "required" or action.requires_approval,
         undo=undo,
     )
 

@@ -18,7 +18,7 @@ class ActionTraits:
     reversible: bool = False
     destructive: bool = False
     summary: str = ""
-    asks: bool = False
+    requires_approval: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Catalogue:
     guards: Mapping[str, type[BaseModel]]
     traits: Mapping[str, ActionTraits] = field(default_factory=dict)
     """Of actions; one that is not in here is taken for the most dangerous kind."""
-    ask_prometheus: frozenset[str] = frozenset()
+    uses_prometheus: frozenset[str] = frozenset()
     """The checks that can say nothing without a Prometheus."""
     notifiers: frozenset[str] = frozenset()
     """Kinds of channels; empty where they are not known."""

@@ -21,7 +21,7 @@ import structlog
 from remediator.audit import Draft, Kind
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.pipeline.approve import outdate
 from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.match import Index
@@ -77,7 +77,9 @@ class ReloadSettings:
         self._asked.set()
 
 
-def reloading_for(config: Config, loops: Worker, metrics: Metrics, store: Store, seen: Signature) -> ReloadSettings:
+def reloading_for(
+    config: Config, registry: Registry, loops: Worker, metrics: Metrics, store: Store, seen: Signature
+) -> ReloadSettings:
     """What reloading needs in a service with these loops.
 
     Args:
@@ -93,7 +95,7 @@ def reloading_for(config: Config, loops: Worker, metrics: Metrics, store: Store,
         paths=(*config.playbooks, config.inventory),
         read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
         protect=protect,
-        guards=tuple(registry.catalogue().guards),
+        guards=[guard.name for guard in registry.guards],
         channels=config.watchdog.notify,
         seen=seen,
     )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from remediator.audit import keys
 from remediator.config import Config
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.runtime.checkpointing import CheckpointSettings
 from remediator.runtime.pruning import PruningSettings
 from remediator.runtime.retention import RetentionSettings
 
 
-def checkpointing_for(config: Config) -> CheckpointSettings:
+def checkpointing_for(config: Config, registry: Registry) -> CheckpointSettings:
     """When to sign, as whom, and who keeps it; makes the key if there is none.
 
     Raises:
@@ -21,8 +21,8 @@ def checkpointing_for(config: Config) -> CheckpointSettings:
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keys.create(settings.key_file or config.state / "audit.key", origin)
-    notaries = registry.make_notaries(settings.checkpoints, config.channels)
-    return CheckpointSettings(origin, signer, notaries, settings.every, settings.within)
+    witnesses = registry.make_witnesses(settings.checkpoints, config.channels)
+    return CheckpointSettings(origin, signer, witnesses, settings.every, settings.within)
 
 
 def archive_folder(config: Config) -> Path | None:

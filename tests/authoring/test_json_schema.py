@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from remediator.authoring.json_schema import KINDS, committed, schema
 from remediator.cli.schema import command
 from remediator.config import Config
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import FOLDER, WORLD
 
@@ -31,7 +31,7 @@ def complaints(content: Any) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_committed_schemas_are_current(kind: str) -> None:
     """If this fails: python -m remediator schema --write docs/schema"""
-    made = committed([kind], registry.catalogue(), Config)
+    made = committed([kind], Registry().catalogue(), Config)
     for name, content in made.items():
         assert (ROOT / "docs" / "schema" / name).read_text(encoding="utf-8") == content
 
@@ -39,7 +39,7 @@ def test_the_committed_schemas_are_current(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_schema_is_one(kind: str) -> None:
     """Editors can use it."""
-    jsonschema.Draft7Validator.check_schema(schema(kind, registry.catalogue(), Config))
+    jsonschema.Draft7Validator.check_schema(schema(kind, Registry().catalogue(), Config))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yaml")), ids=lambda path: path.name)
@@ -47,7 +47,7 @@ def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> N
     """An editor shows no false alarm in them."""
     kind = "test" if path.name.endswith(".test.yaml") else "playbook"
     text = path.read_text(encoding="utf-8")
-    judge = jsonschema.Draft7Validator(schema(kind, registry.catalogue(), Config))
+    judge = jsonschema.Draft7Validator(schema(kind, Registry().catalogue(), Config))
     assert [error.message for error in judge.iter_errors(yaml.safe_load(text))] == []
     assert text.startswith(f"# yaml-language-server: $schema=../docs/schema/{kind}.json\n")
 

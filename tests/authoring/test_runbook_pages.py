@@ -12,12 +12,12 @@ import pytest
 
 from remediator.authoring import runbook_pages
 from remediator.authoring.flowchart import flow
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
 from tests.support.servers.remediator import ROOT
 
-CATALOGUE = registry.catalogue()
+CATALOGUE = Registry().catalogue()
 SHIPPED = load_playbooks([ROOT / "playbooks"], CATALOGUE, None).playbooks
 TRICKY = {
     "apiVersion": "remediator/v1",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 
 ROOT = Path(__file__).parents[2]
-CLASSES = {"guards": registry.GUARDS, "notifiers": registry.NOTIFIERS, "platforms": registry.PLATFORMS}
+CLASSES = {"guards": Registry().guards, "notifiers": Registry().notifiers, "platforms": Registry().platforms}
 EACH = [(plural, kind) for plural, kinds in CLASSES.items() for kind in kinds]
 
 
@@ -44,7 +44,7 @@ def test_every_file_is_registered(plural: str) -> None:
 
 def test_every_notary_is_registered() -> None:
     """A kind of notary is a file of its name."""
-    assert set(registry.NOTARIES) == files("extensions/witnesses")
+    assert set(Registry().witnesses) == files("extensions/witnesses")
 
 
 @pytest.mark.parametrize(("plural", "kind"), EACH, ids=lambda each: each if isinstance(each, str) else called(each))
@@ -63,7 +63,7 @@ def test_every_one_has_its_section_and_its_test(plural: str, kind: type) -> None
     )
 
 
-@pytest.mark.parametrize("kind", sorted(registry.NOTARIES))
+@pytest.mark.parametrize("kind", sorted(Registry().witnesses))
 def test_every_notary_has_its_test_and_is_in_the_handbook(kind: str) -> None:
     """Its own test file, and some page that shows its settings."""
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.authoring.testing.execute import Kinds
 from remediator.authoring.testing.runner import run
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 
 PLAYBOOK = """\
 apiVersion: remediator/v1
@@ -71,7 +70,7 @@ def test_what_conditions_come_to(story: str, tmp_path: Path) -> None:
     """Not knowing is neither yes nor no."""
     (tmp_path / "kick.yaml").write_text(PLAYBOOK)
     (tmp_path / "kick.test.yaml").write_text(HEAD + STORIES[story])
-    kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
-    report = run(tmp_path / "kick.test.yaml", registry.catalogue(), kinds)
+    kinds = Registry()
+    report = run(tmp_path / "kick.test.yaml", kinds)
     assert [str(item) for item in report.errors] == []
     assert [str(item) for test in report.tests for item in test.findings] == []

@@ -10,21 +10,20 @@ import pytest
 from click.testing import CliRunner
 
 from remediator.authoring.lint.runner import Sources, lint
-from remediator.authoring.testing.execute import Kinds
 from remediator.authoring.testing.runner import Report, files_in, run
 from remediator.cli.test import command
 from remediator.config import Config
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 NAMES = sorted(path.stem for path in PLAYBOOKS.glob("*.yaml") if not path.name.endswith(".test.yaml"))
 REMEDIES = [name for name in NAMES if "kind: Fragment" not in (PLAYBOOKS / f"{name}.yaml").read_text()]
-KINDS = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
+KINDS = Registry()
 
 
 def play(path: Path, only: str = "") -> Report:
     """The tests of one file."""
-    return run(path, registry.catalogue(), KINDS, only)
+    return run(path, KINDS, only)
 
 
 @pytest.mark.parametrize("name", REMEDIES)
@@ -40,7 +39,7 @@ def test_the_shipped_playbooks_have_no_findings() -> None:
     """Lint says nothing about them, not even in passing."""
     found = lint(
         Sources([PLAYBOOKS], None, None, [PLAYBOOKS.parent / "alerting"]),
-        registry.catalogue(),
+        Registry().catalogue(),
         Config,
         date(2026, 1, 1),
     )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks
 from remediator.playbooks.model import Playbook
 from tests.support.servers.remediator import PLAYBOOK, ROOT
@@ -24,7 +24,7 @@ SERVICE = {
 BOOKS = (
     Playbook.model_validate(PLAYBOOK),
     Playbook.model_validate(SERVICE),
-    *load_playbooks([ROOT / "playbooks"], registry.catalogue(), None).playbooks,
+    *load_playbooks([ROOT / "playbooks"], Registry().catalogue(), None).playbooks,
 )
 
 

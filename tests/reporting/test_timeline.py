@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from remediator.authoring.testing.execute import Kinds, play
+from remediator.authoring.testing.execute import play
 from remediator.authoring.testing.model import Case, Suite
 from remediator.cli.timeline import command
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks, read
 from remediator.reporting import incident_document
 from remediator.reporting.run_timeline import RunTimeline, load_timeline
@@ -21,13 +21,13 @@ from remediator.storage.repositories import runs
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-KINDS = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
+KINDS = Registry()
 
 
 def story_of(name: str, test: str, **changes: object) -> RunTimeline:
     """What is on record of a playbook's own test."""
     suite = read(ROOT / "playbooks" / f"{name}.test.yaml", Suite)
-    known = load_playbooks([ROOT / "playbooks"], registry.catalogue(), None).playbooks
+    known = load_playbooks([ROOT / "playbooks"], Registry().catalogue(), None).playbooks
     playbook = next(item for item in known if item.name == name)
     [case] = [suite.filled(item) for item in suite.tests if item.name == test]
     stories: list[RunTimeline] = []

@@ -17,8 +17,8 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
 from remediator.extensions.clientset import NOTHING, ClientSet
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
@@ -331,7 +331,7 @@ async def test_a_version_that_another_replica_took_for_forgotten_comes_back(stor
 async def test_what_guards_look_back_at_stays(store: Store) -> None:
     """A budget over longer than the history keeps what it counts."""
     context = context_on(store)
-    context.guards = registry.make_guards(ClientSet())
+    context.guards = Registry().make_guards(ClientSet())
     context.playbooks = PlaybookSet(
         (Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test"
     )

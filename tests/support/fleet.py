@@ -17,11 +17,11 @@ from remediator.core.ids import Ids
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
-from remediator.extensions import registry
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._rates import parse_rate
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, StageResult, Timeouts
 from remediator.pipeline.stages import advance
 from remediator.playbooks.inventory import Inventory, Service
@@ -109,7 +109,7 @@ def context(
         playbooks=PlaybookSet(playbooks, inventory, "test"),
         actions={"test.mend": Mend(health)},
         checks={"test.well": Well(health)},
-        guards=[guard for guard in registry.make_guards(world) if guard.name not in WITHOUT_WORLD],
+        guards=[guard for guard in Registry().make_guards(world) if guard.name not in WITHOUT_WORLD],
         pace=Timeouts(recheck=timedelta(milliseconds=200), look=timedelta(milliseconds=50)),
     )
 

@@ -14,10 +14,10 @@ from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
 from remediator.core.plan import PlannedCall, PlannedStep
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
-from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.playbooks.inventory import Inventory, Service
@@ -180,8 +180,8 @@ class House:
             replica="house",
             playbooks=PlaybookSet([], INVENTORY, "test"),
             actions={},
-            checks=registry.make_checks(self.world),
-            guards=registry.make_guards(self.world),
+            checks=Registry().make_checks(self.world),
+            guards=Registry().make_guards(self.world),
             platforms={"supervisor": self.platform, "kubernetes": self.platform},
             pace=Timeouts(probe=timedelta(seconds=2)),
         )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "guards.md"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
 def head() -> str:
     """The guards in the order in which they are asked, their reasons, settings and defaults."""
     lines = ["| Guard | Reasons | Settings and defaults |", "|---|---|---|"]
-    for guard in registry.GUARDS:
+    for guard in Registry().guards:
         reasons = ", ".join(f"`{reason}`" for reason in sorted(guard.reasons))
         settings = guard.Settings()
         values: dict[str, Any] = settings.model_dump(mode="json", by_alias=True)

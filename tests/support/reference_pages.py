@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from remediator.core.clock import format_duration
-from remediator.extensions import registry
 from remediator.extensions.actions.base import Action
 from remediator.extensions.checks.base import Check
 from remediator.extensions.platforms.base import Platform
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,7 +33,7 @@ VERBS = {
 
 def actions() -> str:
     """A section for each action."""
-    return "\n".join(_action(action) for action in sorted(registry.ACTIONS, key=lambda each: each.name))
+    return "\n".join(_action(action) for action in sorted(Registry().actions, key=lambda each: each.name))
 
 
 def _action(action: type[Action]) -> str:
@@ -41,7 +41,7 @@ def _action(action: type[Action]) -> str:
     traits += ["idempotent"] if action.mutates and action.idempotent else []
     traits += ["reversible"] if action.reversible else []
     traits += ["**destructive**: requires approval"] if action.destructive else []
-    traits += ["**always requires approval**"] if action.asks else []
+    traits += ["**always requires approval**"] if action.requires_approval else []
     told = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
     return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
 
@@ -50,14 +50,14 @@ def checks() -> str:
     """A section for each check."""
     sections = (
         f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}"
-        for check in sorted(registry.CHECKS, key=lambda each: each.name)
+        for check in sorted(Registry().checks, key=lambda each: each.name)
     )
     return "\n".join(sections)
 
 
 def platforms() -> str:
     """A section for each platform: what it can do, and what its binding in the inventory may say."""
-    return "\n".join(_platform(platform) for platform in sorted(registry.PLATFORMS, key=lambda each: each.kind))
+    return "\n".join(_platform(platform) for platform in sorted(Registry().platforms, key=lambda each: each.kind))
 
 
 def _platform(platform: type[Platform]) -> str:

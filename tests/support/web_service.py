@@ -20,9 +20,9 @@ from remediator.core.identity import hash_token, make_token
 from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
 from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
-from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Message
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
@@ -199,9 +199,7 @@ class Room:
         """The sender's channels."""
         letters = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Outbox(
-            registry.make_channels(chosen), registry.make_fallback(), approvals_, letters, self.service.people
-        )
+        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, letters, self.service.people)
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ import pytest
 
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
-from remediator.extensions.registry import catalogue
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.approve import await_approval
 from remediator.playbooks.inventory import Inventory

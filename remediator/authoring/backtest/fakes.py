@@ -38,7 +38,7 @@ def _action(kind: type[Action], tell: Told) -> Action:
         idempotent = kind.idempotent
         reversible = kind.reversible
         destructive = kind.destructive
-        asks = kind.asks
+        requires_approval = kind.requires_approval
         timeout = kind.timeout
 
         async def plan(self, service: Service, parameters: Any) -> PlannedCall:

@@ -20,9 +20,8 @@ from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
-from remediator.extensions import registry
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import Guard
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import close_due
 from remediator.pipeline.match import Index
@@ -104,16 +103,19 @@ class _Course:
     def _context(self, clock: Clock) -> PipelineContext:
         config, loaded = self.config, self.loaded
         timing = config.timing
+        registry = Registry.load(config.plugins)
+        clients = ClientSet(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)
+        guards = guards_on(config, registry.make_guards(clients))
         return PipelineContext(
             store=self.store,
             clock=clock,
             ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
             playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
-            actions=fakes.actions(registry.ACTIONS, lambda run, call: self.acts[run].append(call)),
-            checks=fakes.checks(registry.CHECKS, lambda run: bool(self.acts.get(run))),
-            guards=_guards(config, ClientSet(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)),
-            guard_defaults=guard_defaults(config),
+            actions=fakes.actions(registry.actions, lambda run, call: self.acts[run].append(call)),
+            checks=fakes.checks(registry.checks, lambda run: bool(self.acts.get(run))),
+            guards=tuple(guard for guard in guards if guard.name in ASKED),
+            guard_defaults=guard_defaults(config, registry.guards),
             pace=Timeouts(
                 lease=timing.lease,
                 recheck=max(timing.recheck, _RECHECK),
@@ -206,7 +208,3 @@ class _Course:
 
 def _alerts(connection: Connection) -> list[dict[str, str]]:
     return [dict(row.labels) for row in connection.execute(select(episodes.c.labels))]
-
-
-def _guards(config: Config, clients: ClientSet) -> tuple[Guard, ...]:
-    return tuple(guard for guard in guards_on(config, registry.make_guards(clients)) if guard.name in ASKED)

@@ -36,7 +36,7 @@ class NobodyToAsk(Rule):
     def _no_prometheus(self, context: Context) -> Iterator[Diagnostic]:
         for playbook in context.playbooks:
             for call in context.calls(playbook):
-                if call.kind == "check" and call.name in context.catalogue.ask_prometheus:
+                if call.kind == "check" and call.name in context.catalogue.uses_prometheus:
                     message = f"{call.name} asks Prometheus, and the settings file names none"
                     yield self.at(context, playbook, (*call.path, "check"), message)
                     break

@@ -30,10 +30,8 @@ from remediator.clients.alertmanager.client import Alertmanager
 from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.run import Run
-from remediator.extensions.actions.base import Action
-from remediator.extensions.checks.base import Check
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import Guard
+from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
@@ -53,15 +51,6 @@ _REAL = {"service.status", "service.running"}
 _LONGEST = timedelta(minutes=30)
 _STEPS = 2_000_000
 _WATCHDOG = "Watchdog"
-
-
-@dataclass(frozen=True, slots=True)
-class Kinds:
-    """What an installation offers, by its registry."""
-
-    actions: Sequence[type[Action]]
-    checks: Sequence[type[Check]]
-    guards: Sequence[type[Guard]]
 
 
 @dataclass(slots=True)
@@ -103,7 +92,7 @@ def play(
     case: Case,
     suite: Suite,
     playbook: Playbook,
-    kinds: Kinds,
+    registry: Registry,
     look: Callable[[Connection], None] = lambda connection: None,
 ) -> Played:
     """Play a test to its end.
@@ -113,7 +102,7 @@ def play(
     """
     loop = VirtualLoop(random.Random(0), _STEPS)
     asyncio.set_event_loop(loop)
-    stage = _Stage(case, suite, playbook, kinds, loop)
+    stage = _Stage(case, suite, playbook, registry, loop)
     logging = structlog.get_config()
     structlog.configure(processors=[stage.hear])
     try:
@@ -150,7 +139,7 @@ def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
 
 
 class _Stage:
-    def __init__(self, case: Case, suite: Suite, playbook: Playbook, kinds: Kinds, loop: VirtualLoop) -> None:
+    def __init__(self, case: Case, suite: Suite, playbook: Playbook, registry: Registry, loop: VirtualLoop) -> None:
         self.case = case
         self.loop = loop
         self.played = Played()
@@ -162,11 +151,11 @@ class _Stage:
         clock = clock_of(loop, host, self.start)
         self.store = SimStore(self.database, host, random.Random(0), StoreFaults(), clock)
         self.database.stores.append(self.store)
-        self.context = self._context(chosen, inventory_of(suite, playbook), suite.environment, kinds, clock)
+        self.context = self._context(chosen, inventory_of(suite, playbook), suite.environment, registry, clock)
         self._people = list(case.people)
 
     def _context(
-        self, playbook: Playbook, inventory: Inventory, environment: str, kinds: Kinds, clock: Any
+        self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry, clock: Any
     ) -> PipelineContext:
         platform = ScriptedPlatform(self.scene)
         world = ClientSet(
@@ -182,9 +171,9 @@ class _Stage:
             ids=Ids(random.Random(0)),
             replica="test",
             playbooks=PlaybookSet((playbook,), inventory, environment),
-            actions={k.name: k(world) if k.name in real else ScriptedAction(k, self.scene) for k in kinds.actions},
-            checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in kinds.checks},
-            guards=tuple(kind(world) for kind in kinds.guards),
+            actions={k.name: k(world) if k.name in real else ScriptedAction(k, self.scene) for k in registry.actions},
+            checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in registry.checks},
+            guards=tuple(kind(world) for kind in registry.guards),
             platforms=world.platforms,
             pace=Timeouts(),
             on_event=self._event,

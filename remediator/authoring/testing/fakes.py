@@ -95,7 +95,16 @@ class ScriptedAction(Action):
     """Any action: its own declarations, the test's effects."""
 
     def __init__(self, kind: type[Action], scene: Scene) -> None:
-        for trait in ("name", "Parameters", "mutates", "idempotent", "reversible", "destructive", "asks", "timeout"):
+        for trait in (
+            "name",
+            "Parameters",
+            "mutates",
+            "idempotent",
+            "reversible",
+            "destructive",
+            "requires_approval",
+            "timeout",
+        ):
             setattr(self, trait, getattr(kind, trait))
         self._kind = kind
         self._scene = scene

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from remediator.authoring.testing.assertions import judge
 from remediator.authoring.testing.coverage import branches, taken
-from remediator.authoring.testing.execute import Kinds, Played, inventory_of, play
+from remediator.authoring.testing.execute import Played, inventory_of, play
 from remediator.authoring.testing.model import Expect, Given, Suite
 from remediator.errors import ConfigurationError
+from remediator.extensions.registry import Registry
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
 from remediator.playbooks.loader import LoadResult, load_playbooks, read_model, shown
@@ -75,7 +76,7 @@ def _beside(path: Path) -> Path:
     return beside
 
 
-def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Report:
+def run(path: Path, registry: Registry, only: str = "") -> Report:
     """Play the tests of a file.
 
     Args:
@@ -86,6 +87,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     if reading.model is None or reading.root is None:
         report.errors += reading.findings
         return report
+    catalogue = registry.catalogue()
     known = load_playbooks([path.parent], catalogue, None)
     suite, root = reading.model, reading.root
     playbook = _chosen(suite, root, known, report)
@@ -100,7 +102,7 @@ def run(path: Path, catalogue: Catalogue, kinds: Kinds, only: str = "") -> Repor
     results: list[Played] = []
     for at, case in enumerate(suite.tests):
         if only in case.name:
-            results.append(play(suite.filled(case), suite, playbook, kinds))
+            results.append(play(suite.filled(case), suite, playbook, registry))
             report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report

@@ -76,7 +76,7 @@ class Action(ABC):
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
     """It may lose data; lint warns when it can run without a person."""
-    asks: ClassVar[bool] = False
+    requires_approval: ClassVar[bool] = False
     """A person agrees to it first, whatever the playbook and its mode say."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
 

@@ -42,7 +42,7 @@ class ElasticacheModifyNodeType(Action):
     name = "elasticache.modify_node_type"
     Parameters = NodeTypeParameters
     reversible = True
-    asks = True
+    requires_approval = True
     timeout = timedelta(seconds=60)
 
     def __init__(self, world: ClientSet) -> None:

@@ -43,7 +43,7 @@ class Check(ABC):
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
-    asks_prometheus: ClassVar[bool] = False
+    uses_prometheus: ClassVar[bool] = False
     """Whether it can say nothing without one; lint looks at this."""
 
     def __init__(self, world: ClientSet) -> None:

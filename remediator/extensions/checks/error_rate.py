@@ -42,7 +42,7 @@ class ErrorRate(Check):
 
     name = "error.rate"
     Parameters = ErrorRateParameters
-    asks_prometheus = True
+    uses_prometheus = True
 
     def __init__(self, world: ClientSet) -> None:
         self._prometheus = world.prometheus

@@ -37,7 +37,7 @@ class Promql(Check):
 
     name = "promql"
     Parameters = PromqlParameters
-    asks_prometheus = True
+    uses_prometheus = True
 
     def __init__(self, world: ClientSet) -> None:
         self._prometheus = world.prometheus

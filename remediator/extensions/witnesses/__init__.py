@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from remediator.core.clock import parse_duration
-from remediator.extensions.witnesses.base import Witness
+from remediator.extensions.witnesses.base import Witness, WitnessFactory
 from remediator.extensions.witnesses.chat import ChatNotary
 from remediator.extensions.witnesses.file import FileNotary
 from remediator.extensions.witnesses.git import GitNotary
@@ -21,7 +21,7 @@ def _s3(settings: Mapping[str, Any]) -> Witness:
     return S3Notary(**{**settings, **retention})
 
 
-BUILTIN: Mapping[str, Callable[[Mapping[str, Any]], Witness]] = {
+BUILTIN: Mapping[str, WitnessFactory] = {
     "chat": lambda settings: ChatNotary(**settings),
     "file": lambda settings: FileNotary(**{**settings, "path": Path(settings["path"])}),
     "git": lambda settings: GitNotary(**{**settings, "repository": Path(settings["repository"])}),

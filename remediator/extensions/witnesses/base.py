@@ -8,7 +8,8 @@ the middle.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from remediator.audit.checkpoint import Checkpoint
 from remediator.audit.signed_note import BadNote, split
@@ -48,6 +49,10 @@ class Witness(ABC):
         Raises:
             NotaryError: it cannot be read back, now or ever.
         """
+
+
+WitnessFactory = Callable[[Mapping[str, Any]], Witness]
+"""Makes a witness from its settings."""
 
 
 def agree(kept: Sequence[str], note: str) -> bool:

@@ -95,6 +95,6 @@ CATALOGUE = Catalogue(
     checks={"redis.ping": Nothing, "service.running": Nothing, "promql": Query},
     guards={"cooldown": Cooldown, "budget": Budget, "preconditions": Preconditions, "storm": Nothing},
     traits={name: traits for name, (_, traits) in ACTIONS.items()},
-    ask_prometheus=frozenset({"promql"}),
+    uses_prometheus=frozenset({"promql"}),
     summaries={"redis.ping": "Redis answers.", "promql": "An expression holds.", "cooldown": "Leave it alone."},
 )

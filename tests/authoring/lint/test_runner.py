@@ -16,7 +16,7 @@ from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import RULES, Report, Sources, lint
 from remediator.cli.lint import command
 from remediator.config import Config
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 from tests.authoring.lint.catalogue import CATALOGUE
 from tests.authoring.lint.mistakes import TODAY, WORLD
@@ -81,7 +81,7 @@ def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
     """What is said of a settings file with these lines below ``guards``."""
     (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
     sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
-    found = lint(sources, registry.catalogue(), Config, TODAY).findings
+    found = lint(sources, Registry().catalogue(), Config, TODAY).findings
     return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in found if item.file.endswith("r.yaml")]
 
 
@@ -141,7 +141,7 @@ def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how
     """Settings that let everything through are warned of like a guard that is off by name."""
     text = "apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {alertname: A}\ntarget: redis\n"
     (tmp_path / "p.yaml").write_text(f"{text}guards: {{{given}}}\n", encoding="utf-8")
-    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), registry.catalogue(), Config, TODAY).findings
+    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), Registry().catalogue(), Config, TODAY).findings
     warned = [item.message for item in found if item.rule == "guard-off"]
     name = given.partition(":")[0]
     assert warned == ([f"the guard {name} is switched off, all of it or a part: {how}"] if how else [])

@@ -16,17 +16,16 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 
-from remediator.authoring.testing.execute import Kinds
 from remediator.authoring.testing.runner import run
 from remediator.clients.aws import elasticache
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.actions.elasticache_describe import ElasticacheDescribe
 from remediator.extensions.actions.elasticache_modify_node_type import ElasticacheModifyNodeType
 from remediator.extensions.actions.elasticache_test_failover import ElasticacheTestFailover
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.fake_servers import Peer, Script, hang_up, peer, reply, silence
@@ -179,7 +178,7 @@ async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
 
 def test_a_person_is_always_asked() -> None:
     """What costs money is declared so, and of the cloud's actions it is the only one."""
-    asking = [action.name for action in registry.ACTIONS if action.asks]
+    asking = [action.name for action in Registry().actions if action.requires_approval]
 
     assert asking == ["elasticache.modify_node_type"]
 
@@ -218,8 +217,8 @@ def test_in_auto_mode_a_person_is_asked_as_well(tmp_path: Path) -> None:
     """By the engine itself, though the playbook does not ask for it."""
     (tmp_path / "cache-small.yaml").write_text(PLAYBOOK)
     (tmp_path / "cache-small.test.yaml").write_text(TEST)
-    kinds = Kinds(registry.ACTIONS, registry.CHECKS, registry.GUARDS)
-    report = run(tmp_path / "cache-small.test.yaml", registry.catalogue(), kinds)
+    kinds = Registry()
+    report = run(tmp_path / "cache-small.test.yaml", kinds)
 
     assert not report.errors and [test.findings for test in report.tests] == [(), ()]
 

@@ -22,15 +22,16 @@ from remediator.clients.host import disk
 from remediator.core.clock import SystemClock
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError
-from remediator.extensions import bindings, registry
+from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.reduced_rights import nobody
 from tests.support.servers.redis import Redis
 
-ACTIONS: dict[str, Action] = registry.make_actions(ClientSet())
+ACTIONS: dict[str, Action] = Registry().make_actions(ClientSet())
 PRUNE = ACTIONS["files.prune"]
 DAY = 86_400
 
@@ -202,7 +203,7 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
         def now(self) -> Any:
             return super().now() + timedelta(days=2)
 
-    later = registry.make_actions(ClientSet(clock=Later()))["files.prune"]
+    later = Registry().make_actions(ClientSet(clock=Later()))["files.prune"]
     result = await do(later, place.service(grace="1d"))
     assert len(list(place.quarantine.glob("*.json"))) == 1
     assert result.output["moved"] == ["dump-9.rdb"]
@@ -216,7 +217,7 @@ async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Pl
             return super().now() + timedelta(days=2)
 
     await do(PRUNE, place.service())
-    later = registry.make_actions(ClientSet(clock=Later()))["files.prune"]
+    later = Registry().make_actions(ClientSet(clock=Later()))["files.prune"]
     call = await plan(later, place.service(grace="1d"))
     assert call.text.startswith("delete for good what is in quarantine since ")
     assert (await observe(later, place.service(), call)).happened is EffectStatus.NO

@@ -12,9 +12,9 @@ import pytest
 from remediator.clients.kubernetes.client import KubernetesRefused
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, TargetError, TimedOut, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.actions.base import EffectStatus
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.extensions.platforms.test_kubernetes import kubeconfig, server_of
 from tests.support.action_runner import do, observe, plan, service, undo
@@ -22,7 +22,7 @@ from tests.support.fake_servers import hang_up, peer, reply, silence
 from tests.support.servers.kubernetes import Cluster
 
 real = pytest.mark.kubernetes
-ACTIONS = registry.make_actions(ClientSet())
+ACTIONS = Registry().make_actions(ClientSet())
 PAUSE, RESUME, ROLLBACK = (ACTIONS[f"argocd.{verb}"] for verb in ("pause", "resume", "rollback"))
 SUSPEND, HOLD, RELEASE = (ACTIONS[f"flux.{verb}"] for verb in ("suspend", "rollback", "release"))
 NAMES = (

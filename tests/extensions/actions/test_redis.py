@@ -15,17 +15,17 @@ from pydantic import ValidationError
 
 from remediator.core.outcome import Outcome
 from remediator.errors import Refused, TargetError, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service, undo
 from tests.support.servers import until
 from tests.support.servers.redis import MakeRedis, Redis
 from tests.support.servers.supervisord import Supervisord
 
-ACTIONS: dict[str, Action] = registry.make_actions(ClientSet())
+ACTIONS: dict[str, Action] = Registry().make_actions(ClientSet())
 
 
 def target(server: Redis, **more: Any) -> Service:
@@ -274,7 +274,7 @@ async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
         disk={"path": str(data)},
         backups={"path": str(backups)},
     )
-    action = registry.make_actions(world)["redis.restore_backup"]
+    action = Registry().make_actions(world)["redis.restore_backup"]
 
     call = await plan(action, redis)
     since = datetime.now(UTC)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from remediator.errors import BadAnswer, ClientError, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.actions.base import Action, EffectStatus
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.platforms.supervisor import SupervisorPlatform
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.support.action_runner import do, observe, plan, service
 from tests.support.fake_servers import listener, peer, reply
@@ -67,7 +67,7 @@ async def sick(make_redis: MakeRedis, supervisord: Supervisord, tmp_path: Path) 
 
     platform = SupervisorPlatform()
     world = ClientSet(platforms={platform.kind: platform})
-    yield Sick(registry.make_actions(world)["redis.restore_backup"], data, backups, supervisord, where)
+    yield Sick(Registry().make_actions(world)["redis.restore_backup"], data, backups, supervisord, where)
     await platform.aclose()
 
 

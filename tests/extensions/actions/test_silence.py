@@ -16,7 +16,6 @@ from remediator.clients.endpoints import Endpoint
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.actions.base import (
     RUN,
     Action,
@@ -24,6 +23,7 @@ from remediator.extensions.actions.base import (
     Result,
 )
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory
 from tests.support.action_runner import do, observe, plan, undo
 from tests.support.fake_servers import listener, peer, read_request, reply
@@ -58,7 +58,7 @@ async def client(server: Alertmanager) -> AsyncIterator[Client]:
 
 
 def actions(*alertmanagers: Client) -> dict[str, Action]:
-    return registry.make_actions(ClientSet(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
+    return Registry().make_actions(ClientSet(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
 
 
 async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus as Client
-from remediator.extensions import registry
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Inventory, Service
 from tests.support.action_runner import service
 from tests.support.fake_servers import peer, reply
@@ -20,7 +20,7 @@ from tests.support.servers import free_port
 from tests.support.servers.prometheus import Prometheus
 from tests.support.servers.redis import MakeRedis, Redis
 
-CHECKS: dict[str, Check] = registry.make_checks(ClientSet())
+CHECKS: dict[str, Check] = Registry().make_checks(ClientSet())
 
 
 async def look(check: Check, target: Service, **given: Any) -> Evidence:
@@ -114,7 +114,7 @@ async def test_dependencies_ok(make_redis: MakeRedis) -> None:
             },
         }
     )
-    check = registry.make_checks(ClientSet(inventory=lambda: inventory))["dependencies.ok"]
+    check = Registry().make_checks(ClientSet(inventory=lambda: inventory))["dependencies.ok"]
 
     assert (await look(check, inventory.service("app"))).answer is CheckAnswer.OK
     assert (await look(check, inventory.service("redis"))).answer is CheckAnswer.OK, "it needs nothing"
@@ -135,7 +135,7 @@ async def test_promql(make_prometheus: Callable[..., Prometheus]) -> None:
     )]  # fmt: skip
     server = make_prometheus(history="\n".join(lines) + "\n")
     client = Client(Endpoint(url=server.url))
-    check = registry.make_checks(ClientSet(prometheus=client))["promql"]
+    check = Registry().make_checks(ClientSet(prometheus=client))["promql"]
 
     for query, expected in (
         ("redis_up == 0", CheckAnswer.OK),
@@ -169,7 +169,7 @@ async def measured(make_prometheus: Callable[..., Prometheus]) -> AsyncIterator[
             lines += [f"{name}{labels} {rate * age} {now - 60 + age:.3f}" for age in range(0, 60, 5)]
         server = make_prometheus(history=f"# TYPE {name} counter\n" + "\n".join(lines) + "\n")
         clients.append(Client(Endpoint(url=server.url)))
-        return registry.make_checks(ClientSet(prometheus=clients[-1]))["error.rate"]
+        return Registry().make_checks(ClientSet(prometheus=clients[-1]))["error.rate"]
 
     yield make
     for client in clients:

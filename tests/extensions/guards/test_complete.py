@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions import registry
 from remediator.extensions.guards.base import Guard
+from remediator.extensions.registry import Registry
 from tests.support import guard_reference
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ ORDER = [
 
 def test_the_order_is_the_designs() -> None:
     """People first, then whether our view can be believed, then what was done already, then what may be done."""
-    assert [guard.name for guard in registry.GUARDS] == ORDER
+    assert [guard.name for guard in Registry().guards] == ORDER
 
 
 def test_every_file_is_registered() -> None:
@@ -44,7 +44,7 @@ def test_every_file_is_registered() -> None:
     assert files - {"base"} == set(ORDER)
 
 
-@pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)
+@pytest.mark.parametrize("guard", Registry().guards, ids=lambda guard: guard.name)
 def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
     """What it is called is where it is found, everywhere."""
     assert guard.__module__ == f"remediator.extensions.guards.{guard.name}"
@@ -57,7 +57,7 @@ def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
         assert heading in section[1].split("\n## ")[0], heading
 
 
-@pytest.mark.parametrize("guard", registry.GUARDS, ids=lambda guard: guard.name)
+@pytest.mark.parametrize("guard", Registry().guards, ids=lambda guard: guard.name)
 def test_every_guard_is_on_without_a_word(guard: type[Guard]) -> None:
     """Every guard has defaults for all its settings, and a sentence for what it is."""
     guard.Settings()

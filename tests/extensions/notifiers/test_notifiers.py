@@ -19,8 +19,8 @@ import respx
 from aiosmtpd.controller import Controller
 
 from remediator.errors import ConfigurationError, Unreachable
-from remediator.extensions import registry
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, PermanentFailure, RetryAfter, Section, Tone
+from remediator.extensions.registry import Registry
 from tests.support.guard_history import NOON
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
@@ -72,7 +72,7 @@ def settings(kind: str, folder: Path) -> dict[str, Any]:
     return by_kind.get(kind, {"url_file": str(hook)})
 
 
-KINDS = {notifier.kind: notifier for notifier in registry.NOTIFIERS}
+KINDS = {notifier.kind: notifier for notifier in Registry().notifiers}
 HTTP = sorted(set(KINDS) - {"email", "log", "apprise"})
 ANSWERS = {
     "slack": {"ok": True, "channel": "C1", "ts": "1.2"},

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions import registry
-
 EXAMPLE = Path(__file__).parent / "example"
 
 

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from remediator.core.plan import PlannedCall
-from remediator.extensions import conformance, registry
+from remediator.extensions import conformance
 from remediator.extensions.actions.base import Action, EffectStatus, Observation
 from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import Service
 from tests.extensions.plugins.conftest import EXAMPLE
 
@@ -25,10 +26,10 @@ SERVICE = Service.model_validate(
 def drain(installed: Path) -> Any:
     """The example's action."""
     registry.load(["remediator-example"])
-    return registry.make_actions(ClientSet())["example.drain"]
+    return Registry().make_actions(ClientSet())["example.drain"]
 
 
-@pytest.mark.parametrize("action", registry.ACTIONS, ids=lambda action: action.name)
+@pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
 def test_what_is_built_in_is_declared(action: type[Action]) -> None:
     """No author is asked for more than our own actions keep."""
     conformance.action_is_declared(action)
@@ -50,7 +51,7 @@ async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> Non
 
 async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: Path) -> None:
     """Marker, no marker, no folder."""
-    check: Any = registry.make_checks(ClientSet())["example.drained"]
+    check: Any = Registry().make_checks(ClientSet())["example.drained"]
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.FAIL)
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), CheckAnswer.UNKNOWN)
     (tmp_path / "app").touch()
@@ -59,7 +60,7 @@ async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: P
 
 async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
     """A label's markup arrives as text."""
-    page = next(kind for kind in registry.NOTIFIERS if kind.kind == "example")({"path": tmp_path / "page.html"})
+    page = next(kind for kind in Registry().notifiers if kind.kind == "example")({"path": tmp_path / "page.html"})
 
     await page.send(conformance.evil_message())
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remediator.extensions import registry
 from remediator.extensions.plugins import PluginError
+from remediator.extensions.registry import Registry
 from tests.support.servers.remediator import ROOT, Remediator
 
 PACKAGE = "remediator-example"
@@ -35,7 +35,7 @@ def test_what_is_installed_but_not_named_is_not_loaded(installed: Path) -> None:
     """A plugin is code: being installed is not enough, and none of it is imported."""
     registry.load(())
 
-    assert "example.drain" not in registry.catalogue().actions
+    assert "example.drain" not in Registry().catalogue().actions
     assert "remediator_example" not in sys.modules
 
 
@@ -43,11 +43,11 @@ def test_what_is_named_is_known_with_its_parameters(installed: Path) -> None:
     """The catalogue that schema, lint, explain and test go by has the plugin's names and models."""
     registry.load([PACKAGE])
 
-    known = registry.catalogue()
+    known = Registry().catalogue()
     assert list(known.actions["example.drain"].model_fields) == ["folder"]
     assert "example.drained" in known.checks
     assert known.traits["example.drain"].idempotent
-    assert "example" in {notifier.kind for notifier in registry.NOTIFIERS}
+    assert "example" in {notifier.kind for notifier in Registry().notifiers}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_broken_plugin_is_told_by_name(
         registry.load([PACKAGE, name])
 
     assert because in str(error.value)
-    assert "example.drain" in registry.catalogue().actions
+    assert "example.drain" in Registry().catalogue().actions
 
 
 def test_two_packages_may_not_have_the_same_name(

@@ -13,7 +13,7 @@ import yaml
 
 from remediator.config import Config
 from remediator.errors import ConfigurationError
-from remediator.extensions import registry
+from remediator.extensions.registry import Registry
 from remediator.extensions.witnesses.file import FileNotary
 from remediator.playbooks.loader import load_config
 from tests.support.witness_suite import NOTES
@@ -41,7 +41,7 @@ async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatc
     """Wherever the process was started."""
     monkeypatch.chdir("/")
     config = configured(tmp_path, {"kind": "file", "path": "notes"}, {"kind": "git", "repository": "notes.git"})
-    made = registry.make_notaries(config.audit.checkpoints, config.channels)
+    made = Registry().make_witnesses(config.audit.checkpoints, config.channels)
     assert isinstance(made["file-1"], FileNotary)
     assert await made["file-1"].publish(NOTES[3]) == str(tmp_path / "notes")
     await made["git-2"].publish(NOTES[3])
@@ -51,11 +51,11 @@ async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatc
 def test_a_duration_is_one(tmp_path: Path) -> None:
     """As everywhere else in the settings; a slip is said with its place."""
     config = configured(tmp_path, {"kind": "s3", "bucket": "b", "region": "eu-central-1", "retention": "30d"})
-    [made] = registry.make_notaries(config.audit.checkpoints, {}).values()
+    [made] = Registry().make_witnesses(config.audit.checkpoints, {}).values()
     assert made._retention == timedelta(days=30)  # type: ignore[attr-defined]
     wrong = configured(tmp_path, {"kind": "s3", "bucket": "b", "retention": "a month"})
     with pytest.raises(ConfigurationError, match=r"audit\.checkpoints: s3: 'a month' is not a duration"):
-        registry.make_notaries(wrong.audit.checkpoints, {})
+        Registry().make_witnesses(wrong.audit.checkpoints, {})
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_a_slip_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> No
     """What, where, and what was meant."""
     config = configured(tmp_path, place)
     with pytest.raises(ConfigurationError) as raised:
-        registry.make_notaries(config.audit.checkpoints, config.channels)
+        Registry().make_witnesses(config.audit.checkpoints, config.channels)
     assert said in str(raised.value)
 
 
 async def test_a_chat_is_a_channel_of_the_settings(tmp_path: Path) -> None:
     """By its name."""
     config = configured(tmp_path, {"kind": "chat", "channel": "audit-mail"})
-    made = registry.make_notaries(config.audit.checkpoints, config.channels)
+    made = Registry().make_witnesses(config.audit.checkpoints, config.channels)
     async with respx.mock(base_url="https://chat.example") as router:
         router.post("/hooks/x").mock(return_value=httpx.Response(200))
         assert await made["chat-1"].publish(NOTES[3]) == "mattermost"
