@@ -343,9 +343,8 @@ def _started(tx: Tx, context: PipelineContext, config: Config, registry: Registr
         )
     )
     outdate(tx, context)
-    blocked_runs.wake(
-        tx, [guard.name for guard in registry.guards]
-    )  # the settings that held them may be other ones now
+    # settings may have changed since the guards blocked these runs; all guards, because some may be off now
+    blocked_runs.wake(tx, [guard.name for guard in registry.guards])
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
     tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={"playbooks": versions, "guards_off": off}))

@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
 class PluginError(ConfigurationError):
-    """A package that the settings name cannot be used. The message names the package, the entry point and the reason."""
+    """A package of ``plugins`` cannot be used. The message names the package, the entry point and the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from remediator.config import Channel
 from remediator.errors import ConfigurationError, InputError
@@ -34,7 +34,7 @@ class Registry:
     """In the order of evaluation."""
     notifiers: Sequence[type[Notifier]] = notifiers.BUILTIN
     platforms: Sequence[type[Platform]] = platforms.BUILTIN
-    witnesses: Mapping[str, WitnessFactory] = witnesses.BUILTIN
+    witnesses: Mapping[str, WitnessFactory] = field(default_factory=lambda: witnesses.BUILTIN)
     """By kind."""
 
     @classmethod
@@ -85,7 +85,10 @@ class Registry:
             },
             uses_prometheus=frozenset(check.name for check in self.checks if check.uses_prometheus),
             notifiers=frozenset(notifier.kind for notifier in self.notifiers),
-            summaries={each.name: _summary(each) for each in (*self.checks, *self.guards)},
+            summaries={
+                **{check.name: _summary(check) for check in self.checks},
+                **{guard.name: _summary(guard) for guard in self.guards},
+            },
         )
 
     def make_platforms(self) -> dict[str, Platform]:

@@ -18,17 +18,11 @@ from remediator.authoring.simulation.virtual_loop import HOST, Host, VirtualLoop
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused, TargetError, TimedOut, Unreachable
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-)
+from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.checks.base import Parameters as CheckParameters
 from remediator.extensions.guards.base import ALLOW, Guard, GuardInput, Verdict
 from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -228,7 +222,7 @@ class Healthy(Check):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def observe(self, service: Service, parameters: CheckParameters) -> Evidence:
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         try:
             await self._world.look()
         except Unreachable as error:

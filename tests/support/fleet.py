@@ -18,9 +18,10 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.run import Run
 from remediator.extensions.actions.base import Action, Result
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards._rates import parse_rate
+from remediator.extensions.parameters import Parameters
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, StageResult, Timeouts
 from remediator.pipeline.stages import advance

@@ -22,6 +22,7 @@ from remediator.core.run import Run
 from remediator.core.tokens import load_keyring
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Message
+from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
@@ -228,9 +229,12 @@ async def room(folder: Path, world: ClientSet | None = None, **settings: Any) ->
             context, Index(context.playbooks.active, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W")
         )
         keyring = load_keyring(config.state / "links.key")
+        registry = Registry()
         metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
-        reloading = reloading_for(config, loops, metrics, store, ())
-        service = Service(config, context, loops, metrics, door, keyring, people, world or ClientSet(), reloading)
+        reloading = reloading_for(config, registry, loops, metrics, store, ())
+        service = Service(
+            config, context, loops, metrics, door, keyring, people, world or ClientSet(), registry, reloading
+        )
         yield Room(service, clock, tokens)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
+from remediator.extensions.registry import Registry
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.approve import await_approval
 from remediator.playbooks.inventory import Inventory
@@ -35,7 +36,7 @@ def edit(here: Room, folder: Path) -> None:
     """Another version of the playbook comes into force."""
     path = folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
-    loaded = load([path], folder / "inventory.yaml", catalogue())
+    loaded = load([path], folder / "inventory.yaml", Registry().catalogue())
     book = here.context.playbooks
     [playbook] = loaded.playbooks
     assert isinstance(playbook, Playbook) and playbook.content_hash != book.playbooks[0].content_hash

@@ -12,16 +12,9 @@ from remediator.clients.alertmanager.client import FiringAlert, Receiver, Suppre
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut, Unreachable
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-    UndoCall,
-)
+from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.extensions.checks.base import Parameters as CheckParameters
+from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.playbooks.inventory import Service
 
@@ -75,7 +68,7 @@ class ScriptedCheck(Check):
         self.Parameters = kind.Parameters  # type: ignore[misc]
         self._scene = scene
 
-    async def observe(self, service: Service, parameters: CheckParameters) -> Evidence:
+    async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         values = parameters.model_dump(by_alias=True, mode="json")
         said = self._scene.chosen(self._answers(str(values.get("query", ""))), service.name, values)
         if said is None:

@@ -17,16 +17,9 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.core.types import Duration
 from remediator.errors import TargetError, Unreachable
-from remediator.extensions.actions.base import (
-    RUN,
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-    UndoCall,
-)
+from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _LONGEST = timedelta(hours=4)

@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -54,12 +53,6 @@ class UndoCall:
 
 RUN: ContextVar[str] = ContextVar("remediator_run", default="")
 """The run that is being advanced in this task, for marks that actions leave in other systems."""
-
-
-class Parameters(BaseModel):
-    """Base of every ``with`` block: unknown keys are errors, values are fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Action(ABC):

@@ -14,8 +14,9 @@ from remediator.clients.host.allowed_commands import AllowedCommand
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import InputError, TargetError
-from remediator.extensions.actions.base import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _KEPT = 4000

@@ -12,8 +12,9 @@ from remediator.clients.http import HttpRefused
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions.base import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _KEPT = 2000

@@ -14,15 +14,9 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-    UndoCall,
-)
+from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _BURST = {"gentle": 100, "normal": 20, "strict": 5}

@@ -14,14 +14,9 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.extensions import bindings
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-)
+from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024

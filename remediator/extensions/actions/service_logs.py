@@ -10,8 +10,9 @@ from pydantic import Field
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions.base import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _TELLING = re.compile(

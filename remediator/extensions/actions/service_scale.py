@@ -11,15 +11,9 @@ from pydantic import Field, model_validator
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Parameters,
-    Result,
-    UndoCall,
-)
+from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import OWN_RESTARTS
 from remediator.playbooks.inventory import Service
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
-from remediator.extensions.actions.base import Action, Parameters, Result
+from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
 from remediator.playbooks.inventory import Service
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
@@ -30,12 +29,6 @@ class Evidence:
     answer: CheckAnswer
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Parameters(BaseModel):
-    """Base of every ``with`` block: unknown keys are errors, values are fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Check(ABC):

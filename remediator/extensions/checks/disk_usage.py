@@ -8,8 +8,9 @@ from pydantic import Field
 
 from remediator.clients.host import disk
 from remediator.errors import RemediatorError
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -14,8 +14,9 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.errors import ClientError
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

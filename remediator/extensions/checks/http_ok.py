@@ -11,7 +11,8 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.http import HttpClient, HttpRefused
 from remediator.core.types import Duration
 from remediator.errors import ClientError, TimedOut, Unreachable
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from remediator.clients.redis.client import Redis
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -6,7 +6,8 @@ import secrets
 
 from remediator.clients.redis.client import Redis
 from remediator.errors import ClientError
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

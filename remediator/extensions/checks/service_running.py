@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from remediator.errors import RemediatorError
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
+from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import State
 from remediator.playbooks.inventory import Service
 

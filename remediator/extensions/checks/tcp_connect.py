@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from remediator.core.types import Duration
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence, Parameters
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 

@@ -1,1 +1,1 @@
-"""Plugins: a package of others brings actions, checks and notifiers."""
+"""Plugins: actions, checks and notifiers of an installed package."""

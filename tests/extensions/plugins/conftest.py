@@ -1,4 +1,4 @@
-"""The example, installed as a package of others would be, beside nothing else."""
+"""The example plugin, installed into a folder of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parent / "example"
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the installed example with its dist-info."""
+    """Return a folder with the installed example and its dist-info."""
     source, into = tmp_path_factory.mktemp("source") / "example", tmp_path_factory.mktemp("site")
     shutil.copytree(EXAMPLE, source)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
@@ -27,10 +27,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The example can be imported; afterwards nothing of it is left."""
+    """Make the example importable, and remove its modules afterwards."""
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
     yield site
-    registry.load(())
     for name in [name for name in sys.modules if name.partition(".")[0] in ("remediator_example", "broken_plugin")]:
         del sys.modules[name]

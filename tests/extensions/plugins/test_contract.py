@@ -1,4 +1,4 @@
-"""The contract holds for the example and for what is built in, and finds each kind of fault."""
+"""The conformance tests pass for the example and the built-in actions, and find each kind of fault."""
 
 from __future__ import annotations
 
@@ -23,20 +23,25 @@ SERVICE = Service.model_validate(
 
 
 @pytest.fixture
-def drain(installed: Path) -> Any:
-    """The example's action."""
-    registry.load(["remediator-example"])
-    return Registry().make_actions(ClientSet())["example.drain"]
+def registry(installed: Path) -> Registry:
+    """Return the built-in extensions and the example."""
+    return Registry.load(["remediator-example"])
+
+
+@pytest.fixture
+def drain(registry: Registry) -> Any:
+    """Return the action of the example."""
+    return registry.make_actions(ClientSet())["example.drain"]
 
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
-def test_what_is_built_in_is_declared(action: type[Action]) -> None:
-    """No author is asked for more than our own actions keep."""
+def test_built_in_actions_conform(action: type[Action]) -> None:
+    """The built-in actions follow the rules for plugins."""
     conformance.action_is_declared(action)
 
 
-async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> None:
-    """Declarations, planning, refusing, observing."""
+async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
+    """Its declarations, plan, refusal and observation conform."""
     parameters = drain.Parameters(folder=tmp_path)
 
     def state() -> list[str]:
@@ -49,18 +54,18 @@ async def test_the_example_keeps_the_contract(drain: Any, tmp_path: Path) -> Non
     await conformance.observe_tells(drain, SERVICE, parameters)
 
 
-async def test_the_example_check_tells_fail_from_unknown(drain: Any, tmp_path: Path) -> None:
-    """Marker, no marker, no folder."""
-    check: Any = Registry().make_checks(ClientSet())["example.drained"]
+async def test_the_example_check_separates_fail_from_unknown(registry: Registry, tmp_path: Path) -> None:
+    """No marker file is a failure; no folder is unknown."""
+    check: Any = registry.make_checks(ClientSet())["example.drained"]
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.FAIL)
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path / "none"), CheckAnswer.UNKNOWN)
     (tmp_path / "app").touch()
     await conformance.check_answers(check, SERVICE, check.Parameters(folder=tmp_path), CheckAnswer.OK)
 
 
-async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
-    """A label's markup arrives as text."""
-    page = next(kind for kind in Registry().notifiers if kind.kind == "example")({"path": tmp_path / "page.html"})
+async def test_the_example_notifier_escapes_markup(registry: Registry, tmp_path: Path) -> None:
+    """Markup in a label arrives as text."""
+    page = next(kind for kind in registry.notifiers if kind.kind == "example")({"path": tmp_path / "page.html"})
 
     await page.send(conformance.evil_message())
 
@@ -68,7 +73,7 @@ async def test_the_example_notifier_escapes(drain: Any, tmp_path: Path) -> None:
 
 
 async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
-    """A plan that writes, one that is never the same, a pin that is not looked at, an observation that guesses."""
+    """A plan that writes, a plan that changes, an ignored pin and a wrong observation fail."""
     parameters = drain.Parameters(folder=tmp_path)
 
     class Writes(type(drain)):  # type: ignore[misc]
@@ -102,7 +107,7 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:
-    """docs/plugins.md holds every file of the example, letter by letter."""
+    """docs/plugins.md contains every file of the example."""
     page = (EXAMPLE.parents[3] / "docs/plugins.md").read_text()
     files = [EXAMPLE / "pyproject.toml", *(EXAMPLE / "remediator_example").glob("[!_]*.py")]
     assert [file.name for file in files if file.read_text().rstrip() not in page] == []

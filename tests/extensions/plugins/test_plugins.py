@@ -1,4 +1,4 @@
-"""What a package brings is known everywhere once the settings name it; what is wrong with it is told by name."""
+"""A plugin that the settings name is available everywhere; an unusable one is rejected with its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFF = ("min_healthy", "still_firing", "dependency", "got_worse")
 
 
 def broken(site: Path, entry_points: str, code: str = "") -> str:
-    """Install a package with these entry points into a folder; its name."""
+    """Install a package with these entry points into a folder, and return its name."""
     about = site / "broken_plugin-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
@@ -31,101 +31,101 @@ def broken(site: Path, entry_points: str, code: str = "") -> str:
     return "broken-plugin"
 
 
-def test_what_is_installed_but_not_named_is_not_loaded(installed: Path) -> None:
-    """A plugin is code: being installed is not enough, and none of it is imported."""
-    registry.load(())
-
-    assert "example.drain" not in Registry().catalogue().actions
+def test_an_installed_plugin_that_the_settings_do_not_name_is_not_imported(installed: Path) -> None:
+    """A plugin is code, so that installing it is not enough."""
+    assert "example.drain" not in Registry.load(()).catalogue().actions
     assert "remediator_example" not in sys.modules
 
 
-def test_what_is_named_is_known_with_its_parameters(installed: Path) -> None:
-    """The catalogue that schema, lint, explain and test go by has the plugin's names and models."""
-    registry.load([PACKAGE])
+def test_a_named_plugin_is_in_the_catalogue(installed: Path) -> None:
+    """The catalogue for schema, lint, explain and test has the plugin's names and models."""
+    registry = Registry.load([PACKAGE])
 
-    known = Registry().catalogue()
+    known = registry.catalogue()
     assert list(known.actions["example.drain"].model_fields) == ["folder"]
     assert "example.drained" in known.checks
     assert known.traits["example.drain"].idempotent
-    assert "example" in {notifier.kind for notifier in Registry().notifiers}
+    assert "example" in {notifier.kind for notifier in registry.notifiers}
 
 
 @pytest.mark.parametrize(
     ("entry_points", "code", "because"),
     [
-        ("", "", "so it is no plugin"),
-        ("[remediator.verbs]\na = broken_plugin:A", "", "there is no such group"),
+        ("", "", "is not a plugin: it has no entry point in remediator.actions, remediator.checks"),
         (
-            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "[remediator.verbs]\na = broken_plugin:A",
+            "",
+            "unknown group; known: actions, checks, guards, notifiers, witnesses",
+        ),
+        (
+            "[remediator.actions]\na = broken_plugin:A",
             "raise OSError('no disk')",
-            "cannot be imported: OSError: no disk",
+            "cannot import broken_plugin:A: OSError: no disk",
         ),
         (
-            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "[remediator.actions]\na = broken_plugin:A",
             "raise SystemExit(7)",
-            "cannot be imported: SystemExit: 7",
+            "cannot import broken_plugin:A: SystemExit: 7",
         ),
-        ("[remediator.extensions.actions]\na = broken_plugin:A", "", "cannot be imported: AttributeError"),
+        ("[remediator.actions]\na = broken_plugin:A", "", "cannot import broken_plugin:A: AttributeError"),
         (
-            "[remediator.extensions.actions]\na = broken_plugin:A",
+            "[remediator.actions]\na = broken_plugin:A",
             "A = 1",
-            "not a class derived from remediator.extensions.actions.Action",
+            "it is not a subclass of remediator.plugin_api.Action",
         ),
         (
-            "[remediator.extensions.actions]\na = broken_plugin:A",
-            "from remediator.extensions.actions.base import Action\nclass A(Action):\n    name = 'a'",
-            "A lacks execute, plan",
+            "[remediator.actions]\na = broken_plugin:A",
+            "from remediator.plugin_api import Action\nclass A(Action):\n    name = 'a'",
+            "A does not implement execute, plan",
         ),
         (
-            "[remediator.extensions.guards]\na = broken_plugin:A",
-            "from remediator.extensions.guards.base import Guard\nclass A(Guard):\n    name = 'b'",
-            "A.name is 'b', not the name of the entry point",
+            "[remediator.guards]\na = broken_plugin:A",
+            "from remediator.plugin_api import Guard\nclass A(Guard):\n    name = 'b'",
+            "A.name is 'b'; it must equal the name of the entry point",
         ),
         (
-            "[remediator.extensions.guards]\nbudget = broken_plugin:A",
-            "from remediator.extensions.guards.base import Guard\nclass A(Guard):\n    name = 'budget'",
-            "remediator has one of this name already",
+            "[remediator.guards]\nbudget = broken_plugin:A",
+            "from remediator.plugin_api import Guard\nclass A(Guard):\n    name = 'budget'",
+            "remediator already has this name",
         ),
-        ("[remediator.extensions.witnesses]\nmine = broken_plugin:A", "A = 1", "not a function that makes a notary"),
+        ("[remediator.witnesses]\nmine = broken_plugin:A", "A = 1", "it is not a function that returns a witness"),
         (
-            "[remediator.extensions.witnesses]\nfile = broken_plugin:A",
+            "[remediator.witnesses]\nfile = broken_plugin:A",
             "A = dict",
-            "remediator has one of this name already",
+            "remediator already has this name",
         ),
     ],
 )
-def test_a_broken_plugin_is_told_by_name(
+def test_an_unusable_plugin_is_rejected_with_a_reason(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_points: str, code: str, because: str
 ) -> None:
-    """The error names the package and the reason, and what was there before stays."""
+    """The error names the package and the reason."""
     monkeypatch.syspath_prepend(str(tmp_path))
     name = broken(tmp_path, entry_points, code)
-    registry.load([PACKAGE])
 
     with pytest.raises(PluginError, match="broken-plugin") as error:
-        registry.load([PACKAGE, name])
+        Registry.load([PACKAGE, name])
 
     assert because in str(error.value)
-    assert "example.drain" in Registry().catalogue().actions
 
 
-def test_two_packages_may_not_have_the_same_name(
+def test_two_packages_cannot_use_the_same_name(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second to bring a name is refused, and the first is named."""
+    """The second package is rejected, and the error names the first."""
     monkeypatch.syspath_prepend(str(tmp_path))
     name = broken(
         tmp_path,
-        "[remediator.extensions.actions]\nexample.drain = broken_plugin:Drain",
+        "[remediator.actions]\nexample.drain = broken_plugin:Drain",
         "from remediator_example.drain import Drain",
     )
 
-    with pytest.raises(PluginError, match=f"{name}: entry point example.drain .*: {PACKAGE} has one"):
-        registry.load([PACKAGE, name])
+    with pytest.raises(PluginError, match=f"{name}: entry point 'example.drain' .*: {PACKAGE} already has this name"):
+        Registry.load([PACKAGE, name])
 
 
 class Drained(Remediator):
-    """A remediator whose one playbook is made of the plugin's words."""
+    """A remediator with one playbook, which uses the plugin."""
 
     def __init__(self, folder: Path, site: Path) -> None:
         super().__init__(folder)
@@ -138,11 +138,11 @@ class Drained(Remediator):
                 "apiVersion": "remediator/v1",
                 "kind": "Playbook",
                 "name": "app-slow",
-                "summary": "Take it out of its pool.",
+                "summary": "Drain the service from its pool.",
                 "match": {"alertname": "AppSlow"},
                 "mode": "auto",
                 "target": "app",
-                "guards": {"off": [{"guard": name, "reason": "nobody to ask in this test"} for name in OFF]},
+                "guards": {"off": [{"guard": name, "reason": "not part of this test"} for name in OFF]},
                 "steps": [{"id": "drain", "action": "example.drain", "with": dict(where)}],
                 "verify": {
                     "settle": "0s",
@@ -170,15 +170,15 @@ class Drained(Remediator):
 
 @pytest.fixture
 def drained(tmp_path: Path, site: Path) -> Iterator[Drained]:
-    """It, not started."""
+    """Return a remediator that is not started."""
     made = Drained(tmp_path / "remediator", site)
     made.write()
     yield made
     made.stop()
 
 
-def test_a_service_acts_and_proves_by_a_plugin(drained: Drained) -> None:
-    """An alert ends in the plugin's action, proved by the plugin's check."""
+def test_a_service_acts_and_verifies_with_a_plugin(drained: Drained) -> None:
+    """An alert leads to the plugin's action, and the plugin's check verifies it."""
     drained.start()
 
     assert drained.post(drained.notification("firing", alertname="AppSlow"))[0] == 200
@@ -190,7 +190,7 @@ def test_a_service_acts_and_proves_by_a_plugin(drained: Drained) -> None:
 
 @pytest.fixture
 def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
-    """The same, installed for itself, with a mistake in the planning of its action."""
+    """Return a remediator whose plugin raises an exception in the plan of its action."""
     own = tmp_path / "site"
     shutil.copytree(site, own)
     source = own / "remediator_example/drain.py"
@@ -205,8 +205,8 @@ def careless(tmp_path: Path, site: Path) -> Iterator[Drained]:
     made.stop()
 
 
-def test_a_mistake_in_a_plugin_keeps_no_alert_from_people(careless: Drained) -> None:
-    """Its action cannot be planned: the run ends with people, who read why, and is not tried for ever unseen."""
+def test_a_run_with_a_faulty_plugin_is_escalated(careless: Drained) -> None:
+    """The action cannot be planned, so that the run is escalated with the reason and not retried forever."""
     careless.start()
     careless.post(careless.notification("firing", alertname="AppSlow"))
 
@@ -215,20 +215,20 @@ def test_a_mistake_in_a_plugin_keeps_no_alert_from_people(careless: Drained) -> 
     assert careless.audit_has("a defect: KeyError: 'mistake'")
 
 
-def test_a_broken_plugin_ends_the_start_with_a_sentence(drained: Drained) -> None:
-    """The service does not start without what its settings name, and says so without a traceback."""
+def test_the_service_does_not_start_without_a_named_plugin(drained: Drained) -> None:
+    """The error is one sentence without a traceback."""
     drained.settings["plugins"] = ["remediator-missing"]
     drained.write()
 
-    told = drained.tool("serve", "--config", str(drained.config))
+    result = drained.tool("serve", "--config", str(drained.config))
 
-    assert told.returncode != 0
-    assert "plugins: remediator-missing: there is no such package installed" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode != 0
+    assert "plugins: 'remediator-missing' is not installed; install it" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_schema_and_lint_know_what_the_settings_name(drained: Drained) -> None:
-    """With the settings file the plugin's parameters are known; without it they are not."""
+def test_schema_and_lint_know_the_named_plugin(drained: Drained) -> None:
+    """They know the plugin's parameters with the settings file only."""
     wrong = yaml.safe_load((drained.folder / "playbooks/app-slow.yaml").read_text())
     wrong["steps"][0]["with"] = {"folders": "pool"}
     (drained.folder / "playbooks/app-slow.yaml").write_text(yaml.safe_dump(wrong))

@@ -63,15 +63,15 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
     [
         (
             {"kind": "chat", "channel": "audit-mial"},
-            "chat: there is no channel 'audit-mial'; did you mean 'audit-mail'",
+            "chat: unknown channel 'audit-mial'; did you mean 'audit-mail'",
         ),
         ({"kind": "chat"}, "chat: 'channel' is missing"),
         ({"kind": "chat", "channel": "log"}, "chat: a channel of kind log does not keep what it is told"),
         ({"kind": "file"}, "file: 'path' is missing"),
-        ({"kind": "file", "path": "x", "pth": "y"}, "file: there is no setting 'pth'"),
+        ({"kind": "file", "path": "x", "pth": "y"}, "file: unknown setting 'pth'"),
         ({"kind": "s3"}, "s3: 'bucket' is missing"),
-        ({"kind": "syslog", "adress": "udp://h"}, "syslog: there is no setting 'adress'"),
-        ({"kind": "stone"}, "there is no kind 'stone'; there are: chat, file, git, s3, syslog"),
+        ({"kind": "syslog", "adress": "udp://h"}, "syslog: unknown setting 'adress'"),
+        ({"kind": "stone"}, "unknown kind 'stone'; known: chat, file, git, s3, syslog"),
     ],
 )
 def test_a_slip_is_named(tmp_path: Path, place: dict[str, Any], said: str) -> None:

@@ -7,27 +7,27 @@ from pathlib import Path
 
 from pydantic import Field
 
-from remediator.core.outcome import Outcome
-from remediator.core.plan import PlannedCall
-from remediator.errors import TargetError
-from remediator.extensions.actions.base import (
+from remediator.plugin_api import (
     Action,
     EffectStatus,
     Observation,
+    Outcome,
     Parameters,
+    PlannedCall,
     Result,
+    Service,
+    TargetError,
 )
-from remediator.playbooks.inventory import Service
 
 
 class DrainParameters(Parameters):
-    """Where the load balancer looks."""
+    """Parameters of ``example.drain``."""
 
-    folder: Path = Field(description="The folder of markers.")
+    folder: Path = Field(description="Folder of the marker files.")
 
 
 class Drain(Action):
-    """Take a service out of its pool."""
+    """Drain a service from its pool."""
 
     name = "example.drain"
     Parameters = DrainParameters
@@ -41,16 +41,16 @@ class Drain(Action):
 
     async def execute(self, service: Service, parameters: DrainParameters, call: PlannedCall) -> Result:
         if _identity(parameters.folder) != call.pin["folder"]:
-            raise TargetError(f"{parameters.folder} is another folder than the one that was planned for")
+            raise TargetError(f"{parameters.folder} was replaced after planning; nothing was changed")
         Path(call.arguments["marker"]).touch()
-        return Result(Outcome.OK, f"{service.name} is out of its pool")
+        return Result(Outcome.OK, f"{service.name} is drained from its pool")
 
     async def observe(
         self, service: Service, parameters: DrainParameters, call: PlannedCall, since: datetime
     ) -> Observation:
         if Path(call.arguments["marker"]).exists():
-            return Observation(EffectStatus.YES, "its marker is there")
-        return Observation(EffectStatus.NO, "it has no marker")
+            return Observation(EffectStatus.YES, "the marker file exists")
+        return Observation(EffectStatus.NO, "the marker file does not exist")
 
 
 def _identity(folder: Path) -> int:

@@ -1,15 +1,14 @@
-"""``example.drained``: the marker is there."""
+"""``example.drained``: Check that the marker file exists."""
 
 from __future__ import annotations
 
 from remediator_example.drain import DrainParameters
 
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
-from remediator.playbooks.inventory import Service
+from remediator.plugin_api import Check, CheckAnswer, Evidence, Service
 
 
 class Drained(Check):
-    """The service is out of its pool."""
+    """Check that the service is drained from its pool."""
 
     name = "example.drained"
     Parameters = DrainParameters
@@ -19,7 +18,6 @@ class Drained(Check):
             names = [path.name for path in parameters.folder.iterdir()]
         except OSError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"{parameters.folder}: {error.strerror}")
-        there = service.name in names
-        return Evidence(
-            CheckAnswer.OK if there else CheckAnswer.FAIL, f"{service.name} has {'a' if there else 'no'} marker"
-        )
+        if service.name in names:
+            return Evidence(CheckAnswer.OK, f"{service.name} has a marker file")
+        return Evidence(CheckAnswer.FAIL, f"{service.name} has no marker file")

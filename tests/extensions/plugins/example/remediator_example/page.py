@@ -7,18 +7,18 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier
+from remediator.plugin_api import Delivery, Message, Notifier
 
 
 class PageSettings(BaseModel):
-    """Where the page is."""
+    """Settings of the ``example`` notifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     path: Path
 
 
 class Page(Notifier):
-    """Adds each message to an HTML file."""
+    """Append each message to an HTML file."""
 
     kind = "example"
     Settings = PageSettings

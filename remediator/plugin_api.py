@@ -1,0 +1,94 @@
+"""The supported API for plugins. ``__all__`` lists what a plugin can use; every other module can change at any time."""
+
+from __future__ import annotations
+
+from remediator.core.outcome import Outcome
+from remediator.core.plan import PlannedCall
+from remediator.errors import (
+    BadAnswer,
+    ClientError,
+    ConfigurationError,
+    InputError,
+    Refused,
+    TargetError,
+    TimedOut,
+    Unreachable,
+)
+from remediator.extensions.actions.base import RUN, Action, EffectStatus, Observation, Result, UndoCall
+from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.clientset import ClientSet
+from remediator.extensions.guards.base import (
+    ALLOW,
+    Guard,
+    GuardAnswer,
+    GuardInput,
+    Phase,
+    RunSummary,
+    Settings,
+    TargetView,
+    Verdict,
+)
+from remediator.extensions.notifiers.base import (
+    Ask,
+    Delivery,
+    Message,
+    Notifier,
+    PermanentFailure,
+    RetryAfter,
+    Section,
+    Tone,
+)
+from remediator.extensions.parameters import Parameters
+from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
+from remediator.extensions.witnesses.base import Conflict, NotaryError, Witness
+from remediator.playbooks.inventory import Inventory, Service
+
+__all__ = [
+    "ALLOW",
+    "RUN",
+    "Action",
+    "Ask",
+    "BadAnswer",
+    "Check",
+    "CheckAnswer",
+    "ClientError",
+    "ClientSet",
+    "ConfigurationError",
+    "Conflict",
+    "Delivery",
+    "EffectStatus",
+    "Evidence",
+    "Guard",
+    "GuardAnswer",
+    "GuardInput",
+    "InputError",
+    "Inventory",
+    "Message",
+    "NotaryError",
+    "Notifier",
+    "Observation",
+    "Outcome",
+    "Parameters",
+    "PermanentFailure",
+    "Phase",
+    "PlannedCall",
+    "Platform",
+    "Refused",
+    "Release",
+    "Result",
+    "RetryAfter",
+    "RunSummary",
+    "Section",
+    "Service",
+    "ServiceStatus",
+    "Settings",
+    "State",
+    "TargetError",
+    "TargetView",
+    "TimedOut",
+    "Tone",
+    "UndoCall",
+    "Unreachable",
+    "Verdict",
+    "Witness",
+]
