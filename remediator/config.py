@@ -279,8 +279,8 @@ class Config(Strict):
         return self
 
     @property
-    def strangers_may_look(self) -> bool:
-        """Whether somebody unknown may see runs and plans: by default only where nobody else can connect."""
+    def anonymous_read_allowed(self) -> bool:
+        """Whether callers without sign-in may read runs and plans. Default: only if the service listens on loopback."""
         if self.access.anonymous == "auto":
             return _loopback(self.listen.rpartition(":")[0].strip("[]"))
         return self.access.anonymous == "viewer"

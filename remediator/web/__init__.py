@@ -1,1 +1,1 @@
-"""The web edge: Alertmanager's door, the API, health. ``routes.py`` is the list of all of it."""
+"""The HTTP interface: webhook endpoint, API, console and health endpoints. ``routes.py`` lists every path."""

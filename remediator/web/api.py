@@ -1,5 +1,7 @@
-"""``/api/v1``: the powers of the console and the CLI, as JSON. :data:`OPERATIONS` is the list; the description that
-``/api/v1/openapi.json`` gives is made from it."""
+"""The API ``/api/v1``: the console and the CLI as JSON. :data:`OPERATIONS` lists all operations.
+
+The description at ``/api/v1/openapi.json`` and ``docs/api.md`` are generated from this list.
+"""
 
 from __future__ import annotations
 
@@ -22,79 +24,80 @@ from remediator.runtime.settings import archive_folder
 from remediator.storage.repositories import approvals, audit, autonomy, episodes, outbox, runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import form_actions, paging
-from remediator.web.api_request import SAFE, Answer, Call, NotFound, handler
+from remediator.web.api_request import HEADERS, ApiHandler, ApiRequest, NotFound, handler
 from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
 
 
-async def _runs(call: Call) -> Any:
-    asked, limit = call.request.query_params, call.whole("limit", 50, 500)
-    found = await call.read(lambda connection: paging.asked_for(connection, asked, limit))
+async def _list_runs(call: ApiRequest) -> Any:
+    query, limit = call.request.query_params, call.integer("limit", 50, 500)
+    found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
     return [run_timeline.summary(run) for run in found]
 
 
-async def _run(call: Call) -> Any:
+async def _show_run(call: ApiRequest) -> Any:
     run_id = call.request.path_params["run_id"]
-    told = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
-    if told is None:
+    timeline = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
+    if timeline is None:
         raise NotFound(await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(call.site.service.config)))
-    return run_timeline.as_data(told)
+    return run_timeline.as_data(timeline)
 
 
-async def _cancel(call: Call) -> Any:
+async def _cancel_run(call: ApiRequest) -> Any:
     run_id, reason = call.request.path_params["run_id"], call.text("reason")
-    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.somebody, run_id, reason))}
+    return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
 
 
-async def _retry(call: Call) -> Any:
+async def _retry_run(call: ApiRequest) -> Any:
     run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
-    return run_timeline.summary(
-        await call.write(lambda tx: form_actions.again(tx, service, call.somebody, run_id, reason))
-    )
+    run = await call.write(lambda tx: form_actions.retry_run(tx, service, call.caller, run_id, reason))
+    return run_timeline.summary(run)
 
 
-async def _approvals(call: Call) -> Any:
+async def _list_approvals(call: ApiRequest) -> Any:
     return [_approval(item) for item in await call.read(approvals.list_pending)]
 
 
-async def _asked(call: Call) -> Any:
-    found = await _request(call)
-    said = await call.read(lambda connection: approvals.decisions_of(connection, found.id))
-    words = [
-        {"who": item.identity, "said": item.verb, "at": rfc3339(item.at), "how": item.how, "reason": item.reason}
-        for item in said
+async def _show_approval(call: ApiRequest) -> Any:
+    found = await _find_approval(call)
+    made = await call.read(lambda connection: approvals.decisions_of(connection, found.id))
+    listed = [
+        {
+            "person": item.identity,
+            "decision": item.verb,
+            "at": rfc3339(item.at),
+            "identified_by": item.how,
+            "reason": item.reason,
+        }
+        for item in made
     ]
-    return {**_approval(found), "said": words, "standing": await _standing(call, found)}
+    validity = None
+    if found.status == "pending":
+        now = await _check_validity(call, found)
+        valid = None if now.unsure else now.change is None
+        validity = {"valid": valid, "reason": now.unsure or (now.change.why if now.change else None)}
+    return {**_approval(found), "decisions": listed, "validity": validity}
 
 
-async def _standing(call: Call, found: Approval) -> dict[str, Any] | None:
-    """Whether it could be approved as things are, as its page says; None if it waits no more."""
-    if found.status != "pending":
-        return None
-    now = await _look(call, found)
-    stands = None if now.unsure else now.change is None
-    return {"stands": stands, "because": now.unsure or (now.change.why if now.change else None)}
-
-
-async def _look(call: Call, found: Approval) -> Standing:
+async def _check_validity(call: ApiRequest, found: Approval) -> Standing:
     run = await call.read(lambda connection: runs.get(connection, found.run_id))
-    return await call.site.standings.of(found, run)
+    return await call.site.validity.check(found, run)
 
 
-async def _renew(call: Call) -> Any:
-    found = await _request(call)
+async def _refresh(call: ApiRequest) -> Any:
+    found = await _find_approval(call)
     if found.status != "pending":
-        return {"status": found.status, "renewed": False}
-    why, rules = (await _look(call, found)).why_anew(), call.site.rules
-    renewed = await call.write(lambda tx: decisions.renew(tx, call.somebody, found.id, why, rules))
-    return {"status": (await _request(call)).status, "renewed": renewed}
+        return {"status": found.status, "refreshed": False}
+    reason, policy = (await _check_validity(call, found)).why_anew(), call.site.policy
+    refreshed = await call.write(lambda tx: decisions.renew(tx, call.caller, found.id, reason, policy))
+    return {"status": (await _find_approval(call)).status, "refreshed": refreshed}
 
 
-async def _request(call: Call) -> Approval:
+async def _find_approval(call: ApiRequest) -> Approval:
     approval_id = call.request.path_params["approval_id"]
     found: Approval | None = await call.read(lambda connection: approvals.get(connection, approval_id))
     if found is None:
-        raise NotFound(f"there is no request {approval_id[:64]}")
+        raise NotFound(f"there is no approval request {approval_id[:64]!r}")
     return found
 
 
@@ -114,55 +117,56 @@ def _approval(item: Approval) -> dict[str, Any]:
     }
 
 
-def _decision(verb: str) -> Answer:
-    async def decide(call: Call) -> Any:
-        word = DecisionRequest(
+def _decide(verb: str) -> ApiHandler:
+    async def decide(call: ApiRequest) -> Any:
+        request = DecisionRequest(
             call.request.path_params["approval_id"],
             call.text("plan_hash", required=True),
             verb,
-            call.somebody,
+            call.caller,
             call.text("reason"),
             call.text("confirm"),
             call.body.get("break_glass") is True,
         )
-        heard = await call.write(lambda tx: decisions.decide(tx, word, call.site.rules))
-        return {"status": heard.status, "counted": heard.counted}
+        result = await call.write(lambda tx: decisions.decide(tx, request, call.site.policy))
+        return {"status": result.status, "counted": result.counted}
 
     return decide
 
 
-async def _stops(call: Call) -> Any:
+async def _list_stops(call: ApiRequest) -> Any:
     now = call.site.now
     return [
         {
             "id": item.id,
-            "stops": item.what,
+            "what": item.what,
             "scope": item.scope,
             "name": item.name,
             "reason": item.reason,
-            "who": item.who,
-            "since": rfc3339(item.set_at),
-            "until": None if item.expires_at is None else rfc3339(item.expires_at),
+            "created_by": item.who,
+            "created_at": rfc3339(item.set_at),
+            "expires_at": None if item.expires_at is None else rfc3339(item.expires_at),
         }
         for item in await call.read(lambda connection: stops.standing(connection, now))
     ]
 
 
-async def _pause(call: Call) -> Any:
+async def _create_stop(call: ApiRequest) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
-    lasts = form_actions.span(call.text("for"))
-    form_actions.known(call.site.service, scope, name)
-    return {"id": await call.write(lambda tx: decisions.pause(tx, call.somebody, reason, scope, name, lasts))}
+    duration = form_actions.stop_duration(call.text("duration"))
+    form_actions.check_stop_name(call.site.service, scope, name)
+    return {"id": await call.write(lambda tx: decisions.pause(tx, call.caller, reason, scope, name, duration))}
 
 
-async def _resume(call: Call) -> Any:
+async def _release_stop(call: ApiRequest) -> Any:
     stop_id = call.request.path_params["stop_id"]
-    if not await call.write(lambda tx: decisions.resume(tx, call.somebody, stop_id)):
-        raise NotFound(f"{stop_id[:64]} does not stand")
+    if not await call.write(lambda tx: decisions.resume(tx, call.caller, stop_id)):
+        raise NotFound(f"there is no active stop {stop_id[:64]!r}")
     return {"released": stop_id}
 
 
-async def _episodes(call: Call) -> Any:
+async def _list_episodes(call: ApiRequest) -> Any:
+    limit = call.integer("limit", 200, 1000)
     return [
         {
             "id": item.id,
@@ -172,39 +176,39 @@ async def _episodes(call: Call) -> Any:
             "annotations": item.annotations,
             "started_at": rfc3339(item.started_at),
         }
-        for item in await call.read(lambda connection: episodes.list_open(connection, call.whole("limit", 200, 1000)))
+        for item in await call.read(lambda connection: episodes.list_open(connection, limit))
     ]
 
 
-async def _playbooks(call: Call) -> Any:
-    book = call.site.service.context.playbooks
+async def _list_playbooks(call: ApiRequest) -> Any:
+    loaded = call.site.service.context.playbooks
 
-    def look(connection: Connection) -> Any:
+    def read(connection: Connection) -> Any:
         return [
             {
                 "name": playbook.name,
                 "summary": playbook.summary,
-                "mode": autonomy.effective(connection, playbook.name, playbook.mode_in(book.environment)),
+                "mode": autonomy.effective(connection, playbook.name, playbook.mode_in(loaded.environment)),
                 "version": playbook.content_hash,
                 "results": runs.results(connection, playbook.name),
             }
-            for playbook in book.active
+            for playbook in loaded.active
         ]
 
-    return await call.read(look)
+    return await call.read(read)
 
 
-async def _audit(call: Call) -> Any:
-    asked = call.request.query_params
-    before = call.whole("before", 0, 10**15) if "before" in asked else None
-    limit = call.whole("limit", 50, 500)
+async def _list_audit_entries(call: ApiRequest) -> Any:
+    query = call.request.query_params
+    before = call.integer("before", 0, 10**15) if "before" in query else None
+    limit = call.integer("limit", 50, 500)
     found = await call.read(
-        lambda connection: audit.newest(connection, limit, before, asked.get("run"), asked.get("kind"))
+        lambda connection: audit.newest(connection, limit, before, query.get("run"), query.get("kind"))
     )
     return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
 
 
-async def _dead(call: Call) -> Any:
+async def _list_dead_messages(call: ApiRequest) -> Any:
     return [
         {"id": item.id, "channel": item.channel, "kind": item.kind, "run": item.run_id, "error": item.error}
         for item in await call.read(outbox.list_dead)
@@ -215,7 +219,7 @@ _LIMIT = Parameter("limit", "query", "Maximum number of results.", "integer")
 _RUN = Parameter("run_id", "path", "ID of the run.")
 _APPROVAL = Parameter("approval_id", "path", "ID of the approval request.")
 _REASON = {"reason": "Reason, shown to other users."}
-_DECIDE = {
+_DECISION = {
     "plan_hash": "Required. Hash of the plan you read; a decision on another plan is rejected.",
     "confirm": "Name of the target, required if the plan is destructive.",
     "break_glass": "true: this decision alone is sufficient; it is announced and needs a reason.",
@@ -229,15 +233,18 @@ def _filters(*names: str) -> tuple[Parameter, ...]:
 
 _BEFORE = Parameter("before", "query", "Run ID: only runs that began earlier. Use the last ID for the next page.")
 _OPEN = Parameter("open", "query", "true: only runs that have not ended.", "boolean")
-_WHICH = _filters("playbook", "target", "status")
+_FILTERS = _filters("playbook", "target", "status")
 
-OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
+OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
     (
-        Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_WHICH)),
-        _runs,
+        Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_FILTERS)),
+        _list_runs,
     ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), _run),
-    (Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), _REASON, Permission.CANCEL), _cancel),
+    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), _show_run),
+    (
+        Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), _REASON, Permission.CANCEL),
+        _cancel_run,
+    ),
     (
         Operation(
             "POST",
@@ -247,9 +254,9 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             _REASON,
             Permission.RETRY,
         ),
-        _retry,
+        _retry_run,
     ),
-    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), _approvals),
+    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), _list_approvals),
     (
         Operation(
             "GET",
@@ -257,14 +264,14 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             "Show an approval request, its decisions and whether it is still valid.",
             (_APPROVAL,),
         ),
-        _asked,
+        _show_approval,
     ),
     *(
         (
             Operation(
-                "POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECIDE, Permission.DECIDE
+                "POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECISION, Permission.DECIDE
             ),
-            _decision(verb),
+            _decide(verb),
         )
         for verb, text in (
             ("approve", "Approve the plan."),
@@ -275,15 +282,15 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
     (
         Operation(
             "POST",
-            "/api/v1/approvals/{approval_id}/renew",
+            "/api/v1/approvals/{approval_id}/refresh",
             "Create a new request if the plan is outdated.",
             (_APPROVAL,),
             {},
             Permission.DECIDE,
         ),
-        _renew,
+        _refresh,
     ),
-    (Operation("GET", "/api/v1/stops", "List active stops."), _stops),
+    (Operation("GET", "/api/v1/stops", "List active stops."), _list_stops),
     (
         Operation(
             "POST",
@@ -293,12 +300,12 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             {
                 "scope": "global (default), playbook or service.",
                 "name": "Name of the playbook or service.",
-                "for": "Duration, for example 30m; without it, the stop lasts until it is released.",
-                **_REASON,
+                "duration": "Duration, for example 30m; without it, the stop lasts until it is released.",
+                "reason": f"Required. {_REASON['reason']}",
             },
             Permission.PAUSE,
         ),
-        _pause,
+        _create_stop,
     ),
     (
         Operation(
@@ -309,10 +316,10 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
             {},
             Permission.RESUME,
         ),
-        _resume,
+        _release_stop,
     ),
-    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), _episodes),
-    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), _playbooks),
+    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), _list_episodes),
+    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), _list_playbooks),
     (
         Operation(
             "GET",
@@ -329,21 +336,23 @@ OPERATIONS: tuple[tuple[Operation, Answer], ...] = (
                 *_filters("run", "kind"),
             ),
         ),
-        _audit,
+        _list_audit_entries,
     ),
-    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), _dead),
+    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), _list_dead_messages),
 )
 
 
 def routes(site: Site) -> list[Route]:
-    """The API's routes, and its description."""
-    made = [
-        Route(operation.path, handler(site, operation, answer), methods=[operation.method])
-        for operation, answer in OPERATIONS
-    ]
-    described = describe([operation for operation, _ in OPERATIONS])
+    """Return the routes of the API and of its description."""
+    document = describe([operation for operation, _ in OPERATIONS])
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(described, 200, SAFE)
+        return JSONResponse(document, 200, HEADERS)
 
-    return [*made, Route("/api/v1/openapi.json", openapi)]
+    return [
+        *(
+            Route(operation.path, handler(site, operation, handle), methods=[operation.method])
+            for operation, handle in OPERATIONS
+        ),
+        Route("/api/v1/openapi.json", openapi),
+    ]

@@ -1,4 +1,4 @@
-"""One call of the API: who calls, what was sent, and how errors are told."""
+"""One request to the API: the caller, the body, and how errors become answers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from remediator.web.authentication import RequestIdentity
 from remediator.web.openapi import Operation
 from remediator.web.site import Site
 
-_LONGEST = 64 * 1024
-SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_MAX_BODY = 64 * 1024
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
 class NotFound(RemediatorError):
-    """There is no such thing."""
+    """The resource does not exist."""
+
+
+class _Unauthenticated(RemediatorError):
+    """The caller is not identified."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One call of the API."""
+class ApiRequest:
+    """A request to one operation."""
 
     site: Site
     request: Request
@@ -35,30 +39,30 @@ class Call:
     body: Mapping[str, Any]
 
     def text(self, name: str, *, required: bool = False) -> str:
-        """A text of the body.
+        """Return a string of the body, at most 500 characters of it; empty if it is missing.
 
         Raises:
-            InputError: it is no text, or missing though it is required.
+            InputError: it is not a string, or it is required and empty.
         """
         value = self.body.get(name, "")
         if not isinstance(value, str) or (required and not value.strip()):
-            raise InputError(f"{name}: a text is expected")
+            raise InputError(f"{name}: expected a {'non-empty ' if required else ''}string")
         return value[:500]
 
-    def whole(self, name: str, default: int, most: int) -> int:
-        """A number of the query.
+    def integer(self, name: str, default: int, maximum: int) -> int:
+        """Return an integer of the query, from 1 to ``maximum``.
 
         Raises:
-            InputError: it is none, or out of bounds.
+            InputError: it is not an integer, or out of range.
         """
         text = self.request.query_params.get(name, str(default))
-        if not text.isascii() or not text.isdigit() or len(text) > 18 or not 1 <= int(text) <= most:
-            raise InputError(f"{name} must be a number from 1 to {most}")
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or not 1 <= int(text) <= maximum:
+            raise InputError(f"{name}: expected an integer from 1 to {maximum}, not {text[:64]!r}")
         return int(text)
 
     @property
-    def somebody(self) -> Person:
-        """Who calls; operations that change something are only reached by somebody."""
+    def caller(self) -> Person:
+        """The caller. Operations that change something are only reached with one."""
         assert self.person is not None
         return self.person
 
@@ -71,19 +75,19 @@ class Call:
         return await self.site.service.context.store.write(work)
 
 
-Answer = Callable[[Call], Awaitable[Any]]
+ApiHandler = Callable[[ApiRequest], Awaitable[Any]]
 
 
-def handler(site: Site, operation: Operation, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-    """What answers an operation's requests: whoever may not is told, and every error is one line of JSON."""
+def handler(site: Site, operation: Operation, handle: ApiHandler) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of an operation. It checks the caller's role and answers each error as one line of JSON."""
 
-    async def handle(request: Request) -> Response:
-        visitor = site.visitor(request)
+    async def answer(request: Request) -> Response:
+        identity = site.caller(request)
         try:
-            _admit(operation, request, visitor)
+            _check_caller(operation, request, identity)
             body = await _body(request) if operation.method == "POST" else {}
-            return JSONResponse(await answer(Call(site, request, visitor.person, body)), 200, SAFE)
-        except _Unknown as error:
+            return JSONResponse(await handle(ApiRequest(site, request, identity.person, body)), 200, HEADERS)
+        except _Unauthenticated as error:
             return _error(401, str(error), {"WWW-Authenticate": "Bearer"})
         except PermissionDenied as error:
             return _error(403, str(error))
@@ -94,38 +98,42 @@ def handler(site: Site, operation: Operation, answer: Answer) -> Callable[[Reque
         except StoreError as error:
             return _error(503, str(error))
 
-    return handle
+    return answer
 
 
-class _Unknown(RemediatorError):
-    """Nobody whom we know."""
+def _check_caller(operation: Operation, request: Request, identity: RequestIdentity) -> None:
+    """Check identity, then role, then origin.
 
-
-def _admit(operation: Operation, request: Request, visitor: RequestIdentity) -> None:
-    if visitor.person is None and not (operation.power is Permission.SEE and visitor.stranger_may_look):
-        raise _Unknown("send an operator token: Authorization: Bearer rmo_…")
-    if visitor.person is not None:
-        visitor.person.need(operation.power)
-    if operation.method == "POST" and visitor.by_cookie:
-        own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
-        if not own or not request.headers.get("content-type", "").startswith("application/json"):
-            raise InputError("a browser may call this only from our own pages, with application/json")
+    Raises:
+        _Unauthenticated: the operation needs an identified caller.
+        PermissionDenied: the caller's role is not sufficient.
+        InputError: a browser with a cookie sent the request, but not one of our own pages with JSON. A form of another
+            site cannot send JSON, so a cookie alone never authorises a change.
+    """
+    if identity.person is None and not (operation.permission is Permission.SEE and identity.anonymous_read_allowed):
+        raise _Unauthenticated("send an operator token, for example 'Authorization: Bearer rmo_…'")
+    if identity.person is not None:
+        identity.person.need(operation.permission)
+    if operation.method == "POST" and identity.by_cookie:
+        same_origin = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        if not same_origin or not request.headers.get("content-type", "").startswith("application/json"):
+            raise InputError("a browser session may send only application/json, and only from the console's pages")
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
     raw = b""
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > _LONGEST:
-            raise InputError(f"the body is longer than {_LONGEST} bytes")
+        if len(raw) > _MAX_BODY:
+            raise InputError(f"the body is longer than {_MAX_BODY} bytes")
     try:
-        found = json.loads(raw or b"{}")
+        body = json.loads(raw or b"{}")
     except (ValueError, RecursionError):
-        raise InputError("the body is not JSON") from None
-    if not isinstance(found, dict):
-        raise InputError("the body must be a JSON object")
-    return found
+        raise InputError("the body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise InputError("the body is not a JSON object")
+    return body
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": " ".join(message.split())}, status, {**SAFE, **(headers or {})})
+    return JSONResponse({"error": " ".join(message.split())}, status, {**HEADERS, **(headers or {})})

@@ -1,5 +1,5 @@
-"""The page on which a person decides: behind a link (``/approve/<token>``) or for somebody who has signed in
-(``/approvals/<id>``). Looking changes nothing and uses nothing up; only the form decides."""
+"""The page of one approval request, by link (``/approve/<token>``) or for people who are signed in
+(``/approvals/<id>``). ``GET`` changes nothing and does not use up the link; only the form decides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remediator.core import approval as words
+from remediator.core import approval as rules
 from remediator.core.approval import (
     LINK_HOLDER,
     ApprovalRequirements,
@@ -35,86 +35,86 @@ from remediator.storage.repositories.approvals import Approval, Decision
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import RequestIdentity
-from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
+from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
-_STANDS = Standing()
-_FALSE = "This link is not one of ours, or it is not whole. Copy all of it, or open the console."
+_VALID = Standing()
+_BAD_LINK = "This link is incomplete, or this service did not create it. Copy the whole link, or open the console."
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ApprovalView:
     """Everything that the page shows, from one snapshot of the store."""
 
     approval: Approval
     run: Run
-    said: Sequence[Decision]
+    decisions: Sequence[Decision]
     alerts: Sequence[Episode]
     evidence: Sequence[EvidenceRecord]
-    asked: ApprovalRequirements
+    requirements: ApprovalRequirements
     stops: Sequence[Stop]
     until: datetime | None
-    """When the question comes back, if it was snoozed."""
+    """When people are asked again, if the request was snoozed."""
     newer: Approval | None
-    """The request that came after this one."""
-    standing: Standing = _STANDS
-    """Whether it could be approved as things are, if it waits."""
+    """The request that replaced this one."""
+    validity: Standing = _VALID
+    """Whether the plan is still current, if the request is pending."""
 
     @property
     def pending(self) -> bool:
-        """Whether it waits for people."""
+        """Whether the request waits for decisions."""
         return self.approval.status == "pending"
 
 
 def by_link(site: Site) -> Handler:
-    """``/approve/<token>``, to look and to decide."""
+    """Return the handler of ``/approve/<token>``."""
 
     async def handle(request: Request) -> Response:
-        visitor = site.visitor(request)
+        identity = site.caller(request)
         opened = open_link(site.service.keyring, request.path_params["token"], site.now)
         if opened is None:
-            return site.sorry(request, visitor, 404, "This link is not valid", _FALSE)
-        return await _answer(site, request, visitor, opened.link.approval, opened)
+            return site.error_page(request, identity, 404, "This link is not valid", _BAD_LINK)
+        return await _answer(site, request, identity, opened.link.approval, opened)
 
     return handle
 
 
 def by_id(site: Site) -> Handler:
-    """``/approvals/<id>``, for people who have signed in, or who may look."""
+    """Return the handler of ``/approvals/<id>``, for callers who may read."""
 
-    async def handle(request: Request, visitor: RequestIdentity) -> Response:
-        return await _answer(site, request, visitor, request.path_params["approval_id"], None)
+    async def handle(request: Request, identity: RequestIdentity) -> Response:
+        return await _answer(site, request, identity, request.path_params["approval_id"], None)
 
     return site.page(handle)
 
 
 async def _answer(
-    site: Site, request: Request, visitor: RequestIdentity, approval_id: str, opened: OpenedLink | None
+    site: Site, request: Request, identity: RequestIdentity, approval_id: str, opened: OpenedLink | None
 ) -> Response:
     try:
-        shown = await site.service.context.store.read(lambda connection: _look(connection, approval_id, site))
-        if shown is None or (opened is not None and opened.link.run != shown.run.id):
-            return site.sorry(request, visitor, 404, "There is no such request", _FALSE)
+        view = await site.service.context.store.read(lambda connection: _read(connection, approval_id, site))
+        if view is None or (opened is not None and opened.link.run != view.run.id):
+            return site.error_page(request, identity, 404, "Approval request not found", _BAD_LINK)
         if request.method == "POST":
-            return await _decide(site, request, visitor, shown, opened)
+            return await _handle_form(site, request, identity, view, opened)
     except StoreError as error:
-        return site.sorry(request, visitor, 503, "The store does not answer", str(error))
-    return _page(site, request, visitor, await _checked(site, shown), opened)
+        return site.error_page(request, identity, 503, STORE_DOWN, str(error))
+    return _page(site, request, identity, await _with_validity(site, view), opened)
 
 
-async def _checked(site: Site, shown: Shown) -> Shown:
-    """With whether it could be approved as things are; that asks the target, which may take its time."""
-    if not shown.pending or site.now >= shown.approval.expires_at:
-        return shown
-    return replace(shown, standing=await site.standings.of(shown.approval, shown.run))
+async def _with_validity(site: Site, view: ApprovalView) -> ApprovalView:
+    """Add whether the plan is still current. This asks the target, so it can take some time."""
+    if not view.pending or site.now >= view.approval.expires_at:
+        return view
+    return replace(view, validity=await site.validity.check(view.approval, view.run))
 
 
-def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
+def _read(connection: Connection, approval_id: str, site: Site) -> ApprovalView | None:
     found = approvals.get(connection, approval_id)
     run = None if found is None else runs.get(connection, found.run_id)
     if found is None or run is None or run.plan is None:
         return None
     latest = approvals.latest_of(connection, run.id)
-    return Shown(
+    return ApprovalView(
         found,
         run,
         approvals.decisions_of(connection, found.id),
@@ -127,10 +127,10 @@ def _look(connection: Connection, approval_id: str, site: Site) -> Shown | None:
     )
 
 
-def _who(site: Site, visitor: RequestIdentity, opened: OpenedLink | None) -> Person | None:
-    """The best that we know of who is here; a link says the least."""
-    if visitor.person is not None:
-        return visitor.person
+def _person(site: Site, identity: RequestIdentity, opened: OpenedLink | None) -> Person | None:
+    """Return the caller: signed in, else the person of a personal link, else (if allowed) the link holder."""
+    if identity.person is not None:
+        return identity.person
     if opened is None or opened.expired:
         return None
     if opened.link.person is not None:
@@ -141,111 +141,120 @@ def _who(site: Site, visitor: RequestIdentity, opened: OpenedLink | None) -> Per
 def _page(
     site: Site,
     request: Request,
-    visitor: RequestIdentity,
-    shown: Shown,
+    identity: RequestIdentity,
+    view: ApprovalView,
     opened: OpenedLink | None,
     status: int = 200,
-    refused: str = "",
+    error: str = "",
 ) -> Response:
-    assert shown.run.plan is not None
-    plan = from_data(shown.run.plan)
-    found, run = shown.approval, shown.run
-    person = _who(site, visitor, opened)
-    pending = shown.pending and site.now < found.expires_at
-    change = shown.standing.change if pending else None
-    same = opened is None or opened.link.plan == found.plan_hash == run.plan_hash
-    agreed = [item.identity for item in shown.said if item.verb == "approve"]
+    assert view.run.plan is not None
+    plan = from_data(view.run.plan)
+    found, run = view.approval, view.run
+    person = _person(site, identity, opened)
+    pending = view.pending and site.now < found.expires_at
+    change = view.validity.change if pending else None
+    same_plan = opened is None or opened.link.plan == found.plan_hash == run.plan_hash
+    link_valid = opened is None or not opened.expired
     return site.render(
         request,
-        visitor,
+        identity,
         "approve.html",
         status,
         approval=found,
         run=run,
-        said=shown.said,
-        agreed=agreed,
+        decisions=view.decisions,
+        approvers=[item.identity for item in view.decisions if item.verb == "approve"],
         person=person,
         by_link=person is not None and person.how == "link",
-        link_expired=opened is not None and opened.expired,
-        open=pending and same and change is None and (opened is None or not opened.expired),
-        changed=change if same and (opened is None or not opened.expired) else None,
-        would_be=[] if change is None or change.plan is None else list(messages.calls(change.plan, found.step)),
-        unsure=shown.standing.unsure,
-        spoken=person is not None and any(words.same_person(item.identity, person.id) for item in shown.said),
-        may=_may(site, person, shown.asked),
+        link_expired=not link_valid,
+        open=pending and same_plan and change is None and link_valid,
+        outdated=change if same_plan and link_valid else None,
+        current_calls=[] if change is None or change.plan is None else list(messages.calls(change.plan, found.step)),
+        validity_unknown=view.validity.unsure,
+        decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
+        denied=_denied(site, person, view.requirements),
         can_break_glass=person is not None and person.can(Permission.BREAK_GLASS),
-        destructive=shown.asked.destructive,
-        became=messages.outcome_text(run, found) if not pending else "",
-        fires=list(messages.fires(shown.alerts, site.now)),
-        calls=list(messages.calls(plan, found.step, shown.evidence)),
+        destructive=view.requirements.destructive,
+        outcome=messages.outcome_text(run, found) if not pending else "",
+        fires=list(messages.fires(view.alerts, site.now)),
+        calls=list(messages.calls(plan, found.step, view.evidence)),
         risks=list(messages.risks(plan, found.step)),
-        evidence=list(messages.proof(shown.evidence)),
+        evidence=list(messages.proof(view.evidence)),
         why=messages.why_asked(run),
         who_may=messages.who_may(found),
-        stops=[stop for stop in shown.stops if stop.covers(run.playbook, run.target)],
-        newer=shown.newer,
-        void=messages.why_void(found),
-        until=shown.until,
-        may_look=visitor.may(Permission.SEE),
+        stops=[stop for stop in view.stops if stop.covers(run.playbook, run.target)],
+        newer=view.newer,
+        void_reason=messages.why_void(found),
+        until=view.until,
+        may_read=identity.may(Permission.SEE),
         oidc=site.service.config.access.oidc,
-        refused=refused,
+        error=error,
         live=True,
         snooze=site.service.config.approvals.snooze,
     )
 
 
-def _may(site: Site, person: Person | None, asked: ApprovalRequirements) -> str:
-    """Empty if this person may approve, else why not."""
+def _denied(site: Site, person: Person | None, requirements: ApprovalRequirements) -> str:
+    """Return why this person may not approve, or an empty string."""
     if person is None:
-        return "Sign in, or give your operator token below: a link alone is not enough here."
+        return "Sign in or enter your operator token. The link alone is not sufficient."
     try:
-        words.check_may_decide(person, "approve", asked, link_holders=site.service.config.approvals.link_holders)
+        rules.check_may_decide(person, "approve", requirements, link_holders=site.service.config.approvals.link_holders)
     except PermissionDenied as error:
         return str(error)
     return ""
 
 
-async def _decide(
-    site: Site, request: Request, visitor: RequestIdentity, shown: Shown, opened: OpenedLink | None
+async def _handle_form(
+    site: Site, request: Request, identity: RequestIdentity, view: ApprovalView, opened: OpenedLink | None
 ) -> Response:
+    """Make the decision of a form.
+
+    The checks, in this order: the form is from our own page and this browser; the link has not expired; the person is
+    known; a person known only by a link typed the target's name, which a mail scanner that submits forms does not do.
+    :func:`remediator.pipeline.decisions.decide` then checks role, group, requester and plan in the transaction.
+    """
     fields = await form_fields(request)
 
-    async def again(status: int, why: str) -> Response:
-        return _page(site, request, visitor, await _checked(site, shown), opened, status, why)
+    async def rejected(status: int, reason: str) -> Response:
+        return _page(site, request, identity, await _with_validity(site, view), opened, status, reason)
 
-    if not site.genuine(request, fields.get("nonce", "")):
-        return await again(403, STALE_FORM)
+    if not site.form_is_genuine(request, fields.get("nonce", "")):
+        return await rejected(403, STALE_FORM)
     if opened is not None and opened.expired:
-        return await again(410, "This link is too old to decide by.")
-    person = _who(site, visitor, opened)
+        return await rejected(410, "This link has expired.")
+    person = _person(site, identity, opened)
     if fields.get("token"):
         person = site.service.people.by_token(fields["token"])
     if person is None:
-        return await again(403, "We do not know who you are: sign in, or give your operator token.")
-    if person.how == "link" and not words.fits(fields.get("typed", ""), shown.run.target):
-        return await again(422, f"Type the name of what this is about to confirm: {shown.run.target}")
-    plan_hash = shown.approval.plan_hash if opened is None else opened.link.plan
-    if fields.get("verb") == "renew":  # whatever else is said waits for nobody: a stop is a stop at once
-        shown = await _checked(site, shown)
+        return await rejected(403, "You are not identified. Sign in, or enter your operator token.")
+    if person.how == "link" and not rules.fits(fields.get("typed", ""), view.run.target):
+        return await rejected(422, f"Type the name of the target to confirm: {view.run.target}")
+    plan_hash = view.approval.plan_hash if opened is None else opened.link.plan
+    if fields.get("verb") == "refresh":  # only a refresh asks the target: a stop must not wait for a target that hangs
+        view = await _with_validity(site, view)
     try:
-        await site.service.context.store.write(lambda tx: _write(tx, site, shown, person, plan_hash, fields))
+        await site.service.context.store.write(lambda tx: _record(tx, site, view, person, plan_hash, fields))
     except PermissionDenied as error:
-        return await again(403, str(error))
+        return await rejected(403, str(error))
     except InputError as error:
-        return await again(422, str(error))
+        return await rejected(422, str(error))
     return RedirectResponse(request.url.path, 303, HEADERS)
 
 
-def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
+def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
-    if verb == "renew":
-        decisions.renew(tx, person, shown.approval.id, shown.standing.why_anew(), site.rules)
+    if verb == "refresh":
+        decisions.renew(tx, person, view.approval.id, view.validity.why_anew(), site.policy)
         return
     if verb == "pause":
-        decisions.pause(tx, _pausing(site, person), reason or f"from the request for {shown.run.id}")
+        if person.id == LINK_HOLDER and site.service.config.approvals.link_holders:
+            # a stop is always safe, so whoever may approve with the link alone may also stop everything with it
+            person = replace(person, roles=frozenset({rules.Role.APPROVER}))
+        decisions.pause(tx, person, reason or f"from the approval request of {view.run.id}")
         return
-    word = DecisionRequest(
-        shown.approval.id,
+    request = DecisionRequest(
+        view.approval.id,
         plan_hash,
         "approve" if verb == "break_glass" else verb,
         person,
@@ -253,11 +262,4 @@ def _write(tx: Tx, site: Site, shown: Shown, person: Person, plan_hash: str, fie
         str(fields.get("typed", "")),
         verb == "break_glass",
     )
-    decisions.decide(tx, word, site.rules)
-
-
-def _pausing(site: Site, person: Person) -> Person:
-    """Whoever is trusted with a link alone may stop everything with it: that is always the safe side."""
-    if person.id == LINK_HOLDER and site.service.config.approvals.link_holders:
-        return replace(person, roles=frozenset({words.Role.APPROVER}))
-    return person
+    decisions.decide(tx, request, site.policy)

@@ -1,4 +1,4 @@
-"""``GET /runs/<id>/chart.svg``: the alert's expression before and after, from Prometheus."""
+"""``GET /runs/<id>/chart.svg``: the alert's expression before and after the run, from Prometheus."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from remediator.web.site import HEADERS, Handler, Site
 _BEFORE = timedelta(minutes=5)
 _AFTER = timedelta(minutes=5)
 _POINTS = 240
-_PATIENCE = 4.0
+_TIMEOUT = 4.0
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 
 
 def chart(site: Site) -> Handler:
-    """An image; 404 without a Prometheus, 502 if it cannot say."""
+    """Return the handler. It answers 404 without Prometheus or alerts, and 502 if Prometheus does not answer."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
+    async def get(request: Request, identity: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
         store, prometheus = site.service.context.store, site.service.world.prometheus
         run = await store.read(lambda connection: runs.get(connection, run_id))
         alerts = await store.read(lambda connection: episodes.of_run(connection, run_id))
         if run is None or not alerts or prometheus is None:
-            return Response("there is nothing to draw\n", 404, HEADERS)
+            return Response("no data for a chart\n", 404, HEADERS)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 drawn = await draw(prometheus, run, alerts[0], site.now)
         except (RemediatorError, TimeoutError):
             return Response("Prometheus did not answer\n", 502, HEADERS)
@@ -45,10 +45,10 @@ def chart(site: Site) -> Handler:
 
 
 async def draw(prometheus: Prometheus, run: Run, alert: Episode, now: datetime) -> str:
-    """What the alert's rule measures, around the run.
+    """Return an SVG chart of the alert's expression, from 5 minutes before the alert until 5 minutes after the run.
 
     Raises:
-        ClientError: Prometheus cannot say.
+        ClientError: Prometheus does not answer the query.
     """
     start = min(alert.started_at, run.created_at) - _BEFORE
     end = max(min(now, (run.finished_at or now) + _AFTER), start + timedelta(minutes=1))

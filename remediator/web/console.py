@@ -1,4 +1,4 @@
-"""The console's pages: now, runs, playbooks, audit, inventory. Looking only; forms are in :mod:`controls`."""
+"""The console's pages: overview, runs, playbooks, audit log, inventory. They only read; see :mod:`form_actions`."""
 
 from __future__ import annotations
 
@@ -38,45 +38,46 @@ from remediator.storage.repositories import (
 from remediator.storage.repositories.approvals import Approval
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
+from remediator.web.paging import Position
 from remediator.web.run_chart import picture
 from remediator.web.site import Handler, Site
 
-PAGE = 50
-_FEW = 200
+PAGE_SIZE = 50
+_MAX_LISTED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
-    """What is so at this moment."""
+class Overview:
+    """The current state, from one snapshot of the store."""
 
     firing: Sequence[Episode]
     runs_of: Mapping[str, Sequence[str]]
+    """IDs of the runs of each firing episode."""
     open_runs: Sequence[Run]
     pending: Sequence[tuple[Approval, Run | None]]
     stops: Sequence[stops.Stop]
     recent: Sequence[Run]
     dead: Sequence[outbox.Queued]
-    heard: datetime | None
-    silence: str
+    watchdog_at: datetime | None
+    watchdog_problem: str
+    """Why alerts may be missing; empty if the Watchdog alert arrives."""
     head: int
 
 
-def now(site: Site) -> Handler:
-    """``GET /``."""
+def overview(site: Site) -> Handler:
+    """Return the handler of ``GET /``."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        moment, within = site.now, watchdog_within(site.service.config)
-        found = await site.service.context.store.read(lambda connection: _now(connection, moment, within))
-        said = read_stop_file(site.service.config.state)
-        may_stop, may_resume = visitor.may(Permission.PAUSE), visitor.may(Permission.RESUME)
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        now, max_silence = site.now, watchdog_within(site.service.config)
+        state = await site.service.context.store.read(lambda connection: _overview(connection, now, max_silence))
         return site.render(
             request,
-            visitor,
-            "now.html",
-            found=found,
-            stop_file=said,
-            may_stop=may_stop,
-            may_resume=may_resume,
+            identity,
+            "overview.html",
+            state=state,
+            stop_file=read_stop_file(site.service.config.state),
+            may_stop=identity.may(Permission.PAUSE),
+            may_release=identity.may(Permission.RESUME),
             playbooks=sorted(playbook.name for playbook in site.service.context.playbooks.active),
             services=sorted(site.service.context.playbooks.inventory.services),
             live=True,
@@ -85,44 +86,41 @@ def now(site: Site) -> Handler:
     return site.page(get)
 
 
-def _now(connection: Connection, moment: datetime, within: timedelta | None) -> Now:
-    firing = [item for item in episodes.list_open(connection, _FEW) if item.status is EpisodeStatus.FIRING]
-    heard = key_values.get(connection, key_values.WATCHDOG)
-    waiting = [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)]
-    return Now(
+def _overview(connection: Connection, now: datetime, max_silence: timedelta | None) -> Overview:
+    firing = [item for item in episodes.list_open(connection, _MAX_LISTED) if item.status is EpisodeStatus.FIRING]
+    watchdog = key_values.get(connection, key_values.WATCHDOG)
+    return Overview(
         firing,
         episodes.runs_of(connection, [item.id for item in firing]),
-        runs.page(connection, _FEW, open_only=True),
-        waiting,
-        stops.standing(connection, moment),
+        runs.page(connection, _MAX_LISTED, open_only=True),
+        [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)],
+        stops.standing(connection, now),
         [run for run in runs.page(connection, 12) if run.finished_at is not None],
         outbox.list_dead(connection, 5),
-        None if heard is None else heard.at,
-        key_values.silence(connection, moment, within),
+        None if watchdog is None else watchdog.at,
+        key_values.silence(connection, now, max_silence),
         audit.head(connection).seq,
     )
 
 
-def history(site: Site) -> Handler:
-    """``GET /runs``: search and filters; pages go on from the last row, so the thousandth is as quick as the first."""
+def run_history(site: Site) -> Handler:
+    """Return the handler of ``GET /runs``: search, filters and paging."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        asked = request.query_params
-        wanted = {name: asked.get(name, "").strip()[:200] or None for name in ("playbook", "target", "status")}
-        search = asked.get("q", "").strip()[:200]
-        before = paging.cursor(asked.get("before", ""))
-        found = await site.service.context.store.read(lambda connection: _history(connection, search, wanted, before))
-        more = len(found) > PAGE
-        shown = found[:PAGE]
-        cursor = paging.cursor_after(shown[-1]) if more else ""
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        query = request.query_params
+        filters = {name: query.get(name, "").strip()[:200] or None for name in ("playbook", "target", "status")}
+        search = query.get("q", "").strip()[:200]
+        before = paging.parse_cursor(query.get("before", ""))
+        found = await site.service.context.store.read(lambda connection: _search(connection, search, filters, before))
+        shown = found[:PAGE_SIZE]
         return site.render(
             request,
-            visitor,
+            identity,
             "runs.html",
             runs=shown,
-            wanted=wanted,
+            filters=filters,
             search=search,
-            cursor=cursor,
+            cursor=paging.cursor_after(shown[-1]) if len(found) > PAGE_SIZE else "",
             first=before is None,
             statuses=[status.value for status in Status],
             playbooks=[playbook.name for playbook in site.service.context.playbooks.active],
@@ -133,81 +131,77 @@ def history(site: Site) -> Handler:
     return site.page(get)
 
 
-def _history(
-    connection: Connection, search: str, wanted: Mapping[str, str | None], before: tuple[datetime, str] | None
+def _search(
+    connection: Connection, search: str, filters: Mapping[str, str | None], before: Position | None
 ) -> list[Run]:
-    """By filters; or by a search for a run's or an episode's id, a service, a playbook or an alert's name."""
+    """Return one run more than a page: by filters, and by the ID of a run or episode, or the name of a service,
+    playbook or alert."""
     if not search:
-        return _by_filters(connection, wanted, before)
+        return _by_filters(connection, filters, before)
     exact = runs.get(connection, search)
     if exact is not None:
         return [exact]
-    of_alert = episodes.runs_of_alert(connection, search, PAGE + 1, before, **wanted)
+    of_alert = episodes.runs_of_alert(connection, search, PAGE_SIZE + 1, before, **filters)
     found = {run.id: run for run_id in of_alert if (run := runs.get(connection, run_id)) is not None}
     for field in ("playbook", "target"):
-        if wanted[field] not in (None, search):
-            continue  # another one is asked for, so nothing fits both
-        more = _by_filters(connection, {**wanted, field: search}, before)
+        if filters[field] not in (None, search):
+            continue  # the filter asks for another name, so no run matches both
+        more = _by_filters(connection, {**filters, field: search}, before)
         found.update((run.id, run) for run in more)
-    return sorted(found.values(), key=lambda run: (run.created_at, run.id), reverse=True)[: PAGE + 1]
+    return sorted(found.values(), key=lambda run: (run.created_at, run.id), reverse=True)[: PAGE_SIZE + 1]
 
 
-def _by_filters(
-    connection: Connection, wanted: Mapping[str, str | None], before: tuple[datetime, str] | None
-) -> list[Run]:
-    playbook, target, status = (wanted[name] for name in ("playbook", "target", "status"))
-    return runs.page(connection, PAGE + 1, before, playbook=playbook, target=target, status=status)
+def _by_filters(connection: Connection, filters: Mapping[str, str | None], before: Position | None) -> list[Run]:
+    playbook, target, status = (filters[name] for name in ("playbook", "target", "status"))
+    return runs.page(connection, PAGE_SIZE + 1, before, playbook=playbook, target=target, status=status)
 
 
-def run(site: Site) -> Handler:
-    """``GET /runs/<id>``: the straight line, with evidence, verdicts and the exact calls."""
+def run_page(site: Site) -> Handler:
+    """Return the handler of ``GET /runs/<id>``: timeline, exact calls, evidence, verdicts, attempts and messages."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
+    async def get(request: Request, identity: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
-        found = await site.service.context.store.read(lambda connection: _run(connection, run_id))
-        if found is None:
-            said = await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(site.service.config))
-            return site.sorry(request, visitor, 404, "There is no such run", said)
-        told, pending, sent, moved = found
-        context = _run_context(site, visitor, told, pending, sent)
-        return site.render(request, visitor, "run.html", moved=moved, **context)
+        read = await site.service.context.store.read(lambda connection: _read_run(connection, run_id))
+        if read is None:
+            text = await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(site.service.config))
+            return site.error_page(request, identity, 404, "Run not found", text)
+        timeline, latest, sent, archived = read
+        run = timeline.run
+        plan: Plan | None = None if run.plan is None else from_data(run.plan)
+        ended = run.finished_at is not None
+        return site.render(
+            request,
+            identity,
+            "run.html",
+            run=run,
+            timeline=timeline,
+            plan=plan,
+            approval=latest,
+            sent=sent,
+            archived=archived,
+            items=timeline_items(timeline),
+            fires=list(messages.fires(timeline.alerts, site.now)),
+            has_chart=site.service.world.prometheus is not None and bool(timeline.alerts),
+            may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
+            may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
+            live=not ended,
+        )
 
     return site.page(get)
 
 
-def _run(
+def _read_run(
     connection: Connection, run_id: str
 ) -> tuple[RunTimeline, Approval | None, Sequence[outbox.Queued], bool] | None:
-    """Its story, its last request, its messages, and whether entries of it have moved to the archive."""
-    told = run_timeline.load_timeline(connection, run_id)
-    if told is None:
+    """Return the timeline, the latest approval request, the messages, and whether audit entries are in the archive."""
+    timeline = run_timeline.load_timeline(connection, run_id)
+    if timeline is None:
         return None
-    moved = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in told.events)
-    return told, approvals.latest_of(connection, run_id), outbox.of_run(connection, run_id), moved
+    archived = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in timeline.events)
+    return timeline, approvals.latest_of(connection, run_id), outbox.of_run(connection, run_id), archived
 
 
-def _run_context(
-    site: Site, visitor: RequestIdentity, told: RunTimeline, asked: Approval | None, sent: Sequence[outbox.Queued]
-) -> dict[str, Any]:
-    plan: Plan | None = None if told.run.plan is None else from_data(told.run.plan)
-    over = told.run.finished_at is not None
-    return {
-        "run": told.run,
-        "told": told,
-        "plan": plan,
-        "asked": asked,
-        "sent": sent,
-        "line": straight_line(told),
-        "fires": list(messages.fires(told.alerts, site.now)),
-        "risks": [] if plan is None else list(messages.risks(plan)),
-        "has_chart": site.service.world.prometheus is not None and bool(told.alerts),
-        "may_cancel": visitor.may(Permission.CANCEL) and (not over or told.run.holds_target),
-        "may_retry": visitor.may(Permission.RETRY) and over and told.run.incident_open,
-        "live": not over,
-    }
-
-
-_VERB_OF = (
+_STAGE_OF = (
     ("receive", ("episode.", "notification.")),
     ("match", ("run.matched",)),
     ("plan", ("run.planned",)),
@@ -217,81 +211,82 @@ _VERB_OF = (
     ("verify", ("verification",)),
     ("people", ("message.", "operator.")),
 )
+"""The stage of an audit entry, by the beginning of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """One event on the timeline, with the verb of the straight line that it belongs to."""
+class TimelineItem:
+    """One event of a run, with the stage of the pipeline that it belongs to."""
 
     at: datetime
-    verb: str
+    stage: str
     text: str
     kind: str
 
 
-def straight_line(told: RunTimeline) -> list[Moment]:
-    """The run's events, each under its verb; a change of state belongs to the verb before it."""
-    moments: list[Moment] = []
-    verb = "match"
-    for event in told.events:
-        verb = next((name for name, starts in _VERB_OF if event.kind.startswith(starts)), verb)
+def timeline_items(timeline: RunTimeline) -> list[TimelineItem]:
+    """Return the events of a run with their stages. A transition belongs to the stage of the event before it."""
+    items: list[TimelineItem] = []
+    stage = "match"
+    for event in timeline.events:
+        stage = next((name for name, prefixes in _STAGE_OF if event.kind.startswith(prefixes)), stage)
         if event.kind == "evidence":
-            verb = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], verb)
-        moments.append(Moment(event.at, verb, messages.sanitize(event.text, 2000), event.kind))
-    return moments
+            stage = {"diagnose": "plan", "verify": "verify"}.get(event.text.partition(" ")[0], stage)
+        items.append(TimelineItem(event.at, stage, messages.sanitize(event.text, 2000), event.kind))
+    return items
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A playbook with its record."""
+class PlaybookStatus:
+    """A playbook with its mode, circuit breaker and results."""
 
     playbook: Playbook
-    written: str
     mode: str
-    place: autonomy.Place | None
-    results: Mapping[str, int]
+    change: autonomy.Place | None
+    """The latest change of the mode by an operator or a circuit breaker."""
     breaker: tuple[str, str, datetime] | None
+    """Reason, scope and time, if the circuit breaker is open."""
+    results: Mapping[str, int]
+    """Number of runs by status."""
 
     @property
     def ended(self) -> int:
-        """How many of the last runs came to act and to an end."""
+        """Number of recent runs that acted and ended."""
         return sum(self.results.get(status, 0) for status in ("succeeded", "failed", "escalated"))
 
     @property
-    def rate(self) -> int | None:
-        """Of those, how many of a hundred healed."""
+    def success_rate(self) -> int | None:
+        """Percentage of these runs that succeeded; None if there are none."""
         return None if not self.ended else round(100 * self.results.get("succeeded", 0) / self.ended)
 
 
 def playbooks(site: Site) -> Handler:
-    """``GET /playbooks``: how each does, and what it may do by itself."""
+    """Return the handler of ``GET /playbooks``: success rate, mode and circuit breaker of each playbook."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        standing = await site.service.context.store.read(lambda connection: _standing(connection, site))
-        return site.render(request, visitor, "playbooks.html", standing=standing, rungs=autonomy.RUNGS, live=False)
+    def read(connection: Connection) -> list[PlaybookStatus]:
+        loaded = site.service.context.playbooks
+        tripped = breakers.tripped(connection)
+        return [
+            PlaybookStatus(
+                playbook,
+                autonomy.effective(connection, playbook.name, playbook.mode_in(loaded.environment)),
+                autonomy.place(connection, playbook.name),
+                tripped.get(playbook.name),
+                runs.results(connection, playbook.name),
+            )
+            for playbook in loaded.active
+        ]
+
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        listed = await site.service.context.store.read(read)
+        return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.RUNGS, live=False)
 
     return site.page(get)
 
 
-def _standing(connection: Connection, site: Site) -> list[Standing]:
-    book = site.service.context.playbooks
-    tripped = breakers.tripped(connection)
-    return [
-        Standing(
-            playbook,
-            written := playbook.mode_in(book.environment),
-            autonomy.effective(connection, playbook.name, written),
-            autonomy.place(connection, playbook.name),
-            runs.results(connection, playbook.name),
-            tripped.get(playbook.name),
-        )
-        for playbook in book.active
-    ]
-
-
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One entry of the log as it is shown."""
+class AuditRow:
+    """One entry of the audit log, as shown."""
 
     seq: int
     time: datetime
@@ -303,79 +298,79 @@ class Row:
     data: str
 
 
-def log(site: Site) -> Handler:
-    """``GET /audit``: the log, newest first, with whether what is shown hangs together."""
+def audit_log(site: Site) -> Handler:
+    """Return the handler of ``GET /audit``: entries, newest first, with a consistency check of what is shown."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        asked = request.query_params
-        wanted = {name: asked.get(name, "").strip()[:64] or None for name in ("run", "kind")}
-        cursor = asked.get("before", "")
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        query = request.query_params
+        filters = {name: query.get(name, "").strip()[:64] or None for name in ("run", "kind")}
+        cursor = query.get("before", "")
         before = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 18 else None
-        found = await site.service.context.store.read(lambda connection: _log(connection, wanted, before))
-        return site.render(request, visitor, "audit.html", wanted=wanted, live=False, **found)
+        found = await site.service.context.store.read(lambda connection: _audit(connection, filters, before))
+        return site.render(request, identity, "audit.html", filters=filters, live=False, **found)
 
     return site.page(get)
 
 
-def _log(connection: Connection, wanted: Mapping[str, str | None], before: int | None) -> dict[str, Any]:
-    found = audit.newest(connection, PAGE + 1, before, **wanted)
-    shown = found[:PAGE]
-    rows = [_row(item) for item in shown]
-    head, signed = audit.head(connection), key_values.get(connection, checkpointing.LATEST)
+def _audit(connection: Connection, filters: Mapping[str, str | None], before: int | None) -> dict[str, Any]:
+    found = audit.newest(connection, PAGE_SIZE + 1, before, **filters)
+    shown = found[:PAGE_SIZE]
+    head, checkpoint = audit.head(connection), key_values.get(connection, checkpointing.LATEST)
     return {
-        "rows": rows,
+        "rows": [_audit_row(item) for item in shown],
         "head": head,
         "head_hash": head.hash.hex(),
-        "broken": _broken(shown, head, newest=before is None, all_kinds=not any(wanted.values())),
-        "cursor": shown[-1].seq if len(found) > PAGE else None,
-        "signed": None if signed is None else signed.value,
-        "moved": begin(connection).seq,
+        "broken": _first_broken(shown, head, newest=before is None, all_entries=not any(filters.values())),
+        "cursor": shown[-1].seq if len(found) > PAGE_SIZE else None,
+        "checkpoint": None if checkpoint is None else checkpoint.value,
+        "archived": begin(connection).seq,
     }
 
 
-def _broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all_kinds: bool) -> int | None:
-    """The first entry that does not fit; the first page also has to end where the head says that the log ends."""
-    found = audit.broken(shown, contiguous=all_kinds)
-    if found is None and newest and all_kinds and [(row.seq, row.hash) for row in shown[:1]] != [(head.seq, head.hash)]:
-        return head.seq if head.seq else None
-    return found
+def _first_broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all_entries: bool) -> int | None:
+    """Return the number of the first entry that is not consistent, or None.
+
+    Every entry must match its hash. Without filters, every entry must also follow the one before it, and the newest
+    page must end where the head says that the log ends: otherwise the last entries were deleted.
+    """
+    found = audit.broken(shown, contiguous=all_entries)
+    if found is not None or not newest or not all_entries:
+        return found
+    ends_at_head = [(row.seq, row.hash) for row in shown[:1]] == [(head.seq, head.hash)]
+    return None if ends_at_head or not head.seq else head.seq
 
 
-def _row(item: SealedEntry) -> Row:
+def _audit_row(item: SealedEntry) -> AuditRow:
     known = (item.seq, item.time, item.hash.hex(), item.kind)
+    data = messages.sanitize(item.canonical.decode("utf-8", "replace"), 6000)
     try:
         entry = decode(item.canonical)
-    except NotCanonical:  # somebody wrote into the database: shown, and said to be broken
-        return Row(*known, "cannot be read", "", item.run, _pretty(item.canonical))
-    return Row(*known, entry.actor, entry.reason or "", entry.run, _pretty(item.canonical))
-
-
-def _pretty(canonical: bytes) -> str:
-    return messages.sanitize(canonical.decode("utf-8", "replace"), 6000)
+    except NotCanonical:  # the database was changed: the entry is shown, and reported as broken
+        return AuditRow(*known, "cannot be read", "", item.run, data)
+    return AuditRow(*known, entry.actor, entry.reason or "", entry.run, data)
 
 
 def inventory(site: Site) -> Handler:
-    """``GET /inventory``: the services, and what depends on what."""
+    """Return the handler of ``GET /inventory``: the services and the graph of their dependencies."""
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        known = site.service.context.playbooks.inventory
-        holding = await site.service.context.store.read(runs.holding)
-        known_open = await site.service.context.store.read(lambda connection: episodes.list_open(connection, _FEW))
-        firing = [item for item in known_open if item.status is EpisodeStatus.FIRING]
-        services = dict(sorted(known.services.items()))
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        loaded = site.service.context.playbooks.inventory
+        holders = await site.service.context.store.read(runs.holding)
+        listed = await site.service.context.store.read(lambda connection: episodes.list_open(connection, _MAX_LISTED))
+        services = dict(sorted(loaded.services.items()))
         drawn = picture(
             {name: list(service.depends_on) for name, service in services.items()},
             {name: service.platform.kind for name, service in services.items()},
         )
-        sick = {
+        firing = {
             service.name
-            for item in firing
+            for item in listed
             if item.status is EpisodeStatus.FIRING
-            for service in known.about(item.labels)
+            for service in loaded.about(item.labels)
         }
-        held = {run.target: run for run in holding}
+        locks = {run.target: run for run in holders}
         return site.render(
-            request, visitor, "inventory.html", services=services, drawn=drawn, sick=sick, held=held, live=False
+            request, identity, "inventory.html", services=services, drawn=drawn, firing=firing, locks=locks, live=False
         )
 
     return site.page(get)

@@ -1,5 +1,7 @@
-"""What is answered where nothing else answers: no such page, a method that a page does not have, a form that is none, a
-defect of ours. A page for browsers, JSON for programs; never a traceback, and nothing of what went wrong inside."""
+"""Answers to requests that no handler accepts: unknown path, wrong method, malformed form, internal error.
+
+Browsers get a page and programs get JSON. Neither contains a traceback or internal details.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +16,33 @@ from remediator.web.site import HEADERS, Site
 
 Handlers = Mapping[Any, Callable[[Request, Any], Awaitable[Response]]]
 
-_DEFECT = "This is a defect of the remediator, and its log says more. Nothing that was on record is changed by it."
+_INTERNAL_ERROR = (
+    "The request failed because of an error in remediator. Recorded data is unchanged. See the service's log."
+)
 
 
 def handlers(site: Site) -> Handlers:
-    """For Starlette, by exception."""
+    """Return the exception handlers for Starlette."""
 
-    async def refused(request: Request, error: HTTPException) -> Response:
-        title, text = _words(request, error)
+    async def rejected(request: Request, error: HTTPException) -> Response:
+        path = request.url.path[:200]
+        title, text = "The request is not valid", str(error.detail)
+        if error.status_code == 404:
+            title, text = "Page not found", f"There is no page {path}."
+        elif error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            title, text = "Method not allowed", f"{path} accepts {allowed}, not {request.method[:20]}."
         return _answer(site, request, error.status_code, title, text, error.headers or {})
 
-    async def defect(request: Request, error: Exception) -> Response:
-        return _answer(site, request, 500, "Something went wrong", _DEFECT, {})
+    async def internal(request: Request, error: Exception) -> Response:
+        return _answer(site, request, 500, "Internal error", _INTERNAL_ERROR, {})
 
-    return {HTTPException: refused, Exception: defect}
-
-
-def _words(request: Request, error: HTTPException) -> tuple[str, str]:
-    if error.status_code == 404:
-        return "There is no such page", f"Nothing is at {request.url.path[:200]}."
-    if error.status_code == 405:
-        answers = (error.headers or {}).get("Allow", "another method")
-        return "Not like this", f"{request.url.path[:200]} answers {answers}, not {request.method[:20]}."
-    return "This cannot be answered", str(error.detail)
+    return {HTTPException: rejected, Exception: internal}
 
 
 def _answer(site: Site, request: Request, status: int, title: str, text: str, headers: Mapping[str, str]) -> Response:
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": text}, status, {**HEADERS, **headers})
-    response = site.sorry(request, site.visitor(request), status, title, text)
+    response = site.error_page(request, site.caller(request), status, title, text)
     response.headers.update(headers)
     return response

@@ -1,48 +1,50 @@
-"""``GET /events``: a server-sent event whenever something new is on record, so that pages can renew themselves.
+"""``GET /events``: a server-sent event for every change, so that open pages can update themselves.
 
-The stream says only *that* there is news: pages fetch what they show by themselves, with their own checks. Without
-JavaScript a page is as true as its last reload.
+An event says only *that* something changed. A page then fetches its own content, with the usual permission checks.
+Without JavaScript, reload the page to update it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from remediator.errors import StoreError
 from remediator.storage.repositories import audit
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import HEADERS, Handler, Site
 
-LOOK = 0.5
-LIFE = 60.0
-"""Seconds after which a stream ends; browsers come back by themselves."""
-MOST = 64
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at the audit log's head."""
+STREAM_LIFE = 60.0
+"""Seconds after which a stream ends; the browser then connects again."""
+MAX_STREAMS = 64
 
 
 def events(site: Site) -> Handler:
-    """The stream."""
+    """Return the handler of the event stream."""
     open_streams: set[object] = set()
 
-    async def get(request: Request, visitor: RequestIdentity) -> Response:
-        if len(open_streams) >= MOST:
-            return Response("too many streams\n", 503, {"Retry-After": "30"})
+    async def get(request: Request, identity: RequestIdentity) -> Response:
+        if len(open_streams) >= MAX_STREAMS:
+            return Response(f"{MAX_STREAMS} event streams are open; try again later\n", 503, {"Retry-After": "30"})
         return StreamingResponse(_stream(site, open_streams), 200, HEADERS, "text/event-stream")
 
     return site.page(get)
 
 
 async def _stream(site: Site, open_streams: set[object]) -> AsyncIterator[str]:
-    mark = object()
-    open_streams.add(mark)
+    stream = object()
+    open_streams.add(stream)
     closing = site.service.closing
     last = -1
     try:
         yield "retry: 2000\n\n"
-        end = asyncio.get_running_loop().time() + LIFE
+        end = asyncio.get_running_loop().time() + STREAM_LIFE
         while not closing.is_set() and asyncio.get_running_loop().time() < end:
             try:
                 seq = (await site.service.context.store.read(audit.head)).seq
@@ -51,23 +53,8 @@ async def _stream(site: Site, open_streams: set[object]) -> AsyncIterator[str]:
             if seq != last:
                 yield f"data: {seq}\n\n"
                 last = seq
-            await _wait(closing)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await closing.wait()
     finally:
-        open_streams.discard(mark)
-
-
-async def _wait(closing: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(LOOK):
-            await closing.wait()
-    except TimeoutError:
-        return
-
-
-def favicon(site: Site) -> Handler:
-    """``/favicon.ico``: the one in the style folder."""
-
-    async def get(request: Request) -> Response:
-        return RedirectResponse("/static/icon.svg", 301)
-
-    return get
+        open_streams.discard(stream)

@@ -1,4 +1,4 @@
-"""Forms of the console that change something: the stop button, cancel and retry."""
+"""The console's forms that change something: create and release stops, cancel and retry runs."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from remediator.storage.repositories import autonomy, runs
 from remediator.web.site import HEADERS, Handler, Site
 
 
-def stop(site: Site) -> Handler:
-    """``POST /stop``: the stop button."""
+def create_stop(site: Site) -> Handler:
+    """Return the handler of ``POST /stop``."""
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         reason = fields.get("reason", "")[:500]
         scope, _, name = fields.get("what", "global").partition(":")
-        lasts = span(fields.get("for", ""))
-        known(site.service, scope, name)
-        await site.service.context.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, lasts))
+        duration = stop_duration(fields.get("duration", ""))
+        check_stop_name(site.service, scope, name)
+        await site.service.context.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, duration))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
 
 
-def known(service: Service, scope: str, name: str) -> None:
-    """See that there is such a playbook, in force or in use by a run, or such a service.
+def check_stop_name(service: Service, scope: str, name: str) -> None:
+    """Check that the playbook of a stop is loaded or used by a run, or that its service is in the inventory.
 
     Raises:
-        InputError: there is none; it says which is near.
+        InputError: it is not; the error names the closest match.
     """
-    book = service.context.playbooks
-    decisions.require_known(scope, name, {item.name for item in book.versions()}, list(book.inventory.services))
+    loaded = service.context.playbooks
+    decisions.require_known(scope, name, {item.name for item in loaded.versions()}, list(loaded.inventory.services))
 
 
-def span(text: str) -> timedelta | None:
-    """How long a stop is to last; None if that is left open.
+def stop_duration(text: str) -> timedelta | None:
+    """Return how long a stop lasts, or None if it lasts until it is released.
 
     Raises:
-        InputError: it is no duration.
+        InputError: the text is not a duration.
     """
     return parse_duration(text.strip()) if text.strip() else None
 
 
-def release(site: Site) -> Handler:
-    """``POST /stops/<id>/release``."""
+def release_stop(site: Site) -> Handler:
+    """Return the handler of ``POST /stops/<id>/release``."""
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
@@ -64,7 +64,7 @@ def release(site: Site) -> Handler:
 
 
 def cancel(site: Site) -> Handler:
-    """``POST /runs/<id>/cancel``."""
+    """Return the handler of ``POST /runs/<id>/cancel``."""
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
@@ -75,26 +75,28 @@ def cancel(site: Site) -> Handler:
 
 
 def retry(site: Site) -> Handler:
-    """``POST /runs/<id>/retry``."""
+    """Return the handler of ``POST /runs/<id>/retry``."""
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         run_id, reason = request.path_params["run_id"], fields.get("reason", "")[:500]
-        made = await site.service.context.store.write(lambda tx: again(tx, site.service, person, run_id, reason))
+        made = await site.service.context.store.write(lambda tx: retry_run(tx, site.service, person, run_id, reason))
         return RedirectResponse(f"/runs/{made.id}", 303, HEADERS)
 
     return site.form(post)
 
 
-def again(tx: Tx, service: Service, person: Person, run_id: str, reason: str) -> Run:
-    """Another run for the same incident, by the playbook that is in force now.
+def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str) -> Run:
+    """Start another run for the same incident, with the loaded version of its playbook.
 
     Raises:
-        InputError: there is no such run or playbook, or nothing to do.
+        InputError: there is no such run, its playbook is not loaded, or its incident is over.
     """
-    book = service.context.playbooks
+    loaded = service.context.playbooks
     run = runs.get(tx.connection, run_id)
-    playbook = None if run is None else book.current(run.playbook)
+    if run is None:
+        raise InputError(f"there is no run {run_id[:64]!r}")
+    playbook = loaded.current(run.playbook)
     if playbook is None:
-        raise InputError(f"there is no run {run_id[:64]}, or its playbook is not in force any more")
-    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(book.environment))
+        raise InputError(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
+    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
     return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)

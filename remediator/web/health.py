@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics``."""
+"""The endpoints ``/livez``, ``/readyz`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -17,57 +17,55 @@ from remediator.storage import Tx
 from remediator.storage.repositories import audit, inbox, key_values, replicas, runs
 
 Handler = Callable[[Request], Awaitable[Response]]
-PATIENCE = 3.0
-"""Seconds that a probe waits for the store; one that hangs must not make the probe hang."""
+STORE_TIMEOUT = 3.0
+"""Seconds to wait for the store. A store that hangs must not make the probe hang."""
 
 
 async def live(request: Request) -> Response:
-    """The process serves; says nothing of its store."""
+    """Answer that the process serves requests. This does not look at the store."""
     return PlainTextResponse("ok\n")
 
 
 def ready(service: Service) -> Handler:
-    """It can acknowledge notifications: the store can be written, which only writing tells."""
+    """Return the readiness probe: 200 if notifications can be acknowledged. It writes, since reading proves less."""
     store, replica = service.context.store, service.context.replica
+
+    def heartbeat(tx: Tx) -> None:
+        audit.head(tx.connection)  # every write needs the head of the log
+        replicas.seen(tx, replica)
 
     async def get(request: Request) -> Response:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(STORE_TIMEOUT):
                 await asyncio.to_thread(store.require_room)
-                await store.write(lambda tx: _probe(tx, replica))
+                await store.write(heartbeat)
         except StoreError as error:
             return JSONResponse({"ready": False, "store": str(error)}, 503)
         except TimeoutError:
-            text = f"the store has not answered for {PATIENCE:g} s"
-            return JSONResponse({"ready": False, "store": text}, 503)
+            return JSONResponse({"ready": False, "store": f"no answer within {STORE_TIMEOUT:g} s"}, 503)
         return JSONResponse({"ready": True, "store": store.name})
 
     return get
 
 
-def _probe(tx: Tx, replica: str) -> None:
-    audit.head(tx.connection)  # what every write stands on
-    replicas.seen(tx, replica)
-
-
 def metrics(service: Service) -> Handler:
-    """The exposition text, with the gauges read from the store."""
+    """Return the handler of ``/metrics``. Gauges are read from the store for each scrape."""
 
     async def get(request: Request) -> Response:
-        # counters are worth having even then; readiness tells of the store
+        # without the store, the counters are still useful; /readyz reports the store
         with suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                await service.context.store.read(lambda connection: _gauges(connection, service))
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await service.context.store.read(lambda connection: _set_gauges(connection, service))
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return get
 
 
-def _gauges(connection: Connection, service: Service) -> None:
+def _set_gauges(connection: Connection, service: Service) -> None:
     gauges = service.metrics
     gauges.open_runs.set(len(runs.page(connection, 10_000, open_only=True)))
     gauges.waiting.set(inbox.waiting_count(connection))
     gauges.audit_entries.set(audit.head(connection).seq)
-    heard = key_values.get(connection, ingest.WATCHDOG)
-    if heard is not None:
-        gauges.watchdog.set(heard.at.timestamp())
+    last_seen = key_values.get(connection, ingest.WATCHDOG)
+    if last_seen is not None:
+        gauges.watchdog.set(last_seen.at.timestamp())

@@ -1,4 +1,4 @@
-"""OpenID Connect: the authorization code flow with PKCE, and what is believed of an ID token."""
+"""OpenID Connect: the authorization code flow with PKCE, and the verification of ID tokens."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from remediator.config import Oidc
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, InputError
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-"""Signatures with a public key only: neither ``none`` nor one with a shared secret."""
+"""Public-key signatures only: neither ``none`` nor a shared secret."""
 _LEEWAY = 30
+"""Accepted difference between the clocks, in seconds."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom the provider vouches for."""
+    """The person that the provider identified."""
 
     id: str
     groups: frozenset[str]
 
 
 class OidcClient:
-    """One provider.
+    """The client of one identity provider.
 
     Args:
-        settings: where it is, and who we are to it.
-        redirect: our address to which it sends people back.
+        settings: issuer and client credentials.
+        redirect: our URL to which the provider redirects the browser.
 
     Raises:
-        ConfigurationError: the extra for it is not installed.
+        ConfigurationError: the extra ``oidc`` is not installed.
     """
 
     def __init__(self, settings: Oidc, redirect: str) -> None:
@@ -48,7 +49,7 @@ class OidcClient:
         try:
             from joserfc import jwk, jwt  # noqa: PLC0415 - comes with the extra only
         except ImportError:
-            raise ConfigurationError("access.oidc: install remediator with the extra 'oidc'") from None
+            raise ConfigurationError("access.oidc needs the extra 'oidc': pip install 'remediator[oidc]'") from None
         self._jwk: Any = jwk
         self._jwt: Any = jwt
 
@@ -59,7 +60,7 @@ class OidcClient:
             answer = await hook.call(method, path, **more)
             return json.loads(answer.body)
         except ValueError:
-            raise BadAnswer("the identity provider did not answer in JSON") from None
+            raise BadAnswer("the answer of the identity provider is not JSON") from None
         finally:
             await hook.aclose()
 
@@ -68,22 +69,22 @@ class OidcClient:
             issuer = self._settings.issuer
             found = await self._call("GET", f"{issuer}/.well-known/openid-configuration")
             if not isinstance(found, dict) or str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
-                raise BadAnswer("the identity provider calls itself something else than access.oidc.issuer")
+                raise BadAnswer("the issuer of the identity provider differs from access.oidc.issuer")
             missing = [name for name in _ENDPOINTS if not isinstance(found.get(name), str)]
             if missing:
-                raise BadAnswer(f"the identity provider does not say its {', '.join(missing)}")
+                raise BadAnswer(f"the metadata of the identity provider lacks {', '.join(missing)}")
             self._metadata = found
         return self._metadata
 
     async def authorize(self, state: str, nonce: str, verifier: str) -> str:
-        """Where to send a person.
+        """Return the URL of the provider to redirect a person to.
 
         Raises:
-            ClientError: the provider cannot be asked.
+            ClientError: the provider does not answer, or its metadata is invalid.
         """
         metadata = await self._discover()
         challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        asked = {
+        query = {
             "response_type": "code",
             "client_id": self._settings.client_id,
             "redirect_uri": self._redirect,
@@ -94,14 +95,14 @@ class OidcClient:
             "code_challenge_method": "S256",
         }
         joined = "&" if "?" in metadata["authorization_endpoint"] else "?"
-        return f"{metadata['authorization_endpoint']}{joined}{urlencode(asked)}"
+        return f"{metadata['authorization_endpoint']}{joined}{urlencode(query)}"
 
     async def redeem(self, code: str, verifier: str, nonce: str, now: datetime) -> Identity:
-        """Who the person is that came back with a code.
+        """Exchange a code for an ID token and return the person.
 
         Raises:
-            ClientError: the provider cannot be asked, or says no.
-            InputError: its token is not to be believed, or does not say who it is.
+            ClientError: the provider does not answer, or its metadata is invalid.
+            InputError: the code is rejected, the token is not valid, or it does not identify a person.
         """
         metadata = await self._discover()
         form = {
@@ -118,12 +119,12 @@ class OidcClient:
         try:
             answer = await self._call("POST", metadata["token_endpoint"], form=form, headers=headers)
         except ClientError as error:
-            raise InputError(f"the identity provider did not accept the code: {error}") from None
+            raise InputError(f"the identity provider rejected the code: {error}") from None
         token = answer.get("id_token") if isinstance(answer, dict) else None
         if not isinstance(token, str):
-            raise InputError("the identity provider gave no ID token")
+            raise InputError("the answer of the identity provider contains no ID token")
         claims = await self._claims(token, metadata)
-        self._believe(claims, nonce, now)
+        self._check_claims(claims, nonce, now)
         return self._identity(claims)
 
     async def _claims(self, token: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,15 +132,16 @@ class OidcClient:
         try:
             keys = self._jwk.KeySet.import_key_set(known)
             claims: Mapping[str, Any] = self._jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
-        except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with a token: it is not believed
+        except Exception as error:  # noqa: BLE001 - whatever the library finds wrong, the token is not accepted
             raise InputError(f"the ID token is not valid: {type(error).__name__}") from None
         return claims
 
-    def _believe(self, claims: Mapping[str, Any], nonce: str, now: datetime) -> None:
+    def _check_claims(self, claims: Mapping[str, Any], nonce: str, now: datetime) -> None:
+        """Check that the token was issued by our provider, for us, for this sign-in, and now."""
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         seconds = now.timestamp()
-        believed = {
+        checks = {
             "issuer": str(claims.get("iss", "")).rstrip("/") == self._settings.issuer.rstrip("/"),
             "audience": self._settings.client_id in audiences,
             "party": len(audiences) == 1 or claims.get("azp") == self._settings.client_id,
@@ -147,16 +149,18 @@ class OidcClient:
             "expiry": isinstance(claims.get("exp"), int | float) and claims["exp"] > seconds - _LEEWAY,
             "time": isinstance(claims.get("iat"), int | float) and claims["iat"] < seconds + _LEEWAY,
         }
-        wrong = [name for name, right in believed.items() if not right]
+        wrong = [name for name, right in checks.items() if not right]
         if wrong:
-            raise InputError(f"the ID token is not for this sign-in: {', '.join(wrong)}")
+            raise InputError(f"the ID token is not valid for this sign-in: wrong {', '.join(wrong)}")
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         who = claims.get(self._settings.id_claim)
         if not isinstance(who, str) or not who.strip() or len(who) > 200 or not who.isprintable():
-            raise InputError(f"the ID token has no usable claim {self._settings.id_claim!r}")
+            raise InputError(
+                f"the ID token has no usable claim {self._settings.id_claim!r}: check access.oidc.id_claim in the settings"
+            )
         if self._settings.id_claim == "email" and claims.get("email_verified", True) not in (True, "true"):
-            raise InputError("the provider has not verified this e-mail address")
+            raise InputError("the identity provider has not verified this e-mail address")
         groups = claims.get(self._settings.groups_claim, ())
         listed = groups if isinstance(groups, list) else []
         return Identity(who.strip(), frozenset(item for item in listed if isinstance(item, str)))

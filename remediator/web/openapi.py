@@ -1,4 +1,4 @@
-"""The API's description, in OpenAPI 3.1, made from the list of its operations."""
+"""The OpenAPI 3.1 description of the API, generated from the list of its operations."""
 
 from __future__ import annotations
 
@@ -16,33 +16,44 @@ class Parameter:
 
     name: str
     place: str
+    """``path`` or ``query``."""
     text: str
     kind: str = "string"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: where, what it does, what it takes, and what its caller must be allowed."""
+    """One operation: path, purpose, parameters, and the permission that it needs."""
 
     method: str
     path: str
     summary: str
     parameters: tuple[Parameter, ...] = ()
     body: Mapping[str, str] = field(default_factory=dict)
-    power: Permission = Permission.SEE
+    """Fields of the JSON body, with their descriptions."""
+    permission: Permission = Permission.SEE
 
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The whole description."""
+    """Return the OpenAPI document."""
     paths: dict[str, Any] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
-    paths["/api/v1/openapi.json"] = {"get": _plain("This description.")}
-    paths["/api/v1/alerts"] = {"post": _alerts()}
-    paths["/api/v1/slack/interactions"] = {"post": _plain("Buttons pressed in Slack; signed by Slack.")}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    webhook = _path_item("Receive a notification of Alertmanager (webhook, version 4). 2xx: committed and fsynced.")
+    webhook |= {
+        "operationId": "post_alerts",
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}},
+    }
+    paths["/api/v1/openapi.json"] = {"get": _path_item("Show this description.")}
+    paths["/api/v1/alerts"] = {"post": webhook}
+    paths["/api/v1/slack/interactions"] = {"post": _path_item("Receive a button click from Slack, signed by Slack.")}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "remediator", "version": __version__, "description": 'Errors are {"error": one sentence}.'},
+        "info": {
+            "title": "remediator",
+            "version": __version__,
+            "description": 'Every error is one line: {"error": "a sentence"}.',
+        },
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "An operator token."}},
@@ -57,44 +68,40 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation) -> dict[str, Any]:
-    made = _plain(operation.summary, _name(operation))
-    made["description"] = f"Needs the role {NEEDS[operation.power].value}."
-    made["security"] = [{"token": []}]
-    made["parameters"] = [
-        {
-            "name": item.name,
-            "in": item.place,
-            "required": item.place == "path",
-            "description": item.text,
-            "schema": {"type": item.kind},
-        }
-        for item in operation.parameters
-    ]
+def _operation(operation: Operation) -> dict[str, Any]:
+    parts = [part.strip("{}") for part in operation.path.split("/")[3:]]
+    item = _path_item(operation.summary) | {
+        "operationId": "_".join([operation.method.lower(), *parts]),
+        "description": f"Role: {NEEDS[operation.permission].value}.",
+        "security": [{"token": []}],
+        "parameters": [
+            {
+                "name": parameter.name,
+                "in": parameter.place,
+                "required": parameter.place == "path",
+                "description": parameter.text,
+                "schema": {"type": parameter.kind},
+            }
+            for parameter in operation.parameters
+        ],
+    }
     if operation.method == "POST":
         fields = {
             name: {"type": "boolean" if name == "break_glass" else "string", "description": text}
             for name, text in operation.body.items()
         }
-        made["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": fields}}}}
-    return made
+        item["requestBody"] = {"content": {"application/json": {"schema": {"type": "object", "properties": fields}}}}
+    return item
 
 
-def _name(operation: Operation) -> str:
-    parts = [part.strip("{}") for part in operation.path.split("/")[3:]]
-    return "_".join([operation.method.lower(), *parts])
-
-
-def _plain(summary: str, name: str = "") -> dict[str, Any]:
-    error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    answers: dict[str, Any] = {"200": {"description": "As asked."}}
-    told = {"400": "A mistake in what was sent.", "401": "Nobody whom we know.", "403": "Not allowed."}
-    told |= {"404": "Not there.", "503": "The store does not answer; try again."}
-    answers |= {status: {"description": text, **error} for status, text in told.items()}
-    return {"summary": summary, "responses": answers} | ({"operationId": name} if name else {})
-
-
-def _alerts() -> dict[str, Any]:
-    made = _plain("Alertmanager's webhook, version 4. 2xx: committed and synced.", "post_alerts")
-    made["requestBody"] = {"content": {"application/json": {"schema": {"type": "object"}}}}
-    return made
+def _path_item(summary: str) -> dict[str, Any]:
+    schema = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    errors = {
+        "400": "The request is invalid; nothing was changed.",
+        "401": "The caller is unknown.",
+        "403": "Not allowed; the error names the required role, or why the decision does not count.",
+        "404": "The resource does not exist.",
+        "503": "The store does not answer; try again.",
+    }
+    responses = {status: {"description": text, **schema} for status, text in errors.items()}
+    return {"summary": summary, "responses": {"200": {"description": "Success."}, **responses}}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,41 +29,61 @@ from remediator.web.error_pages import Handlers
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HERE, Site
 
-_DOORS = ("/api/v1/alerts", "/api/v1/alerts/")
-"""Both spellings, never a redirect: Alertmanager would follow it with a GET."""
+_WEBHOOK_PATHS = ("/api/v1/alerts", "/api/v1/alerts/")
+"""Both spellings, never a redirect: Alertmanager would follow a redirect with GET."""
 
 
 class _Application(Starlette):
-    """Starlette, with a short way to the doors: through its middleware and router, a notification spends a third of
-    its time (``bench/ingest``). Whatever is no POST takes the long way, and is told so there."""
+    """Starlette with a fast path for POST to the webhook endpoint.
 
-    def __init__(self, doors: Mapping[str, ASGIApp], routes: Sequence[BaseRoute], when_wrong: Handlers) -> None:
-        super().__init__(routes=routes, exception_handlers=when_wrong)
-        self._doors = doors
+    In Starlette's middleware and router, a notification spends a third of its time (``bench/ingest``). Other methods
+    take the usual path and get status 405 there.
+    """
+
+    def __init__(
+        self, fast_routes: Mapping[str, ASGIApp], routes: Sequence[BaseRoute], exception_handlers: Handlers
+    ) -> None:
+        super().__init__(routes=routes, exception_handlers=exception_handlers)
+        self._fast_routes = fast_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self._doors.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (door or super().__call__)(scope, receive, send)
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        fast = self._fast_routes.get(scope["path"]) if is_post else None
+        await (fast or super().__call__)(scope, receive, send)
 
 
 def application(service: Service) -> Starlette:
-    """The ASGI application of a running service."""
-    alerts = webhook.Webhook(
+    """Return the ASGI application of a running service."""
+    endpoint = webhook.Webhook(
         service.context.store, service.credentials, service.config.webhook.max_body, service.metrics
     )
-    doors = {} if service.role == "work" else dict.fromkeys(_DOORS, alerts)
+    fast_routes = {} if service.role == "work" else dict.fromkeys(_WEBHOOK_PATHS, endpoint)
     site = Site(service)
     app = _Application(
-        doors,
+        fast_routes,
         [
-            *(Route(path, door, methods=["POST"]) for path, door in doors.items()),
+            *(Route(path, handler, methods=["POST"]) for path, handler in fast_routes.items()),
             Route("/livez", health.live),
             Route("/readyz", health.ready(service)),
             Route("/metrics", health.metrics(service)),
             *api.routes(site),
             Route("/api/v1/slack/interactions", slack.interactions(site), methods=["POST"]),
-            *_pages(site),
-            *_signing_in(site),
+            Route("/", console.overview(site)),
+            Route("/runs", console.run_history(site)),
+            Route("/runs/{run_id}", console.run_page(site)),
+            Route("/runs/{run_id}/chart.svg", chart_image.chart(site)),
+            Route("/runs/{run_id}/cancel", form_actions.cancel(site), methods=["POST"]),
+            Route("/runs/{run_id}/retry", form_actions.retry(site), methods=["POST"]),
+            Route("/playbooks", console.playbooks(site)),
+            Route("/audit", console.audit_log(site)),
+            Route("/inventory", console.inventory(site)),
+            Route("/stop", form_actions.create_stop(site), methods=["POST"]),
+            Route("/stops/{stop_id}/release", form_actions.release_stop(site), methods=["POST"]),
+            Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
+            Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
+            Route("/events", events.events(site)),
+            Route("/favicon.ico", _favicon),
+            *_sign_in_routes(site),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
         error_pages.handlers(site),
@@ -70,35 +92,19 @@ def application(service: Service) -> Starlette:
     return app
 
 
-def _pages(site: Site) -> list[BaseRoute]:
-    return [
-        Route("/", console.now(site)),
-        Route("/runs", console.history(site)),
-        Route("/runs/{run_id}", console.run(site)),
-        Route("/runs/{run_id}/chart.svg", chart_image.chart(site)),
-        Route("/runs/{run_id}/cancel", form_actions.cancel(site), methods=["POST"]),
-        Route("/runs/{run_id}/retry", form_actions.retry(site), methods=["POST"]),
-        Route("/playbooks", console.playbooks(site)),
-        Route("/audit", console.log(site)),
-        Route("/inventory", console.inventory(site)),
-        Route("/stop", form_actions.stop(site), methods=["POST"]),
-        Route("/stops/{stop_id}/release", form_actions.release(site), methods=["POST"]),
-        Route("/approve/{token}", approve.by_link(site), methods=["GET", "POST"]),
-        Route("/approvals/{approval_id}", approve.by_id(site), methods=["GET", "POST"]),
-        Route("/events", events.events(site)),
-        Route("/favicon.ico", events.favicon(site)),
-    ]
+async def _favicon(request: Request) -> Response:
+    return RedirectResponse("/static/icon.svg", 301)
 
 
-def _signing_in(site: Site) -> list[BaseRoute]:
+def _sign_in_routes(site: Site) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         Route("/sign-in", signin.show(site)),
         Route("/sign-in", signin.by_token(site), methods=["POST"]),
-        Route("/sign-out", signin.out(site), methods=["POST"]),
+        Route("/sign-out", signin.sign_out_form(site), methods=["POST"]),
     ]
     settings = site.service.config.access.oidc
     if settings is not None:
         client = OidcClient(settings, f"{site.service.config.public_url.rstrip('/')}/sign-in/oidc/back")
-        routes.append(Route("/sign-in/oidc", signin.begin(site, client)))
-        routes.append(Route("/sign-in/oidc/back", signin.finish(site, client)))
+        routes.append(Route("/sign-in/oidc", signin.begin_oidc(site, client)))
+        routes.append(Route("/sign-in/oidc/back", signin.finish_oidc(site, client)))
     return routes

@@ -1,4 +1,4 @@
-"""Signing in: with an operator token, or with OpenID Connect; and out again."""
+"""Sign in with an operator token or with OpenID Connect, and sign out."""
 
 from __future__ import annotations
 
@@ -13,45 +13,44 @@ from remediator.web.authentication import sign_in, sign_out
 from remediator.web.oidc import OidcClient
 from remediator.web.site import HEADERS, STALE_FORM, Handler, Site, form_fields
 
-_ATTEMPT = "remediator_sign_in"
+_ATTEMPT_COOKIE = "remediator_sign_in"
 _PURPOSE = "oidc attempt"
-_PATIENCE = timedelta(minutes=10)
-_ENDED = "Nothing was changed: you are not signed in any more. Sign in, and say it again."
+_ATTEMPT_LIFE = timedelta(minutes=10)
+_SESSION_ENDED = "Nothing was changed: your session has ended. Sign in and try again."
 
 
-def _inside(path: str) -> str:
-    """Only paths of our own: nobody is sent elsewhere from here."""
+def _local_path(path: str) -> str:
+    """Return the path if it leads to a page of this site, else ``/``. Sign-in never redirects to another site."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and "\\" not in path and path.isprintable()
     return path if safe and len(path) < 3000 else "/"
 
 
 def show(site: Site) -> Handler:
-    """``GET /sign-in``."""
+    """Return the handler of ``GET /sign-in``."""
 
     async def get(request: Request) -> Response:
-        ended = _ENDED if request.query_params.get("ended") else ""
-        return _form(site, request, _inside(request.query_params.get("next", "/")), refused=ended)
+        error = _SESSION_ENDED if request.query_params.get("ended") else ""
+        return _form(site, request, _local_path(request.query_params.get("next", "/")), error=error)
 
     return get
 
 
-def _form(site: Site, request: Request, back: str, status: int = 200, refused: str = "") -> Response:
+def _form(site: Site, request: Request, back: str, status: int = 200, error: str = "") -> Response:
     oidc = site.service.config.access.oidc
-    visitor = site.visitor(request)
-    return site.render(request, visitor, "sign_in.html", status, back=back, oidc=oidc, refused=refused)
+    return site.render(request, site.caller(request), "sign_in.html", status, back=back, oidc=oidc, error=error)
 
 
 def by_token(site: Site) -> Handler:
-    """``POST /sign-in``: with an operator token."""
+    """Return the handler of ``POST /sign-in``: sign in with an operator token."""
 
     async def post(request: Request) -> Response:
         fields = await form_fields(request)
-        back = _inside(fields.get("next", "/"))
-        if not site.genuine(request, fields.get("nonce", "")):
+        back = _local_path(fields.get("next", "/"))
+        if not site.form_is_genuine(request, fields.get("nonce", "")):
             return _form(site, request, back, 403, STALE_FORM)
         person = site.service.people.by_token(fields.get("token", ""))
         if person is None:
-            return _form(site, request, back, 403, "This token is not known here.")
+            return _form(site, request, back, 403, "This operator token is unknown. Check that you copied all of it.")
         response = RedirectResponse(back, 303, HEADERS)
         sign_in(site.service, response, person, site.now, site.secure)
         return response
@@ -59,63 +58,66 @@ def by_token(site: Site) -> Handler:
     return post
 
 
-def out(site: Site) -> Handler:
-    """``POST /sign-out``."""
+def sign_out_form(site: Site) -> Handler:
+    """Return the handler of ``POST /sign-out``."""
 
     async def post(request: Request) -> Response:
         fields = await form_fields(request)
         response = RedirectResponse("/sign-in", 303, HEADERS)
-        if site.genuine(request, fields.get("nonce", "")):
+        if site.form_is_genuine(request, fields.get("nonce", "")):
             sign_out(response)
         return response
 
     return post
 
 
-def begin(site: Site, client: OidcClient) -> Handler:
-    """``GET /sign-in/oidc``: to the provider, with a state, a nonce and a PKCE challenge made for this attempt.
+def begin_oidc(site: Site, client: OidcClient) -> Handler:
+    """Return the handler of ``GET /sign-in/oidc``: redirect to the provider, with state, nonce and PKCE challenge.
 
-    A link and no form, since the pages' policy keeps forms from leading elsewhere; beginning changes nothing.
+    It is a link, not a form, since the content security policy keeps forms on this site. It changes nothing.
     """
 
     async def get(request: Request) -> Response:
-        back = _inside(request.query_params.get("next", "/"))
+        back = _local_path(request.query_params.get("next", "/"))
         attempt = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
         try:
             address = await client.authorize(attempt["state"], attempt["nonce"], attempt["verifier"])
         except RemediatorError as error:
             return _form(site, request, back, 502, str(error))
         response = RedirectResponse(address, 303, HEADERS)
-        value = site.service.keyring.sign(_PURPOSE, {**attempt, "next": back}, site.now, site.now + _PATIENCE)
-        response.set_cookie(_ATTEMPT, value, 600, httponly=True, samesite="lax", secure=site.secure, path="/sign-in")
+        value = site.service.keyring.sign(_PURPOSE, {**attempt, "next": back}, site.now, site.now + _ATTEMPT_LIFE)
+        seconds = int(_ATTEMPT_LIFE.total_seconds())
+        response.set_cookie(
+            _ATTEMPT_COOKIE, value, seconds, httponly=True, samesite="lax", secure=site.secure, path="/sign-in"
+        )
         return response
 
     return get
 
 
-def finish(site: Site, client: OidcClient) -> Handler:
-    """``GET /sign-in/oidc/back``: back from the provider."""
+def finish_oidc(site: Site, client: OidcClient) -> Handler:
+    """Return the handler of ``GET /sign-in/oidc/back``, to which the provider redirects the browser."""
 
     async def get(request: Request) -> Response:
-        signed = site.service.keyring.read(_PURPOSE, request.cookies.get(_ATTEMPT, ""), site.now)
-        asked = request.query_params
+        signed = site.service.keyring.read(_PURPOSE, request.cookies.get(_ATTEMPT_COOKIE, ""), site.now)
+        query = request.query_params
         if signed is None or signed.expired(site.now):
-            return _form(site, request, "/", 400, "Signing in took too long, or began in another browser. Try again.")
-        if not secrets.compare_digest(str(signed.content["state"]).encode(), asked.get("state", "").encode()):
-            return _form(site, request, "/", 400, "This answer is not for the question that this browser asked.")
-        if "code" not in asked:
-            return _form(site, request, "/", 403, "The provider did not let you in.")
+            return _form(site, request, "/", 400, "Sign-in took too long or began in another browser. Try again.")
+        if not secrets.compare_digest(str(signed.content["state"]).encode(), query.get("state", "").encode()):
+            return _form(site, request, "/", 400, "The provider's answer belongs to another sign-in. Try again.")
+        if "code" not in query:
+            return _form(site, request, "/", 403, "The identity provider denied the sign-in.")
         try:
             identity = await client.redeem(
-                asked["code"], str(signed.content["verifier"]), str(signed.content["nonce"]), site.now
+                query["code"], str(signed.content["verifier"]), str(signed.content["nonce"]), site.now
             )
         except RemediatorError as error:
             return _form(site, request, "/", 403, str(error))
         groups = site.service.config.access.group_roles
         person = site.service.people.with_groups(identity.id, "oidc", groups, identity.groups)
-        response = RedirectResponse(_inside(str(signed.content["next"])), 303, HEADERS)
+        response = RedirectResponse(_local_path(str(signed.content["next"])), 303, HEADERS)
         sign_in(site.service, response, person, site.now, site.secure)
-        response.delete_cookie(_ATTEMPT, path="/sign-in")
+        response.delete_cookie(_ATTEMPT_COOKIE, path="/sign-in")
         return response
 
     return get

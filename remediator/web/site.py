@@ -1,7 +1,8 @@
-"""What every page shares: templates, headers, who is looking, and the proof that a form came from one of our pages."""
+"""What all pages share: templates, headers, the caller, and the check that a form came from one of our own pages."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,18 +19,23 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from remediator import __version__
 from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
+from remediator.core.run import Run
 from remediator.errors import InputError, StoreError
+from remediator.pipeline.approval_validity import Standing, look
 from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
-from remediator.web._validity_cache import Standings
+from remediator.storage.repositories.approvals import Approval
 from remediator.web.authentication import RequestIdentity, identify
 
 Handler = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, RequestIdentity], Awaitable[Response]]
+FormHandler = Callable[[Request, Person, Mapping[str, str]], Awaitable[Response]]
 
 HERE = Path(__file__).parent
 FORM_LIFE = timedelta(hours=2)
-_BROWSER = "remediator_browser"
+STALE_FORM = "This form has expired, or it was not made for this browser. Reload the page and try again."
+STORE_DOWN = "The store does not answer"
+_BROWSER_COOKIE = "remediator_browser"
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -48,15 +54,37 @@ HEADERS = {
 
 
 @dataclass(slots=True)
+class ValidityChecks:
+    """Check whether approval requests are still valid. Requests that arrive at the same time share one check.
+
+    A check asks the target. Without sharing, anyone with a link could put load on the target by reloading the page.
+    """
+
+    service: Service
+    _running: dict[str, asyncio.Task[Standing]] = field(default_factory=dict)
+
+    async def check(self, approval: Approval, run: Run) -> Standing:
+        """Return the validity of a pending request."""
+        running = self._running.get(approval.id)
+        if running is None:
+            plans = self.service.role != "receive"  # this role has no access to targets
+            checking = look(self.service.context, approval, run, plans=plans)
+            running = asyncio.create_task(checking, name=f"validity of {approval.id}")
+            self._running[approval.id] = running
+            running.add_done_callback(lambda _: self._running.pop(approval.id, None))
+        return await asyncio.shield(running)
+
+
+@dataclass(slots=True)
 class Site:
     """The pages of one service."""
 
     service: Service
-    standings: Standings = field(init=False)
+    validity: ValidityChecks = field(init=False)
     templates: ImmutableSandboxedEnvironment = field(init=False)
 
     def __post_init__(self) -> None:
-        self.standings = Standings(self.service)
+        self.validity = ValidityChecks(self.service)
         self.templates = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -64,55 +92,52 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.filters.update(ago=ago, instant=instant, length=length, words=words)
+        self.templates.filters.update(ago=ago, instant=instant, length=length, words=words, sentence=sentence)
         self.templates.globals.update(version=__version__, environment=self.service.config.environment)
 
     @property
-    def rules(self) -> DecisionPolicy:
-        """What the settings say about deciding."""
+    def policy(self) -> DecisionPolicy:
+        """The settings for decisions."""
         settings = self.service.config.approvals
         return DecisionPolicy(settings.link_holders, settings.snooze)
 
     @property
     def now(self) -> datetime:
-        """The service's time."""
+        """The time of the service's clock."""
         return self.service.context.clock.now()
 
     @property
     def secure(self) -> bool:
-        """Whether people come by https, so that cookies must too."""
+        """Whether the public URL is https, so that cookies must be sent over https only."""
         return self.service.config.public_url.startswith("https://")
 
     def render(
-        self, request: Request, visitor: RequestIdentity, template: str, status: int = 200, **context: Any
+        self, request: Request, identity: RequestIdentity, template: str, status: int = 200, **context: Any
     ) -> HTMLResponse:
-        """A page, with its headers, and with a cookie that ties its forms to this browser."""
-        browser = request.cookies.get(_BROWSER, "")
-        fresh = not 20 <= len(browser) <= 64
-        if fresh:
+        """Return a page with its headers, and with the cookie that ties its forms to this browser."""
+        browser = request.cookies.get(_BROWSER_COOKIE, "")
+        new_browser = not 20 <= len(browser) <= 64
+        if new_browser:
             browser = secrets.token_urlsafe(24)
+        made = str(int(self.now.timestamp()))
         text = self.templates.get_template(template).render(
-            visitor=visitor,
+            identity=identity,
             path=request.url.path,
             now=self.now,
-            nonce=self._nonce(browser),
-            unusable=self.service.reloading.refused,
+            nonce=f"{made}.{self.service.keyring.digest('form', browser, made)}",
+            load_errors=self.service.reloading.refused,
             **context,
         )
         response = HTMLResponse(text, status, HEADERS)
-        if fresh:
-            response.set_cookie(_BROWSER, browser, httponly=True, samesite="lax", secure=self.secure, path="/")
+        if new_browser:
+            response.set_cookie(_BROWSER_COOKIE, browser, httponly=True, samesite="lax", secure=self.secure, path="/")
         return response
 
-    def _nonce(self, browser: str) -> str:
-        made = str(int(self.now.timestamp()))
-        return f"{made}.{self.service.keyring.digest('form', browser, made)}"
-
-    def genuine(self, request: Request, nonce: str) -> bool:
-        """Whether a form was made by us, lately, for this very browser, and was sent from one of our own pages."""
+    def form_is_genuine(self, request: Request, nonce: str) -> bool:
+        """Return whether a form comes from one of our own pages, made for this browser within :data:`FORM_LIFE`."""
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
-        browser = request.cookies.get(_BROWSER, "")
+        browser = request.cookies.get(_BROWSER_COOKIE, "")
         made, _, proof = nonce.partition(".")
         if not browser or not made.isascii() or not made.isdigit() or len(made) > 11:
             return False
@@ -120,73 +145,72 @@ class Site:
             return False
         return secrets.compare_digest(proof, self.service.keyring.digest("form", browser, made))
 
-    def visitor(self, request: Request) -> RequestIdentity:
-        """Who is looking."""
+    def caller(self, request: Request) -> RequestIdentity:
+        """Return the caller of a request."""
         return identify(self.service, request)
 
-    def page(self, handler: Page, power: Permission = Permission.SEE) -> Handler:
-        """A page for those who may look; others are asked to sign in."""
+    def page(self, handler: Page, permission: Permission = Permission.SEE) -> Handler:
+        """Wrap a page: callers without the permission are redirected to sign in."""
 
         async def get(request: Request) -> Response:
-            visitor = self.visitor(request)
-            if not visitor.may(power):
+            identity = self.caller(request)
+            if not identity.may(permission):
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/sign-in?next={quote(back, safe='/')}", 303, HEADERS)
             try:
-                return await handler(request, visitor)
+                return await handler(request, identity)
             except StoreError as error:
-                return self.sorry(request, visitor, 503, "The store does not answer", str(error))
+                return self.error_page(request, identity, 503, STORE_DOWN, str(error))
 
         return get
 
-    def form(self, handler: Callable[[Request, Person, Mapping[str, str]], Awaitable[Response]]) -> Handler:
-        """A form that changes something: only for people whom we know, only from our own pages."""
+    def form(self, handler: FormHandler) -> Handler:
+        """Wrap a form that changes something: only from our own pages, only for identified people."""
 
         async def post(request: Request) -> Response:
-            visitor = self.visitor(request)
+            identity = self.caller(request)
             fields = await form_fields(request)
-            if not self.genuine(request, fields.get("nonce", "")):
-                return self.sorry(request, visitor, 403, "Nothing was changed", STALE_FORM)
-            if visitor.person is None:  # signed out meanwhile: said, and back to the page with the form
+            if not self.form_is_genuine(request, fields.get("nonce", "")):
+                return self.error_page(request, identity, 403, "Nothing was changed", STALE_FORM)
+            if identity.person is None:  # the session ended after the page was opened: sign in, then back to the page
                 page = request.url.path.rpartition("/")[0] if request.url.path.startswith("/runs/") else "/"
                 return RedirectResponse(f"/sign-in?next={quote(page)}&ended=1", 303, HEADERS)
             try:
-                return await handler(request, visitor.person, fields)
+                return await handler(request, identity.person, fields)
             except PermissionDenied as error:
-                return self.sorry(request, visitor, 403, "You may not do that", str(error))
+                return self.error_page(request, identity, 403, "Not allowed", str(error))
             except InputError as error:
-                return self.sorry(request, visitor, 422, "Nothing was changed", str(error))
+                return self.error_page(request, identity, 422, "Nothing was changed", str(error))
             except StoreError as error:
-                return self.sorry(request, visitor, 503, "The store does not answer", str(error))
+                return self.error_page(request, identity, 503, STORE_DOWN, str(error))
 
         return post
 
-    def sorry(self, request: Request, visitor: RequestIdentity, status: int, title: str, text: str) -> HTMLResponse:
-        """A page that says what went wrong."""
-        return self.render(request, visitor, "message.html", status, title=title, text=text)
+    def error_page(
+        self, request: Request, identity: RequestIdentity, status: int, title: str, text: str
+    ) -> HTMLResponse:
+        """Return a page that states an error."""
+        return self.render(request, identity, "error.html", status, title=title, text=text)
 
 
-STALE_FORM = "This form is too old, or was not made by this page for this browser. Reload the page and look again."
-
-
-async def form_fields(request: Request, most: int = 16) -> dict[str, str]:
-    """The text fields of a form; files, and whatever is too much, do not exist."""
-    async with request.form(max_files=0, max_fields=most, max_part_size=16 * 1024) as form:
+async def form_fields(request: Request, max_fields: int = 16) -> dict[str, str]:
+    """Return the text fields of a form. Files are not accepted."""
+    async with request.form(max_files=0, max_fields=max_fields, max_part_size=16 * 1024) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def instant(moment: datetime | None) -> str:
-    """``2026-01-02 03:04:05Z``."""
+    """Format a time, for example ``2026-01-02 03:04:05Z``."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
 def length(span: timedelta) -> str:
-    """A length of time, to the second."""
+    """Format a duration, to the second."""
     return format_duration(timedelta(seconds=max(0, int(span.total_seconds()))))
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """How long ago, or in how long, with the largest unit or two."""
+    """Format a time relative to now, for example ``5m ago`` or ``in 3 days``."""
     span = now - moment
     text = length(abs(span))
     if abs(span) > timedelta(days=2):
@@ -195,5 +219,10 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def words(text: str) -> str:
-    """``awaiting_approval`` as people say it."""
+    """Replace underscores by spaces: ``awaiting_approval`` becomes ``awaiting approval``."""
     return text.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    """Start a message with a capital letter and end it with a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"

@@ -1,4 +1,4 @@
-"""``POST /api/v1/slack/interactions``: buttons pressed in Slack. The signature is checked before anything is read."""
+"""``POST /api/v1/slack/interactions``: button clicks in Slack. The signature is checked before the body is parsed."""
 
 from __future__ import annotations
 
@@ -23,84 +23,91 @@ from remediator.storage import Tx
 from remediator.storage.repositories import runs, stops
 from remediator.web.site import Handler, Site
 
-WINDOW = 300
-"""Seconds that a request of Slack is good for."""
-_LONGEST = 256 * 1024
-_ANSWERS = "hooks.slack.com"
+MAX_AGE = 300
+"""Maximum age of a request from Slack, in seconds."""
+_MAX_BODY = 256 * 1024
+_REPLY_HOST = "hooks.slack.com"
 
 
 def interactions(site: Site) -> Handler:
-    """Slack gives up after three seconds; a repeat finds that the word has been counted."""
-    answering: set[asyncio.Task[None]] = set()
+    """Return the handler of button clicks.
+
+    Slack waits three seconds for an answer and then repeats the request. A repeated click does not count twice.
+    """
+    replies: set[asyncio.Task[None]] = set()
 
     async def post(request: Request) -> Response:
         settings = site.service.config.access.slack
         if settings is None:
-            return JSONResponse({"error": "access.slack is not set"}, 404)
-        raw = await _raw(request)
-        if raw is None or not genuine(
+            return JSONResponse({"error": "Slack buttons are off: set access.slack in the settings"}, 404)
+        raw = await _body(request)
+        if raw is None or not signature_is_valid(
             read_secret(settings.signing_secret_file),
             request.headers.get("x-slack-request-timestamp", ""),
             request.headers.get("x-slack-signature", ""),
             raw,
             site.now.timestamp(),
         ):
-            return JSONResponse({"error": "the signature is not Slack's, or is too old"}, 401)
+            return JSONResponse({"error": f"the signature is invalid or older than {MAX_AGE} s"}, 401)
         try:
             payload = json.loads(parse_qs(raw.decode())["payload"][0])
-            told = await _hear(site, payload)
+            reply = await _handle_click(site, payload)
         except (KeyError, ValueError, IndexError, TypeError, RecursionError):
-            return JSONResponse({"error": "this is no interaction"}, 400)
+            return JSONResponse({"error": "the body is not a Slack interaction"}, 400)
         except StoreError as error:
             return JSONResponse({"error": str(error)}, 503)
-        if told:
-            task = asyncio.create_task(_whisper(str(payload.get("response_url", "")), told))
-            answering.add(task)
-            task.add_done_callback(answering.discard)
+        if reply:
+            task = asyncio.create_task(_reply(str(payload.get("response_url", "")), reply))
+            replies.add(task)
+            task.add_done_callback(replies.discard)
         return Response(status_code=200)
 
     return post
 
 
-async def _raw(request: Request) -> bytes | None:
+async def _body(request: Request) -> bytes | None:
     raw = b""
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > _LONGEST:
+        if len(raw) > _MAX_BODY:
             return None
     return raw
 
 
-def genuine(secret: str, timestamp: str, signature: str, raw: bytes, now: float) -> bool:
-    """Whether Slack signed these very bytes, lately."""
-    if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12 or abs(now - int(timestamp)) > WINDOW:
+def signature_is_valid(secret: str, timestamp: str, signature: str, raw: bytes, now: float) -> bool:
+    """Return whether Slack signed exactly these bytes within the last :data:`MAX_AGE` seconds."""
+    if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12 or abs(now - int(timestamp)) > MAX_AGE:
         return False
     expected = hmac.new(secret.encode(), b"v0:" + timestamp.encode() + b":" + raw, hashlib.sha256).hexdigest()
     return hmac.compare_digest(f"v0={expected}".encode(), signature.encode("utf-8", "replace"))
 
 
-async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
-    """Count what a button said; a sentence for the person if it did not count."""
+async def _handle_click(site: Site, payload: Mapping[str, Any]) -> str:
+    """Record the decision of a click. Return a message for the person, or an empty string if the decision counted.
+
+    The checks, in this order: the button is signed by this service; it has not expired; the Slack user is in the
+    people file. Only then is the decision made, with the same rules as on the page.
+    """
     action = payload["actions"][0]
     verb = str(action["action_id"]).removeprefix("remediator.")
     if verb not in (*decisions.VERBS, "pause"):
         return ""  # a button that only opens a page
     opened = open_link(site.service.keyring, str(action["value"]), site.now, BUTTON)
     if opened is None:
-        return "This button is not one of ours."
+        return "Nothing was changed: this button was not made by this service."
     if opened.expired:
-        return "This request has expired; nothing was changed."
+        return "Nothing was changed: this request has expired."
     workspace, user = str(payload["team"]["id"]), str(payload["user"]["id"])
     person = site.service.people.by_slack(workspace, user)
     if person is None:
-        return f"You ({user}) are not in the people file, so your word cannot count. Nothing was changed."
+        return f"Nothing was changed: Slack user {user} is not in the people file. Ask an administrator to add you."
 
     def write(tx: Tx) -> str:
         if verb == "pause":
-            return _pause(tx, person, opened.link.run, _press(payload))
-        word = DecisionRequest(opened.link.approval, opened.link.plan, verb, person)
-        heard = decisions.decide(tx, word, site.rules)
-        return "" if heard.counted else f"Nothing was changed: this request is {heard.status}."
+            return _create_stop(tx, person, opened.link.run, _click_id(payload))
+        request = DecisionRequest(opened.link.approval, opened.link.plan, verb, person)
+        result = decisions.decide(tx, request, site.policy)
+        return "" if result.counted else f"Nothing was changed: this request is {result.status}."
 
     try:
         return str(await site.service.context.store.write(write))
@@ -108,33 +115,33 @@ async def _hear(site: Site, payload: Mapping[str, Any]) -> str:
         return f"Nothing was changed: {error}"
 
 
-def _press(payload: Mapping[str, Any]) -> str:
-    """What tells one press of a button from the next, if Slack says it: a repeat of this one is none."""
+def _click_id(payload: Mapping[str, Any]) -> str:
+    """Return an ID of this click, so that a repeat of the request is recognised; empty if Slack sends no timestamp."""
     at = str(payload["actions"][0].get("action_ts", ""))
-    marks = (str(payload["team"]["id"]), str(payload["user"]["id"]), at)
-    return f"stop-slack-{hashlib.sha256('/'.join(marks).encode()).hexdigest()[:24]}" if at else ""
+    parts = (str(payload["team"]["id"]), str(payload["user"]["id"]), at)
+    return f"stop-slack-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:24]}" if at else ""
 
 
-def _pause(tx: Tx, person: Person, run_id: str, press: str) -> str:
+def _create_stop(tx: Tx, person: Person, run_id: str, click: str) -> str:
     run = runs.get(tx.connection, run_id)
     about = "" if run is None else f" ({run.playbook} on {run.target})"
-    before = stops.get(tx.connection, press) if press else None
+    before = stops.get(tx.connection, click) if click else None
     if before is not None and before.cleared_at is not None:
-        return "Nothing was changed: this press of the button counted before, and somebody has released it since."
-    decisions.pause(tx, person, f"from Slack, looking at {run_id}{about}", press=press)
-    return "Everything is paused. 'remediator resume', or the console, releases it."
+        return "Nothing was changed: this click already created a stop, which was released since."
+    decisions.pause(tx, person, f"from Slack, request for {run_id}{about}", press=click)
+    return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."
 
 
-async def _whisper(response_url: str, text: str) -> None:
-    """Tell this person only; to Slack's own address and no other."""
+async def _reply(response_url: str, text: str) -> None:
+    """Send a message that only this person sees. It goes only to Slack's own host."""
     parts = urlsplit(response_url)
-    if parts.scheme != "https" or parts.hostname != _ANSWERS or parts.port is not None:
+    if parts.scheme != "https" or parts.hostname != _REPLY_HOST or parts.port is not None:
         return
     base, path = split(response_url, "slack")
     hook = Hook("slack", base)
     try:
         await hook.call("POST", path, {"response_type": "ephemeral", "replace_original": False, "text": text})
     except ClientError:
-        return  # a courtesy: what counted is on record, and the message says so
+        return  # the reply is optional: the decision is recorded, and the original message is updated
     finally:
         await hook.aclose()

@@ -1,7 +1,7 @@
-"""``POST /api/v1/alerts``: Alertmanager's door.
+"""``POST /api/v1/alerts``: the webhook endpoint for Alertmanager.
 
-Plain ASGI, without Starlette's request and response objects: this is the one path whose speed matters, and all that it
-needs of a request are one header and the body.
+Plain ASGI, without Starlette's request and response objects: this is the one path whose speed matters, and it needs
+only one header and the body of a request.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _ACCEPTED_START = {
 _ACCEPTED_BODY = {"type": "http.response.body", "body": _ACCEPTED}
 
 
-class _BrokenOff(Exception):
-    """The sender closed the connection before the body was whole: nobody is left to answer."""
+class _Disconnected(Exception):
+    """The sender closed the connection before the body was complete. No answer is possible."""
 
 
 class Webhook:
-    """The endpoint. Errors are one line of JSON; the status tells Alertmanager whether trying again can help.
+    """The endpoint. ``2xx``: the notification is committed and fsynced. ``503``: a temporary failure; Alertmanager
+    retries. ``4xx``: the notification is invalid, and Alertmanager drops it. Errors are one line of JSON.
 
     Args:
-        store: where notifications become durable.
-        credentials: what a sender has to present.
-        limit: longest body in bytes.
-        metrics: told of every answer.
+        store: where notifications are committed.
+        credentials: what a sender must present.
+        limit: maximum length of the body, in bytes.
+        metrics: counts every answer.
     """
 
     def __init__(self, store: Store, credentials: Credentials, limit: int, metrics: Metrics) -> None:
@@ -51,6 +52,8 @@ class Webhook:
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorization = value
+        # Credentials first: an unauthenticated sender must not make the service read a body. The answer comes last:
+        # only a committed notification is acknowledged.
         try:
             self._credentials.check(authorization)
             await receive(self._store, await bounded(_body(receive_), self._limit))
@@ -60,7 +63,7 @@ class Webhook:
         except StoreError as error:
             self._metrics.notifications.labels("refused", "503").inc()
             await _refuse(send, 503, str(error))
-        except _BrokenOff:
+        except _Disconnected:
             self._metrics.notifications.labels("broken_off", "0").inc()
         else:
             self._metrics.accepted.inc()
@@ -73,7 +76,7 @@ async def _body(receive_: Receive) -> AsyncIterator[bytes]:
     while more:
         message = await receive_()
         if message["type"] == "http.disconnect":
-            raise _BrokenOff
+            raise _Disconnected
         more = message.get("more_body", False)
         yield message.get("body", b"")
 
@@ -83,7 +86,7 @@ async def _refuse(send: Send, status: int, message: str, challenge: bool = False
     headers = [_JSON, (b"content-length", str(len(body)).encode())]
     if challenge:
         headers.append((b"www-authenticate", b"Bearer"))
-    # what is left of a refused body is not read; the connection cannot be used again
+    # the rest of a rejected body is not read, so the connection cannot be used again
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""docs/api.md, from the list of operations: ``python -m tests.support.api_reference`` writes it."""
+"""Generate docs/api.md from the list of operations: ``python -m tests.support.api_reference``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Alertmanager sends notifications to `/api/v1/alerts`, with its own token; see [o
 
 
 def page() -> str:
-    """All of it."""
+    """Return the page."""
     parts = [HEAD]
     for operation, _ in OPERATIONS:
         parts.append("\n".join(_section(operation)))
@@ -45,7 +45,7 @@ def page() -> str:
 
 def _section(operation: Operation) -> Iterator[str]:
     yield f"## `{operation.method} {operation.path}`\n"
-    yield f"{operation.summary} Role: {NEEDS[operation.power].value}."
+    yield f"{operation.summary} Role: {NEEDS[operation.permission].value}."
     rows = [(item.name, item.place, item.text) for item in operation.parameters]
     rows += [(name, "body", text) for name, text in operation.body.items()]
     if rows:

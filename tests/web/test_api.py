@@ -52,7 +52,7 @@ async def test_the_powers_of_the_console(here: Room) -> None:
         assert other.json() == {"status": "pending", "counted": False}
         said = await client.post(f"{path}/approve", json={"plan_hash": asked.plan_hash}, headers=ann)
         assert said.json() == {"status": "approved", "counted": True}
-        assert (await client.get(path)).json()["said"][0]["who"] == "ann"
+        assert (await client.get(path)).json()["decisions"][0]["person"] == "ann"
         stop = (await client.post("/api/v1/stops", json={"reason": "look"}, headers=ann)).json()["id"]
         assert (await client.post(f"/api/v1/stops/{stop}/release", headers=ann)).status_code == 403
         assert (await client.post(f"/api/v1/stops/{stop}/release", headers=oscar)).status_code == 200

@@ -55,7 +55,7 @@ async def test_a_person_approves_on_a_phone(here: Room, address: str, browser: A
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360 if script else True
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=approve]")
-    await page.wait_for_selector("text=It was approved")
+    await page.wait_for_selector("text=Approved at")
     await picture(page, f"approved-phone-{'js' if script else 'nojs'}")
     assert (await here.state(asked)).status == "approved"
 
@@ -68,7 +68,7 @@ async def test_a_person_rejects(here: Room, address: str, browser: Any) -> None:
     await page.goto(address + here.link(asked))
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=reject]")
-    await page.wait_for_selector("text=It was rejected")
+    await page.wait_for_selector("text=Rejected at")
     assert (await here.state(asked)).status == "rejected"
 
 
@@ -82,14 +82,14 @@ async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) 
     here.clock.time += timedelta(minutes=16)
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=approve]")
-    await page.wait_for_selector("#refused")
+    await page.wait_for_selector("#error")
     await picture(page, "expired")
     assert (await here.state(asked)).status == "pending"
     here.clock.time -= timedelta(minutes=16)
     await page.goto(address + here.link(gone))
     await page.fill("#token", here.tokens["ann"])
     await page.click("button[value=snooze]")
-    await page.wait_for_selector("text=The question comes back at")
+    await page.wait_for_selector("text=you are asked again at")
     assert await page.locator("button[value=approve]").count() == 0
     await picture(page, "snoozed")
 
@@ -98,7 +98,7 @@ async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) 
 async def test_two_people_are_two_browsers(here: Room, address: str, browser: Any) -> None:
     """A quorum of two: one sees that another is needed, the second decides."""
     asked = await here.asks(quorum=2)
-    for name, wanted in (("ann", "1 of 2 have agreed"), ("bob", "It was approved")):
+    for name, wanted in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
         context = await browser.new_context()
         page = await context.new_page()
         await page.goto(address + here.link(asked))
@@ -119,7 +119,7 @@ async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: An
     await page.wait_for_selector("text=as oscar")
     await picture(page, "approve-signed-in")
     await page.click("button[value=approve]")
-    await page.wait_for_selector("text=It was approved")
+    await page.wait_for_selector("text=Approved at")
     await page.goto(address)
     await page.fill("#stop-reason", "looking into it")
     await page.click("button:text-is('Stop')")
@@ -134,14 +134,14 @@ async def test_pages_renew_themselves(here: Room, address: str, browser: Any) ->
     """A page that is open shows what is new without being touched; and calls it quiet only if it would hear noise."""
     page = await browser.new_page()
     await page.goto(address)
-    await page.wait_for_selector("text=Nothing fires that was heard of")
+    await page.wait_for_selector("text=Alerts may be missing")
     await page.wait_for_selector("text=The Watchdog was never heard")
     await here.context.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0
     await here.asks()
-    await page.wait_for_selector("h1:has-text('1 question waits')")
+    await page.wait_for_selector("h1:has-text('1 approval request pending')")
 
 
 @pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
@@ -159,8 +159,8 @@ async def test_a_page_says_when_it_is_cut_off(here: Room, address: str, browser:
     await page.unroute("**/events")
     await page.wait_for_selector("#lost", state="hidden")
     await here.asks()
-    await page.wait_for_selector("h1:has-text('1 question waits')")
-    assert await page.text_content("[role=status]") == "1 question waits for an answer", "for who cannot see it"
+    await page.wait_for_selector("h1:has-text('1 approval request pending')")
+    assert await page.text_content("[role=status]") == "1 approval request pending", "for who cannot see it"
 
 
 @pytest.mark.promise(6)
@@ -176,17 +176,17 @@ async def test_an_open_page_takes_back_what_no_longer_stands(
     edit(here, tmp_path)
     await here.asks()  # something is on record, so pages renew themselves
     await page.wait_for_selector("button[value=approve]", state="detached")
-    await page.wait_for_selector("h1:has-text('No longer stands')")
-    assert "No longer stands" in str(await page.text_content("[role=status]"))
-    assert "No longer stands" in await page.title()
-    assert await page.text_content("#h-calls") == "What the request was for"
+    await page.wait_for_selector("h1:has-text('Outdated')")
+    assert "Outdated" in str(await page.text_content("[role=status]"))
+    assert "Outdated" in await page.title()
+    assert await page.text_content("#h-calls") == "Plan of this request"
     await picture(page, "outdated-phone")
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
     await page.evaluate(AXE.read_text())
     found = await page.evaluate("axe.run({resultTypes: ['violations']})")
     assert not [item["id"] for item in found["violations"] if item["impact"] in ("serious", "critical")]
     await page.fill("#token", here.tokens["ann"])
-    await page.click("button[value=renew]")
+    await page.click("button[value=refresh]")
     await page.wait_for_selector("text=Void (the playbook has changed)")
 
 
@@ -197,7 +197,7 @@ async def test_a_request_that_is_open_shows_what_others_say(here: Room, address:
     await page.goto(address + here.link(asked))
     await page.fill("#reason", "I have looked")
     await page.locator("#token").focus()
-    for who, told in (("ann", "1 of 2 have agreed"), ("bob", "It was approved")):
+    for who, told in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
         async with here.client() as other:
             assert (await decides(other, here.link(asked), "approve", token=here.tokens[who])).status_code == 303
         if who == "bob":
@@ -262,7 +262,7 @@ async def test_pages_are_accessible_and_fit_a_phone(here: Room, address: str, br
     said: list[str] = []
     wide.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     for path in paths:
-        name = path.strip("/").split("/")[0] or "now"
+        name = path.strip("/").split("/")[0] or "overview"
         name = "run" if path.startswith("/runs/") else name
         await wide.goto(address + path)
         await picture(wide, f"{name}-{scheme}")

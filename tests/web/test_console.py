@@ -122,11 +122,11 @@ async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
     """Somebody edits the log in the database: the page says which entry does not fit."""
     await here.asks()
     async with here.client() as client:
-        assert "matches its hashes and is chained without a gap" in (await client.get("/audit")).text
+        assert "match their hashes and form an unbroken chain" in (await client.get("/audit")).text
         changed = "CAST(replace(canonical, 'redis-disk-full', 'redis-disk-fool') AS BLOB)"
         change = f"UPDATE audit SET canonical = {changed} WHERE seq = 2"
         await here.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
-        assert "Entry 2 does not fit the chain" in (await client.get("/audit")).text
+        assert "Entry 2 breaks the hash chain" in (await client.get("/audit")).text
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
 
@@ -138,8 +138,8 @@ async def test_a_log_that_was_cut_off_is_seen(here: Room) -> None:
     await here.context.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
     async with here.client() as client:
         page = (await client.get("/audit")).text
-        assert f"Entry {end} does not fit the chain" in page
-        assert "matches its hashes" in (await client.get(f"/audit?before={end}")).text
+        assert f"Entry {end} breaks the hash chain" in page
+        assert "match their hashes" in (await client.get(f"/audit?before={end}")).text
 
 
 async def test_an_entry_that_cannot_be_read_hides_no_run(here: Room) -> None:
@@ -151,7 +151,7 @@ async def test_an_entry_that_cannot_be_read_hides_no_run(here: Room) -> None:
         for path in (f"/runs/{asked.run_id}", f"/api/v1/runs/{asked.run_id}"):
             page = await client.get(path)
             assert page.status_code == 200 and "of the audit log cannot be read" in page.text
-        assert "does not fit the chain" in (await client.get("/audit")).text
+        assert "breaks the hash chain" in (await client.get("/audit")).text
 
 
 async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> None:

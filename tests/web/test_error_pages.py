@@ -17,10 +17,10 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 @pytest.mark.parametrize(
     ("method", "path", "status", "told"),
     [
-        ("GET", "/nowhere", 404, "There is no such page"),
-        ("GET", "/static/nowhere.css", 404, "There is no such page"),
-        ("POST", "/runs", 405, "/runs answers"),
-        ("GET", "/stop", 405, "/stop answers POST, not GET."),
+        ("GET", "/nowhere", 404, "Page not found"),
+        ("GET", "/static/nowhere.css", 404, "Page not found"),
+        ("POST", "/runs", 405, "/runs accepts"),
+        ("GET", "/stop", 405, "/stop accepts POST, not GET."),
         ("GET", "/<script>alert(1)</script>", 404, "&lt;script&gt;"),
     ],
 )
@@ -37,8 +37,8 @@ async def test_a_browser_gets_a_page(here: Room, method: str, path: str, status:
 @pytest.mark.parametrize(
     ("method", "path", "status", "told"),
     [
-        ("GET", "/api/v1/nowhere", 404, "Nothing is at /api/v1/nowhere."),
-        ("GET", "/api/v1/alerts", 405, "/api/v1/alerts answers POST, not GET."),
+        ("GET", "/api/v1/nowhere", 404, "There is no page /api/v1/nowhere."),
+        ("GET", "/api/v1/alerts", 405, "/api/v1/alerts accepts POST, not GET."),
         ("DELETE", "/api/v1/runs", 405, "not DELETE."),
     ],
 )
@@ -61,5 +61,5 @@ async def test_a_defect_is_no_traceback(here: Room, monkeypatch: pytest.MonkeyPa
     transport = httpx.ASGITransport(application(here.service), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
         answer = await client.get("/")
-    assert answer.status_code == 500 and "Something went wrong" in answer.text
+    assert answer.status_code == 500 and "Internal error" in answer.text
     assert "secret-of-the-inside" not in answer.text and "Traceback" not in answer.text

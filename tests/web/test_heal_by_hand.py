@@ -98,7 +98,7 @@ def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receive
 
     assert asking.redis()["statename"] == "RUNNING"
     later = httpx.get(link).text
-    assert "Healed" in later and re.search(r"approved at [0-9: -]+Z by ann", later)
+    assert "Healed" in later and re.search(r"Approved at [0-9: -]+Z by ann", later)
     until(lambda: any(item.json["title"].startswith("Healed") for item in list(chat.received)), "the chat is told")
     assert asking.remediator.audit_has('"verb":"approve"')
     assert "approval.decided" in json.dumps(run["timeline"])
@@ -135,7 +135,7 @@ def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) ->
     second = _asked(chat, 2)
     asking.control("start")  # somebody restarts it by hand: the process that the plan was made against is another one
     page = httpx.get(second).text
-    assert "No longer stands" in page and 'value="approve"' not in page and "What would be done now" in page
+    assert "Outdated" in page and 'value="approve"' not in page and "Current plan" in page
     _decide(second, "approve")  # from a form that was open before
     third = _asked(chat, 3)
 

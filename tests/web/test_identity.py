@@ -283,14 +283,14 @@ async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> N
     async with room(tmp_path, access={"proxy": proxy}) as here:
         said = {"X-User": "ann"}
         async with here.client() as inside, here.client(client=("198.51.100.9", 1)) as outside:
-            assert "known by proxy" in (await inside.get("/", headers=said)).text
-            assert "known by proxy" not in (await outside.get("/", headers=said)).text
+            assert "identified by proxy" in (await inside.get("/", headers=said)).text
+            assert "identified by proxy" not in (await outside.get("/", headers=said)).text
             twice = [("X-User", "ann"), ("X-User", "oscar")]
-            assert "known by proxy" not in (await inside.get("/", headers=twice)).text
+            assert "identified by proxy" not in (await inside.get("/", headers=twice)).text
             forged = {**said, "X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7", "X-Real-IP": "192.0.2.7"}
-            assert "known by proxy" not in (await outside.get("/", headers=forged)).text
+            assert "identified by proxy" not in (await outside.get("/", headers=forged)).text
         async with here.client(client=("::ffff:192.0.2.7", 1)) as both:  # a socket for IPv4 and IPv6
-            assert "known by proxy" in (await both.get("/", headers=said)).text
+            assert "identified by proxy" in (await both.get("/", headers=said)).text
 
 
 async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ async def _press(here: Room, client: httpx.AsyncClient, **fields: str) -> httpx.
 async def test_the_console_stops_everything_a_service_or_a_playbook(here: Room) -> None:
     """Each with its reason, by name, and until when; the page and the log say so."""
     async with here.client(headers=here.bearer("oscar")) as client:
-        for what, lasts in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
-            answer = await _press(here, client, what=what, reason=f"looking at {what}", **{"for": lasts})
+        for what, duration in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
+            answer = await _press(here, client, what=what, reason=f"looking at {what}", duration=duration)
             assert answer.status_code == 303, answer.text
         page = (await client.get("/")).text
-        assert "Stop: everything" in page and "Stop: service redis" in page and "until 2026" in page
+        assert "Stopped: everything" in page and "Stopped: service redis" in page and "Ends at 2026" in page
         for stop in await _standing(here):
             released = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page)})
             assert released.status_code == 303
@@ -54,10 +54,13 @@ async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> 
     """After the hour one is over; the other one stands until a person releases it, however long that is."""
     headers = here.bearer("ann")
     async with here.client(headers=headers) as client:
-        for body in ({"reason": "for good"}, {"reason": "a while", "scope": "service", "name": "app", "for": "1h"}):
+        for body in (
+            {"reason": "for good"},
+            {"reason": "a while", "scope": "service", "name": "app", "duration": "1h"},
+        ):
             assert (await client.post("/api/v1/stops", json=body)).status_code == 200
         told = (await client.get("/api/v1/stops")).json()
-        assert [(item["stops"], item["who"], item["until"] is None) for item in told] == [
+        assert [(item["what"], item["created_by"], item["expires_at"] is None) for item in told] == [
             ("everything", "ann", True),
             ("service app", "ann", False),
         ]
@@ -75,9 +78,9 @@ async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> 
         {"reason": "x", "scope": "service"},
         {"reason": "x", "scope": "world"},
         {"reason": "x", "name": "redis"},
-        {"reason": "x", "for": "soon"},
-        {"reason": "x", "for": "0s"},
-        {"reason": "x", "for": "9000w"},
+        {"reason": "x", "duration": "soon"},
+        {"reason": "x", "duration": "0s"},
+        {"reason": "x", "duration": "9000w"},
     ],
 )
 async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, body: dict[str, Any]) -> None:
@@ -90,7 +93,7 @@ async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, body: dict[
             assert "did you mean 'redis" in answer.json()["error"]
         scope = f"{body.get('scope', 'global')}:{body.get('name', '')}"
         fields = {"what": scope if "scope" in body or "name" in body else "global"}
-        page = await _press(here, client, reason=body.get("reason", ""), **fields, **{"for": body.get("for", "")})
+        page = await _press(here, client, reason=body.get("reason", ""), duration=body.get("duration", ""), **fields)
         assert page.status_code == 422
     assert await here.head() == before
 

@@ -19,7 +19,7 @@ from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.repositories.approvals import Approval
-from remediator.web._validity_cache import Standings
+from remediator.web.site import ValidityChecks
 from tests.support.web_service import INVENTORY, Room, decides, nonce_of, room
 
 pytestmark = pytest.mark.promise(6)
@@ -62,7 +62,7 @@ async def test_what_would_be_void_is_not_offered(here: Room, tmp_path: Path, cha
         before = await here.head()
         for path in (here.link(asked), f"/approvals/{asked.id}"):
             page = (await client.get(path)).text
-            assert "No longer stands" in page and said in page, path
+            assert "Outdated: the plan changed" in page and said in page, path
             assert 'value="approve"' not in page and 'value="snooze"' not in page and "break_glass" not in page
             assert 'value="pause"' in page and 'value="reject"' in page
     assert await here.head() == before
@@ -74,10 +74,10 @@ async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path)
     asked = await here.asks()
     edit(here, tmp_path)
     async with here.client() as client:
-        assert (await decides(client, here.link(asked), "renew")).status_code == 403, "a link alone is nobody"
-        assert (await decides(client, here.link(asked), "renew", token=here.tokens["victor"])).status_code == 403
+        assert (await decides(client, here.link(asked), "refresh")).status_code == 403, "a link alone is nobody"
+        assert (await decides(client, here.link(asked), "refresh", token=here.tokens["victor"])).status_code == 403
         assert (await here.state(asked)).status == "pending"
-        assert (await decides(client, here.link(asked), "renew", token=here.tokens["ann"])).status_code == 303
+        assert (await decides(client, here.link(asked), "refresh", token=here.tokens["ann"])).status_code == 303
         page = (await client.get(here.link(asked))).text
     assert "Void (the playbook has changed)" in page
     run = await _goes_on(here, asked)
@@ -91,19 +91,19 @@ async def test_programs_ask_anew_by_the_same_rules(here: Room, tmp_path: Path) -
     asked = await here.asks()
     path = f"/api/v1/approvals/{asked.id}"
     async with here.client() as client:
-        told = (await client.get(path)).json()["standing"]
-        assert told["stands"] is None and "no connection" in told["because"], "the target cannot be asked"
-        unsure = await client.post(f"{path}/renew", headers=here.bearer("ann"))
+        told = (await client.get(path)).json()["validity"]
+        assert told["valid"] is None and "no connection" in told["reason"], "the target cannot be asked"
+        unsure = await client.post(f"{path}/refresh", headers=here.bearer("ann"))
         assert unsure.status_code == 400 and "cannot be told now" in unsure.json()["error"]
         edit(here, tmp_path)
-        told = (await client.get(path)).json()["standing"]
-        assert told == {"stands": False, "because": "the playbook has changed"}
-        assert (await client.post(f"{path}/renew", headers=here.bearer("victor"))).status_code == 403
-        for renewed in (True, False):
-            answer = await client.post(f"{path}/renew", headers=here.bearer("ann"))
-            assert answer.json() == {"status": "void", "renewed": renewed}
-        assert (await client.get(path)).json()["standing"] is None
-        assert (await client.post("/api/v1/approvals/none/renew", headers=here.bearer("ann"))).status_code == 404
+        told = (await client.get(path)).json()["validity"]
+        assert told == {"valid": False, "reason": "the playbook has changed"}
+        assert (await client.post(f"{path}/refresh", headers=here.bearer("victor"))).status_code == 403
+        for refreshed in (True, False):
+            answer = await client.post(f"{path}/refresh", headers=here.bearer("ann"))
+            assert answer.json() == {"status": "void", "refreshed": refreshed}
+        assert (await client.get(path)).json()["validity"] is None
+        assert (await client.post("/api/v1/approvals/none/refresh", headers=here.bearer("ann"))).status_code == 404
     assert (await _goes_on(here, asked)).status is Status.MATCHED
 
 
@@ -112,7 +112,7 @@ async def test_a_request_that_stands_is_not_asked_anew(here: Room) -> None:
     asked = await here.asks(quorum=2)
     async with here.client() as client:
         await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-        refused = await decides(client, here.link(asked), "renew", token=here.tokens["bob"])
+        refused = await decides(client, here.link(asked), "refresh", token=here.tokens["bob"])
     assert refused.status_code == 422 and "cannot be told now" in refused.text, "it may well stand"
     assert (await here.state(asked)).status == "pending"
     with pytest.raises(InputError, match="stands as it is"):
@@ -137,7 +137,7 @@ async def test_a_target_that_cannot_be_asked_is_said(here: Room) -> None:
     asked = await here.asks()  # of a supervisor that is not there
     async with here.client() as client:
         page = (await client.get(here.link(asked))).text
-    assert "cannot be told at this moment" in page and 'value="approve"' in page
+    assert "Cannot check now whether the plan is still current" in page and 'value="approve"' in page
 
 
 async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> Non
     asked = await here.asks()
     run = await here.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    standings = Standings(here.service)
+    checks = ValidityChecks(here.service)
     async with server:
-        found = await asyncio.gather(*(standings.of(asked, run) for _ in range(12)))  # all begin before the first ends
+        found = await asyncio.gather(*(checks.check(asked, run) for _ in range(12)))  # all begin before the first ends
     assert len(accepted) == 1
     assert len(set(found)) == 1 and found[0].unsure
 

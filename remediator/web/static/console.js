@@ -1,57 +1,57 @@
-// Renews what is marked data-live when the server says that there is news. Decides nothing, sends nothing.
-// data-live="form": a form that somebody may be filling in stays as it is, until there is none any more.
+// Updates the elements marked data-live when the server reports a change. It decides nothing and sends no form.
+// data-live="form": a form that the user may be filling in is not replaced, unless it is no longer offered.
 "use strict";
 (() => {
   let busy = false;
   let again = false;
   const heading = (page) => (page.querySelector("h1")?.textContent ?? "").replace(/\s+/g, " ").trim();
-  // Said by screen readers, and in the tab: a region that was there before, with the heading that has changed.
-  function tell(fresh) {
+  // Announce a changed heading to screen readers and in the tab title.
+  function announce(fresh) {
     if (heading(fresh) === heading(document)) return;
     document.title = fresh.title;
     document.getElementById("news").textContent = heading(fresh);
   }
-  async function renew() {
+  async function update() {
     if (busy) { again = true; return; }
     busy = true;
     try {
       const answer = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      tell(fresh);
+      announce(fresh);
       for (const old of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(old.id);
         if (!next || next.innerHTML === old.innerHTML) continue;
         const [form, offered] = [old, next].map((item) => item.querySelector("form"));
-        // What can be decided no more must not stand there, whoever is typing: the form for something else replaces it.
-        const other = old.dataset.live === "form" && form && (!offered || form.id !== offered.id);
-        if (!other && (old.contains(document.activeElement) || (old.dataset.live === "form" && form && offered))) continue;
+        // A decision that is no longer possible must disappear, even while the user types.
+        const replaced = old.dataset.live === "form" && form && (!offered || form.id !== offered.id);
+        if (!replaced && (old.contains(document.activeElement) || (old.dataset.live === "form" && form && offered))) continue;
         const open = [...old.querySelectorAll("details")].map((item) => item.open);
         old.replaceWith(next);
         next.querySelectorAll("details").forEach((item, at) => { item.open = Boolean(open[at]); });
       }
     } finally {
       busy = false;
-      if (again) { again = false; setTimeout(renew, 200); }
+      if (again) { again = false; setTimeout(update, 200); }
     }
   }
   const lost = document.getElementById("lost");
   let first = true;
-  let missing = 0;
+  let timer = 0;
   function listen() {
     const events = new EventSource("/events");
-    events.onmessage = () => { if (first) { first = false; return; } renew(); };
+    events.onmessage = () => { if (first) { first = false; return; } update(); };
     events.onopen = () => {
-      clearTimeout(missing);
-      missing = 0;
+      clearTimeout(timer);
+      timer = 0;
       lost.hidden = true;
-      if (!first) renew();
+      if (!first) update();
     };
     events.onerror = () => {
       first = false;
-      // Streams end by themselves now and then, and come back within two seconds: that is no news.
-      missing = missing || setTimeout(() => { lost.hidden = false; }, 6000);
-      // A browser gives up when something else answers, as a proxy does while the service starts again.
+      // The server ends each stream after a minute and the browser reconnects within two seconds: wait before warning.
+      timer = timer || setTimeout(() => { lost.hidden = false; }, 6000);
+      // A browser gives up on any other answer, such as a proxy's error page during a restart: connect again.
       if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
     };
   }
