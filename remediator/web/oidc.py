@@ -157,7 +157,7 @@ class OidcClient:
         who = claims.get(self._settings.id_claim)
         if not isinstance(who, str) or not who.strip() or len(who) > 200 or not who.isprintable():
             raise InputError(
-                f"the ID token has no usable claim {self._settings.id_claim!r}: check access.oidc.id_claim in the settings"
+                f"the ID token has no usable claim {self._settings.id_claim!r}: check the setting access.oidc.id_claim"
             )
         if self._settings.id_claim == "email" and claims.get("email_verified", True) not in (True, "true"):
             raise InputError("the identity provider has not verified this e-mail address")

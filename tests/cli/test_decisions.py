@@ -13,21 +13,21 @@ import pytest
 
 from demo.stack.settings import ROOT
 from remediator.storage.repositories import playbooks
-from tests.support.web_service import Room, room
+from tests.support.web_service import WebService, web_service
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Room]:
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
     """A room at this very time: commands have no other clock."""
-    async with room(tmp_path) as made:
+    async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
 
 
-async def _run(here: Room, who: str, *argv: str) -> tuple[int, str]:
+async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
     """Exit status, and what was said."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": here.tokens.get(who, "")}
-    settings = here.service.config.folder / "remediator.yaml"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
+    settings = web.service.config.folder / "remediator.yaml"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "remediator", *argv, "--config", str(settings)),
         env=environment,
@@ -41,58 +41,58 @@ async def _run(here: Room, who: str, *argv: str) -> tuple[int, str]:
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize(("verb", "status"), [("approve", "approved"), ("reject", "rejected"), ("snooze", "void")])
-async def test_a_word_counts_once(here: Room, verb: str, status: str) -> None:
+async def test_a_word_counts_once(web: WebService, verb: str, status: str) -> None:
     """By the run's id or the request's; said again it changes nothing, and the exit status says so."""
-    asked = await here.asks()
-    code, said = await _run(here, "ann", verb, asked.run_id, "--reason", "seen")
+    asked = await web.request_approval()
+    code, said = await _run(web, "ann", verb, asked.run_id, "--reason", "seen")
     assert code == 0 and f"ann said {verb}" in said
-    after = await here.state(asked)
+    after = await web.state(asked)
     assert after.status == status
-    again, said = await _run(here, "bob", verb, asked.id)
+    again, said = await _run(web, "bob", verb, asked.id)
     assert again == 1 and f"nothing was changed; {asked.id} is {status} already" in said
-    log = await here.audit_text()
+    log = await web.audit_text()
     assert f'"verb":"{verb}"' in log and '"how":"token"' in log and "seen" in log
 
 
 @pytest.mark.promise(6)
-async def test_people_are_asked_anew_where_the_playbook_has_changed(here: Room) -> None:
+async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebService) -> None:
     """Not while it may stand, not by who may not decide; then once, with what has changed."""
-    asked = await here.asks()
-    code, said = await _run(here, "ann", "renew", asked.run_id)
+    asked = await web.request_approval()
+    code, said = await _run(web, "ann", "renew", asked.run_id)
     assert code == 2 and "cannot be told now" in said, said
-    assert (await here.state(asked)).status == "pending"
-    path = here.service.config.folder / "redis-disk-full.yaml"
+    assert (await web.state(asked)).status == "pending"
+    path = web.service.config.folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
-    code, said = await _run(here, "victor", "renew", asked.run_id)
+    code, said = await _run(web, "victor", "renew", asked.run_id)
     assert code not in (0, 1) and "needs the role approver" in said, said
-    code, said = await _run(here, "ann", "renew", asked.run_id)
+    code, said = await _run(web, "ann", "renew", asked.run_id)
     assert code == 0 and f"ann asks anew; {asked.id} is void: the playbook has changed" in said, said
-    code, said = await _run(here, "ann", "renew", asked.id)
+    code, said = await _run(web, "ann", "renew", asked.id)
     assert code == 1 and f"nothing was changed; {asked.id} is void already" in said, said
-    assert (await here.state(asked)).status == "void"
-    assert '"actor":"ann"' in await here.audit_text()
+    assert (await web.state(asked)).status == "void"
+    assert '"actor":"ann"' in await web.audit_text()
 
 
 @pytest.mark.promise(6)
-async def test_who_may_not_is_told_why(here: Room) -> None:
+async def test_who_may_not_is_told_why(web: WebService) -> None:
     """No token, a viewer's, somebody's out of the group: refused in a sentence, and the request stands."""
-    asked = await here.asks(groups=("sre",))
+    asked = await web.request_approval(groups=("sre",))
     for who, told in (("", "say who you are"), ("victor", "needs the role approver"), ("eve", "sre")):
-        code, said = await _run(here, who, "approve", asked.run_id)
+        code, said = await _run(web, who, "approve", asked.run_id)
         assert code not in (0, 1) and told in said, said
         assert "Traceback" not in said
-    assert (await here.state(asked)).status == "pending"
+    assert (await web.state(asked)).status == "pending"
 
 
 @pytest.mark.promise(6)
-async def test_what_destroys_is_confirmed_here_too(here: Room) -> None:
+async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
     """Without the target's name no; with it yes."""
-    asked = await here.asks(destructive=True)
-    code, said = await _run(here, "ann", "approve", asked.run_id)
+    asked = await web.request_approval(destructive=True)
+    code, said = await _run(web, "ann", "approve", asked.run_id)
     assert code != 0 and "redis" in said
-    code, said = await _run(here, "ann", "approve", asked.run_id, "--confirm", "redis")
+    code, said = await _run(web, "ann", "approve", asked.run_id, "--confirm", "redis")
     assert code == 0, said
-    assert (await here.state(asked)).status == "approved"
+    assert (await web.state(asked)).status == "approved"
 
 
 @pytest.mark.parametrize(
@@ -104,41 +104,41 @@ async def test_what_destroys_is_confirmed_here_too(here: Room) -> None:
         ("--playbook", "not-there-yet", "what is not loaded yet does nothing"),
     ],
 )
-async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, what: str, name: str, told: str) -> None:
+async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, what: str, name: str, told: str) -> None:
     """A slip in a name: an error that names what is near, and nothing on record; the right name is taken."""
-    book = here.context.playbooks.active
-    await here.context.store.write(lambda tx: playbooks.keep(tx, book))
-    before = await here.head()
-    code, said = await _run(here, "oscar", "pause", what, name, "--reason", "x")
+    book = web.context.playbooks.active
+    await web.context.store.write(lambda tx: playbooks.keep(tx, book))
+    before = await web.head()
+    code, said = await _run(web, "oscar", "pause", what, name, "--reason", "x")
     assert code == 2 and f"there is no {what[2:]} '{name}'" in said and told in said, said
-    assert await here.head() == before
+    assert await web.head() == before
     right = "redis" if what == "--service" else "redis-disk-full"
-    code, said = await _run(here, "oscar", "pause", what, right, "--reason", "x")
+    code, said = await _run(web, "oscar", "pause", what, right, "--reason", "x")
     assert code == 0 and f"{what[2:]} {right} stopped" in said, said
 
 
-async def test_a_broken_inventory_keeps_nobody_from_stopping(here: Room) -> None:
+async def test_a_broken_inventory_keeps_nobody_from_stopping(web: WebService) -> None:
     """The name cannot be checked then; that is said, and the stop stands."""
-    here.service.config.inventory.write_text("kind: Nonsense")
-    code, said = await _run(here, "oscar", "pause", "--service", "redis", "--reason", "x")
+    web.service.config.inventory.write_text("kind: Nonsense")
+    code, said = await _run(web, "oscar", "pause", "--service", "redis", "--reason", "x")
     assert code == 0 and "cannot be read" in said and "service redis stopped" in said, said
 
 
-async def test_status_says_what_waits_and_what_is_stopped(here: Room) -> None:
+async def test_status_says_what_waits_and_what_is_stopped(web: WebService) -> None:
     """A request and a stop, on one screen."""
-    asked = await here.asks()
-    code, said = await _run(here, "oscar", "pause", "--service", "redis", "--reason", "by hand", "--for", "1h")
+    asked = await web.request_approval()
+    code, said = await _run(web, "oscar", "pause", "--service", "redis", "--reason", "by hand", "--for", "1h")
     assert code == 0, said
-    code, said = await _run(here, "", "status")
+    code, said = await _run(web, "", "status")
     asks = f"redis-disk-full on redis ({asked.run_id}) waits for 1 to approve"
     assert code == 1 and asks in said and "by hand" in said, said
     assert "ATTENTION: the Watchdog was never heard" in said, said
 
 
-async def test_who_decides_by_terminal_sees_what(here: Room) -> None:
+async def test_who_decides_by_terminal_sees_what(web: WebService) -> None:
     """The exact calls and the risk, before the word that it takes."""
-    asked = await here.asks()
-    code, said = await _run(here, "", "runs", "show", asked.run_id)
+    asked = await web.request_approval()
+    code, said = await _run(web, "", "runs", "show", asked.run_id)
     lines = [line.partition(" ")[0] for line in said.splitlines()]
     assert code == 0 and {"do", "risk", "decide"} <= set(lines), said
     assert f"decide  remediator approve {asked.run_id}" in said

@@ -23,70 +23,70 @@ from tests.extensions.notifiers.test_notifiers import Mailbox
 from tests.support.fake_servers import listener
 from tests.support.servers import free_port
 from tests.support.servers.receivers import Receiver, receiver
-from tests.support.web_service import Room
+from tests.support.web_service import WebService
 
 
 def _hook(chat: Receiver) -> dict[str, Any]:
     return {"kind": "webhook", "url": chat.url}
 
 
-async def _later(here: Room, post: Any, minutes: int = 10) -> None:
+async def _later(web: WebService, post: Any, minutes: int = 10) -> None:
     """Time goes on and whatever is due is sent."""
     for _ in range(minutes * 6):
-        here.clock.time += timedelta(seconds=10)
-        await here.deliver(post)
+        web.clock.time += timedelta(seconds=10)
+        await web.deliver(post)
 
 
-async def test_a_request_goes_to_the_next_channel(here: Room) -> None:
+async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
     """The first is dead: three tries, then the second gets it; what was given up is on the list and on record."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     with receiver() as chat:
         dead = {"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/"}
-        post = here.post({"dead": dead, "chat": _hook(chat)}, "dead", "chat")
-        await _later(here, post, 2)
+        post = web.post({"dead": dead, "chat": _hook(chat)}, "dead", "chat")
+        await _later(web, post, 2)
         await post.aclose()
     assert [item.json["kind"] for item in chat.received] == ["approval"]
-    sent = {item.channel: (item.status, item.attempts) for item in await here.outbox(asked.run_id)}
+    sent = {item.channel: (item.status, item.attempts) for item in await web.outbox(asked.run_id)}
     assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", TRIES_BEFORE_NEXT)
-    listed = await here.context.store.read(outbox.list_dead)
+    listed = await web.context.store.read(outbox.list_dead)
     assert len(listed) == 1 and "webhook cannot be reached" in (listed[0].error or "")
-    assert '"next_channel":"chat"' in await here.audit_text()
-    async with here.client() as client:
+    assert '"next_channel":"chat"' in await web.audit_text()
+    async with web.client() as client:
         page, told = (await client.get("/")).text, (await client.get("/api/v1/messages/dead")).json()
     assert "Messages that could not be delivered" in page and "approval to approvals" in page
     assert [item["kind"] for item in told] == ["approval"]
 
 
-async def test_what_became_of_it_reaches_those_who_were_asked(here: Room) -> None:
+async def test_what_became_of_it_reaches_those_who_were_asked(web: WebService) -> None:
     """One update for each change, however often it is told; a request decided before it was sent is not sent."""
-    asked, early = await here.asks(), None
+    asked, early = await web.request_approval(), None
     with receiver() as chat:
-        post = here.post({"chat": _hook(chat)}, "chat")
-        await here.deliver(post)
-        early = await here.asks()
+        post = web.post({"chat": _hook(chat)}, "chat")
+        await web.deliver(post)
+        early = await web.request_approval()
         for item in (asked, early):
-            await here.context.store.write(
+            await web.context.store.write(
                 lambda tx, item=item: approvals.decide(tx, item, item.plan_hash, "ann", "token", "reject")
             )
-        await here.context.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
-        await _later(here, post, 1)
+        await web.context.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
+        await _later(web, post, 1)
         await post.aclose()
     told = [(item.json["kind"], item.json["title"][:8]) for item in chat.received]
     assert told == [("approval", "Approve?"), ("update", "Rejected")]
 
 
-async def test_a_channel_that_asks_for_rest_gets_it(here: Room) -> None:
+async def test_a_channel_that_asks_for_rest_gets_it(web: WebService) -> None:
     """429 with Retry-After: not before then, and it counts as no try."""
-    await here.asks()
+    await web.request_approval()
     with receiver() as chat:
         chat.answers = [(429, {"Retry-After": "60"}, b""), (200, {}, b"{}")]
-        post = here.post({"chat": _hook(chat)}, "chat")
-        await here.deliver(post)
-        here.clock.time += timedelta(seconds=50)
-        await here.deliver(post)
+        post = web.post({"chat": _hook(chat)}, "chat")
+        await web.deliver(post)
+        web.clock.time += timedelta(seconds=50)
+        await web.deliver(post)
         assert len(chat.received) == 1
-        here.clock.time += timedelta(seconds=11)
-        await here.deliver(post)
+        web.clock.time += timedelta(seconds=11)
+        await web.deliver(post)
         await post.aclose()
     assert len(chat.received) == 2
 
@@ -95,55 +95,55 @@ async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await reader.read()
 
 
-async def test_a_request_waits_for_no_channel_that_rests_long(here: Room) -> None:
+async def test_a_request_waits_for_no_channel_that_rests_long(web: WebService) -> None:
     """A channel wants an hour's rest: the request, and the next one too, go to the other channel at once."""
-    await here.asks()
+    await web.request_approval()
     with receiver() as busy, receiver() as chat:
         busy.answers = [(429, {"Retry-After": "3600"}, b"")]
-        post = here.post({"busy": _hook(busy), "chat": _hook(chat)}, "busy", "chat")
-        await here.deliver(post)
-        await here.deliver(post)
+        post = web.post({"busy": _hook(busy), "chat": _hook(chat)}, "busy", "chat")
+        await web.deliver(post)
+        await web.deliver(post)
         assert [item.json["kind"] for item in chat.received] == ["approval"]
-        here.clock.time += timedelta(seconds=5)
-        await here.asks()
-        await here.deliver(post)
-        await here.deliver(post)
+        web.clock.time += timedelta(seconds=5)
+        await web.request_approval()
+        await web.deliver(post)
+        await web.deliver(post)
         await post.aclose()
     assert len(busy.received) == 1 and len(chat.received) == 2
 
 
 @pytest.mark.parametrize(("quorum", "asked_people"), [(1, ["ann"]), (2, ["ann", "bob"]), (3, ["ann", "bob", "eve"])])
-async def test_as_many_people_are_asked_as_have_to_agree(here: Room, quorum: int, asked_people: list[str]) -> None:
+async def test_as_many_people_are_asked_as_have_to_agree(web: WebService, quorum: int, asked_people: list[str]) -> None:
     """Channels that reach one person each: a quorum of two asks two, each by a link that is theirs alone."""
-    await here.asks(quorum=quorum)
-    async with _mailboxes(here, "ann", "bob", "eve") as (post, box):
+    await web.request_approval(quorum=quorum)
+    async with _mailboxes(web, "ann", "bob", "eve") as (post, box):
         for _ in range(4):
-            await here.deliver(post)
+            await web.deliver(post)
     assert [_to(mail) for mail in box.mails] == asked_people
     links = [re.findall(r"/approve/\S+", _plain(mail))[0] for mail in box.mails]
     assert len(set(links)) == len(asked_people)
 
 
-async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(here: Room) -> None:
+async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(web: WebService) -> None:
     """Ann started it and may not approve it: whoever comes after her is asked as well."""
-    asked = await here.asks()
-    await here.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
-    async with _mailboxes(here, "ann", "bob") as (post, box):
+    asked = await web.request_approval()
+    await web.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
+    async with _mailboxes(web, "ann", "bob") as (post, box):
         for _ in range(3):
-            await here.deliver(post)
+            await web.deliver(post)
     assert [_to(mail) for mail in box.mails] == ["ann", "bob"]
 
 
 @pytest.mark.parametrize(("groups", "asked_people"), [(("sre",), ["ann"]), (("dba",), ["ann", "bob"]), (("x",), None)])
 async def test_who_may_not_approve_is_not_the_only_one_asked(
-    here: Room, groups: tuple[str, ...], asked_people: list[str] | None
+    web: WebService, groups: tuple[str, ...], asked_people: list[str] | None
 ) -> None:
     """The first is in none of the groups: the next is asked as well, until there is one who may."""
-    await here.asks(groups=groups)
-    async with _mailboxes(here, "ann", "bob", "eve", "stranger") as (post, box):
+    await web.request_approval(groups=groups)
+    async with _mailboxes(web, "ann", "bob", "eve", "stranger") as (post, box):
         post.people = _people(ann=("approver", "sre"), bob=("approver", "dba"), eve=("viewer", "x"))
         for _ in range(5):
-            await here.deliver(post)
+            await web.deliver(post)
     assert [_to(mail) for mail in box.mails] == (asked_people or ["ann", "bob", "eve", "stranger"])
 
 
@@ -153,13 +153,13 @@ def _people(**known: tuple[str, str]) -> People:
 
 
 @asynccontextmanager
-async def _mailboxes(here: Room, *names: str) -> AsyncIterator[tuple[Outbox, Mailbox]]:
+async def _mailboxes(web: WebService, *names: str) -> AsyncIterator[tuple[Outbox, Mailbox]]:
     """A personal channel for each of these people, in this order, and the mail server that takes their mail."""
     box = Mailbox()
     controller = Controller(box, "127.0.0.1", port := free_port())
     controller.start()
     common = {"kind": "email", "sender": "remediator@example.com", "host": "127.0.0.1", "port": port, "personal": True}
-    post = here.post({name: {**common, "to": [f"{name}@example.com"]} for name in names}, *names)
+    post = web.post({name: {**common, "to": [f"{name}@example.com"]} for name in names}, *names)
     post.people = _people(**dict.fromkeys(names, ("approver", "sre")))
     try:
         yield post, box
@@ -177,14 +177,14 @@ def _plain(mail: bytes) -> str:
     return str(part.get_content())
 
 
-async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
+async def test_a_channel_that_hangs_holds_up_no_other(web: WebService) -> None:
     """One channel does not answer at all; the other has its message all the same."""
     async with listener(_silent) as port:
         with receiver() as chat:
-            post = here.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
+            post = web.post({"slow": {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}, "chat": _hook(chat)})
             for channel in ("slow", "chat"):
-                await here.context.store.write(lambda tx, to=channel: _tell(tx, here, to))
-            task = asyncio.create_task(run_outbox_loop(here.context, post, 0.05))
+                await web.context.store.write(lambda tx, to=channel: _tell(tx, web, to))
+            task = asyncio.create_task(run_outbox_loop(web.context, post, 0.05))
             try:
                 async with asyncio.timeout(30):
                     while not chat.received:
@@ -196,5 +196,5 @@ async def test_a_channel_that_hangs_holds_up_no_other(here: Room) -> None:
     assert chat.received[0].json["title"] == "hello"
 
 
-def _tell(tx: Tx, here: Room, channel: str) -> None:
-    outbox.tell(tx, here.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))
+def _tell(tx: Tx, web: WebService, channel: str) -> None:
+    outbox.tell(tx, web.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))

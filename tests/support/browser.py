@@ -15,7 +15,7 @@ import uvicorn
 
 from remediator.web.routes import application
 from tests.support.servers import require
-from tests.support.web_service import Room
+from tests.support.web_service import WebService
 
 FLAGS = [
     "--headless",
@@ -47,7 +47,7 @@ async def chromium() -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def serving(room: Room) -> AsyncIterator[str]:
+async def serving(room: WebService) -> AsyncIterator[str]:
     """The room's application on a free port of loopback; its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -27,9 +27,9 @@ from remediator.storage.repositories.approvals import Approval
 from tests.extensions.notifiers.test_notifiers import ANSWERS, KINDS, Mailbox, settings
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
-from tests.support.web_service import BASE, Room
+from tests.support.web_service import BASE, WebService
 
-TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
+SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
     "pipeline/recurrence": (
         "escalation",
         True,
@@ -48,22 +48,22 @@ TELLERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
     "extensions/guards/circuit_breaker": (
         "notice",
         True,
-        {"guard": "breaker", "text": "it failed too often; from now on it asks"},
+        {"guard": "circuit_breaker", "text": "it failed too often; its mode is now approve"},
     ),
     "runtime/maintenance": ("notice", True, {"about": "stuck", "text": "it does not move"}),
-    "runtime/monitors": ("notice", False, {"about": "storm", "text": "nothing is done until it is over"}),
+    "runtime/monitors": ("notice", False, {"about": "storm", "text": "no action until the storm is over"}),
     "pipeline/dead_letter": ("notice", False, {"about": "alert set aside", "text": "Down could not be taken in"}),
     "runtime/reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
 }
-"""The modules that tell people something: kind, whether it is about a run, and what they say."""
-BY_PEOPLE = frozenset({"storage/repositories/approvals", "pipeline/decisions"})
-"""Those that tell what people were asked and said; they are called for what they say."""
+"""The modules that send messages: kind, whether the message is about a run, and its content."""
+DECISION_SENDERS = frozenset({"storage/repositories/approvals", "pipeline/decisions"})
+"""The modules that send approval requests and decisions. The tests call them directly."""
 
 
-async def _tell(here: Room, post: Outbox) -> Approval:
+async def _tell(web: WebService, post: Outbox) -> Approval:
     """Have everything said and delivered; returns the one request that still waits."""
-    asked = [await here.asks() for _ in range(6)]
-    await _send(here, post)
+    asked = [await web.request_approval() for _ in range(6)]
+    await _send(web, post)
     approved, rejected, voided, expired, broken, waiting = asked
     glass = Person("oscar", "token", frozenset({Role.OPERATOR}))
 
@@ -78,12 +78,12 @@ async def _tell(here: Room, post: Outbox) -> Approval:
             broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True
         )
         decisions.decide(tx, word, DecisionPolicy())
-        for kind, about_a_run, content in TELLERS.values():
-            outbox.tell(tx, here.context.ids, kind, run if about_a_run else None, content, ("chat",))
+        for kind, about_a_run, content in SENDERS.values():
+            outbox.tell(tx, web.context.ids, kind, run if about_a_run else None, content, ("chat",))
 
-    await here.context.store.write(became)
-    await _send(here, post)
-    waiting_for = await here.context.store.read(lambda connection: outbox.due(connection, here.clock.now()))
+    await web.context.store.write(became)
+    await _send(web, post)
+    waiting_for = await web.context.store.read(lambda connection: outbox.due(connection, web.clock.now()))
     assert not waiting_for, "all of it is delivered"
     return waiting
 
@@ -94,10 +94,10 @@ def _run(tx: Tx, asked: Approval) -> Run:
     return run
 
 
-async def _send(here: Room, post: Outbox) -> None:
+async def _send(web: WebService, post: Outbox) -> None:
     for _ in range(15):
-        await here.deliver(post)
-        here.clock.time += timedelta(seconds=10)  # so that no channel has to rest
+        await web.deliver(post)
+        web.clock.time += timedelta(seconds=10)  # so that no channel has to rest
 
 
 @asynccontextmanager
@@ -134,13 +134,13 @@ def _texts(mail: bytes) -> list[str]:
     return [part.get_content() for part in parts if part.get_content_maintype() == "text"]
 
 
-async def everything_said(here: Room, kind: str, folder: Path) -> tuple[Approval, str]:
+async def everything_said(web: WebService, kind: str, folder: Path) -> tuple[Approval, str]:
     """All messages as this kind of channel delivers them, as one text; and the request that still waits."""
     assert kind in KINDS
     said: list[str] = []
     async with _channel(kind, folder, said) as given:
-        post = here.post({"chat": given}, "chat")
-        waiting = await _tell(here, post)
+        post = web.post({"chat": given}, "chat")
+        waiting = await _tell(web, post)
         await post.aclose()
     return waiting, "\n".join(said)
 

@@ -91,7 +91,7 @@ def step(*, destructive: bool = False) -> PlannedStep:
 
 
 @dataclass
-class Room:
+class WebService:
     """A service, its application, and hands to fill its store."""
 
     service: Service
@@ -113,7 +113,7 @@ class Room:
         """Headers of somebody with an operator token."""
         return {"Authorization": f"Bearer {self.tokens[who]}"}
 
-    async def asks(
+    async def request_approval(
         self,
         *,
         destructive: bool = False,
@@ -204,8 +204,8 @@ class Room:
 
 
 @asynccontextmanager
-async def room(folder: Path, world: ClientSet | None = None, **settings: Any) -> AsyncIterator[Room]:
-    """A room in a folder; ``settings`` go over its own."""
+async def web_service(folder: Path, world: ClientSet | None = None, **settings: Any) -> AsyncIterator[WebService]:
+    """Run a service in a folder; ``settings`` override the default settings."""
     tokens = {name: make_token() for name in ("ann", "bob", "eve", "oscar", "victor")}
     _write_files(folder, tokens)
     data = {
@@ -235,7 +235,7 @@ async def room(folder: Path, world: ClientSet | None = None, **settings: Any) ->
         service = Service(
             config, context, loops, metrics, door, keyring, people, world or ClientSet(), registry, reloading
         )
-        yield Room(service, clock, tokens)
+        yield WebService(service, clock, tokens)
 
 
 def _over(data: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,10 +267,10 @@ def nonce_of(page: str) -> str:
     return page.partition('name="nonce" value="')[2].partition('"')[0]
 
 
-async def decides(client: httpx.AsyncClient, path: str, verb: str, **fields: str) -> httpx.Response:
+async def submit_decision(client: httpx.AsyncClient, path: str, verb: str, **fields: str) -> httpx.Response:
     """What a person does: look at the page, then press a button of its form."""
     page = await client.get(path)
     return await client.post(path, data={"nonce": nonce_of(page.text), "verb": verb, **fields})
 
 
-__all__ = ["BASE", "Message", "Room", "decides", "nonce_of", "room"]
+__all__ = ["BASE", "Message", "WebService", "nonce_of", "submit_decision", "web_service"]

@@ -1,4 +1,4 @@
-"""The room."""
+"""Fixtures for the tests of the web package."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.web_service import Room, room
+from tests.support.web_service import WebService, web_service
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Room]:
-    """A room with everyday settings."""
-    async with room(tmp_path) as made:
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
+    """Return a service with default settings and its web application."""
+    async with web_service(tmp_path) as made:
         yield made

@@ -13,15 +13,15 @@ from remediator.storage.schema import runs as table
 from remediator.web.routes import application
 from tests.support import api_reference
 from tests.support.guard_history import MINUTE, NOON, row
-from tests.support.web_service import Room, nonce_of
+from tests.support.web_service import WebService, nonce_of
 
 
-async def test_every_route_is_described(here: Room) -> None:
+async def test_every_route_is_described(web: WebService) -> None:
     """Nothing under /api/v1 is missing in openapi.json, and nothing there is made up."""
-    async with here.client() as client:
+    async with web.client() as client:
         described = (await client.get("/api/v1/openapi.json")).json()
     told = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
-    routes = [route for route in application(here.service).routes if isinstance(route, Route)]
+    routes = [route for route in application(web.service).routes if isinstance(route, Route)]
     there = {
         (method, route.path)
         for route in routes
@@ -32,16 +32,16 @@ async def test_every_route_is_described(here: Room) -> None:
     assert described["openapi"].startswith("3.1")
 
 
-async def test_the_powers_of_the_console(here: Room) -> None:
+async def test_the_powers_of_the_console(web: WebService) -> None:
     """Ask, decide, stop, release, cancel: with a token, by role."""
-    asked = await here.asks()
-    ann, oscar = here.bearer("ann"), here.bearer("oscar")
-    async with here.client() as client:
+    asked = await web.request_approval()
+    ann, oscar = web.bearer("ann"), web.bearer("oscar")
+    async with web.client() as client:
         path = f"/api/v1/approvals/{asked.id}"
         assert [item["id"] for item in (await client.get("/api/v1/approvals")).json()] == [asked.id]
         for body, who, status in (
             ({"plan_hash": asked.plan_hash}, {}, 401),
-            ({"plan_hash": asked.plan_hash}, here.bearer("victor"), 403),
+            ({"plan_hash": asked.plan_hash}, web.bearer("victor"), 403),
             ({}, ann, 400),
             ([], ann, 400),
         ):
@@ -63,11 +63,11 @@ async def test_the_powers_of_the_console(here: Room) -> None:
         assert (await client.get("/api/v1/runs/none")).status_code == 404
 
 
-async def test_runs_are_paged_to_the_end(here: Room) -> None:
+async def test_runs_are_paged_to_the_end(web: WebService) -> None:
     """The last run of a page leads to the next, each run is there once; a slip in a filter is said, not empty."""
-    made = [(await here.asks()).run_id for _ in range(7)]
+    made = [(await web.request_approval()).run_id for _ in range(7)]
     seen: list[str] = []
-    async with here.client() as client:
+    async with web.client() as client:
         while page := (await client.get("/api/v1/runs?limit=3" + (f"&before={seen[-1]}" if seen else ""))).json():
             seen += [item["id"] for item in page]
         assert seen == sorted(made, reverse=True)
@@ -78,32 +78,32 @@ async def test_runs_are_paged_to_the_end(here: Room) -> None:
 
 
 @pytest.mark.parametrize("status", list(Status))
-async def test_cancel_works_in_every_state(here: Room, status: Status) -> None:
+async def test_cancel_works_in_every_state(web: WebService, status: Status) -> None:
     """What waits or goes on is over with the next look, or, where a call's outcome is unknown, once that is known;
     what is over lets go of its target."""
     over = status in TERMINAL
     more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
     more |= {"finished_at": NOON, "holds_target": True} if over else {}
     values = row("run-x", "redis-disk-full", "redis", status.value, NOON, **more)
-    await here.context.store.write(lambda tx: tx.connection.execute(insert(table), values))
-    async with here.client(headers=here.bearer("oscar")) as client:
+    await web.context.store.write(lambda tx: tx.connection.execute(insert(table), values))
+    async with web.client(headers=web.bearer("oscar")) as client:
         said = (await client.post("/api/v1/runs/run-x/cancel", json={"reason": "enough"})).json()["result"]
     assert ("is released" if over else "is being cancelled") in said
-    run = await here.context.store.read(lambda connection: runs.get(connection, "run-x"))
+    run = await web.context.store.read(lambda connection: runs.get(connection, "run-x"))
     assert run is not None and (run.cancel is None) is over and not (over and run.holds_target)
     if status is Status.UNKNOWN_OUTCOME:
         assert {Status.CANCELLED, Status.RUNNING, Status.VERIFYING} <= TRANSITIONS[status]
     elif not over:
-        after = (await advance(here.context, run)).run
+        after = (await advance(web.context, run)).run
         assert (after.status, after.reason) == (Status.CANCELLED, "cancelled")
         assert after.detail == {"who": "oscar", "reason": "enough"}
 
 
-async def test_a_browsers_cookie_is_no_key_to_the_api(here: Room) -> None:
+async def test_a_browsers_cookie_is_no_key_to_the_api(web: WebService) -> None:
     """From another site, or as a form: refused, though the browser sends its cookie along."""
-    async with here.client() as client:
+    async with web.client() as client:
         page = await client.get("/sign-in")
-        await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": here.tokens["oscar"]})
+        await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": web.tokens["oscar"]})
         body = {"reason": "look"}
         elsewhere = {"Sec-Fetch-Site": "cross-site"}
         assert (await client.post("/api/v1/stops", json=body, headers=elsewhere)).status_code == 400

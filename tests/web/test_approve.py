@@ -15,30 +15,30 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.evidence import EvidenceRecord
 from tests.support.guard_history import NOON
-from tests.support.web_service import Room, decides, nonce_of, room, step
+from tests.support.web_service import WebService, nonce_of, step, submit_decision, web_service
 
 pytestmark = pytest.mark.promise(6)
 
 
-async def test_looking_changes_nothing_and_uses_nothing_up(here: Room) -> None:
+async def test_looking_changes_nothing_and_uses_nothing_up(web: WebService) -> None:
     """GET and HEAD, a hundred times, by whatever prefetches: the log does not grow and the link still works."""
-    asked = await here.asks()
-    before = await here.head()
-    async with here.client() as client:
+    asked = await web.request_approval()
+    before = await web.head()
+    async with web.client() as client:
         for _ in range(50):
-            assert (await client.get(here.link(asked))).status_code == 200
-            assert (await client.head(here.link(asked))).status_code == 200
+            assert (await client.get(web.link(asked))).status_code == 200
+            assert (await client.head(web.link(asked))).status_code == 200
 
-        assert await here.head() == before
-        assert (await decides(client, here.link(asked), "approve", token=here.tokens["ann"])).status_code == 303
-    assert (await here.state(asked)).status == "approved"
+        assert await web.head() == before
+        assert (await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])).status_code == 303
+    assert (await web.state(asked)).status == "approved"
 
 
-async def test_the_page_says_all_that_a_decision_needs(here: Room) -> None:
+async def test_the_page_says_all_that_a_decision_needs(web: WebService) -> None:
     """What fires, the exact call, the risk, the evidence, who may and until when: on one page."""
-    asked = await here.asks(groups=("sre",))
-    async with here.client() as client:
-        page = (await client.get(here.link(asked))).text
+    asked = await web.request_approval(groups=("sre",))
+    async with web.client() as client:
+        page = (await client.get(web.link(asked))).text
 
     for text in (
         "RedisDiskFull",
@@ -52,10 +52,10 @@ async def test_the_page_says_all_that_a_decision_needs(here: Room) -> None:
         assert text in page, text
 
 
-async def test_headers_keep_the_link_to_this_page(here: Room) -> None:
+async def test_headers_keep_the_link_to_this_page(web: WebService) -> None:
     """No referrer, no cache, no frame, no inline script; and so for every page."""
-    asked = await here.asks()
-    async with here.client() as client:
+    asked = await web.request_approval()
+    async with web.client() as client:
         paths = [
             "/",
             "/runs",
@@ -63,7 +63,7 @@ async def test_headers_keep_the_link_to_this_page(here: Room) -> None:
             "/playbooks",
             "/audit",
             "/inventory",
-            here.link(asked),
+            web.link(asked),
             "/sign-in",
         ]
         for path in paths:
@@ -78,11 +78,11 @@ async def test_headers_keep_the_link_to_this_page(here: Room) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
-async def test_a_token_that_is_not_ours_is_not_valid(here: Room, cut: int) -> None:
+async def test_a_token_that_is_not_ours_is_not_valid(web: WebService, cut: int) -> None:
     """Cut, changed, or of another purpose: 404, the same words, nothing about what there is."""
-    asked = await here.asks()
-    link = here.link(asked)
-    async with here.client() as client:
+    asked = await web.request_approval()
+    link = web.link(asked)
+    async with web.client() as client:
         for broken in (
             link[:-cut],
             link[:-cut] + ("E" if link.endswith("A") else "A") * cut,
@@ -97,191 +97,193 @@ async def test_a_token_that_is_not_ours_is_not_valid(here: Room, cut: int) -> No
             assert asked.run_id not in answer.text
 
 
-async def test_a_form_from_elsewhere_decides_nothing(here: Room) -> None:
+async def test_a_form_from_elsewhere_decides_nothing(web: WebService) -> None:
     """Without this browser's nonce, with another browser's, from another site: refused, and the token still works."""
-    asked = await here.asks()
-    link = here.link(asked)
-    said = {"verb": "approve", "token": here.tokens["ann"]}
-    async with here.client() as client, here.client() as other:
+    asked = await web.request_approval()
+    link = web.link(asked)
+    said = {"verb": "approve", "token": web.tokens["ann"]}
+    async with web.client() as client, web.client() as other:
         foreign = nonce_of((await other.get(link)).text)
         own = nonce_of((await client.get(link)).text)
         assert (await client.post(link, data=said)).status_code == 403
         assert (await client.post(link, data={**said, "nonce": foreign})).status_code == 403
         elsewhere = {"Sec-Fetch-Site": "cross-site"}
         assert (await client.post(link, data={**said, "nonce": own}, headers=elsewhere)).status_code == 403
-        here.clock.time += timedelta(hours=3)
+        web.clock.time += timedelta(hours=3)
         assert (await client.post(link, data={**said, "nonce": own})).status_code in (403, 410)
-    assert (await here.state(asked)).status == "pending"
+    assert (await web.state(asked)).status == "pending"
 
 
-async def test_a_link_alone_proves_nobody(here: Room) -> None:
+async def test_a_link_alone_proves_nobody(web: WebService) -> None:
     """A channel's link without a person behind it decides nothing, whatever it says."""
-    asked = await here.asks()
-    async with here.client() as client:
+    asked = await web.request_approval()
+    async with web.client() as client:
         for verb in ("approve", "reject", "snooze", "pause"):
-            assert (await decides(client, here.link(asked), verb, typed="redis")).status_code == 403
-    assert (await here.state(asked)).status == "pending"
+            assert (await submit_decision(client, web.link(asked), verb, typed="redis")).status_code == 403
+    assert (await web.state(asked)).status == "pending"
 
 
-async def test_a_personal_link_needs_the_targets_name(here: Room) -> None:
+async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
     """A scanner that posts forms as they are fails; the person who types the name is on record by name."""
-    asked = await here.asks()
-    link = here.link(asked, "person:ann")
-    async with here.client() as client:
+    asked = await web.request_approval()
+    link = web.link(asked, "person:ann")
+    async with web.client() as client:
         for verb in ("approve", "reject", "snooze", "pause"):
-            assert (await decides(client, link, verb)).status_code == 422
-            assert (await decides(client, link, verb, typed="yes")).status_code == 422
-        assert (await here.state(asked)).status == "pending"
-        assert (await decides(client, link, "approve", typed=" Redis ")).status_code == 303
-    said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+            assert (await submit_decision(client, link, verb)).status_code == 422
+            assert (await submit_decision(client, link, verb, typed="yes")).status_code == 422
+        assert (await web.state(asked)).status == "pending"
+        assert (await submit_decision(client, link, "approve", typed=" Redis ")).status_code == 303
+    said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
     assert [(item.identity, item.how) for item in said] == [("ann", "link")]
-    assert '"actor":"ann"' in await here.audit_text()
+    assert '"actor":"ann"' in await web.audit_text()
 
 
-async def test_a_personal_link_of_somebody_who_left_is_worth_nothing(here: Room) -> None:
+async def test_a_personal_link_of_somebody_who_left_is_worth_nothing(web: WebService) -> None:
     """Who is not in the people file any more decides nothing with an old link."""
-    asked = await here.asks()
-    async with here.client() as client:
-        assert (await decides(client, here.link(asked, "person:gone"), "approve", typed="redis")).status_code == 403
+    asked = await web.request_approval()
+    async with web.client() as client:
+        assert (
+            await submit_decision(client, web.link(asked, "person:gone"), "approve", typed="redis")
+        ).status_code == 403
 
 
-async def test_double_clicks_count_once(here: Room) -> None:
+async def test_double_clicks_count_once(web: WebService) -> None:
     """The same form sent twice: one decision on record, and the page says who it was."""
-    asked = await here.asks()
-    async with here.client() as client:
-        nonce = nonce_of((await client.get(here.link(asked))).text)
-        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
-        assert [(await client.post(here.link(asked), data=said)).status_code for _ in range(2)] == [303, 303]
-        page = (await client.get(here.link(asked))).text
-    assert (await here.audit_text()).count('"kind":"approval.decided"') == 1
+    asked = await web.request_approval()
+    async with web.client() as client:
+        nonce = nonce_of((await client.get(web.link(asked))).text)
+        said = {"nonce": nonce, "verb": "approve", "token": web.tokens["ann"]}
+        assert [(await client.post(web.link(asked), data=said)).status_code for _ in range(2)] == [303, 303]
+        page = (await client.get(web.link(asked))).text
+    assert (await web.audit_text()).count('"kind":"approval.decided"') == 1
     assert "Approved at 2026-03-04 12:00:00Z by ann" in page
 
 
-async def test_an_expired_link_decides_nothing_and_says_so(here: Room) -> None:
+async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> None:
     """After its time the page tells what happened instead."""
-    asked = await here.asks()
-    link = here.link(asked)
-    async with here.client() as client:
+    asked = await web.request_approval()
+    link = web.link(asked)
+    async with web.client() as client:
         nonce = nonce_of((await client.get(link)).text)
-        here.clock.time += timedelta(minutes=16)
-        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
+        web.clock.time += timedelta(minutes=16)
+        said = {"nonce": nonce, "verb": "approve", "token": web.tokens["ann"]}
         assert (await client.post(link, data=said)).status_code == 410
         page = (await client.get(link)).text
     assert "No decision was made before" in page or "expired" in page
     assert '<button name="verb"' not in page
-    assert (await here.state(asked)).status == "pending"  # the engine says expired; a link never does
+    assert (await web.state(asked)).status == "pending"  # the engine says expired; a link never does
 
 
-async def test_a_link_for_another_plan_is_void(here: Room) -> None:
+async def test_a_link_for_another_plan_is_void(web: WebService) -> None:
     """A token bound to another plan hash shows no form and decides nothing."""
-    asked = await here.asks()
-    other = here.link(replace(asked, plan_hash="0" * 64))
-    async with here.client() as client:
+    asked = await web.request_approval()
+    other = web.link(replace(asked, plan_hash="0" * 64))
+    async with web.client() as client:
         page = await client.get(other)
         assert "This link is for another plan" in page.text
-        nonce = nonce_of((await client.get(here.link(asked))).text)
-        await client.post(other, data={"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]})
-    assert (await here.state(asked)).status == "pending"
+        nonce = nonce_of((await client.get(web.link(asked))).text)
+        await client.post(other, data={"nonce": nonce, "verb": "approve", "token": web.tokens["ann"]})
+    assert (await web.state(asked)).status == "pending"
 
 
-async def test_a_destructive_plan_needs_the_targets_name_from_everybody(here: Room) -> None:
+async def test_a_destructive_plan_needs_the_targets_name_from_everybody(web: WebService) -> None:
     """Even somebody signed in types what is about to lose data."""
-    asked = await here.asks(destructive=True)
-    async with here.client() as client:
-        said = {"token": here.tokens["ann"]}
-        refused = await decides(client, here.link(asked), "approve", **said)
+    asked = await web.request_approval(destructive=True)
+    async with web.client() as client:
+        said = {"token": web.tokens["ann"]}
+        refused = await submit_decision(client, web.link(asked), "approve", **said)
         assert refused.status_code == 403
         assert "DESTROYS DATA" in refused.text
-        assert (await decides(client, here.link(asked), "approve", typed="redis", **said)).status_code == 303
-    assert (await here.state(asked)).status == "approved"
+        assert (await submit_decision(client, web.link(asked), "approve", typed="redis", **said)).status_code == 303
+    assert (await web.state(asked)).status == "approved"
 
 
-async def test_a_quorum_is_of_different_people(here: Room) -> None:
+async def test_a_quorum_is_of_different_people(web: WebService) -> None:
     """Two people: the first twice is still one; the page counts."""
-    asked = await here.asks(quorum=2)
-    async with here.client() as client:
+    asked = await web.request_approval(quorum=2)
+    async with web.client() as client:
         for _ in range(2):
-            await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-        assert (await here.state(asked)).status == "pending"
-        assert "1 of 2 approved" in (await client.get(here.link(asked))).text
-        await decides(client, here.link(asked), "approve", token=here.tokens["bob"])
-    assert (await here.state(asked)).status == "approved"
+            await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
+        assert (await web.state(asked)).status == "pending"
+        assert "1 of 2 approved" in (await client.get(web.link(asked))).text
+        await submit_decision(client, web.link(asked), "approve", token=web.tokens["bob"])
+    assert (await web.state(asked)).status == "approved"
 
 
-async def test_groups_roles_and_requesters_are_held_to(here: Room) -> None:
+async def test_groups_roles_and_requesters_are_held_to(web: WebService) -> None:
     """Not in the group, only a viewer, or the one who started it: no; rejecting takes no group."""
-    asked = await here.asks(groups=("sre",))
-    await here.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
-    async with here.client() as client:
+    asked = await web.request_approval(groups=("sre",))
+    await web.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
+    async with web.client() as client:
         for name in ("eve", "victor", "bob"):
-            refused = await decides(client, here.link(asked), "approve", token=here.tokens[name])
+            refused = await submit_decision(client, web.link(asked), "approve", token=web.tokens[name])
             assert refused.status_code == 403, name
-        assert (await here.state(asked)).status == "pending"
-        assert (await decides(client, here.link(asked), "reject", token=here.tokens["eve"])).status_code == 303
-        page = (await client.get(here.link(asked))).text
-    assert (await here.state(asked)).status == "rejected"
+        assert (await web.state(asked)).status == "pending"
+        assert (await submit_decision(client, web.link(asked), "reject", token=web.tokens["eve"])).status_code == 303
+        page = (await client.get(web.link(asked))).text
+    assert (await web.state(asked)).status == "rejected"
     assert "Rejected at" in page and "<b>eve</b>: reject" in page
 
 
-async def test_breaking_the_glass_is_loud(here: Room) -> None:
+async def test_breaking_the_glass_is_loud(web: WebService) -> None:
     """An operator alone, with a reason: approved, on record as such, and everybody is told."""
-    asked = await here.asks(quorum=3, groups=("dba",))
-    async with here.client() as client:
-        said = {"token": here.tokens["oscar"]}
-        assert (await decides(client, here.link(asked), "break_glass", **said)).status_code == 403
+    asked = await web.request_approval(quorum=3, groups=("dba",))
+    async with web.client() as client:
+        said = {"token": web.tokens["oscar"]}
+        assert (await submit_decision(client, web.link(asked), "break_glass", **said)).status_code == 403
         assert (
-            await decides(client, here.link(asked), "break_glass", reason="shop is down", **said)
+            await submit_decision(client, web.link(asked), "break_glass", reason="shop is down", **said)
         ).status_code == 303
-        weak = await decides(
-            client, here.link(await here.asks()), "break_glass", reason="long enough", token=here.tokens["ann"]
+        weak = await submit_decision(
+            client, web.link(await web.request_approval()), "break_glass", reason="long enough", token=web.tokens["ann"]
         )
         assert weak.status_code == 403
-    assert (await here.state(asked)).status == "approved"
-    text = await here.audit_text()
+    assert (await web.state(asked)).status == "approved"
+    text = await web.audit_text()
     assert '"break glass"' in text and '"how":"break_glass"' in text and "shop is down" in text
-    told = [item for item in await here.outbox(asked.run_id) if item.kind == "notice"]
+    told = [item for item in await web.outbox(asked.run_id) if item.kind == "notice"]
     assert {item.channel for item in told} == {"approvals", "oncall"}
 
 
-async def test_snooze_and_pause_are_on_the_same_page(here: Room) -> None:
+async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
     """Not now: the request ends and the run comes back; pause: the stop button, with its reason."""
-    asked = await here.asks()
-    async with here.client() as client:
-        await decides(client, here.link(asked), "pause", token=here.tokens["ann"], reason="let me look")
-        assert (await here.state(asked)).status == "pending"
-        await decides(client, here.link(asked), "snooze", token=here.tokens["ann"])
-    standing = await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    asked = await web.request_approval()
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "pause", token=web.tokens["ann"], reason="let me look")
+        assert (await web.state(asked)).status == "pending"
+        await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])
+    standing = await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
     assert [(stop.who, stop.reason) for stop in standing] == [("ann", "let me look")]
-    after = await here.state(asked)
+    after = await web.state(asked)
     assert (after.status, after.reason) == ("void", "snoozed by ann")
-    until = await here.context.store.read(lambda connection: approvals.snoozed_until(connection, after))
-    assert until is not None and until > here.clock.now()
+    until = await web.context.store.read(lambda connection: approvals.snoozed_until(connection, after))
+    assert until is not None and until > web.clock.now()
 
 
 async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) -> None:
     """With the setting: a link alone approves a plan of low risk, as 'link holder', and no other plan."""
-    async with room(tmp_path, approvals={"link_holders": True}) as here:
-        async with here.client() as client:
+    async with web_service(tmp_path, approvals={"link_holders": True}) as web:
+        async with web.client() as client:
             for asked in (
-                await here.asks(destructive=True),
-                await here.asks(quorum=2),
-                await here.asks(groups=("sre",)),
-                await here.asks(reason="unknown:watchdog"),
+                await web.request_approval(destructive=True),
+                await web.request_approval(quorum=2),
+                await web.request_approval(groups=("sre",)),
+                await web.request_approval(reason="unknown:watchdog"),
             ):
-                assert (await decides(client, here.link(asked), "approve", typed="redis")).status_code == 403
-            asked = await here.asks()
-            assert (await decides(client, here.link(asked), "approve")).status_code == 422
-            assert (await decides(client, here.link(asked), "approve", typed="redis")).status_code == 303
-        assert (await here.state(asked)).status == "approved"
-        assert '"actor":"link holder"' in await here.audit_text()
+                assert (await submit_decision(client, web.link(asked), "approve", typed="redis")).status_code == 403
+            asked = await web.request_approval()
+            assert (await submit_decision(client, web.link(asked), "approve")).status_code == 422
+            assert (await submit_decision(client, web.link(asked), "approve", typed="redis")).status_code == 303
+        assert (await web.state(asked)).status == "approved"
+        assert '"actor":"link holder"' in await web.audit_text()
 
 
-async def test_alert_text_is_text(here: Room) -> None:
+async def test_alert_text_is_text(web: WebService) -> None:
     """Markup in labels shows as letters on every page."""
     bad = "<script>alert(1)</script>{{ 7*7 }}\"'><img src=x onerror=alert(2)>"
-    asked = await here.asks(labels={"path": bad})
-    async with here.client() as client:
-        for path in ("/", f"/runs/{asked.run_id}", here.link(asked), "/runs", "/audit"):
+    asked = await web.request_approval(labels={"path": bad})
+    async with web.client() as client:
+        for path in ("/", f"/runs/{asked.run_id}", web.link(asked), "/runs", "/audit"):
             page = (await client.get(path)).text
             assert "<script>alert" not in page and "<img src=x" not in page and ">49<" not in page, path
 
@@ -323,25 +325,25 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
         ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
     ],
 )
-async def test_a_void_request_says_what_happened_instead(here: Room, reason: str, heading: str, told: str) -> None:
+async def test_a_void_request_says_what_happened_instead(web: WebService, reason: str, heading: str, told: str) -> None:
     """In words, and there is no button."""
-    asked = await here.asks()
+    asked = await web.request_approval()
 
     def void(tx: Tx) -> None:
         run = runs.get(tx.connection, asked.run_id)
         assert run is not None
         approvals.void(tx, run, reason, "test")
 
-    await here.context.store.write(void)
-    async with here.client() as client:
-        page = (await client.get(here.link(asked))).text
+    await web.context.store.write(void)
+    async with web.client() as client:
+        page = (await client.get(web.link(asked))).text
     assert heading in page and told in page and "<button" not in page.partition("<main")[2]
 
 
-async def test_a_snoozed_request_says_when_it_comes_back(here: Room) -> None:
+async def test_a_snoozed_request_says_when_it_comes_back(web: WebService) -> None:
     """Who said not now, and until when."""
-    asked = await here.asks()
-    async with here.client() as client:
-        await decides(client, here.link(asked), "snooze", token=here.tokens["ann"])
-        page = (await client.get(here.link(asked))).text
-    assert "Snoozed by ann" in page and "The question comes back at 2026-03-04 12:30:00Z" in page
+    asked = await web.request_approval()
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])
+        page = (await client.get(web.link(asked))).text
+    assert "Snoozed by ann" in page and "you are asked again at 2026-03-04 12:30:00Z" in page

@@ -13,7 +13,7 @@ import pytest
 from remediator.storage.repositories import key_values, stops
 from tests.support.browser import chromium, picture, serving
 from tests.support.sample_messages import everything_said, links
-from tests.support.web_service import BASE, Room, decides
+from tests.support.web_service import BASE, WebService, submit_decision
 from tests.web.test_crawlers import contents
 from tests.web.test_validity import edit
 
@@ -38,56 +38,56 @@ async def browser() -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def address(here: Room) -> AsyncIterator[str]:
-    """Where the room is served."""
-    async with serving(here) as url:
+async def address(web: WebService) -> AsyncIterator[str]:
+    """Return the URL of the served application."""
+    async with serving(web) as url:
         yield url
 
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
-async def test_a_person_approves_on_a_phone(here: Room, address: str, browser: Any, script: bool) -> None:
+async def test_a_person_approves_on_a_phone(web: WebService, address: str, browser: Any, script: bool) -> None:
     """One look, a token, one button; then the page says who and when."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     page = await browser.new_page(**PHONE, java_script_enabled=script)
-    await page.goto(address + here.link(asked))
+    await page.goto(address + web.link(asked))
     await picture(page, f"approve-phone-{'js' if script else 'nojs'}")
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360 if script else True
-    await page.fill("#token", here.tokens["ann"])
+    await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=approve]")
     await page.wait_for_selector("text=Approved at")
     await picture(page, f"approved-phone-{'js' if script else 'nojs'}")
-    assert (await here.state(asked)).status == "approved"
+    assert (await web.state(asked)).status == "approved"
 
 
 @pytest.mark.promise(6)
-async def test_a_person_rejects(here: Room, address: str, browser: Any) -> None:
+async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> None:
     """No is one button too."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     page = await browser.new_page()
-    await page.goto(address + here.link(asked))
-    await page.fill("#token", here.tokens["ann"])
+    await page.goto(address + web.link(asked))
+    await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=reject]")
     await page.wait_for_selector("text=Rejected at")
-    assert (await here.state(asked)).status == "rejected"
+    assert (await web.state(asked)).status == "rejected"
 
 
 @pytest.mark.promise(6)
-async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) -> None:
+async def test_too_late_and_void_say_so(web: WebService, address: str, browser: Any) -> None:
     """Expired while the page was open: nothing happens, and it says why; a snoozed request has no buttons, and says
     when it comes back."""
-    asked, gone = await here.asks(), await here.asks()
+    asked, gone = await web.request_approval(), await web.request_approval()
     page = await browser.new_page()
-    await page.goto(address + here.link(asked))
-    here.clock.time += timedelta(minutes=16)
-    await page.fill("#token", here.tokens["ann"])
+    await page.goto(address + web.link(asked))
+    web.clock.time += timedelta(minutes=16)
+    await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=approve]")
     await page.wait_for_selector("#error")
     await picture(page, "expired")
-    assert (await here.state(asked)).status == "pending"
-    here.clock.time -= timedelta(minutes=16)
-    await page.goto(address + here.link(gone))
-    await page.fill("#token", here.tokens["ann"])
+    assert (await web.state(asked)).status == "pending"
+    web.clock.time -= timedelta(minutes=16)
+    await page.goto(address + web.link(gone))
+    await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=snooze]")
     await page.wait_for_selector("text=you are asked again at")
     assert await page.locator("button[value=approve]").count() == 0
@@ -95,26 +95,26 @@ async def test_too_late_and_void_say_so(here: Room, address: str, browser: Any) 
 
 
 @pytest.mark.promise(6)
-async def test_two_people_are_two_browsers(here: Room, address: str, browser: Any) -> None:
+async def test_two_people_are_two_browsers(web: WebService, address: str, browser: Any) -> None:
     """A quorum of two: one sees that another is needed, the second decides."""
-    asked = await here.asks(quorum=2)
+    asked = await web.request_approval(quorum=2)
     for name, wanted in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
         context = await browser.new_context()
         page = await context.new_page()
-        await page.goto(address + here.link(asked))
-        await page.fill("#token", here.tokens[name])
+        await page.goto(address + web.link(asked))
+        await page.fill("#token", web.tokens[name])
         await page.click("button[value=approve]")
         await page.wait_for_selector(f"text={wanted}")
         await context.close()
-    assert (await here.state(asked)).status == "approved"
+    assert (await web.state(asked)).status == "approved"
 
 
-async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: Any) -> None:
+async def test_signed_in_one_tap_is_enough(web: WebService, address: str, browser: Any) -> None:
     """Signed in once: no token, nothing to type, one button; the stop button and sign-out work too."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")
-    await page.fill("#token", here.tokens["oscar"])
+    await page.fill("#token", web.tokens["oscar"])
     await page.click("text=Sign in >> nth=-1")
     await page.wait_for_selector("text=as oscar")
     await picture(page, "approve-signed-in")
@@ -127,25 +127,25 @@ async def test_signed_in_one_tap_is_enough(here: Room, address: str, browser: An
     await picture(page, "stopped")
     await page.click("text=Release this stop")
     await page.wait_for_selector("h1:has-text('run')")
-    assert not await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    assert not await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
 
 
-async def test_pages_renew_themselves(here: Room, address: str, browser: Any) -> None:
+async def test_pages_renew_themselves(web: WebService, address: str, browser: Any) -> None:
     """A page that is open shows what is new without being touched; and calls it quiet only if it would hear noise."""
     page = await browser.new_page()
     await page.goto(address)
     await page.wait_for_selector("text=Alerts may be missing")
     await page.wait_for_selector("text=The Watchdog was never heard")
-    await here.context.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
+    await web.context.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0
-    await here.asks()
+    await web.request_approval()
     await page.wait_for_selector("h1:has-text('1 approval request pending')")
 
 
 @pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
-async def test_a_page_says_when_it_is_cut_off(here: Room, address: str, browser: Any, how: str) -> None:
+async def test_a_page_says_when_it_is_cut_off(web: WebService, address: str, browser: Any, how: str) -> None:
     """It goes on showing what it had, and says that this may be old; when the service is back, it renews itself."""
 
     async def away(route: Any) -> None:
@@ -158,23 +158,23 @@ async def test_a_page_says_when_it_is_cut_off(here: Room, address: str, browser:
     await picture(page, "cut-off")
     await page.unroute("**/events")
     await page.wait_for_selector("#lost", state="hidden")
-    await here.asks()
+    await web.request_approval()
     await page.wait_for_selector("h1:has-text('1 approval request pending')")
     assert await page.text_content("[role=status]") == "1 approval request pending", "for who cannot see it"
 
 
 @pytest.mark.promise(6)
 async def test_an_open_page_takes_back_what_no_longer_stands(
-    here: Room, address: str, browser: Any, tmp_path: Path
+    web: WebService, address: str, browser: Any, tmp_path: Path
 ) -> None:
     """The playbook changes while somebody types: approving is not on offer any more, and why is said, also aloud."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     page = await browser.new_page(**PHONE, bypass_csp=True)
-    await page.goto(address + here.link(asked))
+    await page.goto(address + web.link(asked))
     await page.fill("#reason", "I have looked")
     await page.locator("#reason").focus()
-    edit(here, tmp_path)
-    await here.asks()  # something is on record, so pages renew themselves
+    edit(web, tmp_path)
+    await web.request_approval()  # something is on record, so pages renew themselves
     await page.wait_for_selector("button[value=approve]", state="detached")
     await page.wait_for_selector("h1:has-text('Outdated')")
     assert "Outdated" in str(await page.text_content("[role=status]"))
@@ -185,21 +185,21 @@ async def test_an_open_page_takes_back_what_no_longer_stands(
     await page.evaluate(AXE.read_text())
     found = await page.evaluate("axe.run({resultTypes: ['violations']})")
     assert not [item["id"] for item in found["violations"] if item["impact"] in ("serious", "critical")]
-    await page.fill("#token", here.tokens["ann"])
+    await page.fill("#token", web.tokens["ann"])
     await page.click("button[value=refresh]")
     await page.wait_for_selector("text=Void (the playbook has changed)")
 
 
-async def test_a_request_that_is_open_shows_what_others_say(here: Room, address: str, browser: Any) -> None:
+async def test_a_request_that_is_open_shows_what_others_say(web: WebService, address: str, browser: Any) -> None:
     """Who has agreed, at once, and what one was typing stays; when it is decided, the buttons are gone."""
-    asked = await here.asks(quorum=2)
+    asked = await web.request_approval(quorum=2)
     page = await browser.new_page()
-    await page.goto(address + here.link(asked))
+    await page.goto(address + web.link(asked))
     await page.fill("#reason", "I have looked")
     await page.locator("#token").focus()
     for who, told in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
-        async with here.client() as other:
-            assert (await decides(other, here.link(asked), "approve", token=here.tokens[who])).status_code == 303
+        async with web.client() as other:
+            assert (await submit_decision(other, web.link(asked), "approve", token=web.tokens[who])).status_code == 303
         if who == "bob":
             await page.evaluate("document.activeElement.blur()")
         await page.wait_for_selector(f"text={told}")
@@ -209,13 +209,13 @@ async def test_a_request_that_is_open_shows_what_others_say(here: Room, address:
 
 
 @pytest.mark.promise(6)
-async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, tmp_path: Path) -> None:
+async def test_crawlers_decide_nothing(web: WebService, address: str, browser: Any, tmp_path: Path) -> None:
     """GET, HEAD and prefetch of every link of every kind of message, and of a personal one; then a robot with
     JavaScript that presses and posts every form as it finds it: not a row of the database is another one."""
-    asked, said = await everything_said(here, "slack", tmp_path)
-    found = [*sorted(links(said)), BASE + here.link(asked, "person:ann")]
+    asked, said = await everything_said(web, "slack", tmp_path)
+    found = [*sorted(links(said)), BASE + web.link(asked, "person:ann")]
     assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)
-    before = await here.context.store.read(contents)
+    before = await web.context.store.read(contents)
     page = await browser.new_page()
     for link in (link.replace(BASE, address) for link in found):
         await _look(page, link)
@@ -240,8 +240,8 @@ async def test_crawlers_decide_nothing(here: Room, address: str, browser: Any, t
             async with page.expect_navigation():
                 await page.evaluate("(number) => document.forms[number].submit()", number)
         await _look(page, link)
-    assert await here.context.store.read(contents) == before
-    assert (await here.state(asked)).status == "pending"
+    assert await web.context.store.read(contents) == before
+    assert (await web.state(asked)).status == "pending"
 
 
 async def _look(page: Any, link: str) -> None:
@@ -250,12 +250,12 @@ async def _look(page: Any, link: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_pages_are_accessible_and_fit_a_phone(here: Room, address: str, browser: Any, scheme: str) -> None:
+async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: str, browser: Any, scheme: str) -> None:
     """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
     axe = AXE.read_text()
-    asked = await here.asks(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
-    await here.context.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
-    paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", here.link(asked), "/sign-in"]
+    asked = await web.request_approval(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
+    await web.context.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
+    paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", web.link(asked), "/sign-in"]
     context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()
     wide = await (await browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)).new_page()

@@ -26,7 +26,7 @@ from tests.extensions.notifiers.test_notifiers import KINDS, settings
 from tests.support.guard_history import NOON
 from tests.support.servers import free_port
 from tests.support.servers.receivers import receiver
-from tests.support.web_service import Room
+from tests.support.web_service import WebService
 
 LINE = [(NOON + timedelta(minutes=minute), 0.5 + minute / 100) for minute in range(40)]
 
@@ -56,7 +56,7 @@ def test_a_chart_is_a_small_whole_png() -> None:
         assert len(charts_png.line_chart(odd, NOON, NOON, None)) < 4000
 
 
-async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
+async def test_requests_carry_it_where_a_channel_takes_one(web: WebService) -> None:
     """To the webhook with its picture, to Google Chat without, which is not even drawn."""
     drawn = charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
@@ -66,22 +66,22 @@ async def test_requests_carry_it_where_a_channel_takes_one(here: Room) -> None:
         return drawn
 
     for kind, taken in (("webhook", True), ("teams", True), ("google_chat", False)):
-        asked = await here.asks()
+        asked = await web.request_approval()
         with receiver() as chat:
-            post = here.post({"chat": {"kind": kind, "url": chat.url}}, "chat")
+            post = web.post({"chat": {"kind": kind, "url": chat.url}}, "chat")
             post.chart = chart
-            await here.deliver(post)
+            await web.deliver(post)
             await post.aclose()
         assert (base64.b64encode(drawn) in chat.received[0].body) is taken, kind
         assert (asked.run_id in asked_for) is taken
 
 
-async def test_no_message_waits_for_its_picture(here: Room) -> None:
+async def test_no_message_waits_for_its_picture(web: WebService) -> None:
     """Nobody there, no such run: none, and no error."""
     gone = Prometheus(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
-    asked = await here.asks()
+    asked = await web.request_approval()
     for run_id in (asked.run_id, "run-none"):
-        assert await last_hour(gone, here.context.store, run_id, NOON) == b""
+        assert await last_hour(gone, web.context.store, run_id, NOON) == b""
     await gone.aclose()
 
 
@@ -192,30 +192,30 @@ async def _charts_over(post: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, '"error":""'), (500, "not delivered: telegram answered 500")])
-async def test_the_message_goes_first(here: Room, tmp_path: Path, status: int, told: str) -> None:
+async def test_the_message_goes_first(web: WebService, tmp_path: Path, status: int, told: str) -> None:
     """It is sent and on record before its chart is tried; a chart that is refused is on record, and that is all."""
 
     async def chart(run_id: str, now: datetime) -> bytes:
-        sent = [item.status for item in await here.outbox(run_id)]
+        sent = [item.status for item in await web.outbox(run_id)]
         assert sent == ["sent"]
         return PICTURE
 
-    asked = await here.asks()
+    asked = await web.request_approval()
     with receiver() as chat:
         chat.answers = [(200, {}, b'{"ok": true, "result": {"message_id": 7}}'), (status, {}, b"{}")]
-        post = here.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
+        post = web.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
         post.chart = chart
-        await here.deliver(post)
+        await web.deliver(post)
         await _charts_over(post)
         await post.aclose()
     assert [item.path.rpartition("/")[2] for item in chat.received] == ["sendMessage", "sendPhoto"]
-    [message] = await here.outbox(asked.run_id)
+    [message] = await web.outbox(asked.run_id)
     assert (message.status, message.attempts) == ("sent", 1)
-    log = await here.audit_text()
+    log = await web.audit_text()
     assert log.count('"kind":"message.chart"') == 1 and told in log
 
 
-async def test_a_chart_that_hangs_holds_up_no_message(here: Room, tmp_path: Path) -> None:
+async def test_a_chart_that_hangs_holds_up_no_message(web: WebService, tmp_path: Path) -> None:
     """The next request of the same channel goes while the first one's chart is still awaited."""
     never = asyncio.Event()
 
@@ -225,12 +225,12 @@ async def test_a_chart_that_hangs_holds_up_no_message(here: Room, tmp_path: Path
 
     with receiver() as chat:
         chat.answers = [(200, {}, b'{"ok": true, "result": {"message_id": 7}}')]
-        post = here.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
+        post = web.post({"chat": _telegram(tmp_path, chat.url)}, "chat")
         post.chart = chart
         for _ in range(2):
-            await here.asks()
-            await here.deliver(post)
-            here.clock.time += timedelta(seconds=10)
+            await web.request_approval()
+            await web.deliver(post)
+            web.clock.time += timedelta(seconds=10)
         assert len(chat.received) == 2 and len(post._charts) == 2
         await post.aclose()
     assert not post._charts

@@ -24,12 +24,12 @@ from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 from remediator.web.run_chart import Mark, line_chart, picture
 from tests.support.guard_history import NOON, alert, row
-from tests.support.web_service import Room, decides
+from tests.support.web_service import WebService, submit_decision
 
 MANY = 20_000
 
 
-async def _many(here: Room, count: int) -> None:
+async def _many(web: WebService, count: int) -> None:
     rows = [
         row(
             f"run-old-{number:07}",
@@ -41,14 +41,14 @@ async def _many(here: Room, count: int) -> None:
         )
         for number in range(count)
     ]
-    await here.context.store.write(lambda tx: tx.connection.execute(insert(table), rows))
+    await web.context.store.write(lambda tx: tx.connection.execute(insert(table), rows))
 
 
-async def test_pages_go_on_from_the_last_row(here: Room) -> None:
+async def test_pages_go_on_from_the_last_row(web: WebService) -> None:
     """Every run is on exactly one page; filters and search find what there is."""
-    await _many(here, 230)
+    await _many(web, 230)
     seen: list[str] = []
-    async with here.client() as client:
+    async with web.client() as client:
         path = "/runs"
         while path:
             page = (await client.get(path)).text
@@ -61,12 +61,12 @@ async def test_pages_go_on_from_the_last_row(here: Room) -> None:
         assert (await client.get("/runs?before=nonsense")).status_code == 200
 
 
-async def test_a_search_for_an_alert_goes_on_too(here: Room) -> None:
+async def test_a_search_for_an_alert_goes_on_too(web: WebService) -> None:
     """Every run of the alert is on exactly one page, also where one run is for hundreds of alerts; filters hold."""
-    await _many(here, 130)
-    await here.context.store.write(lambda tx: _fire(tx, 130))
+    await _many(web, 130)
+    await web.context.store.write(lambda tx: _fire(tx, 130))
     seen: list[str] = []
-    async with here.client() as client:
+    async with web.client() as client:
         path = "/runs?q=TheAlert"
         while path:
             page = (await client.get(path)).text
@@ -94,9 +94,9 @@ def _fire(tx: Tx, count: int) -> None:
 
 
 @pytest.mark.slow
-async def test_no_page_reads_all_of_history(here: Room) -> None:
+async def test_no_page_reads_all_of_history(web: WebService) -> None:
     """Whatever is asked for, the database goes by an index and sorts nothing."""
-    await _many(here, MANY)
+    await _many(web, MANY)
     where = ("1=1", "status='failed'", "playbook='playbook-3'", "target='service-3'")
 
     def plans(connection: sqlalchemy.Connection) -> list[str]:
@@ -107,9 +107,9 @@ async def test_no_page_reads_all_of_history(here: Room) -> None:
             found.append(" ".join(item[3] for item in connection.exec_driver_sql(query)))
         return found
 
-    for condition, plan in zip(where, await here.context.store.read(plans), strict=True):
+    for condition, plan in zip(where, await web.context.store.read(plans), strict=True):
         assert ("USING INDEX" in plan and "SCAN runs USING INDEX" in plan) or "SEARCH" in plan, (condition, plan)
-    async with here.client() as client:
+    async with web.client() as client:
         await client.get("/runs")
         begun = time.perf_counter()
         await client.get(
@@ -118,56 +118,56 @@ async def test_no_page_reads_all_of_history(here: Room) -> None:
         assert time.perf_counter() - begun < 20
 
 
-async def test_an_entry_that_was_changed_is_seen(here: Room) -> None:
+async def test_an_entry_that_was_changed_is_seen(web: WebService) -> None:
     """Somebody edits the log in the database: the page says which entry does not fit."""
-    await here.asks()
-    async with here.client() as client:
+    await web.request_approval()
+    async with web.client() as client:
         assert "match their hashes and form an unbroken chain" in (await client.get("/audit")).text
         changed = "CAST(replace(canonical, 'redis-disk-full', 'redis-disk-fool') AS BLOB)"
         change = f"UPDATE audit SET canonical = {changed} WHERE seq = 2"
-        await here.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+        await web.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
         assert "Entry 2 breaks the hash chain" in (await client.get("/audit")).text
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
 
-async def test_a_log_that_was_cut_off_is_seen(here: Room) -> None:
+async def test_a_log_that_was_cut_off_is_seen(web: WebService) -> None:
     """Somebody deletes the last entries, and not the head: the first page of the log says so; older pages are as good
     as they were."""
-    await here.asks()
-    end = await here.head()
-    await here.context.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
-    async with here.client() as client:
+    await web.request_approval()
+    end = await web.head()
+    await web.context.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
+    async with web.client() as client:
         page = (await client.get("/audit")).text
         assert f"Entry {end} breaks the hash chain" in page
         assert "match their hashes" in (await client.get(f"/audit?before={end}")).text
 
 
-async def test_an_entry_that_cannot_be_read_hides_no_run(here: Room) -> None:
+async def test_an_entry_that_cannot_be_read_hides_no_run(web: WebService) -> None:
     """The run's page, its document and the API tell the rest, and which entry it is."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     change = "UPDATE audit SET canonical = 'x' WHERE kind = 'approval.requested'"
-    await here.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
-    async with here.client() as client:
+    await web.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
+    async with web.client() as client:
         for path in (f"/runs/{asked.run_id}", f"/api/v1/runs/{asked.run_id}"):
             page = await client.get(path)
             assert page.status_code == 200 and "of the audit log cannot be read" in page.text
         assert "breaks the hash chain" in (await client.get("/audit")).text
 
 
-async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> None:
+async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -> None:
     """What was decided is in the document also when its entries have left the database; without the archive the
     document says that it is not whole, and claims nothing that it cannot know."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     matched = Draft(
         Kind.RUN_MATCHED, "test", run=asked.run_id, playbook="p", data={"target": "redis", "mode": "approve"}
     )
-    await here.context.store.write(lambda tx: tx.audit(matched))
-    async with here.client() as client:
-        await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-    before = await here.context.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
-    await _sealed(here, tmp_path)
+    await web.context.store.write(lambda tx: tx.audit(matched))
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
+    before = await web.context.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
+    await _sealed(web, tmp_path)
     told, alone = [
-        await here.context.store.read(
+        await web.context.store.read(
             lambda connection, folder=folder: run_timeline.load_timeline(connection, asked.run_id, folder)
         )
         for folder in (tmp_path / "archive", None)
@@ -178,28 +178,26 @@ async def test_a_run_is_told_from_the_archive(here: Room, tmp_path: Path) -> Non
     assert "ann decided" in incident_document.markdown(incident_document.document(told))
     assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
     next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
-    damaged = await here.context.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
+    damaged = await web.context.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
     assert damaged and not damaged.whole
 
 
-async def _sealed(here: Room, folder: Path) -> None:
+async def _sealed(web: WebService, folder: Path) -> None:
     """Everything that is on record so far moves to the archive."""
     signer = keys.create(folder / "audit.key", "remediator/test")
-    head = await here.context.store.read(audit.head)
-    await checkpoint_now(
-        here.context, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head
-    )
-    here.clock.time += timedelta(days=100)
-    assert await move(here.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
+    head = await web.context.store.read(audit.head)
+    await checkpoint_now(web.context, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
+    web.clock.time += timedelta(days=100)
+    assert await move(web.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
 
 
-async def test_what_has_moved_to_the_archive_is_said(here: Room, tmp_path: Path) -> None:
+async def test_what_has_moved_to_the_archive_is_said(web: WebService, tmp_path: Path) -> None:
     """The run's page has plan and evidence as before, and says where its entries are; so does the log's last page."""
-    asked = await here.asks()
-    async with here.client() as client:
+    asked = await web.request_approval()
+    async with web.client() as client:
         before = (await client.get(f"/runs/{asked.run_id}")).text
         assert "the archive" not in before and "the archive" not in (await client.get("/audit")).text
-        await _sealed(here, tmp_path)
+        await _sealed(web, tmp_path)
         page = (await client.get(f"/runs/{asked.run_id}")).text
         assert f"remediator audit search --run {asked.run_id}" in page and "move 3 files of /backups" in page
         assert "have moved to the archive" in (await client.get("/audit")).text

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select
 
 from remediator.storage.schema import metadata
 from tests.extensions.notifiers.test_notifiers import KINDS
-from tests.support.sample_messages import BY_PEOPLE, TELLERS, everything_said, links
-from tests.support.web_service import BASE, Room, decides
+from tests.support.sample_messages import DECISION_SENDERS, SENDERS, everything_said, links
+from tests.support.web_service import BASE, WebService, submit_decision
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning")  # Apprise imports it
 
@@ -32,38 +32,38 @@ def contents(connection: Connection) -> dict[str, list[Any]]:
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("kind", sorted(KINDS))
-async def test_every_link_of_every_message_may_be_looked_at(here: Room, kind: str, tmp_path: Path) -> None:
+async def test_every_link_of_every_message_may_be_looked_at(web: WebService, kind: str, tmp_path: Path) -> None:
     """Requests, what became of them, escalations, notices of every sort: unfurled, scanned, prefetched, posted to. Not
     a row of the database is another one, and the link of the request that waits still works."""
-    waiting, said = await everything_said(here, kind, tmp_path)
+    waiting, said = await everything_said(web, kind, tmp_path)
     found = links(said)
     decide = sorted(link for link in found if "/approve/" in link)
     if kind == "log":
         assert not decide, "what lets people decide does not stand in a log"
         return
     assert len(decide) == 6 and sum("/runs/" in link for link in found) >= 6
-    before = await here.context.store.read(contents)
+    before = await web.context.store.read(contents)
     for link in sorted(found):
         for method, headers in ROBOTS:
-            async with here.client() as robot:
+            async with web.client() as robot:
                 body = b"verb=approve" if method == "POST" else None
                 answer = await robot.request(method, link, headers=headers, content=body)
                 assert answer.status_code < 500, (method, link)
-    assert await here.context.store.read(contents) == before
+    assert await web.context.store.read(contents) == before
     heard = []
     for link in decide:
-        async with here.client() as client:
-            heard.append(await decides(client, link.removeprefix(BASE), "approve", token=here.tokens["ann"]))
-    assert (await here.state(waiting)).status == "approved"
+        async with web.client() as client:
+            heard.append(await submit_decision(client, link.removeprefix(BASE), "approve", token=web.tokens["ann"]))
+    assert (await web.state(waiting)).status == "approved"
     assert [answer.status_code for answer in heard].count(303) == 1, "the others are over"
 
 
 def test_no_message_is_left_out() -> None:
     """Each module that puts something into the outbox has its message in the tests above."""
     home = Path(__file__).parents[2] / "remediator"
-    tellers = {
+    senders = {
         str(path.relative_to(home).with_suffix(""))
         for path in home.rglob("*.py")
         if re.search(r"\boutbox\.(tell|enqueue)\(", path.read_text())
     }
-    assert tellers == {*TELLERS, *BY_PEOPLE}
+    assert senders == {*SENDERS, *DECISION_SENDERS}

@@ -9,7 +9,7 @@ import pytest
 
 from remediator.storage.repositories import episodes
 from remediator.web.routes import application
-from tests.support.web_service import BASE, Room
+from tests.support.web_service import BASE, WebService
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -24,9 +24,9 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml"}
         ("GET", "/<script>alert(1)</script>", 404, "&lt;script&gt;"),
     ],
 )
-async def test_a_browser_gets_a_page(here: Room, method: str, path: str, status: int, told: str) -> None:
+async def test_a_browser_gets_a_page(web: WebService, method: str, path: str, status: int, told: str) -> None:
     """In words, under the same policy as every other page."""
-    async with here.client() as client:
+    async with web.client() as client:
         answer = await client.request(method, path, headers=BROWSER)
     assert answer.status_code == status and told in answer.text, answer.text
     assert answer.headers["content-type"].startswith("text/html") and "<script>alert" not in answer.text
@@ -42,23 +42,23 @@ async def test_a_browser_gets_a_page(here: Room, method: str, path: str, status:
         ("DELETE", "/api/v1/runs", 405, "not DELETE."),
     ],
 )
-async def test_a_program_gets_json(here: Room, method: str, path: str, status: int, told: str) -> None:
+async def test_a_program_gets_json(web: WebService, method: str, path: str, status: int, told: str) -> None:
     """With the same key as the rest of the API, whatever it says that it takes."""
     for headers in ({}, BROWSER):
-        async with here.client() as client:
+        async with web.client() as client:
             answer = await client.request(method, path, headers=headers)
         assert answer.status_code == status
         assert told in answer.json()["error"]
 
 
-async def test_a_defect_is_no_traceback(here: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_is_no_traceback(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong inside is for the log."""
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret-of-the-inside")
 
     monkeypatch.setattr(episodes, "list_open", broken)
-    transport = httpx.ASGITransport(application(here.service), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(application(web.service), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BROWSER) as client:
         answer = await client.get("/")
     assert answer.status_code == 500 and "Internal error" in answer.text

@@ -31,7 +31,7 @@ from remediator.storage.repositories import approvals, stops
 from remediator.web.oidc import OidcClient
 from tests.support.guard_history import NOON
 from tests.support.servers import Server
-from tests.support.web_service import Room, decides, nonce_of, room
+from tests.support.web_service import WebService, nonce_of, submit_decision, web_service
 
 CALLBACK = "http://remediator.test/sign-in/oidc/back"
 
@@ -74,10 +74,10 @@ async def _consent(address: str, who: str) -> str:
 async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> None:
     """Code with PKCE: somebody signs in, approves, and is on record by the provider's word."""
     httpx.put(f"{issuer}/users/ann", json={"email": "ann@example.com", "groups": ["sre"]}).raise_for_status()
-    async with room(tmp_path, access=_oidc(tmp_path, issuer)) as here:
-        here.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
-        asked = await here.asks(groups=("sre",))
-        async with here.client() as client:
+    async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
+        web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
+        asked = await web.request_approval(groups=("sre",))
+        async with web.client() as client:
             begun = await client.get(f"/sign-in/oidc?next=/approvals/{asked.id}")
             query = parse_qs(urlsplit(begun.headers["location"]).query)
             assert query["code_challenge_method"] == ["S256"] and query["response_type"] == ["code"]
@@ -87,20 +87,20 @@ async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> N
             assert done.status_code == 303, done.text
             assert done.headers["location"] == f"/approvals/{asked.id}"
             assert (await client.get(back)).status_code == 400  # the attempt is used up
-            assert (await decides(client, f"/approvals/{asked.id}", "approve")).status_code == 303
-        said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+            assert (await submit_decision(client, f"/approvals/{asked.id}", "approve")).status_code == 303
+        said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
         assert [(item.identity, item.how) for item in said] == [("ann@example.com", "oidc")]
 
 
 async def test_an_answer_of_another_attempt_signs_nobody_in(tmp_path: Path, issuer: str) -> None:
     """A foreign state, a foreign browser, no code: nobody is signed in."""
-    async with room(tmp_path, access=_oidc(tmp_path, issuer)) as here:
-        here.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
-        async with here.client() as victim, here.client() as attacker:
+    async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
+        web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
+        async with web.client() as victim, web.client() as attacker:
             begun = await attacker.get("/sign-in/oidc")
             back = await _consent(begun.headers["location"], "mallory")
             await victim.get("/sign-in/oidc")
-            for browser, path in ((victim, back), (victim, re.sub(r"code=[^&]*&?", "", back)), (here.client(), back)):
+            for browser, path in ((victim, back), (victim, re.sub(r"code=[^&]*&?", "", back)), (web.client(), back)):
                 assert (await browser.get(path)).status_code in (400, 403)
                 assert "remediator_session" not in browser.cookies
             wrong = re.sub(r"code=[^&]*", "code=guessed", back)
@@ -111,10 +111,17 @@ SECRET = "slack-signing-secret"
 
 
 def _press(
-    here: Room, verb: str, user: str, asked: Any, *, at: float | None = None, key: str = SECRET, pressed: str = "1.1"
+    web: WebService,
+    verb: str,
+    user: str,
+    asked: Any,
+    *,
+    at: float | None = None,
+    key: str = SECRET,
+    pressed: str = "1.1",
 ) -> dict[str, Any]:
     link = ApprovalLink(asked.id, asked.run_id, asked.plan_hash, "channel:chat", asked.expires_at)
-    value = link.token(here.service.keyring, here.clock.now(), BUTTON)
+    value = link.token(web.service.keyring, web.clock.now(), BUTTON)
     payload = {
         "type": "block_actions",
         "team": {"id": "T01"},
@@ -122,7 +129,7 @@ def _press(
         "actions": [{"action_id": f"remediator.{verb}", "value": value, "action_ts": pressed}],
     }
     body = f"payload={quote(json.dumps(payload))}"
-    stamp = str(int(here.clock.now().timestamp() if at is None else at))
+    stamp = str(int(web.clock.now().timestamp() if at is None else at))
     mac = hmac.new(key.encode(), f"v0:{stamp}:{body}".encode(), hashlib.sha256).hexdigest()
     headers = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={mac}"}
     return {"content": body, "headers": headers | {"Content-Type": "application/x-www-form-urlencoded"}}
@@ -132,20 +139,20 @@ def _press(
 async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None:
     """Signed by Slack, lately, by somebody in the people file: counted once, however often Slack repeats it."""
     (tmp_path / "slack.secret").write_text(SECRET)
-    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
-        asked = await here.asks()
-        before = await here.head()
-        path, now = "/api/v1/slack/interactions", here.clock.now().timestamp()
-        async with here.client() as client:
-            forged = _press(here, "approve", "U00", asked, key="guessed")
-            old = _press(here, "approve", "U00", asked, at=now - 301)
+    async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
+        asked = await web.request_approval()
+        before = await web.head()
+        path, now = "/api/v1/slack/interactions", web.clock.now().timestamp()
+        async with web.client() as client:
+            forged = _press(web, "approve", "U00", asked, key="guessed")
+            old = _press(web, "approve", "U00", asked, at=now - 301)
             for bad in (forged, old, {"content": "payload={}"}):
                 assert (await client.post(path, **bad)).status_code == 401
-            stranger = await client.post(path, **_press(here, "approve", "U99", asked))
-            assert stranger.status_code == 200 and await here.head() == before
+            stranger = await client.post(path, **_press(web, "approve", "U99", asked))
+            assert stranger.status_code == 200 and await web.head() == before
             for _ in range(3):
-                assert (await client.post(path, **_press(here, "approve", "U00", asked))).status_code == 200
-        said = await here.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+                assert (await client.post(path, **_press(web, "approve", "U00", asked))).status_code == 200
+        said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
         assert [(item.identity, item.how, item.verb) for item in said] == [("ann", "slack", "approve")]
 
 
@@ -153,21 +160,21 @@ async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None
 async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
     """Whatever Slack repeats, and whoever replays it after the stop was released: one press, one stop."""
     (tmp_path / "slack.secret").write_text(SECRET)
-    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
-        asked = await here.asks()
+    async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
+        asked = await web.request_approval()
 
         async def standing() -> list[stops.Stop]:
-            return await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+            return await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
 
-        async with here.client() as client:
+        async with web.client() as client:
             for _ in range(3):
-                await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
+                await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             [stop] = await standing()
             oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
-            await here.context.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
-            await client.post("/api/v1/slack/interactions", **_press(here, "pause", "U00", asked))
+            await web.context.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
+            await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             assert not await standing(), "a replay does not stop what somebody has released"
-            again = _press(here, "pause", "U00", asked, pressed="2.2")
+            again = _press(web, "pause", "U00", asked, pressed="2.2")
             await client.post("/api/v1/slack/interactions", **again)
             assert len(await standing()) == 1, "a new press does"
 
@@ -175,13 +182,13 @@ async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
 @pytest.mark.promise(10)
 async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
     """So that releasing it once is enough; another reason, or a minute later, is another stop."""
-    async with room(tmp_path) as here:
+    async with web_service(tmp_path) as web:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
-        write = here.context.store.write
+        write = web.context.store.write
         first = await write(lambda tx: decisions.pause(tx, ann, "migration"))
         assert await write(lambda tx: decisions.pause(tx, ann, "migration")) == first
         assert await write(lambda tx: decisions.pause(tx, ann, "something else")) != first
-        here.clock.time += timedelta(minutes=1)
+        web.clock.time += timedelta(minutes=1)
         assert await write(lambda tx: decisions.pause(tx, ann, "migration")) != first
 
 
@@ -189,18 +196,18 @@ async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["Ann@Example.com", " ann@example.com", "\uff21\uff2e\uff2e@example.com"])
 async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str) -> None:
     """By Slack as the people file spells her, by OIDC as the provider does: one of two, and no approver of her own."""
-    async with room(tmp_path) as here:
+    async with web_service(tmp_path) as web:
         roles = frozenset({Role.APPROVER})
-        asked = await here.asks(quorum=2)
+        asked = await web.request_approval(quorum=2)
         for person in (Person("ann@example.com", "slack", roles), Person(other, "oidc", roles)):
             word = DecisionRequest(asked.id, asked.plan_hash, "approve", person)
-            await here.context.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
-        assert (await here.state(asked)).status == "pending"
-        own = await here.asks()
-        await here.context.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
+            await web.context.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
+        assert (await web.state(asked)).status == "pending"
+        own = await web.request_approval()
+        await web.context.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
         word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
         with pytest.raises(PermissionDenied, match="somebody else has to approve"):
-            await here.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
+            await web.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
 
 
 def test_the_people_file_has_each_person_once() -> None:
@@ -228,7 +235,7 @@ async def test_a_provider_that_answers_nonsense_is_a_sentence(tmp_path: Path, to
     base = "https://id.example.com"
     names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
     told = {"issuer": base} | ({} if token is None else {name: f"{base}/{name}" for name in names})
-    async with room(tmp_path, access=_oidc(tmp_path, base)) as here, here.client() as client:
+    async with web_service(tmp_path, access=_oidc(tmp_path, base)) as web, web.client() as client:
         with respx.mock(assert_all_called=False) as router:
             router.get(f"{base}/.well-known/openid-configuration").respond(json=told)
             router.post(f"{base}/token_endpoint").respond(json=token)
@@ -244,29 +251,29 @@ async def test_a_provider_that_answers_nonsense_is_a_sentence(tmp_path: Path, to
 async def test_what_only_looks_like_a_number_is_none(tmp_path: Path) -> None:
     """Digits that Python calls digits and cannot read: an answer, never a failure of the service."""
     (tmp_path / "slack.secret").write_text(SECRET)
-    async with room(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as here:
-        asked = await here.asks()
-        async with here.client() as client:
+    async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
+        asked = await web.request_approval()
+        async with web.client() as client:
             for path in ("/runs?before=²~x", "/audit?before=²", "/audit?before=" + "9" * 17):
                 assert (await client.get(path)).status_code == 200, path
             assert (await client.get("/api/v1/runs?limit=²")).status_code in (400, 422)
             stamp = {"X-Slack-Request-Timestamp": b"\xb2", "X-Slack-Signature": b"v0=x"}
             assert (await client.post("/api/v1/slack/interactions", content=b"x", headers=stamp)).status_code == 401
-            await client.get(here.link(asked))
+            await client.get(web.link(asked))
             for nonce in ("².x", "999999999999.x", "-1.x", ""):
-                said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
-                assert (await client.post(here.link(asked), data=said)).status_code == 403, nonce
+                said = {"nonce": nonce, "verb": "approve", "token": web.tokens["ann"]}
+                assert (await client.post(web.link(asked), data=said)).status_code == 403, nonce
 
 
 async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None:
     """Nothing was changed, in words, and signing in leads back to the page with the form, filters and all."""
-    async with room(tmp_path, access={"anonymous": "none"}) as here:
-        asked = await here.asks()
-        async with here.client() as client:
+    async with web_service(tmp_path, access={"anonymous": "none"}) as web:
+        asked = await web.request_approval()
+        async with web.client() as client:
             back = await client.get("/runs?status=failed&q=a%26b")
             page = await client.get(back.headers["location"])
             assert 'value="/runs?status=failed&amp;q=a%26b"' in page.text
-            said = {"nonce": nonce_of(page.text), "token": here.tokens["oscar"], "next": "/"}
+            said = {"nonce": nonce_of(page.text), "token": web.tokens["oscar"], "next": "/"}
             await client.post("/sign-in", data=said)
             nonce = nonce_of((await client.get("/")).text)
             del client.cookies["remediator_session"]
@@ -280,31 +287,31 @@ async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None
 async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> None:
     """The same header from elsewhere, or twice, says nothing."""
     proxy = {"addresses": ["192.0.2.7"], "header": "X-User", "groups_header": "X-Groups"}
-    async with room(tmp_path, access={"proxy": proxy}) as here:
+    async with web_service(tmp_path, access={"proxy": proxy}) as web:
         said = {"X-User": "ann"}
-        async with here.client() as inside, here.client(client=("198.51.100.9", 1)) as outside:
+        async with web.client() as inside, web.client(client=("198.51.100.9", 1)) as outside:
             assert "identified by proxy" in (await inside.get("/", headers=said)).text
             assert "identified by proxy" not in (await outside.get("/", headers=said)).text
             twice = [("X-User", "ann"), ("X-User", "oscar")]
             assert "identified by proxy" not in (await inside.get("/", headers=twice)).text
             forged = {**said, "X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7", "X-Real-IP": "192.0.2.7"}
             assert "identified by proxy" not in (await outside.get("/", headers=forged)).text
-        async with here.client(client=("::ffff:192.0.2.7", 1)) as both:  # a socket for IPv4 and IPv6
+        async with web.client(client=("::ffff:192.0.2.7", 1)) as both:  # a socket for IPv4 and IPv6
             assert "identified by proxy" in (await both.get("/", headers=said)).text
 
 
 async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:
     """Not on loopback: pages lead to the sign-in, the API says 401; health stays open."""
-    async with room(tmp_path, access={"anonymous": "none"}) as here:
-        asked = await here.asks()
-        async with here.client() as client:
+    async with web_service(tmp_path, access={"anonymous": "none"}) as web:
+        asked = await web.request_approval()
+        async with web.client() as client:
             for path in ("/", "/runs", f"/runs/{asked.run_id}", "/audit", "/inventory", "/playbooks", "/events"):
                 answer = await client.get(path)
                 assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in"), path
             assert (await client.get("/api/v1/runs")).status_code == 401
             assert (await client.get("/livez")).status_code == 200
             page = await client.get("/sign-in")
-            said = {"nonce": nonce_of(page.text), "token": here.tokens["victor"], "next": "//evil.example"}
+            said = {"nonce": nonce_of(page.text), "token": web.tokens["victor"], "next": "//evil.example"}
             signed = await client.post("/sign-in", data=said)
             assert signed.headers["location"] == "/"
             assert (await client.get("/")).status_code == 200

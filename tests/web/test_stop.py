@@ -17,43 +17,43 @@ from remediator.core.identity import hash_token, make_token
 from remediator.storage.repositories import stops
 from remediator.storage.repositories.stops import Stop
 from tests.support.servers.remediator import Stack
-from tests.support.web_service import Room, nonce_of
+from tests.support.web_service import WebService, nonce_of
 
 OSCAR = make_token()
 
 
-async def _standing(here: Room) -> list[Stop]:
-    return await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+async def _standing(web: WebService) -> list[Stop]:
+    return await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
 
 
-async def _press(here: Room, client: httpx.AsyncClient, **fields: str) -> httpx.Response:
+async def _press(web: WebService, client: httpx.AsyncClient, **fields: str) -> httpx.Response:
     page = await client.get("/")
     return await client.post("/stop", data={"nonce": nonce_of(page.text), **fields})
 
 
 @pytest.mark.promise(10)
-async def test_the_console_stops_everything_a_service_or_a_playbook(here: Room) -> None:
+async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebService) -> None:
     """Each with its reason, by name, and until when; the page and the log say so."""
-    async with here.client(headers=here.bearer("oscar")) as client:
+    async with web.client(headers=web.bearer("oscar")) as client:
         for what, duration in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
-            answer = await _press(here, client, what=what, reason=f"looking at {what}", duration=duration)
+            answer = await _press(web, client, what=what, reason=f"looking at {what}", duration=duration)
             assert answer.status_code == 303, answer.text
         page = (await client.get("/")).text
         assert "Stopped: everything" in page and "Stopped: service redis" in page and "Ends at 2026" in page
-        for stop in await _standing(here):
+        for stop in await _standing(web):
             released = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page)})
             assert released.status_code == 303
-    assert await _standing(here) == []
-    log = await here.audit_text()
+    assert await _standing(web) == []
+    log = await web.audit_text()
     assert log.count('"kind":"stop.set"') == log.count('"kind":"stop.cleared"') == 3
     assert log.count("looking at") >= 3
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> None:
+async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(web: WebService) -> None:
     """After the hour one is over; the other one stands until a person releases it, however long that is."""
-    headers = here.bearer("ann")
-    async with here.client(headers=headers) as client:
+    headers = web.bearer("ann")
+    async with web.client(headers=headers) as client:
         for body in (
             {"reason": "for good"},
             {"reason": "a while", "scope": "service", "name": "app", "duration": "1h"},
@@ -64,7 +64,7 @@ async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> 
             ("everything", "ann", True),
             ("service app", "ann", False),
         ]
-        here.clock.time += timedelta(days=400)
+        web.clock.time += timedelta(days=400)
         assert [item["reason"] for item in (await client.get("/api/v1/stops")).json()] == ["for good"]
 
 
@@ -83,38 +83,38 @@ async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(here: Room) -> 
         {"reason": "x", "duration": "9000w"},
     ],
 )
-async def test_a_stop_that_would_stop_nothing_is_refused(here: Room, body: dict[str, Any]) -> None:
+async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, body: dict[str, Any]) -> None:
     """No reason, a slip in a name, an end that is none: an error in one sentence, and nothing on record."""
-    before = await here.head()
-    async with here.client(headers=here.bearer("ann")) as client:
+    before = await web.head()
+    async with web.client(headers=web.bearer("ann")) as client:
         answer = await client.post("/api/v1/stops", json=body)
         assert answer.status_code == 400 and answer.json()["error"]
         if body.get("name") in ("redis-disk-fool", "redi"):
             assert "did you mean 'redis" in answer.json()["error"]
         scope = f"{body.get('scope', 'global')}:{body.get('name', '')}"
         fields = {"what": scope if "scope" in body or "name" in body else "global"}
-        page = await _press(here, client, reason=body.get("reason", ""), duration=body.get("duration", ""), **fields)
+        page = await _press(web, client, reason=body.get("reason", ""), duration=body.get("duration", ""), **fields)
         assert page.status_code == 422
-    assert await here.head() == before
+    assert await web.head() == before
 
 
-async def test_who_may_press_and_who_may_release(here: Room) -> None:
+async def test_who_may_press_and_who_may_release(web: WebService) -> None:
     """A stranger and a viewer may not press; an approver may press and not release."""
-    async with here.client() as client:
+    async with web.client() as client:
         assert (await client.post("/api/v1/stops", json={"reason": "x"})).status_code == 401
         assert (
-            await client.post("/api/v1/stops", json={"reason": "x"}, headers=here.bearer("victor"))
+            await client.post("/api/v1/stops", json={"reason": "x"}, headers=web.bearer("victor"))
         ).status_code == 403
         form = {"nonce": nonce_of((await client.get("/sign-in")).text), "reason": "x"}
         assert (await client.post("/stop", data=form)).headers["location"] == "/sign-in?next=/&ended=1"
-    async with here.client(headers=here.bearer("ann")) as client:
-        assert (await _press(here, client, reason="x")).status_code == 303
+    async with web.client(headers=web.bearer("ann")) as client:
+        assert (await _press(web, client, reason="x")).status_code == 303
         page = await client.get("/")
         assert "Release this stop" not in page.text
-        (stop,) = await _standing(here)
+        (stop,) = await _standing(web)
         refused = await client.post(f"/stops/{stop.id}/release", data={"nonce": nonce_of(page.text)})
         assert refused.status_code == 403
-    assert len(await _standing(here)) == 1
+    assert len(await _standing(web)) == 1
 
 
 @pytest.fixture

@@ -20,127 +20,128 @@ from remediator.playbooks.model import Playbook
 from remediator.storage.repositories import runs, stops
 from remediator.storage.repositories.approvals import Approval
 from remediator.web.site import ValidityChecks
-from tests.support.web_service import INVENTORY, Room, decides, nonce_of, room
+from tests.support.web_service import INVENTORY, WebService, nonce_of, submit_decision, web_service
 
 pytestmark = pytest.mark.promise(6)
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Room]:
+async def web(tmp_path: Path) -> AsyncIterator[WebService]:
     """A service with one request for what is on disk in its folder."""
-    async with room(tmp_path) as made:
+    async with web_service(tmp_path) as made:
         yield made
 
 
-def edit(here: Room, folder: Path) -> None:
+def edit(web: WebService, folder: Path) -> None:
     """Another version of the playbook comes into force."""
     path = folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
     loaded = load([path], folder / "inventory.yaml", Registry().catalogue())
-    book = here.context.playbooks
     [playbook] = loaded.playbooks
-    assert isinstance(playbook, Playbook) and playbook.content_hash != book.playbooks[0].content_hash
-    book.playbooks = (playbook,)
-    book.keep(playbook)
+    assert isinstance(playbook, Playbook) and playbook.content_hash != web.context.playbooks.active[0].content_hash
+    web.context.playbooks.active = (playbook,)
+    web.context.playbooks.keep(playbook)
 
 
-def _forget(here: Room, folder: Path) -> None:
+def _forget(web: WebService, folder: Path) -> None:
     """The target is taken out of the inventory."""
     services = {"app": {**INVENTORY["services"]["app"], "depends_on": []}}  # type: ignore[index]
-    here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+    web.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
 
 
 @pytest.mark.parametrize(
     ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It cannot be planned any more")]
 )
-async def test_what_would_be_void_is_not_offered(here: Room, tmp_path: Path, change: Any, said: str) -> None:
+async def test_what_would_be_void_is_not_offered(web: WebService, tmp_path: Path, change: Any, said: str) -> None:
     """Looking says that it no longer stands and offers no approval, and nothing is voided or used up by looking."""
-    asked = await here.asks()
-    async with here.client() as client:
-        assert 'value="approve"' in (await client.get(here.link(asked))).text
-        change(here, tmp_path)
-        before = await here.head()
-        for path in (here.link(asked), f"/approvals/{asked.id}"):
+    asked = await web.request_approval()
+    async with web.client() as client:
+        assert 'value="approve"' in (await client.get(web.link(asked))).text
+        change(web, tmp_path)
+        before = await web.head()
+        for path in (web.link(asked), f"/approvals/{asked.id}"):
             page = (await client.get(path)).text
             assert "Outdated: the plan changed" in page and said in page, path
             assert 'value="approve"' not in page and 'value="snooze"' not in page and "break_glass" not in page
             assert 'value="pause"' in page and 'value="reject"' in page
-    assert await here.head() == before
-    assert (await here.state(asked)).status == "pending"
+    assert await web.head() == before
+    assert (await web.state(asked)).status == "pending"
 
 
-async def test_asking_anew_ends_it_and_begins_afresh(here: Room, tmp_path: Path) -> None:
+async def test_asking_anew_ends_it_and_begins_afresh(web: WebService, tmp_path: Path) -> None:
     """Somebody who may decide asks anew: the request is void, and the run goes back to be planned by what is there."""
-    asked = await here.asks()
-    edit(here, tmp_path)
-    async with here.client() as client:
-        assert (await decides(client, here.link(asked), "refresh")).status_code == 403, "a link alone is nobody"
-        assert (await decides(client, here.link(asked), "refresh", token=here.tokens["victor"])).status_code == 403
-        assert (await here.state(asked)).status == "pending"
-        assert (await decides(client, here.link(asked), "refresh", token=here.tokens["ann"])).status_code == 303
-        page = (await client.get(here.link(asked))).text
+    asked = await web.request_approval()
+    edit(web, tmp_path)
+    async with web.client() as client:
+        assert (await submit_decision(client, web.link(asked), "refresh")).status_code == 403, "a link alone is nobody"
+        assert (
+            await submit_decision(client, web.link(asked), "refresh", token=web.tokens["victor"])
+        ).status_code == 403
+        assert (await web.state(asked)).status == "pending"
+        assert (await submit_decision(client, web.link(asked), "refresh", token=web.tokens["ann"])).status_code == 303
+        page = (await client.get(web.link(asked))).text
     assert "Void (the playbook has changed)" in page
-    run = await _goes_on(here, asked)
+    run = await _goes_on(web, asked)
     assert run.status is Status.MATCHED
-    assert run.playbook_hash == here.context.playbooks.active[0].content_hash, "by the playbook that is in force"
-    assert '"actor":"ann"' in await here.audit_text()
+    assert run.playbook_hash == web.context.playbooks.active[0].content_hash, "by the playbook that is in force"
+    assert '"actor":"ann"' in await web.audit_text()
 
 
-async def test_programs_ask_anew_by_the_same_rules(here: Room, tmp_path: Path) -> None:
+async def test_programs_ask_anew_by_the_same_rules(web: WebService, tmp_path: Path) -> None:
     """The API says whether it stands, and why not; renewing it needs the power to decide, and happens once."""
-    asked = await here.asks()
+    asked = await web.request_approval()
     path = f"/api/v1/approvals/{asked.id}"
-    async with here.client() as client:
+    async with web.client() as client:
         told = (await client.get(path)).json()["validity"]
         assert told["valid"] is None and "no connection" in told["reason"], "the target cannot be asked"
-        unsure = await client.post(f"{path}/refresh", headers=here.bearer("ann"))
+        unsure = await client.post(f"{path}/refresh", headers=web.bearer("ann"))
         assert unsure.status_code == 400 and "cannot be told now" in unsure.json()["error"]
-        edit(here, tmp_path)
+        edit(web, tmp_path)
         told = (await client.get(path)).json()["validity"]
         assert told == {"valid": False, "reason": "the playbook has changed"}
-        assert (await client.post(f"{path}/refresh", headers=here.bearer("victor"))).status_code == 403
+        assert (await client.post(f"{path}/refresh", headers=web.bearer("victor"))).status_code == 403
         for refreshed in (True, False):
-            answer = await client.post(f"{path}/refresh", headers=here.bearer("ann"))
+            answer = await client.post(f"{path}/refresh", headers=web.bearer("ann"))
             assert answer.json() == {"status": "void", "refreshed": refreshed}
         assert (await client.get(path)).json()["validity"] is None
-        assert (await client.post("/api/v1/approvals/none/refresh", headers=here.bearer("ann"))).status_code == 404
-    assert (await _goes_on(here, asked)).status is Status.MATCHED
+        assert (await client.post("/api/v1/approvals/none/refresh", headers=web.bearer("ann"))).status_code == 404
+    assert (await _goes_on(web, asked)).status is Status.MATCHED
 
 
-async def test_a_request_that_stands_is_not_asked_anew(here: Room) -> None:
+async def test_a_request_that_stands_is_not_asked_anew(web: WebService) -> None:
     """Nobody gets rid of what others have said by asking again."""
-    asked = await here.asks(quorum=2)
-    async with here.client() as client:
-        await decides(client, here.link(asked), "approve", token=here.tokens["ann"])
-        refused = await decides(client, here.link(asked), "refresh", token=here.tokens["bob"])
+    asked = await web.request_approval(quorum=2)
+    async with web.client() as client:
+        await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
+        refused = await submit_decision(client, web.link(asked), "refresh", token=web.tokens["bob"])
     assert refused.status_code == 422 and "cannot be told now" in refused.text, "it may well stand"
-    assert (await here.state(asked)).status == "pending"
+    assert (await web.state(asked)).status == "pending"
     with pytest.raises(InputError, match="stands as it is"):
         Standing().why_anew()
 
 
-async def test_approving_what_changed_after_the_look_is_void(here: Room, tmp_path: Path) -> None:
+async def test_approving_what_changed_after_the_look_is_void(web: WebService, tmp_path: Path) -> None:
     """Whoever had the form open gets no further than before: the word is counted, and then the request is void."""
-    asked = await here.asks()
-    async with here.client() as client:
-        page = await client.get(here.link(asked))
-        edit(here, tmp_path)
+    asked = await web.request_approval()
+    async with web.client() as client:
+        page = await client.get(web.link(asked))
+        edit(web, tmp_path)
         nonce = nonce_of(page.text)
-        said = {"nonce": nonce, "verb": "approve", "token": here.tokens["ann"]}
-        assert (await client.post(here.link(asked), data=said)).status_code == 303
-    run = await _goes_on(here, asked)
-    assert run.status is Status.MATCHED and (await here.state(asked)).status == "void"
+        said = {"nonce": nonce, "verb": "approve", "token": web.tokens["ann"]}
+        assert (await client.post(web.link(asked), data=said)).status_code == 303
+    run = await _goes_on(web, asked)
+    assert run.status is Status.MATCHED and (await web.state(asked)).status == "void"
 
 
-async def test_a_target_that_cannot_be_asked_is_said(here: Room) -> None:
+async def test_a_target_that_cannot_be_asked_is_said(web: WebService) -> None:
     """Nobody knows whether it stands: the form is there, and so is the doubt."""
-    asked = await here.asks()  # of a supervisor that is not there
-    async with here.client() as client:
-        page = (await client.get(here.link(asked))).text
+    asked = await web.request_approval()  # of a supervisor that is not there
+    async with web.client() as client:
+        page = (await client.get(web.link(asked))).text
     assert "Cannot check now whether the plan is still current" in page and 'value="approve"' in page
 
 
-async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> None:
+async def test_many_looks_ask_the_target_once(web: WebService, tmp_path: Path) -> None:
     """However many look at one page at once, its target is asked once: a link is no way to press it."""
     accepted: list[None] = []
 
@@ -152,11 +153,11 @@ async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> Non
     server = await asyncio.start_unix_server(hang, tmp_path / "s")
     platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
     services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
-    here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
-    asked = await here.asks()
-    run = await here.context.store.read(lambda connection: runs.get(connection, asked.run_id))
+    web.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+    asked = await web.request_approval()
+    run = await web.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    checks = ValidityChecks(here.service)
+    checks = ValidityChecks(web.service)
     async with server:
         found = await asyncio.gather(*(checks.check(asked, run) for _ in range(12)))  # all begin before the first ends
     assert len(accepted) == 1
@@ -164,7 +165,7 @@ async def test_many_looks_ask_the_target_once(here: Room, tmp_path: Path) -> Non
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_from_the_page_waits_for_no_target(here: Room, tmp_path: Path) -> None:
+async def test_a_stop_from_the_page_waits_for_no_target(web: WebService, tmp_path: Path) -> None:
     """The target hangs, so looking takes its time; the word of whoever has the form open does not even ask it."""
     asked_for: list[None] = []
 
@@ -174,22 +175,22 @@ async def test_a_stop_from_the_page_waits_for_no_target(here: Room, tmp_path: Pa
         writer.close()
 
     server = await asyncio.start_unix_server(hang, tmp_path / "s")
-    asked = await here.asks()
-    async with server, here.client() as client:
-        nonce = nonce_of((await client.get(here.link(asked))).text)
+    asked = await web.request_approval()
+    async with server, web.client() as client:
+        nonce = nonce_of((await client.get(web.link(asked))).text)
         platform = {"kind": "supervisor", "url": f"unix://{tmp_path}/s", "program": "redis"}
         services = {**INVENTORY["services"], "redis": {"platform": platform}}  # type: ignore[dict-item]
-        here.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
-        page = await client.get(here.link(asked))
+        web.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
+        page = await client.get(web.link(asked))
         assert "gave no answer within" in page.text and 'value="approve"' in page.text
         before = len(asked_for)
-        said = {"nonce": nonce, "verb": "pause", "token": here.tokens["ann"]}
-        assert (await client.post(here.link(asked), data=said)).status_code == 303
+        said = {"nonce": nonce, "verb": "pause", "token": web.tokens["ann"]}
+        assert (await client.post(web.link(asked), data=said)).status_code == 303
         assert before and len(asked_for) == before
-    assert await here.context.store.read(lambda connection: stops.standing(connection, here.clock.now()))
+    assert await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
 
 
-async def _goes_on(here: Room, asked: Approval) -> Run:
+async def _goes_on(web: WebService, asked: Approval) -> Run:
     """The run after the engine has looked at it once."""
 
     def claim(tx: Any) -> None:
@@ -197,7 +198,7 @@ async def _goes_on(here: Room, asked: Approval) -> Run:
             "UPDATE runs SET lease_owner = 'house', fence = fence + 1, lease_until = 9000000000000000"
         )
 
-    await here.context.store.write(claim)
-    run = await here.context.store.read(lambda connection: runs.get(connection, asked.run_id))
+    await web.context.store.write(claim)
+    run = await web.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    return (await await_approval(here.context, run)).run
+    return (await await_approval(web.context, run)).run
