@@ -116,7 +116,7 @@ def _run(
         "mode": "auto",
         "engine_version": 1,
         "fence": 1,
-        "pokes": 0,
+        "wakeup_count": 0,
         "incident_open": False,
         "holds_target": False,
         "created_at": at,
@@ -138,7 +138,7 @@ def _attempt(
         "playbook": playbook,
         "target": target,
         "mutates": True,
-        "undoing": False,
+        "is_undo": False,
         "call": {"text": f"{action} {target}"},
         "fence": 1,
         "intent_at": at,
@@ -150,7 +150,7 @@ def _attempt(
 
 def _verdict(run: str, at: datetime, guard: str, reason: str) -> dict[str, Any]:
     return {
-        "run_id": run, "at": at, "moment": "plan", "guard": guard, "answer": "block", "reason": reason, "inputs": {}
+        "run_id": run, "at": at, "phase": "plan", "guard": guard, "answer": "block", "reason": reason, "inputs": {}
     }  # fmt: skip
 
 

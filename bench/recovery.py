@@ -125,7 +125,7 @@ def _storm(folder: Path, patients: Patients) -> dict[str, Any]:
             statuses = Counter(pool.map(lambda body: _post(where, body), bodies))
         acknowledged = time.perf_counter() - begun
         database = folder / "storm/state/remediator.db"
-        _until(lambda: _ask(database, "SELECT count(*) FROM notifications WHERE taken_at IS NULL") == 0, 300)
+        _until(lambda: _ask(database, "SELECT count(*) FROM notifications WHERE processed_at IS NULL") == 0, 300)
         _until(lambda: _ask(database, "SELECT count(*) FROM runs WHERE finished_at IS NULL") == 0, 300)
         return {
             "storm_alerts": STORM,

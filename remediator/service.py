@@ -29,14 +29,14 @@ from remediator.config import Config, UrlFile, read_secret, redactor_for
 from remediator.core.clock import Clock, SystemClock
 from remediator.core.identity import People
 from remediator.core.ids import Ids
-from remediator.core.run import Run
+from remediator.core.run import ENGINE_VERSION, Run
 from remediator.core.tokens import Keyring, load_keyring
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
-from remediator.pipeline.approve import outdate
+from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
@@ -46,22 +46,27 @@ from remediator.playbooks.loader import LoadedConfig, load, load_config
 from remediator.playbooks.model import Off
 from remediator.reporting.alert_series import last_hour
 from remediator.reporting.messages import MessageRenderer
-from remediator.runtime.checkpointing import checkpoint_forever
-from remediator.runtime.maintenance import ALIVE, MaintenanceSettings, require_neighbours, run_maintenance_loop
+from remediator.runtime.checkpointing import run_checkpoint_loop
+from remediator.runtime.maintenance import (
+    REPLICA_TIMEOUT,
+    MaintenanceSettings,
+    require_compatible_replicas,
+    run_maintenance_loop,
+)
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.monitors import FloodSettings, MonitorSettings, run_monitors_loop
 from remediator.runtime.outbox import Outbox, run_outbox_loop
-from remediator.runtime.pruning import prune_forever
-from remediator.runtime.reconcile import ReconcileSettings, reconcile_forever
-from remediator.runtime.reload import REFUSED, ReloadSettings, reload_forever, reloading_for, signature
-from remediator.runtime.retention import retain_forever
-from remediator.runtime.scheduled_undo import step_down_forever
-from remediator.runtime.settings import checkpointing_for, pruning_for, retention_for
+from remediator.runtime.pruning import run_pruning_loop
+from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
+from remediator.runtime.reload import ReloadSettings, reload_settings, run_reload_loop, signature
+from remediator.runtime.retention import run_retention_loop
+from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
+from remediator.runtime.settings import checkpoint_settings, pruning_settings, retention_settings
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import Store, StoreClock, Tx
 from remediator.storage.migrate import require_current
-from remediator.storage.repositories import blocked_runs, key_values, playbooks, replicas, runs
-from remediator.storage.url import postgresql
+from remediator.storage.repositories import blocked_runs, playbooks, replicas, runs
+from remediator.storage.url import parse_postgresql_url
 
 log: Any = structlog.get_logger("remediator")
 
@@ -124,7 +129,7 @@ def store_url(config: Config) -> sqlalchemy.URL:
         ConfigurationError: it is none.
     """
     text = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
-    return postgresql(text)
+    return parse_postgresql_url(text)
 
 
 @asynccontextmanager
@@ -148,12 +153,12 @@ async def run_service(config: Config, clock: Clock | None = None, role: Role = "
         metrics = Metrics()
         context = _context(config, registry, StoreClock(store, clock), store, world, loaded, metrics)
         _require_same_time(store)
-        await require_neighbours(context)
-        await store.write(lambda tx: _started(tx, context, config, registry, loaded))
-        loops = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), intake_settings(config))
+        await require_compatible_replicas(context)
+        await store.write(lambda tx: _started(tx, context, config, registry, loaded, role))
+        loops = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
         door, people = _credentials(config), load_people(config)
-        reloading = reloading_for(config, registry, loops, metrics, store, seen)
+        reloading = reload_settings(config, registry, loops, metrics, store, seen)
         service = Service(config, context, loops, metrics, door, keyring, people, world, registry, reloading, role)
         post = _post(config, registry, keyring, people, world, store)
         stack.push_async_callback(post.aclose)
@@ -167,7 +172,7 @@ CLOCKS_APART = timedelta(seconds=30)
 
 
 def _require_same_time(store: Store) -> None:
-    apart = abs(store.ahead.total_seconds())
+    apart = abs(store.clock_offset.total_seconds())
     if apart > CLOCKS_APART.total_seconds():
         raise StoreUnavailable(
             f"this host's clock and the database's are {apart:.0f} s apart; set both by NTP, then start again"
@@ -309,7 +314,7 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
     return report
 
 
-def intake_settings(config: Config) -> IntakeSettings:
+def ingest_settings(config: Config) -> IntakeSettings:
     """How alerts become episodes in this installation."""
     return IntakeSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
@@ -328,52 +333,56 @@ def _credentials(config: Config) -> Credentials:
     return Credentials(bearer, basic)
 
 
-def _started(tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig) -> None:
-    playbooks.keep(tx, loaded.playbooks)
+def _started(
+    tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig, role: Role
+) -> None:
+    playbooks.add_versions(tx, loaded.playbooks)
     if context.store.name == "sqlite":
-        runs.forget_leases(tx)  # the file's lock is ours, so whoever held them is gone
-    others = {REFUSED + each.id for each in replicas.alive(tx.connection, tx.now - ALIVE)} - {REFUSED + context.replica}
-    for name in key_values.named(tx.connection, REFUSED).keys() - others:
-        key_values.drop(tx, name)  # what a process before this one could not read is nobody's trouble any more
-    tx.audit(
+        runs.clear_leases(tx)  # the file's lock is ours, so whoever held them is gone
+    replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, role)
+    replicas.set_rejected_config(tx, context.replica, None)
+    replicas.clear_rejected_config(tx, tx.now - REPLICA_TIMEOUT)
+    tx.append_audit(
         Draft(
             kind=Kind.SERVICE_STARTED,
             actor=context.actor,
             data={"version": __version__, "store": context.store.name, "environment": config.environment},
         )
     )
-    outdate(tx, context)
+    void_outdated_requests(tx, context)
     # settings may have changed since the guards blocked these runs; all guards, because some may be off now
-    blocked_runs.wake(tx, [guard.name for guard in registry.guards])
+    blocked_runs.schedule_now(tx, [guard.name for guard in registry.guards])
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
-    tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={"playbooks": versions, "guards_off": off}))
+    tx.append_audit(
+        Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={"playbooks": versions, "guards_off": off})
+    )
 
 
 def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, context, config = service.loops, service.context, service.config
     upkeep = MaintenanceSettings(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-        "reload": lambda: reload_forever(service.reloading),
+        "reload": lambda: run_reload_loop(service.reloading),
         "upkeep": lambda: run_maintenance_loop(context, upkeep),
         "watch": lambda: run_monitors_loop(context, _watching(service.config, service.registry), loops.poll / 2),
     }
     if service.role == "receive":
         return always
-    checkpointing = checkpointing_for(config, service.registry)
+    checkpointing = checkpoint_settings(config, service.registry)
     working = always | {
-        "take in": loops.take_in_forever,
-        "advance runs": loops.advance_forever,
-        "close episodes": loops.close_forever,
+        "take in": loops.run_ingest_loop,
+        "advance runs": loops.run_advance_loop,
+        "close episodes": loops.run_close_loop,
         "send messages": lambda: run_outbox_loop(context, post, loops.poll),
-        "compare with Alertmanager": lambda: reconcile_forever(context, loops.intake, _reconciling(config, world)),
-        "step down": lambda: step_down_forever(context, loops.poll),
-        "forget what is over": lambda: prune_forever(context, pruning_for(config), service.metrics.count_gone),
-        "sign checkpoints": lambda: checkpoint_forever(context, checkpointing),
+        "compare with Alertmanager": lambda: run_reconcile_loop(context, loops.intake, _reconciling(config, world)),
+        "step down": lambda: run_scheduled_undo_loop(context, loops.poll),
+        "forget what is over": lambda: run_pruning_loop(context, pruning_settings(config), service.metrics.count_gone),
+        "sign checkpoints": lambda: run_checkpoint_loop(context, checkpointing),
     }
-    retention = retention_for(config)
+    retention = retention_settings(config)
     if retention is not None:
-        working["archive"] = lambda: retain_forever(context, retention)
+        working["archive"] = lambda: run_retention_loop(context, retention)
     return working
 
 

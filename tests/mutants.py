@@ -51,7 +51,7 @@ MUTANTS = (
     ),
     Mutant(
         1, "one entry that cannot be recorded takes its neighbours along", "storage/transaction.py",
-        "        raise Spoiled from error", "        raise", CONTRACT,
+        "        raise GroupAborted from error", "        raise", CONTRACT,
     ),
     Mutant(
         1, "a store that hangs lets its senders wait", "storage/group_commit.py",

@@ -145,7 +145,9 @@ async def _walk(
 ) -> None:
     written = playbook.mode_in(config.environment)
     try:
-        line.mode = await context.store.read(lambda connection: autonomy.effective(connection, playbook.name, written))
+        line.mode = await context.store.read(
+            lambda connection: autonomy.effective_mode(connection, playbook.name, written)
+        )
     except StoreUnavailable:
         line.mode = written  # no service has run here yet; the guards say the rest
     try:
@@ -195,8 +197,8 @@ def _run(playbook: Playbook, line: Line, plan: Plan, now: datetime) -> Run:
         resume_to=None,
         engine_version=ENGINE_VERSION,
         fence=0,
-        pokes=0,
-        cancel=None,
+        wakeup_count=0,
+        cancel_request=None,
         lease_owner=None,
         lease_until=None,
         wake_at=None,

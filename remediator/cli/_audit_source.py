@@ -21,7 +21,7 @@ from remediator.audit.reader import AuditReader
 from remediator.config import Config
 from remediator.errors import StoreUnavailable
 from remediator.playbooks.loader import load_config
-from remediator.runtime.retention import begin
+from remediator.runtime.retention import live_log_start
 from remediator.runtime.settings import archive_folder
 from remediator.service import read_only_connection
 from remediator.storage.repositories import audit as records
@@ -42,15 +42,15 @@ class DatabaseLog:
         since: datetime | None = None,
     ) -> Iterable[SealedEntry]:
         """See :meth:`AuditReader.entries`."""
-        return records.entries(self._connection, after_seq, limit, run, kind, since)
+        return records.iterate(self._connection, after_seq, limit, run, kind, since)
 
     def head(self) -> Head:
         """See :meth:`AuditReader.head`."""
-        return records.head(self._connection)
+        return records.get_head(self._connection)
 
     def moved(self) -> int:
         """Up to which number entries have moved to the archive, as the database remembers it."""
-        return begin(self._connection).seq
+        return live_log_start(self._connection).seq
 
 
 def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:

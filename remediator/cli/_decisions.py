@@ -74,8 +74,8 @@ def found_by(connection: Connection, name: str) -> Approval:
     Raises:
         InputError: there is none.
     """
-    pending = approvals.get(connection, name) or approvals.pending_of(connection, name)
-    found = pending or approvals.latest_of(connection, name)
+    pending = approvals.get(connection, name) or approvals.get_pending(connection, name)
+    found = pending or approvals.get_latest(connection, name)
     if found is None:
         there = runs.get(connection, name) is not None
         raise InputError(f"{name} never asked anybody" if there else f"there is no request or run {name}")

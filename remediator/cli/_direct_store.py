@@ -25,7 +25,7 @@ from remediator.playbooks.loader import read
 from remediator.storage import Tx
 from remediator.storage.audit_writer import append
 from remediator.storage.migrate import require_current
-from remediator.storage.url import postgresql
+from remediator.storage.url import parse_postgresql_url
 
 T = TypeVar("T")
 
@@ -63,7 +63,9 @@ def _url(config: Config) -> sqlalchemy.URL:
         if not path.is_file():
             raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
         return sqlalchemy.make_url(f"sqlite:///{path}")
-    return postgresql(read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store)
+    return parse_postgresql_url(
+        read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
+    )
 
 
 def _redactor(config: Config) -> Redactor:

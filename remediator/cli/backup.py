@@ -10,7 +10,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
-from remediator.storage.backup import back_up
+from remediator.storage.backup import create_backup
 
 
 @click.command("backup")
@@ -27,5 +27,5 @@ def command(file: Path, config_path: Path) -> None:
     config = load_config(config_path, Config)
     if config.store != "sqlite":
         raise ConfigurationError("store: PostgreSQL is backed up by its own tools: pg_dump --format=custom --file=FILE")
-    size = back_up(config.state / "remediator.db", file)
+    size = create_backup(config.state / "remediator.db", file)
     click.echo(f"{file}: {size} bytes, checked")

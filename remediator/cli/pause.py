@@ -49,16 +49,16 @@ def command(
 
     def press(tx: Tx) -> stops.Stop | None:
         if services is not None:
-            decisions.require_known(scope, name or "", playbooks.names(tx.connection), services)
+            decisions.require_known(scope, name or "", playbooks.list_names(tx.connection), services)
         stop_id = Ids().new("stop", tx.now)
         until = None if lasts is None else tx.now + lasts
-        stops.press(tx, stop_id, scope, name or "", reason.strip(), who or _direct_store.person(), until)
+        stops.create(tx, stop_id, scope, name or "", reason.strip(), who or _direct_store.person(), until)
         return stops.get(tx.connection, stop_id)
 
     stop = _direct_store.write(config, press)
     assert stop is not None
     until = "" if stop.expires_at is None else f" until {rfc3339(stop.expires_at)}"
-    click.echo(f"{stop.id}: {stop.what} stopped{until}; resume with: remediator resume {stop.id}")
+    click.echo(f"{stop.id}: {stop.subject} stopped{until}; resume with: remediator resume {stop.id}")
 
 
 def _services(config: Config) -> Collection[str] | None:

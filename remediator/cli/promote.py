@@ -20,7 +20,7 @@ from remediator.storage.repositories import autonomy, breakers
 @click.command("promote")
 @config_option
 @click.argument("playbook")
-@click.option("--to", "mode", type=click.Choice(autonomy.RUNGS), required=True, help="The rung; lower ones demote.")
+@click.option("--to", "mode", type=click.Choice(autonomy.MODES), required=True, help="The rung; lower ones demote.")
 @click.option("--reason", required=True, help="Why; it stands in the audit log.")
 @click.option("--as", "who", help="Who says so; default: the user at this terminal.")
 def command(config_path: Path, playbook: str, mode: str, reason: str, who: str | None) -> None:
@@ -39,9 +39,9 @@ def command(config_path: Path, playbook: str, mode: str, reason: str, who: str |
     person = who or _direct_store.person()
 
     def put(tx: Tx) -> str:
-        before = autonomy.effective(tx.connection, playbook, written)
-        autonomy.put(tx, playbook, mode, written, person, reason)
-        if autonomy.lower(before, mode) == before and breakers.tripped(tx.connection).get(playbook):
+        before = autonomy.effective_mode(tx.connection, playbook, written)
+        autonomy.set_mode(tx, playbook, mode, written, person, reason)
+        if autonomy.lower_mode(before, mode) == before and breakers.list_tripped(tx.connection).get(playbook):
             breakers.reset(tx, playbook, person, reason)
         return before
 

@@ -14,8 +14,8 @@ from remediator.core.clock import SystemClock
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
 from remediator.service import database_file
-from remediator.storage.backup import put_back
-from remediator.storage.sqlite import SqliteStore, locked
+from remediator.storage.backup import restore_backup
+from remediator.storage.sqlite import SqliteStore, exclusive_lock
 
 
 @click.command("restore")
@@ -35,8 +35,8 @@ def command(file: Path, who: str, config_path: Path) -> None:
     if config.store != "sqlite":
         raise ConfigurationError("store: PostgreSQL is restored by its own tools: pg_restore --clean --dbname=URL FILE")
     database = database_file(config)
-    with locked(database):
-        aside = put_back(file, database)
+    with exclusive_lock(database):
+        aside = restore_backup(file, database)
     asyncio.run(_record(database, file, who))
     click.echo(f"{database}: restored from {file}" + (f"; what was there is {aside}" if aside else ""))
 
@@ -45,6 +45,6 @@ async def _record(database: Path, file: Path, who: str) -> None:
     store = SqliteStore(database, SystemClock())
     try:
         data = {"command": "restore", "file": file.name}
-        await store.write(lambda tx: tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=f"user:{who}", data=data)))
+        await store.write(lambda tx: tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=f"user:{who}", data=data)))
     finally:
         await store.close()

@@ -42,7 +42,7 @@ def command(config_path: Path, token_file: Path | None, reason: str, run_id: str
         playbook = next((item for item in loaded.playbooks if old is not None and item.name == old.playbook), None)
         if playbook is None:
             raise InputError(f"there is no run {run_id}, or its playbook is not in force any more")
-        mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(config.environment))
+        mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(config.environment))
         return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)
 
     click.echo(f"{_direct_store.write(config, begin).id} begins")

@@ -43,7 +43,7 @@ def list_(config_path: Path, format_: str, open_only: bool, limit: int) -> None:
     Example:
       remediator runs list --open
     """
-    found = _read(config_path, lambda connection: runs.page(connection, limit, open_only=open_only))
+    found = _read(config_path, lambda connection: runs.list_page(connection, limit, open_only=open_only))
     if format_ == "json":
         click.echo(json.dumps([run_timeline.summary(run) for run in found], indent=2))
         return

@@ -14,8 +14,7 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
-from remediator.runtime.maintenance import ALIVE
-from remediator.runtime.reload import REFUSED
+from remediator.runtime.maintenance import REPLICA_TIMEOUT
 from remediator.service import read_only_connection, watchdog_within
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
@@ -45,7 +44,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
     now = SystemClock().now()
     heard = key_values.get(connection, key_values.WATCHDOG)
     said = read_stop_file(config.state)
-    open_runs = runs.page(connection, 10_000, open_only=True)
+    open_runs = runs.list_page(connection, 10_000, open_only=True)
     waiting: dict[str, int] = {}
     for run in open_runs:
         key = run.status.value if run.reason is None else f"{run.status.value} ({run.reason})"
@@ -55,36 +54,33 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
         "stops": [
             {
                 "id": stop.id,
-                "stops": stop.what,
+                "stops": stop.subject,
                 "reason": stop.reason,
-                "who": stop.who,
-                "since": rfc3339(stop.set_at),
+                "who": stop.created_by,
+                "since": rfc3339(stop.created_at),
                 "until": None if stop.expires_at is None else rfc3339(stop.expires_at),
             }
-            for stop in stops.standing(connection, now)
+            for stop in stops.list_active(connection, now)
         ],
         "ladder": {
             name: {"mode": place.mode, "who": place.who, "reason": place.reason, "since": rfc3339(place.at)}
-            for name, place in sorted(autonomy.places(connection).items())
+            for name, place in sorted(autonomy.list_overrides(connection).items())
         },
         "breakers": {
             name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
-            for name, (why, scope, at) in sorted(breakers.tripped(connection).items())
+            for name, (why, scope, at) in sorted(breakers.list_tripped(connection).items())
         },
         "asks": [_ask(connection, item) for item in approvals.list_pending(connection)],
         "watchdog": {
             "heard": None if heard is None else rfc3339(heard.at),
-            "silence": key_values.silence(connection, now, watchdog_within(config)),
+            "silence": key_values.watchdog_problem(connection, now, watchdog_within(config)),
         },
         "service": [
             {"replica": item.id, "role": item.role, "version": item.version, "seen": rfc3339(item.seen_at)}
-            for item in replicas.alive(connection, now - ALIVE)
+            for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
         ],
         "runs": waiting,
-        "unusable": {
-            name.removeprefix(REFUSED): fact.value["findings"]
-            for name, fact in sorted(key_values.named(connection, REFUSED).items())
-        },
+        "unusable": {item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config},
     }
 
 
@@ -97,7 +93,7 @@ def _ask(connection: Connection, item: Approval) -> dict[str, Any]:
         "target": "" if run is None else run.target,
         "until": rfc3339(item.expires_at),
         "quorum": item.quorum,
-        "agreed": sum(said.verb == "approve" for said in approvals.decisions_of(connection, item.id)),
+        "agreed": sum(said.verb == "approve" for said in approvals.list_decisions(connection, item.id)),
     }
 
 
@@ -129,6 +125,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"watchdog {f'ATTENTION: {late}' if late else found['watchdog']['heard'] or 'not watched'}")
     lines += [f"service  {item['replica']} ({item['role']}) seen {item['seen']}" for item in found["service"]]
     if not found["service"]:
-        lines.append(f"service  ATTENTION: none was seen in the last {format_duration(ALIVE)}; is it running?")
+        lines.append(
+            f"service  ATTENTION: none was seen in the last {format_duration(REPLICA_TIMEOUT)}; is it running?"
+        )
     lines += [f"runs     {count} {what}" for what, count in sorted(found["runs"].items())]
     return lines if found["stops"] or found["stop_file"] else ["nothing is stopped", *lines]

@@ -57,7 +57,7 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
 def _stories(connection: Connection, which: str, folder: Path | None) -> list[RunTimeline]:
     ids = [which]
     if episodes.get(connection, which) is not None:
-        ids = episodes.runs_of(connection, [which]).get(which, [])
+        ids = episodes.run_ids_by_episode(connection, [which]).get(which, [])
         if not ids:
             raise InputError(f"no playbook has taken {which[:64]}, so there is nothing to tell")
     found = [load_timeline(connection, run_id, folder) for run_id in ids]

@@ -133,9 +133,9 @@ class Run:
     """For a blocked run: where it goes on once it may."""
     engine_version: int
     fence: int
-    pokes: int
+    wakeup_count: int
     """Counts the events meant for it (resolved, decided, cancelled), so that none is slept through."""
-    cancel: Mapping[str, Any] | None
+    cancel_request: Mapping[str, Any] | None
     lease_owner: str | None
     lease_until: datetime | None
     wake_at: datetime | None

@@ -58,8 +58,8 @@ def _busy(target: str, other: str) -> GuardDecision:
 
 async def act(context: PipelineContext, run: Run) -> StageResult:
     """From ``running``: do the step at the cursor, or decide that there is none to do."""
-    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
-    tried = [attempt for attempt in tried if not attempt.undoing]  # those are seen to by whoever puts back
+    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
+    tried = [attempt for attempt in tried if not attempt.is_undo]  # those are seen to by whoever puts back
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
         return await _unknown(context, run, lost, "the process that began it is gone")
@@ -117,7 +117,7 @@ _WHETHER = "unknown:when"
 def _ask_whether(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
     """Not knowing is no reason to do something else: the steps below may be for another case. A person decides."""
     detail = {"step": step.id, "call": step.call.text, "text": why}
-    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, {"step": step.id, "skipped": why}, "held"))
+    tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, {"step": step.id, "skipped": why}, "held"))
     after = approvals.request(tx, context.ids, run, plan, step.id, _WHETHER, detail, context.actor)
     return wait_until(after, after.wake_at)
 
@@ -127,7 +127,7 @@ async def _applies(
 ) -> bool | cel.Unknown:
     if step.when is None:
         return True
-    seen = await context.store.read(lambda connection: evidence.of_run(connection, run.id))
+    seen = await context.store.read(lambda connection: evidence.list_for_run(connection, run.id))
     platform = context.playbooks.service(run).platform.kind
     return cel.compile(step.when).evaluate(
         condition_scope.variables(_plan(run).parameters, (run.target, platform), seen, tried)
@@ -139,7 +139,7 @@ async def _skip(context: PipelineContext, run: Run, plan: Plan, step: PlannedSte
 
     def skip(tx: Tx) -> Run:
         data = {"step": step.id, "skipped": why}
-        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
+        tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
         return runs.save(tx, run, cursor=None if following is None else following.id)
 
     return proceed(await context.store.write(skip))
@@ -160,7 +160,7 @@ async def _attempt(
         begun_before = True  # what was planned is not what can be done now
     if step.approval and not await _approved_step(context, run, step):
         return await _ask_for_step(context, run, plan, step, begun_before)
-    alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+    alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
     asked = build_input(context, run, playbook, service, alerts, step)
     judgement = await evaluate(context, asked, _overridden(run))
     if judgement.final.answer is not GuardAnswer.ALLOW:
@@ -188,7 +188,7 @@ async def _not_possible(context: PipelineContext, run: Run, plan: Plan, step: Pl
 
     def write(tx: Tx) -> Run:
         data = {"step": step.id, "skipped": why}
-        tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
+        tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
         return runs.save(tx, run)
 
     return await _follow(context, await context.store.write(write), plan, step, step.on_failure)
@@ -200,7 +200,7 @@ def _overridden(run: Run) -> frozenset[str]:
 
 
 async def _approved_step(context: PipelineContext, run: Run, step: PlannedStep) -> bool:
-    approval = await context.store.read(lambda connection: approvals.latest_of(connection, run.id))
+    approval = await context.store.read(lambda connection: approvals.get_latest(connection, run.id))
     return (
         approval is not None
         and approval.status == "approved"
@@ -232,7 +232,7 @@ def _ask(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedSt
 def _held(
     tx: Tx, context: PipelineContext, run: Run, plan: Plan, asked: GuardInput, judgement: GuardDecision
 ) -> StageResult:
-    evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+    evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
     if judgement.final.answer is GuardAnswer.BLOCK:
         return block(tx, context, run, judgement, Status.RUNNING)
     reason = f"unknown:{judgement.guard}"
@@ -270,13 +270,13 @@ async def _do(
     number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
 
     def write_intent(tx: Tx) -> tuple[Run, Attempt, float]:
-        if (other := runs.holder(tx.connection, run.target, run.id)) is not None:
+        if (other := runs.lock_holder(tx.connection, run.target, run.id)) is not None:
             raise _Held(_busy(run.target, other))  # whether or not the guard that says so is on
         again = decide_again(context, tx.connection, replace(asked, now=tx.now), _overridden(run))
         if again.final.answer is not GuardAnswer.ALLOW:
             raise _Held(again)
         attempt = _intent(context, run, step, call, number, tx)
-        evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+        evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
         lease = timedelta(seconds=step.timeout) + context.pace.margin
         held = runs.save(
             tx,
@@ -285,8 +285,8 @@ async def _do(
             holds_target=True,
             first_action_at=run.first_action_at or tx.now,
         )
-        attempts.intend(tx, held, attempt, context.actor)
-        return held, attempt, tx.begun
+        attempts.record_intent(tx, held, attempt, context.actor)
+        return held, attempt, tx.began_at
 
     try:
         run, attempt, begun = await intend(context, write_intent)
@@ -315,7 +315,7 @@ async def _concluded(
         # another process decides what becomes of the run; what this one saw is worth knowing all the same
         said = {"attempt": attempt.id, "step": step.id, "outcome": result.outcome.value, "summary": result.summary}
         late = runs.draft(Kind.RUN_FENCED, run, context.actor, said, "late_outcome")
-        await context.store.write(lambda tx: tx.audit(late))
+        await context.store.write(lambda tx: tx.append_audit(late))
         raise
 
 
@@ -329,7 +329,7 @@ def _intent(context: PipelineContext, run: Run, step: PlannedStep, call: Planned
         playbook=run.playbook,
         target=run.target,
         mutates=True,
-        undoing=False,
+        is_undo=False,
         call={"text": call.text, "arguments": dict(call.arguments), "pin": dict(call.pin)},
         fence=run.fence,
         intent_at=tx.now,
@@ -365,7 +365,7 @@ def _conclude(
     written: dict[str, Any] = {"summary": result.summary, "output": dict(result.output)}
     if result.summary is _NOT_BEGUN:
         written["happened"] = EffectStatus.NO.value
-    attempts.conclude(tx, after, attempt, result.outcome.value, written, context.actor)
+    attempts.record_outcome(tx, after, attempt, result.outcome.value, written, context.actor)
     if result.outcome is Outcome.OK:
         _temporary(tx, context, after, step)
     if result.outcome is Outcome.OK and step.on_success == "verify":
@@ -377,7 +377,7 @@ def _temporary(tx: Tx, context: PipelineContext, run: Run, step: PlannedStep) ->
     """What is to last for a while only gets its timer in the same transaction as its outcome."""
     after = None if step.undo is None else step.undo.get("after")
     if after is not None:
-        timers.set_undo(tx, context.ids, run, step.id, timedelta(seconds=after))
+        timers.schedule_undo(tx, context.ids, run, step.id, timedelta(seconds=after))
 
 
 def _to_unknown(tx: Tx, context: PipelineContext, run: Run, attempt: Attempt, why: str) -> Run:
@@ -405,7 +405,7 @@ async def _exhausted(context: PipelineContext, run: Run) -> StageResult:
 
 async def observe(context: PipelineContext, run: Run) -> StageResult:
     """From ``unknown_outcome``: look at the target; go on if that tells, put it to a person if it does not."""
-    attempt = await context.store.read(lambda connection: attempts.in_flight(connection, run.id))
+    attempt = await context.store.read(lambda connection: attempts.get_in_flight(connection, run.id))
     plan = _plan(run)
     if attempt is None:
         return await _exhausted(context, run)
@@ -429,14 +429,14 @@ def _observed(
     tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation
 ) -> StageResult:
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
-    tx.audit(runs.draft(Kind.ACTION_OBSERVED, run, context.actor, {"attempt": attempt.id, **facts}))
+    tx.append_audit(runs.draft(Kind.ACTION_OBSERVED, run, context.actor, {"attempt": attempt.id, **facts}))
     if seen.happened is EffectStatus.CANNOT_TELL and not step.idempotent:
-        attempts.conclude(tx, run, attempt, Outcome.UNKNOWN.value, facts, context.actor)
+        attempts.record_outcome(tx, run, attempt, Outcome.UNKNOWN.value, facts, context.actor)
         detail = {"step": step.id, "attempt": attempt.id, "observed": seen.summary}
         # the target stays held: the call may still land, and only a person can rule that out
         return proceed(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, context.actor))
     outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
-    attempts.conclude(tx, run, attempt, outcome.value, facts, context.actor)
+    attempts.record_outcome(tx, run, attempt, outcome.value, facts, context.actor)
     if outcome is Outcome.OK:
         _temporary(tx, context, run, step)
     if outcome is Outcome.OK and step.on_success == "verify":

@@ -45,22 +45,22 @@ async def await_approval(context: PipelineContext, run: Run) -> StageResult:
 
 
 def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
-    approval = approvals.latest_of(connection, run_id)
-    said = approvals.decisions_of(connection, approval.id) if approval else []
+    approval = approvals.get_latest(connection, run_id)
+    said = approvals.list_decisions(connection, approval.id) if approval else []
     return approval, said
 
 
 def _expire(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
         return wait_until(run, approval.expires_at)  # the database's clock is behind ours: it decides
-    approvals.settle(tx, approval, "expired")
+    approvals.close(tx, approval, "expired")
     detail = {"approval": approval.id, "expired_at": approval.expires_at.isoformat()}
     return proceed(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, context.actor))
 
 
 def _withdrawn(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
     """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
-    until = approvals.snoozed_until(tx.connection, approval)
+    until = approval.snoozed_until
     detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
     if until is None:
         return proceed(_afresh(tx, context, run, detail))
@@ -69,7 +69,7 @@ def _withdrawn(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -
     return wait_until(after, until)
 
 
-def outdate(tx: Tx, context: PipelineContext) -> None:
+def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
     """Withdraw the questions that came from playbooks which are not in force any more, and plan those runs anew.
 
     Only when this replica has read its files, never whenever it looks at a run: two replicas whose files differ for a
@@ -82,7 +82,7 @@ def outdate(tx: Tx, context: PipelineContext) -> None:
             continue
         if (changed := _rewritten(context, run)) is not None:
             approvals.void(tx, run, changed, context.actor)
-            runs.poke(tx, [run.id])
+            runs.notify(tx, [run.id])
 
 
 async def _approved(context: PipelineContext, run: Run, approval: Approval, said: Sequence[Decision]) -> StageResult:
@@ -127,7 +127,7 @@ async def what_changed(context: PipelineContext, run: Run, approval: Approval, *
         return None
     try:
         playbook, service = context.playbooks.of(run), context.playbooks.service(run)
-        alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+        alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
         values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, context.playbooks.inventory)
         plan = await make_plan(context, playbook, service, values, run.mode)
     except ClientError:

@@ -60,7 +60,7 @@ def asked_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRe
     """What a request demands."""
     assert run.plan is not None, "an approval is for a plan"
     plan = from_data(run.plan)
-    requester = approvals.requester(connection, run.id)
+    requester = approvals.get_requester(connection, run.id)
     return ApprovalRequirements(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
 
 
@@ -81,7 +81,7 @@ def decide(tx: Tx, word: DecisionRequest, rules: DecisionPolicy) -> DecisionResu
         return DecisionResult(found.status, counted=False)
     asked = asked_of(tx.connection, found, run)
     word = _allowed(word, asked, rules, run)
-    before = len(approvals.decisions_of(tx.connection, found.id))
+    before = len(approvals.list_decisions(tx.connection, found.id))
     status = approvals.decide(
         tx,
         found,
@@ -95,7 +95,7 @@ def decide(tx: Tx, word: DecisionRequest, rules: DecisionPolicy) -> DecisionResu
     )
     if word.break_glass:
         _say_it_loud(tx, word, run)
-    return DecisionResult(status, len(approvals.decisions_of(tx.connection, found.id)) > before)
+    return DecisionResult(status, len(approvals.list_decisions(tx.connection, found.id)) > before)
 
 
 def _allowed(word: DecisionRequest, asked: ApprovalRequirements, rules: DecisionPolicy, run: Run) -> DecisionRequest:
@@ -119,10 +119,12 @@ def _confirmed(word: DecisionRequest, asked: ApprovalRequirements, run: Run) -> 
 def _say_it_loud(tx: Tx, word: DecisionRequest, run: Run) -> None:
     text = f"{word.person.id} broke the glass: {word.verb} for {run.playbook} on {run.target}: {word.reason}"
     data = {"command": "break glass", "approval": word.approval, "verb": word.verb}
-    tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data))
+    tx.append_audit(
+        Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data)
+    )
     told = {"about": "break glass", "text": text}
     escalate_to = tuple((run.plan or {}).get("escalate_to", ()))
-    outbox.tell(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
+    outbox.enqueue(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
 
 
 def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: DecisionPolicy) -> bool:
@@ -138,7 +140,7 @@ def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: DecisionPol
         return False
     words.check_may_decide(person, "snooze", asked_of(tx.connection, found, run), link_holders=rules.link_holders)
     approvals.void(tx, run, why, person.id)
-    runs.poke(tx, [run.id])
+    runs.notify(tx, [run.id])
     return True
 
 
@@ -187,12 +189,12 @@ def pause(
         raise InputError("name the playbook or the service that is to be stopped; everything has no name")
     if lasts is not None and not timedelta(0) < lasts <= LONGEST_STOP:
         raise InputError("a stop lasts for longer than nothing and at most a year, or until somebody releases it")
-    again = _pressed(tx, person, scope, name, tx.clean(reason.strip()), press)
+    again = _pressed(tx, person, scope, name, tx.redact(reason.strip()), press)
     if again is not None:
         return again
     stop_id = press or Ids().new("stop", tx.now)
     until = None if lasts is None else tx.now + lasts
-    stops.press(tx, stop_id, scope, name, reason.strip(), person.id, until)
+    stops.create(tx, stop_id, scope, name, reason.strip(), person.id, until)
     return stop_id
 
 
@@ -200,9 +202,9 @@ def _pressed(tx: Tx, person: Person, scope: str, name: str, reason: str, press: 
     """The stop that this person has just set with the same words, if it stands: the same press, come twice."""
     if press and stops.get(tx.connection, press) is not None:
         return press
-    for stop in stops.standing(tx.connection, tx.now):
-        same = (stop.scope, stop.name, stop.who, stop.reason) == (scope, name, person.id, reason)
-        if same and stop.expires_at is None and tx.now - stop.set_at < _DOUBLE_CLICK:
+    for stop in stops.list_active(tx.connection, tx.now):
+        same = (stop.scope, stop.name, stop.created_by, stop.reason) == (scope, name, person.id, reason)
+        if same and stop.expires_at is None and tx.now - stop.created_at < _DOUBLE_CLICK:
             return stop.id
     return None
 
@@ -231,7 +233,7 @@ def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     run = runs.get(tx.connection, run_id)
     if run is None:
         raise InputError(f"there is no run {run_id[:64]}")
-    said = tx.clean(reason.strip())
+    said = tx.redact(reason.strip())
     _record(tx, person, run, "cancel", said)
     if runs.request_cancel(tx, run_id, person.id, said):
         return f"{run_id} is being cancelled"
@@ -256,21 +258,21 @@ def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, re
     run = runs.get(tx.connection, run_id)
     if run is None or run.finished_at is None:
         raise InputError(f"{run_id[:64]} is not a run that is over")
-    alerts = episodes.of_run(tx.connection, run_id)
+    alerts = episodes.list_for_run(tx.connection, run_id)
     if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
         raise InputError("nothing that this run was for fires any more")
     if run.holds_target:
         raise InputError(f"what {run_id} did last is unknown; look at {run.target}, then cancel the run, then retry")
     if not run.incident_open:
         raise InputError(f"the incident of {run_id} has a newer run")
-    _record(tx, person, run, "retry", tx.clean(reason.strip()))
+    _record(tx, person, run, "retry", tx.redact(reason.strip()))
     runs.close_incident(tx, [run_id])
     made = runs.create(tx, Ids().new("run", tx.now), run.playbook, playbook_hash, run.target, mode, person.id)
-    runs.join(tx, made.id, alerts)
-    approvals.remember_requester(tx, made.id, person.id)
+    runs.add_episodes(tx, made.id, alerts)
+    approvals.set_requester(tx, made.id, person.id)
     return made
 
 
 def _record(tx: Tx, person: Person, run: Run, command: str, reason: str) -> None:
     data = {"command": command, "how": person.how, "status": run.status.value}
-    tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=person.id, run=run.id, reason=reason or None, data=data))
+    tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=person.id, run=run.id, reason=reason or None, data=data))

@@ -22,7 +22,7 @@ async def guard_plan(context: PipelineContext, run: Run) -> StageResult:
     if run.status is Status.PLANNED and not (run.plan or {}).get("steps") and run.mode not in ("observe", "shadow"):
         return proceed(await context.store.write(lambda tx: _diagnosed(tx, context, run)))
     playbook, service = context.playbooks.of(run), context.playbooks.service(run)
-    alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+    alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
     asked = build_input(context, run, playbook, service, alerts, None)
     judgement = await evaluate(context, asked)
     if run.status is Status.BLOCKED:
@@ -32,7 +32,7 @@ async def guard_plan(context: PipelineContext, run: Run) -> StageResult:
 
 def _diagnosed(tx: Tx, context: PipelineContext, run: Run) -> Run:
     """Nothing is to be done, so nothing needs to be guarded: people get what was found."""
-    causes = [item.summary for item in evidence.of_run(tx.connection, run.id) if item.phase == "conclude"]
+    causes = [item.summary for item in evidence.list_for_run(tx.connection, run.id) if item.phase == "conclude"]
     text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
     detail = {"text": text, "causes": causes}
     return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, context.actor)
@@ -41,7 +41,7 @@ def _diagnosed(tx: Tx, context: PipelineContext, run: Run) -> Run:
 def _first_judged(
     tx: Tx, context: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision
 ) -> StageResult:
-    evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+    evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
     final = judgement.final
     if final.answer is GuardAnswer.BLOCK:
         return block(tx, context, run, judgement, Status.MATCHED)
@@ -89,13 +89,13 @@ async def _judged_again(context: PipelineContext, run: Run, asked: GuardInput, j
             return wait_until(run, until)  # nothing new to say: no entry every few seconds
 
         def other_reason(tx: Tx) -> Run:
-            evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+            evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
             return runs.save(tx, run, reason=reason, detail=judgement.detail())
 
         return wait_until(await context.store.write(other_reason), until)
 
     def free(tx: Tx) -> Run:
-        evidence.judge(tx, run, to_records(asked, judgement), context.actor)
+        evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
         to = run.resume_to or Status.MATCHED
         deadline = run.deadline_at if run.first_action_at else tx.now + context.pace.deadline
         was = {"was": run.reason}

@@ -233,7 +233,7 @@ async def check_regression(
     for guard, settings in standing(context, asked.playbook):
         if type(guard).harm is Guard.harm:
             continue
-        seen = next((item.inputs for item in before if item.guard == guard.name and item.moment == Phase.ACT), {})
+        seen = next((item.inputs for item in before if item.guard == guard.name and item.phase == Phase.ACT), {})
         own = replace(asked, settings=settings, moment=Phase.VERIFY)
         verdicts.append((guard.name, await _bounded(context, guard, guard.harm(own, seen))))
     return GuardDecision(tuple(verdicts))
@@ -252,7 +252,7 @@ async def _bounded(context: PipelineContext, guard: Guard, answer: Awaitable[Ver
 
 def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
     """A run has ended: wake runs that waited for that, and let guards write down what they learn from it."""
-    blocked_runs.wake_next(tx, [guard.name for guard in context.guards if guard.waits_for_runs], run)
+    blocked_runs.schedule_next(tx, [guard.name for guard in context.guards if guard.waits_for_runs], run)
     if run.first_action_at is None:
         return
     playbook = context.playbooks.of(run)

@@ -26,7 +26,7 @@ from remediator.pipeline.recurrence import came_back
 from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
-from remediator.storage import RECONCILE, Tx, advisory_locks
+from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
 from remediator.storage.repositories import autonomy, episodes, inbox, key_values, runs
 from remediator.storage.repositories.inbox import Received
 
@@ -100,28 +100,28 @@ async def _take_in_one_by_one(context: PipelineContext, index: Index, settings: 
 def _take_next(
     tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings, place: dead_letter.Place
 ) -> int:
-    for first in inbox.next_waiting(tx, 1):
-        place.notification, place.alert = first.id, first.taken_alerts
+    for first in inbox.list_pending(tx, 1):
+        place.notification, place.alert = first.id, first.processed_alerts
     return _take_in(tx, context, index, settings)
 
 
 def _set_aside(tx: Tx, context: PipelineContext, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
-    for first in inbox.next_waiting(tx, 1):
-        if (first.id, first.taken_alerts) != (place.notification, place.alert):
+    for first in inbox.list_pending(tx, 1):
+        if (first.id, first.processed_alerts) != (place.notification, place.alert):
             return  # another replica was there meanwhile
         try:
             alerts = _once_each(stored_notification(first.body).alerts, settings)
         except Exception:  # noqa: BLE001 - that may be just what is wrong with it
             alerts = ()
-        if first.taken_alerts + 1 < len(alerts):
-            inbox.take_part(tx, first, first.taken_alerts + 1)
+        if first.processed_alerts + 1 < len(alerts):
+            inbox.mark_partly_processed(tx, first, first.processed_alerts + 1)
         else:
-            inbox.take(tx, [first])
+            inbox.mark_processed(tx, [first])
         dead_letter.tell(tx, context, settings.channels, place, alerts, why)
 
 
 def _take_in(tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
-    waiting = inbox.next_waiting(tx, settings.chunk)
+    waiting = inbox.list_pending(tx, settings.chunk)
     if not waiting:
         return -1
     chosen: list[AlertUpdate] = []
@@ -130,13 +130,13 @@ def _take_in(tx: Tx, context: PipelineContext, index: Index, settings: IntakeSet
     for received in (_without_secrets(tx, item) for item in waiting):
         alerts, as_of = _alerts(tx, context, received, settings, names)
         room = settings.chunk - len(chosen)
-        rest = alerts[received.taken_alerts :]
+        rest = alerts[received.processed_alerts :]
         chosen += [sighting(alert, settings, as_of) for alert in rest[:room]]
         if len(rest) > room:
-            inbox.take_part(tx, received, received.taken_alerts + room)
+            inbox.mark_partly_processed(tx, received, received.processed_alerts + room)
             break
         whole.append(received)
-    inbox.take(tx, whole)
+    inbox.mark_processed(tx, whole)
     _note(tx, whole, len(chosen))
     _remember(tx, names)
     fold_all(tx, context, index, settings, chosen)
@@ -146,12 +146,12 @@ def _take_in(tx: Tx, context: PipelineContext, index: Index, settings: IntakeSet
 def _without_secrets(tx: Tx, received: Received) -> Received:
     """The inbox has what was acknowledged to the byte until here; from here on, nothing has what nobody may see."""
     try:
-        body = tx.clean_sent(received.body)
+        body = tx.redact_json(received.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return received  # said where it is read
     if body is received.body:
         return received
-    inbox.rewrite(tx, received, body)
+    inbox.replace_body(tx, received, body)
     return replace(received, body=body)
 
 
@@ -163,19 +163,19 @@ def _alerts(
         notification = stored_notification(received.body)
         _compare_if_cut(tx, notification)
         names.add(receiver_name(notification.receiver))
-        asked = instant(notification.as_of) if received.source == RECONCILE and notification.as_of else None
+        asked = instant(notification.as_of) if received.source == TOPIC_RECONCILE and notification.as_of else None
         return _once_each(notification.alerts, settings), asked
     except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
         data = {"notification": received.id, "message": str(error)}
-        tx.audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, data=data))
+        tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, data=data))
         return (), None
 
 
 def _compare_if_cut(tx: Tx, notification: Notification) -> None:
     """Something was left out of it: Alertmanager has to be asked."""
     if notification.truncated_alerts:
-        key_values.drop(tx, key_values.RECONCILED)
-        tx.wake(RECONCILE)
+        key_values.delete(tx, key_values.RECONCILED)
+        tx.notify(TOPIC_RECONCILE)
 
 
 def _remember(tx: Tx, names: Collection[str]) -> None:
@@ -184,7 +184,7 @@ def _remember(tx: Tx, names: Collection[str]) -> None:
     known = [] if fact is None else fact.value
     new = sorted(name for name in names if name and name not in known)
     if new:
-        key_values.put(tx, key_values.RECEIVERS, [*known, *new][-_RECEIVERS:])
+        key_values.set(tx, key_values.RECEIVERS, [*known, *new][-_RECEIVERS:])
 
 
 def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:
@@ -211,7 +211,7 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
         "alerts": alerts,
         "bodies": b"".join(item.body for item in whole),
     }
-    tx.audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
+    tx.append_audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
 
 
 def fold_all(
@@ -219,24 +219,24 @@ def fold_all(
 ) -> None:
     """Fold alerts in order, and give what opened its runs."""
     seen = _news(tx, alerts)
-    known = episodes.open_by_identity(tx.connection, sorted({item.identity for item in seen}))
+    known = episodes.get_open(tx.connection, sorted({item.identity for item in seen}))
     batch = _Batch()
     for item in seen:
         if item.labels.get("alertname") == settings.watchdog:
-            key_values.put(tx, WATCHDOG, {"firing": item.firing})
+            key_values.set(tx, WATCHDOG, {"firing": item.firing})
             continue
         _fold_one(tx, context, settings, known, batch, item)
     episodes.insert_all(tx, batch.opened.values())
     episodes.update_all(tx, [item for item in batch.changed.values() if item.id not in batch.opened])
     for draft in batch.drafts:
-        tx.audit(draft)
+        tx.append_audit(draft)
     _poke(tx, batch.to_poke)
     _match(tx, context, index, list(batch.to_match.values()))
 
 
 def _news(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
     """Without those that repeat what stands already; in a flood, those are nearly all."""
-    latest = episodes.latest(tx.connection, sorted({item.identity for item in seen}))
+    latest = episodes.get_last_updates(tx.connection, sorted({item.identity for item in seen}))
     news = []
     for item in seen:
         known = latest.get(item.identity)
@@ -293,8 +293,8 @@ def _fold_one(
 
 
 def _poke(tx: Tx, episode_ids: Collection[str]) -> None:
-    concerned = episodes.runs_of(tx.connection, episode_ids)
-    runs.poke(tx, {run_id for ids in concerned.values() for run_id in ids})
+    concerned = episodes.run_ids_by_episode(tx.connection, episode_ids)
+    runs.notify(tx, {run_id for ids in concerned.values() for run_id in ids})
 
 
 def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
@@ -304,17 +304,17 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
         for playbook in index.match(item.labels):
             key = (playbook.name, _target(playbook, item, context.playbooks.inventory))
             wanted.setdefault(key, (playbook, []))[1].append(item)
-    existing = runs.open_incidents(tx.connection, sorted(wanted))
+    existing = runs.get_open_incidents(tx.connection, sorted(wanted))
     for (name, target), (playbook, alerts) in wanted.items():
         run = existing.get((name, target)) or _create(tx, context, playbook, target)
-        runs.join(tx, run.id, alerts)
+        runs.add_episodes(tx, run.id, alerts)
         if run.id in {found.id for found in existing.values()}:
-            runs.poke(tx, [run.id])
+            runs.notify(tx, [run.id])
             came_back(tx, context, run)
 
 
 def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:
-    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
+    mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(context.playbooks.environment))
     run_id = context.ids.new("run", tx.now)
     return runs.create(tx, run_id, playbook.name, playbook.content_hash, target, mode, context.actor)
 
@@ -333,16 +333,16 @@ async def close_due(context: PipelineContext) -> int:
 
 
 def _close_due(tx: Tx, context: PipelineContext) -> int:
-    due = episodes.due_to_close(tx.connection, tx.now)
+    due = episodes.list_due_to_close(tx.connection, tx.now)
     if not due:
         return 0
     closed = [episode_rules.close(item) for item in due]
     episodes.update_all(tx, closed)
     for item in closed:
-        tx.audit(
+        tx.append_audit(
             Draft(kind=Kind.EPISODE_CLOSED, actor=context.actor, episode=item.id, data={"alertname": item.alertname})
         )
-    concerned = episodes.runs_of(tx.connection, [item.id for item in closed])
+    concerned = episodes.run_ids_by_episode(tx.connection, [item.id for item in closed])
     for run_id in sorted({run_id for ids in concerned.values() for run_id in ids}):
         _close_incident(tx, run_id)
     return len(due)
@@ -350,9 +350,11 @@ def _close_due(tx: Tx, context: PipelineContext) -> int:
 
 def _close_incident(tx: Tx, run_id: str) -> None:
     run = runs.get(tx.connection, run_id, lock=True)
-    if run is None or any(item.status is not EpisodeStatus.CLOSED for item in episodes.of_run(tx.connection, run_id)):
+    if run is None or any(
+        item.status is not EpisodeStatus.CLOSED for item in episodes.list_for_run(tx.connection, run_id)
+    ):
         return
     if run.finished_at is None:
-        runs.poke(tx, [run_id])
+        runs.notify(tx, [run_id])
     else:
         runs.close_incident(tx, [run_id])

@@ -35,7 +35,7 @@ async def plan_run(context: PipelineContext, run: Run) -> StageResult:
     """From ``matched`` to ``planned``; to ``escalated`` if it cannot be resolved: never to "all", never to a guess."""
     try:
         playbook = context.playbooks.of(run)
-        alerts = await context.store.read(lambda connection: episodes.of_run(connection, run.id))
+        alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
         values = parameters.resolve(
             playbook, _labels(alerts), context.playbooks.inventory
         )  # may say why there is no target
@@ -71,7 +71,7 @@ def _planned(tx: Any, context: PipelineContext, run: Run, made: Plan, seen: Sequ
         plan_hash=made.hash,
         cursor=made.steps[0].id if made.steps else None,
     )
-    tx.audit(runs.draft(Kind.RUN_PLANNED, after, context.actor, {"plan": data}))
+    tx.append_audit(runs.draft(Kind.RUN_PLANNED, after, context.actor, {"plan": data}))
     return after
 
 

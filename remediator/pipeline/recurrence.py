@@ -14,7 +14,7 @@ from remediator.storage.repositories.timers import Timer
 
 def watch_on(tx: Tx, context: PipelineContext, run: Run, patience: timedelta) -> None:
     """Look later whether the alerts of a run that succeeded are over."""
-    timers.set_look(tx, context.ids, run, patience)
+    timers.schedule_recurrence_check(tx, context.ids, run, patience)
 
 
 def came_back(tx: Tx, context: PipelineContext, run: Run) -> None:
@@ -23,9 +23,11 @@ def came_back(tx: Tx, context: PipelineContext, run: Run) -> None:
         _tell(tx, context, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
 
 
-async def look_after(context: PipelineContext) -> int:
+async def check_recurrence(context: PipelineContext) -> int:
     """Look at the successes whose time has come; returns how many."""
-    waiting = await context.store.read(lambda connection: timers.due_looks(connection, context.clock.now()))
+    waiting = await context.store.read(
+        lambda connection: timers.list_due_recurrence_checks(connection, context.clock.now())
+    )
     for timer in waiting:
         await context.store.write(lambda tx, item=timer: _look(tx, context, item))  # type: ignore[misc]
     return len(waiting)
@@ -33,9 +35,9 @@ async def look_after(context: PipelineContext) -> int:
 
 def _look(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
-    if not timers.looked(tx, timer) or run is None:
+    if not timers.complete(tx, timer) or run is None:
         return
-    firing = [one for one in episodes.of_run(tx.connection, run.id) if one.status is EpisodeStatus.FIRING]
+    firing = [one for one in episodes.list_for_run(tx.connection, run.id) if one.status is EpisodeStatus.FIRING]
     if firing:
         names = ", ".join(sorted({one.alertname for one in firing}))
         _tell(tx, context, run, "still_firing", f"it was proved well, and {names} still fires")
@@ -45,6 +47,6 @@ def _tell(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) ->
     """Once for each incident."""
     if not runs.mark_ineffective(tx, run.id):
         return
-    tx.audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
+    tx.append_audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    outbox.tell(tx, context.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))
+    outbox.enqueue(tx, context.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))

@@ -57,21 +57,21 @@ async def advance(context: PipelineContext, run: Run) -> StageResult:
 def _is_overtaken(connection: Connection, context: PipelineContext, run: Run) -> bool:
     """Whether it is worth a transaction to look closer."""
     late = run.due_by is not None and context.clock.now() >= run.due_by
-    if run.cancel is not None or late or run.reason == "resolved":
+    if run.cancel_request is not None or late or run.reason == "resolved":
         return True
-    return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.of_run(connection, run.id))
+    return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.list_for_run(connection, run.id))
 
 
 def _overtaken(tx: Tx, context: PipelineContext, run: Run) -> StageResult | None:
     if run.status is Status.UNKNOWN_OUTCOME:
         return None  # first find out what was done; every other question waits for that
-    if run.status is Status.RUNNING and attempts.in_flight(tx.connection, run.id) is not None:
+    if run.status is Status.RUNNING and attempts.get_in_flight(tx.connection, run.id) is not None:
         return None  # likewise: the verb will say so
-    if run.cancel is not None:
-        return proceed(_end(tx, context, run, Status.CANCELLED, "cancelled", run.cancel))
+    if run.cancel_request is not None:
+        return proceed(_end(tx, context, run, Status.CANCELLED, "cancelled", run.cancel_request))
     if run.due_by is not None and tx.now >= run.due_by:
         return proceed(_end(tx, context, run, Status.ESCALATED, "deadline", {"deadline": run.due_by.isoformat()}))
-    return _resolved(tx, context, run, episodes.of_run(tx.connection, run.id))
+    return _resolved(tx, context, run, episodes.list_for_run(tx.connection, run.id))
 
 
 def _end(tx: Tx, context: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, Any]) -> Run:
@@ -110,7 +110,7 @@ def _hold_quiet(tx: Tx, context: PipelineContext, run: Run, until: datetime) -> 
 
 
 def _stop_acting(tx: Tx, context: PipelineContext, run: Run) -> Run:
-    done = [item for item in attempts.of_run(tx.connection, run.id) if item.mutates]
+    done = [item for item in attempts.list_for_run(tx.connection, run.id) if item.mutates]
     if not done:
         return _end(tx, context, run, Status.CANCELLED, "resolved", {"by": "itself"})
     detail = {"step": done[-1].step, "since": tx.now.isoformat(), "resolved": True}
@@ -137,12 +137,12 @@ def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
     """What follows from a run's end: people are told, and the incident is closed if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
         content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
-        outbox.tell(tx, context.ids, "escalation", run, content, _whom(context, run))
+        outbox.enqueue(tx, context.ids, "escalation", run, content, _whom(context, run))
     if run.status is Status.SUCCEEDED:
         watch_on(tx, context, run, context.pace.patience)
-    outbox.follow_up(tx, run.id, run.status.value)
+    outbox.enqueue_update(tx, run.id, run.status.value)
     on_run_finished(tx, context, run)
     runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
-    if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.of_run(tx.connection, run.id)):
+    if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
-    runs.release(tx, run, None, run.pokes)
+    runs.release(tx, run, None, run.wakeup_count)

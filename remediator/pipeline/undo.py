@@ -33,9 +33,9 @@ HELD = "held"
 
 async def undo_steps(context: PipelineContext, run: Run, plan: Plan) -> list[dict[str, Any]]:
     """Undo the steps that took effect, last first; says of each what became of it. Never tried twice."""
-    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
+    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
     done = [item.step for item in tried if _took_effect(item)]
-    begun = {item.step: item for item in tried if item.undoing}
+    begun = {item.step: item for item in tried if item.is_undo}
     told = []
     for step in reversed([step for step in plan.steps if step.id in done and step.undo is not None]):
         if step.id in begun:
@@ -58,7 +58,7 @@ async def _found_out(
 
 
 def _took_effect(attempt: Attempt) -> bool:
-    return attempt.mutates and not attempt.undoing and attempt.outcome == Outcome.OK.value
+    return attempt.mutates and not attempt.is_undo and attempt.outcome == Outcome.OK.value
 
 
 async def undo(context: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def undo(context: PipelineContext, run: Run, step: PlannedStep, tried: Seq
     assert step.undo is not None
     stopped = await context.store.read(lambda connection: _stopped(connection, context, run))
     if stopped is not None:
-        return {**_not_tried(step, f"{stopped.what} stopped by {stopped.who}"), HELD: True}
+        return {**_not_tried(step, f"{stopped.subject} stopped by {stopped.created_by}"), HELD: True}
     back = resolve_undo(context, step, tried)
     if back is None:
         return _not_tried(step, f"{step.action} says no way back")
@@ -84,9 +84,9 @@ async def undo(context: PipelineContext, run: Run, step: PlannedStep, tried: Seq
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return _not_tried(step, f"it cannot be planned: {error or 'no answer'}")
-    number = 1 + sum(1 for item in tried if item.undoing and item.step == step.id)
+    number = 1 + sum(1 for item in tried if item.is_undo and item.step == step.id)
     attempt, begun = await context.store.write(
-        lambda tx: (_intend(tx, context, run, step, back, call, number), tx.begun)
+        lambda tx: (_intend(tx, context, run, step, back, call, number), tx.began_at)
     )
     if context.lapsing(begun):
         result = Result(Outcome.FAILED, "not begun: too long passed between intent and call, the lease may not last")
@@ -145,8 +145,8 @@ async def settle(
 
 
 def _stopped(connection: Connection, context: PipelineContext, run: Run) -> stops.Stop | None:
-    standing = stops.standing(connection, context.clock.now())
-    return next((stop for stop in standing if stop.covers(run.playbook, run.target)), None)
+    standing = stops.list_active(connection, context.clock.now())
+    return next((stop for stop in standing if stop.applies_to(run.playbook, run.target)), None)
 
 
 def _intend(
@@ -163,7 +163,7 @@ def _intend(
         playbook=run.playbook,
         target=run.target,
         mutates=True,
-        undoing=True,
+        is_undo=True,
         call={"text": call.text, "arguments": dict(call.arguments), "pin": dict(call.pin)},
         fence=run.fence,
         intent_at=tx.now,
@@ -171,7 +171,7 @@ def _intend(
         outcome_at=None,
         result=None,
     )
-    attempts.intend(tx, held, attempt, context.actor)
+    attempts.record_intent(tx, held, attempt, context.actor)
     return attempt
 
 
@@ -179,8 +179,8 @@ def conclude(tx: Tx, context: PipelineContext, run: Run, attempt: Attempt, resul
     """Write down what became of an undo; one that succeeded needs no timer any more."""
     after = runs.save(tx, run)
     written = {"summary": result.summary, "output": dict(result.output)}
-    attempts.conclude(tx, after, attempt, result.outcome.value, written, context.actor)
+    attempts.record_outcome(tx, after, attempt, result.outcome.value, written, context.actor)
     data = {"attempt": attempt.id, "step": attempt.step, "outcome": result.outcome.value, "summary": result.summary}
-    tx.audit(runs.draft(Kind.ACTION_UNDONE, after, context.actor, data))
+    tx.append_audit(runs.draft(Kind.ACTION_UNDONE, after, context.actor, data))
     if result.outcome is Outcome.OK:
-        timers.done(tx, run.id, attempt.step)
+        timers.complete_undo(tx, run.id, attempt.step)

@@ -62,8 +62,8 @@ async def _harm(context: PipelineContext, run: Run, plan: Plan) -> GuardDecision
         return None
     alerts, before = await context.store.read(
         lambda connection: (
-            episodes.of_run(connection, run.id),
-            evidence.verdicts_of_run(connection, run.id),
+            episodes.list_for_run(connection, run.id),
+            evidence.list_verdicts(connection, run.id),
         )
     )
     step = plan.step(run.detail["step"])
@@ -82,7 +82,7 @@ def _worse(
 ) -> Run:
     """Stop here: no further step; what is declared reversible is put back, and people are told."""
     evidence.add(tx, run, seen, context.actor)
-    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, {"healed": False, "missing": [harm.final.text]}))
+    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, {"healed": False, "missing": [harm.final.text]}))
     detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
     return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, context.actor)
 
@@ -91,7 +91,7 @@ def _succeed(tx: Tx, context: PipelineContext, run: Run, seen: Sequence[Evidence
     evidence.add(tx, run, seen, context.actor)
     proof = [item.summary for item in seen]
     detail = {"step": run.detail["step"], "proof": proof}
-    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, {**detail, "healed": True}))
+    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, {**detail, "healed": True}))
     return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, context.actor)
 
 
@@ -99,6 +99,6 @@ def _fail(tx: Tx, context: PipelineContext, run: Run, plan: Plan, seen: Sequence
     evidence.add(tx, run, seen, context.actor)
     missing = [f"{item.name}: {item.summary}" for item in seen if item.status != CheckAnswer.OK.value]
     data = {"step": run.detail["step"], "healed": False, "missing": missing or ["the playbook has no checks"]}
-    tx.audit(runs.draft(Kind.VERIFICATION, run, context.actor, data))
+    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, data))
     step = plan.step(run.detail["step"])
     return follow(tx, context, run, plan, step, step.on_failure)

@@ -57,7 +57,7 @@ async def _expression(prometheus: Prometheus, alertname: str) -> str:
 async def last_hour(prometheus: Prometheus, store: Store, run_id: str, now: datetime) -> bytes:
     """The expression of a run's first alert over the last hour, as a small PNG; empty where that cannot be had soon:
     no message waits for its picture."""
-    alerts = await store.read(lambda connection: episodes.of_run(connection, run_id))
+    alerts = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
     if not alerts:
         return b""
     try:

@@ -152,7 +152,7 @@ def _decisions(story: RunTimeline) -> Iterator[Sequence[str]]:
 def _actions(story: RunTimeline) -> Iterator[Sequence[str]]:
     for item in story.attempts:
         took = None if item.outcome_at is None else (item.outcome_at - item.intent_at).total_seconds()
-        step = f"{item.step} (put back)" if item.undoing else item.step
+        step = f"{item.step} (put back)" if item.is_undo else item.step
         said = f"{item.outcome or 'under way'}: {(item.result or {}).get('summary', '')}".rstrip(": ")
         yield (step, _text(item.call), said, _clock(item.intent_at), length(took))
 
@@ -168,7 +168,7 @@ def _evidence(story: RunTimeline) -> Iterator[Sequence[str]]:
 
 
 def _chart(story: RunTimeline, measured: Measured) -> Piece:
-    marks = [(item.intent_at, "now", f"{item.step} begins") for item in story.attempts if not item.undoing]
+    marks = [(item.intent_at, "now", f"{item.step} begins") for item in story.attempts if not item.is_undo]
     if story.run.finished_at is not None:
         marks.append((story.run.finished_at, "good", story.run.status.value))
     limit = "" if measured.limit is None else f"; the alert's limit is {measured.limit:g}"

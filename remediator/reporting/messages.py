@@ -23,7 +23,7 @@ from remediator.playbooks import cel
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval
 from remediator.storage.repositories.evidence import EvidenceRecord
-from remediator.storage.repositories.outbox import Queued
+from remediator.storage.repositories.outbox import OutboxMessage
 
 _LINE = 400
 _CALL = 8000
@@ -61,7 +61,9 @@ class MessageRenderer:
     keyring: Keyring
     public_url: str
 
-    def write(self, connection: Connection, queued: Queued, notifier: Notifier, name: str, now: datetime) -> Message:
+    def write(
+        self, connection: Connection, queued: OutboxMessage, notifier: Notifier, name: str, now: datetime
+    ) -> Message:
         """The message for a channel, as things are now."""
         run = None if queued.run_id is None else runs.get(connection, queued.run_id)
         if run is None:
@@ -80,7 +82,7 @@ class MessageRenderer:
     def _about(
         self,
         connection: Connection,
-        queued: Queued,
+        queued: OutboxMessage,
         run: Run,
         found: Approval,
         notifier: Notifier,
@@ -91,9 +93,9 @@ class MessageRenderer:
         plan = from_data(run.plan)
         pending = found.status == "pending" and now < found.expires_at
         ask = self._ask(run, found, plan, notifier, name, now) if pending else None
-        alerts = episodes.of_run(connection, run.id)
-        said = approvals.decisions_of(connection, found.id)
-        looked = evidence.of_run(connection, run.id)
+        alerts = episodes.list_for_run(connection, run.id)
+        said = approvals.list_decisions(connection, found.id)
+        looked = evidence.list_for_run(connection, run.id)
         sections = [
             Section("What fires", tuple(fires(alerts, now))),
             Section(
@@ -288,9 +290,9 @@ def until(found: Approval, now: datetime) -> str:
     return f"until {found.expires_at:%Y-%m-%d %H:%M:%S}Z ({left} from now); then the run goes to people"
 
 
-def _escalation(connection: Connection, queued: Queued, run: Run, link: str) -> Message:
-    alerts = episodes.of_run(connection, run.id)
-    seen = evidence.of_run(connection, run.id)
+def _escalation(connection: Connection, queued: OutboxMessage, run: Run, link: str) -> Message:
+    alerts = episodes.list_for_run(connection, run.id)
+    seen = evidence.list_for_run(connection, run.id)
     sections = [Section("What fires", tuple(fires(alerts, queued.created_at)))]
     words_ = tuple(_told(queued.content, run))
     status = queued.content.get("status", "escalated")
@@ -332,7 +334,7 @@ def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:
                 yield sanitize("; ".join(map(str, value)) if isinstance(value, list) else value)
 
 
-def _notice(queued: Queued, run: Run | None, link: str) -> Message:
+def _notice(queued: OutboxMessage, run: Run | None, link: str) -> Message:
     text = queued.content.get("text") or queued.content.get("why") or queued.content.get("about") or queued.kind
     about = f" ({run.playbook} on {run.target})" if run is not None else ""
     loud = queued.content.get("about") in ("break glass", "watchdog", "storm", "playbooks", "alert set aside")

@@ -90,10 +90,10 @@ def load_timeline(connection: Connection, run_id: str, folder: Path | None = Non
     rows, whole = _entries(connection, run, folder)
     return RunTimeline(
         run,
-        episodes.of_run(connection, run_id),
-        attempts.of_run(connection, run_id),
-        evidence.of_run(connection, run_id),
-        evidence.verdicts_of_run(connection, run_id),
+        episodes.list_for_run(connection, run_id),
+        attempts.list_for_run(connection, run_id),
+        evidence.list_for_run(connection, run_id),
+        evidence.list_verdicts(connection, run_id),
         [event for row in rows for event in _told(row)],
         whole,
     )
@@ -101,8 +101,8 @@ def load_timeline(connection: Connection, run_id: str, folder: Path | None = Non
 
 def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Sequence[SealedEntry], bool]:
     """A run's entries, and whether they are all there."""
-    live = audit.of_run(connection, run.id)
-    if audit.reaches(connection, run.created_at):
+    live = audit.list_for_run(connection, run.id)
+    if audit.is_complete_since(connection, run.created_at):
         return live, True
     until = max(run.finished_at or run.updated_at, run.updated_at) + _AFTERWARDS
     try:

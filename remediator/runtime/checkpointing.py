@@ -21,7 +21,7 @@ from remediator.storage.repositories import audit, key_values
 
 log: Any = structlog.get_logger("remediator.runtime.checkpointing")
 
-LATEST = "checkpoint"
+LATEST_CHECKPOINT = "checkpoint"
 """Name of the fact that holds the newest signed checkpoint."""
 LOOK = 2.0
 """Seconds between looks at how far the log has grown."""
@@ -38,13 +38,13 @@ class CheckpointSettings:
     within: timedelta
 
 
-async def checkpoint_forever(context: PipelineContext, settings: CheckpointSettings) -> None:
+async def run_checkpoint_loop(context: PipelineContext, settings: CheckpointSettings) -> None:
     """Sign when the log has grown by ``every`` entries, or at all within ``within``; never for nothing new."""
     while True:
         head, signed_to, at = await context.store.read(_standing)
         grown = head.seq - signed_to
         if grown >= settings.every or (grown > _OWN and context.clock.now() - at >= settings.within):
-            await checkpoint_now(context, settings, head)
+            await create_checkpoint(context, settings, head)
         await context.clock.sleep(LOOK)
 
 
@@ -53,14 +53,14 @@ _OWN = 8
 
 
 def _standing(connection: Any) -> tuple[Head, int, datetime]:
-    head = audit.head(connection)
-    fact = key_values.get(connection, LATEST)
+    head = audit.get_head(connection)
+    fact = key_values.get(connection, LATEST_CHECKPOINT)
     if fact is None:
         return head, 0, datetime.min.replace(tzinfo=UTC)
     return head, int(fact.value["size"]), fact.at
 
 
-async def checkpoint_now(context: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
+async def create_checkpoint(context: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
     """Sign the log as it ends at ``head``, remember it, and hand it to every notary; what fails is in the log too."""
     note = checkpoints.sign(settings.origin, head, [settings.signer])
     await context.store.write(lambda tx: _signed(tx, context, head, note))
@@ -75,10 +75,10 @@ async def checkpoint_now(context: PipelineContext, settings: CheckpointSettings,
 
 
 def _signed(tx: Tx, context: PipelineContext, head: Head, note: str) -> None:
-    key_values.put(tx, LATEST, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
+    key_values.set(tx, LATEST_CHECKPOINT, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
     data = {"size": head.seq, "root": head.root().hex()}
-    tx.audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
+    tx.append_audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
 
 
 async def _tell(context: PipelineContext, kind: Kind, data: Mapping[str, Any]) -> None:
-    await context.store.write(lambda tx: tx.audit(Draft(kind=kind, actor=context.actor, data=data)))
+    await context.store.write(lambda tx: tx.append_audit(Draft(kind=kind, actor=context.actor, data=data)))

@@ -69,9 +69,9 @@ async def run_monitors(context: PipelineContext, watching: MonitorSettings) -> N
 def _press(tx: Tx, context: PipelineContext, said: StopFile) -> None:
     """Into the store, so that every replica stops, and goes on stopping when the file is gone: a person resumes."""
     who = f"{_FILE} of {context.replica}"
-    if any(stop.who == who and stop.scope == "global" for stop in stops.standing(tx.connection, tx.now)):
+    if any(stop.created_by == who and stop.scope == "global" for stop in stops.list_active(tx.connection, tx.now)):
         return
-    stops.press(tx, context.ids.new("stop", tx.now), "global", "", said.reason, who)
+    stops.create(tx, context.ids.new("stop", tx.now), "global", "", said.reason, who)
 
 
 def _differs(connection: Any, context: PipelineContext, watching: MonitorSettings) -> bool:
@@ -90,7 +90,7 @@ def _told(connection: Any, what: str) -> bool:
 def _lost(connection: Any, now: Any, within: timedelta) -> bool:
     """Never heard is not lost: a new installation has nothing to lose yet, and the guard asks anyway."""
     return key_values.get(connection, key_values.WATCHDOG) is not None and bool(
-        key_values.silence(connection, now, within)
+        key_values.watchdog_problem(connection, now, within)
     )
 
 
@@ -106,8 +106,8 @@ def _watchdog(tx: Tx, context: PipelineContext, watching: MonitorSettings, withi
         )
     else:
         text = "Watchdog is back: alerts arrive again"
-        blocked_runs.wake(tx, ["watchdog"])
-    tx.audit(
+        blocked_runs.schedule_now(tx, ["watchdog"])
+    tx.append_audit(
         Draft(
             kind=Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED,
             actor=context.actor,
@@ -118,7 +118,7 @@ def _watchdog(tx: Tx, context: PipelineContext, watching: MonitorSettings, withi
 
 
 def _stormy(connection: Any, now: Any, flood: FloodSettings) -> bool:
-    return storms.last_flooded(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
+    return storms.last_storm_at(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
 
 
 def _storm(tx: Tx, context: PipelineContext, watching: MonitorSettings, flood: FloodSettings) -> None:
@@ -132,12 +132,12 @@ def _storm(tx: Tx, context: PipelineContext, watching: MonitorSettings, flood: F
         )
     else:
         text = "The storm is over: remedies are possible again"
-        blocked_runs.wake(tx, ["storm"])
+        blocked_runs.schedule_now(tx, ["storm"])
     _tell(tx, context, watching.channels, "storm", storm, {"text": text})
 
 
 def _tell(
     tx: Tx, context: PipelineContext, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]
 ) -> None:
-    key_values.put(tx, f"told:{what}", {"is": state})
-    outbox.tell(tx, context.ids, "notice", None, {"about": what, **content}, channels)
+    key_values.set(tx, f"told:{what}", {"is": state})
+    outbox.enqueue(tx, context.ids, "notice", None, {"about": what, **content}, channels)

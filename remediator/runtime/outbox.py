@@ -18,9 +18,9 @@ from remediator.errors import ClientError, RemediatorError
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
 from remediator.reporting.messages import MessageRenderer
-from remediator.storage import MESSAGES, Tx
+from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.repositories import approvals, outbox
-from remediator.storage.repositories.outbox import APPROVERS, Queued
+from remediator.storage.repositories.outbox import APPROVERS, OutboxMessage
 
 TRIES = 8
 TRIES_BEFORE_NEXT = 3
@@ -56,17 +56,17 @@ class Outbox:
     _next: dict[str, datetime] = field(default_factory=dict)
     _charts: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def ways(self, queued: Queued) -> list[str]:
+    def routes(self, queued: OutboxMessage) -> list[str]:
         """The channels that a message may go by, in order."""
         if queued.kind != "approval" and queued.channel != APPROVERS:
             return [queued.channel]
         escalate_to = queued.content.get("escalate_to", [])
         return list(dict.fromkeys([*self.approvals, *escalate_to])) or ["log"]
 
-    def way(self, queued: Queued) -> tuple[str, str | None]:
+    def route(self, queued: OutboxMessage) -> tuple[str, str | None]:
         """The channel to use now, and the one after it."""
-        ways = self.ways(queued)
-        place = min(int(queued.content.get("way", 0)), len(ways) - 1)
+        ways = self.routes(queued)
+        place = min(int(queued.content.get("route", 0)), len(ways) - 1)
         name = ways[place] if queued.channel == APPROVERS else queued.channel
         return name, ways[place + 1] if place + 1 < len(ways) else None
 
@@ -79,7 +79,7 @@ class Outbox:
         person = self.people.by_id(self.notifier(name).person or "", "link")
         return person is not None and person.can(Permission.DECIDE) and is_member(person, groups)
 
-    def rest(self, name: str, now: datetime) -> datetime | None:
+    def rate_limited_until(self, name: str, now: datetime) -> datetime | None:
         """Until when a channel has to rest; None if it can be used now, which then counts as a use."""
         free = self._next.get(name, now)
         if free > now:
@@ -87,11 +87,11 @@ class Outbox:
         self._next[name] = now + timedelta(seconds=60 / self.notifier(name).per_minute)
         return None
 
-    def uses(self, name: str, now: datetime) -> None:
+    def consume(self, name: str, now: datetime) -> None:
         """It was used once more, for what does not wait: the next message comes that much later."""
         self._next[name] = max(now, self._next.get(name, now)) + timedelta(seconds=60 / self.notifier(name).per_minute)
 
-    def rests(self, name: str, until: datetime) -> None:
+    def defer(self, name: str, until: datetime) -> None:
         """It asked for a rest."""
         self._next[name] = max(until, self._next.get(name, until))
 
@@ -110,30 +110,30 @@ async def run_outbox_loop(context: PipelineContext, post: Outbox, poll: float) -
     while True:
         post._busy = {name: task for name, task in post._busy.items() if not task.done()}
         busy = list(post._busy)
-        due = await context.store.read(lambda connection: outbox.due(connection, context.clock.now(), busy=busy))  # noqa: B023
-        by_channel: dict[str, list[Queued]] = {}
+        due = await context.store.read(lambda connection: outbox.list_due(connection, context.clock.now(), busy=busy))  # noqa: B023
+        by_channel: dict[str, list[OutboxMessage]] = {}
         for message in due:
             by_channel.setdefault(message.channel, []).append(message)
         for channel, waiting in by_channel.items():
             task = asyncio.create_task(_deliver_all(context, post, waiting), name=f"send to {channel}")
-            task.add_done_callback(lambda _: context.store.wakeups.set({MESSAGES}))
+            task.add_done_callback(lambda _: context.store.wakeups.set({TOPIC_MESSAGES}))
             post._busy[channel] = task
-        await context.store.wakeups.wait(MESSAGES, poll)
+        await context.store.wakeups.wait(TOPIC_MESSAGES, poll)
 
 
-async def _deliver_all(context: PipelineContext, post: Outbox, waiting: Sequence[Queued]) -> None:
+async def _deliver_all(context: PipelineContext, post: Outbox, waiting: Sequence[OutboxMessage]) -> None:
     for message in waiting:
         await deliver(context, post, message)
 
 
-async def deliver(context: PipelineContext, post: Outbox, queued: Queued) -> None:
+async def deliver(context: PipelineContext, post: Outbox, queued: OutboxMessage) -> None:
     """Try to deliver one message once."""
-    if not await context.store.write(lambda tx: outbox.hold(tx, queued, tx.now + PATIENCE)):
+    if not await context.store.write(lambda tx: outbox.claim(tx, queued, tx.now + PATIENCE)):
         return  # another replica has it
-    name, following = post.way(queued)
-    rest = post.rest(name, context.clock.now())
+    name, following = post.route(queued)
+    rest = post.rate_limited_until(name, context.clock.now())
     if rest is not None and not _too_long(context, post, queued, following, rest):
-        await context.store.write(lambda tx: outbox.delay(tx, queued.id, rest))
+        await context.store.write(lambda tx: outbox.postpone(tx, queued.id, rest))
         return
     if rest is not None:
         told = f"{name} rests until {rest:%H:%M:%S}Z, and somebody waits for an answer"
@@ -143,12 +143,12 @@ async def deliver(context: PipelineContext, post: Outbox, queued: Queued) -> Non
         delivery = await _send(context, post, queued, name)
     except RetryAfter as error:
         until = context.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
-        post.rests(name, until)
+        post.defer(name, until)
         if _too_long(context, post, queued, following, until):
             told = str(error)
             await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, True))
         else:
-            await context.store.write(lambda tx: outbox.delay(tx, queued.id, until))
+            await context.store.write(lambda tx: outbox.postpone(tx, queued.id, until))
     except RemediatorError as error:
         told, hopeless = str(error), isinstance(error, PermanentFailure)
         await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, hopeless))
@@ -158,12 +158,14 @@ async def deliver(context: PipelineContext, post: Outbox, queued: Queued) -> Non
         _illustrate(context, post, queued, name, delivery)
 
 
-def _too_long(context: PipelineContext, post: Outbox, queued: Queued, following: str | None, until: datetime) -> bool:
+def _too_long(
+    context: PipelineContext, post: Outbox, queued: OutboxMessage, following: str | None, until: datetime
+) -> bool:
     """Whether a channel rests for longer than a request may wait, where another one could take it."""
     return queued.kind == "approval" and following in post.channels and until - context.clock.now() > LONGEST_REST
 
 
-def _illustrate(context: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery) -> None:
+def _illustrate(context: PipelineContext, post: Outbox, queued: OutboxMessage, name: str, delivery: Delivery) -> None:
     """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
     fits = post.notifier(name).adds_charts and queued.kind in _PICTURED
     if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
@@ -177,7 +179,7 @@ def _illustrate(context: PipelineContext, post: Outbox, queued: Queued, name: st
 async def _add_chart(
     context: PipelineContext,
     post: Outbox,
-    queued: Queued,
+    queued: OutboxMessage,
     name: str,
     delivery: Delivery,
     draw: Callable[[datetime], Awaitable[bytes]],
@@ -186,7 +188,7 @@ async def _add_chart(
     chart, told = await draw(context.clock.now()), ""
     if not chart:
         return
-    post.uses(name, context.clock.now())
+    post.consume(name, context.clock.now())
     try:
         async with asyncio.timeout(PATIENCE.total_seconds() / 2):
             await post.notifier(name).add_chart(chart, delivery.receipt)
@@ -195,10 +197,10 @@ async def _add_chart(
     except RemediatorError as error:
         told = f"not delivered: {error}"
     data = {"channel": name, "error": told}
-    await context.store.write(lambda tx: tx.audit(_draft(context, Kind.MESSAGE_CHART, queued, data)))
+    await context.store.write(lambda tx: tx.append_audit(_draft(context, Kind.MESSAGE_CHART, queued, data)))
 
 
-async def _send(context: PipelineContext, post: Outbox, queued: Queued, name: str) -> Delivery:
+async def _send(context: PipelineContext, post: Outbox, queued: OutboxMessage, name: str) -> Delivery:
     """Write it as things are now, and send it.
 
     Raises:
@@ -229,54 +231,66 @@ async def _follow(context: PipelineContext, notifier: Notifier, message: Message
 
 
 def _sent(
-    tx: Tx, context: PipelineContext, post: Outbox, queued: Queued, name: str, delivery: Delivery, following: str | None
+    tx: Tx,
+    context: PipelineContext,
+    post: Outbox,
+    queued: OutboxMessage,
+    name: str,
+    delivery: Delivery,
+    following: str | None,
 ) -> None:
     """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
     well, if that person alone cannot be enough."""
-    outbox.sent(tx, queued.id, delivery.receipt, name)
+    outbox.mark_sent(tx, queued.id, delivery.receipt, name)
     data = {"receipt": delivery.receipt, "channel": name}
-    tx.audit(_draft(context, Kind.MESSAGE_SENT, queued, data))
+    tx.append_audit(_draft(context, Kind.MESSAGE_SENT, queued, data))
     if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
         _catch_up(tx, queued)
         if following is not None and _more_people(tx, post, queued, name):
-            outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
+            outbox.fall_through(tx, queued, following, int(queued.content.get("route", 0)) + 1)
 
 
-def _more_people(tx: Tx, post: Outbox, queued: Queued, name: str) -> bool:
+def _more_people(tx: Tx, post: Outbox, queued: OutboxMessage, name: str) -> bool:
     """Whether personal channels have not reached as many yet as have to agree, of those who may."""
     found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
     if found is None or found.status != "pending":
         return False
     asked = {
         item.channel
-        for item in outbox.of_run(tx.connection, found.run_id)
+        for item in outbox.list_for_run(tx.connection, found.run_id)
         if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
     }
     able = {each for each in asked | {name} if post.could_agree(each, found.groups)}
-    return len(able) < found.quorum or approvals.requester(tx.connection, found.run_id) is not None
+    return len(able) < found.quorum or approvals.get_requester(tx.connection, found.run_id) is not None
 
 
-def _catch_up(tx: Tx, queued: Queued) -> None:
+def _catch_up(tx: Tx, queued: OutboxMessage) -> None:
     """It was decided while the request was on its way: nobody told that message."""
     found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
     if found is not None and found.status != "pending" and queued.run_id is not None:
-        outbox.follow_up(tx, queued.run_id, found.status)
+        outbox.enqueue_update(tx, queued.run_id, found.status)
 
 
 def _failed(
-    tx: Tx, context: PipelineContext, queued: Queued, name: str, following: str | None, error: str, hopeless: bool
+    tx: Tx,
+    context: PipelineContext,
+    queued: OutboxMessage,
+    name: str,
+    following: str | None,
+    error: str,
+    hopeless: bool,
 ) -> None:
     tries = queued.attempts + 1
     most = TRIES if following is None else TRIES_BEFORE_NEXT
     given_up = hopeless or tries >= most
     again = None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
-    outbox.failed(tx, queued.id, error, again)
+    outbox.mark_failed(tx, queued.id, error, again)
     data = {"error": error, "given_up": given_up, "channel": name, "next_channel": following if given_up else None}
-    tx.audit(_draft(context, Kind.MESSAGE_FAILED, queued, data))
+    tx.append_audit(_draft(context, Kind.MESSAGE_FAILED, queued, data))
     if given_up and following is not None:
-        outbox.hand_on(tx, queued, following, int(queued.content.get("way", 0)) + 1)
+        outbox.fall_through(tx, queued, following, int(queued.content.get("route", 0)) + 1)
 
 
-def _draft(context: PipelineContext, kind: Kind, queued: Queued, data: Mapping[str, Any]) -> Draft:
+def _draft(context: PipelineContext, kind: Kind, queued: OutboxMessage, data: Mapping[str, Any]) -> Draft:
     about = {"message": queued.id, "channel": queued.channel, "kind": queued.kind}
     return Draft(kind=kind, actor=context.actor, run=queued.run_id, data={**about, **data})

@@ -20,7 +20,7 @@ from remediator.pipeline.guard_evaluation import standing
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import audit, cleanup, playbooks
 
-AT_ONCE = 100
+BATCH_SIZE = 100
 """Most of each kind that one transaction forgets: a few milliseconds, so nobody waits for it."""
 LOOK = 60.0
 """Seconds between looks."""
@@ -40,7 +40,7 @@ class PruningSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class PruneResult:
     """What one batch has forgotten."""
 
     runs: int
@@ -50,7 +50,7 @@ class Gone:
     versions: int
 
 
-async def prune_forever(
+async def run_pruning_loop(
     context: PipelineContext, settings: PruningSettings, told: Callable[[Mapping[str, int]], None]
 ) -> None:
     """Forget what is due, batch by batch; ``told`` counts it."""
@@ -61,16 +61,16 @@ async def prune_forever(
         await context.clock.sleep(LOOK if gone is None else REST)
 
 
-async def prune(context: PipelineContext, settings: PruningSettings) -> Gone | None:
+async def prune(context: PipelineContext, settings: PruningSettings) -> PruneResult | None:
     """Forget one batch; None if there was nothing, or another replica is at it."""
-    history = max(settings.history, looks_back(context) + _MARGIN)
+    history = max(settings.history, guard_lookback(context) + _MARGIN)
     try:
         return await context.store.write(lambda tx: _prune(tx, context, tx.now - history, sealed=settings.sealed))
     except advisory_locks.LockUnavailable:
         return None
 
 
-def looks_back(context: PipelineContext) -> timedelta:
+def guard_lookback(context: PipelineContext) -> timedelta:
     """How far the guards of the playbooks in force look back, the farthest of them."""
     found = (
         guard.looks_back(own) for playbook in context.playbooks.active for guard, own in standing(context, playbook)
@@ -78,23 +78,25 @@ def looks_back(context: PipelineContext) -> timedelta:
     return max(found, default=timedelta(0))
 
 
-def _prune(tx: Tx, context: PipelineContext, before: datetime, *, sealed: bool) -> Gone | None:
+def _prune(tx: Tx, context: PipelineContext, before: datetime, *, sealed: bool) -> PruneResult | None:
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_PRUNE)
-    oldest = audit.begins(tx.connection) if sealed else None
+    oldest = audit.oldest_time(tx.connection) if sealed else None
     over = before if oldest is None else min(before, oldest)
-    ids = cleanup.forget_runs(tx, over, AT_ONCE, sealed=sealed)
-    playbooks.keep(tx, context.playbooks.active)  # should a replica with other files have taken them for forgotten
-    gone = Gone(
+    ids = cleanup.delete_runs(tx, over, BATCH_SIZE, sealed=sealed)
+    playbooks.add_versions(
+        tx, context.playbooks.active
+    )  # should a replica with other files have taken them for forgotten
+    gone = PruneResult(
         len(ids),
-        cleanup.forget_episodes(tx, before, AT_ONCE),
-        cleanup.forget_messages(tx, before, AT_ONCE),
-        cleanup.forget_stops(tx, before, AT_ONCE),
-        cleanup.forget_versions(
-            tx, before, AT_ONCE, in_force=[playbook.content_hash for playbook in context.playbooks.active]
+        cleanup.delete_episodes(tx, before, BATCH_SIZE),
+        cleanup.delete_messages(tx, before, BATCH_SIZE),
+        cleanup.delete_stops(tx, before, BATCH_SIZE),
+        cleanup.delete_playbook_versions(
+            tx, before, BATCH_SIZE, in_force=[playbook.content_hash for playbook in context.playbooks.active]
         ),
     )
     if not any(asdict(gone).values()):
         return None
     data = {**asdict(gone), "before": rfc3339(before), "ids": ids}
-    tx.audit(Draft(kind=Kind.HISTORY_PRUNED, actor=context.actor, data=data))
+    tx.append_audit(Draft(kind=Kind.HISTORY_PRUNED, actor=context.actor, data=data))
     return gone

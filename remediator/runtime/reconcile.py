@@ -21,7 +21,7 @@ from remediator.core.run import Episode
 from remediator.errors import ClientError
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.ingest import IntakeSettings
-from remediator.storage import RECONCILE, Tx, advisory_locks
+from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
 from remediator.storage.repositories import episodes, inbox, key_values
 
 _IN_ONE = 500  # alerts in one notification of ours
@@ -55,11 +55,11 @@ class ReconcileSettings:
     """The receiver that posts here; None: those that were seen to."""
 
 
-async def reconcile_forever(context: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> None:
+async def run_reconcile_loop(context: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> None:
     """Look every so often, and at once when a notification said that it was shortened."""
     while True:
         await reconcile(context, intake, settings)
-        await context.store.wakeups.wait(RECONCILE, settings.every.total_seconds())
+        await context.store.wakeups.wait(TOPIC_RECONCILE, settings.every.total_seconds())
 
 
 async def reconcile(context: PipelineContext, intake: IntakeSettings, settings: ReconcileSettings) -> int:
@@ -103,7 +103,7 @@ def _compare(
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_RECONCILE)
     last = key_values.get(tx.connection, key_values.RECONCILED)
     held = {_identity(_known_labels(tx, alert), intake): alert for one in heard for alert in one.alerts}
-    ours = {one.identity: one for one in episodes.firing(tx.connection)}
+    ours = {one.identity: one for one in episodes.list_firing(tx.connection)}
     missed = [alert for key, alert in held.items() if key not in ours and _concerns_us(tx, alert, intake, settings)]
     absent = {} if last is None else dict(last.value)
     if all(not one.young for one in heard):
@@ -112,15 +112,15 @@ def _compare(
     put = [*map(_firing, missed), *(_ended(one, rfc3339(tx.now)) for one in gone)]
     for start in range(0, len(put), _IN_ONE):
         body = msgspec.json.encode(Notification("4", put[start : start + _IN_ONE], as_of=rfc3339(asked)))
-        inbox.put(tx, RECONCILE, body)
-    key_values.put(tx, key_values.RECONCILED, absent)
+        inbox.add(tx, TOPIC_RECONCILE, body)
+    key_values.set(tx, key_values.RECONCILED, absent)
     return len(put)
 
 
 def _known_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
     """As intake knows them: without secrets."""
     encoded = msgspec.json.encode(alert.labels)
-    clean = tx.clean_sent(encoded)
+    clean = tx.redact_json(encoded)
     return alert.labels if clean is encoded else msgspec.json.decode(clean, type=dict[str, str])
 
 

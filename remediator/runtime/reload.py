@@ -22,7 +22,7 @@ from remediator.audit import Draft, Kind
 from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
-from remediator.pipeline.approve import outdate
+from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.match import Index
 from remediator.playbooks.inventory import Inventory
@@ -30,12 +30,10 @@ from remediator.playbooks.loader import LoadedConfig, load
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.worker import Worker
 from remediator.storage import Store, Tx
-from remediator.storage.repositories import blocked_runs, key_values, outbox, playbooks, runs
+from remediator.storage.repositories import blocked_runs, outbox, playbooks, replicas, runs
 
 log: Any = structlog.get_logger("remediator.runtime.reload")
 
-REFUSED = "refused:"
-"""Beginning of the name of the fact that says which files a replica cannot use; its end is the replica."""
 _SHARE = 50
 """Looking at files may take this fraction of the time: a second for ten thousand files becomes a rarer look."""
 _SHOWN = 5
@@ -77,7 +75,7 @@ class ReloadSettings:
         self._asked.set()
 
 
-def reloading_for(
+def reload_settings(
     config: Config, registry: Registry, loops: Worker, metrics: Metrics, store: Store, seen: Signature
 ) -> ReloadSettings:
     """What reloading needs in a service with these loops.
@@ -121,7 +119,7 @@ def _files(path: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in names if name.endswith((".yaml", ".yml")))
 
 
-async def reload_forever(reloading: ReloadSettings) -> None:
+async def run_reload_loop(reloading: ReloadSettings) -> None:
     """Take what changes in the files into use, as soon as they have stopped changing."""
     latest, rest = reloading.seen, reloading.poll
     while True:
@@ -169,9 +167,9 @@ async def _refuse(reloading: ReloadSettings, findings: tuple[str, ...], asked: b
         log.error(f"playbooks not reloaded, the last good ones stay in force: {finding}")
 
     def work(tx: Tx) -> None:
-        key_values.put(tx, REFUSED + context.replica, {"findings": short})
+        replicas.set_rejected_config(tx, context.replica, short)
         data = {"findings": short, "asked": asked}
-        tx.audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data=data))
+        tx.append_audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data=data))
         if news:
             _tell(tx, reloading, f"Playbooks not reloaded, the last good ones stay in force: {_listed(short)}", short)
 
@@ -198,17 +196,17 @@ async def _use(reloading: ReloadSettings, loaded: LoadedConfig, asked: bool) -> 
     reloading.protect(loaded.inventory)
 
     def work(tx: Tx) -> set[str]:
-        playbooks.keep(tx, loaded.playbooks)
-        key_values.drop(tx, REFUSED + context.replica)
-        tx.audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": asked}))
-        blocked_runs.wake(tx, reloading.guards)  # what held them may be written differently now
+        playbooks.add_versions(tx, loaded.playbooks)
+        replicas.set_rejected_config(tx, context.replica, None)
+        tx.append_audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": asked}))
+        blocked_runs.schedule_now(tx, reloading.guards)  # what held them may be written differently now
         if reloading.refused:
             _tell(tx, reloading, "Playbooks are good again and in force", ())
-        return {run.playbook_hash for run in runs.page(tx.connection, 10_000, open_only=True)}
+        return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, open_only=True)}
 
     needed = await context.store.write(work)
     _swap(reloading, loaded, needed)
-    await context.store.write(lambda tx: outdate(tx, context))
+    await context.store.write(lambda tx: void_outdated_requests(tx, context))
     reloading.metrics.reloads.labels("loaded").inc()
     reloading.metrics.reload_ok.set(1)
     reloading.refused = ()
@@ -228,4 +226,4 @@ def _swap(reloading: ReloadSettings, loaded: LoadedConfig, needed: set[str]) -> 
 
 def _tell(tx: Tx, reloading: ReloadSettings, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
-    outbox.tell(tx, reloading.loops.context.ids, "notice", None, content, reloading.channels)
+    outbox.enqueue(tx, reloading.loops.context.ids, "notice", None, content, reloading.channels)

@@ -21,7 +21,7 @@ from remediator.audit.archive import Segment
 from remediator.audit.merkle import CompactRange
 from remediator.errors import AuditError, StoreCorrupt
 from remediator.pipeline.context import PipelineContext
-from remediator.runtime.checkpointing import LATEST
+from remediator.runtime.checkpointing import LATEST_CHECKPOINT
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
 
@@ -51,24 +51,24 @@ class _Due:
     note: str
 
 
-async def retain_forever(context: PipelineContext, settings: RetentionSettings) -> None:
+async def run_retention_loop(context: PipelineContext, settings: RetentionSettings) -> None:
     """Move what is due; a folder that cannot be written to is said, and tried again."""
     while True:
         try:
-            while await move(context, settings):
+            while await archive_segment(context, settings):
                 pass
         except AuditError as error:
             log.warning("old audit entries stay in the database", message=str(error))
         await context.clock.sleep(LOOK)
 
 
-async def move(context: PipelineContext, settings: RetentionSettings) -> bool:
+async def archive_segment(context: PipelineContext, settings: RetentionSettings) -> bool:
     """Move one segment, if a whole one is old enough and signed for; False if there is none.
 
     Raises:
         ArchiveError: it could not be sealed; nothing was deleted.
     """
-    start = await context.store.read(begin)
+    start = await context.store.read(live_log_start)
     left = await asyncio.to_thread(_left_behind, settings.folder, start)
     size = settings.size if left is None else left.end.seq - start.seq
     before = context.clock.now() - settings.keep
@@ -88,17 +88,17 @@ def _left_behind(folder: Path, start: Head) -> Segment | None:
 
 
 def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
-    signed = key_values.get(connection, LATEST)
+    signed = key_values.get(connection, LATEST_CHECKPOINT)
     if signed is None:
         return None  # without a checkpoint, nobody could tell later whether the archive is the one that was written
-    start = begin(connection)
-    rows = list(audit.entries(connection, after_seq=start.seq, limit=size))
+    start = live_log_start(connection)
+    rows = list(audit.iterate(connection, after_seq=start.seq, limit=size))
     if len(rows) < size or rows[-1].time > before or rows[-1].seq > int(signed.value["size"]):
         return None
     return _Due(start, rows, str(signed.value["note"]))
 
 
-def begin(connection: Connection) -> Head:
+def live_log_start(connection: Connection) -> Head:
     """Where the live log begins: after the last entry that has left.
 
     Raises:
@@ -123,10 +123,10 @@ def _end(start: Head, rows: Sequence[SealedEntry]) -> Head:
 
 
 def _moved(tx: Tx, context: PipelineContext, start: Head, segment: Segment) -> None:
-    if begin(tx.connection) != start:
+    if live_log_start(tx.connection) != start:
         return  # another replica has moved it; the file is the same
     end = segment.end
-    audit.forget(tx, end.seq)
-    key_values.put(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})
+    audit.delete_until(tx, end.seq)
+    key_values.set(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})
     data = {"file": segment.path.name, "first": start.seq + 1, "last": end.seq, "hash": end.hash.hex()}
-    tx.audit(Draft(kind=Kind.ARCHIVE_SEALED, actor=context.actor, data=data))
+    tx.append_audit(Draft(kind=Kind.ARCHIVE_SEALED, actor=context.actor, data=data))

@@ -31,19 +31,19 @@ PAUSE = timedelta(seconds=5)
 """Before the second try; doubled for each further one."""
 
 
-async def step_down_forever(context: PipelineContext, poll: float) -> None:
+async def run_scheduled_undo_loop(context: PipelineContext, poll: float) -> None:
     """See to timers as they come due."""
     while True:
         now = context.clock.now()
-        for timer in await context.store.read(lambda connection: timers.due(connection, now)):  # noqa: B023
-            await step_down(context, timer)
+        for timer in await context.store.read(lambda connection: timers.list_due_undos(connection, now)):  # noqa: B023
+            await run_scheduled_undo(context, timer)
         await context.clock.sleep(poll)
 
 
-async def step_down(context: PipelineContext, timer: Timer) -> None:
+async def run_scheduled_undo(context: PipelineContext, timer: Timer) -> None:
     """Put one measure back, or see to it that it is tried again."""
     lease = context.pace.lease
-    run = await context.store.write(lambda tx: runs.claim_over(tx, timer.run_id, context.replica, lease))
+    run = await context.store.write(lambda tx: runs.claim_finished(tx, timer.run_id, context.replica, lease))
     if run is None:
         return await _later(context, timer, tried=False)
     RUN.set(run.id)
@@ -58,15 +58,15 @@ async def step_down(context: PipelineContext, timer: Timer) -> None:
 
 async def _later(context: PipelineContext, timer: Timer, *, tried: bool) -> None:
     pause = PAUSE * 2**timer.tries if tried else min(PAUSE, context.pace.recheck)
-    await context.store.write(lambda tx: timers.later(tx, timer, tx.now + pause, tried=tried))
+    await context.store.write(lambda tx: timers.reschedule(tx, timer, tx.now + pause, tried=tried))
 
 
 async def _put_back(context: PipelineContext, run: Run, timer: Timer) -> dict[str, Any]:
     """What became of it: outcome and summary."""
     assert run.plan is not None, "it took effect, so it was planned"
     plan: Plan = from_data(run.plan)
-    tried = await context.store.read(lambda connection: attempts.of_run(connection, run.id))
-    mine = [item for item in tried if item.undoing and item.step == timer.step]
+    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
+    mine = [item for item in tried if item.is_undo and item.step == timer.step]
     if mine and mine[-1].outcome == Outcome.OK.value:
         return {"outcome": Outcome.OK.value, "summary": "was put back before"}
     step = plan.step(timer.step)
@@ -95,12 +95,12 @@ def _conclude(tx: Tx, context: PipelineContext, run: Run, timer: Timer, told: di
     """Done, later, or people are told. An outcome that nobody can tell holds the target until a person has looked."""
     outcome = told["outcome"]
     if outcome == Outcome.OK.value:
-        timers.done(tx, run.id, timer.step)
+        timers.complete_undo(tx, run.id, timer.step)
     elif outcome == Outcome.UNKNOWN.value or timer.tries + 1 >= TRIES:
-        timers.done(tx, run.id, timer.step)
+        timers.complete_undo(tx, run.id, timer.step)
         channels = tuple((run.plan or {}).get("escalate_to", ()))
         content = {"status": "temporary measure still in force", "step": timer.step, "detail": told}
-        outbox.tell(tx, context.ids, "escalation", run, content, channels)
+        outbox.enqueue(tx, context.ids, "escalation", run, content, channels)
     else:
-        timers.later(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=not told.get(HELD, False))
-    runs.let_go(tx, run)
+        timers.reschedule(tx, timer, tx.now + PAUSE * 2**timer.tries, tried=not told.get(HELD, False))
+    runs.release_claim(tx, run)

@@ -12,7 +12,7 @@ from remediator.runtime.pruning import PruningSettings
 from remediator.runtime.retention import RetentionSettings
 
 
-def checkpointing_for(config: Config, registry: Registry) -> CheckpointSettings:
+def checkpoint_settings(config: Config, registry: Registry) -> CheckpointSettings:
     """When to sign, as whom, and who keeps it; makes the key if there is none.
 
     Raises:
@@ -31,12 +31,12 @@ def archive_folder(config: Config) -> Path | None:
     return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
-def retention_for(config: Config) -> RetentionSettings | None:
+def retention_settings(config: Config) -> RetentionSettings | None:
     """How old audit entries move to the archive; None if they do not."""
     folder, settings = archive_folder(config), config.audit.archive
     return None if folder is None else RetentionSettings(folder, settings.keep, settings.segment)
 
 
-def pruning_for(config: Config) -> PruningSettings:
+def pruning_settings(config: Config) -> PruningSettings:
     """How long runs are kept; with an archive, only those leave whose entries are all in it."""
     return PruningSettings(config.timing.history, sealed=archive_folder(config) is not None)

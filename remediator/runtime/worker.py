@@ -17,7 +17,7 @@ from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
 from remediator.pipeline.match import Index
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
-from remediator.storage import NOTIFICATIONS, RUNS, Tx
+from remediator.storage import TOPIC_NOTIFICATIONS, TOPIC_RUNS, Tx
 from remediator.storage.repositories import episodes, playbooks, runs
 
 _LONG = 30.0
@@ -45,31 +45,31 @@ class Worker:
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The runs that are worked on here, by id."""
 
-    async def take_in_forever(self) -> None:
+    async def run_ingest_loop(self) -> None:
         """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
         time = asyncio.get_running_loop().time  # a clock that is put right meanwhile must not be slept through
         wakeups = self.context.store.wakeups
         while True:
-            wakeups.taken(NOTIFICATIONS)  # whatever was announced until now, this turn sees
+            wakeups.consume(TOPIC_NOTIFICATIONS)  # whatever was announced until now, this turn sees
             begun = time()
             taken = await take_in(self.context, self.index, self.intake)
             if taken < 0:
-                await wakeups.wait(NOTIFICATIONS, self.poll)
-            elif taken >= self.intake.chunk and wakeups.taken(NOTIFICATIONS):
+                await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
+            elif taken >= self.intake.chunk and wakeups.consume(TOPIC_NOTIFICATIONS):
                 await self.context.clock.sleep(4 * (time() - begun))
 
-    async def close_forever(self) -> None:
+    async def run_close_loop(self) -> None:
         """Close episodes when their quiet time is over."""
         while True:
             await close_due(self.context)
-            due = await self.context.store.read(episodes.next_closing)
+            due = await self.context.store.read(episodes.next_close_at)
             await self._sleep_until(due)
 
     async def _sleep_until(self, due: Any) -> None:
         left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
         await self.context.clock.sleep(min(max(left, 0.05), self.poll))
 
-    async def advance_forever(self) -> None:
+    async def run_advance_loop(self) -> None:
         """Claim runs that are due and move each on until it waits."""
         store = self.context.store
         try:
@@ -79,7 +79,7 @@ class Worker:
                 for run in claimed:
                     self._start(run)
                 if not claimed:
-                    await store.wakeups.wait(RUNS, await self._until_next() if free > 0 else self.poll)
+                    await store.wakeups.wait(TOPIC_RUNS, await self._until_next() if free > 0 else self.poll)
         finally:
             await self._drain()
 
@@ -89,7 +89,7 @@ class Worker:
 
     async def _until_next(self) -> float:
         busy = tuple(self._busy)
-        due = await self.context.store.read(lambda connection: runs.next_wake(connection, busy))
+        due = await self.context.store.read(lambda connection: runs.next_wake_at(connection, busy))
         if due is None:
             return self.poll
         return min(max((due - self.context.clock.now()).total_seconds(), 0.005), self.poll)
@@ -101,7 +101,7 @@ class Worker:
 
     def _done(self, run_id: str) -> None:
         del self._busy[run_id]
-        self.context.store.wakeups.set({RUNS})
+        self.context.store.wakeups.set({TOPIC_RUNS})
 
     async def _drain(self) -> None:
         """Stopping: let what is being done end, within its own timeouts; it is never torn apart half-way."""
@@ -131,7 +131,7 @@ class Worker:
         while True:
             await self.context.clock.sleep(lease.total_seconds() / 3)
             try:
-                await self.context.store.write(lambda tx: runs.extend(tx, run, lease))
+                await self.context.store.write(lambda tx: runs.renew_lease(tx, run, lease))
             except Fenced:
                 return  # the verb finds out by its next write
             except StoreError:
@@ -139,7 +139,7 @@ class Worker:
 
     async def _advance_until_wait(self, run: Run) -> None:
         while True:
-            before, pokes = run.status, run.pokes
+            before, wakeup_count = run.status, run.wakeup_count
             progress = await advance(self.context, run)
             run = progress.run
             if run.status is not before:
@@ -147,7 +147,7 @@ class Worker:
             if progress.waits:
                 if run.finished_at is None:
                     until = self._not_at_once(progress.until)
-                    await self.context.store.write(lambda tx: runs.release(tx, run, until, pokes))  # noqa: B023
+                    await self.context.store.write(lambda tx: runs.release(tx, run, until, wakeup_count))  # noqa: B023
                 return
 
     def _not_at_once(self, until: datetime | None) -> datetime | None:
@@ -165,13 +165,13 @@ class Worker:
 def _release(tx: Tx, run: Run, later: datetime) -> None:
     current = runs.get(tx.connection, run.id, lock=True)
     if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
-        runs.release(tx, current, later, current.pokes)
+        runs.release(tx, current, later, current.wakeup_count)
 
 
 async def ensure_playbook(context: PipelineContext, run: Run) -> None:
     """Make the version that a run began with known, should the files have moved on."""
     if not context.playbooks.knows(run.playbook_hash):
-        content = await context.store.read(lambda connection: playbooks.get(connection, run.playbook_hash))
+        content = await context.store.read(lambda connection: playbooks.get_content(connection, run.playbook_hash))
         if content is not None:
             context.playbooks.keep(Playbook.model_validate(content))
 

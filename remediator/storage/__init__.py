@@ -22,13 +22,13 @@ from remediator.core.clock import Clock
 
 T = TypeVar("T")
 
-NOTIFICATIONS = "notifications"
+TOPIC_NOTIFICATIONS = "notifications"
 """Topic: a notification waits to be taken in."""
-RUNS = "runs"
+TOPIC_RUNS = "runs"
 """Topic: a run may be due."""
-RECONCILE = "reconcile"
+TOPIC_RECONCILE = "reconcile"
 """Topic: a notification was shortened; what it left out has to be fetched."""
-MESSAGES = "messages"
+TOPIC_MESSAGES = "messages"
 """Topic: a message waits to be sent."""
 
 
@@ -39,17 +39,17 @@ class Tx:
     connection: Connection
     now: datetime
     """The database's clock, not the host's: leases of replicas on several hosts compare against it."""
-    begun: float = 0.0
+    began_at: float = 0.0
     """The event loop's clock just before ``now`` was asked for: so much of any lease granted here has passed since."""
     drafts: list[Draft] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
 
-    def clean(self, value: Any) -> Any:
+    def redact(self, value: Any) -> Any:
         """A JSON value without secrets; every free text goes through this before it is stored."""
         return redact_json(value, self.redactor)
 
-    def clean_sent(self, encoded: bytes) -> bytes:
+    def redact_json(self, encoded: bytes) -> bytes:
         """JSON that others sent, without secrets: the same bytes, unless there is something to look at."""
         if not self.redactor.may_contain_secret(encoded):
             return encoded
@@ -57,11 +57,11 @@ class Tx:
         clean = redact_texts(value, self.redactor)
         return encoded if clean == value else msgspec.json.encode(clean)
 
-    def audit(self, draft: Draft) -> None:
+    def append_audit(self, draft: Draft) -> None:
         """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""
         self.drafts.append(draft)
 
-    def wake(self, topic: str) -> None:
+    def notify(self, topic: str) -> None:
         """After the commit, wake whoever waits for ``topic``, in every replica."""
         self.topics.add(topic)
 
@@ -87,7 +87,7 @@ class Wakeups:
             return
         event.clear()
 
-    def taken(self, topic: str) -> bool:
+    def consume(self, topic: str) -> bool:
         """Whether ``topic`` was woken since this or a wait was last asked."""
         event = self._events.setdefault(topic, asyncio.Event())
         woken = event.is_set()
@@ -102,7 +102,7 @@ class Store(ABC):
     wakeups: Wakeups
     redactor: Redactor
     """Cuts the installation's secrets out of what is audited; replaced when the inventory is."""
-    ahead: timedelta = timedelta(0)
+    clock_offset: timedelta = timedelta(0)
     """How far the database's clock was ahead of this host's when it was last asked."""
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Store(ABC):
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on a connection that sees what was committed; it must not write."""
 
-    def require_room(self) -> None:
+    def require_free_space(self) -> None:
         """See that another notification fits, as far as can be told without writing one.
 
         Raises:
@@ -149,7 +149,7 @@ class StoreClock:
         self._host = host
 
     def now(self) -> datetime:
-        return self._host.now() + self._store.ahead
+        return self._host.now() + self._store.clock_offset
 
     async def sleep(self, seconds: float) -> None:
         await self._host.sleep(seconds)

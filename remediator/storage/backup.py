@@ -16,7 +16,7 @@ from remediator.storage.migrate import require_current
 _PAGES = 2000  # copied at a time: the service writes in between
 
 
-def back_up(database: Path, to: Path) -> int:
+def create_backup(database: Path, to: Path) -> int:
     """A consistent copy of a database that is in use, synced and checked; returns its size in bytes.
 
     Raises:
@@ -36,7 +36,7 @@ def back_up(database: Path, to: Path) -> int:
             _hold_still(source)
             source.backup(copy, pages=_PAGES, sleep=0.01)
             copy.execute("PRAGMA journal_mode=DELETE")
-        check(part)
+        check_backup(part)
         _sync(part)
         os.replace(part, to)
         _sync(to.parent)
@@ -54,7 +54,7 @@ def _hold_still(source: sqlite3.Connection) -> None:
     source.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
-def check(backup: Path) -> None:
+def check_backup(backup: Path) -> None:
     """Whether a file is a whole database of this version.
 
     Raises:
@@ -76,14 +76,14 @@ def check(backup: Path) -> None:
         engine.dispose()
 
 
-def put_back(backup: Path, database: Path) -> Path | None:
+def restore_backup(backup: Path, database: Path) -> Path | None:
     """Replace a database by a backup; returns where what was there has been put. Hold the database's lock meanwhile.
 
     Raises:
         StoreCorrupt: the backup is not usable; nothing was touched.
         StoreUnavailable: the disk does not do it.
     """
-    check(backup)
+    check_backup(backup)
     fresh = database.with_name(f"{database.name}.restoring")
     aside = _aside(database) if database.exists() else None
     try:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from remediator.errors import StoreUnavailable
 from remediator.storage import Tx, Wakeups
-from remediator.storage.transaction import BeginFailed, Dialect, Job, serve, told
+from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group, to_store_error
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class _Waiting:
     job: Job
 
 
-class Gate:
+class GroupCommit:
     """One writer thread with group commit.
 
     Args:
@@ -97,16 +97,16 @@ class Gate:
     def _transact(self, jobs: Sequence[Job]) -> set[str]:
         try:
             try:
-                return serve(self._dialect, self._connected(), jobs)
+                return run_group(self._dialect, self._connected(), jobs)
             except (
                 BeginFailed
             ):  # a connection that was cut while it was idle: nothing was begun, so it is safe to repeat
                 self._disconnect()
-                return serve(self._dialect, self._connected(), jobs)
+                return run_group(self._dialect, self._connected(), jobs)
         except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
             cause = error.__cause__ if isinstance(error, BeginFailed) else error
             for job in jobs:  # nothing of this group is known to be durable
-                job.result, job.error = None, told(cause)
+                job.result, job.error = None, to_store_error(cause)
             self._disconnect()
             return set()
 

@@ -40,7 +40,7 @@ def _words(statuses: frozenset[Status]) -> str:
     return ", ".join(f"'{status}'" for status in sorted(statuses))
 
 
-Index("ix_notifications_waiting", notifications.c.id, **_where("taken_at IS NULL"))
+Index("ix_notifications_pending", notifications.c.id, **_where("processed_at IS NULL"))
 Index("ix_notifications_received_at", notifications.c.received_at)
 Index("uq_episodes_open_identity", episodes.c.identity, unique=True, **_where("status <> 'closed'"))
 Index("ix_episodes_closes_at", episodes.c.closes_at, **_where("status = 'resolved'"))
@@ -49,7 +49,7 @@ Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.start
 Index("ix_episodes_started_at", episodes.c.started_at)
 # one incident, one run; one hand on a target: by constraint, whatever the code above does
 Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_true("incident_open"))
-Index("uq_runs_hand_on_target", runs.c.target, unique=True, **_true("holds_target"))
+Index("uq_runs_target_lock", runs.c.target, unique=True, **_true("holds_target"))
 Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
 Index("ix_runs_open", runs.c.created_at, **_where(f"status IN ({_words(OPEN)})"))
 Index("ix_runs_created_at", runs.c.created_at)
@@ -74,6 +74,6 @@ Index("ix_messages_run_id", messages.c.run_id)
 Index("ix_messages_dead", messages.c.created_at, **_where("status = 'dead'"))
 Index("ix_timers_run_id", timers.c.run_id)
 Index("ix_timers_due", timers.c.due_at, **_where("done_at IS NULL"))
-Index("ix_stops_standing", stops.c.scope, stops.c.name, **_where("cleared_at IS NULL"))
+Index("ix_stops_active", stops.c.scope, stops.c.name, **_where("released_at IS NULL"))
 Index("ix_audit_run_id", audit.c.run_id, audit.c.seq, **_where("run_id IS NOT NULL"))
 Index("ix_audit_at", audit.c.at)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage.schema import metadata
 
-HEAD = "0003"
+HEAD = "0001"
 """Revision of ``schema.py``; the newest file under ``migrations/versions`` has the same."""
 
 _LOCK = 7_302_517_001  # any constant: the advisory lock under which PostgreSQL is migrated

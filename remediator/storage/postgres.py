@@ -18,10 +18,10 @@ from remediator.audit import Redactor
 from remediator.core.clock import Clock, SystemClock, from_micros
 from remediator.errors import StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups
-from remediator.storage.group_commit import Gate
+from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
 from remediator.storage.schema import metadata
-from remediator.storage.transaction import told
+from remediator.storage.transaction import to_store_error
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class PostgresStore(Store):
         try:
             with self.connect() as connection:
                 self._ask(connection)
-            self._gate = Gate(self, self.wakeups)
+            self._gate = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             raise
@@ -127,7 +127,7 @@ class PostgresStore(Store):
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
         ).scalar_one()
         now = from_micros(micros)
-        self.ahead = now - self._clock.now()
+        self.clock_offset = now - self._clock.now()
         return now
 
     def ticks(self) -> float:
@@ -157,7 +157,7 @@ class PostgresStore(Store):
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.DBAPIError as error:
-            raise told(error) from error
+            raise to_store_error(error) from error
 
     def _listen(self) -> None:
         if self._listener is None:

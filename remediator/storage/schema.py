@@ -78,8 +78,10 @@ notifications = Table(
     Column("received_at", Instant, nullable=False),
     Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
     Column("body", LargeBinary, nullable=False),
-    Column("taken_at", Instant, comment="when its last alert was folded into episodes"),
-    Column("taken_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"),
+    Column("processed_at", Instant, comment="when its last alert was folded into episodes"),
+    Column(
+        "processed_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -118,8 +120,12 @@ runs = Table(
     Column("resume_to", String(24)),
     Column("engine_version", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False, server_default="0"),
-    Column("pokes", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"),
-    Column("cancel", Json, comment="who asked to cancel it, when and why"),
+    Column(
+        "wakeup_count", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"
+    ),
+    Column("cancel_request", Json, comment="who asked to cancel it, when and why"),
+    Column("requested_by", String(320), comment="the person who started it by hand"),
+    Column("stuck_reported", String(24), comment="the status in which it was reported as stuck"),
     Column("lease_owner", String(200)),
     Column("lease_until", Instant),
     Column("wake_at", Instant, comment="when it is due; NULL while only an event can move it"),
@@ -151,7 +157,7 @@ attempts = Table(
     Column("playbook", String(200), nullable=False),
     Column("target", String(200), nullable=False),
     Column("mutates", Boolean, nullable=False),
-    Column("undoing", Boolean, nullable=False, server_default=text("false")),
+    Column("is_undo", Boolean, nullable=False, server_default=text("false")),
     Column("call", Json, nullable=False, comment="the exact call and what it was planned against"),
     Column("fence", BigInteger, nullable=False),
     Column("intent_at", Instant, nullable=False),
@@ -159,7 +165,7 @@ attempts = Table(
     Column("outcome_at", Instant),
     Column("result", Json),
     CheckConstraint("outcome IN ('ok', 'failed', 'unknown')", name="outcome"),
-    UniqueConstraint("run_id", "step", "number", "undoing"),
+    UniqueConstraint("run_id", "step", "number", "is_undo"),
 )
 
 evidence = Table(
@@ -182,7 +188,7 @@ verdicts = Table(
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("at", Instant, nullable=False),
-    Column("moment", String(16), nullable=False, comment="plan or act"),
+    Column("phase", String(16), nullable=False, comment="plan or act"),
     Column("step", String(200)),
     Column("guard", String(64), nullable=False),
     Column("answer", String(16), nullable=False, comment="allow, block or unknown"),
@@ -204,6 +210,7 @@ approvals = Table(
     Column("requested_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("decided_at", Instant),
+    Column("snoozed_until", Instant),
     Column("reason", Text),
     CheckConstraint("status IN ('pending','approved','rejected','expired','void')", name="status"),
 )
@@ -255,15 +262,15 @@ stops = Table(
     Column("scope", String(16), nullable=False, comment="global, playbook or service"),
     Column("name", String(200), nullable=False, server_default=""),
     Column("reason", Text, nullable=False),
-    Column("who", String(320), nullable=False),
-    Column("set_at", Instant, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
-    Column("cleared_at", Instant),
-    Column("cleared_by", String(320)),
+    Column("released_at", Instant),
+    Column("released_by", String(320)),
 )
 
-facts = Table(
-    "facts",
+key_values = Table(
+    "key_values",
     metadata,
     Column("name", String(200), primary_key=True),
     Column("value", Json, nullable=False),
@@ -280,6 +287,7 @@ replicas = Table(
     Column("role", String(32), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
+    Column("rejected_config", Json, comment="why it cannot use the playbook files as they are now"),
 )
 
 playbook_versions = Table(

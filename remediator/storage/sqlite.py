@@ -22,9 +22,9 @@ from remediator.audit import Redactor
 from remediator.core.clock import Clock
 from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups
-from remediator.storage.group_commit import Gate
+from remediator.storage.group_commit import GroupCommit
 from remediator.storage.migrate import require_current
-from remediator.storage.transaction import told
+from remediator.storage.transaction import to_store_error
 
 T = TypeVar("T")
 
@@ -72,8 +72,10 @@ class SqliteStore(Store):
             with _explained(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
-                connection.exec_driver_sql("DELETE FROM facts WHERE name IS NULL")  # reading may be all that is allowed
-            self._gate = Gate(self, self.wakeups)
+                connection.exec_driver_sql(
+                    "DELETE FROM key_values WHERE name IS NULL"
+                )  # reading may be all that is allowed
+            self._gate = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             self._lock.close()
@@ -116,9 +118,9 @@ class SqliteStore(Store):
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.DBAPIError as error:
-            raise told(error) from error
+            raise to_store_error(error) from error
 
-    def require_room(self) -> None:
+    def require_free_space(self) -> None:
         try:
             disk = os.statvfs(self.path.parent)
         except OSError as error:
@@ -198,7 +200,7 @@ def _take_lock(path: Path) -> IO[str]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Keep every remediator away from a database file that is to be replaced.
 
     Raises:

@@ -18,7 +18,7 @@ from remediator.audit import Draft, Redactor
 from remediator.core import failpoints
 from remediator.core.clock import to_micros
 from remediator.errors import StoreCorrupt, StoreUnavailable
-from remediator.storage import NOTIFICATIONS, Tx
+from remediator.storage import TOPIC_NOTIFICATIONS, Tx
 from remediator.storage.audit_writer import append
 
 _INSERT_NOTIFICATIONS = "INSERT INTO notifications (received_at, source, body) VALUES "
@@ -74,7 +74,7 @@ class GroupAborted(Exception):
     """Some piece of work made the transaction fail: alone, the others may stand."""
 
 
-def serve(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
+def run_group(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
     """Do all jobs in one transaction, or, if one of them spoils that, each in its own.
 
     Afterwards each job has its result or its error.
@@ -96,7 +96,7 @@ def serve(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[
         try:
             topics |= _repeated(dialect, connection, part)
         except GroupAborted as spoiled:
-            part[0].error = told(spoiled.__cause__)
+            part[0].error = to_store_error(spoiled.__cause__)
     return topics
 
 
@@ -124,7 +124,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
     if rows:
         _insert(dialect, connection, rows)
-        topics.add(NOTIFICATIONS)
+        topics.add(TOPIC_NOTIFICATIONS)
     drafts = _work(dialect, connection, [job for job in jobs if job.work is not None], (begun, now), topics)
     if topics:
         dialect.announce(connection, topics)
@@ -189,7 +189,7 @@ def _names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:
         yield "nothing"
 
 
-def told(error: BaseException | None) -> Exception:
+def to_store_error(error: BaseException | None) -> Exception:
     """What callers are told of an error of the database: a StoreError; others stay what they are."""
     if not isinstance(error, sqlalchemy.exc.SQLAlchemyError):
         return error if isinstance(error, Exception) else StoreUnavailable("the store cannot write now")

@@ -13,7 +13,7 @@ _SEVERAL = re.compile(r"(?P<before>\w+://(?:[^@/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(
 _FORM = "postgresql://user:password@host:port/database"
 
 
-def postgresql(text: str) -> sqlalchemy.URL:
+def parse_postgresql_url(text: str) -> sqlalchemy.URL:
     """The URL, for SQLAlchemy with psycopg.
 
     Of several hosts (``host:port,host:port``), the one that can be written is meant, as after a failover.

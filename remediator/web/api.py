@@ -60,7 +60,7 @@ async def _list_approvals(call: ApiRequest) -> Any:
 
 async def _show_approval(call: ApiRequest) -> Any:
     found = await _find_approval(call)
-    made = await call.read(lambda connection: approvals.decisions_of(connection, found.id))
+    made = await call.read(lambda connection: approvals.list_decisions(connection, found.id))
     listed = [
         {
             "person": item.identity,
@@ -147,7 +147,7 @@ async def _list_stops(call: ApiRequest) -> Any:
             "created_at": rfc3339(item.set_at),
             "expires_at": None if item.expires_at is None else rfc3339(item.expires_at),
         }
-        for item in await call.read(lambda connection: stops.standing(connection, now))
+        for item in await call.read(lambda connection: stops.list_active(connection, now))
     ]
 
 
@@ -188,9 +188,9 @@ async def _list_playbooks(call: ApiRequest) -> Any:
             {
                 "name": playbook.name,
                 "summary": playbook.summary,
-                "mode": autonomy.effective(connection, playbook.name, playbook.mode_in(loaded.environment)),
+                "mode": autonomy.effective_mode(connection, playbook.name, playbook.mode_in(loaded.environment)),
                 "version": playbook.content_hash,
-                "results": runs.results(connection, playbook.name),
+                "results": runs.count_by_status(connection, playbook.name),
             }
             for playbook in loaded.active
         ]
@@ -203,7 +203,7 @@ async def _list_audit_entries(call: ApiRequest) -> Any:
     before = call.integer("before", 0, 10**15) if "before" in query else None
     limit = call.integer("limit", 50, 500)
     found = await call.read(
-        lambda connection: audit.newest(connection, limit, before, query.get("run"), query.get("kind"))
+        lambda connection: audit.list_newest(connection, limit, before, query.get("run"), query.get("kind"))
     )
     return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
 

@@ -113,16 +113,16 @@ def _read(connection: Connection, approval_id: str, site: Site) -> ApprovalView 
     run = None if found is None else runs.get(connection, found.run_id)
     if found is None or run is None or run.plan is None:
         return None
-    latest = approvals.latest_of(connection, run.id)
+    latest = approvals.get_latest(connection, run.id)
     return ApprovalView(
         found,
         run,
-        approvals.decisions_of(connection, found.id),
-        episodes.of_run(connection, run.id),
-        evidence.of_run(connection, run.id),
+        approvals.list_decisions(connection, found.id),
+        episodes.list_for_run(connection, run.id),
+        evidence.list_for_run(connection, run.id),
         decisions.asked_of(connection, found, run),
-        stops.standing(connection, site.now),
-        approvals.snoozed_until(connection, found) if found.status == "void" else None,
+        stops.list_active(connection, site.now),
+        found.snoozed_until,
         latest if latest is not None and latest.id != found.id else None,
     )
 
@@ -182,7 +182,7 @@ def _page(
         evidence=list(messages.proof(view.evidence)),
         why=messages.why_asked(run),
         who_may=messages.who_may(found),
-        stops=[stop for stop in view.stops if stop.covers(run.playbook, run.target)],
+        stops=[stop for stop in view.stops if stop.applies_to(run.playbook, run.target)],
         newer=view.newer,
         void_reason=messages.why_void(found),
         until=view.until,

@@ -31,7 +31,7 @@ def chart(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         store, prometheus = site.service.context.store, site.service.world.prometheus
         run = await store.read(lambda connection: runs.get(connection, run_id))
-        alerts = await store.read(lambda connection: episodes.of_run(connection, run_id))
+        alerts = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
         if run is None or not alerts or prometheus is None:
             return Response("no data for a chart\n", 404, HEADERS)
         try:

@@ -21,7 +21,7 @@ from remediator.playbooks.model import Playbook
 from remediator.reporting import messages, run_timeline
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime import checkpointing
-from remediator.runtime.retention import begin
+from remediator.runtime.retention import live_log_start
 from remediator.runtime.settings import archive_folder
 from remediator.service import watchdog_within
 from remediator.storage.repositories import (
@@ -57,7 +57,7 @@ class Overview:
     pending: Sequence[tuple[Approval, Run | None]]
     stops: Sequence[stops.Stop]
     recent: Sequence[Run]
-    dead: Sequence[outbox.Queued]
+    dead: Sequence[outbox.OutboxMessage]
     watchdog_at: datetime | None
     watchdog_problem: str
     """Why alerts may be missing; empty if the Watchdog alert arrives."""
@@ -91,15 +91,15 @@ def _overview(connection: Connection, now: datetime, max_silence: timedelta | No
     watchdog = key_values.get(connection, key_values.WATCHDOG)
     return Overview(
         firing,
-        episodes.runs_of(connection, [item.id for item in firing]),
-        runs.page(connection, _MAX_LISTED, open_only=True),
+        episodes.run_ids_by_episode(connection, [item.id for item in firing]),
+        runs.list_page(connection, _MAX_LISTED, open_only=True),
         [(item, runs.get(connection, item.run_id)) for item in approvals.list_pending(connection, 50)],
-        stops.standing(connection, now),
-        [run for run in runs.page(connection, 12) if run.finished_at is not None],
+        stops.list_active(connection, now),
+        [run for run in runs.list_page(connection, 12) if run.finished_at is not None],
         outbox.list_dead(connection, 5),
         None if watchdog is None else watchdog.at,
-        key_values.silence(connection, now, max_silence),
-        audit.head(connection).seq,
+        key_values.watchdog_problem(connection, now, max_silence),
+        audit.get_head(connection).seq,
     )
 
 
@@ -141,7 +141,7 @@ def _search(
     exact = runs.get(connection, search)
     if exact is not None:
         return [exact]
-    of_alert = episodes.runs_of_alert(connection, search, PAGE_SIZE + 1, before, **filters)
+    of_alert = episodes.run_ids_of_alert(connection, search, PAGE_SIZE + 1, before, **filters)
     found = {run.id: run for run_id in of_alert if (run := runs.get(connection, run_id)) is not None}
     for field in ("playbook", "target"):
         if filters[field] not in (None, search):
@@ -153,7 +153,7 @@ def _search(
 
 def _by_filters(connection: Connection, filters: Mapping[str, str | None], before: Position | None) -> list[Run]:
     playbook, target, status = (filters[name] for name in ("playbook", "target", "status"))
-    return runs.page(connection, PAGE_SIZE + 1, before, playbook=playbook, target=target, status=status)
+    return runs.list_page(connection, PAGE_SIZE + 1, before, playbook=playbook, target=target, status=status)
 
 
 def run_page(site: Site) -> Handler:
@@ -192,13 +192,13 @@ def run_page(site: Site) -> Handler:
 
 def _read_run(
     connection: Connection, run_id: str
-) -> tuple[RunTimeline, Approval | None, Sequence[outbox.Queued], bool] | None:
+) -> tuple[RunTimeline, Approval | None, Sequence[outbox.OutboxMessage], bool] | None:
     """Return the timeline, the latest approval request, the messages, and whether audit entries are in the archive."""
     timeline = run_timeline.load_timeline(connection, run_id)
     if timeline is None:
         return None
-    archived = begin(connection).seq > 0 and not any(event.kind == "run.matched" for event in timeline.events)
-    return timeline, approvals.latest_of(connection, run_id), outbox.of_run(connection, run_id), archived
+    archived = live_log_start(connection).seq > 0 and not any(event.kind == "run.matched" for event in timeline.events)
+    return timeline, approvals.get_latest(connection, run_id), outbox.list_for_run(connection, run_id), archived
 
 
 _STAGE_OF = (
@@ -242,7 +242,7 @@ class PlaybookStatus:
 
     playbook: Playbook
     mode: str
-    change: autonomy.Place | None
+    change: autonomy.ModeOverride | None
     """The latest change of the mode by an operator or a circuit breaker."""
     breaker: tuple[str, str, datetime] | None
     """Reason, scope and time, if the circuit breaker is open."""
@@ -265,21 +265,21 @@ def playbooks(site: Site) -> Handler:
 
     def read(connection: Connection) -> list[PlaybookStatus]:
         loaded = site.service.context.playbooks
-        tripped = breakers.tripped(connection)
+        tripped = breakers.list_tripped(connection)
         return [
             PlaybookStatus(
                 playbook,
-                autonomy.effective(connection, playbook.name, playbook.mode_in(loaded.environment)),
-                autonomy.place(connection, playbook.name),
+                autonomy.effective_mode(connection, playbook.name, playbook.mode_in(loaded.environment)),
+                autonomy.get_override(connection, playbook.name),
                 tripped.get(playbook.name),
-                runs.results(connection, playbook.name),
+                runs.count_by_status(connection, playbook.name),
             )
             for playbook in loaded.active
         ]
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         listed = await site.service.context.store.read(read)
-        return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.RUNGS, live=False)
+        return site.render(request, identity, "playbooks.html", listed=listed, modes=autonomy.MODES, live=False)
 
     return site.page(get)
 
@@ -313,9 +313,9 @@ def audit_log(site: Site) -> Handler:
 
 
 def _audit(connection: Connection, filters: Mapping[str, str | None], before: int | None) -> dict[str, Any]:
-    found = audit.newest(connection, PAGE_SIZE + 1, before, **filters)
+    found = audit.list_newest(connection, PAGE_SIZE + 1, before, **filters)
     shown = found[:PAGE_SIZE]
-    head, checkpoint = audit.head(connection), key_values.get(connection, checkpointing.LATEST)
+    head, checkpoint = audit.get_head(connection), key_values.get(connection, checkpointing.LATEST_CHECKPOINT)
     return {
         "rows": [_audit_row(item) for item in shown],
         "head": head,
@@ -323,7 +323,7 @@ def _audit(connection: Connection, filters: Mapping[str, str | None], before: in
         "broken": _first_broken(shown, head, newest=before is None, all_entries=not any(filters.values())),
         "cursor": shown[-1].seq if len(found) > PAGE_SIZE else None,
         "checkpoint": None if checkpoint is None else checkpoint.value,
-        "archived": begin(connection).seq,
+        "archived": live_log_start(connection).seq,
     }
 
 
@@ -333,7 +333,7 @@ def _first_broken(shown: Sequence[SealedEntry], head: Head, *, newest: bool, all
     Every entry must match its hash. Without filters, every entry must also follow the one before it, and the newest
     page must end where the head says that the log ends: otherwise the last entries were deleted.
     """
-    found = audit.broken(shown, contiguous=all_entries)
+    found = audit.find_broken(shown, contiguous=all_entries)
     if found is not None or not newest or not all_entries:
         return found
     ends_at_head = [(row.seq, row.hash) for row in shown[:1]] == [(head.seq, head.hash)]
@@ -355,7 +355,7 @@ def inventory(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         loaded = site.service.context.playbooks.inventory
-        holders = await site.service.context.store.read(runs.holding)
+        holders = await site.service.context.store.read(runs.list_lock_holders)
         listed = await site.service.context.store.read(lambda connection: episodes.list_open(connection, _MAX_LISTED))
         services = dict(sorted(loaded.services.items()))
         drawn = picture(

@@ -47,7 +47,7 @@ async def _stream(site: Site, open_streams: set[object]) -> AsyncIterator[str]:
         end = asyncio.get_running_loop().time() + STREAM_LIFE
         while not closing.is_set() and asyncio.get_running_loop().time() < end:
             try:
-                seq = (await site.service.context.store.read(audit.head)).seq
+                seq = (await site.service.context.store.read(audit.get_head)).seq
             except StoreError:
                 return
             if seq != last:

@@ -98,5 +98,5 @@ def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str
     playbook = loaded.current(run.playbook)
     if playbook is None:
         raise InputError(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
-    mode = autonomy.effective(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
+    mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(loaded.environment))
     return decisions.retry(tx, person, run_id, playbook.content_hash, mode, reason)

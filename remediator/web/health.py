@@ -31,13 +31,13 @@ def ready(service: Service) -> Handler:
     store, replica = service.context.store, service.context.replica
 
     def heartbeat(tx: Tx) -> None:
-        audit.head(tx.connection)  # every write needs the head of the log
-        replicas.seen(tx, replica)
+        audit.get_head(tx.connection)  # every write needs the head of the log
+        replicas.touch(tx, replica)
 
     async def get(request: Request) -> Response:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
-                await asyncio.to_thread(store.require_room)
+                await asyncio.to_thread(store.require_free_space)
                 await store.write(heartbeat)
         except StoreError as error:
             return JSONResponse({"ready": False, "store": str(error)}, 503)
@@ -63,9 +63,9 @@ def metrics(service: Service) -> Handler:
 
 def _set_gauges(connection: Connection, service: Service) -> None:
     gauges = service.metrics
-    gauges.open_runs.set(len(runs.page(connection, 10_000, open_only=True)))
-    gauges.waiting.set(inbox.waiting_count(connection))
-    gauges.audit_entries.set(audit.head(connection).seq)
+    gauges.open_runs.set(len(runs.list_page(connection, 10_000, open_only=True)))
+    gauges.waiting.set(inbox.count_pending(connection))
+    gauges.audit_entries.set(audit.get_head(connection).seq)
     last_seen = key_values.get(connection, ingest.WATCHDOG)
     if last_seen is not None:
         gauges.watchdog.set(last_seen.at.timestamp())

@@ -44,4 +44,4 @@ def query_runs(connection: Connection, query: QueryParams | Mapping[str, str], l
         raise InputError(f"before: there is no run {before[:64]!r}")
     position = None if last is None else (last.created_at, last.id)
     open_only = query.get("open", "").lower() in ("1", "true")
-    return runs.page(connection, limit, position, open_only=open_only, **filters)
+    return runs.list_page(connection, limit, position, open_only=open_only, **filters)

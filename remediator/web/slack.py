@@ -126,7 +126,7 @@ def _create_stop(tx: Tx, person: Person, run_id: str, click: str) -> str:
     run = runs.get(tx.connection, run_id)
     about = "" if run is None else f" ({run.playbook} on {run.target})"
     before = stops.get(tx.connection, click) if click else None
-    if before is not None and before.cleared_at is not None:
+    if before is not None and before.released_at is not None:
         return "Nothing was changed: this click already created a stop, which was released since."
     decisions.pause(tx, person, f"from Slack, request for {run_id}{about}", press=click)
     return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."

@@ -107,7 +107,7 @@ async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
 async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, what: str, name: str, told: str) -> None:
     """A slip in a name: an error that names what is near, and nothing on record; the right name is taken."""
     book = web.context.playbooks.active
-    await web.context.store.write(lambda tx: playbooks.keep(tx, book))
+    await web.context.store.write(lambda tx: playbooks.add_versions(tx, book))
     before = await web.head()
     code, said = await _run(web, "oscar", "pause", what, name, "--reason", "x")
     assert code == 2 and f"there is no {what[2:]} '{name}'" in said and told in said, said

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from remediator.storage.backup import back_up
+from remediator.storage.backup import create_backup
 from remediator.storage.migrate import migrate
 from tests.support.replicas import CrashingRemediator
 from tests.support.servers import until
@@ -93,7 +93,7 @@ def test_a_large_store_is_copied_to_the_end_while_it_is_written(tmp_path: Path) 
     with subprocess.Popen([sys.executable, "-c", WRITE, str(database)]) as writer:
         try:
             until(lambda: len(bodies(database)) > 15_000, "it is being written")
-            copying = threading.Thread(target=back_up, args=(database, backup), daemon=True)
+            copying = threading.Thread(target=create_backup, args=(database, backup), daemon=True)
             copying.start()
             copying.join(60)
             assert not copying.is_alive(), "it begins anew with every write"

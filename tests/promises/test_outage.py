@@ -102,7 +102,7 @@ def unready(replica: CrashingRemediator) -> bool:
 def nothing_left(url: str) -> bool:
     """No open run, no lease, no hand on a target, no notification that was not taken in."""
     left = "SELECT count(*) FROM runs WHERE finished_at IS NULL OR lease_owner IS NOT NULL OR holds_target"
-    waiting = "SELECT count(*) FROM notifications WHERE taken_at IS NULL"
+    waiting = "SELECT count(*) FROM notifications WHERE processed_at IS NULL"
     return counted(url, left) == 0 and counted(url, waiting) == 0
 
 

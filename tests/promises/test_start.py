@@ -214,7 +214,7 @@ def test_a_database_that_was_damaged(service: CrashingRemediator) -> None:
     """Pages overwritten while it was away: refused, with a word of the backup."""
     database = once(service)
     for number in range(200):  # enough for the tables to have pages of their own
-        sql(database, f"INSERT INTO facts (name, value, at) VALUES ('{number}', '{'x' * 500}', 1)")
+        sql(database, f"INSERT INTO key_values (name, value, at) VALUES ('{number}', '{'x' * 500}', 1)")
     overwritten(database, 4096)
     told = refusal(service)
     assert str(database) in told and "restore it from a backup" in told
@@ -226,7 +226,9 @@ def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -
     body = service.notification("firing", alertname="TargetDown", service="redis")
     assert service.post(body)[0] == 200
     database = service.folder / "state" / "remediator.db"
-    sql(database, "INSERT INTO facts (name, value, at) VALUES ('x', '1', 1)")  # it cannot trust what it has in memory
+    sql(
+        database, "INSERT INTO key_values (name, value, at) VALUES ('x', '1', 1)"
+    )  # it cannot trust what it has in memory
     overwritten(Path(f"{database}-wal"), 64)
     overwritten(database, 4096)
     for _ in range(5):

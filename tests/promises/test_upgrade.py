@@ -53,9 +53,13 @@ def later_version(folder: Path, ahead: int = 1) -> Path:
     """A copy of the code that is so many engine versions ahead, with the next schema."""
     shutil.copytree(ROOT / "remediator", folder / "remediator", ignore=shutil.ignore_patterns("__pycache__"))
     package = folder / "remediator"
-    change(package / "run.py", rf"^ENGINE_VERSION = {ENGINE_VERSION}$", f"ENGINE_VERSION = {ENGINE_VERSION + ahead}")
-    change(package / "stores" / "migrate.py", rf'^HEAD = "{HEAD}"$', f'HEAD = "{NEXT}"')
-    (package / "stores" / "migrations" / "versions" / f"{NEXT}_next.py").write_text(MIGRATION)
+    change(
+        package / "core" / "run.py",
+        rf"^ENGINE_VERSION = {ENGINE_VERSION}$",
+        f"ENGINE_VERSION = {ENGINE_VERSION + ahead}",
+    )
+    change(package / "storage" / "migrate.py", rf'^HEAD = "{HEAD}"$', f'HEAD = "{NEXT}"')
+    (package / "storage" / "migrations" / "versions" / f"{NEXT}_next.py").write_text(MIGRATION)
     return folder
 
 
@@ -156,15 +160,15 @@ def statuses(url: str, *targets: str) -> list[str]:
 
 def left_alone(old: CrashingRemediator, url: str, target: str) -> str:
     """The id of the run on a target that an old replica, alone with it, does not touch, and tells people of."""
-    ((run, context, fence),) = rows(url, f"SELECT id, engine_version, fence FROM runs WHERE target = '{target}'")
-    assert context == ENGINE_VERSION + 1
+    ((run, engine, fence),) = rows(url, f"SELECT id, engine_version, fence FROM runs WHERE target = '{target}'")
+    assert engine == ENGINE_VERSION + 1
     tell(old, "Other", target)
-    until(lambda: counted(url, "SELECT count(*) FROM notifications WHERE taken_at IS NULL") == 0, "it is at work")
+    until(lambda: counted(url, "SELECT count(*) FROM notifications WHERE processed_at IS NULL") == 0, "it is at work")
     until(lambda: counted(url, f"SELECT count(*) FROM runs WHERE id = '{run}' AND {LAPSED}") == 1, "the lease is over")
     waited = 11 * 60 * 1_000_000
     changed(url, f"UPDATE runs SET wake_at = wake_at - {waited} WHERE id = '{run}'")
     told = f"SELECT content FROM messages WHERE run_id = '{run}' AND kind = 'notice'"
     until(lambda: len(rows(url, told)) == 1, "people are told")
-    assert f"it needs engine {context}: start the newer version" in str(rows(url, told)[0][0])
+    assert f"it needs engine {engine}: start the newer version" in str(rows(url, told)[0][0])
     assert rows(url, f"SELECT fence FROM runs WHERE id = '{run}'")[0][0] == fence
     return str(run)

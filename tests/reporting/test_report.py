@@ -68,7 +68,7 @@ def test_the_figures_are_those_of_the_store(past: Path, report: Report) -> None:
     asked = "SELECT run_id FROM approvals"
     assert data["outcomes"]["helped"] == counted(past, f"{ended.format('succeeded')} AND id IN ({asked})")
     calls = sum(item["attempts"] for item in data["remedies"])
-    assert calls == counted(past, "SELECT count(*) FROM attempts WHERE mutates AND NOT undoing")
+    assert calls == counted(past, "SELECT count(*) FROM attempts WHERE mutates AND NOT is_undo")
 
 
 def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:

@@ -33,7 +33,7 @@ def story_of(name: str, test: str, **changes: object) -> RunTimeline:
     stories: list[RunTimeline] = []
 
     def look(connection: object) -> None:
-        for run in runs.page(connection, 1):  # type: ignore[arg-type]
+        for run in runs.list_page(connection, 1):  # type: ignore[arg-type]
             stories.append(load_timeline(connection, run.id))  # type: ignore[arg-type]
 
     play(Case.model_validate({**case.model_dump(by_alias=True), **changes}), suite, playbook, KINDS, look)

@@ -68,7 +68,7 @@ async def test_what_became_of_it_reaches_those_who_were_asked(web: WebService) -
             await web.context.store.write(
                 lambda tx, item=item: approvals.decide(tx, item, item.plan_hash, "ann", "token", "reject")
             )
-        await web.context.store.write(lambda tx: outbox.follow_up(tx, asked.run_id, "rejected"))
+        await web.context.store.write(lambda tx: outbox.enqueue_update(tx, asked.run_id, "rejected"))
         await _later(web, post, 1)
         await post.aclose()
     told = [(item.json["kind"], item.json["title"][:8]) for item in chat.received]
@@ -127,7 +127,7 @@ async def test_as_many_people_are_asked_as_have_to_agree(web: WebService, quorum
 async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(web: WebService) -> None:
     """Ann started it and may not approve it: whoever comes after her is asked as well."""
     asked = await web.request_approval()
-    await web.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "ann"))
+    await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "ann"))
     async with _mailboxes(web, "ann", "bob") as (post, box):
         for _ in range(3):
             await web.deliver(post)
@@ -197,4 +197,4 @@ async def test_a_channel_that_hangs_holds_up_no_other(web: WebService) -> None:
 
 
 def _tell(tx: Tx, web: WebService, channel: str) -> None:
-    outbox.tell(tx, web.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))
+    outbox.enqueue(tx, web.context.ids, "notice", None, {"about": "x", "text": "hello"}, (channel,))

@@ -156,7 +156,7 @@ class Judge:
                     self._say(1, "an acknowledged notification is not in the store")
                 if not known.issuperset(accepted.firing):
                     self._say(1, "an alert of an acknowledged notification has no episode")
-        waiting = self._rows("SELECT count(*) FROM notifications WHERE taken_at IS NULL")[0][0]
+        waiting = self._rows("SELECT count(*) FROM notifications WHERE processed_at IS NULL")[0][0]
         if waiting:
             self._say(1, f"{waiting} acknowledged notifications were never taken in")
         for episode, runs in self._rows(
@@ -210,8 +210,8 @@ class Judge:
                 self._say(7, f"{run} succeeded without evidence")
 
     def _audited(self) -> None:
-        entries = list(self._database.look(audit_records.entries))
-        head = self._database.look(audit_records.head)
+        entries = list(self._database.look(audit_records.iterate))
+        head = self._database.look(audit_records.get_head)
         findings = verify(entries, head=head).findings
         if findings:
             self._say(9, f"the audit log does not verify: {findings[0]}")

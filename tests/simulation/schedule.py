@@ -30,7 +30,7 @@ from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
-from remediator.runtime.reconcile import ReconcileSettings, reconcile_forever
+from remediator.runtime.reconcile import ReconcileSettings, run_reconcile_loop
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, playbooks, runs
@@ -208,7 +208,7 @@ class Schedule:
         counted = self.database.raw.execute(
             "SELECT (SELECT count(*) FROM runs WHERE incident_open OR wake_at IS NOT NULL OR lease_owner IS NOT NULL) "
             "+ (SELECT count(*) FROM episodes WHERE status <> 'closed') "
-            "+ (SELECT count(*) FROM notifications WHERE taken_at IS NULL)"
+            "+ (SELECT count(*) FROM notifications WHERE processed_at IS NULL)"
         ).fetchone()
         firing = any(peer.firing or peer._sending for peer in self.alertmanagers)
         return not counted[0] and not firing
@@ -259,7 +259,7 @@ class Schedule:
         context = self._context(replica)
         while True:
             try:
-                await context.store.write(lambda tx: playbooks.keep(tx, self.playbooks))
+                await context.store.write(lambda tx: playbooks.add_versions(tx, self.playbooks))
                 break
             except RemediatorError:
                 await asyncio.sleep(1.0)
@@ -268,21 +268,21 @@ class Schedule:
         loops = Worker(context, Index(self.playbooks, "Watchdog"), INTAKE, 4, POLL)
         peers = ReconcileSettings(self.alertmanagers, timedelta(seconds=30), 3, receiver=RECEIVER)
         await asyncio.gather(
-            run_supervised("take in", loops.take_in_forever, asyncio.sleep),
-            run_supervised("advance", loops.advance_forever, asyncio.sleep),
-            run_supervised("close", loops.close_forever, asyncio.sleep),
+            run_supervised("take in", loops.run_ingest_loop, asyncio.sleep),
+            run_supervised("advance", loops.run_advance_loop, asyncio.sleep),
+            run_supervised("close", loops.run_close_loop, asyncio.sleep),
             run_supervised(
                 "upkeep",
                 lambda: run_maintenance_loop(context, MaintenanceSettings(every=timedelta(seconds=60))),
                 asyncio.sleep,
             ),
-            run_supervised("reconcile", lambda: reconcile_forever(context, INTAKE, peers), asyncio.sleep),
+            run_supervised("reconcile", lambda: run_reconcile_loop(context, INTAKE, peers), asyncio.sleep),
         )
 
     async def _forget(self, context: PipelineContext) -> None:
         while True:
             try:
-                await context.store.write(runs.forget_leases)
+                await context.store.write(runs.clear_leases)
                 return
             except RemediatorError:
                 await asyncio.sleep(1.0)
@@ -370,7 +370,7 @@ class Schedule:
                         lambda tx, i=item, v=verb: approvals.decide(tx, i, i.plan_hash, "user:ann", "test", v)  # type: ignore[misc]
                     )
             if self.chance.random() < 0.05 and not self.world.calm:
-                for run in self.database.look(lambda connection: runs.page(connection, 1, open_only=True)):
+                for run in self.database.look(lambda connection: runs.list_page(connection, 1, open_only=True)):
                     self.tell(f"a person cancels {run.id}")
                     self.database.do(lambda tx, r=run: runs.request_cancel(tx, r.id, "user:ann", "enough"))  # type: ignore[misc]
 

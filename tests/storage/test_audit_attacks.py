@@ -23,7 +23,7 @@ from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
 from remediator.cli._audit_source import DatabaseLog, audit_log
 from remediator.extensions.witnesses.file import FileNotary
-from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
+from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.storage import Store
 from remediator.storage.repositories import audit as records
 from tests.storage.test_retention import context_on
@@ -53,7 +53,7 @@ def _verified(connection: Connection, folder: Path) -> Verification:
 
 
 def _texts(connection: Connection) -> Counter[str]:
-    rows = records.entries(connection, kind="operator.command")
+    rows = records.iterate(connection, kind="operator.command")
     return Counter(decode(row.canonical).data["text"] for row in rows)
 
 
@@ -104,7 +104,7 @@ def test_two_replicas_append_at_once(url: str, connection: Connection, tmp_path:
     assert [child.returncode for child in running] == [0, 0]
     assert [len(lines) for lines in said] == [count, count]
     assert _all_once(connection, [*said[0], *said[1]])
-    names = [decode(row.canonical).data["text"][0] for row in records.entries(connection, kind="operator.command")]
+    names = [decode(row.canonical).data["text"][0] for row in records.iterate(connection, kind="operator.command")]
     assert sum(one != other for one, other in pairwise(names)) > 2, "they never met: this shows nothing"
     result = _verified(connection, tmp_path)
     assert result.ok and len(set(result.checkpoints)) > count // SIGN, result.summary()
@@ -157,12 +157,12 @@ async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tm
     kept = signing(tmp_path, "a")
     settings = replace(kept, notaries={"full": FileNotary(Path("/dev/full")), **kept.notaries})
     await append(store, "before")
-    await checkpoint_now(context_on(store), settings, await store.read(records.head))
-    [failed] = records.entries(connection, kind="checkpoint.failed")
+    await create_checkpoint(context_on(store), settings, await store.read(records.get_head))
+    [failed] = records.iterate(connection, kind="checkpoint.failed")
     data = decode(failed.canonical).data
 
     assert data["notary"] == "full" and "No space left on device" in data["message"]
-    assert len(list(records.entries(connection, kind="checkpoint.published"))) == 1
+    assert len(list(records.iterate(connection, kind="checkpoint.published"))) == 1
     assert _verified(connection, tmp_path).checkpoints == (1,)
 
 
@@ -188,7 +188,7 @@ async def _grow(url: str, count: int, settings: CheckpointSettings) -> None:
     store = opened(url)
     for number in range(count):
         await append(store, f"entry {number}")
-    await checkpoint_now(context_on(store), settings, await store.read(records.head))
+    await create_checkpoint(context_on(store), settings, await store.read(records.get_head))
     await store.close()
 
 

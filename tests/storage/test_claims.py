@@ -36,19 +36,19 @@ async def test_a_run_of_a_newer_version_is_left_to_it(store: Store, connection: 
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
     assert await store.write(lambda tx: runs.claim_due(tx, "me", MINUTE, 5)) == []
-    assert await store.read(runs.next_wake) is None
-    assert [run.id for run in await store.read(stuck_runs.foreign)] == ["run-1"]
+    assert await store.read(runs.next_wake_at) is None
+    assert [run.id for run in await store.read(stuck_runs.list_unsupported)] == ["run-1"]
     connection.execute(update(table).values(status=Status.SUCCEEDED.value, finished_at=table.c.created_at))
-    assert await store.write(lambda tx: runs.claim_over(tx, "run-1", "me", MINUTE)) is None
+    assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is None
     connection.execute(update(table).values(engine_version=ENGINE_VERSION))
-    assert await store.write(lambda tx: runs.claim_over(tx, "run-1", "me", MINUTE)) is not None
+    assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is not None
 
 
 async def test_a_state_of_a_newer_version_is_shown_and_found(store: Store, connection: Connection) -> None:
     """An unknown word is no error; it is kept as it is, and named among what nobody here can go on with."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(status="meditating"))
-    [run] = await store.read(stuck_runs.foreign)
+    [run] = await store.read(stuck_runs.list_unsupported)
     assert (run.id, str(run.status)) == ("run-1", "meditating")
 
 
@@ -59,7 +59,7 @@ async def test_a_claim_whose_time_is_over_writes_nothing(store: Store, connectio
     with pytest.raises(Fenced):
         await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, {}, "test"))
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.extend(tx, run, MINUTE))
+        await store.write(lambda tx: runs.renew_lease(tx, run, MINUTE))
     assert connection.execute(select(table.c.status)).scalar_one() == Status.MATCHED.value
 
 
@@ -73,7 +73,7 @@ async def test_of_many_claimants_one_has_the_run(store: Store) -> None:
     [[second]] = [claim for claim in found if claim]
     assert second.fence == first.fence + 1
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.release(tx, first, None, first.pokes))
+        await store.write(lambda tx: runs.release(tx, first, None, first.wakeup_count))
 
 
 async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> None:
@@ -84,7 +84,7 @@ async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> N
     await receive(store, told("firing"))
     await take_in(context, index, settings)
     run = await claimed(store)
-    await store.write(lambda tx: runs.join(tx, run.id, episodes.list_open(tx.connection)))
+    await store.write(lambda tx: runs.add_episodes(tx, run.id, episodes.list_open(tx.connection)))
     await receive(store, told("resolved"))
     await take_in(context, index, settings)
 

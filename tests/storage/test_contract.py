@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from remediator.audit import Draft, Kind, NotRecordable
 from remediator.errors import StoreUnavailable
-from remediator.storage import MESSAGES, NOTIFICATIONS, Store, Tx
+from remediator.storage import TOPIC_MESSAGES, TOPIC_NOTIFICATIONS, Store, Tx
 from remediator.storage.repositories import audit as audit_records
 from remediator.storage.repositories import key_values
 from remediator.storage.schema import audit, notifications, runs
@@ -20,13 +20,13 @@ ENTRY = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann")
 
 
 def names(connection: Connection) -> set[str]:
-    return set(key_values.named(connection, ""))
+    return set(key_values.with_prefix(connection, ""))
 
 
 async def test_what_is_written_is_read(store: Store) -> None:
     """After an awaited write, every read sees it."""
     for number in range(50):
-        await store.write(lambda tx, n=number: key_values.put(tx, "count", n))  # type: ignore[misc]
+        await store.write(lambda tx, n=number: key_values.set(tx, "count", n))  # type: ignore[misc]
         fact = await store.read(lambda connection: key_values.get(connection, "count"))
         assert fact is not None and fact.value == number
 
@@ -49,8 +49,8 @@ async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
     """An exception inside one piece of work rolls back its changes alone, and comes back to its caller alone."""
 
     def good(tx: Tx, name: str) -> None:
-        key_values.put(tx, name, 1)
-        tx.audit(ENTRY)
+        key_values.set(tx, name, 1)
+        tx.append_audit(ENTRY)
 
     def bad(tx: Tx) -> None:
         good(tx, "bad")
@@ -65,7 +65,7 @@ async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
 
     assert [type(item) for item in done if item is not None] == [KeyError]
     assert await store.read(names) == {f"good-{n}" for n in range(10)}
-    assert (await store.read(audit_records.head)).seq == 10
+    assert (await store.read(audit_records.get_head)).seq == 10
 
 
 @pytest.mark.promise(9)
@@ -73,8 +73,8 @@ async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: 
     """A draft that the audit log refuses undoes its work, and its neighbours and notifications stand."""
 
     def work(tx: Tx, name: str, data: Any) -> None:
-        key_values.put(tx, name, 1)
-        tx.audit(Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data=data))
+        key_values.set(tx, name, 1)
+        tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data=data))
 
     done = await asyncio.gather(
         store.write(lambda tx: work(tx, "before", {"n": 1})),
@@ -86,7 +86,7 @@ async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: 
 
     assert [type(item) for item in done if item is not None] == [NotRecordable]
     assert await store.read(names) == {"before", "after"}
-    assert (await store.read(audit_records.head)).seq == 2
+    assert (await store.read(audit_records.get_head)).seq == 2
     counted = await store.read(lambda c: c.execute(select(func.count()).select_from(notifications)).scalar_one())
     assert counted == 1
 
@@ -100,10 +100,10 @@ async def test_a_broken_statement_spoils_only_its_own_work(store: Store) -> None
         tx.connection.execute(insert(notifications).values(values))
 
     done = await asyncio.gather(
-        store.write(lambda tx: key_values.put(tx, "before", 1)),
+        store.write(lambda tx: key_values.set(tx, "before", 1)),
         store.write(lambda tx: tx.connection.execute(text("SELECT * FROM no_such_table"))),
         store.write(twice),
-        store.write(lambda tx: key_values.put(tx, "after", 1)),
+        store.write(lambda tx: key_values.set(tx, "after", 1)),
         return_exceptions=True,
     )
 
@@ -116,8 +116,8 @@ async def test_the_audit_entry_stands_or_falls_with_the_change(store: Store, con
     """One transaction: no state without its entry, no entry without its state."""
 
     def failing(tx: Tx) -> None:
-        tx.audit(ENTRY)
-        key_values.put(tx, "half", 1)
+        tx.append_audit(ENTRY)
+        key_values.set(tx, "half", 1)
         raise ValueError
 
     with pytest.raises(ValueError):
@@ -135,12 +135,12 @@ async def test_a_write_wakes_who_waits_for_its_topic(open_store: OpenStore, kind
     async def woken() -> bool:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        await there.wakeups.wait(MESSAGES, 20)
+        await there.wakeups.wait(TOPIC_MESSAGES, 20)
         return loop.time() - begun < 15
 
     waiting = asyncio.create_task(woken())
     while not waiting.done():  # the other replica's listener may connect only now
-        await here.write(lambda tx: tx.wake(MESSAGES))
+        await here.write(lambda tx: tx.notify(TOPIC_MESSAGES))
         await asyncio.wait([waiting], timeout=0.2)
     assert await waiting
 
@@ -152,7 +152,7 @@ async def test_two_who_set_the_same_fact_first_both_succeed(
     here = await open_store()
     there = await open_store() if kind == "postgresql" else here
     for number in range(40):
-        both = (store.write(lambda tx, store=store: key_values.put(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
+        both = (store.write(lambda tx, store=store: key_values.set(tx, f"{number}", 1)) for store in (here, there))  # type: ignore[misc]  # noqa: B023
         await asyncio.gather(*both)
     assert len(names(connection)) == 40
 
@@ -161,13 +161,13 @@ async def test_an_accepted_notification_wakes_the_intake(open_store: OpenStore) 
     """Whoever takes in need not poll to be quick."""
     store = await open_store()
     await store.accept("webhook", b"{}")
-    await asyncio.wait_for(store.wakeups.wait(NOTIFICATIONS, 60), 20)
+    await asyncio.wait_for(store.wakeups.wait(TOPIC_NOTIFICATIONS, 60), 20)
 
 
 async def test_what_was_queued_before_the_close_is_committed(open_store: OpenStore, connection: Connection) -> None:
     """Closing finishes what was begun, and refuses what comes after."""
     store = await open_store()
-    writes = [asyncio.create_task(store.write(lambda tx, n=n: key_values.put(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
+    writes = [asyncio.create_task(store.write(lambda tx, n=n: key_values.set(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*writes)
@@ -218,9 +218,9 @@ async def test_a_listener_that_was_cut_off_listens_again(open_store: OpenStore, 
     ended = 0
     while not ended:
         ended = await here.read(lambda connection: connection.execute(cut).scalar_one())
-    woken = asyncio.create_task(there.wakeups.wait(MESSAGES, 50))
+    woken = asyncio.create_task(there.wakeups.wait(TOPIC_MESSAGES, 50))
     while not woken.done():
-        await here.write(lambda tx: tx.wake(MESSAGES))
+        await here.write(lambda tx: tx.notify(TOPIC_MESSAGES))
         await asyncio.wait([woken], timeout=0.2)
     again = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = current_database()"
     assert await here.read(lambda connection: connection.execute(text(again)).scalar_one()) >= 1

@@ -64,7 +64,7 @@ async def test_a_notification_of_any_length_is_folded_whole(store: Store, connec
     assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == alerts
     opened = select(func.count()).select_from(audit).where(audit.c.kind == "episode.opened")
     assert connection.execute(opened).scalar_one() == alerts
-    waiting = select(func.count()).select_from(notifications).where(notifications.c.taken_at.is_(None))
+    waiting = select(func.count()).select_from(notifications).where(notifications.c.processed_at.is_(None))
     assert connection.execute(waiting).scalar_one() == 0
 
 
@@ -73,8 +73,8 @@ async def test_an_event_while_a_run_is_worked_on_wakes_it(store: Store) -> None:
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
-    await store.write(lambda tx: runs.poke(tx, [run.id]))
-    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.pokes))
+    await store.write(lambda tx: runs.notify(tx, [run.id]))
+    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.wakeup_count))
     assert [item.id for item in await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5))] == [run.id]
 
 
@@ -83,7 +83,7 @@ async def test_without_an_event_a_run_sleeps(store: Store) -> None:
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))
-    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.pokes))
+    await store.write(lambda tx: runs.release(tx, run, tx.now + hour, run.wakeup_count))
     assert await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5)) == []
 
 
@@ -156,7 +156,7 @@ async def test_an_alert_that_cannot_be_folded_goes_to_people(
             break
     folded = connection.execute(select(episodes.c.alertname)).scalars().all()
     assert sorted(folded) == sorted([*names[:before], *names[before + 1 :], "Next"])
-    assert connection.execute(select(func.count()).where(notifications.c.taken_at.is_(None))).scalar_one() == 0
+    assert connection.execute(select(func.count()).where(notifications.c.processed_at.is_(None))).scalar_one() == 0
     [entry] = connection.execute(select(audit.c.canonical).where(audit.c.kind == "notification.rejected")).scalars()
     said = json.loads(entry)["data"]
     assert said == {"notification": 1, "alert": before, "alertname": "Bad\\x00", "message": "RuntimeError: a defect"}
@@ -188,7 +188,7 @@ async def test_a_store_in_trouble_sets_no_alert_aside(store: Store, connection: 
     await receive(store, body_of({"alertname": "Bad"}))
     with pytest.raises(type(error)):
         await take_in(context, Careless(error), settings)
-    assert connection.execute(select(func.count()).where(notifications.c.taken_at.is_(None))).scalar_one() == 1
+    assert connection.execute(select(func.count()).where(notifications.c.processed_at.is_(None))).scalar_one() == 1
     while await take_in(context, Index((), "Watchdog"), settings) >= 0:
         pass
     assert connection.execute(select(episodes.c.alertname)).scalars().all() == ["Bad"]
@@ -202,5 +202,5 @@ async def test_what_a_log_says_with_a_zero_byte_is_kept(store: Store) -> None:
         "diagnose", "logs", "ok", "it said \x00 and was gone", {"lines": ["\x00"]}, SystemClock().now()
     )
     await store.write(lambda tx: evidence.add(tx, run, [odd], "test"))
-    [kept] = await store.read(lambda connection: evidence.of_run(connection, run.id))
+    [kept] = await store.read(lambda connection: evidence.list_for_run(connection, run.id))
     assert "and was gone" in kept.summary

@@ -15,7 +15,7 @@ from remediator.storage import indexes  # noqa: F401 - hangs them on the tables
 from remediator.storage import migrate as module
 from remediator.storage.schema import metadata
 
-VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("*.py"))
+VERSIONS = sorted((Path(module.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sqlalchemy
 from remediator.errors import ConfigurationError
 from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
-from remediator.storage.url import postgresql
+from remediator.storage.url import parse_postgresql_url
 from tests.support.servers.postgres import Postgres
 
 SEVERAL = {"host": "a,b", "port": "5433,5432", "target_session_attrs": "read-write"}
@@ -26,7 +26,7 @@ PASSWORD = "s3cr3t-of-a-database"
 @pytest.mark.parametrize("text, meant", UNDERSTOOD.items(), ids=list(UNDERSTOOD))
 def test_a_url_is_read_as_people_write_it(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
     """One host, several in libpq's form, and its short name for itself."""
-    url = postgresql(text)
+    url = parse_postgresql_url(text)
     assert (url.host, url.port, dict(url.query)) == meant
     assert (url.drivername, url.database) == ("postgresql+psycopg", "d")
 
@@ -44,7 +44,7 @@ def test_a_url_is_read_as_people_write_it(text: str, meant: tuple[str | None, in
 def test_what_is_none_is_told_without_its_password(text: str) -> None:
     """One sentence that says what a URL looks like; it may end in a log that many read."""
     with pytest.raises(ConfigurationError) as refused:
-        postgresql(text)
+        parse_postgresql_url(text)
     assert "'store'" in str(refused.value) and "postgresql://user:password@host:port/database" in str(refused.value)
     assert PASSWORD not in str(refused.value)
 
@@ -53,11 +53,11 @@ async def test_of_several_hosts_the_one_that_answers_is_used(postgres: Postgres,
     """A failover by the client: the first is gone."""
     name = str(sqlalchemy.make_url(postgres_url).database)
     several = postgres.url(name, tcp=True).replace("127.0.0.1", "127.0.0.1:1,127.0.0.1")
-    engine = sqlalchemy.create_engine(postgresql(several), isolation_level="AUTOCOMMIT")
+    engine = sqlalchemy.create_engine(parse_postgresql_url(several), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         migrate(connection)
     engine.dispose()
-    store = PostgresStore(postgresql(several))
+    store = PostgresStore(parse_postgresql_url(several))
     await store.accept("test", b"{}")
     assert await store.read(lambda found: found.exec_driver_sql("SELECT count(*) FROM notifications").scalar()) == 1
     await store.close()
@@ -65,7 +65,7 @@ async def test_of_several_hosts_the_one_that_answers_is_used(postgres: Postgres,
 
 async def test_a_server_that_became_a_standby_is_left(postgres_url: str) -> None:
     """A connection on which nothing can be written any more is no use; the next one may lead to the new primary."""
-    url = postgresql(postgres_url)
+    url = parse_postgresql_url(postgres_url)
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         migrate(connection)
@@ -73,7 +73,7 @@ async def test_a_server_that_became_a_standby_is_left(postgres_url: str) -> None
     store = PostgresStore(url)
     before = await store.write(lambda tx: tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
     await store.write(lambda tx: tx.connection.exec_driver_sql("SET default_transaction_read_only = on"))
-    await store.write(lambda tx: tx.connection.exec_driver_sql("DELETE FROM facts"))
+    await store.write(lambda tx: tx.connection.exec_driver_sql("DELETE FROM key_values"))
     after = await store.write(lambda tx: tx.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
     assert before != after
     await store.close()

@@ -23,7 +23,7 @@ from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
 from remediator.reporting.run_timeline import unknown
-from remediator.runtime.pruning import AT_ONCE, PruningSettings, looks_back, prune
+from remediator.runtime.pruning import BATCH_SIZE, PruningSettings, guard_lookback, prune
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
 from tests.support.guard_history import alert, attempt, row
@@ -66,7 +66,7 @@ def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
         "evidence",
         {"run_id": name, "phase": "verify", "name": "x", "status": "ok", "summary": "", "facts": {}, "at": at},
     )
-    verdict = {"run_id": name, "at": at, "moment": "plan", "guard": "budget", "answer": "allow", "inputs": {}}
+    verdict = {"run_id": name, "at": at, "phase": "plan", "guard": "budget", "answer": "allow", "inputs": {}}
     put("verdicts", verdict)
     asked = {"id": f"ask-{name}", "run_id": name, "plan_hash": "0", "status": "approved", "groups": [], "quorum": 1}
     put("approvals", {**asked, "requested_at": at, "expires_at": at})
@@ -96,7 +96,7 @@ def names(connection: Connection, table: str) -> set[str]:
 
 def pruned(connection: Connection) -> list[dict[str, Any]]:
     """What the audit log says of it."""
-    found = [json.loads(item.canonical) for item in audit.entries(connection)]
+    found = [json.loads(item.canonical) for item in audit.iterate(connection)]
     return [item["data"] for item in found if item["kind"] == Kind.HISTORY_PRUNED]
 
 
@@ -165,7 +165,7 @@ async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -
         await prune(context, PruningSettings(timedelta(days=100)))
         sizes.append(await store.read(lambda connection: counted(connection, "runs")))
     assert sizes[-1] in (99, 100)
-    assert all(was - left <= AT_ONCE for was, left in pairwise(sizes))
+    assert all(was - left <= BATCH_SIZE for was, left in pairwise(sizes))
     oldest = await store.read(lambda connection: connection.execute(_OLDEST).scalar())
     assert oldest is not None and oldest >= now - timedelta(days=101)
 
@@ -188,12 +188,12 @@ async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None
     def past(tx: Tx) -> None:
         full(tx, "run-told", 1, at)
         full(tx, "run-sealed", 2, at)
-        tx.audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
+        tx.append_audit(Draft(kind=Kind.EVIDENCE, actor="test", run="run-told"))
 
     await store.write(past)
     assert await prune(context, PruningSettings(sealed=True)) is not None
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-told"}
-    await store.write(lambda tx: audit.forget(tx, 1))
+    await store.write(lambda tx: audit.delete_until(tx, 1))
     await prune(context, PruningSettings(sealed=True))
     assert await store.read(lambda connection: names(connection, "runs")) == set()
 
@@ -202,7 +202,7 @@ async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Sto
     """What was over after the oldest entry that has not left was written is not even looked at."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
-    await store.write(lambda tx: tx.audit(Draft(kind=Kind.EVIDENCE, actor="test")))
+    await store.write(lambda tx: tx.append_audit(Draft(kind=Kind.EVIDENCE, actor="test")))
     connection.execute(schema.audit.update().values(at=at))
     await store.write(lambda tx: full(tx, "run-1", 1, at + timedelta(days=1)))
 
@@ -230,7 +230,7 @@ async def test_what_reports_need_of_the_time_before_survives(store: Store) -> No
 
     def compared(connection: Connection) -> Any:
         since = reports.automatic_since(connection)
-        return since, reports.lasted_before(connection, ["RedisDown"], since["redis-down"])
+        return since, reports.durations_before(connection, ["RedisDown"], since["redis-down"])
 
     await store.write(past)
     was = await store.read(compared)
@@ -246,9 +246,11 @@ async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
     at = SystemClock().now() - 3 * YEAR
     lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
     for start in range(0, 700, 70):
-        await store.write(lambda tx, part=lengths[start : start + 70]: baselines.remember_lasted(tx, "Noisy", part))  # type: ignore[misc]
-    found = await store.read(lambda connection: baselines.lasted(connection, ["Noisy", "Other"], SystemClock().now()))
-    assert found == [float(hour) for hour in range(699, 699 - baselines.KEPT, -1)]
+        await store.write(lambda tx, part=lengths[start : start + 70]: baselines.record_durations(tx, "Noisy", part))  # type: ignore[misc]
+    found = await store.read(
+        lambda connection: baselines.list_durations(connection, ["Noisy", "Other"], SystemClock().now())
+    )
+    assert found == [float(hour) for hour in range(699, 699 - baselines.MAX_DURATIONS, -1)]
 
 
 async def test_messages_and_facts_go_too(store: Store) -> None:
@@ -258,8 +260,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
 
     def past(tx: Tx) -> None:
         full(tx, "run-1", 1, at)
-        for name in ("stuck:run-1", "requested:run-1", "stuck:run-2", "breaker:run-1"):
-            key_values.put(tx, name, "x")
+        key_values.set(tx, "breaker:run-1", "x")
         told = {"channel": "chat", "kind": "notice", "content": {}, "attempts": 1}
         for name, status, when in (("old", "sent", at), ("dead", "dead", at), ("waits", "waiting", at)):
             tx.connection.execute(insert(schema.messages), {**told, "id": name, "status": status, "created_at": when})
@@ -269,8 +270,8 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
     await store.write(past)
     await prune(context, PruningSettings())
     assert await store.read(lambda connection: names(connection, "messages")) == {"waits", "young"}
-    left = await store.read(lambda connection: set(key_values.named(connection, "")))
-    assert left == {"stuck:run-2", "breaker:run-1"}
+    left = await store.read(lambda connection: set(key_values.with_prefix(connection, "")))
+    assert left == {"breaker:run-1"}
 
 
 async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
@@ -284,12 +285,12 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
     def past(tx: Tx) -> None:
         for name, ends in {
             "stands": {},
-            "released": {"cleared_at": at, "cleared_by": "ann"},
+            "released": {"released_at": at, "released_by": "ann"},
             "ended": {"expires_at": at},
             "ends-later": {"expires_at": now + YEAR},
-            "released-lately": {"cleared_at": now - timedelta(days=1), "cleared_by": "ann"},
+            "released-lately": {"released_at": now - timedelta(days=1), "released_by": "ann"},
         }.items():
-            stop = {"id": name, "scope": "global", "name": "", "reason": "x", "who": "ann", "set_at": at}
+            stop = {"id": name, "scope": "global", "name": "", "reason": "x", "created_by": "ann", "created_at": at}
             tx.connection.execute(insert(schema.stops), {**stop, **ends})
         for name, loaded in (("old", at), ("of-a-run", at), ("of-an-old-run", at), ("young", now)):
             version = {"hash": name, "name": "x", "content": {}, "first_loaded_at": loaded}
@@ -335,7 +336,7 @@ async def test_what_guards_look_back_at_stays(store: Store) -> None:
     context.playbooks = PlaybookSet(
         (Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test"
     )
-    assert looks_back(context) == timedelta(days=400)
+    assert guard_lookback(context) == timedelta(days=400)
     now = context.clock.now()
     await store.write(lambda tx: full(tx, "run-counted", 1, now - timedelta(days=390)))
     await store.write(lambda tx: full(tx, "run-old", 2, now - timedelta(days=402)))

@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import Connection, UniqueConstraint
 
 from remediator.core.clock import SystemClock
-from remediator.runtime.pruning import AT_ONCE, PruningSettings, prune
+from remediator.runtime.pruning import BATCH_SIZE, PruningSettings, prune
 from remediator.storage import Tx, advisory_locks, indexes, schema
 from remediator.storage.repositories import cleanup as pruned_records
 from remediator.storage.sqlite import SqliteStore
@@ -89,10 +89,10 @@ def _plans(url: str) -> list[str]:
         now = SystemClock().now()
         tx = Tx(connection, now)
         full(tx, "run-1", 1, now - 2 * YEAR)
-        assert pruned_records.forget_runs(tx, now - YEAR, 10, sealed=True) == ["run-1"]
-        assert pruned_records.forget_episodes(tx, now - YEAR, 10) == 1
-        pruned_records.forget_messages(tx, now - YEAR, 10)
-        pruned_records.forget_versions(tx, now - YEAR, 10, in_force=["h"])
+        assert pruned_records.delete_runs(tx, now - YEAR, 10, sealed=True) == ["run-1"]
+        assert pruned_records.delete_episodes(tx, now - YEAR, 10) == 1
+        pruned_records.delete_messages(tx, now - YEAR, 10)
+        pruned_records.delete_playbook_versions(tx, now - YEAR, 10, in_force=["h"])
     context.dispose()
     return said
 
@@ -122,9 +122,9 @@ async def test_killed_in_the_middle_all_is_consistent(tmp_path: Path, moment: st
     at = SystemClock().now() - 2 * YEAR
 
     def past(tx: Tx) -> None:
-        for number in range(3 * AT_ONCE):
+        for number in range(3 * BATCH_SIZE):
             full(tx, f"run-{number}", number, at + timedelta(minutes=number))
-        full(tx, "run-open", 3 * AT_ONCE, at, status="awaiting_approval", finished_at=None, incident_open=True)
+        full(tx, "run-open", 3 * BATCH_SIZE, at, status="awaiting_approval", finished_at=None, incident_open=True)
 
     await store.write(past)
     await store.close()
@@ -135,8 +135,8 @@ async def test_killed_in_the_middle_all_is_consistent(tmp_path: Path, moment: st
     for expected in ((1 if moment == "before" else 2), 3):
         store = SqliteStore(path, SystemClock())
         left = await store.read(lambda connection: {table: counted(connection, table) for table in ("runs", *HANGING)})
-        assert set(left.values()) == {(3 - expected) * AT_ONCE + 1}
-        assert [item["runs"] for item in await store.read(pruned)] == [AT_ONCE] * expected
+        assert set(left.values()) == {(3 - expected) * BATCH_SIZE + 1}
+        assert [item["runs"] for item in await store.read(pruned)] == [BATCH_SIZE] * expected
         assert "run-open" in await store.read(lambda connection: names(connection, "runs"))
         await store.close()
         await prune_all(path)

@@ -16,8 +16,8 @@ from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
 from remediator.pipeline.context import PipelineContext, PlaybookSet
-from remediator.runtime.checkpointing import LATEST, CheckpointSettings, checkpoint_now
-from remediator.runtime.retention import RetentionSettings, begin, move
+from remediator.runtime.checkpointing import LATEST_CHECKPOINT, CheckpointSettings, create_checkpoint
+from remediator.runtime.retention import RetentionSettings, archive_segment, live_log_start
 from remediator.storage import Store
 from remediator.storage.repositories import audit, key_values
 
@@ -61,19 +61,19 @@ async def fill(context: PipelineContext, count: int) -> None:
             Draft(kind=Kind.OPERATOR_COMMAND, actor="test", data={"number": number})
             for number in range(start, min(start + 50, count))
         ]
-        await context.store.write(lambda tx, all_=drafts: [tx.audit(draft) for draft in all_])  # type: ignore[misc]
+        await context.store.write(lambda tx, all_=drafts: [tx.append_audit(draft) for draft in all_])  # type: ignore[misc]
 
 
 async def sign(context: PipelineContext, signing: CheckpointSettings) -> None:
     """A checkpoint of all there is."""
-    await checkpoint_now(context, signing, await context.store.read(audit.head))
+    await create_checkpoint(context, signing, await context.store.read(audit.get_head))
 
 
 async def whole(context: PipelineContext, settings: RetentionSettings, signing: CheckpointSettings) -> Any:
     """What verification says of archive and database together, with the newest checkpoint."""
-    fact = await context.store.read(lambda connection: key_values.get(connection, LATEST))
-    live = await context.store.read(lambda connection: list(audit.entries(connection)))
-    head = await context.store.read(audit.head)
+    fact = await context.store.read(lambda connection: key_values.get(connection, LATEST_CHECKPOINT))
+    live = await context.store.read(lambda connection: list(audit.iterate(connection)))
+    head = await context.store.read(audit.get_head)
     start, rows = archive.join_live(archive.list_segments(settings.folder), live)
     assert fact is not None
     return verify(rows, [fact.value["note"]], [signing.signer.verifier], start=start, head=head, strict=True)
@@ -81,7 +81,7 @@ async def whole(context: PipelineContext, settings: RetentionSettings, signing: 
 
 async def numbers(context: PipelineContext) -> list[int]:
     """Of the entries that are in the database."""
-    return [row.seq for row in await context.store.read(lambda connection: list(audit.entries(connection)))]
+    return [row.seq for row in await context.store.read(lambda connection: list(audit.iterate(connection)))]
 
 
 async def test_what_is_old_moves_and_still_verifies(
@@ -91,11 +91,11 @@ async def test_what_is_old_moves_and_still_verifies(
     context = context_on(store)
     await fill(context, 250)
     await sign(context, signing)
-    assert [await move(context, settings) for _ in range(3)] == [True, True, False]
+    assert [await archive_segment(context, settings) for _ in range(3)] == [True, True, False]
 
     assert [segment.end.seq for segment in archive.list_segments(settings.folder)] == [100, 200]
     assert (await numbers(context))[0] == 201
-    assert (await store.read(begin)).seq == 200
+    assert (await store.read(live_log_start)).seq == 200
     result = await whole(context, settings, signing)
     assert result.ok and result.checkpoints == (250,)
 
@@ -106,10 +106,10 @@ async def test_nothing_moves_that_nobody_signed_for(
     """Without a checkpoint over it, an archive could be any archive."""
     context = context_on(store)
     await fill(context, 250)
-    assert not await move(context, settings)
+    assert not await archive_segment(context, settings)
     await sign(context, signing)
     await fill(context, 150)
-    assert [await move(context, settings) for _ in range(3)] == [True, True, False]
+    assert [await archive_segment(context, settings) for _ in range(3)] == [True, True, False]
 
 
 async def test_nothing_young_moves(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
@@ -117,7 +117,7 @@ async def test_nothing_young_moves(store: Store, settings: RetentionSettings, si
     context = context_on(store)
     await fill(context, 250)
     await sign(context, signing)
-    assert not await move(context, RetentionSettings(settings.folder, timedelta(days=101), SIZE))
+    assert not await archive_segment(context, RetentionSettings(settings.folder, timedelta(days=101), SIZE))
     assert not settings.folder.exists()
 
 
@@ -135,12 +135,12 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(store, "write", gone)
         with pytest.raises(StoreUnavailable):
-            await move(context, settings)
+            await archive_segment(context, settings)
     [segment] = archive.list_segments(settings.folder)
     assert segment.end.seq == SIZE and (await numbers(context))[0] == 1
     assert (await whole(context, settings, signing)).ok
 
-    assert await move(context, settings)
+    assert await archive_segment(context, settings)
     assert (await numbers(context))[0] == SIZE + 1
     assert (await whole(context, settings, signing)).ok
 
@@ -152,8 +152,8 @@ async def test_two_replicas_move_it_once(
     context = context_on(store)
     await fill(context, 150)
     await sign(context, signing)
-    await asyncio.gather(*(move(context, settings) for _ in range(2)))
-    live = await store.read(lambda connection: list(audit.entries(connection)))
+    await asyncio.gather(*(archive_segment(context, settings) for _ in range(2)))
+    live = await store.read(lambda connection: list(audit.iterate(connection)))
     assert [row.kind for row in live].count("archive.sealed") == 1
     assert (await whole(context, settings, signing)).ok
 
@@ -165,7 +165,7 @@ async def test_a_missing_segment_is_found(
     context = context_on(store)
     await fill(context, 350)
     await sign(context, signing)
-    while await move(context, settings):
+    while await archive_segment(context, settings):
         pass
     archive.list_segments(settings.folder)[1].path.unlink()
     result = await whole(context, settings, signing)

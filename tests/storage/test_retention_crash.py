@@ -20,9 +20,9 @@ from remediator.cli.audit import command
 from remediator.core.clock import SystemClock
 from remediator.errors import StoreCorrupt
 from remediator.runtime.checkpointing import CheckpointSettings
-from remediator.runtime.retention import RetentionSettings, move
+from remediator.runtime.retention import RetentionSettings, archive_segment
 from remediator.storage.repositories import audit as records
-from remediator.storage.schema import audit, facts
+from remediator.storage.schema import audit, key_values
 from remediator.storage.sqlite import SqliteStore
 from tests.storage.test_retention import context_on, fill, sign
 
@@ -56,7 +56,7 @@ async def _filled(database: Path, count: int) -> None:
 async def _moved(database: Path, folder: Path, size: int) -> bool:
     store = SqliteStore(database, SystemClock())
     try:
-        return await move(context_on(store), RetentionSettings(folder, MONTH, size))
+        return await archive_segment(context_on(store), RetentionSettings(folder, MONTH, size))
     finally:
         await store.close()
 
@@ -69,7 +69,7 @@ def _verified(connection: Connection, folder: Path) -> bool:
     whole = WholeLog(archive.list_segments(folder), DatabaseLog(connection))
     result = verify_live(whole, start=whole.start, strict=True)
     assert result.ok, result.summary()
-    return result.first == 1 and result.last == records.head(connection).seq
+    return result.first == 1 and result.last == records.get_head(connection).seq
 
 
 _CHILD = """
@@ -167,5 +167,5 @@ async def test_a_file_that_is_missing_among_others_is_said(
     archive.list_segments(folder)[1].path.unlink()
     said = run.invoke(command, ["verify", *at]).output
     assert "entries 11 to 20 are missing" in said and f"in {folder} there is no file that has these" in said
-    connection.execute(facts.update().where(facts.c.name == "archived").values(value={}))
+    connection.execute(key_values.update().where(key_values.c.name == "archived").values(value={}))
     assert isinstance(run.invoke(command, ["verify", *at]).exception, StoreCorrupt)

@@ -16,7 +16,7 @@ import sqlalchemy
 from remediator.audit import Draft, Kind, keys
 from remediator.core.clock import SystemClock
 from remediator.extensions.witnesses.file import FileNotary
-from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
+from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import audit
@@ -47,7 +47,7 @@ def signing(folder: Path, name: str) -> CheckpointSettings:
 async def append(store: Store, text: str) -> None:
     """One entry, acknowledged."""
     draft = Draft(kind=Kind.OPERATOR_COMMAND, actor="user:ann", data={"text": text})
-    await store.write(lambda tx: tx.audit(draft))
+    await store.write(lambda tx: tx.append_audit(draft))
 
 
 async def append_all(url: str, folder: Path, name: str, count: int) -> None:
@@ -58,7 +58,7 @@ async def append_all(url: str, folder: Path, name: str, count: int) -> None:
         await append(store, text)
         print(text, flush=True)
         if number % SIGN == 0:
-            await checkpoint_now(context_on(store), settings, await store.read(audit.head))
+            await create_checkpoint(context_on(store), settings, await store.read(audit.get_head))
     await store.close()
 
 

@@ -119,13 +119,13 @@ async def breaks(engine_: PipelineContext, chosen: Playbook, service: str, numbe
     """A service breaks: its alert fires, and the playbook gets a run, unless that incident has one."""
 
     def work(tx: Any) -> str | None:
-        if runs.open_incidents(tx.connection, [(chosen.name, service)]):
+        if runs.get_open_incidents(tx.connection, [(chosen.name, service)]):
             return None
         run_id = f"run-{number}"
         run = runs.create(tx, run_id, chosen.name, chosen.content_hash, service, "auto", "test")
         item = alert(number, at=tx.now, service=service, note=str(number))
         episodes.insert_all(tx, [item])
-        runs.join(tx, run.id, [item])
+        runs.add_episodes(tx, run.id, [item])
         return run_id
 
     return await engine_.store.write(work)
@@ -169,7 +169,7 @@ def overdrawn(done: Sequence[Begun], scope: Callable[[Begun], str], rate: str) -
 
 async def holding(store: Store) -> list[Run]:
     """The runs that have their hand on a target now."""
-    return await store.read(runs.holding)
+    return await store.read(runs.list_lock_holders)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
@@ -208,13 +208,13 @@ async def advance_until(
         while True:
             claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.pace.lease, 1))
             for run in claimed:
-                pokes, progress = run.pokes, StageResult(run)
+                wakeup_count, progress = run.wakeup_count, StageResult(run)
                 while not progress.waits:
-                    pokes, progress = progress.run.pokes, await advance(engine_, progress.run)
+                    wakeup_count, progress = progress.run.wakeup_count, await advance(engine_, progress.run)
                 if progress.run.finished_at is None:
                     until, last = progress.until, progress.run
-                    await engine_.store.write(partial(runs.release, run=last, wake_at=until, pokes=pokes))
-            found = await engine_.store.read(lambda connection: runs.page(connection, 1))
+                    await engine_.store.write(partial(runs.release, run=last, wake_at=until, wakeup_count=wakeup_count))
+            found = await engine_.store.read(lambda connection: runs.list_page(connection, 1))
             if found and found[0].status.value in statuses:
                 return found[0]
             if clock is not None:

@@ -153,7 +153,7 @@ def row(run_id: str, playbook_: str, target: str, status_: str, created: datetim
         "mode": "auto",
         "engine_version": ENGINE_VERSION,
         "fence": 0,
-        "pokes": 0,
+        "wakeup_count": 0,
         "incident_open": False,
         "holds_target": False,
         "created_at": created,
@@ -229,7 +229,7 @@ class House:
     async def hear_watchdog(self, at: datetime, *, firing: bool = True) -> None:
         """The Watchdog was heard then."""
         now, self.clock.time = self.clock.time, at
-        await self.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": firing}))
+        await self.write(lambda tx: key_values.set(tx, key_values.WATCHDOG, {"firing": firing}))
         self.clock.time = now
 
     async def broken(self, table: str) -> None:
@@ -280,7 +280,7 @@ def attempt(run_id: str, at: datetime, playbook_: str, target: str, number: int 
         "playbook": playbook_,
         "target": target,
         "mutates": True,
-        "undoing": False,
+        "is_undo": False,
         "call": {},
         "fence": 1,
         "intent_at": at,

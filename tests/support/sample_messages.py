@@ -72,18 +72,18 @@ async def _tell(web: WebService, post: Outbox) -> Approval:
         approvals.decide(tx, rejected, rejected.plan_hash, "ann", "token", "reject")
         run = _run(tx, voided)
         approvals.void(tx, run, "resolved", "test")
-        approvals.settle(tx, expired, "expired")
+        approvals.close(tx, expired, "expired")
         typed = _run(tx, broken).target
         word = DecisionRequest(
             broken.id, broken.plan_hash, "approve", glass, "the house is on fire", typed, break_glass=True
         )
         decisions.decide(tx, word, DecisionPolicy())
         for kind, about_a_run, content in SENDERS.values():
-            outbox.tell(tx, web.context.ids, kind, run if about_a_run else None, content, ("chat",))
+            outbox.enqueue(tx, web.context.ids, kind, run if about_a_run else None, content, ("chat",))
 
     await web.context.store.write(became)
     await _send(web, post)
-    waiting_for = await web.context.store.read(lambda connection: outbox.due(connection, web.clock.now()))
+    waiting_for = await web.context.store.read(lambda connection: outbox.list_due(connection, web.clock.now()))
     assert not waiting_for, "all of it is delivered"
     return waiting
 

@@ -32,7 +32,7 @@ from remediator.playbooks.loader import load_config
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.metrics import Metrics
 from remediator.runtime.outbox import Outbox, deliver
-from remediator.runtime.reload import reloading_for
+from remediator.runtime.reload import reload_settings
 from remediator.runtime.worker import Worker
 from remediator.service import Service, load_people, open_store, read_only_context
 from remediator.storage import Tx
@@ -158,11 +158,11 @@ class WebService:
             seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
             evidence.add(tx, run, [seen], "test")
             after = approvals.request(tx, self.context.ids, run, plan, None, reason, {}, "test")
-            runs.release(tx, after, after.wake_at, after.pokes)
+            runs.release(tx, after, after.wake_at, after.wakeup_count)
             return after
 
         await self.context.store.write(write)
-        found = await self.context.store.read(lambda connection: approvals.pending_of(connection, run_id))
+        found = await self.context.store.read(lambda connection: approvals.get_pending(connection, run_id))
         assert found is not None
         return found
 
@@ -179,20 +179,20 @@ class WebService:
 
     async def head(self) -> int:
         """How many entries the audit log has: unchanged means that nothing happened."""
-        return (await self.context.store.read(audit.head)).seq
+        return (await self.context.store.read(audit.get_head)).seq
 
     async def audit_text(self) -> str:
         """The whole audit log."""
-        found = await self.context.store.read(lambda connection: audit.newest(connection, 1000))
+        found = await self.context.store.read(lambda connection: audit.list_newest(connection, 1000))
         return "\n".join(item.canonical.decode() for item in found)
 
-    async def outbox(self, run_id: str) -> list[messages.Queued]:
+    async def outbox(self, run_id: str) -> list[messages.OutboxMessage]:
         """The messages about a run."""
-        return await self.context.store.read(lambda connection: messages.of_run(connection, run_id))
+        return await self.context.store.read(lambda connection: messages.list_for_run(connection, run_id))
 
     async def deliver(self, post: Outbox) -> None:
         """Send what is due once, as the sender's loop would."""
-        due = await self.context.store.read(lambda connection: messages.due(connection, self.clock.now()))
+        due = await self.context.store.read(lambda connection: messages.list_due(connection, self.clock.now()))
         for message in due:
             await deliver(self.context, post, message)
 
@@ -231,7 +231,7 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         keyring = load_keyring(config.state / "links.key")
         registry = Registry()
         metrics, door, people = Metrics(), Credentials(None, None), load_people(config)
-        reloading = reloading_for(config, registry, loops, metrics, store, ())
+        reloading = reload_settings(config, registry, loops, metrics, store, ())
         service = Service(
             config, context, loops, metrics, door, keyring, people, world or ClientSet(), registry, reloading
         )

@@ -133,7 +133,7 @@ async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
             assert (await submit_decision(client, link, verb, typed="yes")).status_code == 422
         assert (await web.state(asked)).status == "pending"
         assert (await submit_decision(client, link, "approve", typed=" Redis ")).status_code == 303
-    said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+    said = await web.context.store.read(lambda connection: approvals.list_decisions(connection, asked.id))
     assert [(item.identity, item.how) for item in said] == [("ann", "link")]
     assert '"actor":"ann"' in await web.audit_text()
 
@@ -213,7 +213,7 @@ async def test_a_quorum_is_of_different_people(web: WebService) -> None:
 async def test_groups_roles_and_requesters_are_held_to(web: WebService) -> None:
     """Not in the group, only a viewer, or the one who started it: no; rejecting takes no group."""
     asked = await web.request_approval(groups=("sre",))
-    await web.context.store.write(lambda tx: approvals.remember_requester(tx, asked.run_id, "bob"))
+    await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "bob"))
     async with web.client() as client:
         for name in ("eve", "victor", "bob"):
             refused = await submit_decision(client, web.link(asked), "approve", token=web.tokens[name])
@@ -252,7 +252,7 @@ async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
         await submit_decision(client, web.link(asked), "pause", token=web.tokens["ann"], reason="let me look")
         assert (await web.state(asked)).status == "pending"
         await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])
-    standing = await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
+    standing = await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
     assert [(stop.who, stop.reason) for stop in standing] == [("ann", "let me look")]
     after = await web.state(asked)
     assert (after.status, after.reason) == ("void", "snoozed by ann")

@@ -127,7 +127,7 @@ async def test_signed_in_one_tap_is_enough(web: WebService, address: str, browse
     await picture(page, "stopped")
     await page.click("text=Release this stop")
     await page.wait_for_selector("h1:has-text('run')")
-    assert not await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
+    assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
 async def test_pages_renew_themselves(web: WebService, address: str, browser: Any) -> None:
@@ -136,7 +136,7 @@ async def test_pages_renew_themselves(web: WebService, address: str, browser: An
     await page.goto(address)
     await page.wait_for_selector("text=Alerts may be missing")
     await page.wait_for_selector("text=The Watchdog was never heard")
-    await web.context.store.write(lambda tx: key_values.put(tx, key_values.WATCHDOG, {"firing": True}))
+    await web.context.store.write(lambda tx: key_values.set(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")
     assert await page.locator("text=Watchdog was").count() == 0
@@ -254,7 +254,7 @@ async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: st
     """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
     axe = AXE.read_text()
     asked = await web.request_approval(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
-    await web.context.store.write(lambda tx: stops.press(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
+    await web.context.store.write(lambda tx: stops.create(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))
     paths = ["/", "/runs", f"/runs/{asked.run_id}", "/playbooks", "/inventory", "/audit", web.link(asked), "/sign-in"]
     context = await browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()

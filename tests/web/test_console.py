@@ -15,8 +15,8 @@ from sqlalchemy import delete, insert
 from remediator.audit import Draft, Kind, keys
 from remediator.reporting import incident_document, run_timeline
 from remediator.reporting.alert_series import compared
-from remediator.runtime.checkpointing import CheckpointSettings, checkpoint_now
-from remediator.runtime.retention import RetentionSettings, move
+from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
+from remediator.runtime.retention import RetentionSettings, archive_segment
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, runs
 from remediator.storage.schema import audit as log
@@ -83,7 +83,7 @@ async def test_a_search_for_an_alert_goes_on_too(web: WebService) -> None:
 
 def _fire(tx: Tx, count: int) -> None:
     """Each run is for an episode of its own; the newest for a thousand more."""
-    found = [(run.id, run.created_at) for run in runs.page(tx.connection, count)]
+    found = [(run.id, run.created_at) for run in runs.list_page(tx.connection, count)]
     for number, (run_id, created) in enumerate([*found, *[found[0]] * 1000]):
         item = replace(alert(number, at=created), alertname="TheAlert", identity=f"identity-{number}")
         values = {name: getattr(item, name) for name in item.__dataclass_fields__}
@@ -161,7 +161,7 @@ async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -
     matched = Draft(
         Kind.RUN_MATCHED, "test", run=asked.run_id, playbook="p", data={"target": "redis", "mode": "approve"}
     )
-    await web.context.store.write(lambda tx: tx.audit(matched))
+    await web.context.store.write(lambda tx: tx.append_audit(matched))
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
     before = await web.context.store.read(lambda connection: run_timeline.load_timeline(connection, asked.run_id))
@@ -185,10 +185,12 @@ async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -
 async def _sealed(web: WebService, folder: Path) -> None:
     """Everything that is on record so far moves to the archive."""
     signer = keys.create(folder / "audit.key", "remediator/test")
-    head = await web.context.store.read(audit.head)
-    await checkpoint_now(web.context, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head)
+    head = await web.context.store.read(audit.get_head)
+    await create_checkpoint(
+        web.context, CheckpointSettings("remediator/test", signer, {}, 10, timedelta(minutes=1)), head
+    )
     web.clock.time += timedelta(days=100)
-    assert await move(web.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
+    assert await archive_segment(web.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
 
 
 async def test_what_has_moved_to_the_archive_is_said(web: WebService, tmp_path: Path) -> None:

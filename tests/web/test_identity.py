@@ -88,7 +88,7 @@ async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> N
             assert done.headers["location"] == f"/approvals/{asked.id}"
             assert (await client.get(back)).status_code == 400  # the attempt is used up
             assert (await submit_decision(client, f"/approvals/{asked.id}", "approve")).status_code == 303
-        said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        said = await web.context.store.read(lambda connection: approvals.list_decisions(connection, asked.id))
         assert [(item.identity, item.how) for item in said] == [("ann@example.com", "oidc")]
 
 
@@ -152,7 +152,7 @@ async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None
             assert stranger.status_code == 200 and await web.head() == before
             for _ in range(3):
                 assert (await client.post(path, **_press(web, "approve", "U00", asked))).status_code == 200
-        said = await web.context.store.read(lambda connection: approvals.decisions_of(connection, asked.id))
+        said = await web.context.store.read(lambda connection: approvals.list_decisions(connection, asked.id))
         assert [(item.identity, item.how, item.verb) for item in said] == [("ann", "slack", "approve")]
 
 
@@ -164,7 +164,7 @@ async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
         asked = await web.request_approval()
 
         async def standing() -> list[stops.Stop]:
-            return await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
+            return await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
         async with web.client() as client:
             for _ in range(3):
@@ -204,7 +204,7 @@ async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str
             await web.context.store.write(lambda tx, word=word: decisions.decide(tx, word, DecisionPolicy()))
         assert (await web.state(asked)).status == "pending"
         own = await web.request_approval()
-        await web.context.store.write(lambda tx: approvals.remember_requester(tx, own.run_id, "ann@example.com"))
+        await web.context.store.write(lambda tx: approvals.set_requester(tx, own.run_id, "ann@example.com"))
         word = DecisionRequest(own.id, own.plan_hash, "approve", Person(other, "oidc", roles))
         with pytest.raises(PermissionDenied, match="somebody else has to approve"):
             await web.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))

@@ -23,7 +23,7 @@ OSCAR = make_token()
 
 
 async def _standing(web: WebService) -> list[Stop]:
-    return await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
+    return await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
 async def _press(web: WebService, client: httpx.AsyncClient, **fields: str) -> httpx.Response:

@@ -187,7 +187,7 @@ async def test_a_stop_from_the_page_waits_for_no_target(web: WebService, tmp_pat
         said = {"nonce": nonce, "verb": "pause", "token": web.tokens["ann"]}
         assert (await client.post(web.link(asked), data=said)).status_code == 303
         assert before and len(asked_for) == before
-    assert await web.context.store.read(lambda connection: stops.standing(connection, web.clock.now()))
+    assert await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
 async def _goes_on(web: WebService, asked: Approval) -> Run:

@@ -19,7 +19,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 def stored(connection: Connection, start: datetime, end: datetime) -> History:
     """The notifications that were acknowledged in this time, as they came."""
-    found = inbox.between(connection, start, end)
+    found = inbox.list_received_between(connection, start, end)
     return History(start, end, tuple(Event(item.received_at, item.body) for item in found), "stored notifications")
 
 

@@ -27,9 +27,9 @@ from remediator.pipeline.ingest import close_due
 from remediator.pipeline.match import Index
 from remediator.playbooks.loader import LoadedConfig
 from remediator.runtime.worker import Worker
-from remediator.service import guard_defaults, guards_on, intake_settings
+from remediator.service import guard_defaults, guards_on, ingest_settings
 from remediator.storage.repositories import approvals, playbooks, runs
-from remediator.storage.repositories.episodes import next_closing
+from remediator.storage.repositories.episodes import next_close_at
 from remediator.storage.schema import episodes
 
 ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
@@ -151,10 +151,10 @@ class _Course:
 
     async def walk(self) -> None:
         """All of it, from the first event to the last run's end."""
-        await self.store.write(lambda tx: playbooks.keep(tx, self.loaded.playbooks))
+        await self.store.write(lambda tx: playbooks.add_versions(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
-        loops = Worker(self.context, index, intake_settings(self.config), 16, _POLL)
-        for loop in (loops.take_in_forever, loops.advance_forever):
+        loops = Worker(self.context, index, ingest_settings(self.config), 16, _POLL)
+        for loop in (loops.run_ingest_loop, loops.run_advance_loop):
             self._spawn(loop())
         for event in self.history.events:
             await self._until(event.at)
@@ -164,7 +164,7 @@ class _Course:
     async def _until(self, at: datetime) -> None:
         """Close episodes exactly when they are due: a loop that polls would miss them in long jumps."""
         await asyncio.sleep(_MOMENT)  # what has just come is folded first
-        while (due := self.database.look(next_closing)) is not None and due < at:
+        while (due := self.database.look(next_close_at)) is not None and due < at:
             await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
             await close_due(self.context)
         await asyncio.sleep(max(0.0, (at - self.database.now).total_seconds()))
@@ -174,7 +174,7 @@ class _Course:
 
     def outcome(self) -> Outcome:
         """What came of it."""
-        found: Sequence[Run] = self.database.look(lambda connection: runs.page(connection, 1_000_000))
+        found: Sequence[Run] = self.database.look(lambda connection: runs.list_page(connection, 1_000_000))
         made = [
             WouldRun(
                 at=run.created_at,

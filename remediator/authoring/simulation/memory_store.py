@@ -25,7 +25,7 @@ from remediator.core.clock import Clock
 from remediator.errors import StoreUnavailable
 from remediator.storage import Store, Tx, Wakeups
 from remediator.storage.migrate import migrate
-from remediator.storage.transaction import Job, serve
+from remediator.storage.transaction import Job, run_group
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class SimStore(Store):
         return self._database.connection
 
     def now(self, connection: Connection) -> datetime:
-        self.ahead = self._database.now - self._clock.now()
+        self.clock_offset = self._database.now - self._clock.now()
         return self._database.now
 
     def ticks(self) -> float:
@@ -155,7 +155,7 @@ class SimStore(Store):
 
     def transact(self, job: Job) -> Any:
         """Run the job at once and wake the hosts that wait for its topics."""
-        topics = serve(self, self._database.connection, [job])
+        topics = run_group(self, self._database.connection, [job])
         self._database.after_commit()
         if topics:
             for store in self._database.stores:

@@ -39,7 +39,7 @@ from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
-from remediator.runtime.scheduled_undo import step_down_forever
+from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.worker import Worker, run_supervised
 from remediator.storage import StoreClock
 from remediator.storage.repositories import approvals, attempts, evidence, playbooks, runs, stops
@@ -191,13 +191,13 @@ class _Stage:
 
     async def run(self) -> None:
         """From the first alert to the end."""
-        await self.context.store.write(lambda tx: playbooks.keep(tx, self.context.playbooks.active))
+        await self.context.store.write(lambda tx: playbooks.add_versions(tx, self.context.playbooks.active))
         loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IntakeSettings(), 4, 20.0)
         cast_ = [
-            run_supervised("take in", loops.take_in_forever, asyncio.sleep),
-            run_supervised("advance", loops.advance_forever, asyncio.sleep),
-            run_supervised("close", loops.close_forever, asyncio.sleep),
-            run_supervised("step down", lambda: step_down_forever(self.context, 20.0), asyncio.sleep),
+            run_supervised("take in", loops.run_ingest_loop, asyncio.sleep),
+            run_supervised("advance", loops.run_advance_loop, asyncio.sleep),
+            run_supervised("close", loops.run_close_loop, asyncio.sleep),
+            run_supervised("step down", lambda: run_scheduled_undo_loop(self.context, 20.0), asyncio.sleep),
             run_supervised("upkeep", lambda: run_maintenance_loop(self.context, MaintenanceSettings()), asyncio.sleep),
             self._watchdog(),
             self._decide(),
@@ -221,7 +221,7 @@ class _Stage:
         last = max((*(item.at for item in self.case.alerts), *(item.at for item in self.case.stops)))
         if self.database.now - self.start < last + timedelta(seconds=5):
             return False
-        found = self.database.look(lambda connection: runs.page(connection, 100))
+        found = self.database.look(lambda connection: runs.list_page(connection, 100))
         wanted = self.case.expect.outcome
         ended = all(run.finished_at is not None for run in found)
         return ended or (not self._people and all(run.status.value == wanted for run in found))
@@ -257,7 +257,7 @@ class _Stage:
     async def _stop(self, number: int) -> None:
         stop = self.case.stops[number]
         await asyncio.sleep(stop.at.total_seconds())
-        await self.store.write(lambda tx: stops.press(tx, f"stop-{number}", "global", "", stop.reason, "user:test"))
+        await self.store.write(lambda tx: stops.create(tx, f"stop-{number}", "global", "", stop.reason, "user:test"))
 
     async def _decide(self) -> None:
         """Whoever is next says their word when their time has come."""
@@ -278,7 +278,7 @@ class _Stage:
 
     def _collect(self) -> None:
         look, played = self.database.look, self.played
-        played.runs = sorted(look(lambda connection: runs.page(connection, 100)), key=lambda run: run.created_at)
+        played.runs = sorted(look(lambda connection: runs.list_page(connection, 100)), key=lambda run: run.created_at)
         for kind, channel, content in self.database.raw.execute(
             "SELECT kind, channel, content FROM messages ORDER BY id"
         ):
@@ -286,11 +286,11 @@ class _Stage:
         run = played.run
         if run is None:
             return
-        tried = look(lambda c: attempts.of_run(c, run.id))
-        played.attempts = [item for item in tried if not item.undoing]
-        played.undone = [item.step for item in tried if item.undoing and item.outcome == "ok"]
-        played.seen = look(lambda c: evidence.of_run(c, run.id))
-        played.judged = look(lambda c: evidence.verdicts_of_run(c, run.id))
+        tried = look(lambda c: attempts.list_for_run(c, run.id))
+        played.attempts = [item for item in tried if not item.is_undo]
+        played.undone = [item.step for item in tried if item.is_undo and item.outcome == "ok"]
+        played.seen = look(lambda c: evidence.list_for_run(c, run.id))
+        played.judged = look(lambda c: evidence.list_verdicts(c, run.id))
         if run.finished_at is not None:
             played.seconds = (run.finished_at - self.start - self.case.alerts[0].at).total_seconds()
         rows = self.database.raw.execute(

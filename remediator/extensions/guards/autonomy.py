@@ -16,9 +16,9 @@ class Ladder(Guard):
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         name = question.playbook.name
-        put = autonomy.place(connection, name)
+        put = autonomy.get_override(connection, name)
         mode = question.run.mode
-        if put is None or autonomy.lower(put.mode, mode) == mode:
+        if put is None or autonomy.lower_mode(put.mode, mode) == mode:
             return ALLOW
         at = clock_time(put.at, question.now)
         text = f"ladder: {name} was put from {mode} to {put.mode} by {put.who} at {at}: {put.reason}"

@@ -25,8 +25,8 @@ from remediator.extensions.guards.base import (
 )
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers, outbox, run_results, runs
-from remediator.storage.repositories.breakers import Open
-from remediator.storage.repositories.run_results import Ended
+from remediator.storage.repositories.breakers import OpenBreaker
+from remediator.storage.repositories.run_results import RunResult
 
 _LOOK_BACK = timedelta(days=7)
 
@@ -81,54 +81,59 @@ class Breaker(Guard):
             return
         trips = breakers.trip(tx, playbook, opened)
         data = {"why": opened.why, "runs": list(opened.runs), "scope": opened.scope}
-        tx.audit(runs.draft(Kind.BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
+        tx.append_audit(runs.draft(Kind.BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
         text = f"{_why(playbook, opened, settings)}; from now on it asks"
         count, length = parse_rate(settings.demote)
-        if sum(1 for at in trips if at > tx.now - length) >= count and autonomy.lower("approve", run.mode) != run.mode:
+        if (
+            sum(1 for at in trips if at > tx.now - length) >= count
+            and autonomy.lower_mode("approve", run.mode) != run.mode
+        ):
             reason = f"breaker opened {count} times in {format_duration(length)}"
-            autonomy.put(tx, playbook, "approve", lesson.written_mode, lesson.actor, reason)
+            autonomy.set_mode(tx, playbook, "approve", lesson.written_mode, lesson.actor, reason)
             text += f"; {reason}, so only a person can promote it again"
         content = {"guard": self.name, "text": text, "playbook": playbook, "target": run.target, **data}
-        outbox.tell(tx, lesson.ids, "notice", run, content, lesson.playbook.escalate.to)
+        outbox.enqueue(tx, lesson.ids, "notice", run, content, lesson.playbook.escalate.to)
 
 
-def _state(connection: Connection, playbook: str, target: str, settings: BreakerSettings, now: datetime) -> Open | None:
+def _state(
+    connection: Connection, playbook: str, target: str, settings: BreakerSettings, now: datetime
+) -> OpenBreaker | None:
     """Open or not, read from how runs ended: no other state to keep, or to get wrong."""
     reset = breakers.reset_at(connection, playbook)
     since = max(now - _LOOK_BACK, reset) if reset else now - _LOOK_BACK
-    known = run_results.acted_since(connection, playbook, since)
+    known = run_results.list_acted_since(connection, playbook, since)
     ended = sorted((run for run in known if run.healed is not None), key=lambda run: (run.ended or run.began, run.id))
     return _failing(ended, settings) or _ineffective(ended, target, settings, now)
 
 
-def _failing(ended: list[Ended], settings: BreakerSettings) -> Open | None:
+def _failing(ended: list[RunResult], settings: BreakerSettings) -> OpenBreaker | None:
     last = ended[-settings.failures :]
     if len(last) < settings.failures or any(run.healed for run in last):
         return None
     wait, at = settings.half_open_after, _end(last[-1])
-    return Open("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
+    return OpenBreaker("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
 
 
-def _ineffective(ended: list[Ended], target: str, settings: BreakerSettings, now: datetime) -> Open | None:
+def _ineffective(ended: list[RunResult], target: str, settings: BreakerSettings, now: datetime) -> OpenBreaker | None:
     count, length = parse_rate(settings.ineffective)
     healed = [run for run in ended if run.target == target and run.healed and _end(run) > now - length]
     if len(healed) < count:
         return None
     last = healed[-count:]
     half_open = None if settings.half_open_after is None else _end(last[0]) + length
-    return Open("ineffective", target, tuple(run.id for run in last), _end(last[-1]), half_open)
+    return OpenBreaker("ineffective", target, tuple(run.id for run in last), _end(last[-1]), half_open)
 
 
-def _end(run: Ended) -> datetime:
+def _end(run: RunResult) -> datetime:
     return run.ended or run.began
 
 
-def _trial(connection: Connection, question: GuardInput, since: datetime) -> Ended | None:
-    acting = run_results.acted_since(connection, question.playbook.name, since)
+def _trial(connection: Connection, question: GuardInput, since: datetime) -> RunResult | None:
+    acting = run_results.list_acted_since(connection, question.playbook.name, since)
     return next((run for run in acting if run.healed is None and run.id != question.run.id), None)
 
 
-def _why(playbook: str, opened: Open, settings: BreakerSettings) -> str:
+def _why(playbook: str, opened: OpenBreaker, settings: BreakerSettings) -> str:
     if opened.why == "failing":
         return f"breaker of {playbook} open: {settings.failures} runs in a row did not heal ({listed(opened.runs)})"
     return f"breaker of {playbook} open: {opened.scope} was healed {settings.ineffective} and it came back " + (
@@ -136,7 +141,7 @@ def _why(playbook: str, opened: Open, settings: BreakerSettings) -> str:
     )
 
 
-def _ask(question: GuardInput, opened: Open) -> Verdict:
+def _ask(question: GuardInput, opened: OpenBreaker) -> Verdict:
     half = opened.half_open_at
     until = "until a person resets it" if half is None else f"until {clock_time(half, question.now)}"
     inputs: dict[str, Any] = {

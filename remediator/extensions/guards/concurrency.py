@@ -25,7 +25,7 @@ class Concurrency(Guard):
     waits_for_runs = True
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        holding = [run for run in runs.holding(connection) if run.id != question.run.id]
+        holding = [run for run in runs.list_lock_holders(connection) if run.id != question.run.id]
         same_target = [run.id for run in holding if run.target == question.service.name]
         if same_target:
             text = f"concurrency 1 for {question.service.name} used by run {same_target[0]}"

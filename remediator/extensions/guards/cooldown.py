@@ -41,7 +41,7 @@ class Cooldown(Guard):
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         period: timedelta = question.settings.period
         since = question.now - period
-        begun = attempts.begun_since(connection, since, target=question.service.name)
+        begun = attempts.list_started_since(connection, since, target=question.service.name)
         others = [(at, run) for at, run in begun if run != question.run.id]
         if not others:
             return ALLOW

@@ -60,7 +60,7 @@ class Dependency(Guard):
 
 
 def _repairing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
-    for run in dependencies.repairing(connection, found):
+    for run in dependencies.list_active_runs(connection, found):
         if run.id != question.run.id:
             text = f"{question.service.name} depends on {run.target}, which {run.playbook} is repairing (run {run.id})"
             return Verdict(GuardAnswer.BLOCK, "cause_under_repair", text, {"cause": run.target, "run": run.id})
@@ -68,7 +68,7 @@ def _repairing(connection: Connection, question: GuardInput, found: list[str]) -
 
 
 def _firing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
-    firing = dependencies.firing(connection, found, question.settings.label)
+    firing = dependencies.list_firing(connection, found, question.settings.label)
     own = {item.id for item in question.episodes}
     firing = [item for item in firing if item.episode not in own]
     if not firing:
@@ -87,7 +87,7 @@ def _firing(connection: Connection, question: GuardInput, found: list[str]) -> V
 def _settling(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
     settle: timedelta = question.settings.settle
     for name in found:
-        begun = attempts.begun_since(connection, question.now - settle, target=name)
+        begun = attempts.list_started_since(connection, question.now - settle, target=name)
         begun = [(at, run) for at, run in begun if run != question.run.id]
         if begun:
             at, run = begun[0]

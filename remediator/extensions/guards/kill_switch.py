@@ -29,23 +29,23 @@ class StopButton(Guard):
         return Verdict(GuardAnswer.BLOCK, "stop_file", f"stop file {said.path} since {since}: {said.reason}", inputs)
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        for stop in stops.standing(connection, question.now):
-            if not stop.covers(question.playbook.name, question.service.name):
+        for stop in stops.list_active(connection, question.now):
+            if not stop.applies_to(question.playbook.name, question.service.name):
                 continue
             until = f", until {clock_time(stop.expires_at, question.now)}" if stop.expires_at else ""
-            at = clock_time(stop.set_at, question.now)
+            at = clock_time(stop.created_at, question.now)
             return Verdict(
                 GuardAnswer.BLOCK,
                 "stopped",
-                f"{stop.what} stopped by {stop.who} at {at}{until}: {stop.reason} (resume with: remediator resume "
-                f"{stop.id})",
+                f"{stop.subject} stopped by {stop.created_by} at {at}{until}: {stop.reason} "
+                f"(resume with: remediator resume {stop.id})",
                 {
                     "stop": stop.id,
                     "scope": stop.scope,
                     "name": stop.name,
-                    "who": stop.who,
+                    "who": stop.created_by,
                     "reason": stop.reason,
-                    "set_at": stop.set_at.isoformat(),
+                    "set_at": stop.created_at.isoformat(),
                 },
                 stop.expires_at,
             )

@@ -21,7 +21,7 @@ from remediator.extensions.guards.base import (
     listed,
 )
 from remediator.storage.repositories import run_results
-from remediator.storage.repositories.run_results import Ended
+from remediator.storage.repositories.run_results import RunResult
 
 _ALL = 100
 """Targets at once with which there is no ramp any more."""
@@ -70,7 +70,7 @@ class Ramp(Guard):
         since = question.now - settings.within
         others = [
             run
-            for run in run_results.acted_since(connection, question.playbook.name, since)
+            for run in run_results.list_acted_since(connection, question.playbook.name, since)
             if run.id != question.run.id and run.target != question.service.name
         ]
         acting = [run for run in others if run.healed is None]
@@ -101,7 +101,7 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
     return waves[-1]
 
 
-def _errors(question: GuardInput, settings: RampSettings, failed: list[Ended]) -> Verdict:
+def _errors(question: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
     latest = sorted(failed, key=lambda run: run.began)[-settings.errors :]
     free = latest[0].began + settings.within
     ids = [run.id for run in latest]

@@ -77,7 +77,7 @@ class Budget(Guard):
 
 def _spent(connection: Connection, question: GuardInput, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
     count, length = parse_rate(window)
-    begun = attempts.begun_since(connection, question.now - length, **chosen)
+    begun = attempts.list_started_since(connection, question.now - length, **chosen)
     others = [(at, run) for at, run in begun if run != question.run.id]
     if len(others) < count:
         return ALLOW

@@ -45,7 +45,7 @@ class Storm(Guard):
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
         settings: StormSettings = question.settings
         since = question.now - settings.within - settings.cooldown
-        last = storms.last_flooded(connection, since, settings.alerts, settings.within)
+        last = storms.last_storm_at(connection, since, settings.alerts, settings.within)
         if last is None:
             return ALLOW
         free = last + settings.cooldown

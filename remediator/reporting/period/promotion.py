@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from remediator.core.clock import format_duration
-from remediator.storage.repositories.promotion import Decided, decided_since
+from remediator.storage.repositories.promotion import RunDecision, list_since
 
 ENOUGH = 10
 """Fewer decisions than this say little."""
@@ -64,12 +64,12 @@ class Evidence:
 
 def evidence(connection: Connection, since: datetime, playbook: str | None = None) -> list[Evidence]:
     """One entry for each playbook that had a run since then."""
-    runs = decided_since(connection, since, playbook)
+    runs = list_since(connection, since, playbook)
     names = sorted({run.playbook for run in runs})
     return [_of(name, [run for run in runs if run.playbook == name]) for name in names]
 
 
-def _of(playbook: str, runs: Sequence[Decided]) -> Evidence:
+def _of(playbook: str, runs: Sequence[RunDecision]) -> Evidence:
     shadow = [run for run in runs if run.mode == "shadow"]
     would = [run for run in shadow if run.reason in ("shadow", "resolved") or run.status == "cancelled"]
     over = [run for run in would if run.alert_over_at is not None]
@@ -94,7 +94,7 @@ def _of(playbook: str, runs: Sequence[Decided]) -> Evidence:
     )
 
 
-def _count(runs: Sequence[Decided], approval: str) -> int:
+def _count(runs: Sequence[RunDecision], approval: str) -> int:
     return sum(1 for run in runs if run.approval == approval)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from remediator.core.clock import from_micros, rfc3339
 from remediator.core.run import OPEN
 from remediator.storage.repositories import reports
-from remediator.storage.repositories.reports import AlertRow, ApprovalRow, Refusal, Remedy, RunRow
+from remediator.storage.repositories.reports import AlertRow, ApprovalRow, GuardRefusal, Remedy, RunRow
 
 OUTCOMES: Mapping[str, str] = {
     "healed": "healed without a person",
@@ -151,7 +151,7 @@ class Report:
     proved: Spread
     playbooks: Sequence[Comparison]
     days: Sequence[Day]
-    refusals: Sequence[Refusal]
+    refusals: Sequence[GuardRefusal]
     approvals: Approvals
     remedies: Sequence[Remedy]
     recurring: Sequence[Recurring]
@@ -277,7 +277,7 @@ def _comparison(
 def _before(connection: Connection, asked: Asked, playbook: str, begun: datetime | None) -> tuple[str, Sequence[float]]:
     names = reports.alertnames_of(connection, playbook, asked.since, asked.until)
     until = begun or asked.until
-    own = reports.lasted_before(connection, names, until) if names else []
+    own = reports.durations_before(connection, names, until) if names else []
     if len(own) < FEW and names and asked.history is not None:
         told = asked.history(names, until)
         if len(told) > len(own):

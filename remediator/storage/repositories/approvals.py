@@ -11,17 +11,15 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.audit import Kind
 from remediator.core.approval import same_person
-from remediator.core.clock import rfc3339
 from remediator.core.ids import Ids
 from remediator.core.plan import Plan
 from remediator.core.run import Run, Status
 from remediator.storage import Tx
-from remediator.storage.repositories import key_values, outbox, runs
+from remediator.storage.repositories import outbox, runs
 from remediator.storage.schema import approvals as table
 from remediator.storage.schema import decisions
+from remediator.storage.schema import runs as runs_table
 
-_SNOOZED = "snoozed:"
-_REQUESTED = "requested:"
 SNOOZED = "snoozed by "
 """How the reason of a request begins that somebody answered with "not now"."""
 
@@ -40,6 +38,7 @@ class Approval:
     requested_at: datetime
     expires_at: datetime
     decided_at: datetime | None
+    snoozed_until: datetime | None
     reason: str | None
 
 
@@ -85,19 +84,19 @@ def request(
         )
     )
     data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
-    tx.audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
+    tx.append_audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
     content = {"approval": approval_id, "reason": reason, **detail, "escalate_to": list(plan.escalate_to)}
-    outbox.tell(tx, ids, "approval", after, content, (outbox.APPROVERS,))
+    outbox.enqueue(tx, ids, "approval", after, content, (outbox.APPROVERS,))
     return after
 
 
-def pending_of(connection: Connection, run_id: str) -> Approval | None:
+def get_pending(connection: Connection, run_id: str) -> Approval | None:
     """The request that waits, if one does."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
     return None if row is None else _approval(row)
 
 
-def latest_of(connection: Connection, run_id: str) -> Approval | None:
+def get_latest(connection: Connection, run_id: str) -> Approval | None:
     """The last request of a run, decided or not."""
     row = connection.execute(
         select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
@@ -112,7 +111,7 @@ def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Appr
     return None if row is None else _approval(row)
 
 
-def decisions_of(connection: Connection, approval_id: str) -> list[Decision]:
+def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
     """What people said of it, in order."""
     columns = (decisions.c.identity, decisions.c.verb, decisions.c.at, decisions.c.reason, decisions.c.how)
     rows = connection.execute(
@@ -151,68 +150,58 @@ def decide(
         return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
-    if any(same_person(item.identity, identity) for item in decisions_of(tx.connection, approval.id)):
+    if any(same_person(item.identity, identity) for item in list_decisions(tx.connection, approval.id)):
         return "pending"  # this person has spoken already
     tx.connection.execute(
         insert(decisions).values(
-            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.clean(reason), how=how
+            approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.redact(reason), how=how
         )
     )
     said = {"approval": approval.id, "verb": verb, "how": how, "why": reason}
-    tx.audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
+    tx.append_audit(runs.draft(Kind.APPROVAL_DECIDED, run, identity, said))
     if verb == "snooze":
-        key_values.put(
-            tx, _SNOOZED + run.id, {"approval": current.id, "until": rfc3339(tx.now + snooze), "who": identity}
-        )
+        until = update(table).where(table.c.id == current.id).values(snoozed_until=tx.now + snooze)
+        tx.connection.execute(until)
     status = {"reject": "rejected", "snooze": "void"}.get(verb) or _after_approval(tx, current, alone)
     reason = SNOOZED + identity if verb == "snooze" else reason
     if status != "pending":
-        settle(tx, current, status, reason)
-        runs.poke(tx, [approval.run_id])
+        close(tx, current, status, reason)
+        runs.notify(tx, [approval.run_id])
     return status
 
 
 def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
-    agreed = [item for item in decisions_of(tx.connection, approval.id) if item.verb == "approve"]
+    agreed = [item for item in list_decisions(tx.connection, approval.id) if item.verb == "approve"]
     return "approved" if alone or len(agreed) >= approval.quorum else "pending"
 
 
-def snoozed_until(connection: Connection, approval: Approval) -> datetime | None:
-    """When the run of a snoozed request comes back; None if this request was not snoozed."""
-    fact = key_values.get(connection, _SNOOZED + approval.run_id)
-    if fact is None or fact.value["approval"] != approval.id:
-        return None
-    return datetime.fromisoformat(fact.value["until"])
-
-
-def requester(connection: Connection, run_id: str) -> str | None:
+def get_requester(connection: Connection, run_id: str) -> str | None:
     """Who started a run by hand, if somebody did: that person may not approve it."""
-    fact = key_values.get(connection, _REQUESTED + run_id)
-    return None if fact is None else str(fact.value["who"])
+    return connection.execute(select(runs_table.c.requested_by).where(runs_table.c.id == run_id)).scalar()
 
 
-def remember_requester(tx: Tx, run_id: str, who: str) -> None:
+def set_requester(tx: Tx, run_id: str, who: str) -> None:
     """Somebody starts this run by hand."""
-    key_values.put(tx, _REQUESTED + run_id, {"who": who})
+    tx.connection.execute(update(runs_table).where(runs_table.c.id == run_id).values(requested_by=who))
 
 
-def settle(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
+def close(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
     """Compare-and-set from ``pending``; False if somebody else was first. Those who were asked are told."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == approval.id, table.c.status == "pending")
-        .values(status=status, decided_at=tx.now, reason=tx.clean(reason))
+        .values(status=status, decided_at=tx.now, reason=tx.redact(reason))
     ).rowcount
     if changed:
-        outbox.follow_up(tx, approval.run_id, status)
+        outbox.enqueue_update(tx, approval.run_id, status)
     return bool(changed)
 
 
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
     """What the pending request was for is not so any more."""
-    approval = pending_of(tx.connection, run.id)
-    if approval is not None and settle(tx, approval, "void", why):
-        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+    approval = get_pending(tx.connection, run.id)
+    if approval is not None and close(tx, approval, "void", why):
+        tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
 
 
 def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
@@ -220,11 +209,11 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == approval.id, table.c.status == "approved")
-        .values(status="void", reason=tx.clean(why))
+        .values(status="void", reason=tx.redact(why))
     ).rowcount
     if changed:
-        tx.audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
-        outbox.follow_up(tx, run.id, "void")
+        tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
+        outbox.enqueue_update(tx, run.id, "void")
 
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:

@@ -30,7 +30,7 @@ class Attempt:
     playbook: str
     target: str
     mutates: bool
-    undoing: bool
+    is_undo: bool
     call: Mapping[str, Any]
     fence: int
     intent_at: datetime
@@ -39,7 +39,7 @@ class Attempt:
     result: Mapping[str, Any] | None
 
 
-def intend(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
+def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
     """Write down what is about to be done. Commit this before doing it."""
     columns = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
     tx.connection.execute(insert(table), columns)
@@ -49,21 +49,21 @@ def intend(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
         "number": attempt.number,
         "action": attempt.action,
         "target": attempt.target,
-        "undoing": attempt.undoing,
+        "is_undo": attempt.is_undo,
         "call": attempt.call,
     }
-    tx.audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
+    tx.append_audit(runs.draft(Kind.ACTION_INTENDED, run, actor, data))
 
 
-def conclude(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
+def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
     """Write down what came of it."""
-    values = {"outcome": outcome, "outcome_at": tx.now, "result": tx.clean(dict(result))}
+    values = {"outcome": outcome, "outcome_at": tx.now, "result": tx.redact(dict(result))}
     tx.connection.execute(update(table).where(table.c.id == attempt.id).values(**values))
     data = {"attempt": attempt.id, "step": attempt.step, "action": attempt.action, "outcome": outcome, **result}
-    tx.audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
+    tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, actor, data))
 
 
-def of_run(connection: Connection, run_id: str) -> list[Attempt]:
+def list_for_run(connection: Connection, run_id: str) -> list[Attempt]:
     """All of a run, in order."""
     rows = connection.execute(_OF_RUN, {"run": run_id})
     return [_attempt(row) for row in rows]
@@ -72,13 +72,13 @@ def of_run(connection: Connection, run_id: str) -> list[Attempt]:
 _OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table.c.intent_at, table.c.id)
 
 
-def in_flight(connection: Connection, run_id: str) -> Attempt | None:
+def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
     """The one whose outcome nobody wrote, if there is one."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.outcome.is_(None))).first()
     return None if row is None else _attempt(row)
 
 
-def begun_since(
+def list_started_since(
     connection: Connection, since: datetime, *, target: str | None = None, playbook: str | None = None
 ) -> list[tuple[datetime, str]]:
     """(when, run) of every mutating action begun after then: what budgets and cooldowns count. Newest first.
@@ -96,7 +96,7 @@ def begun_since(
 @cache
 def _begun_since(given: tuple[str, ...]) -> Select[tuple[datetime, str]]:
     """The statement for these conditions, built once: guards ask it a dozen times before each action."""
-    conditions = [table.c.mutates, ~table.c.undoing, table.c.intent_at > bindparam("since", type_=Instant)]
+    conditions = [table.c.mutates, ~table.c.is_undo, table.c.intent_at > bindparam("since", type_=Instant)]
     conditions += [table.c[name] == bindparam(name) for name in given if name != "since"]
     return select(table.c.intent_at, table.c.run_id).where(*conditions)
 

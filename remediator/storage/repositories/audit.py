@@ -25,23 +25,23 @@ _AS_IT_STANDS = [type_coerce(column, BigInteger).label("at") if column is table.
 """Times as numbers: one that none can be is for verification to name, not for the driver to stumble over."""
 
 
-def head(connection: Connection) -> Head:
+def get_head(connection: Connection) -> Head:
     """Where the log ends."""
     return read_head(connection)
 
 
-def begins(connection: Connection) -> datetime | None:
+def oldest_time(connection: Connection) -> datetime | None:
     """When the oldest entry was written that has not left for the archive; None if all have."""
     return connection.execute(select(table.c.at).order_by(table.c.seq).limit(1)).scalar()
 
 
-def reaches(connection: Connection, at: datetime) -> bool:
+def is_complete_since(connection: Connection, at: datetime) -> bool:
     """Whether everything that was written since this instant is still in the database, or nothing has left it yet."""
     oldest = connection.execute(select(*_AS_IT_STANDS).order_by(table.c.seq).limit(1)).first()
     return oldest is None or oldest.seq == 1 or _instant(oldest.at) < at
 
 
-def of_run(connection: Connection, run_id: str) -> list[SealedEntry]:
+def list_for_run(connection: Connection, run_id: str) -> list[SealedEntry]:
     """All entries of a run, in order."""
     return [
         _sealed(row)
@@ -49,7 +49,7 @@ def of_run(connection: Connection, run_id: str) -> list[SealedEntry]:
     ]
 
 
-def entries(
+def iterate(
     connection: Connection,
     after_seq: int = 0,
     limit: int | None = None,
@@ -75,12 +75,12 @@ def entries(
         left = None if left is None else left - len(page)
 
 
-def forget(tx: Tx, until: int) -> None:
+def delete_until(tx: Tx, until: int) -> None:
     """Delete the entries up to this one, which are sealed elsewhere."""
     tx.connection.execute(delete(table).where(table.c.seq <= until))
 
 
-def newest(
+def list_newest(
     connection: Connection, limit: int, before: int | None = None, run: str | None = None, kind: str | None = None
 ) -> list[SealedEntry]:
     """The last entries, newest first; ``before`` is the number of the last one on the page before.
@@ -92,14 +92,14 @@ def newest(
     if before is not None:
         statement = statement.where(table.c.seq < before)
     if kind is not None and run is None:
-        statement = statement.where(table.c.seq > (before or head(connection).seq) - WINDOW)
+        statement = statement.where(table.c.seq > (before or get_head(connection).seq) - WINDOW)
     for column, value in ((table.c.run_id, run), (table.c.kind, kind)):
         if value is not None:
             statement = statement.where(column == value)
     return [_sealed(row) for row in connection.execute(statement)]
 
 
-def broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
+def find_broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
     """The number of the first entry that does not match its hash, or the entry before it; None if all do.
 
     Args:

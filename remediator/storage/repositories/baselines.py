@@ -13,7 +13,7 @@ from remediator.core.clock import from_micros, to_micros
 from remediator.storage import Tx
 from remediator.storage.repositories import key_values
 
-KEPT = 300
+MAX_DURATIONS = 300
 """How many lengths of one alert are kept, the latest before it was remedied by itself: enough for a distribution."""
 
 
@@ -27,11 +27,11 @@ def _lasted(alertname: str) -> str:
 
 def automatic_since(connection: Connection) -> dict[str, datetime]:
     """When each playbook first acted by itself, as far as that has left the database."""
-    found = key_values.named(connection, _since(""))
+    found = key_values.with_prefix(connection, _since(""))
     return {name.removeprefix(_since("")): from_micros(fact.value) for name, fact in found.items()}
 
 
-def lasted(connection: Connection, alertnames: Iterable[str], until: datetime) -> list[float]:
+def list_durations(connection: Connection, alertnames: Iterable[str], until: datetime) -> list[float]:
     """Seconds that alerts of these names lasted that began before then and have left the database; newest first."""
     found = [
         fact.value["kept"] for name in alertnames if (fact := key_values.get(connection, _lasted(name))) is not None
@@ -40,7 +40,7 @@ def lasted(connection: Connection, alertnames: Iterable[str], until: datetime) -
     return [seconds for _, seconds in pairs]
 
 
-def remember_automatic(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[str, datetime]) -> None:
+def record_automatic_action(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[str, datetime]) -> None:
     """A run that leaves now acted by itself then.
 
     Args:
@@ -50,10 +50,10 @@ def remember_automatic(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[s
     for name, began in alerts.items():
         value = _value(tx, name)
         until = min(to_micros(began), value["until"] or to_micros(began))
-        key_values.put(tx, _lasted(name), {**value, "until": until})
+        key_values.set(tx, _lasted(name), {**value, "until": until})
 
 
-def remember_lasted(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, datetime]]) -> None:
+def record_durations(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, datetime]]) -> None:
     """Alerts of this name that leave now began and were over then."""
     value = _value(tx, alertname)
     new = [
@@ -62,8 +62,8 @@ def remember_lasted(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, da
         if value["until"] is None or to_micros(began) < value["until"]
     ]
     if new:
-        kept = sorted([*(tuple(pair) for pair in value["kept"]), *new])[-KEPT:]
-        key_values.put(tx, _lasted(alertname), {**value, "kept": kept})
+        kept = sorted([*(tuple(pair) for pair in value["kept"]), *new])[-MAX_DURATIONS:]
+        key_values.set(tx, _lasted(alertname), {**value, "kept": kept})
 
 
 def _value(tx: Tx, alertname: str) -> dict[str, Any]:
@@ -74,4 +74,4 @@ def _value(tx: Tx, alertname: str) -> dict[str, Any]:
 def _put_earlier(tx: Tx, name: str, at: int) -> None:
     fact = key_values.get(tx.connection, name)
     if fact is None or at < fact.value:
-        key_values.put(tx, name, at)
+        key_values.set(tx, name, at)

@@ -16,14 +16,14 @@ _FEW = 4
 """Runs looked at for each hand that is let go: one can have it, the others are for those that something else holds."""
 
 
-def wake(tx: Tx, guards: Collection[str]) -> int:
+def schedule_now(tx: Tx, guards: Collection[str]) -> int:
     """Have the runs looked at that one of these guards holds; returns how many."""
     if not guards:
         return 0
     return _wake(tx, list(tx.connection.execute(select(table.c.id).where(_HELD, _by(guards))).scalars()))
 
 
-def wake_next(tx: Tx, guards: Collection[str], over: Run) -> int:
+def schedule_next(tx: Tx, guards: Collection[str], over: Run) -> int:
     """A run is over: have those looked at that it alone held (its target's, its symptoms'), and of the others that
     one of these guards holds the few whose next look is nearest. To look at all of them each time would be thousands
     of runs squared.
@@ -51,5 +51,5 @@ def _by(guards: Collection[str]) -> ColumnElement[bool]:
 
 
 def _wake(tx: Tx, ids: list[str]) -> int:
-    runs.poke(tx, ids)
+    runs.notify(tx, ids)
     return len(ids)

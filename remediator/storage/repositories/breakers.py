@@ -16,7 +16,7 @@ _KEPT = 20  # trips that are remembered
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenBreaker:
     """An open breaker."""
 
     why: str
@@ -33,21 +33,21 @@ def _name(playbook: str) -> str:
     return f"breaker:{playbook}"
 
 
-def trip(tx: Tx, playbook: str, opened: Open) -> list[datetime]:
+def trip(tx: Tx, playbook: str, opened: OpenBreaker) -> list[datetime]:
     """Remember that it opened now; returns when it did, this time included."""
     fact = key_values.get(tx.connection, _name(playbook))
     value = {} if fact is None else fact.value
     trips = [*value.get("trips", []), rfc3339(tx.now)][-_KEPT:]
-    key_values.put(tx, _name(playbook), {**value, "trips": trips, "why": opened.why, "scope": opened.scope})
+    key_values.set(tx, _name(playbook), {**value, "trips": trips, "why": opened.why, "scope": opened.scope})
     return [datetime.fromisoformat(at) for at in trips]
 
 
 def reset(tx: Tx, playbook: str, who: str, reason: str) -> None:
     """A person lets it try again: what was before does not count any more."""
-    reason = tx.clean(reason)
-    key_values.put(tx, _name(playbook), {"reset": rfc3339(tx.now), "who": who, "reason": reason})
-    tx.audit(Draft(kind=Kind.BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
-    blocked_runs.wake(tx, ["breaker"])
+    reason = tx.redact(reason)
+    key_values.set(tx, _name(playbook), {"reset": rfc3339(tx.now), "who": who, "reason": reason})
+    tx.append_audit(Draft(kind=Kind.BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
+    blocked_runs.schedule_now(tx, ["breaker"])
 
 
 def reset_at(connection: Connection, playbook: str) -> datetime | None:
@@ -57,9 +57,9 @@ def reset_at(connection: Connection, playbook: str) -> datetime | None:
     return None if said is None else datetime.fromisoformat(said)
 
 
-def tripped(connection: Connection) -> dict[str, tuple[str, str, datetime]]:
+def list_tripped(connection: Connection) -> dict[str, tuple[str, str, datetime]]:
     """The playbooks whose breaker tripped and was not reset since: why, for what scope, and when last."""
-    found = key_values.named(connection, _name(""))
+    found = key_values.with_prefix(connection, _name(""))
     return {
         name.removeprefix(_name("")): (fact.value["why"], fact.value["scope"], fact.at)
         for name, fact in found.items()

@@ -9,16 +9,14 @@ from sqlalchemy import delete, exists, func, or_, select
 
 from remediator.core.run import OPEN
 from remediator.storage import Tx
-from remediator.storage.repositories import baselines, key_values
+from remediator.storage.repositories import baselines
 from remediator.storage.schema import audit, episodes, messages, playbook_versions, run_episodes, stops, timers
 from remediator.storage.schema import runs as table
 
-_FACTS = ("stuck:", "snoozed:", "requested:")
-"""Facts about one run begin so, before its id."""
 _OPEN = sorted(status.value for status in OPEN)
 
 
-def forget_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
+def delete_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
     """Forget runs that were over before then, the oldest first; returns their ids.
 
     What still means something stays: an incident that is open, a target that is held, a claim, a measure that is to be
@@ -43,9 +41,8 @@ def forget_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[st
     ids = [row.id for row in rows]
     for row in rows:
         if row.mode == "auto" and row.first_action_at is not None:
-            baselines.remember_automatic(tx, row.playbook, row.first_action_at, _alerts(tx, row.id))
+            baselines.record_automatic_action(tx, row.playbook, row.first_action_at, _alerts(tx, row.id))
     if ids:
-        key_values.drop_all(tx, [f"{kind}{run_id}" for kind in _FACTS for run_id in ids])
         tx.connection.execute(delete(table).where(table.c.id.in_(ids)))
     return ids
 
@@ -60,7 +57,7 @@ def _alerts(tx: Tx, run_id: str) -> dict[str, datetime]:
     return {name: began for name, began in tx.connection.execute(statement)}
 
 
-def forget_episodes(tx: Tx, until: datetime, limit: int) -> int:
+def delete_episodes(tx: Tx, until: datetime, limit: int) -> int:
     """Forget those that were over before then and that no run is for any more; returns how many."""
     needed = exists().where(run_episodes.c.episode_id == episodes.c.id)
     over = (episodes.c.status == "closed", episodes.c.last_seen_at < until, ~needed)
@@ -76,13 +73,13 @@ def forget_episodes(tx: Tx, until: datetime, limit: int) -> int:
         if row.resolved_at is not None:
             lengths.setdefault(row.alertname, []).append((row.started_at, row.resolved_at))
     for alertname, pairs in lengths.items():
-        baselines.remember_lasted(tx, alertname, pairs)
+        baselines.record_durations(tx, alertname, pairs)
     if rows:
         tx.connection.execute(delete(episodes).where(episodes.c.id.in_([row.id for row in rows])))
     return len(rows)
 
 
-def forget_messages(tx: Tx, until: datetime, limit: int) -> int:
+def delete_messages(tx: Tx, until: datetime, limit: int) -> int:
     """Forget messages about no run that wait no more; returns how many. Those of runs leave with their run."""
     over = (messages.c.run_id.is_(None), messages.c.status != "waiting", messages.c.created_at < until)
     old = select(messages.c.id).where(*over).limit(limit)
@@ -92,16 +89,16 @@ def forget_messages(tx: Tx, until: datetime, limit: int) -> int:
     return len(ids)
 
 
-def forget_stops(tx: Tx, until: datetime, limit: int) -> int:
+def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
     """Forget stops that were released, or ended by themselves, before then; returns how many."""
-    over = or_(stops.c.cleared_at < until, stops.c.expires_at < until)
+    over = or_(stops.c.released_at < until, stops.c.expires_at < until)
     ids = list(tx.connection.execute(select(stops.c.id).where(over).limit(limit)).scalars())
     if ids:
         tx.connection.execute(delete(stops).where(stops.c.id.in_(ids)))
     return len(ids)
 
 
-def forget_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
+def delete_playbook_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
     """Forget versions of playbooks from before then that are not in force, and that no run which goes on began with;
     returns how many."""
     going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))

@@ -18,7 +18,7 @@ _REPAIRING = (Status.RUNNING, Status.VERIFYING, Status.UNKNOWN_OUTCOME)
 
 
 @dataclass(frozen=True, slots=True)
-class Firing:
+class DependencyAlert:
     """An alert that fires at a service."""
 
     service: str
@@ -27,7 +27,7 @@ class Firing:
     since: datetime
 
 
-def repairing(connection: Connection, targets: Sequence[str]) -> list[Run]:
+def list_active_runs(connection: Connection, targets: Sequence[str]) -> list[Run]:
     """The runs that work on these targets, or have their hand on them still."""
     statement = select(table.c.id).where(
         table.c.target.in_(targets),
@@ -37,14 +37,14 @@ def repairing(connection: Connection, targets: Sequence[str]) -> list[Run]:
     return [run for run in found if run is not None]
 
 
-def firing(connection: Connection, services: Sequence[str], label: str) -> list[Firing]:
+def list_firing(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
     """The alerts that fire at these services, longest first: those with a run there, and those labelled so."""
     return sorted(
         {*_with_run(connection, services), *_labelled(connection, services, label)}, key=lambda item: item.since
     )
 
 
-def _with_run(connection: Connection, services: Sequence[str]) -> list[Firing]:
+def _with_run(connection: Connection, services: Sequence[str]) -> list[DependencyAlert]:
     rows = connection.execute(
         select(table.c.target, episodes.c.id, episodes.c.alertname, episodes.c.started_at)
         .join(run_episodes, run_episodes.c.run_id == table.c.id)
@@ -56,10 +56,10 @@ def _with_run(connection: Connection, services: Sequence[str]) -> list[Firing]:
         )
         .limit(100)
     )
-    return [Firing(*row) for row in rows]
+    return [DependencyAlert(*row) for row in rows]
 
 
-def _labelled(connection: Connection, services: Sequence[str], label: str) -> list[Firing]:
+def _labelled(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
     """Labels are stored as compact JSON, where a name and its value stand side by side and quotes are escaped."""
     text = type_coerce(episodes.c.labels, Text)
     pairs = {name: f"{json.dumps(label)}:{json.dumps(name, ensure_ascii=False)}" for name in services}
@@ -73,7 +73,7 @@ def _labelled(connection: Connection, services: Sequence[str], label: str) -> li
         .limit(100)
     )
     return [
-        Firing(row.labels[label], row.id, row.alertname, row.started_at)
+        DependencyAlert(row.labels[label], row.id, row.alertname, row.started_at)
         for row in rows
         if row.labels.get(label) in pairs
     ]

@@ -24,7 +24,7 @@ def _episode(row: Row[Any]) -> Episode:
     return Episode(**{**row._mapping, "status": EpisodeStatus(row.status)})
 
 
-def open_by_identity(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
+def get_open(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
     """The episodes of these alerts that are not closed; at most one each."""
     found: dict[str, Episode] = {}
     for start in range(0, len(identities), _BATCH):
@@ -38,7 +38,7 @@ _OPEN = select(table).where(
 )
 
 
-def latest(connection: Connection, identities: Sequence[str]) -> dict[str, LastUpdate]:
+def get_last_updates(connection: Connection, identities: Sequence[str]) -> dict[str, LastUpdate]:
     """What is known of these alerts while they fire: all that is needed of most in a flood, and cheap to read."""
     found: dict[str, LastUpdate] = {}
     for start in range(0, len(identities), _BATCH):
@@ -83,7 +83,7 @@ def list_open(connection: Connection, limit: int = 1000) -> list[Episode]:
     return [_episode(row) for row in connection.execute(statement.order_by(table.c.started_at.desc()).limit(limit))]
 
 
-def of_run(connection: Connection, run_id: str) -> list[Episode]:
+def list_for_run(connection: Connection, run_id: str) -> list[Episode]:
     """The episodes that a run is for, first joined first."""
     return [_episode(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
 
@@ -96,7 +96,7 @@ _OF_RUN = (
 )
 
 
-def firing(connection: Connection) -> list[Episode]:
+def list_firing(connection: Connection) -> list[Episode]:
     """All that fire, however many."""
     rows = connection.execute(select(table).where(table.c.status == EpisodeStatus.FIRING.value, _NOT_CLOSED))
     return [_episode(row) for row in rows]
@@ -105,7 +105,7 @@ def firing(connection: Connection) -> list[Episode]:
 _NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # as the index says
 
 
-def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
+def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
     """Resolved ones whose quiet time is over."""
     rows = connection.execute(
         select(table)
@@ -116,7 +116,7 @@ def due_to_close(connection: Connection, now: datetime, limit: int = 500) -> lis
     return [_episode(row) for row in rows]
 
 
-def next_closing(connection: Connection) -> datetime | None:
+def next_close_at(connection: Connection) -> datetime | None:
     """When the next quiet time ends."""
     return connection.execute(_NEXT_CLOSING).scalar()
 
@@ -126,7 +126,7 @@ _NEXT_CLOSING = (
 )
 
 
-def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:
+def run_ids_by_episode(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:
     """Ids of the runs of each of these episodes."""
     found: dict[str, list[str]] = {}
     ids = list(episode_ids)
@@ -137,7 +137,7 @@ def runs_of(connection: Connection, episode_ids: Iterable[str]) -> dict[str, lis
     return found
 
 
-def runs_of_alert(
+def run_ids_of_alert(
     connection: Connection,
     alertname: str,
     limit: int,

@@ -33,7 +33,7 @@ class EvidenceRecord:
 def add(tx: Tx, run: Run, seen: Iterable[EvidenceRecord], actor: str) -> None:
     """Store observations, each with its audit entry."""
     for found in seen:
-        item = replace(found, summary=tx.clean(found.summary), facts=tx.clean(found.facts))
+        item = replace(found, summary=tx.redact(found.summary), facts=tx.redact(found.facts))
         tx.connection.execute(
             insert(table).values(
                 run_id=run.id,
@@ -47,10 +47,12 @@ def add(tx: Tx, run: Run, seen: Iterable[EvidenceRecord], actor: str) -> None:
         )
         data = {"phase": item.phase, "name": item.name, "status": item.status, "summary": item.summary}
         facts = json.dumps(item.facts, sort_keys=True, default=str).encode()
-        tx.audit(runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts}))  # their digest; the row has them
+        tx.append_audit(
+            runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts})
+        )  # their digest; the row has them
 
 
-def of_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
+def list_for_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
     """All of a run, in order."""
     columns = (table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
     rows = connection.execute(select(*columns).where(table.c.run_id == run_id).order_by(table.c.id))
@@ -62,7 +64,7 @@ class StoredVerdict:
     """One guard's verdict as stored."""
 
     at: datetime
-    moment: str
+    phase: str
     step: str | None
     guard: str
     answer: str
@@ -70,7 +72,7 @@ class StoredVerdict:
     inputs: Mapping[str, Any]
 
 
-def judge(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None:
+def add_verdicts(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None:
     """Store the verdicts of one evaluation as one audit entry and one row each."""
     items = list(judged)
     if not items:
@@ -81,7 +83,7 @@ def judge(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None
             {
                 "run_id": run.id,
                 "at": item.at,
-                "moment": item.moment,
+                "phase": item.phase,
                 "step": item.step,
                 "guard": item.guard,
                 "answer": item.answer,
@@ -94,15 +96,15 @@ def judge(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None
     listed = [
         {"guard": item.guard, "answer": item.answer, "reason": item.reason, "inputs": item.inputs} for item in items
     ]
-    data = {"moment": items[0].moment, "step": items[0].step, "verdicts": listed}
-    tx.audit(runs.draft(Kind.GUARD_VERDICT, run, actor, data))
+    data = {"phase": items[0].phase, "step": items[0].step, "verdicts": listed}
+    tx.append_audit(runs.draft(Kind.GUARD_VERDICT, run, actor, data))
 
 
-def verdicts_of_run(connection: Connection, run_id: str) -> list[StoredVerdict]:
+def list_verdicts(connection: Connection, run_id: str) -> list[StoredVerdict]:
     """All of a run, in order."""
     columns = (
         verdicts.c.at,
-        verdicts.c.moment,
+        verdicts.c.phase,
         verdicts.c.step,
         verdicts.c.guard,
         verdicts.c.answer,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, Executable, bindparam, delete, select
+from sqlalchemy import Connection, Executable, bindparam, select
 
 from remediator.core.clock import format_duration
 from remediator.storage import Tx
-from remediator.storage.schema import facts as table
+from remediator.storage.schema import key_values as table
 
 WATCHDOG = "watchdog"
 """Name of the fact that says when the always-firing alert was last heard, and whether it fired then."""
@@ -24,23 +23,23 @@ RECONCILED = "reconciled"
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class StoredValue:
     """A value, and when it was set."""
 
     value: Any
     at: datetime
 
 
-def get(connection: Connection, name: str) -> Fact | None:
+def get(connection: Connection, name: str) -> StoredValue | None:
     """The fact of this name."""
     row = connection.execute(_GET, {"name": name}).first()
-    return None if row is None else Fact(row.value, row.at)
+    return None if row is None else StoredValue(row.value, row.at)
 
 
 _GET = select(table.c.value, table.c.at).where(table.c.name == bindparam("name"))
 
 
-def silence(connection: Connection, now: datetime, within: timedelta | None) -> str:
+def watchdog_problem(connection: Connection, now: datetime, within: timedelta | None) -> str:
     """Why it is not known whether alerts arrive; empty if the Watchdog was heard in time, firing, or if nobody watches
     it (None)."""
     if within is None:
@@ -56,13 +55,13 @@ def silence(connection: Connection, now: datetime, within: timedelta | None) -> 
     return ""
 
 
-def named(connection: Connection, prefix: str) -> dict[str, Fact]:
+def with_prefix(connection: Connection, prefix: str) -> dict[str, StoredValue]:
     """All whose name begins so."""
     rows = connection.execute(select(table).where(table.c.name.startswith(prefix, autoescape=True)))
-    return {row.name: Fact(row.value, row.at) for row in rows}
+    return {row.name: StoredValue(row.value, row.at) for row in rows}
 
 
-def put(tx: Tx, name: str, value: Any) -> None:
+def set(tx: Tx, name: str, value: Any) -> None:
     """Set it, whatever it was, and whoever else sets it first at the same time."""
     tx.connection.execute(_put(tx.connection.dialect.name), {"name": name, "value": value, "at": tx.now})
 
@@ -76,11 +75,6 @@ def _put(dialect: str) -> Executable:
     return upsert
 
 
-def drop_all(tx: Tx, names: Sequence[str]) -> None:
-    """Forget these."""
-    tx.connection.execute(delete(table).where(table.c.name.in_(names)))
-
-
-def drop(tx: Tx, name: str) -> None:
+def delete(tx: Tx, name: str) -> None:
     """Forget it."""
-    tx.connection.execute(delete(table).where(table.c.name == name))
+    tx.connection.execute(table.delete().where(table.c.name == name))

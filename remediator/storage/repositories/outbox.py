@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.core.ids import Ids
 from remediator.core.run import Run
-from remediator.storage import MESSAGES, Tx
+from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.schema import messages as table
 
 APPROVERS = "approvals"
@@ -19,7 +19,7 @@ APPROVERS = "approvals"
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class OutboxMessage:
     """One message to one channel."""
 
     id: str
@@ -36,15 +36,15 @@ class Queued:
     error: str | None
 
 
-def tell(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]) -> None:
+def enqueue(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]) -> None:
     """Queue one message for each channel; the sender resolves what they are."""
     for channel in channels:
         _insert(tx, ids.new("message", tx.now), None if run is None else run.id, channel, kind, content)
     if channels:
-        tx.wake(MESSAGES)
+        tx.notify(TOPIC_MESSAGES)
 
 
-def follow_up(tx: Tx, run_id: str, became: str) -> None:
+def enqueue_update(tx: Tx, run_id: str, became: str) -> None:
     """What people were asked about has changed: have the requests that reached them say so.
 
     Each gets one message of kind ``update`` for each thing that it became, whoever says it how often.
@@ -55,7 +55,7 @@ def follow_up(tx: Tx, run_id: str, became: str) -> None:
         if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
             content = {"approval": row.content["approval"], "of": row.id, "became": became}
             _insert(tx, update_id, run_id, row.channel, "update", content)
-            tx.wake(MESSAGES)
+            tx.notify(TOPIC_MESSAGES)
 
 
 def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str, content: Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str
             run_id=run_id,
             channel=channel,
             kind=kind,
-            content=tx.clean(dict(content)),
+            content=tx.redact(dict(content)),
             status="waiting",
             created_at=tx.now,
             next_at=tx.now,
@@ -73,20 +73,20 @@ def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str
     )
 
 
-def hand_on(tx: Tx, message: Queued, channel: str, number: int) -> None:
+def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> None:
     """Send the same by another channel, the ``number``-th way that is tried."""
-    content = {**message.content, "way": number}
+    content = {**message.content, "route": number}
     _insert(tx, f"{message.id.partition('~')[0]}~{number}", message.run_id, channel, message.kind, content)
-    tx.wake(MESSAGES)
+    tx.notify(TOPIC_MESSAGES)
 
 
-def get(connection: Connection, message_id: str) -> Queued | None:
+def get(connection: Connection, message_id: str) -> OutboxMessage | None:
     """One, by its id."""
     row = connection.execute(select(table).where(table.c.id == message_id)).first()
     return None if row is None else _queued(row)
 
 
-def due(connection: Connection, now: datetime, limit: int = 20, busy: Collection[str] = ()) -> list[Queued]:
+def list_due(connection: Connection, now: datetime, limit: int = 20, busy: Collection[str] = ()) -> list[OutboxMessage]:
     """Those to be tried now, the longest waiting first; without those for channels that are ``busy``."""
     statement = select(table).where(table.c.status == "waiting", table.c.next_at <= now)
     if busy:
@@ -95,13 +95,13 @@ def due(connection: Connection, now: datetime, limit: int = 20, busy: Collection
     return [_queued(row) for row in rows]
 
 
-def delay(tx: Tx, message_id: str, until: datetime) -> None:
+def postpone(tx: Tx, message_id: str, until: datetime) -> None:
     """The channel has to rest: not before then, and it counts as no try."""
     values = {"next_at": until, "attempts": table.c.attempts - 1}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
-def hold(tx: Tx, message: Queued, until: datetime) -> bool:
+def claim(tx: Tx, message: OutboxMessage, until: datetime) -> bool:
     """Take a message for one try: nobody else tries before ``until``. False if another replica was first."""
     return bool(
         tx.connection.execute(
@@ -112,31 +112,31 @@ def hold(tx: Tx, message: Queued, until: datetime) -> bool:
     )
 
 
-def sent(tx: Tx, message_id: str, receipt: Mapping[str, Any], channel: str) -> None:
+def mark_sent(tx: Tx, message_id: str, receipt: Mapping[str, Any], channel: str) -> None:
     """It was delivered, by this channel."""
-    values: dict[str, Any] = {"status": "sent", "sent_at": tx.now, "receipt": tx.clean(dict(receipt))}
+    values: dict[str, Any] = {"status": "sent", "sent_at": tx.now, "receipt": tx.redact(dict(receipt))}
     values |= {"next_at": None, "error": None, "channel": channel}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
-def failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) -> None:
+def mark_failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) -> None:
     """It was not; try again then, or never: then it stands on the dead-letter list."""
     status = "dead" if again_at is None else "waiting"
-    values = {"status": status, "error": tx.clean(error), "next_at": again_at}
+    values = {"status": status, "error": tx.redact(error), "next_at": again_at}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
-def of_run(connection: Connection, run_id: str) -> list[Queued]:
+def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
     """All about a run, in order."""
     rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.created_at, table.c.id))
     return [_queued(row) for row in rows]
 
 
-def list_dead(connection: Connection, limit: int = 100) -> list[Queued]:
+def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:
     """Those given up, newest first."""
     statement = select(table).where(table.c.status == "dead").order_by(table.c.created_at.desc()).limit(limit)
     return [_queued(row) for row in connection.execute(statement)]
 
 
-def _queued(row: Row[Any]) -> Queued:
-    return Queued(**row._mapping)
+def _queued(row: Row[Any]) -> OutboxMessage:
+    return OutboxMessage(**row._mapping)

@@ -12,7 +12,7 @@ from remediator.storage import Tx
 from remediator.storage.schema import playbook_versions as table
 
 
-def keep(tx: Tx, playbooks: Collection[Playbook]) -> None:
+def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:
     """Store those versions that are not stored yet."""
     hashes = [playbook.content_hash for playbook in playbooks]
     have = set(tx.connection.execute(select(table.c.hash).where(table.c.hash.in_(hashes))).scalars())
@@ -30,11 +30,11 @@ def keep(tx: Tx, playbooks: Collection[Playbook]) -> None:
         tx.connection.execute(insert(table), rows)
 
 
-def names(connection: Connection) -> set[str]:
+def list_names(connection: Connection) -> set[str]:
     """Of all that were ever in force."""
     return set(connection.execute(select(table.c.name).distinct()).scalars())
 
 
-def get(connection: Connection, content_hash: str) -> Any | None:
+def get_content(connection: Connection, content_hash: str) -> Any | None:
     """The content of a version."""
     return connection.execute(select(table.c.content).where(table.c.hash == content_hash)).scalar()

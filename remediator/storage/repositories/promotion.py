@@ -15,7 +15,7 @@ from remediator.storage.schema import runs as table
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class RunDecision:
     """One run, and what was decided about it."""
 
     id: str
@@ -36,7 +36,7 @@ class Decided:
     """When the last of its alerts was resolved; None while one fires."""
 
 
-def decided_since(connection: Connection, since: datetime, playbook: str | None = None) -> list[Decided]:
+def list_since(connection: Connection, since: datetime, playbook: str | None = None) -> list[RunDecision]:
     """The runs that were created since then, oldest first."""
     chosen = select(table).where(table.c.created_at >= since).order_by(table.c.created_at, table.c.id)
     if playbook is not None:
@@ -44,12 +44,12 @@ def decided_since(connection: Connection, since: datetime, playbook: str | None 
     return [_decided(connection, row) for row in connection.execute(chosen).all()]
 
 
-def _decided(connection: Connection, row: Row[Any]) -> Decided:
+def _decided(connection: Connection, row: Row[Any]) -> RunDecision:
     run_id: str = row.id
     asked = connection.execute(
         select(approvals).where(approvals.c.run_id == run_id).order_by(approvals.c.requested_at.desc()).limit(1)
     ).first()
-    return Decided(
+    return RunDecision(
         id=run_id,
         playbook=row.playbook,
         target=row.target,

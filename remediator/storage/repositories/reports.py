@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, case
 from remediator.storage.repositories import baselines
 from remediator.storage.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
 
-BEFORE = 2000
+MAX_DURATIONS = 2000
 """How many alerts from before automatic remediation are looked at, the latest first: enough for a distribution."""
 
 
@@ -38,7 +38,7 @@ class RunRow(NamedTuple):
     """A person approved it, or a step of it."""
 
 
-class Refusal(NamedTuple):
+class GuardRefusal(NamedTuple):
     """How often a guard said no for one reason."""
 
     guard: str
@@ -114,7 +114,7 @@ def _approved(connection: Connection, chosen: ColumnElement[bool]) -> set[str]:
     return set(connection.execute(statement.where(chosen, approvals.c.status == "approved")).scalars())
 
 
-def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[Refusal]:
+def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[GuardRefusal]:
     """Which guard held how many runs, and why; the most frequent first."""
     held = func.count(verdicts.c.run_id.distinct()).label("held")
     rows = connection.execute(
@@ -123,7 +123,7 @@ def refusals_between(connection: Connection, since: datetime, until: datetime) -
         .group_by(verdicts.c.guard, verdicts.c.reason, verdicts.c.answer)
         .order_by(held.desc(), verdicts.c.guard, verdicts.c.reason)
     )
-    return [Refusal(*row) for row in rows]
+    return [GuardRefusal(*row) for row in rows]
 
 
 def approvals_between(connection: Connection, since: datetime, until: datetime) -> list[ApprovalRow]:
@@ -144,7 +144,7 @@ def remedies_between(connection: Connection, since: datetime, until: datetime) -
     outcomes = [func.sum(case((attempts.c.outcome == word, 1), else_=0)) for word in ("ok", "failed", "unknown")]
     rows = connection.execute(
         select(*key, begun, func.count(attempts.c.run_id.distinct()), *outcomes)
-        .where(attempts.c.mutates, ~attempts.c.undoing, _between(attempts.c.intent_at, since, until))
+        .where(attempts.c.mutates, ~attempts.c.is_undo, _between(attempts.c.intent_at, since, until))
         .group_by(*key)
         .order_by(begun.desc(), *key)
     )
@@ -190,7 +190,7 @@ def alertnames_of(connection: Connection, playbook: str, since: datetime, until:
     return sorted(connection.execute(statement).scalars())
 
 
-def lasted_before(connection: Connection, alertnames: Sequence[str], until: datetime) -> list[float]:
+def durations_before(connection: Connection, alertnames: Sequence[str], until: datetime) -> list[float]:
     """How many seconds alerts of these names lasted that began before then and that no playbook acted on by itself:
     the latest of them, newest first. (The first that one did began before that action too.)
     """
@@ -205,7 +205,7 @@ def lasted_before(connection: Connection, alertnames: Sequence[str], until: date
         .where(episodes.c.started_at < until, episodes.c.alertname.in_(alertnames), episodes.c.resolved_at.is_not(None))
         .where(~acted_on)
         .order_by(episodes.c.started_at.desc())
-        .limit(BEFORE)
+        .limit(MAX_DURATIONS)
     )
     here = [(over - started) / 1e6 for started, over in connection.execute(statement)]
-    return (here + baselines.lasted(connection, alertnames, until))[:BEFORE]
+    return (here + baselines.list_durations(connection, alertnames, until))[:MAX_DURATIONS]

@@ -13,7 +13,7 @@ from remediator.storage.schema import runs as table
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunResult:
     """A run that acted, and what came of it."""
 
     id: str
@@ -29,11 +29,11 @@ _HEALED = {Status.SUCCEEDED.value: True, Status.FAILED.value: False, Status.ESCA
 _OVER = {status.value for status in TERMINAL}
 
 
-def acted_since(connection: Connection, playbook: str, since: datetime) -> list[Ended]:
+def list_acted_since(connection: Connection, playbook: str, since: datetime) -> list[RunResult]:
     """The runs of a playbook that acted since then, oldest first; without those that were cancelled."""
     rows = connection.execute(_ACTED_SINCE, {"playbook": playbook, "since": since})
     return [
-        Ended(row.id, row.target, row.first_action_at, row.finished_at, _HEALED.get(row.status))
+        RunResult(row.id, row.target, row.first_action_at, row.finished_at, _HEALED.get(row.status))
         for row in rows
         if row.status not in _OVER or row.status in _HEALED
     ]

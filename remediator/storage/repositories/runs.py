@@ -26,15 +26,16 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from remediator.audit import Draft, Kind
 from remediator.core.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
 from remediator.errors import Fenced
-from remediator.storage import RUNS, Tx
+from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.schema import Instant, attempts, episodes, run_episodes
 from remediator.storage.schema import runs as table
 
 _OPEN = sorted(status.value for status in OPEN)
+_FIELDS = tuple(Run.__dataclass_fields__)
 
 
 def _run(row: Row[Any]) -> Run:
-    values = dict(row._mapping)
+    values = {name: row._mapping[name] for name in _FIELDS}
     values["status"] = Status(row.status)
     values["resume_to"] = Status(row.resume_to) if row.resume_to else None
     return Run(**values)
@@ -63,12 +64,12 @@ def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, 
     }
     row = tx.connection.execute(insert(table).returning(table), values).one()
     run = _run(row)
-    tx.audit(draft(Kind.RUN_MATCHED, run, actor, {"target": target, "mode": mode}))
-    tx.wake(RUNS)
+    tx.append_audit(draft(Kind.RUN_MATCHED, run, actor, {"target": target, "mode": mode}))
+    tx.notify(TOPIC_RUNS)
     return run
 
 
-def join(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
+def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
     """Say that a run is for these episodes too; those that it has already are left alone."""
     known = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
     have = set(tx.connection.execute(known).scalars())
@@ -77,7 +78,7 @@ def join(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
         tx.connection.execute(insert(run_episodes), rows)
 
 
-def open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Run]:
+def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Run]:
     """The runs of these (playbook, target) whose incident is not over."""
     found: dict[tuple[str, str], Run] = {}
     for start in range(0, len(keys), 400):
@@ -134,13 +135,13 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
     )
 
 
-def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
+def claim_finished(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
     """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target, or
     a newer version wrote it."""
     run = get(tx.connection, run_id, lock=True)
     if run is None or run.status not in TERMINAL or run.engine_version > ENGINE_VERSION:
         return None
-    if holder(tx.connection, run.target, run_id) is not None:
+    if lock_holder(tx.connection, run.target, run_id) is not None:
         return None
     row = tx.connection.execute(
         update(table)
@@ -151,7 +152,7 @@ def claim_over(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
     return None if row is None else _run(row)
 
 
-def let_go(tx: Tx, run: Run) -> None:
+def release_claim(tx: Tx, run: Run) -> None:
     """Let go of a run that is over, and of its target, unless a call of it may still land.
 
     Raises:
@@ -188,7 +189,7 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Status) else value
 
 
-def extend(tx: Tx, run: Run, lease: timedelta) -> Run:
+def renew_lease(tx: Tx, run: Run, lease: timedelta) -> Run:
     """Prolong a claim to so long from now, if it does not last longer anyway."""
     until = tx.now + lease
     longer = case((table.c.lease_until < until, literal(until, Instant)), else_=table.c.lease_until)
@@ -211,7 +212,7 @@ def transition(
         values.setdefault("holds_target", run.holds_target and _unclear(tx.connection, run.id))
     after = save(tx, run, **values)
     data = {"from": run.status.value, "to": to.value, "detail": dict(detail)}
-    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
+    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
     return after
 
 
@@ -221,23 +222,23 @@ def _unclear(connection: Connection, run_id: str) -> bool:
     return connection.execute(select(attempts.c.id).where(attempts.c.run_id == run_id, unclear)).first() is not None
 
 
-def release(tx: Tx, run: Run, wake_at: datetime | None, pokes: int) -> None:
+def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> None:
     """Let go of a claimed run until ``wake_at``; an event that came meanwhile makes it due at once.
 
     Args:
-        pokes: how many events there had been when the world was last looked at; more by now means: look again.
+        wakeup_count: how many events there had been when the world was last looked at; more by now means: look again.
 
     Raises:
         Fenced: the claim is gone.
     """
     due = None if run.status in TERMINAL else _earlier(wake_at, run.due_by)
-    poked = (table.c.pokes != pokes) & table.c.status.in_(_OPEN)
+    notified = (table.c.wakeup_count != wakeup_count) & table.c.status.in_(_OPEN)
     save(
         tx,
         run,
         lease_owner=None,
         lease_until=None,
-        wake_at=case((poked, literal(tx.now, Instant)), else_=literal(due, Instant)),
+        wake_at=case((notified, literal(tx.now, Instant)), else_=literal(due, Instant)),
     )
 
 
@@ -245,16 +246,18 @@ def _earlier(first: datetime | None, second: datetime | None) -> datetime | None
     return min((at for at in (first, second) if at is not None), default=None)
 
 
-def poke(tx: Tx, run_ids: Collection[str]) -> None:
+def notify(tx: Tx, run_ids: Collection[str]) -> None:
     """Something happened that concerns these runs (resolved, decided, cancelled…): look at them now."""
     ids = list(run_ids)
     for start in range(0, len(ids), 500):
         chosen = table.c.id.in_(ids[start : start + 500])
         tx.connection.execute(
-            update(table).where(chosen, table.c.status.in_(_OPEN)).values(pokes=table.c.pokes + 1, wake_at=tx.now)
+            update(table)
+            .where(chosen, table.c.status.in_(_OPEN))
+            .values(wakeup_count=table.c.wakeup_count + 1, wake_at=tx.now)
         )
     if ids:
-        tx.wake(RUNS)
+        tx.notify(TOPIC_RUNS)
 
 
 def request_cancel(tx: Tx, run_id: str, who: str, reason: str) -> bool:
@@ -262,14 +265,14 @@ def request_cancel(tx: Tx, run_id: str, who: str, reason: str) -> bool:
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == run_id, table.c.status.in_(_OPEN))
-        .values(cancel={"who": who, "reason": reason})
+        .values(cancel_request={"who": who, "reason": reason})
     ).rowcount
     if changed:
-        poke(tx, [run_id])
+        notify(tx, [run_id])
     return bool(changed)
 
 
-def forget_leases(tx: Tx, keep: str = "") -> int:
+def clear_leases(tx: Tx, keep: str = "") -> int:
     """Void every lease: right only where this process is known to be the sole one (one SQLite file, one process)."""
     return tx.connection.execute(
         update(table)
@@ -283,7 +286,7 @@ def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
     tx.connection.execute(update(table).where(table.c.id.in_(list(run_ids))).values(incident_open=False))
 
 
-def close_forgotten_incidents(tx: Tx, limit: int = 100) -> int:
+def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
     """The net under :func:`close_incident`: runs that are over, as are all their alerts. Returns how many."""
     living = exists().where(
         run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
@@ -304,7 +307,7 @@ def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
         .returning(table)
     ).first()
     if row is not None:
-        tx.audit(draft(Kind.RUN_RELEASED, _run(row), who, {"target": row.target}, reason))
+        tx.append_audit(draft(Kind.RUN_RELEASED, _run(row), who, {"target": row.target}, reason))
     return row is not None
 
 
@@ -317,7 +320,7 @@ def mark_ineffective(tx: Tx, run_id: str) -> bool:
     return True
 
 
-def holder(connection: Connection, target: str, other_than: str) -> str | None:
+def lock_holder(connection: Connection, target: str, other_than: str) -> str | None:
     """The run that has its hand on a target, if another one has."""
     statement = select(table.c.id).where(table.c.target == target, table.c.holds_target, table.c.id != other_than)
     return connection.execute(statement).scalar()
@@ -330,7 +333,7 @@ def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | Non
     return None if row is None else _run(row)
 
 
-def page(
+def list_page(
     connection: Connection,
     limit: int,
     before: tuple[datetime, str] | None = None,
@@ -352,7 +355,7 @@ def page(
     return [_run(row) for row in connection.execute(statement)]
 
 
-def results(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
+def count_by_status(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
     """How the last runs of a playbook ended, or stand: how many by status. Cost does not grow with history."""
     recent = (
         select(table.c.status)
@@ -365,7 +368,7 @@ def results(connection: Connection, playbook: str, last: int = 500) -> dict[str,
     return {row[0]: row[1] for row in rows}
 
 
-def next_wake(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
+def next_wake_at(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
     """When the next run is due that nobody works on, and that this version may; without those of ``busy``."""
     return connection.execute(_NEXT_WAKE, {"busy": list(busy)}).scalar()
 
@@ -397,7 +400,7 @@ def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str
     )
 
 
-def holding(connection: Connection) -> list[Run]:
+def list_lock_holders(connection: Connection) -> list[Run]:
     """The runs that have their hand on a target."""
     return [_run(row) for row in connection.execute(_HOLDING)]
 

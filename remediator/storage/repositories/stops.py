@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from remediator.audit import Draft, Kind
-from remediator.storage import RUNS, Tx
+from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.repositories import blocked_runs
 from remediator.storage.schema import Instant
 from remediator.storage.schema import stops as table
@@ -24,44 +24,51 @@ class Stop:
     scope: str
     name: str
     reason: str
-    who: str
-    set_at: datetime
+    created_by: str
+    created_at: datetime
     expires_at: datetime | None
-    cleared_at: datetime | None
-    cleared_by: str | None
+    released_at: datetime | None
+    released_by: str | None
 
     @property
-    def what(self) -> str:
+    def subject(self) -> str:
         """What it stops, for people."""
         return "everything" if self.scope == "global" else f"{self.scope} {self.name}"
 
-    def covers(self, playbook: str, service: str) -> bool:
+    def applies_to(self, playbook: str, service: str) -> bool:
         """Whether it stops this playbook on this service."""
         return self.scope == "global" or {"playbook": playbook, "service": service}.get(self.scope) == self.name
 
 
-def press(
+def create(
     tx: Tx, stop_id: str, scope: str, name: str, reason: str, who: str, expires_at: datetime | None = None
 ) -> None:
     """Start no action any more for everything, a playbook or a service."""
-    reason = tx.clean(reason)
-    values = {"id": stop_id, "scope": scope, "name": name, "reason": reason, "who": who, "expires_at": expires_at}
-    tx.connection.execute(insert(table).values(set_at=tx.now, **values))
+    reason = tx.redact(reason)
+    values = {
+        "id": stop_id,
+        "scope": scope,
+        "name": name,
+        "reason": reason,
+        "created_by": who,
+        "expires_at": expires_at,
+    }
+    tx.connection.execute(insert(table).values(created_at=tx.now, **values))
     data = {"stop": stop_id, "scope": scope, "name": name, "reason": reason, "expires_at": _text(expires_at)}
-    tx.audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
-    tx.wake(RUNS)
+    tx.append_audit(Draft(kind=Kind.STOP_SET, actor=who, data=data))
+    tx.notify(TOPIC_RUNS)
 
 
 def release(tx: Tx, stop_id: str, who: str) -> bool:
     """Release one; False if it does not stand."""
     changed = tx.connection.execute(
         update(table)
-        .where(table.c.id == stop_id, table.c.cleared_at.is_(None))
-        .values(cleared_at=tx.now, cleared_by=who)
+        .where(table.c.id == stop_id, table.c.released_at.is_(None))
+        .values(released_at=tx.now, released_by=who)
     ).rowcount
     if changed:
-        tx.audit(Draft(kind=Kind.STOP_CLEARED, actor=who, data={"stop": stop_id}))
-        blocked_runs.wake(tx, ["stop_button"])
+        tx.append_audit(Draft(kind=Kind.STOP_CLEARED, actor=who, data={"stop": stop_id}))
+        blocked_runs.schedule_now(tx, ["stop_button"])
     return bool(changed)
 
 
@@ -71,7 +78,7 @@ def get(connection: Connection, stop_id: str) -> Stop | None:
     return None if row is None else Stop(**row._mapping)
 
 
-def standing(connection: Connection, now: datetime) -> list[Stop]:
+def list_active(connection: Connection, now: datetime) -> list[Stop]:
     """All that stand now, oldest first."""
     return [Stop(**row._mapping) for row in connection.execute(_STANDING, {"now": now})]
 
@@ -79,10 +86,10 @@ def standing(connection: Connection, now: datetime) -> list[Stop]:
 _STANDING = (
     select(table)
     .where(
-        table.c.cleared_at.is_(None),
+        table.c.released_at.is_(None),
         or_(table.c.expires_at.is_(None), table.c.expires_at > bindparam("now", type_=Instant)),
     )
-    .order_by(table.c.set_at)
+    .order_by(table.c.created_at)
 )
 
 

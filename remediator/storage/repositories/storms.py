@@ -11,7 +11,7 @@ from remediator.core.clock import from_micros, to_micros
 from remediator.storage.schema import episodes as table
 
 
-def last_flooded(connection: Connection, since: datetime, alerts: int, within: timedelta) -> datetime | None:
+def last_storm_at(connection: Connection, since: datetime, alerts: int, within: timedelta) -> datetime | None:
     """The last instant since then at which ``alerts`` episodes had begun within the time before it; None if never."""
     given = {"since": to_micros(since), "length": within // timedelta(microseconds=1)}
     found = connection.scalar(_last_flooded(alerts), given)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
 
 from remediator.audit import Kind
 from remediator.core.run import ENGINE_VERSION, TRANSITIONS, Run, Status
+from remediator.storage import Tx
 from remediator.storage.repositories import runs
 from remediator.storage.schema import audit
 from remediator.storage.schema import runs as table
@@ -16,7 +17,7 @@ from remediator.storage.schema import runs as table
 _MOVING = (Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.value)
 
 
-def stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
+def list_stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
     """Open runs that have been due since before then and were not taken, or that change their state by themselves and
     have not for so long."""
     late = table.c.wake_at < since
@@ -31,7 +32,14 @@ def stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]
     )
 
 
-def foreign(connection: Connection, limit: int = 50) -> list[Run]:
+def mark_reported(tx: Tx, run: Run) -> bool:
+    """Record that the run was reported as stuck in its status; False if it was reported before."""
+    new = or_(table.c.stuck_reported.is_(None), table.c.stuck_reported != run.status.value)
+    reported = update(table).where(table.c.id == run.id, new).values(stuck_reported=run.status.value)
+    return bool(tx.connection.execute(reported).rowcount)
+
+
+def list_unsupported(connection: Connection, limit: int = 50) -> list[Run]:
     """Open runs that this version cannot go on with: of a newer engine, or in a state that it does not know."""
     newer = select(table.c.id).where(table.c.wake_at.is_not(None), table.c.engine_version > ENGINE_VERSION)
     strange = select(table.c.id).where(table.c.status.in_(_unknown_words(connection)), table.c.finished_at.is_(None))

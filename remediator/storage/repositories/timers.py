@@ -20,7 +20,7 @@ from remediator.storage.schema import timers as table
 
 UNDO = "undo"
 """Kind: a step to be put back."""
-STILL_FIRING = "still_firing"
+RECURRENCE_CHECK = "still_firing"
 """Kind: whether the alerts of a run that succeeded are over by then."""
 _OVER = sorted(status.value for status in TERMINAL)
 
@@ -37,29 +37,29 @@ class Timer:
     tries: int
 
 
-def set_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> None:
+def schedule_undo(tx: Tx, ids: Ids, run: Run, step: str, after: timedelta) -> None:
     """Put this step back so long from now."""
     _put(tx, ids, UNDO, run, step, after)
 
 
-def set_look(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
+def schedule_recurrence_check(tx: Tx, ids: Ids, run: Run, after: timedelta) -> None:
     """Look so long from now whether the alerts of this run are over."""
-    _put(tx, ids, STILL_FIRING, run, "", after)
+    _put(tx, ids, RECURRENCE_CHECK, run, "", after)
 
 
-def due_looks(connection: Connection, now: datetime) -> list[Timer]:
+def list_due_recurrence_checks(connection: Connection, now: datetime) -> list[Timer]:
     """The successes that are to be looked at now, the longest overdue first."""
-    waiting = select(table).where(table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == STILL_FIRING)
+    waiting = select(table).where(table.c.done_at.is_(None), table.c.due_at <= now, table.c.kind == RECURRENCE_CHECK)
     return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(100))]
 
 
-def looked(tx: Tx, timer: Timer) -> bool:
+def complete(tx: Tx, timer: Timer) -> bool:
     """It was looked at; False if somebody else did."""
     mine = update(table).where(table.c.id == timer.id, table.c.done_at.is_(None)).values(done_at=tx.now)
     return bool(tx.connection.execute(mine).rowcount)
 
 
-def due(connection: Connection, now: datetime) -> list[Timer]:
+def list_due_undos(connection: Connection, now: datetime) -> list[Timer]:
     """Those whose time has come, of runs that are over: while a run goes on, it alone acts on its target."""
     over = select(runs.c.id).where(runs.c.status.in_(_OVER))
     waiting = select(table).where(
@@ -68,20 +68,20 @@ def due(connection: Connection, now: datetime) -> list[Timer]:
     return [_timer(row) for row in connection.execute(waiting.order_by(table.c.due_at).limit(20))]
 
 
-def standing(connection: Connection) -> list[Timer]:
+def list_pending_undos(connection: Connection) -> list[Timer]:
     """All measures that have not been put back."""
     open_ones = select(table).where(table.c.done_at.is_(None), table.c.kind == UNDO)
     rows = connection.execute(open_ones.order_by(table.c.due_at))
     return [_timer(row) for row in rows]
 
 
-def later(tx: Tx, timer: Timer, at: datetime, *, tried: bool) -> None:
+def reschedule(tx: Tx, timer: Timer, at: datetime, *, tried: bool) -> None:
     """Look again then."""
     content: Mapping[str, Any] = {"step": timer.step, "tries": timer.tries + tried}
     tx.connection.execute(update(table).where(table.c.id == timer.id).values(due_at=at, content=dict(content)))
 
 
-def done(tx: Tx, run_id: str, step: str) -> None:
+def complete_undo(tx: Tx, run_id: str, step: str) -> None:
     """This step is put back, or people know that it is not; no timer is needed any more."""
     of_run = select(table).where(table.c.run_id == run_id, table.c.done_at.is_(None), table.c.kind == UNDO)
     rows = tx.connection.execute(of_run)

@@ -115,8 +115,8 @@ async def test_opening_is_told_and_on_record(house: House) -> None:
     await house.acted("run-cancelled", NOON, status_="cancelled")
     await learn(house, "run-cancelled")
 
-    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
-    kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])
+    told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
+    kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
     assert [(item.channel, item.kind) for item in told] == [("oncall", "notice")]
     assert told[0].content["text"].endswith("(run-0, run-1, run-2); from now on it asks")
     assert kinds == ["breaker.tripped"]
@@ -128,7 +128,7 @@ async def test_opening_twice_demotes_the_playbook(house: House) -> None:
     await learn(house, "run-2")
     await learn(house, "run-3")
 
-    place = await house.store.read(lambda connection: autonomy.place(connection, "redis-down"))
+    place = await house.store.read(lambda connection: autonomy.get_override(connection, "redis-down"))
 
     assert place is not None
     assert (place.mode, place.reason) == ("approve", "breaker opened 2 times in 7d")

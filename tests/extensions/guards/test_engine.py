@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from remediator.extensions.guards.base import GuardAnswer, Verdict
-from remediator.pipeline.approve import outdate
+from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.guard_evaluation import again_at, on_run_finished
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
@@ -20,7 +20,7 @@ from tests.support.guard_history import NOON, House, row
 
 async def approve(house: House, run_id: str, who: str = "user:ann") -> None:
     def work(tx: Any) -> str:
-        asked = approvals.pending_of(tx.connection, run_id)
+        asked = approvals.get_pending(tx.connection, run_id)
         assert asked is not None
         return approvals.decide(tx, asked, asked.plan_hash, who, "token", "approve")
 
@@ -32,7 +32,9 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     """A demoted playbook asks; approved, it acts, once: the doubt is settled in the intent's transaction too."""
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await house.write(
+        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times")
+    )
     await breaks(town, chosen, "web-1", 1)
 
     asked = await advance_until(town, ["awaiting_approval"])
@@ -40,7 +42,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     await approve(house, asked.id)
     done = await advance_until(town, ["succeeded"], house.clock)
 
-    tried = await house.store.read(lambda connection: attempts.of_run(connection, done.id))
+    tried = await house.store.read(lambda connection: attempts.list_for_run(connection, done.id))
     assert [item.outcome for item in tried] == ["ok"]
 
 
@@ -51,20 +53,22 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
     again would act again."""
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times"))
+    await house.write(
+        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times")
+    )
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
     if acted:
         await house.write(lambda tx: tx.connection.execute(update(runs_table).values(first_action_at=tx.now)))
-    await house.write(lambda tx: outdate(tx, town))
-    before = await house.store.read(lambda connection: approvals.latest_of(connection, asked.id))
+    await house.write(lambda tx: void_outdated_requests(tx, town))
+    before = await house.store.read(lambda connection: approvals.get_latest(connection, asked.id))
     assert before is not None and before.status == "pending"  # nothing has changed yet
 
     changed = remedy("mend", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
     town.playbooks = PlaybookSet([changed], town.playbooks.inventory, town.playbooks.environment)
     town.playbooks.keep(chosen)
-    await house.write(lambda tx: outdate(tx, town))
+    await house.write(lambda tx: void_outdated_requests(tx, town))
     after = await house.store.read(lambda connection: approvals.get(connection, before.id))
 
     assert after is not None
@@ -73,7 +77,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
         return
     assert (after.status, after.reason) == ("void", "the playbook has changed")
     again = await advance_until(town, ["awaiting_approval"], house.clock)
-    newer = await house.store.read(lambda connection: approvals.pending_of(connection, again.id))
+    newer = await house.store.read(lambda connection: approvals.get_pending(connection, again.id))
     assert again.playbook_hash == changed.content_hash
     assert newer is not None and newer.id != before.id
 
@@ -83,16 +87,16 @@ async def test_a_stop_beats_an_approval(house: House) -> None:
     """Approved while everything is stopped: nothing is begun, and the run says why."""
     chosen = remedy("mend", {})
     town = context(house.store, house.clock, [chosen], Health(), "a")
-    await house.write(lambda tx: autonomy.put(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
+    await house.write(lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "two bad nights"))
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
-    await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+    await house.write(lambda tx: stops.create(tx, "stop-1", "global", "", "database move", "user:bob"))
     await approve(house, asked.id)
 
     held = await advance_until(town, ["blocked"])
 
     assert held.reason == "stop_button:stopped"
-    assert await house.store.read(lambda connection: attempts.of_run(connection, held.id)) == []
+    assert await house.store.read(lambda connection: attempts.list_for_run(connection, held.id)) == []
 
 
 def harmful(undo: dict[str, Any] | None) -> Any:
@@ -114,9 +118,9 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
     assert run.reason == "got_worse"
     assert run.detail["text"] == "got worse: errors is 10, it was 5 before the step"
     assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
-    tried = await house.store.read(lambda connection: attempts.of_run(connection, run.id))
-    assert [(item.step, item.undoing) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
-    told = await house.store.read(lambda connection: outbox.of_run(connection, run.id))
+    tried = await house.store.read(lambda connection: attempts.list_for_run(connection, run.id))
+    assert [(item.step, item.is_undo) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
+    told = await house.store.read(lambda connection: outbox.list_for_run(connection, run.id))
     assert "escalation" in {item.kind for item in told}
     assert not run.holds_target
 
@@ -128,7 +132,7 @@ async def test_a_stop_holds_the_undoing_too(house: House) -> None:
     health = Health(heals=lambda name: False)
 
     async def stop() -> None:
-        await house.write(lambda tx: stops.press(tx, "stop-1", "global", "", "database move", "user:bob"))
+        await house.write(lambda tx: stops.create(tx, "stop-1", "global", "", "database move", "user:bob"))
 
     health.before = stop
     town = context(house.store, house.clock, [chosen], health, "a")
@@ -151,8 +155,8 @@ async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
 
     run = await advance_until(town, ["succeeded"], house.clock)
 
-    judged = await house.store.read(lambda connection: evidence.verdicts_of_run(connection, run.id))
-    noted = next(item for item in judged if item.guard == "got_worse" and item.moment == "act")
+    judged = await house.store.read(lambda connection: evidence.list_verdicts(connection, run.id))
+    noted = next(item for item in judged if item.guard == "got_worse" and item.phase == "act")
     assert noted.inputs == {"before": {"errors": 5.0}}
 
 
@@ -168,7 +172,7 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
 
     await house.write(lambda tx: on_run_finished(tx, house.context, over))
 
-    found = await house.store.read(lambda connection: runs.page(connection, 50))
+    found = await house.store.read(lambda connection: runs.list_page(connection, 50))
     assert {run.id for run in found if run.wake_at == NOON} == {f"held-{name}" for name in waits}
 
 
@@ -189,7 +193,7 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
 
     await house.write(lambda tx: on_run_finished(tx, house.context, over))
 
-    found = {run.id for run in await house.store.read(lambda c: runs.page(c, 500)) if run.wake_at == NOON}
+    found = {run.id for run in await house.store.read(lambda c: runs.list_page(c, 500)) if run.wake_at == NOON}
     assert found == {"symptom", "mine"} | {f"held-{number}" for number in range(200) if (number * 37) % 200 < 4}
 
 

@@ -106,8 +106,8 @@ class Town:
             if not progress.waits:
                 self.hands.append(progress.run)
             elif progress.run.finished_at is None:
-                pokes, until = run.pokes, progress.until
-                await self.context.store.write(lambda tx: runs.release(tx, progress.run, until, pokes))
+                wakeup_count, until = run.wakeup_count, progress.until
+                await self.context.store.write(lambda tx: runs.release(tx, progress.run, until, wakeup_count))
         except Fenced:
             return  # the clock has run past its lease: another one may have it by now
 
@@ -130,13 +130,13 @@ class Town:
         else:
             self.stops += 1
             await self.context.store.write(
-                lambda tx: stops.press(tx, f"stop-{self.stops}", "global", "", "because", "user:ann")
+                lambda tx: stops.create(tx, f"stop-{self.stops}", "global", "", "because", "user:ann")
             )
         self.stopped = not self.stopped
 
     async def _over(self, value: int) -> None:
         """An incident is over: the next alert is another one."""
-        found = await self.context.store.read(lambda connection: runs.page(connection, 100))
+        found = await self.context.store.read(lambda connection: runs.list_page(connection, 100))
         finished = [run.id for run in found if run.finished_at is not None and run.incident_open]
         if finished:
             chosen = finished[value % len(finished)]

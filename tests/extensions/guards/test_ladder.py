@@ -14,11 +14,11 @@ pytestmark = pytest.mark.promise(12)
 
 
 async def put(house: House, mode: str, written: str = "auto", who: str = "user:ann") -> None:
-    await house.write(lambda tx: autonomy.put(tx, "redis-down", mode, written, who, "two bad nights"))
+    await house.write(lambda tx: autonomy.set_mode(tx, "redis-down", mode, written, who, "two bad nights"))
 
 
 async def effective(house: House, written: str) -> str:
-    return await house.store.read(lambda connection: autonomy.effective(connection, "redis-down", written))
+    return await house.store.read(lambda connection: autonomy.effective_mode(connection, "redis-down", written))
 
 
 async def test_a_demotion_makes_runs_ask(house: House) -> None:
@@ -68,16 +68,16 @@ async def test_moving_a_playbook_is_on_record(house: House) -> None:
     """Who, why, from where, to where."""
     await put(house, "approve")
 
-    entry = await house.store.read(lambda connection: next(audit.entries(connection)))
+    entry = await house.store.read(lambda connection: next(audit.iterate(connection)))
 
     assert (entry.kind, b'"from":"auto"' in entry.canonical) == ("operator.command", True)
 
 
 @given(
-    put=st.sampled_from(autonomy.RUNGS), written=st.sampled_from(autonomy.RUNGS), mode=st.sampled_from(autonomy.RUNGS)
+    put=st.sampled_from(autonomy.MODES), written=st.sampled_from(autonomy.MODES), mode=st.sampled_from(autonomy.MODES)
 )
 def test_the_lower_rung_is_the_lower(put: str, written: str, mode: str) -> None:
     """Lower is a total order from observe to auto."""
-    assert autonomy.RUNGS.index(autonomy.lower(put, autonomy.lower(written, mode))) == min(
-        map(autonomy.RUNGS.index, (put, written, mode))
+    assert autonomy.MODES.index(autonomy.lower_mode(put, autonomy.lower_mode(written, mode))) == min(
+        map(autonomy.MODES.index, (put, written, mode))
     )

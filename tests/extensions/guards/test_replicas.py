@@ -24,7 +24,7 @@ from remediator.storage.migrate import migrate
 from remediator.storage.postgres import PostgresStore
 from remediator.storage.repositories import runs, stops
 from remediator.storage.sqlite import SqliteStore
-from remediator.storage.url import postgresql
+from remediator.storage.url import parse_postgresql_url
 from tests.support.fleet import Begun, Health, begun, breaks, context, eventually, holding, overdrawn, remedy
 
 pytestmark = pytest.mark.promise(12)
@@ -49,7 +49,7 @@ async def replicas(
         )
         for number, store in enumerate(stores)
     ]
-    tasks = [asyncio.create_task(each.advance_forever()) for each in loops]
+    tasks = [asyncio.create_task(each.run_advance_loop()) for each in loops]
     try:
         yield loops
     finally:
@@ -69,7 +69,7 @@ async def three_on_postgres(url: str) -> AsyncIterator[list[PostgresStore]]:
     async with AsyncExitStack() as stack:
         stores = []
         for _ in range(3):
-            stores.append(PostgresStore(postgresql(url)))
+            stores.append(PostgresStore(parse_postgresql_url(url)))
             stack.push_async_callback(stores[-1].close)
         yield stores
 
@@ -86,7 +86,7 @@ async def storm(first: Worker) -> int:
 
 async def settled(store: Store) -> bool:
     """Whether every run is over, or held by a budget."""
-    found = await store.read(lambda connection: runs.page(connection, 100))
+    found = await store.read(lambda connection: runs.list_page(connection, 100))
     return len(found) == 30 and all(
         run.finished_at is not None or (run.status is Status.BLOCKED and run.reason == "budget:used_up")
         for run in found
@@ -155,7 +155,7 @@ async def test_the_stop_button_works_on_every_replica_within_a_second(postgres_u
             await breaks(loops[0].context, many, f"web-{number}", number)
         await eventually(lambda: _some_begun(stores[0], 2))
 
-        await stores[1].write(lambda tx: stops.press(tx, "stop-1", "global", "", "test", "user:ann"))
+        await stores[1].write(lambda tx: stops.create(tx, "stop-1", "global", "", "test", "user:ann"))
         at_stop = len(await begun(stores[0]))
         await eventually(lambda: _nothing_held(stores[0]))
         await asyncio.sleep(1.0)
@@ -204,10 +204,10 @@ async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str)
 
     def crossing(mine: str, other: str, have: threading.Event, wait_for: threading.Event) -> Any:
         def work(tx: Any) -> None:
-            runs.poke(tx, [mine])
+            runs.notify(tx, [mine])
             have.set()
             wait_for.wait(5)
-            runs.poke(tx, [other])
+            runs.notify(tx, [other])
 
         return work
 
@@ -223,4 +223,4 @@ async def test_a_deadlock_between_replicas_is_nobodys_problem(postgres_url: str)
             await stores[2].read(lambda connection, key=key: runs.get(connection, key)) for key in ("run-0", "run-1")
         ]
 
-    assert [run.pokes for run in found] == [2, 2]
+    assert [run.wakeup_count for run in found] == [2, 2]

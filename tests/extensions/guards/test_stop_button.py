@@ -17,7 +17,7 @@ pytestmark = pytest.mark.promise(10)
 
 
 async def press(house: House, scope: str = "global", name: str = "", **more: object) -> None:
-    await house.write(lambda tx: stops.press(tx, "stop-1", scope, name, "database move", "user:ann", **more))
+    await house.write(lambda tx: stops.create(tx, "stop-1", scope, name, "database move", "user:ann", **more))
 
 
 async def test_it_blocks_everything(house: House) -> None:
@@ -57,7 +57,7 @@ async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
     house.clock.time = NOON + HOUR
     assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
 
-    await house.write(lambda tx: stops.press(tx, "stop-2", "global", "", "for good", "user:ann"))
+    await house.write(lambda tx: stops.create(tx, "stop-2", "global", "", "for good", "user:ann"))
     house.clock.time = NOON + timedelta(days=3000)
     assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
 
@@ -101,9 +101,11 @@ async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: 
     (tmp_path / "STOP").unlink()
     await run_monitors(house.context, watching)
 
-    standing = await house.store.read(lambda connection: stops.standing(connection, house.clock.now()))
+    standing = await house.store.read(lambda connection: stops.list_active(connection, house.clock.now()))
 
-    assert [(stop.scope, stop.reason, stop.who) for stop in standing] == [("global", "disk swap", "stop file of house")]
+    assert [(stop.scope, stop.reason, stop.created_by) for stop in standing] == [
+        ("global", "disk swap", "stop file of house")
+    ]
     assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
 
 

@@ -75,8 +75,8 @@ async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(hou
         house.clock.time = NOON + minutes * MINUTE
         await run_monitors(house.context, watching)
 
-    told = await house.store.read(lambda connection: outbox.due(connection, house.clock.now()))
-    kinds = await house.store.read(lambda connection: [item.kind for item in audit.entries(connection)])
+    told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
+    kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
 
     texts = [(item.channel, item.kind, item.content["text"].split(":")[0]) for item in told]
     assert texts == [("pager", "notice", "Watchdog lost"), ("pager", "notice", "Watchdog is back")]
