@@ -175,9 +175,9 @@ def _remediator(folder: Path, patients: Patients, targets: list[str], stack: Exi
         "webhook": {"token_file": "token"},
         "requests": {"heal": {"url": f"{patients.url}/heal", "private": True, "fields": ["target"]}},
         "guards": {
-            "budget": {"playbook": ["500/1h"], "everything": ["500/1h"]},
-            "concurrency": {"playbook": 500, "everything": 500},
-            "storm": {"alerts": 100_000, "instances": 100_000},
+            "rate_limit": {"playbook": ["500/1h"], "global": ["500/1h"]},
+            "concurrency": {"playbook": 500, "global": 500},
+            "storm": {"alerts": 100_000, "min_instances": 100_000},
             "off": [{"guard": guard, "reason": "no Alertmanager here"} for guard in ("watchdog", "still_firing")],
         },
     }

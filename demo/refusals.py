@@ -89,7 +89,7 @@ def _silence(probe: Probe, console: Console) -> Refusal:
     paused = _remediator(probe, "pause", "--reason", "an operator looks first").split(":")[0]
     _say(console, f"remediator pause: {paused}")
     _kill(probe, console)
-    _wait(lambda: _blocked(probe, "stop_button:stopped") is not None, "refused by the stop button")
+    _wait(lambda: _blocked(probe, "kill_switch:stopped") is not None, "refused by the stop button")
     silence = _post_silence(probe)
     _say(console, f"the alert is silenced in Alertmanager ({silence}), and the stop released")
     _remediator(probe, "resume", paused)
@@ -101,14 +101,14 @@ def _silence(probe: Probe, console: Console) -> Refusal:
 def _budget(probe: Probe, console: Console) -> Refusal:
     """Three an hour: those of the demonstration so far count too, as they should."""
     _rule(console, "RedisDown for the fourth time in an hour, with a budget of three")
-    with _guards(probe, {"budget": {"target": ["3/1h"]}}):
+    with _guards(probe, {"rate_limit": {"target": ["3/1h"]}}):
         for _ in range(4):
             _kill(probe, console)
-            _wait(lambda: _blocked(probe, "budget:used_up") is not None or _serves(probe), "refused or healed")
-            if _blocked(probe, "budget:used_up") is not None:
+            _wait(lambda: _blocked(probe, "rate_limit:used_up") is not None or _serves(probe), "refused or healed")
+            if _blocked(probe, "rate_limit:used_up") is not None:
                 break
             _rest(probe)
-        held = _held(probe, console, "budget:used_up")
+        held = _held(probe, console, "rate_limit:used_up")
     return Refusal("a fourth time within 3/1h", *held, healed=_heals(probe, console))
 
 

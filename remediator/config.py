@@ -72,7 +72,7 @@ class Access(Strict):
     """Who may come in."""
 
     people: FilePath | None = Field(default=None, description="The people file: roles, groups, hashed tokens.")
-    anonymous: Literal["auto", "viewer", "none"] = Field(
+    anonymous_role: Literal["auto", "viewer", "none"] = Field(
         default="auto", description="What somebody unknown may: viewer looks, none has to sign in; auto: by listen."
     )
     group_roles: dict[str, Role] = Field(default={}, description="Roles that come with a provider's groups.")
@@ -89,11 +89,11 @@ class Approvals(Strict):
         default=(),
         description="Channels for requests, the first first; the next one when a request cannot be delivered.",
     )
-    link_holders: bool = Field(
+    allow_link_only: bool = Field(
         default=False, description="Let a link alone approve plans of low risk; on record as 'link holder'."
     )
     keys_file: FilePath | None = Field(default=None, description="Keys that sign links; default <state>/links.key.")
-    snooze: Duration = Field(default=timedelta(minutes=30), description="How long a snoozed request sleeps.")
+    snooze_duration: Duration = Field(default=timedelta(minutes=30), description="How long a snoozed request sleeps.")
 
 
 class Webhook(Strict):
@@ -108,7 +108,7 @@ class Watchdog(Strict):
     """The alert that always fires, so that silence means something."""
 
     alertname: str = "Watchdog"
-    within: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
+    max_silence: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
     notify: tuple[str, ...] = Field(
         default=("watchdog",), description="Channels that are told when it is lost and back; not through Alertmanager."
     )
@@ -160,15 +160,17 @@ def _a_month_at_least(length: timedelta) -> timedelta:
 class Timing(Strict):
     """How long things may take."""
 
-    quiet: Duration = Field(default=timedelta(minutes=5), description="Resolved for so long, an alert is over.")
+    resolve_grace: Duration = Field(default=timedelta(minutes=5), description="Resolved for so long, an alert is over.")
     lease: Duration = Field(default=timedelta(seconds=60), description="A replica's claim on a run.")
-    recheck: Duration = Field(default=timedelta(seconds=15), description="How often a blocked run is judged again.")
-    deadline: Duration = Field(default=timedelta(hours=1), description="Longest time from leave to act to the end.")
-    patience: Duration = Field(
+    guard_recheck_interval: Duration = Field(
+        default=timedelta(seconds=15), description="How often a blocked run is judged again."
+    )
+    run_timeout: Duration = Field(default=timedelta(hours=1), description="Longest time from leave to act to the end.")
+    recurrence_window: Duration = Field(
         default=timedelta(minutes=15), description="An alert that fires so long after a success was not healed."
     )
-    keep: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
-    history: Annotated[Duration, AfterValidator(_a_month_at_least)] = Field(
+    inbox_retention: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
+    run_retention: Annotated[Duration, AfterValidator(_a_month_at_least)] = Field(
         default=timedelta(days=365),
         description="How long runs that are over are kept, with their evidence and messages, and episodes; at least "
         "31d, because guards and reports look back. The audit log has its own, see audit.archive.",
@@ -190,8 +192,8 @@ class Archive(Strict):
         description="Default with SQLite <state>/archive; better another volume. With PostgreSQL nothing moves unless "
         "a folder is named that all replicas share.",
     )
-    keep: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
-    segment: int = Field(default=10_000, ge=100, description="Entries in one file.")
+    min_age: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
+    segment_entries: int = Field(default=10_000, ge=100, description="Entries in one file.")
 
 
 class Audit(Strict):
@@ -199,8 +201,8 @@ class Audit(Strict):
 
     origin: str = Field(default="", description="The log's name in checkpoints; default remediator/<environment>.")
     key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
-    every: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
-    within: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
+    checkpoint_entries: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
+    checkpoint_interval: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
     checkpoints: tuple[CheckpointLocation, ...] = Field(
         default=(), description="Places that keep them: kind file, git, syslog, chat or s3, and that kind's settings."
     )
@@ -232,7 +234,7 @@ class Config(Strict):
     inventory: FilePath
     webhook: Webhook = Webhook()
     alertmanagers: tuple[Endpoint, ...] = ()
-    receiver: str | None = Field(
+    alertmanager_receiver: str | None = Field(
         default=None, description="Alertmanager's receiver that posts here; default: those that were seen to."
     )
     prometheus: Endpoint | None = None
@@ -256,7 +258,7 @@ class Config(Strict):
         default=(),
         description="Installed packages whose entry points are used, by name. A plugin is code; no others are loaded.",
     )
-    folder: FilePath = Field(
+    base_dir: FilePath = Field(
         default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."
     )
     timing: Timing = Timing()
@@ -281,9 +283,9 @@ class Config(Strict):
     @property
     def anonymous_read_allowed(self) -> bool:
         """Whether callers without sign-in may read runs and plans. Default: only if the service listens on loopback."""
-        if self.access.anonymous == "auto":
+        if self.access.anonymous_role == "auto":
             return _loopback(self.listen.rpartition(":")[0].strip("[]"))
-        return self.access.anonymous == "viewer"
+        return self.access.anonymous_role == "viewer"
 
 
 def _loopback(host: str) -> bool:

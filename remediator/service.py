@@ -203,7 +203,7 @@ def _world(
         prometheus=prometheus,
         alertmanagers=alertmanagers,
         clock=clock,
-        folder=config.folder,
+        folder=config.base_dir,
         state=config.state,
         requests=config.requests,
         commands=config.commands,
@@ -232,7 +232,12 @@ def _context(
         guards=guards_on(config, registry.make_guards(world)),
         guard_defaults=guard_defaults(config, registry.guards),
         platforms=world.platforms,
-        pace=Timeouts(lease=timing.lease, recheck=timing.recheck, deadline=timing.deadline, patience=timing.patience),
+        pace=Timeouts(
+            lease=timing.lease,
+            recheck=timing.guard_recheck_interval,
+            deadline=timing.run_timeout,
+            patience=timing.recurrence_window,
+        ),
         on_event=_reporter(metrics),
     )
 
@@ -266,7 +271,7 @@ def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
 
 def watchdog_within(config: Config) -> timedelta | None:
     """How long the Watchdog may be silent; None where its guard is off, and nobody watches it."""
-    return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.within
+    return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.max_silence
 
 
 def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, Any]:
@@ -278,7 +283,7 @@ def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, A
     common = {name: value for name, value in config.guards.items() if name != "off"}
     watchdog = common.get("watchdog", {})
     if isinstance(watchdog, dict):
-        common["watchdog"] = {"within": config.watchdog.within, **watchdog}
+        common["watchdog"] = {"max_silence": config.watchdog.max_silence, **watchdog}
     models = {guard.name: guard.Settings for guard in guards}
     for name, value in common.items():
         if name not in models:
@@ -318,7 +323,7 @@ def ingest_settings(config: Config) -> IntakeSettings:
     """How alerts become episodes in this installation."""
     return IntakeSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
-        quiet=config.timing.quiet,
+        quiet=config.timing.resolve_grace,
         watchdog=config.watchdog.alertname,
         channels=config.watchdog.notify,
     )
@@ -361,7 +366,7 @@ def _started(
 
 def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     loops, context, config = service.loops, service.context, service.config
-    upkeep = MaintenanceSettings(service.role, keep=config.timing.keep, channels=config.watchdog.notify)
+    upkeep = MaintenanceSettings(service.role, keep=config.timing.inbox_retention, channels=config.watchdog.notify)
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "reload": lambda: run_reload_loop(service.reloading),
         "upkeep": lambda: run_maintenance_loop(context, upkeep),
@@ -387,7 +392,7 @@ def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callab
 
 
 def _reconciling(config: Config, world: ClientSet) -> ReconcileSettings:
-    return ReconcileSettings(world.alertmanagers, config.timing.reconcile, receiver=config.receiver)
+    return ReconcileSettings(world.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver)
 
 
 def load_people(config: Config) -> People:

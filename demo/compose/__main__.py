@@ -157,18 +157,18 @@ def _read(name: str) -> Any:
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
-    everything = {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]}
+    everything = {"target": ["20/1h"], "playbook": ["50/1h"], "global": ["100/1h"]}
     return {
         **settings,
         "environment": "demo",
         # the demonstration looks from outside of the container, and its port is published on loopback only
-        "access": {"anonymous": "viewer"},
-        "watchdog": {"alertname": "Watchdog", "within": "1m"},
-        "timing": {"quiet": "3s", "recheck": "2s"},
+        "access": {"anonymous_role": "viewer"},
+        "watchdog": {"alertname": "Watchdog", "max_silence": "1m"},
+        "timing": {"resolve_grace": "3s", "guard_recheck_interval": "2s"},
         "guards": {
             "cooldown": "1s",
-            "budget": everything,
-            "breaker": {"ineffective": "20/6h"},  # one fault after the other
+            "rate_limit": everything,
+            "circuit_breaker": {"ineffective": "20/6h"},  # one fault after the other
             "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
         },
     }

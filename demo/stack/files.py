@@ -179,12 +179,12 @@ def remediator(settings: Settings) -> dict[str, Any]:
         "webhook": {"token_file": "../webhook.token"},
         "alertmanagers": [{"url": f"http://127.0.0.1:{ports.alertmanager}"}],
         "prometheus": {"url": f"http://127.0.0.1:{ports.prometheus}"},
-        "watchdog": {"alertname": "Watchdog", "within": "1m"},
-        "timing": {"quiet": "3s", "recheck": "2s"},
+        "watchdog": {"alertname": "Watchdog", "max_silence": "1m"},
+        "timing": {"resolve_grace": "3s", "guard_recheck_interval": "2s"},
         "guards": {
             "cooldown": "1s",
-            "budget": {"target": ["20/1h"], "playbook": ["50/1h"], "everything": ["100/1h"]},
-            "breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
+            "rate_limit": {"target": ["20/1h"], "playbook": ["50/1h"], "global": ["100/1h"]},
+            "circuit_breaker": {"ineffective": "20/6h"},  # the same fault is shown several times
             "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
         },
     }

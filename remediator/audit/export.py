@@ -156,7 +156,13 @@ def _csv(cells: tuple[str, ...]) -> str:
 # OCSF has a class for remediation; its status is the outcome of an action
 _REMEDIATION = {Kind.ACTION_INTENDED, Kind.ACTION_OUTCOME, Kind.ACTION_OBSERVED, Kind.ACTION_UNDONE}
 _STATUS = {"ok": (1, "Success"), "failed": (2, "Failure"), "unknown": (0, "Unknown")}
-_SEVERE = {Kind.STOP_SET: 3, Kind.ACTION_OUTCOME: 2, Kind.BREAKER_TRIPPED: 3, Kind.WATCHDOG_LOST: 4, Kind.RUN_FENCED: 3}
+_SEVERE = {
+    Kind.STOP_SET: 3,
+    Kind.ACTION_OUTCOME: 2,
+    Kind.CIRCUIT_BREAKER_TRIPPED: 3,
+    Kind.WATCHDOG_LOST: 4,
+    Kind.RUN_FENCED: 3,
+}
 
 
 def to_ocsf(row: SealedEntry) -> dict[str, Any]:

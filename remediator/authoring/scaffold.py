@@ -248,7 +248,7 @@ verify:
 # All guards are on without a word here; this only tightens two of them. What there is: docs/guards.md
 guards:
   cooldown: 10m
-  budget: [3/1h]
+  rate_limit: [3/1h]
 
 # Who is told when it did not help; channels are in the settings file. The evidence goes along.
 escalate:

@@ -65,7 +65,7 @@ def at_this_terminal() -> Person:
 
 def rules_of(config: Config) -> DecisionPolicy:
     """What the settings say about deciding."""
-    return DecisionPolicy(config.approvals.link_holders, config.approvals.snooze)
+    return DecisionPolicy(config.approvals.allow_link_only, config.approvals.snooze_duration)
 
 
 def found_by(connection: Connection, name: str) -> Approval:

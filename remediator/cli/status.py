@@ -62,7 +62,7 @@ def state(connection: Connection, config: Config) -> dict[str, Any]:
             }
             for stop in stops.list_active(connection, now)
         ],
-        "ladder": {
+        "autonomy": {
             name: {"mode": place.mode, "who": place.who, "reason": place.reason, "since": rfc3339(place.at)}
             for name, place in sorted(autonomy.list_overrides(connection).items())
         },
@@ -115,7 +115,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     lines += [
         f"ladder   {name}: {place['mode']}, by {place['who']}: {place['reason']}"
-        for name, place in found["ladder"].items()
+        for name, place in found["autonomy"].items()
     ]
     lines += [
         f"breaker  {name}: tripped {item['tripped']} ({item['why']}, {item['scope']})"

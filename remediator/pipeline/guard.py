@@ -48,7 +48,7 @@ def _first_judged(
     assert run.plan is not None
     plan = from_data(run.plan)
     if run.mode in ("observe", "shadow"):
-        detail = {"guard": "ladder", "text": _would_have(run.mode, plan, judgement)}
+        detail = {"guard": "autonomy", "text": _would_have(run.mode, plan, judgement)}
         return wait_until(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, context.actor), None)
     if final.answer is GuardAnswer.UNKNOWN or needs_person(run, plan):
         reason = f"unknown:{judgement.guard}" if final.answer is GuardAnswer.UNKNOWN else "approval_needed"

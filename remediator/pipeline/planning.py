@@ -184,7 +184,7 @@ async def diagnose(context: PipelineContext, playbook: Playbook, service: Servic
     """Collect evidence before anything is touched; what cannot be seen is recorded as such and blocks nothing."""
     seen = []
     for look in playbook.diagnose:
-        about = service if look.of is None else context.playbooks.inventory.service(look.of)
+        about = service if look.service is None else context.playbooks.inventory.service(look.service)
         given = parameters.substitute_all(look.with_, values, promql=look.check == "promql")
         if look.check is not None:
             found = await observe(context, look.check, about, given)

@@ -84,7 +84,7 @@ def _worse(
     evidence.add(tx, run, seen, context.actor)
     tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, {"healed": False, "missing": [harm.final.text]}))
     detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
-    return runs.transition(tx, run, Status.ESCALATED, "got_worse", detail, context.actor)
+    return runs.transition(tx, run, Status.ESCALATED, "regression", detail, context.actor)
 
 
 def _succeed(tx: Tx, context: PipelineContext, run: Run, seen: Sequence[EvidenceRecord]) -> Run:

@@ -207,7 +207,7 @@ class Look(Strict):
     id: Name = Field(description="Its name in conditions: evidence.<id>.")
     check: str | None = Field(default=None, description="A check's name; or action instead.")
     action: str | None = Field(default=None, description="The name of an action that only reads; or check instead.")
-    of: str | None = Field(
+    service: str | None = Field(
         default=None, description="Another service of the inventory than the target: what it needs, or what needs it."
     )
     with_: With

@@ -62,7 +62,7 @@ def unknown(run_id: str, folder: Path | None = None) -> str:
     """
     name = run_id[:64]
     return (
-        f"there is no run {name} in the database: it never was, or it was over for longer than timing.history. "
+        f"there is no run {name} in the database: it never was, or it was over for longer than timing.run_retention. "
         f"What became of a run is in the audit log{_where(name, folder)}: 'remediator audit search --run {name}'"
     )
 

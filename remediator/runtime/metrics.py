@@ -38,7 +38,7 @@ class Metrics:
         )
         self.pruned = Counter(
             "remediator_pruned_total",
-            "What left the database because it was over for longer than timing.history.",
+            "What left the database because it was over for longer than timing.run_retention.",
             ("what",),
             registry=registry,
         )

@@ -22,7 +22,7 @@ def checkpoint_settings(config: Config, registry: Registry) -> CheckpointSetting
     origin = settings.origin or f"remediator/{config.environment}"
     signer = keys.create(settings.key_file or config.state / "audit.key", origin)
     witnesses = registry.make_witnesses(settings.checkpoints, config.channels)
-    return CheckpointSettings(origin, signer, witnesses, settings.every, settings.within)
+    return CheckpointSettings(origin, signer, witnesses, settings.checkpoint_entries, settings.checkpoint_interval)
 
 
 def archive_folder(config: Config) -> Path | None:
@@ -34,9 +34,9 @@ def archive_folder(config: Config) -> Path | None:
 def retention_settings(config: Config) -> RetentionSettings | None:
     """How old audit entries move to the archive; None if they do not."""
     folder, settings = archive_folder(config), config.audit.archive
-    return None if folder is None else RetentionSettings(folder, settings.keep, settings.segment)
+    return None if folder is None else RetentionSettings(folder, settings.min_age, settings.segment_entries)
 
 
 def pruning_settings(config: Config) -> PruningSettings:
     """How long runs are kept; with an archive, only those leave whose entries are all in it."""
-    return PruningSettings(config.timing.history, sealed=archive_folder(config) is not None)
+    return PruningSettings(config.timing.run_retention, sealed=archive_folder(config) is not None)

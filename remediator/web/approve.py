@@ -135,7 +135,7 @@ def _person(site: Site, identity: RequestIdentity, opened: OpenedLink | None) ->
         return None
     if opened.link.person is not None:
         return site.service.people.by_id(opened.link.person, "link")
-    return Person(LINK_HOLDER, "link") if site.service.config.approvals.link_holders else None
+    return Person(LINK_HOLDER, "link") if site.service.config.approvals.allow_link_only else None
 
 
 def _page(
@@ -190,7 +190,7 @@ def _page(
         oidc=site.service.config.access.oidc,
         error=error,
         live=True,
-        snooze=site.service.config.approvals.snooze,
+        snooze=site.service.config.approvals.snooze_duration,
     )
 
 
@@ -199,7 +199,7 @@ def _denied(site: Site, person: Person | None, requirements: ApprovalRequirement
     if person is None:
         return "Sign in or enter your operator token. The link alone is not sufficient."
     try:
-        rules.check_may_decide(person, "approve", requirements, link_holders=site.service.config.approvals.link_holders)
+        rules.check_may_decide(person, "approve", requirements, link_holders=site.service.config.approvals.allow_link_only)
     except PermissionDenied as error:
         return str(error)
     return ""
@@ -248,7 +248,7 @@ def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: s
         decisions.renew(tx, person, view.approval.id, view.validity.why_anew(), site.policy)
         return
     if verb == "pause":
-        if person.id == LINK_HOLDER and site.service.config.approvals.link_holders:
+        if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:
             # a stop is always safe, so whoever may approve with the link alone may also stop everything with it
             person = replace(person, roles=frozenset({rules.Role.APPROVER}))
         decisions.pause(tx, person, reason or f"from the approval request of {view.run.id}")

@@ -205,7 +205,7 @@ _STAGE_OF = (
     ("receive", ("episode.", "notification.")),
     ("match", ("run.matched",)),
     ("plan", ("run.planned",)),
-    ("guard", ("guard.", "breaker.")),
+    ("guard", ("guard.", "circuit_breaker.")),
     ("approve", ("approval.",)),
     ("act", ("action.",)),
     ("verify", ("verification",)),

@@ -99,7 +99,7 @@ class Site:
     def policy(self) -> DecisionPolicy:
         """The settings for decisions."""
         settings = self.service.config.approvals
-        return DecisionPolicy(settings.link_holders, settings.snooze)
+        return DecisionPolicy(settings.allow_link_only, settings.snooze_duration)
 
     @property
     def now(self) -> datetime:

@@ -93,4 +93,4 @@ def test_the_watchdog_arrives_often_enough() -> None:
     watchdog = next(route for route in SETTINGS["route"]["routes"] if "Watchdog" in route["matchers"][0])
     interval, repeat = parse_duration(watchdog["group_interval"]), parse_duration(watchdog["repeat_interval"])
     assert repeat < interval
-    assert 2 * interval < Watchdog().within
+    assert 2 * interval < Watchdog().max_silence

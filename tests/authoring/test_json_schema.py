@@ -60,7 +60,7 @@ def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> N
         {"use": "defaults"},
         {"mode": "auto"},
         {"match": {"alertname": ["A", "B"]}},
-        {"guards": {"cooldown": "5m", "budget": ["3/1h"], "preconditions": [{"check": "redis.ping"}]}},
+        {"guards": {"cooldown": "5m", "rate_limit": ["3/1h"], "preconditions": [{"check": "redis.ping"}]}},
         {"guards": {"cooldown": {"period": "5m"}, "preconditions": {"all_of": []}}},
         {"diagnose": [{"include": "general"}, {"id": "a", "check": "redis.ping"}]},
         {"diagnose": [{"id": "a", "action": "service.logs", "with": {"lines": "${lines}"}}]},

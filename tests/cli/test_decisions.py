@@ -27,7 +27,7 @@ async def web(tmp_path: Path) -> AsyncIterator[WebService]:
 async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
     """Exit status, and what was said."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
-    settings = web.service.config.folder / "remediator.yaml"
+    settings = web.service.config.base_dir / "remediator.yaml"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "remediator", *argv, "--config", str(settings)),
         env=environment,
@@ -61,7 +61,7 @@ async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebServ
     code, said = await _run(web, "ann", "renew", asked.run_id)
     assert code == 2 and "cannot be told now" in said, said
     assert (await web.state(asked)).status == "pending"
-    path = web.service.config.folder / "redis-disk-full.yaml"
+    path = web.service.config.base_dir / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
     code, said = await _run(web, "victor", "renew", asked.run_id)
     assert code not in (0, 1) and "needs the role approver" in said, said

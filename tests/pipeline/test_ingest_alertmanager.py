@@ -26,7 +26,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
         stack = Stack(tmp_path)
         made.append(stack)
         stack.remediator.playbooks = []
-        stack.remediator.settings["timing"] |= {"reconcile": "1s", "quiet": "1s"}
+        stack.remediator.settings["timing"] |= {"reconcile": "1s", "resolve_grace": "1s"}
         stack.alertmanager.configuration = f"""
 route: {{receiver: remediator, group_by: [alertname], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}
 receivers:

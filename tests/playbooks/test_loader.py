@@ -230,7 +230,7 @@ def test_use_merges_under_the_playbook(folder: Path) -> None:
     (playbook,) = found.playbooks
     assert playbook.mode == "observe"
     assert playbook.guards.settings["cooldown"] == "10m"
-    assert playbook.guards.settings["budget"] == ["3/1h", "7/1d"]
+    assert playbook.guards.settings["rate_limit"] == ["3/1h", "7/1d"]
     assert playbook.approval.groups == ("sre",)
     assert playbook.approval.expires.total_seconds() == 3600
     assert [look.id for look in playbook.diagnose] == ["ping", "logs"]
@@ -315,7 +315,7 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
     path = tmp_path / "remediator.yaml"
     path.write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: playbooks\n"
-        "inventory: inventory.yaml\nwatchdog: {within: 120}\nlogg: {format: human}\n",
+        "inventory: inventory.yaml\nwatchdog: {max_silence: 120}\nlogg: {format: human}\n",
         encoding="utf-8",
     )
     with pytest.raises(ConfigurationError) as refused:

@@ -71,7 +71,7 @@ def pushing(house: House, chat: Receiver, services: list[str]) -> CrashingRemedi
     made.inventory["services"] = {name: deepcopy(bound) for name in services}
     plenty = 100 * len(services)
     made.settings["guards"] |= {
-        "budget": {"target": ["50/1h"], "playbook": [f"{plenty}/1h"], "everything": [f"{plenty}/1h"]},
+        "rate_limit": {"target": ["50/1h"], "playbook": [f"{plenty}/1h"], "global": [f"{plenty}/1h"]},
         "ramp": [plenty],
     }
     return made

@@ -74,9 +74,13 @@ def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
         name: {"kind": "webhook", "url": f"{chat.url}/{name}", **files} for name in ("chat", "infrastructure")
     }
     remediator.settings["approvals"] = {"channels": ["chat"]}
-    remediator.settings["access"] = {"people": "people.yaml", "anonymous": "viewer"}
+    remediator.settings["access"] = {"people": "people.yaml", "anonymous_role": "viewer"}
     remediator.settings["log"] = {"format": "json", "level": "debug"}
-    remediator.settings["audit"] = {"every": 10, "within": "1s", "checkpoints": [{"kind": "file", "path": "points"}]}
+    remediator.settings["audit"] = {
+        "checkpoint_entries": 10,
+        "checkpoint_interval": "1s",
+        "checkpoints": [{"kind": "file", "path": "points"}],
+    }
     ann = {"roles": ["admin"], "groups": ["sre"], "tokens": [hashlib.sha256(OPERATOR.encode()).hexdigest()]}
     (remediator.folder / "people.yaml").write_text(yaml.safe_dump({"kind": "People", "people": {"ann": ann}}))
     try:

@@ -22,7 +22,7 @@ from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet as Clients
 from remediator.extensions.guards.concurrency import Concurrency
 from remediator.extensions.guards.cooldown import Cooldown
-from remediator.extensions.guards.kill_switch import StopButton
+from remediator.extensions.guards.kill_switch import KillSwitch
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
@@ -289,7 +289,7 @@ class Schedule:
 
     def _context(self, replica: _Replica) -> PipelineContext:
         clients, host = Clients(), replica.host
-        guards = (StopButton(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
+        guards = (KillSwitch(clients), Cooldown(clients), Concurrency(clients), Moody(self.world))
         return PipelineContext(
             store=replica.store,
             clock=StoreClock(replica.store, clock_of(self.loop, host)),

@@ -66,7 +66,7 @@ def full(tx: Tx, name: str, number: int, at: datetime, **more: Any) -> None:
         "evidence",
         {"run_id": name, "phase": "verify", "name": "x", "status": "ok", "summary": "", "facts": {}, "at": at},
     )
-    verdict = {"run_id": name, "at": at, "phase": "plan", "guard": "budget", "answer": "allow", "inputs": {}}
+    verdict = {"run_id": name, "at": at, "phase": "plan", "guard": "rate_limit", "answer": "allow", "inputs": {}}
     put("verdicts", verdict)
     asked = {"id": f"ask-{name}", "run_id": name, "plan_hash": "0", "status": "approved", "groups": [], "quorum": 1}
     put("approvals", {**asked, "requested_at": at, "expires_at": at})
@@ -174,7 +174,7 @@ def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
     """Guards and reports look back for a month."""
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
-        "timing: {history: 7d}\n"
+        "timing: {run_retention: 7d}\n"
     )
     with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:.*\n?.*31d or more"):
         load_config(tmp_path / "remediator.yaml", Config)
@@ -334,7 +334,7 @@ async def test_what_guards_look_back_at_stays(store: Store) -> None:
     context = context_on(store)
     context.guards = Registry().make_guards(ClientSet())
     context.playbooks = PlaybookSet(
-        (Playbook.model_validate(PLAYBOOK | {"guards": {"budget": ["9/400d"]}}),), NOTHING, "test"
+        (Playbook.model_validate(PLAYBOOK | {"guards": {"rate_limit": ["9/400d"]}}),), NOTHING, "test"
     )
     assert guard_lookback(context) == timedelta(days=400)
     now = context.clock.now()

@@ -129,7 +129,7 @@ def _written(tx: Tx) -> None:
     runs.close_incident(tx, ["run-1"])
     inbox.list_pending(tx, 64)
     timers.complete_undo(tx, "run-1", "step")
-    blocked_runs.schedule_now(tx, ["stop_button"])
+    blocked_runs.schedule_now(tx, ["kill_switch"])
     run = runs.get(tx.connection, "run-1")
     assert run is not None
     blocked_runs.schedule_next(tx, ["concurrency", "ramp"], run)

@@ -74,8 +74,8 @@ class House:
         bound = {"kind": "supervisor", "url": self.supervisord.url}
         made.inventory["services"] = {name: {"platform": {**bound, "program": name}} for name in self.targets}
         made.settings["store"] = self.store
-        made.settings["timing"] = {"quiet": "2s", "recheck": "500ms", "lease": "3s"}
-        made.settings["guards"]["concurrency"] = {"everything": 100, "playbook": 100}
+        made.settings["timing"] = {"resolve_grace": "2s", "guard_recheck_interval": "500ms", "lease": "3s"}
+        made.settings["guards"]["concurrency"] = {"global": 100, "playbook": 100}
         made.settings["guards"]["ramp"] = [1000]
         made.settings["guards"]["off"].append({"guard": "still_firing", "reason": "no Alertmanager here"})
         made.settings.update(settings)

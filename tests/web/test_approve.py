@@ -262,7 +262,7 @@ async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
 
 async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) -> None:
     """With the setting: a link alone approves a plan of low risk, as 'link holder', and no other plan."""
-    async with web_service(tmp_path, approvals={"link_holders": True}) as web:
+    async with web_service(tmp_path, approvals={"allow_link_only": True}) as web:
         async with web.client() as client:
             for asked in (
                 await web.request_approval(destructive=True),

@@ -41,7 +41,7 @@ def asking(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
             "dead": {"kind": "webhook", "url": "http://127.0.0.1:1/"},
             "chat": {"kind": "webhook", "url": chat.url},
         },
-        "approvals": {"channels": ["chat"], "snooze": "1s"},
+        "approvals": {"channels": ["chat"], "snooze_duration": "1s"},
         "access": {"people": "people.yaml"},
     }
     people = {

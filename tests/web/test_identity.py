@@ -267,7 +267,7 @@ async def test_what_only_looks_like_a_number_is_none(tmp_path: Path) -> None:
 
 async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None:
     """Nothing was changed, in words, and signing in leads back to the page with the form, filters and all."""
-    async with web_service(tmp_path, access={"anonymous": "none"}) as web:
+    async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
         asked = await web.request_approval()
         async with web.client() as client:
             back = await client.get("/runs?status=failed&q=a%26b")
@@ -302,7 +302,7 @@ async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> N
 
 async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:
     """Not on loopback: pages lead to the sign-in, the API says 401; health stays open."""
-    async with web_service(tmp_path, access={"anonymous": "none"}) as web:
+    async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
         asked = await web.request_approval()
         async with web.client() as client:
             for path in ("/", "/runs", f"/runs/{asked.run_id}", "/audit", "/inventory", "/playbooks", "/events"):

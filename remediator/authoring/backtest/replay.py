@@ -32,7 +32,7 @@ from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_close_at
 from remediator.storage.schema import episodes
 
-ASKED = frozenset({"freeze", "cooldown", "budget", "concurrency", "ramp", "storm", "breaker", "ladder"})
+ASKED = frozenset({"freeze", "cooldown", "rate_limit", "concurrency", "ramp", "storm", "circuit_breaker", "autonomy"})
 """The guards that judge by time and by what was done: history holds all that they look at."""
 ANSWER = timedelta(minutes=2)
 """How long people take to approve."""
@@ -104,7 +104,7 @@ class _Course:
         config, loaded = self.config, self.loaded
         timing = config.timing
         registry = Registry.load(config.plugins)
-        clients = ClientSet(clock=clock, folder=config.folder, inventory=lambda: loaded.inventory)
+        clients = ClientSet(clock=clock, folder=config.base_dir, inventory=lambda: loaded.inventory)
         guards = guards_on(config, registry.make_guards(clients))
         return PipelineContext(
             store=self.store,
@@ -118,9 +118,9 @@ class _Course:
             guard_defaults=guard_defaults(config, registry.guards),
             pace=Timeouts(
                 lease=timing.lease,
-                recheck=max(timing.recheck, _RECHECK),
-                deadline=timing.deadline,
-                patience=timing.patience,
+                recheck=max(timing.guard_recheck_interval, _RECHECK),
+                deadline=timing.run_timeout,
+                patience=timing.recurrence_window,
             ),
             on_event=self._hear,
         )

@@ -47,7 +47,7 @@ class Scene:
             for item in answers
             if item.at <= elapsed
             and (item.after is None or item.after in self.done)
-            and getattr(item, "of", None) in (None, service)
+            and getattr(item, "service", None) in (None, service)
             and all((values or {}).get(key) == value for key, value in getattr(item, "with_", {}).items())
         ]
         return holding[-1] if holding else None

@@ -52,7 +52,7 @@ class CheckResponse(When):
     answer: Literal["ok", "fail", "unknown"] = Field(description="unknown: it cannot be told.")
     summary: str = Field(default="", description="What it says to people.")
     facts: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
-    of: str | None = Field(default=None, description="Only if this service is asked about.")
+    service: str | None = Field(default=None, description="Only if this service is asked about.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is asked with these values.")
 
 
@@ -68,7 +68,7 @@ class ActionResponse(When):
     summary: str = Field(default="", description="What it says to people.")
     output: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
     takes: Duration = Field(default=_NOTHING, description="How long the call takes.")
-    of: str | None = Field(default=None, description="Only for this service.")
+    service: str | None = Field(default=None, description="Only for this service.")
     with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is called with these values.")
 
 

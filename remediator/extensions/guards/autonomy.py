@@ -8,10 +8,10 @@ from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardIn
 from remediator.storage.repositories import autonomy
 
 
-class Ladder(Guard):
+class Autonomy(Guard):
     """Unknown, that is *ask*, if the playbook may not act by itself any more; blocks if it may only watch."""
 
-    name = "ladder"
+    name = "autonomy"
     reasons = frozenset({"demoted"})
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:

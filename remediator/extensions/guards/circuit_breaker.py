@@ -31,7 +31,7 @@ from remediator.storage.repositories.run_results import RunResult
 _LOOK_BACK = timedelta(days=7)
 
 
-class BreakerSettings(Settings):
+class CircuitBreakerSettings(Settings):
     """When it opens, and when one run may try again."""
 
     failures: int = Field(default=3, ge=1, description="Runs in a row that acted and did not heal, over all targets.")
@@ -39,24 +39,26 @@ class BreakerSettings(Settings):
     half_open_after: Duration | None = Field(
         default=timedelta(hours=1), description="One run may try so long after the last failure; null: only a person."
     )
-    demote: str = Field(default="2/7d", description="Opened so often in so long, the playbook is put to *approve*.")
+    demote_after: str = Field(
+        default="2/7d", description="Opened so often in so long, the playbook is put to *approve*."
+    )
 
-    @field_validator("ineffective", "demote")
+    @field_validator("ineffective", "demote_after")
     @classmethod
     def _rate(cls, rate: str) -> str:
         parse_rate(rate)
         return rate
 
 
-class Breaker(Guard):
+class CircuitBreaker(Guard):
     """Unknown, that is *ask*, while open; half open, one run tries and the others wait for what comes of it."""
 
-    name = "breaker"
+    name = "circuit_breaker"
     reasons = frozenset({"failing", "ineffective", "trial_running"})
-    Settings = BreakerSettings
+    Settings = CircuitBreakerSettings
     waits_for_runs = True
 
-    def looks_back(self, settings: BreakerSettings) -> timedelta:
+    def looks_back(self, settings: CircuitBreakerSettings) -> timedelta:
         return _LOOK_BACK
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
@@ -74,16 +76,16 @@ class Breaker(Guard):
 
     def learn(self, tx: Tx, lesson: RunSummary) -> None:
         """A run ended: if that opens the breaker, say so, and demote the playbook if it happens too often."""
-        settings: BreakerSettings = lesson.settings
+        settings: CircuitBreakerSettings = lesson.settings
         run, playbook = lesson.run, lesson.playbook.name
         opened = _state(tx.connection, playbook, run.target, settings, tx.now)
         if opened is None or run.id not in opened.runs:
             return
         trips = breakers.trip(tx, playbook, opened)
         data = {"why": opened.why, "runs": list(opened.runs), "scope": opened.scope}
-        tx.append_audit(runs.draft(Kind.BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
+        tx.append_audit(runs.draft(Kind.CIRCUIT_BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
         text = f"{_why(playbook, opened, settings)}; from now on it asks"
-        count, length = parse_rate(settings.demote)
+        count, length = parse_rate(settings.demote_after)
         if (
             sum(1 for at in trips if at > tx.now - length) >= count
             and autonomy.lower_mode("approve", run.mode) != run.mode
@@ -96,7 +98,7 @@ class Breaker(Guard):
 
 
 def _state(
-    connection: Connection, playbook: str, target: str, settings: BreakerSettings, now: datetime
+    connection: Connection, playbook: str, target: str, settings: CircuitBreakerSettings, now: datetime
 ) -> OpenBreaker | None:
     """Open or not, read from how runs ended: no other state to keep, or to get wrong."""
     reset = breakers.reset_at(connection, playbook)
@@ -106,7 +108,7 @@ def _state(
     return _failing(ended, settings) or _ineffective(ended, target, settings, now)
 
 
-def _failing(ended: list[RunResult], settings: BreakerSettings) -> OpenBreaker | None:
+def _failing(ended: list[RunResult], settings: CircuitBreakerSettings) -> OpenBreaker | None:
     last = ended[-settings.failures :]
     if len(last) < settings.failures or any(run.healed for run in last):
         return None
@@ -114,7 +116,7 @@ def _failing(ended: list[RunResult], settings: BreakerSettings) -> OpenBreaker |
     return OpenBreaker("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
 
 
-def _ineffective(ended: list[RunResult], target: str, settings: BreakerSettings, now: datetime) -> OpenBreaker | None:
+def _ineffective(ended: list[RunResult], target: str, settings: CircuitBreakerSettings, now: datetime) -> OpenBreaker | None:
     count, length = parse_rate(settings.ineffective)
     healed = [run for run in ended if run.target == target and run.healed and _end(run) > now - length]
     if len(healed) < count:
@@ -133,7 +135,7 @@ def _trial(connection: Connection, question: GuardInput, since: datetime) -> Run
     return next((run for run in acting if run.healed is None and run.id != question.run.id), None)
 
 
-def _why(playbook: str, opened: OpenBreaker, settings: BreakerSettings) -> str:
+def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -> str:
     if opened.why == "failing":
         return f"breaker of {playbook} open: {settings.failures} runs in a row did not heal ({listed(opened.runs)})"
     return f"breaker of {playbook} open: {opened.scope} was healed {settings.ineffective} and it came back " + (

@@ -12,7 +12,7 @@ from remediator.storage.repositories import runs
 class ConcurrencySettings(Settings):
     """How many runs may act at once; a target never has more than one, whatever is written here."""
 
-    everything: int = Field(default=4, ge=1, description="Runs that act at the same time, in all.")
+    global_: int = Field(default=4, ge=1, alias="global", description="Runs that act at the same time, in all.")
     playbook: int = Field(default=4, ge=1, description="Runs of one playbook that act at the same time.")
 
 
@@ -35,8 +35,8 @@ class Concurrency(Guard):
             return _full(
                 "playbook_busy", f"playbook {question.playbook.name}", same_playbook, question.settings.playbook
             )
-        if len(holding) >= question.settings.everything:
-            return _full("all_busy", "everything", [run.id for run in holding], question.settings.everything)
+        if len(holding) >= question.settings.global_:
+            return _full("all_busy", "all playbooks", [run.id for run in holding], question.settings.global_)
         return ALLOW
 
 

@@ -1,4 +1,4 @@
-"""``stop_button``: a person has said stop, for everything, this playbook or this service."""
+"""``kill_switch``: a person has said stop, for everything, this playbook or this service."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardIn
 from remediator.storage.repositories import stops
 
 
-class StopButton(Guard):
+class KillSwitch(Guard):
     """Blocks while a stop stands. Looks into the store inside the intent's own transaction, on every replica."""
 
-    name = "stop_button"
+    name = "kill_switch"
     reasons = frozenset({"stopped", "stop_file"})
 
     def __init__(self, world: ClientSet) -> None:

@@ -12,28 +12,28 @@ from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
 
 
-class OwnerSettings(Settings):
+class ManagedBySettings(Settings):
     """On which platforms things have owners, and which of those do not mind."""
 
     platforms: tuple[str, ...] = Field(default=("kubernetes",), description="Platforms that are asked for an owner.")
-    tolerate: tuple[str, ...] = Field(default=(), description="Kinds of owners that do not undo what we do.")
+    allow: tuple[str, ...] = Field(default=(), description="Kinds of owners that do not undo what we do.")
 
     def off(self) -> str:
         if not self.platforms:
             return "no platform is asked"
-        return f"it tolerates {listed(self.tolerate)}" if self.tolerate else ""
+        return f"it allows {listed(self.allow)}" if self.allow else ""
 
 
-class Owner(Guard):
+class ManagedBy(Guard):
     """Blocks an action that an owner would undo, and says where to propose the change instead.
 
     A platform's status names it in ``facts["owner"]``: a mapping with ``kind`` (argocd, flux, hpa…), ``name``, and
     ``undoes``: the actions that it would put back; without it, all of them. None or absent: nobody owns it.
     """
 
-    name = "owner"
+    name = "managed_by"
     reasons = frozenset({"owned", "owner_unclear", "platform_silent"})
-    Settings = OwnerSettings
+    Settings = ManagedBySettings
 
     def __init__(self, world: ClientSet) -> None:
         """It asks the platform through the question's sight."""
@@ -56,7 +56,7 @@ class Owner(Guard):
 
 def _owned(question: GuardInput, owner: Mapping[str, Any]) -> Verdict:
     kind, name = str(owner["kind"]), str(owner.get("name", ""))
-    if kind in question.settings.tolerate:
+    if kind in question.settings.allow:
         return ALLOW
     undoes = owner.get("undoes")
     actions = _actions(question)

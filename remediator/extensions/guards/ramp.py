@@ -28,20 +28,20 @@ _ALL = 100
 
 
 class RampSettings(Settings):
-    """How fast a playbook may spread over targets; a plain list in YAML means ``waves``."""
+    """How fast a playbook may spread over targets; a plain list in YAML means ``max_parallel``."""
 
-    waves: tuple[int, ...] = Field(
+    max_parallel: tuple[int, ...] = Field(
         default=(1, 2, 4), min_length=1, description="Targets at once in each wave; the last one goes on."
     )
-    errors: int = Field(default=2, ge=1, description="So many targets not healed, and no further one is begun.")
+    max_failures: int = Field(default=2, ge=1, description="So many targets not healed, and no further one is begun.")
     within: Duration = Field(default=timedelta(minutes=30), description="Runs longer ago do not count any more.")
 
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        return {"waves": value} if isinstance(value, list | tuple) else value
+        return {"max_parallel": value} if isinstance(value, list | tuple) else value
 
-    @field_validator("waves")
+    @field_validator("max_parallel")
     @classmethod
     def _growing(cls, waves: tuple[int, ...]) -> tuple[int, ...]:
         if any(size < 1 for size in waves):
@@ -51,7 +51,7 @@ class RampSettings(Settings):
         return waves
 
     def off(self) -> str:
-        return f"a first wave of {self.waves[0]}" if self.waves[0] >= _ALL else ""
+        return f"a first wave of {self.max_parallel[0]}" if self.max_parallel[0] >= _ALL else ""
 
 
 class Ramp(Guard):
@@ -77,18 +77,23 @@ class Ramp(Guard):
         if not others:
             return ALLOW
         failed = [run for run in others if run.healed is False]
-        if len(failed) >= settings.errors:
+        if len(failed) >= settings.max_failures:
             return _errors(question, settings, failed)
-        allowed = _wave(settings.waves, sum(1 for run in others if run.healed))
+        allowed = _wave(settings.max_parallel, sum(1 for run in others if run.healed))
         if len(acting) < allowed:
             return ALLOW
         ids = [run.id for run in acting]
         return Verdict(
             GuardAnswer.BLOCK,
             "wave_full",
-            f"ramp {'→'.join(map(str, settings.waves))} for {question.playbook.name}: {allowed} at once by now, "
+            f"ramp {'→'.join(map(str, settings.max_parallel))} for {question.playbook.name}: {allowed} at once by now, "
             f"used by runs {listed(ids)}",
-            {"waves": list(settings.waves), "allowed": allowed, "healed": len(others) - len(acting), "runs": ids},
+            {
+                "max_parallel": list(settings.max_parallel),
+                "allowed": allowed,
+                "healed": len(others) - len(acting),
+                "runs": ids,
+            },
         )
 
 
@@ -102,7 +107,7 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
 
 
 def _errors(question: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
-    latest = sorted(failed, key=lambda run: run.began)[-settings.errors :]
+    latest = sorted(failed, key=lambda run: run.began)[-settings.max_failures :]
     free = latest[0].began + settings.within
     ids = [run.id for run in latest]
     return Verdict(
@@ -110,6 +115,6 @@ def _errors(question: GuardInput, settings: RampSettings, failed: list[RunResult
         "too_many_errors",
         f"ramp of {question.playbook.name} stopped: {len(failed)} targets not healed within "
         f"{format_duration(settings.within)} (runs {listed(ids)}); next free {clock_time(free, question.now)}",
-        {"errors": settings.errors, "failed": len(failed), "runs": ids, "free": free.isoformat()},
+        {"max_failures": settings.max_failures, "failed": len(failed), "runs": ids, "free": free.isoformat()},
         free,
     )

@@ -23,21 +23,23 @@ from remediator.extensions.guards.base import (
 from remediator.storage.repositories import attempts
 
 
-class BudgetSettings(Settings):
+class RateLimitSettings(Settings):
     """Windows as ``count/duration``; a plain list in YAML means ``target``."""
 
     target: tuple[str, ...] = Field(default=("3/1h", "7/1d"), description="For each target.")
     playbook: tuple[str, ...] = Field(
         default=("10/1h", "30/1d"), description="For this playbook, all targets together."
     )
-    everything: tuple[str, ...] = Field(default=("20/1h",), description="For all playbooks and targets together.")
+    global_: tuple[str, ...] = Field(
+        default=("20/1h",), alias="global", description="For all playbooks and targets together."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
         return {"target": value} if isinstance(value, list | tuple) else value
 
-    @field_validator("target", "playbook", "everything")
+    @field_validator("target", "playbook", "global_")
     @classmethod
     def _windows(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
         for window in windows:
@@ -45,19 +47,20 @@ class BudgetSettings(Settings):
         return windows
 
     def off(self) -> str:
-        free = [name for name in ("target", "playbook", "everything") if not getattr(self, name)]
+        scopes = {"target": self.target, "playbook": self.playbook, "global": self.global_}
+        free = [name for name, windows in scopes.items() if not windows]
         return f"no window for {listed(free)}" if free else ""
 
 
-class Budget(Guard):
+class RateLimit(Guard):
     """Blocks when a window is used up by other runs."""
 
-    name = "budget"
+    name = "rate_limit"
     reasons = frozenset({"used_up"})
-    Settings = BudgetSettings
+    Settings = RateLimitSettings
 
-    def looks_back(self, settings: BudgetSettings) -> timedelta:
-        windows = (*settings.target, *settings.playbook, *settings.everything)
+    def looks_back(self, settings: RateLimitSettings) -> timedelta:
+        windows = (*settings.target, *settings.playbook, *settings.global_)
         return max((parse_rate(window)[1] for window in windows), default=timedelta(0))
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
@@ -65,7 +68,7 @@ class Budget(Guard):
         scopes: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
             (target, question.settings.target, {"target": target}),
             (f"playbook {playbook}", question.settings.playbook, {"playbook": playbook}),
-            ("everything", question.settings.everything, {}),
+            ("all playbooks", question.settings.global_, {}),
         )
         for scope, windows, chosen in scopes:
             for window in windows:
@@ -86,7 +89,7 @@ def _spent(connection: Connection, question: GuardInput, scope: str, window: str
     return Verdict(
         GuardAnswer.BLOCK,
         "used_up",
-        f"budget {count}/{format_duration(length)} for {scope} used by runs {listed(runs)}; "
+        f"rate_limit {count}/{format_duration(length)} for {scope} used by runs {listed(runs)}; "
         f"next free {clock_time(free, question.now)}",
         {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
         free,

@@ -1,4 +1,4 @@
-"""``got_worse``: a watched signal, measured before a step and after it; worse than before, and the run ends."""
+"""``regression``: a watched signal, measured before a step and after it; worse than before, and the run ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Signal(Strict):
     max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
 
 
-class GotWorseSettings(Settings):
+class RegressionSettings(Settings):
     """What is watched; a plain list in YAML."""
 
     watch: tuple[Signal, ...] = Field(default=(), description="The signals.")
@@ -37,12 +37,12 @@ class GotWorseSettings(Settings):
         return {"watch": value} if isinstance(value, list | tuple) else value
 
 
-class GotWorse(Guard):
+class Regression(Guard):
     """Before a step it notes the signals (unknown if they cannot be measured); after it, it compares."""
 
-    name = "got_worse"
+    name = "regression"
     reasons = frozenset({"worse", "not_measured"})
-    Settings = GotWorseSettings
+    Settings = RegressionSettings
 
     def __init__(self, world: ClientSet) -> None:
         """It looks through the question's sight."""

@@ -22,14 +22,14 @@ class StormSettings(Settings):
     alerts: int = Field(default=200, ge=2, description="So many new alerts within ``within`` are a storm.")
     within: Duration = Field(default=timedelta(minutes=1), description="The time in which they are counted.")
     cooldown: Duration = Field(default=timedelta(minutes=5), description="How long nothing is done after a storm.")
-    share: float = Field(
+    max_share: float = Field(
         default=0.5, gt=0, le=1, description="If more than this part of a service's instances alert, nothing is done."
     )
-    instances: int = Field(default=3, ge=2, description="Smaller services are not judged by their share.")
+    min_instances: int = Field(default=3, ge=2, description="Smaller services are not judged by their share.")
     label: str = Field(default="instance", description="The alert label that tells instances apart.")
 
     def off(self) -> str:
-        return "more than all instances never alert" if self.share == 1 else ""
+        return "more than all instances never alert" if self.max_share == 1 else ""
 
 
 class Storm(Guard):
@@ -70,7 +70,7 @@ class Storm(Guard):
             for item in question.episodes
             if item.status is EpisodeStatus.FIRING and settings.label in item.labels
         }
-        if len(alerting) < settings.instances:
+        if len(alerting) < settings.min_instances:
             return ALLOW
         name = question.service.name
         try:
@@ -79,12 +79,12 @@ class Storm(Guard):
             text = f"{len(alerting)} instances of {name} alert; of how many, the platform does not say: {error}"
             return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, {"alerting": len(alerting)})
         total = max(status.instances, len(alerting))
-        if len(alerting) <= settings.share * total:
+        if len(alerting) <= settings.max_share * total:
             return ALLOW
         return Verdict(
             GuardAnswer.BLOCK,
             "most_instances",
-            f"storm at {name}: {len(alerting)} of {total} instances alert, more than {settings.share:.0%}; "
+            f"storm at {name}: {len(alerting)} of {total} instances alert, more than {settings.max_share:.0%}; "
             "a person should look",
-            {"alerting": sorted(alerting)[:20], "instances": total, "share": settings.share},
+            {"alerting": sorted(alerting)[:20], "instances": total, "max_share": settings.max_share},
         )

@@ -14,9 +14,9 @@ from remediator.storage.repositories import key_values
 
 
 class WatchdogSettings(Settings):
-    """How fresh it has to be; the settings file's ``watchdog.within`` where nothing is said here."""
+    """How fresh it has to be; the settings file's ``watchdog.max_silence`` where nothing is said here."""
 
-    within: Duration = Field(default=timedelta(minutes=5), description="Older than this, the view is stale.")
+    max_silence: Duration = Field(default=timedelta(minutes=5), description="Older than this, the view is stale.")
 
 
 class Watchdog(Guard):
@@ -27,23 +27,25 @@ class Watchdog(Guard):
     Settings = WatchdogSettings
 
     def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        within: timedelta = question.settings.within
+        max_silence: timedelta = question.settings.max_silence
         heard = key_values.get(connection, key_values.WATCHDOG)
         if heard is None:
             return Verdict(
                 GuardAnswer.UNKNOWN,
                 "never_heard",
                 "watchdog was never heard: whether alerts arrive at all is not known; see docs/guards.md#watchdog",
-                {"within": format_duration(within)},
+                {"max_silence": format_duration(max_silence)},
             )
-        inputs = {"heard": heard.at.isoformat(), "within": format_duration(within)}
+        inputs = {"heard": heard.at.isoformat(), "max_silence": format_duration(max_silence)}
         at = clock_time(heard.at, question.now)
-        if heard.at > question.now + within:
+        if heard.at > question.now + max_silence:
             text = f"watchdog was heard at {at}, which is yet to come: a clock was turned back"
             return Verdict(GuardAnswer.UNKNOWN, "clock_jumped", text, inputs)
-        if question.now - heard.at > within:
+        if question.now - heard.at > max_silence:
             age = format_duration(timedelta(seconds=round((question.now - heard.at).total_seconds())))
-            text = f"watchdog was heard {age} ago, at {at}, not within {format_duration(within)}: the view is stale"
+            text = (
+                f"watchdog was heard {age} ago, at {at}, not within {format_duration(max_silence)}: the view is stale"
+            )
             return Verdict(GuardAnswer.BLOCK, "stale", text, inputs)
         if not heard.value.get("firing", True):
             return Verdict(

@@ -147,10 +147,10 @@ def _wrong(about: CheckSubject, at: int, path: Path, reference: cel.Reference) -
 def _others(about: CheckSubject) -> Iterator[Diagnostic]:
     """Services that diagnoses look at beside the target."""
     for at, look in enumerate(about.playbook.diagnose):
-        if look.of is not None and about.inventory is not None and look.of not in about.inventory:
-            hint = did_you_mean(look.of, about.inventory.services)
-            message = f"there is no service {look.of!r} in the inventory"
-            yield about.finding(("diagnose", at, "of"), "unknown-service", message, hint)
+        if look.service is not None and about.inventory is not None and look.service not in about.inventory:
+            hint = did_you_mean(look.service, about.inventory.services)
+            message = f"there is no service {look.service!r} in the inventory"
+            yield about.finding(("diagnose", at, "service"), "unknown-service", message, hint)
 
 
 def _referred(about: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:

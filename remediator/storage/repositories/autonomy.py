@@ -72,4 +72,4 @@ def set_mode(tx: Tx, playbook: str, mode: str, written: str, who: str, reason: s
     key_values.set(tx, _name(playbook), {"mode": mode, "who": who, "reason": reason, "written": written})
     data = {"command": "promote" if MODES.index(mode) > MODES.index(before) else "demote", "from": before, "to": mode}
     tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, playbook=playbook, reason=reason, data=data))
-    blocked_runs.schedule_now(tx, ["ladder"])
+    blocked_runs.schedule_now(tx, ["autonomy"])

@@ -46,8 +46,8 @@ def reset(tx: Tx, playbook: str, who: str, reason: str) -> None:
     """A person lets it try again: what was before does not count any more."""
     reason = tx.redact(reason)
     key_values.set(tx, _name(playbook), {"reset": rfc3339(tx.now), "who": who, "reason": reason})
-    tx.append_audit(Draft(kind=Kind.BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
-    blocked_runs.schedule_now(tx, ["breaker"])
+    tx.append_audit(Draft(kind=Kind.CIRCUIT_BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
+    blocked_runs.schedule_now(tx, ["circuit_breaker"])
 
 
 def reset_at(connection: Connection, playbook: str) -> datetime | None:

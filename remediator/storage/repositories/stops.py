@@ -68,7 +68,7 @@ def release(tx: Tx, stop_id: str, who: str) -> bool:
     ).rowcount
     if changed:
         tx.append_audit(Draft(kind=Kind.STOP_CLEARED, actor=who, data={"stop": stop_id}))
-        blocked_runs.schedule_now(tx, ["stop_button"])
+        blocked_runs.schedule_now(tx, ["kill_switch"])
     return bool(changed)
 
 

@@ -43,7 +43,7 @@ def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack:
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
 
     run = stack.remediator.wait_for("blocked")
-    assert run["reason"] == "stop_button:stopped"
+    assert run["reason"] == "kill_switch:stopped"
     assert run["detail"]["text"].startswith("everything stopped by user:ann at ")
     assert run["steps"] == []
 
@@ -144,5 +144,5 @@ def test_promotion_is_on_record_and_shown(service: Remediator) -> None:
     )
 
     assert done.stdout == "redis-down: auto -> approve (its file says auto)\n"
-    place = json.loads(remediator(service, "status", "--format", "json").stdout)["ladder"]["redis-down"]
+    place = json.loads(remediator(service, "status", "--format", "json").stdout)["autonomy"]["redis-down"]
     assert (place["mode"], place["who"], place["reason"]) == ("approve", "user:ann", "two bad nights")

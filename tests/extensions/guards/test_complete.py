@@ -13,22 +13,22 @@ from tests.support import guard_reference
 
 HERE = Path(__file__).parent
 ORDER = [
-    "stop_button",
+    "kill_switch",
     "freeze",
     "watchdog",
     "still_firing",
     "dependency",
     "cooldown",
-    "budget",
+    "rate_limit",
     "concurrency",
     "ramp",
     "min_healthy",
     "storm",
-    "breaker",
+    "circuit_breaker",
     "preconditions",
-    "owner",
-    "got_worse",
-    "ladder",
+    "managed_by",
+    "regression",
+    "autonomy",
 ]
 
 
@@ -53,7 +53,7 @@ def test_every_guard_has_its_file_test_and_section(guard: type[Guard]) -> None:
         assert re.search(rf"Answer\.{answer.upper()}|{answer}|cannot tell", tests), answer
     section = guard_reference.PAGE.read_text().split(f"\n## {guard.name}\n")
     assert len(section) == 2, "one section of its own"
-    for heading in ("**What**", "**Default**", "**Off**", "**Prevents**"):
+    for heading in ("**Default**", "**Turn off**", "**Prevents**"):
         assert heading in section[1].split("\n## ")[0], heading
 
 

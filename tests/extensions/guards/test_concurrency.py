@@ -21,7 +21,7 @@ async def test_a_held_target_blocks(house: House) -> None:
     ("settings", "name", "sentence"),
     [
         ({"playbook": 2}, "web", "blocked: concurrency 2 for playbook web used by runs run-0, run-1"),
-        ({"everything": 2}, "other", "blocked: concurrency 2 for everything used by runs run-0, run-1"),
+        ({"global": 2}, "other", "blocked: concurrency 2 for all playbooks used by runs run-0, run-1"),
     ],
 )
 async def test_few_act_at_once(house: House, settings: dict[str, int], name: str, sentence: str) -> None:

@@ -38,7 +38,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     await breaks(town, chosen, "web-1", 1)
 
     asked = await advance_until(town, ["awaiting_approval"])
-    assert asked.reason == "unknown:ladder"
+    assert asked.reason == "unknown:autonomy"
     await approve(house, asked.id)
     done = await advance_until(town, ["succeeded"], house.clock)
 
@@ -95,13 +95,13 @@ async def test_a_stop_beats_an_approval(house: House) -> None:
 
     held = await advance_until(town, ["blocked"])
 
-    assert held.reason == "stop_button:stopped"
+    assert held.reason == "kill_switch:stopped"
     assert await house.store.read(lambda connection: attempts.list_for_run(connection, held.id)) == []
 
 
 def harmful(undo: dict[str, Any] | None) -> Any:
     step = {"id": "mend", "action": "test.mend", "on_failure": "escalate", **({"undo": undo} if undo else {})}
-    return remedy("mend", {"ramp": [9], "got_worse": [{"promql": "errors"}]}, steps=[step])
+    return remedy("mend", {"ramp": [9], "regression": [{"promql": "errors"}]}, steps=[step])
 
 
 @pytest.mark.promise(12)
@@ -115,7 +115,7 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
 
     run = await advance_until(town, ["escalated"], house.clock)
 
-    assert run.reason == "got_worse"
+    assert run.reason == "regression"
     assert run.detail["text"] == "got worse: errors is 10, it was 5 before the step"
     assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
     tried = await house.store.read(lambda connection: attempts.list_for_run(connection, run.id))
@@ -156,7 +156,7 @@ async def test_a_signal_that_stays_as_it_was_is_no_harm(house: House) -> None:
     run = await advance_until(town, ["succeeded"], house.clock)
 
     judged = await house.store.read(lambda connection: evidence.list_verdicts(connection, run.id))
-    noted = next(item for item in judged if item.guard == "got_worse" and item.phase == "act")
+    noted = next(item for item in judged if item.guard == "regression" and item.phase == "act")
     assert noted.inputs == {"before": {"errors": 5.0}}
 
 
@@ -164,7 +164,7 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
     """When a run ends, those that a guard holds because of other runs are due at once; others are not."""
     later = NOON.replace(hour=23)
     waits = [guard.name for guard in house.context.guards if guard.waits_for_runs]
-    assert waits == ["dependency", "concurrency", "ramp", "breaker"]
+    assert waits == ["dependency", "concurrency", "ramp", "circuit_breaker"]
     for name in (*waits, "freeze"):
         held = row(f"held-{name}", name, "redis", "blocked", NOON, reason=f"{name}:any", wake_at=later)
         await house.past(held)

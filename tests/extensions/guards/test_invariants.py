@@ -31,10 +31,10 @@ FREEZE = {"name": "lunch", "days": "mon-sun", "from": "12:30", "to": "12:45"}
 GUARDS: dict[str, Any] = {
     "freeze": {"windows": [FREEZE]},
     "cooldown": "4m",
-    "budget": {"target": ["1/8m", "2/1h"], "playbook": ["2/20m"], "everything": ["3/20m"]},
-    "concurrency": {"everything": 2, "playbook": 1},
+    "rate_limit": {"target": ["1/8m", "2/1h"], "playbook": ["2/20m"], "global": ["3/20m"]},
+    "concurrency": {"global": 2, "playbook": 1},
     "ramp": [1, 2],
-    "breaker": {"failures": 50, "ineffective": "50/1h"},
+    "circuit_breaker": {"failures": 50, "ineffective": "50/1h"},
 }
 PLAYBOOKS = [remedy(name, GUARDS) for name in ("one", "two")]
 TARGETS = ("web-0", "web-1", "web-2", "redis", "app")

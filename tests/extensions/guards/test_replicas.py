@@ -31,8 +31,8 @@ pytestmark = pytest.mark.promise(12)
 
 GUARDS: dict[str, Any] = {
     "cooldown": "0s",
-    "budget": {"target": ["2/1h"], "playbook": ["4/1h"], "everything": ["7/1h"]},
-    "concurrency": {"everything": 3, "playbook": 2},
+    "rate_limit": {"target": ["2/1h"], "playbook": ["4/1h"], "global": ["7/1h"]},
+    "concurrency": {"global": 3, "playbook": 2},
     "ramp": [10],
 }
 REMEDIES = [remedy(name, GUARDS, verify={"settle": "20ms", "within": "100ms"}) for name in ("one", "two", "three")]
@@ -88,7 +88,7 @@ async def settled(store: Store) -> bool:
     """Whether every run is over, or held by a budget."""
     found = await store.read(lambda connection: runs.list_page(connection, 100))
     return len(found) == 30 and all(
-        run.finished_at is not None or (run.status is Status.BLOCKED and run.reason == "budget:used_up")
+        run.finished_at is not None or (run.status is Status.BLOCKED and run.reason == "rate_limit:used_up")
         for run in found
     )
 
@@ -146,9 +146,9 @@ async def test_three_replicas_on_postgresql_overdraw_no_budget(postgres_url: str
 @pytest.mark.promise(10)
 async def test_the_stop_button_works_on_every_replica_within_a_second(postgres_url: str) -> None:
     """Pressed at one replica, no replica begins anything from then on; resumed, all go on within a second."""
-    unlimited = {"cooldown": "0s", "ramp": [10], "concurrency": {"everything": 1, "playbook": 1}}
-    budget = {"target": ["50/1h"], "playbook": ["500/1h"], "everything": ["500/1h"]}
-    many = remedy("many", {**unlimited, "budget": budget}, verify={"settle": "10ms", "within": "50ms"})
+    unlimited = {"cooldown": "0s", "ramp": [10], "concurrency": {"global": 1, "playbook": 1}}
+    budget = {"target": ["50/1h"], "playbook": ["500/1h"], "global": ["500/1h"]}
+    many = remedy("many", {**unlimited, "rate_limit": budget}, verify={"settle": "10ms", "within": "50ms"})
     health = Health()
     async with three_on_postgres(postgres_url) as stores, replicas(stores, [many], health) as loops:
         for number in range(8):

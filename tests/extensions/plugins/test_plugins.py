@@ -18,7 +18,7 @@ from remediator.extensions.registry import Registry
 from tests.support.servers.remediator import ROOT, Remediator
 
 PACKAGE = "remediator-example"
-OFF = ("min_healthy", "still_firing", "dependency", "got_worse")
+OFF = ("min_healthy", "still_firing", "dependency", "regression")
 
 
 def broken(site: Path, entry_points: str, code: str = "") -> str:
@@ -84,8 +84,8 @@ def test_a_named_plugin_is_in_the_catalogue(installed: Path) -> None:
             "A.name is 'b'; it must equal the name of the entry point",
         ),
         (
-            "[remediator.guards]\nbudget = broken_plugin:A",
-            "from remediator.plugin_api import Guard\nclass A(Guard):\n    name = 'budget'",
+            "[remediator.guards]\nrate_limit = broken_plugin:A",
+            "from remediator.plugin_api import Guard\nclass A(Guard):\n    name = 'rate_limit'",
             "remediator already has this name",
         ),
         ("[remediator.witnesses]\nmine = broken_plugin:A", "A = 1", "it is not a function that returns a witness"),

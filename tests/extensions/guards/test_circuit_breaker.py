@@ -8,7 +8,7 @@ import pytest
 
 from remediator.core.ids import Ids
 from remediator.extensions.guards.base import GuardAnswer, RunSummary
-from remediator.extensions.guards.circuit_breaker import Breaker
+from remediator.extensions.guards.circuit_breaker import CircuitBreaker
 from remediator.storage.repositories import audit, autonomy, breakers, outbox, runs
 from tests.support.guard_history import HOUR, MINUTE, NOON, House, playbook
 
@@ -22,12 +22,12 @@ async def fails(house: House, count: int, first: int = 0) -> None:
 
 
 async def learn(house: House, run_id: str, settings: Any = None) -> None:
-    guard = next(item for item in house.context.guards if isinstance(item, Breaker))
+    guard = next(item for item in house.context.guards if isinstance(item, CircuitBreaker))
 
     def work(tx: Any) -> None:
         run = runs.get(tx.connection, run_id)
         assert run is not None
-        chosen = Breaker.Settings.model_validate(settings or {})
+        chosen = CircuitBreaker.Settings.model_validate(settings or {})
         guard.learn(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
 
     await house.write(work)
@@ -37,7 +37,7 @@ async def test_failures_in_a_row_open_it(house: House) -> None:
     """Three runs that did not heal, over all targets: from then on people are asked."""
     await fails(house, 3)
 
-    verdict = await house.verdict("breaker")
+    verdict = await house.verdict("circuit_breaker")
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
@@ -54,7 +54,7 @@ async def test_it_allows_after_a_success(house: House) -> None:
     await fails(house, 2, first=4)
     await house.acted("run-off", NOON - MINUTE, status_="cancelled")
 
-    assert (await house.verdict("breaker")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) -> None:
@@ -62,26 +62,26 @@ async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) ->
     for number in range(3):
         await house.acted(f"run-{number}", NOON - (number + 1) * HOUR)
 
-    verdict = await house.verdict("breaker")
+    verdict = await house.verdict("circuit_breaker")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "ineffective")
     assert verdict.text == (
         "breaker of redis-down open: redis was healed 3/6h and it came back (run-2, run-1, run-0); asks until 15:01:00Z"
     )
-    assert (await house.verdict("breaker", target="app")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("circuit_breaker", target="app")).answer is GuardAnswer.ALLOW
 
 
 async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
     """After the slow timer one run may act by itself; the next one waits for what comes of it."""
     await fails(house, 3)
     house.clock.time = NOON + 33 * MINUTE
-    assert (await house.verdict("breaker")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("circuit_breaker")).answer is GuardAnswer.ALLOW
     await house.acted("run-trial", NOON + 33 * MINUTE, target="app", status_="running")
 
-    verdict = await house.verdict("breaker")
+    verdict = await house.verdict("circuit_breaker")
 
     assert verdict.sentence == "blocked: breaker of redis-down is half open: run run-trial tries first"
-    assert (await house.verdict("breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("circuit_breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
 
 
 async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
@@ -90,7 +90,7 @@ async def test_a_trial_that_fails_opens_it_again(house: House) -> None:
     house.clock.time = NOON + 2 * HOUR
     await house.acted("run-trial", NOON + HOUR, status_="escalated", ended=NOON + 2 * HOUR)
 
-    verdict = await house.verdict("breaker")
+    verdict = await house.verdict("circuit_breaker")
 
     assert (verdict.reason, verdict.until) == ("failing", NOON + 3 * HOUR)
 
@@ -100,11 +100,11 @@ async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
     await fails(house, 3)
     house.clock.time = NOON + 100 * HOUR
     settings = {"half_open_after": None}
-    assert (await house.verdict("breaker", settings)).text.endswith("asks until a person resets it")
+    assert (await house.verdict("circuit_breaker", settings)).text.endswith("asks until a person resets it")
 
     await house.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
 
-    assert (await house.verdict("breaker", settings)).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("circuit_breaker", settings)).answer is GuardAnswer.ALLOW
 
 
 async def test_opening_is_told_and_on_record(house: House) -> None:
@@ -119,7 +119,7 @@ async def test_opening_is_told_and_on_record(house: House) -> None:
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
     assert [(item.channel, item.kind) for item in told] == [("oncall", "notice")]
     assert told[0].content["text"].endswith("(run-0, run-1, run-2); from now on it asks")
-    assert kinds == ["breaker.tripped"]
+    assert kinds == ["circuit_breaker.tripped"]
 
 
 async def test_opening_twice_demotes_the_playbook(house: House) -> None:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.promise(12)
 
 
 async def ask(house: House, settings: object = None, **more: object):  # type: ignore[no-untyped-def]
-    return await house.verdict("owner", settings, target="shop", name="shop-errors", **more)
+    return await house.verdict("managed_by", settings, target="shop", name="shop-errors", **more)
 
 
 async def test_it_blocks_what_an_owner_would_undo(house: House) -> None:
@@ -29,7 +29,7 @@ async def test_it_blocks_what_an_owner_would_undo(house: House) -> None:
     [
         (None, None),
         ({"kind": "hpa", "name": "shop", "undoes": ["service.scale"]}, None),
-        ({"kind": "flux", "name": "shop"}, {"tolerate": ["flux"]}),
+        ({"kind": "flux", "name": "shop"}, {"allow": ["flux"]}),
     ],
 )
 async def test_it_allows_what_nobody_undoes(house: House, owner: object, settings: object) -> None:
@@ -64,4 +64,4 @@ async def test_an_owner_that_is_not_understood_is_unknown(house: House) -> None:
 
 async def test_platforms_without_owners_are_not_asked(house: House) -> None:
     """A program of a supervisord is nobody's but its own."""
-    assert (await house.verdict("owner")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("managed_by")).answer is GuardAnswer.ALLOW

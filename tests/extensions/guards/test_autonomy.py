@@ -25,7 +25,7 @@ async def test_a_demotion_makes_runs_ask(house: House) -> None:
     """A run that began in auto asks, once its playbook is put to approve."""
     await put(house, "approve", who="remediator/a")
 
-    verdict = await house.verdict("ladder")
+    verdict = await house.verdict("autonomy")
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
@@ -38,21 +38,21 @@ async def test_a_demotion_to_watching_blocks(house: House, mode: str) -> None:
     """A playbook that may only watch does nothing any more, also in runs that are under way."""
     await put(house, mode)
 
-    assert (await house.verdict("ladder", mode="approve")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.BLOCK
 
 
 async def test_it_allows_what_nobody_demoted(house: House) -> None:
     """Without a word, and on a rung as high or higher, a run goes on as it began."""
-    assert (await house.verdict("ladder")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("autonomy")).answer is GuardAnswer.ALLOW
     await put(house, "auto", written="approve")
-    assert (await house.verdict("ladder", mode="approve")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("autonomy", mode="approve")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("facts")
 
-    assert (await house.verdict("ladder")).reason == "guard_error"
+    assert (await house.verdict("autonomy")).reason == "guard_error"
 
 
 async def test_a_promotion_counts_until_the_file_changes(house: House) -> None:

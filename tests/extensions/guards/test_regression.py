@@ -35,11 +35,11 @@ async def measuring(house: House, value: float, make: Callable[..., Prometheus])
 
 
 async def after(house: House, before: float, **signal: Any) -> Any:
-    chosen = playbook(guards={"got_worse": [{"promql": "errors", **signal}]})
+    chosen = playbook(guards={"regression": [{"promql": "errors", **signal}]})
     asked = build_input(
         house.context, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
     )
-    noted = StoredVerdict(NOON, Phase.ACT, "restart", "got_worse", "allow", None, {"before": {"errors": before}})
+    noted = StoredVerdict(NOON, Phase.ACT, "restart", "regression", "allow", None, {"before": {"errors": before}})
     return (await check_regression(house.context, asked, [noted])).final
 
 
@@ -74,7 +74,7 @@ async def test_worse_has_a_direction_a_factor_and_a_margin(
 async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
     """The value before is among the verdict's inputs, and so on record."""
     async with measuring(house, 10, make_prometheus) as looking:
-        verdict = await looking.verdict("got_worse", [{"promql": "errors"}])
+        verdict = await looking.verdict("regression", [{"promql": "errors"}])
 
     assert verdict.answer is GuardAnswer.ALLOW
     assert verdict.inputs == {"before": {"errors": 10.0}}
@@ -82,15 +82,15 @@ async def test_before_a_step_it_notes_the_value(house: House, make_prometheus: C
 
 async def test_what_cannot_be_measured_before_is_unknown(house: House) -> None:
     """Without a value before there would be nothing to compare with: a person is asked first."""
-    verdict = await house.verdict("got_worse", [{"promql": "errors"}])
+    verdict = await house.verdict("regression", [{"promql": "errors"}])
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "not_measured")
 
 
 async def test_it_allows_without_signals(house: House) -> None:
     """Nothing is watched by default, and a plan alone changes nothing."""
-    assert (await house.verdict("got_worse")).answer is GuardAnswer.ALLOW
-    planned = await house.verdict("got_worse", [{"promql": "errors"}], step=None)
+    assert (await house.verdict("regression")).answer is GuardAnswer.ALLOW
+    planned = await house.verdict("regression", [{"promql": "errors"}], step=None)
     assert planned.answer is GuardAnswer.ALLOW
 
 

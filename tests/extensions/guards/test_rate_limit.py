@@ -17,9 +17,11 @@ async def test_it_blocks_the_fourth_in_an_hour(house: House) -> None:
     for number, minutes in enumerate((40, 30, 19)):
         await house.acted(f"run-{number}", NOON - minutes * MINUTE)
 
-    verdict = await house.verdict("budget")
+    verdict = await house.verdict("rate_limit")
 
-    assert verdict.sentence == ("blocked: budget 3/1h for redis used by runs run-2, run-1, run-0; next free 12:20:00Z")
+    assert verdict.sentence == (
+        "blocked: rate_limit 3/1h for redis used by runs run-2, run-1, run-0; next free 12:20:00Z"
+    )
     assert verdict.until == NOON + 20 * MINUTE
     assert verdict.inputs["used"] == 3
 
@@ -29,7 +31,7 @@ async def test_it_allows_the_third(house: House) -> None:
     for number in range(2):
         await house.acted(f"run-{number}", NOON - (number + 1) * MINUTE)
 
-    assert (await house.verdict("budget")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("rate_limit")).answer is GuardAnswer.ALLOW
 
 
 async def test_windows_hold_at_once(house: House) -> None:
@@ -37,7 +39,7 @@ async def test_windows_hold_at_once(house: House) -> None:
     for number in range(7):
         await house.acted(f"run-{number}", NOON - timedelta(hours=2 + 3 * number))
 
-    verdict = await house.verdict("budget")
+    verdict = await house.verdict("rate_limit")
 
     assert verdict.inputs["window"] == "7/1d"
     assert verdict.text.endswith("and 2 more; next free 16:00:00Z")
@@ -47,7 +49,7 @@ async def test_windows_hold_at_once(house: House) -> None:
     ("settings", "other", "scope"),
     [
         ({"playbook": ["2/1h"]}, {"target": "app"}, "playbook redis-down"),
-        ({"everything": ["2/1h"]}, {"target": "app", "playbook_": "app-down"}, "everything"),
+        ({"global": ["2/1h"]}, {"target": "app", "playbook_": "app-down"}, "everything"),
     ],
 )
 async def test_scopes(house: House, settings: dict[str, list[str]], other: dict[str, str], scope: str) -> None:
@@ -55,7 +57,7 @@ async def test_scopes(house: House, settings: dict[str, list[str]], other: dict[
     for number in range(2):
         await house.acted(f"run-{number}", NOON - (number + 1) * MINUTE, **other)
 
-    verdict = await house.verdict("budget", settings)
+    verdict = await house.verdict("rate_limit", settings)
 
     assert verdict.inputs["scope"] == scope
 
@@ -66,18 +68,18 @@ async def test_a_clock_that_jumps_back_overdraws_nothing(house: House) -> None:
         await house.acted(f"run-{number}", NOON + number * MINUTE)
     house.clock.time = NOON - HOUR
 
-    assert (await house.verdict("budget")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("rate_limit")).answer is GuardAnswer.BLOCK
 
 
 @pytest.mark.parametrize("wrong", ["3", "0/1h", "3/1x", "3/0s", "-1/1h"])
 async def test_a_window_that_makes_no_sense_is_unknown(house: House, wrong: str) -> None:
     """Settings that slipped through never mean *unlimited*."""
     with pytest.raises(ValueError, match=r"3/1h|no time|duration"):
-        await house.verdict("budget", [wrong])
+        await house.verdict("rate_limit", [wrong])
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
     await house.broken("attempts")
 
-    assert (await house.verdict("budget")).answer is GuardAnswer.UNKNOWN
+    assert (await house.verdict("rate_limit")).answer is GuardAnswer.UNKNOWN

@@ -24,7 +24,7 @@ async def test_it_blocks_everything(house: House) -> None:
     """A global stop blocks, and says who, since when, why, and how to resume."""
     await press(house)
 
-    verdict = await house.verdict("stop_button")
+    verdict = await house.verdict("kill_switch")
 
     assert verdict.sentence == (
         "blocked: everything stopped by user:ann at 12:00:00Z: database move (resume with: remediator resume stop-1)"
@@ -37,29 +37,29 @@ async def test_it_blocks_what_it_names(house: House, scope: str, name: str) -> N
     """A stop for a playbook or a service blocks it there, and nowhere else."""
     await press(house, scope, name)
 
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
-    assert (await house.verdict("stop_button", name="other", target="app")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("kill_switch", name="other", target="app")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_allows_without_one(house: House) -> None:
     """Nobody pressed it: nothing is stopped."""
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_ends_by_itself_only_with_an_expiry(house: House) -> None:
     """A stop with an expiry is asked about again then and gone then; one without stands for ever."""
     await press(house, expires_at=NOON + HOUR)
 
-    before = await house.verdict("stop_button")
+    before = await house.verdict("kill_switch")
     assert before.until == NOON + HOUR
     assert ", until 13:00:00Z: database move" in before.sentence
 
     house.clock.time = NOON + HOUR
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
     await house.write(lambda tx: stops.create(tx, "stop-2", "global", "", "for good", "user:ann"))
     house.clock.time = NOON + timedelta(days=3000)
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
 
 
 async def test_only_a_person_resumes(house: House) -> None:
@@ -68,14 +68,14 @@ async def test_only_a_person_resumes(house: House) -> None:
 
     assert await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
     assert not await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.ALLOW
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.ALLOW
 
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """A store that cannot be read means that nothing is done, not that nobody said stop."""
     await house.broken("stops")
 
-    verdict = await house.verdict("stop_button")
+    verdict = await house.verdict("kill_switch")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "guard_error")
 
@@ -86,7 +86,7 @@ async def test_a_file_stops_everything(tmp_path: Path, house: House, content: st
     (tmp_path / "STOP").write_text(content)
     house = House(house.store, house.clock, ClientSet(state=tmp_path))
 
-    verdict = await house.verdict("stop_button")
+    verdict = await house.verdict("kill_switch")
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.BLOCK, "stop_file")
     assert verdict.text.endswith(f": {reason}")
@@ -106,7 +106,7 @@ async def test_the_file_becomes_a_stop_for_every_replica(tmp_path: Path, house: 
     assert [(stop.scope, stop.reason, stop.created_by) for stop in standing] == [
         ("global", "disk swap", "stop file of house")
     ]
-    assert (await house.verdict("stop_button")).answer is GuardAnswer.BLOCK
+    assert (await house.verdict("kill_switch")).answer is GuardAnswer.BLOCK
 
 
 async def test_resuming_wakes_what_was_held(house: House) -> None:
@@ -115,7 +115,7 @@ async def test_resuming_wakes_what_was_held(house: House) -> None:
     later = NOON + HOUR
     await press(house)
     await house.past(
-        row("held", "redis-down", "redis", "blocked", NOON, reason="stop_button:stopped", wake_at=later),
+        row("held", "redis-down", "redis", "blocked", NOON, reason="kill_switch:stopped", wake_at=later),
         row("other", "redis-down", "app", "blocked", NOON, reason="cooldown:cooling_down", wake_at=later),
     )
 
