@@ -322,7 +322,7 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
         load_config(path, Config)
     text = str(refused.value)
     assert "remediator.yaml:4:12: error: 'playbooks' must be a list, not 'playbooks' (wrong-type)" in text
-    assert "remediator.yaml:6:20: error: 'within': 120 has no unit; write 120s, or 5m, 1h30m (wrong-value)" in text
+    assert "remediator.yaml:6:25: error: 'max_silence': 120 has no unit; write 120s, or 5m, 1h30m (wrong-value)" in text
     assert "remediator.yaml:7:1: error: there is no key 'logg' here (unknown-key)" in text
     assert "help: did you mean 'log'?" in text
 

@@ -49,7 +49,7 @@ async def test_windows_hold_at_once(house: House) -> None:
     ("settings", "other", "scope"),
     [
         ({"playbook": ["2/1h"]}, {"target": "app"}, "playbook redis-down"),
-        ({"global": ["2/1h"]}, {"target": "app", "playbook_": "app-down"}, "everything"),
+        ({"global": ["2/1h"]}, {"target": "app", "playbook_": "app-down"}, "all playbooks"),
     ],
 )
 async def test_scopes(house: House, settings: dict[str, list[str]], other: dict[str, str], scope: str) -> None:
