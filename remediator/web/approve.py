@@ -199,7 +199,9 @@ def _denied(site: Site, person: Person | None, requirements: ApprovalRequirement
     if person is None:
         return "Sign in or enter your operator token. The link alone is not sufficient."
     try:
-        rules.check_may_decide(person, "approve", requirements, link_holders=site.service.config.approvals.allow_link_only)
+        rules.check_may_decide(
+            person, "approve", requirements, link_holders=site.service.config.approvals.allow_link_only
+        )
     except PermissionDenied as error:
         return str(error)
     return ""

@@ -116,7 +116,9 @@ def _failing(ended: list[RunResult], settings: CircuitBreakerSettings) -> OpenBr
     return OpenBreaker("failing", "playbook", tuple(run.id for run in last), at, None if wait is None else at + wait)
 
 
-def _ineffective(ended: list[RunResult], target: str, settings: CircuitBreakerSettings, now: datetime) -> OpenBreaker | None:
+def _ineffective(
+    ended: list[RunResult], target: str, settings: CircuitBreakerSettings, now: datetime
+) -> OpenBreaker | None:
     count, length = parse_rate(settings.ineffective)
     healed = [run for run in ended if run.target == target and run.healed and _end(run) > now - length]
     if len(healed) < count:
