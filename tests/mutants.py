@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         1, "a long notification is taken as a whole, folded in part", "pipeline/ingest.py",
-        "            notifications.take_part(tx, received, received.taken_alerts + room)\n            break\n",
+        "            inbox.mark_partly_processed(tx, received, received.processed_alerts + room)\n            break\n",
         "            pass\n", INTAKE,
     ),
     Mutant(
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
-    Mutant(3, "no intent is written", "pipeline/act.py", "        attempts.intend(tx, held, attempt, engine.actor)\n", ""),
+    Mutant(3, "no intent is written", "pipeline/act.py", "        attempts.record_intent(tx, held, attempt, context.actor)\n", ""),
     Mutant(3, "an attempt of unknown outcome is passed over", "pipeline/act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
     Mutant(3, "what cannot be told counts as not done", "pipeline/act.py", "if seen.happened is Happened.CANNOT_TELL and not step.idempotent:", "if False:"),
     Mutant(3, "no answer counts as failed", "pipeline/act.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(4, "a call begins however long the process was paused", "pipeline/context.py",
            "return asyncio.get_running_loop().time() - begun >", "return False and asyncio.get_running_loop().time() - begun >"),
     Mutant(4, "no unique index on hands", "storage/indexes.py",
-           '"uq_runs_hand_on_target", runs.c.target, unique=True', '"uq_runs_hand_on_target", runs.c.target', CONTRACT),
+           '"uq_runs_target_lock", runs.c.target, unique=True', '"uq_runs_target_lock", runs.c.target', CONTRACT),
     Mutant(4, "a target is let go of although a call may still land", "storage/repositories/runs.py",
            "run.holds_target and _unclear(tx.connection, run.id)", "False"),
     Mutant(4, "a target is never let go of", "storage/repositories/runs.py",
@@ -88,15 +88,15 @@ MUTANTS = (
     Mutant(7, "success without looking", "pipeline/verify.py",
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "storage/repositories/runs.py",
-           "    tx.audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
+           "    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
     Mutant(0, "a query that no index serves", "storage/repositories/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says\n", "", QUERIES),
-    Mutant(0, "an event is slept through", "storage/repositories/runs.py", "poked = (table.c.pokes != pokes) &", "poked = (table.c.pokes < 0) &", INTAKE),
+    Mutant(0, "an event is slept through", "storage/repositories/runs.py", "notified = (table.c.wakeup_count != wakeup_count) &", "notified = (table.c.wakeup_count < 0) &", INTAKE),
     Mutant(0, "each end has all looked at that wait for a hand", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
     Mutant(0, "an end does not wake those that it alone held", "storage/repositories/blocked_runs.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
-    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(engine.pace.recheck, in_turn)", "engine.pace.recheck", GUARDS),
+    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(context.pace.recheck, in_turn)", "context.pace.recheck", GUARDS),
     Mutant(2, "who sets a fact second at the same moment is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)", "given", CONTRACT),
-    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + engine.pace.recheck)", "until", CLAIMS),
+    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + context.pace.recheck)", "until", CLAIMS),
 )  # fmt: skip
 
 

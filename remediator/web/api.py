@@ -139,12 +139,12 @@ async def _list_stops(call: ApiRequest) -> Any:
     return [
         {
             "id": item.id,
-            "what": item.what,
+            "what": item.subject,
             "scope": item.scope,
             "name": item.name,
             "reason": item.reason,
-            "created_by": item.who,
-            "created_at": rfc3339(item.set_at),
+            "created_by": item.created_by,
+            "created_at": rfc3339(item.created_at),
             "expires_at": None if item.expires_at is None else rfc3339(item.expires_at),
         }
         for item in await call.read(lambda connection: stops.list_active(connection, now))

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the web package."""
+"""Fixtures for the tests of the runtime package."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
     assert '"next_channel":"chat"' in await web.audit_text()
     async with web.client() as client:
         page, told = (await client.get("/")).text, (await client.get("/api/v1/messages/dead")).json()
-    assert "Messages that could not be delivered" in page and "approval to approvals" in page
+    assert "Undelivered messages" in page and "approval to approvals" in page
     assert [item["kind"] for item in told] == ["approval"]
 
 

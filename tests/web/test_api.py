@@ -90,7 +90,7 @@ async def test_cancel_works_in_every_state(web: WebService, status: Status) -> N
         said = (await client.post("/api/v1/runs/run-x/cancel", json={"reason": "enough"})).json()["result"]
     assert ("is released" if over else "is being cancelled") in said
     run = await web.context.store.read(lambda connection: runs.get(connection, "run-x"))
-    assert run is not None and (run.cancel is None) is over and not (over and run.holds_target)
+    assert run is not None and (run.cancel_request is None) is over and not (over and run.holds_target)
     if status is Status.UNKNOWN_OUTCOME:
         assert {Status.CANCELLED, Status.RUNNING, Status.VERIFYING} <= TRANSITIONS[status]
     elif not over:

@@ -253,10 +253,10 @@ async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
         assert (await web.state(asked)).status == "pending"
         await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])
     standing = await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
-    assert [(stop.who, stop.reason) for stop in standing] == [("ann", "let me look")]
+    assert [(stop.created_by, stop.reason) for stop in standing] == [("ann", "let me look")]
     after = await web.state(asked)
     assert (after.status, after.reason) == ("void", "snoozed by ann")
-    until = await web.context.store.read(lambda connection: approvals.snoozed_until(connection, after))
+    until = after.snoozed_until
     assert until is not None and until > web.clock.now()
 
 
