@@ -3,7 +3,7 @@
 RemediatorError
 ├── InputError                what a person or a peer gave us is wrong; carries findings with places
 │   ├── PayloadError          a webhook body that is not Alertmanager's version 4
-│   ├── SyntaxMistake         a matcher, pattern or condition that cannot be read; says at which column
+│   ├── ParseError         a matcher, pattern or condition that cannot be read; says at which column
 │   └── ConfigurationError    a playbook, inventory or settings file that cannot be used
 ├── ClientError               a server that we asked did not give a usable answer
 │   ├── Unreachable           no connection: nothing was asked, nothing happened
@@ -42,7 +42,7 @@ class PayloadError(InputError):
         self.status = status
 
 
-class SyntaxMistake(InputError):
+class ParseError(InputError):
     """A matcher, pattern or condition that cannot be read.
 
     Args:

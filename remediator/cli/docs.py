@@ -10,7 +10,7 @@ from remediator.authoring.runbook_pages import FORMATS
 from remediator.cli._plugins import plugins_option, registry_for
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import Severity
-from remediator.playbooks.loader import load_playbooks, refused
+from remediator.playbooks.loader import load_error, load_playbooks
 
 
 @click.command("docs")
@@ -30,9 +30,9 @@ def command(config_path: Path | None, paths: tuple[Path, ...], format_: str, wri
     """
     catalogue = registry_for(config_path).catalogue()
     found = load_playbooks(list(paths) or [Path("playbooks")], catalogue, None)
-    errors = [item for item in found.findings if item.severity is Severity.ERROR]
+    errors = [item for item in found.diagnostics if item.severity is Severity.ERROR]
     if errors:
-        raise refused("playbooks cannot be used", errors)
+        raise load_error("playbooks cannot be used", errors)
     ending, make = FORMATS[format_]
     pages = {f"{playbook.name}{ending}": make(playbook, catalogue) for playbook in found.playbooks}
     if write is None:

@@ -67,7 +67,7 @@ def command(
 
 
 def _named(config: Path | None) -> list[Path]:
-    """The playbooks of the settings file; one that cannot be read is a finding, or an error, of what comes next."""
+    """The playbooks of the settings file; one that cannot be read is a diagnostic, or an error, of what comes next."""
     with suppress(ConfigurationError):
         if config is not None:
             return list(load_config(config, Config).playbooks)

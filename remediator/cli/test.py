@@ -45,9 +45,9 @@ def _text(reports: Sequence[Report]) -> str:
     lines = []
     for one in reports:
         lines.append(_head(one))
-        lines += [f"  {'ok  ' if not test.findings else 'FAIL'} {test.name}" for test in one.tests]
-        for finding in (*one.errors, *(item for test in one.tests for item in test.findings)):
-            lines.append("\n" + render(finding) + "\n")
+        lines += [f"  {'ok  ' if not test.diagnostics else 'FAIL'} {test.name}" for test in one.tests]
+        for diagnostic in (*one.errors, *(item for test in one.tests for item in test.diagnostics)):
+            lines.append("\n" + render(diagnostic) + "\n")
         if one.untaken:
             lines.append(f"  not taken: {', '.join(one.untaken)}")
     tests, failed = sum(len(one.tests) for one in reports), sum(one.failed for one in reports)
@@ -72,7 +72,7 @@ def _plain(one: Report) -> dict[str, object]:
     return {
         "file": one.file,
         "errors": [str(item) for item in one.errors],
-        "tests": [{"name": test.name, "failures": [str(item) for item in test.findings]} for test in one.tests],
+        "tests": [{"name": test.name, "failures": [str(item) for item in test.diagnostics]} for test in one.tests],
         "branches": list(one.branches),
         "taken": sorted(one.taken & set(one.branches)),
     }

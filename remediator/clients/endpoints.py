@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from remediator.core.matchers import compile_pattern
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict
-from remediator.errors import SyntaxMistake
+from remediator.errors import ParseError
 
 _WORKFLOW = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.ya?ml$"
 _REF = r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$"
@@ -177,7 +177,7 @@ class WorkflowInput(Strict):
         if self.pattern is not None:
             try:
                 compile_pattern(self.pattern)
-            except SyntaxMistake as error:
+            except ParseError as error:
                 raise FieldError(error.message, ("pattern",), column=error.column, hint=error.hint) from None
         return self
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import re2
 
-from remediator.errors import SyntaxMistake
+from remediator.errors import ParseError
 
 
 class Operator(StrEnum):
@@ -91,7 +91,7 @@ def parse_matcher(text: str) -> Matcher:
     """``severity=~"critical|warning"`` as a matcher.
 
     Raises:
-        SyntaxMistake: not a matcher; says at which column, and how to write it.
+        ParseError: not a matcher; says at which column, and how to write it.
     """
     return _Reader(text).matcher()
 
@@ -104,7 +104,7 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
         column: of the text that it stands in, for the error.
 
     Raises:
-        SyntaxMistake: RE2 does not take it.
+        ParseError: RE2 does not take it.
     """
     try:
         return re2.compile(pattern, options=_OPTIONS)
@@ -115,7 +115,7 @@ def compile_pattern(pattern: str, column: int = 1) -> Any:
     except UnicodeEncodeError:
         reason = "it is not valid Unicode"
     hint = "RE2 has no look-ahead, no look-behind and no back-references" if _NOT_RE2.search(pattern) else ""
-    raise SyntaxMistake(f"{pattern!r} is not a regular expression that RE2 takes: {reason}", column, hint)
+    raise ParseError(f"{pattern!r} is not a regular expression that RE2 takes: {reason}", column, hint)
 
 
 _OPTIONS = re2.Options()
@@ -251,7 +251,7 @@ class _Reader:
     def _next(self) -> str:
         return self.text[self.at : self.at + 1]
 
-    def _mistake(self, message: str, hint: str = "") -> SyntaxMistake:
+    def _mistake(self, message: str, hint: str = "") -> ParseError:
         if self._next() == "{":
             message, hint = "a brace does not belong here", "write each matcher as an entry of the list, without braces"
-        return SyntaxMistake(message, self.at + 1, hint or 'write it like severity="critical" or env=~"prod|demo"')
+        return ParseError(message, self.at + 1, hint or 'write it like severity="critical" or env=~"prod|demo"')

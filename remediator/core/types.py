@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -89,41 +90,41 @@ def fitted(model: type[M], given: Mapping[str, Any], what: str) -> M:
         raise InputError(f"{what}: {key}: {rule}" if key else f"{what}: {rule}") from None
 
 
+@dataclass(unsafe_hash=True)
 class FieldError(ValueError):
-    """What a validator says about a value, with the place below that value.
+    """A value that does not fit its model. The loader adds file, line and column."""
 
-    Args:
-        message: what is wrong.
-        at: keys and positions that lead from the validated value to the culprit.
-        column: within the culprit's text, counted from 1; 0 where the whole of it is meant.
-        hint: how to mend it.
-        rule: id of the finding; empty for a plain wrong value.
-    """
+    message: str
+    path: tuple[str | int, ...] = ()
+    """Keys and positions that lead from the validated value to the wrong one."""
+    column: int = 0
+    """Column in the text of the wrong value, counted from 1; 0 for the whole value."""
+    hint: str = ""
+    """How to fix it; may be empty."""
+    rule: str = "wrong-value"
+    """ID of the diagnostic."""
+    at_key: bool = False
+    """The key is wrong, not its value."""
+    expected: str = ""
+    """For a value of the wrong type: the expected type, in words."""
 
-    def __init__(
-        self, message: str, at: tuple[str | int, ...] = (), column: int = 0, hint: str = "", rule: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.at = at
-        self.column = column
-        self.hint = hint
-        self.rule = rule
+    def __str__(self) -> str:
+        return self.message
 
 
 class FieldErrors(ValueError):
-    """Several at once."""
+    """Several field errors of one value."""
 
-    def __init__(self, mistakes: tuple[FieldError, ...]) -> None:
-        super().__init__("; ".join(mistake.message for mistake in mistakes))
-        self.mistakes = mistakes
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = errors
 
 
-def raise_all(mistakes: tuple[FieldError, ...]) -> None:
-    """Raise them together, if there are any.
+def raise_all(errors: tuple[FieldError, ...]) -> None:
+    """Raise the errors together, if there are any.
 
     Raises:
-        Mistakes: there are.
+        FieldErrors: there is at least one error.
     """
-    if mistakes:
-        raise FieldErrors(mistakes)
+    if errors:
+        raise FieldErrors(errors)

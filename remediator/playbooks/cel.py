@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn
 
-from remediator.errors import SyntaxMistake
+from remediator.errors import ParseError
 
 ROOTS = ("evidence", "params", "steps", "target")
 """What a condition can speak of."""
@@ -75,10 +75,10 @@ def compile(text: str) -> Condition:
     """A condition, checked as far as can be without values.
 
     Raises:
-        SyntaxMistake: no CEL; a name that is not one of :data:`ROOTS`; or not a question of true or false.
+        ParseError: no CEL; a name that is not one of :data:`ROOTS`; or not a question of true or false.
     """
     if len(text) > MAX_LENGTH:
-        raise SyntaxMistake(f"the condition has {len(text)} characters; {MAX_LENGTH} are the most", 1)
+        raise ParseError(f"the condition has {len(text)} characters; {MAX_LENGTH} are the most", 1)
     return Condition(text, _program(text))
 
 
@@ -99,7 +99,7 @@ def _program(text: str) -> Any:
     kind = compiled.return_type()
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         hint = "compare it with something, like steps.restart.output.count > 3"
-        raise SyntaxMistake(f"this is {_kind(kind.name())} and not true or false", 1, hint)
+        raise ParseError(f"this is {_kind(kind.name())} and not true or false", 1, hint)
     return compiled
 
 
@@ -159,16 +159,16 @@ _OVERLOAD = re.compile(r"no matching overload for '_?(.*?)_?' applied to '\((.*)
 _HYPHEN = re.compile(r"\.([A-Za-z_]\w*(?:-[A-Za-z_]\w*)+)")
 
 
-def _mistake(text: str, said: str) -> SyntaxMistake:
+def _mistake(text: str, said: str) -> ParseError:
     """The library's first complaint, as ours: with a column in the whole text, and a hint where we know one."""
     found = _PLACE.search(said)
     if found is None or int(found[1]) < 1:
         limit = "recursion" in said
-        return SyntaxMistake("it is nested too deeply" if limit else "it is not a condition in CEL", 1)
+        return ParseError("it is nested too deeply" if limit else "it is not a condition in CEL", 1)
     before = text.split("\n")[: int(found[1]) - 1]
     column = sum(len(line) + 1 for line in before) + int(found[2])
     message, hint, name = _explained(text, found[3])
-    return SyntaxMistake(message, _begin(text, name, column), hint)
+    return ParseError(message, _begin(text, name, column), hint)
 
 
 def _begin(text: str, name: str, column: int) -> int:

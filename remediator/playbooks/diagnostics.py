@@ -1,4 +1,4 @@
-"""Findings: what is wrong with a file, where, and how to mend it. Checks return them; reporters print them."""
+"""Diagnostics: what is wrong with a file, where, and how to fix it. Checks return them, reporters print them."""
 
 from __future__ import annotations
 
@@ -9,75 +9,75 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """Severity of a diagnostic."""
 
     ERROR = "error"
     """The file cannot be used."""
     WARNING = "warning"
-    """It can be used, and there is a risk in it."""
+    """The file can be used, but contains a risk."""
     INFO = "info"
-    """Worth knowing."""
+    """The file can be used; the diagnostic names an improvement."""
 
     @property
     def weight(self) -> int:
-        """For comparing: the worse, the greater."""
+        """Return a number for comparisons; the most severe has the highest."""
         return ("info", "warning", "error").index(self.value)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Diagnostic:
-    """One thing that is wrong, in one place."""
+    """One problem at one place in a file."""
 
     file: str
     line: int
-    """Counted from 1; 0 where the file as a whole is meant."""
+    """Counted from 1; 0 for the file as a whole."""
     column: int
     """Counted from 1, in characters."""
     rule: str
     severity: Severity = field(compare=False)
     message: str = field(compare=False)
     hint: str = field(default="", compare=False)
-    """How to mend it; may be empty."""
+    """How to fix it; may be empty."""
     width: int = field(default=1, compare=False)
-    """How many characters of the line are meant."""
+    """Number of characters to mark in the line."""
     source: str = field(default="", compare=False, repr=False)
-    """The line itself."""
+    """The text of the line."""
+
+    @property
+    def place(self) -> str:
+        """Return ``file:line:column``, or the file alone if the diagnostic is about the whole file."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{place}: {self.severity}: {self.message}{hint} ({self.rule})"
+        return f"{self.place}: {self.severity}: {self.message}{hint} ({self.rule})"
 
 
-def render(finding: Diagnostic) -> str:
-    """A finding with its line and a caret under the place, for a terminal without colours."""
-    place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
-    lines = [f"{place}: {finding.severity}: {finding.message} ({finding.rule})"]
-    if finding.source.strip():
-        # tabs are kept, so that the caret stands under its place however wide they are shown
-        before = "".join("\t" if character == "\t" else " " for character in finding.source[: finding.column - 1])
-        width = max(1, min(finding.width, len(finding.source) - finding.column + 1))
-        number = str(finding.line)
-        lines.append(f"  {number} | {finding.source}")
+def render(diagnostic: Diagnostic) -> str:
+    """Return a diagnostic with its line and a caret below the place, for a terminal without colors."""
+    lines = [f"{diagnostic.place}: {diagnostic.severity}: {diagnostic.message} ({diagnostic.rule})"]
+    if diagnostic.source.strip():
+        # tabs stay tabs, so the caret is below its place whatever width the terminal gives them
+        before = "".join("\t" if character == "\t" else " " for character in diagnostic.source[: diagnostic.column - 1])
+        width = max(1, min(diagnostic.width, len(diagnostic.source) - diagnostic.column + 1))
+        number = str(diagnostic.line)
+        lines.append(f"  {number} | {diagnostic.source}")
         lines.append(f"  {' ' * len(number)} | {before}{'^' * width}")
-    if finding.hint:
-        lines.append(f"  help: {finding.hint}")
+    if diagnostic.hint:
+        lines.append(f"  help: {diagnostic.hint}")
     return "\n".join(lines)
 
 
-def worst(findings: Iterable[Diagnostic]) -> Severity | None:
-    """The worst severity among them; None if there are none."""
-    return max((finding.severity for finding in findings), key=lambda severity: severity.weight, default=None)
+def similar_name(given: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'redis'?`` for the most similar known name; empty if none is similar."""
+    names = sorted(set(known))
+    similar = get_close_matches(given, names, n=1, cutoff=0.6)
+    similar = similar or [name for name in names if name.lower() == given.lower()]
+    return f"did you mean {similar[0]!r}?" if similar else ""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """``did you mean 'redis'?``, or what there is if nothing is near; empty if there is nothing at all."""
+    """Return the most similar known name as a question, or the list of known names; empty if there are none."""
     names = sorted(set(known))
-    near = get_close_matches(given, names, n=1, cutoff=0.6)
-    lower = {name.lower(): name for name in names}
-    if not near and given.lower() in lower:
-        near = [lower[given.lower()]]
-    if near:
-        return f"did you mean {near[0]!r}?"
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"there are: {shown}" if names else ""
+    return similar_name(given, names) or (f"known: {shown}" if names else "")

@@ -274,7 +274,7 @@ class Inventory(Strict):
                 reported.update(circle)
                 at = self.services[circle[0]].depends_on.index(circle[1])
                 message = f"services depend on each other in a circle: {' -> '.join(circle)}"
-                yield FieldError(message, ("services", circle[0], "depends_on", at), rule="dependency-circle")
+                yield FieldError(message, ("services", circle[0], "depends_on", at), rule="dependency-cycle")
 
     @cached_property
     def _depends_on(self) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
-"""Reading files: playbooks, fragments, inventory and settings. All errors at once, each with its place.
+"""Load playbooks, fragments, the inventory and the settings file, and report all errors at once, each with its place.
 
-text → nodes with places → fragments put in → model → meaning; the steps are in :mod:`remediator.playbooks.parsing`.
+The steps are in :mod:`remediator.playbooks.parsing`: text → nodes with places → fragments merged → model → semantics.
 """
 
 from __future__ import annotations
@@ -18,122 +18,124 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Fragment, Playbook
 from remediator.playbooks.parsing import fragments, semantics
+from remediator.playbooks.parsing.messages import error_at
 from remediator.playbooks.parsing.nodes import Node, Scalar, Table, Text, child, walk
 from remediator.playbooks.parsing.subject import CheckSubject
-from remediator.playbooks.parsing.validation import build, faults, salvage
+from remediator.playbooks.parsing.validation import build, build_partial, field_errors
 from remediator.playbooks.parsing.yaml_reader import read_file
 
 M = TypeVar("M", bound=BaseModel)
 
-_STAND_INS: Mapping[str, Any] = {
+_PLACEHOLDERS: Mapping[str, Any] = {
     "apiVersion": "remediator/v1",
     "kind": "Playbook",
     "name": "unnamed",
     "match": {"alertname": "Unknown"},
     "target": "unknown",
 }
-"""In place of required keys that are missing or wrong, so that the rest of a playbook can be checked."""
+"""Values for required keys that are missing or wrong, so that the rest of a playbook can be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile(Generic[M]):
-    """One file: the model if it could be used, its nodes if it could be read, and what is wrong with it."""
+    """One file."""
 
     model: M | None
+    """None if the file has an error."""
     root: Node | None
-    findings: tuple[Diagnostic, ...]
+    """None if the file cannot be read."""
+    diagnostics: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What files and folders hold: the playbooks that can be used, and every finding."""
+    """The content of files and folders: the playbooks that can be used, and every diagnostic."""
 
     playbooks: tuple[Playbook, ...]
     fragments: Mapping[str, Table]
-    findings: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
     documents: Mapping[str, Node] = field(default_factory=dict)
-    """Nodes of each usable playbook by its name, fragments put in."""
+    """The nodes of each playbook by its name, with its fragments merged."""
     texts: Mapping[str, Text] = field(default_factory=dict)
-    """Every file that could be read, by its name in findings."""
+    """Every file that can be read, by its name in diagnostics."""
     roots: tuple[Node, ...] = ()
-    """Every file that could be read, as it is written."""
+    """The nodes of every file that can be read, before fragments are merged."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """Playbooks and inventory that passed every check."""
+    """Playbooks and inventory without errors."""
 
     playbooks: tuple[Playbook, ...]
     inventory: Inventory
 
 
 def read_model(path: Path, model: type[M]) -> ParsedFile[M]:
-    """A file as a model, with every way in which it is not one."""
-    root, findings = read_file(path, shown(path))
+    """Read a file as a model, and return every error."""
+    root, diagnostics = read_file(path, shown(path))
     if root is None:
-        return ParsedFile(None, None, tuple(findings))
+        return ParsedFile(None, None, tuple(diagnostics))
     base = path.parent.resolve()
-    found = [fault.finding(root) for fault in faults(model, root, base)]
-    findings = _first_causes((*findings, *found))
-    return ParsedFile(None if findings else build(model, root, base), root, tuple(findings))
+    found = [error_at(root, error) for error in field_errors(model, root, base)]
+    diagnostics = _without_consequences((*diagnostics, *found))
+    return ParsedFile(None if diagnostics else build(model, root, base), root, tuple(diagnostics))
 
 
 def read(path: Path, model: type[M]) -> M:
-    """A file as a model.
+    """Read a file as a model.
 
     Raises:
-        ConfigurationError: with every reason.
+        ConfigurationError: the file has errors; the message contains all of them.
     """
-    reading = read_model(path, model)
-    if reading.model is None:
-        raise refused(f"{shown(path)} cannot be used", reading.findings)
-    return reading.model
+    parsed = read_model(path, model)
+    if parsed.model is None:
+        raise load_error(f"{shown(path)} cannot be used", parsed.diagnostics)
+    return parsed.model
 
 
 def load_config(path: Path, model: type[M]) -> M:
-    """The settings file.
+    """Read the settings file.
 
     Raises:
-        ConfigurationError: with every reason.
+        ConfigurationError: the file has errors; the message contains all of them.
     """
     return read(path, model)
 
 
 def load_inventory(path: Path) -> ParsedFile[Inventory]:
-    """The inventory, with what is wrong with it."""
+    """Read the inventory, and return every error."""
     return read_model(path, Inventory)
 
 
 def load(paths: Sequence[Path], inventory: Path, catalogue: Catalogue) -> LoadedConfig:
-    """Playbooks from files and folders, checked against the inventory and what there is to name.
+    """Load playbooks from files and folders, and check them against the inventory and the catalogue.
 
     Raises:
-        ConfigurationError: with every error in all files; there is no loading by halves.
+        ConfigurationError: a file has errors; the message contains the errors of all files, and nothing is loaded.
     """
-    known = load_inventory(inventory)
-    found = load_playbooks(paths, catalogue, known.model)
-    errors = [item for item in (*known.findings, *found.findings) if item.severity is Severity.ERROR]
-    if errors or known.model is None:
-        raise refused("playbooks cannot be used", errors)
-    return LoadedConfig(found.playbooks, known.model)
+    parsed = load_inventory(inventory)
+    found = load_playbooks(paths, catalogue, parsed.model)
+    errors = [item for item in (*parsed.diagnostics, *found.diagnostics) if item.severity is Severity.ERROR]
+    if errors or parsed.model is None:
+        raise load_error("playbooks cannot be used", errors)
+    return LoadedConfig(found.playbooks, parsed.model)
 
 
-def _first_causes(findings: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Without what only follows from something that YAML would have put in at the same place."""
-    found = set(findings)
-    places = {(item.file, item.line, item.column) for item in found if item.rule in ("alias", "tag")}
-    follows = [item for item in found if (item.file, item.line, item.column) in places]
-    return sorted(found.difference(item for item in follows if item.rule not in ("alias", "tag")))
+def load_error(message: str, diagnostics: Sequence[Diagnostic]) -> ConfigurationError:
+    """Return the exception for files that cannot be used, with every diagnostic."""
+    count = f"{len(diagnostics)} error{'s' if len(diagnostics) != 1 else ''}"
+    return ConfigurationError(f"{message}: {count}", tuple(render(diagnostic) for diagnostic in diagnostics))
 
 
-def refused(what: str, findings: Sequence[Diagnostic]) -> ConfigurationError:
-    """The error that says why files cannot be used."""
-    count = f"{len(findings)} error{'s' if len(findings) != 1 else ''}"
-    return ConfigurationError(f"{what}: {count}", tuple(render(finding) for finding in findings))
+def _without_consequences(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Remove errors that only follow from an alias or a tag at the same place."""
+    found, causes = set(diagnostics), ("alias", "tag")
+    places = {item.place for item in found if item.rule in causes}
+    return sorted(item for item in found if item.rule in causes or item.place not in places)
 
 
 def shown(path: Path) -> str:
-    """How findings call a file: as seen from the working folder where it is below that."""
+    """Return the name of a file in diagnostics: relative if it is below the current folder."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
@@ -141,26 +143,26 @@ def shown(path: Path) -> str:
 
 
 def load_playbooks(paths: Sequence[Path], catalogue: Catalogue, inventory: Inventory | None) -> LoadResult:
-    """Every playbook in files and folders, with everything that is wrong.
+    """Load every playbook in files and folders, and return every error.
 
     Args:
-        paths: files, and folders of which every ``*.yaml`` but ``*.test.yaml`` is meant.
-        catalogue: what there is to name.
-        inventory: None where it could not be read; what depends on it is not checked then.
+        paths: files and folders; of a folder, every ``*.yaml`` and ``*.yml`` except tests and hidden files.
+        catalogue: what playbooks can name.
+        inventory: None if it cannot be read; checks that need it are skipped then.
     """
-    loading = _Loading(catalogue, inventory)
+    loader = _Loader(catalogue, inventory)
     for path in paths:
-        loading.read(path)
-    return loading.result()
+        loader.read(path)
+    return loader.result()
 
 
-class _Loading:
-    """Reads all files first, since a playbook may use a fragment of any other."""
+class _Loader:
+    """Reads all files before it checks any of them, since a playbook can use a fragment of another file."""
 
     def __init__(self, catalogue: Catalogue, inventory: Inventory | None) -> None:
         self._catalogue = catalogue
         self._inventory = inventory
-        self._findings: list[Diagnostic] = []
+        self._diagnostics: list[Diagnostic] = []
         self._texts: dict[str, Text] = {}
         self._fragments: dict[str, Table] = {}
         self._roots: list[tuple[str, Table]] = []
@@ -168,68 +170,71 @@ class _Loading:
         self._documents: dict[str, Node] = {}
 
     def read(self, path: Path) -> None:
-        """Take in a file, or the files of a folder."""
+        """Read a file, or the files of a folder."""
         files = list(_files(path))
         if not files:
             message = f"there is no playbook in {shown(path)}"
-            self._findings.append(Diagnostic(shown(path), 0, 0, "no-playbooks", Severity.WARNING, message))
+            self._diagnostics.append(Diagnostic(shown(path), 0, 0, "no-playbooks", Severity.WARNING, message))
         for file in files:
-            if shown(file) not in self._texts:
-                self._read(file)
+            name = shown(file)
+            if name in self._texts:
+                continue
+            root, diagnostics = read_file(file, name)
+            self._diagnostics += diagnostics
+            if root is not None:
+                self._texts[name] = root.text
+                self._add(name, root)
 
-    def _read(self, file: Path) -> None:
-        root, findings = read_file(file, shown(file))
-        self._findings += findings
-        if root is None:
-            return
-        self._texts[shown(file)] = root.text
+    def _add(self, file: str, root: Node) -> None:
         if not isinstance(root, Table):
-            self._findings.append(root.finding("wrong-type", "a playbook is a mapping, like apiVersion: remediator/v1"))
-        elif _said(root, "kind") == "Fragment":
-            self._fragment(root)
+            message = "a playbook must be a mapping, beginning with apiVersion: remediator/v1"
+            self._diagnostics.append(root.diagnostic("wrong-type", message))
+        elif _text(root, "kind") != "Fragment":
+            self._roots.append((file, root))
         else:
-            self._roots.append((shown(file), root))
-
-    def _fragment(self, root: Table) -> None:
-        plain = fragments.without_includes(root)
-        self._findings += [fault.finding(plain) for fault in faults(Fragment, plain)]
-        name = _said(root, "name")
-        if name in self._fragments:
-            self._findings.append(_double(root, self._fragments[name], "fragment"))
-        elif name:
-            self._fragments[name] = root
+            plain = fragments.without_includes(root)
+            self._diagnostics += [error_at(plain, error) for error in field_errors(Fragment, plain)]
+            name = _text(root, "name")
+            if name in self._fragments:
+                self._diagnostics.append(_duplicate_name(root, self._fragments[name], "fragment"))
+            elif name:
+                self._fragments[name] = root
 
     def result(self) -> LoadResult:
-        """Everything, checked."""
+        """Check everything that was read."""
         for fragment in self._fragments.values():
-            self._findings += fragments.resolve(fragment, self._fragments)[1]
+            self._diagnostics += fragments.resolve(fragment, self._fragments)[1]
         for file, root in self._roots:
-            self._playbook(file, root)
+            self._check_playbook(file, root)
         return LoadResult(
             tuple(self._playbooks[name] for name in sorted(self._playbooks)),
             self._fragments,
-            tuple(_first_causes(self._findings)),
+            tuple(_without_consequences(self._diagnostics)),
             self._documents,
             self._texts,
             (*self._fragments.values(), *(root for _, root in self._roots)),
         )
 
-    def _playbook(self, file: str, root: Table) -> None:
-        resolved, findings = fragments.resolve(root, self._fragments)
-        rest = salvage(Playbook, resolved, _STAND_INS)
-        findings += [fault.finding(resolved) for fault in rest.faults]
-        if rest.model is not None:
-            rest.model._source = file
-            findings += semantics.check(CheckSubject(rest.model, rest.root, self._catalogue, self._inventory, resolved))
-        name = _said(root, "name")
+    def _check_playbook(self, file: str, root: Table) -> None:
+        resolved, diagnostics = fragments.resolve(root, self._fragments)
+        partial = build_partial(Playbook, resolved, _PLACEHOLDERS)
+        diagnostics += [error_at(resolved, error) for error in partial.errors]
+        playbook = partial.model
+        if playbook is not None:
+            playbook._source = file
+            subject = CheckSubject(playbook, partial.root, self._catalogue, self._inventory, resolved)
+            diagnostics += semantics.check(subject)
+        name = _text(root, "name")
         if name in self._documents:
-            findings.append(_double(root, self._documents[name], "playbook"))
-        if name and not any(finding.rule == "duplicate-name" for finding in findings):
+            diagnostics.append(_duplicate_name(root, self._documents[name], "playbook"))
+        elif name:
             self._documents[name] = resolved
-        self._findings += findings
+        self._diagnostics += diagnostics
+        # an error in a fragment makes every playbook unusable that contains a part of it
         files = {file, *(scalar.text.file for _, scalar in walk(resolved))}
-        if rest.model is not None and not any(item.file in files for item in self._findings if _is_error(item)):
-            self._playbooks[rest.model.name] = rest.model
+        errors = (item for item in self._diagnostics if item.severity is Severity.ERROR)
+        if playbook is not None and not any(item.file in files for item in errors):
+            self._playbooks[playbook.name] = playbook
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -238,24 +243,16 @@ def _files(path: Path) -> Iterator[Path]:
         return
     for item in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in item.relative_to(path).parts)
-        if item.suffix in (".yaml", ".yml") and item.is_file() and not hidden and not _is_test(item):
+        is_test = item.name.endswith((".test.yaml", ".test.yml"))
+        if item.suffix in (".yaml", ".yml") and item.is_file() and not hidden and not is_test:
             yield item
 
 
-def _is_test(path: Path) -> bool:
-    return path.name.endswith((".test.yaml", ".test.yml"))
-
-
-def _said(root: Table, key: str) -> str:
+def _text(root: Table, key: str) -> str:
     value = child(root, key)
     return value.value if isinstance(value, Scalar) and isinstance(value.value, str) else ""
 
 
-def _is_error(finding: Diagnostic) -> bool:
-    return finding.severity is Severity.ERROR
-
-
-def _double(root: Table, first: Node, what: str) -> Diagnostic:
-    name = root.entries["name"].value
-    message = f"there is already a {what} called {_said(root, 'name')!r} in {first.text.file}"
-    return name.finding("duplicate-name", message, "give one of them another name")
+def _duplicate_name(root: Table, first: Node, kind: str) -> Diagnostic:
+    message = f"duplicate {kind} {_text(root, 'name')!r}, first defined in {first.text.file}"
+    return root.entries["name"].value.diagnostic("duplicate-name", message, "rename one of the two")

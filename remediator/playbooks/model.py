@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Private
 from remediator.core.clock import is_duration
 from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict, raise_all
-from remediator.errors import SyntaxMistake
+from remediator.errors import ParseError
 from remediator.playbooks import cel
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
@@ -30,7 +30,7 @@ def _checked(read: Callable[[str], Any], rule: str) -> Any:
     def check(text: str) -> str:
         try:
             read(text)
-        except SyntaxMistake as error:
+        except ParseError as error:
             raise FieldError(error.message, column=error.column, hint=error.hint, rule=rule) from None
         return text
 

@@ -100,7 +100,7 @@ async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
     [
         ("--playbook", "redis-disk-fool", "did you mean 'redis-disk-full'?"),
         ("--service", "redsi", "did you mean 'redis'?"),
-        ("--service", "billing", "there are: app, redis"),
+        ("--service", "billing", "known: app, redis"),
         ("--playbook", "not-there-yet", "what is not loaded yet does nothing"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_matcher
-from remediator.errors import SyntaxMistake
+from remediator.errors import ParseError
 from tests.support.servers import require
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -67,7 +67,7 @@ def test_what_alertmanager_reads_is_read(text: str, name: str, operator: str, va
 )
 def test_a_mistake_points_at_its_column(text: str, column: int, message: str) -> None:
     """What is no matcher is refused with the column and the reason."""
-    with pytest.raises(SyntaxMistake) as refused:
+    with pytest.raises(ParseError) as refused:
         parse_matcher(text)
     assert (refused.value.column, refused.value.message) == (column, message)
     assert f"(column {column})" in str(refused.value)
@@ -87,7 +87,7 @@ def test_a_mistake_points_at_its_column(text: str, column: int, message: str) ->
 )
 def test_a_mistake_comes_with_a_way_out(text: str, hint: str) -> None:
     """The hint says how the author may have meant it."""
-    with pytest.raises(SyntaxMistake) as refused:
+    with pytest.raises(ParseError) as refused:
         parse_matcher(text)
     assert hint in refused.value.hint
 
@@ -104,7 +104,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     """Any text is a matcher or a mistake within the text; nothing else happens."""
     try:
         matcher = parse_matcher(text)
-    except SyntaxMistake as mistake:
+    except ParseError as mistake:
         assert 1 <= mistake.column <= len(text) + 1
     else:
         assert parse_matcher(str(matcher)) == matcher
@@ -162,7 +162,7 @@ def test_a_prefix_is_shared_by_all_that_is_accepted(pattern: str, value: str) ->
     """What the index looks up by never hides a value that the pattern accepts."""
     try:
         matcher = Matcher("a", Operator.MATCHES, pattern)
-    except SyntaxMistake:
+    except ParseError:
         return
     for candidate in (value, matcher.prefix + value, pattern):
         assert not matcher.accepts(candidate) or candidate.startswith(matcher.prefix)

@@ -73,4 +73,4 @@ def test_what_conditions_come_to(story: str, tmp_path: Path) -> None:
     kinds = Registry()
     report = run(tmp_path / "kick.test.yaml", kinds)
     assert [str(item) for item in report.errors] == []
-    assert [str(item) for test in report.tests for item in test.findings] == []
+    assert [str(item) for test in report.tests for item in test.diagnostics] == []

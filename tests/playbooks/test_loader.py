@@ -48,7 +48,7 @@ def loaded(folder: Path) -> LoadResult:
 
 
 def errors(found: LoadResult) -> list[str]:
-    return [f"{item.line}:{item.column} {item.rule}" for item in found.findings if item.severity is Severity.ERROR]
+    return [f"{item.line}:{item.column} {item.rule}" for item in found.diagnostics if item.severity is Severity.ERROR]
 
 
 # -- YAML ---------------------------------------------------------------------------------------------------------
@@ -74,8 +74,8 @@ def errors(found: LoadResult) -> list[str]:
 )
 def test_a_scalar_is_what_it_looks_like(plain: str, value: Any) -> None:
     """Only what every YAML takes for a number or boolean is one; all the rest is text."""
-    root, findings = read_bytes(f"a: {plain}\n".encode(), "f.yaml")
-    assert not findings
+    root, diagnostics = read_bytes(f"a: {plain}\n".encode(), "f.yaml")
+    assert not diagnostics
     assert root is not None
     assert data(root) == {"a": value}
     assert type(data(root)["a"]) is type(value)
@@ -100,7 +100,7 @@ def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: s
     scalar = find(root, ("key",))[0]
     assert isinstance(scalar, Scalar)
     at = min(at, len(text) - 1)
-    place = scalar.finding("x", "x", offset=at + 1)
+    place = scalar.diagnostic("x", "x", offset=at + 1)
     rest = dumped.split("\n")[place.line - 1][place.column - 1 :]
     shown = text[at]
     escapes = (f"\\x{ord(shown):02X}", f"\\u{ord(shown):04X}", f"\\U{ord(shown):08X}", "\\", "''")
@@ -113,28 +113,28 @@ def test_aliases_cannot_explode() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     began = time.perf_counter()
-    _, findings = read_bytes("\n".join(lines).encode(), "f.yaml")
+    _, diagnostics = read_bytes("\n".join(lines).encode(), "f.yaml")
     assert time.perf_counter() - began < 20
-    assert {item.rule for item in findings} == {"alias"}
+    assert {item.rule for item in diagnostics} == {"alias"}
 
 
 def test_a_huge_file_is_not_even_parsed() -> None:
     """More than a playbook can be is refused by its size."""
-    _, (finding,) = read_bytes(b"a: 1\n" + b"#" * MAX_BYTES, "f.yaml")
-    assert finding.rule == "too-big"
+    _, (diagnostic,) = read_bytes(b"a: 1\n" + b"#" * MAX_BYTES, "f.yaml")
+    assert diagnostic.rule == "too-big"
 
 
 def test_a_file_with_too_many_values_is_refused() -> None:
     """A megabyte of commas does not become a million nodes."""
-    _, (finding,) = read_bytes(b"a: [" + b"1," * 100_000 + b"1]", "f.yaml")
-    assert finding.rule == "too-big"
+    _, (diagnostic,) = read_bytes(b"a: [" + b"1," * 100_000 + b"1]", "f.yaml")
+    assert diagnostic.rule == "too-big"
 
 
 def test_a_missing_file_is_a_finding(tmp_path: Path) -> None:
     """Not an exception."""
-    root, (finding,) = read_file(tmp_path / "no.yaml", "no.yaml")
+    root, (diagnostic,) = read_file(tmp_path / "no.yaml", "no.yaml")
     assert root is None
-    assert str(finding) == "no.yaml: error: the file cannot be read: No such file or directory (unreadable)"
+    assert str(diagnostic) == "no.yaml: error: cannot read the file: No such file or directory (unreadable)"
 
 
 JUNK = ["", "{", "]", ":", " ", "\n", "- ", "'", '"', "&a", "*a", "\t", "${", "é", "0", "~"]
@@ -154,7 +154,7 @@ def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
         (Path(folder) / "scribbled.yaml").write_text(text, encoding="utf-8")
         found = load_playbooks([Path(folder)], CATALOGUE, INVENTORY)
     lines = text.split("\n")
-    for item in found.findings:
+    for item in found.diagnostics:
         assert item.line <= len(lines)
         assert render(item)
         assert item.message
@@ -171,7 +171,7 @@ def test_a_folder_is_read_with_all_below_it(folder: Path) -> None:
         (folder / name).write_text("nonsense: [", encoding="utf-8")
     found = loaded(folder)
     assert [playbook.name for playbook in found.playbooks] == ["app-down", "redis-down"]
-    assert not found.findings
+    assert not found.diagnostics
 
 
 def test_a_playbook_knows_its_file(folder: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_playbook_knows_its_file(folder: Path) -> None:
 
 def test_an_empty_folder_is_a_warning(tmp_path: Path) -> None:
     """Most likely the path is wrong."""
-    (finding,) = loaded(tmp_path).findings
-    assert (finding.rule, finding.severity) == ("no-playbooks", Severity.WARNING)
+    (diagnostic,) = loaded(tmp_path).diagnostics
+    assert (diagnostic.rule, diagnostic.severity) == ("no-playbooks", Severity.WARNING)
 
 
 def test_one_broken_file_does_not_hide_the_good_ones(folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_use_merges_under_the_playbook(folder: Path) -> None:
     text = text.replace("mode: {default: approve, demo: auto}\n", "").replace(", expires: 15m", "")
     (folder / "redis-down.yaml").write_text(text, encoding="utf-8")
     found = loaded(folder)
-    assert not found.findings
+    assert not found.diagnostics
     (playbook,) = found.playbooks
     assert playbook.mode == "observe"
     assert playbook.guards.settings["cooldown"] == "10m"
@@ -271,9 +271,9 @@ def test_a_mistake_in_a_fragment_is_reported_there_and_once(folder: Path) -> Non
         text = BASE.replace("redis-down", name).replace("diagnose:\n", "diagnose:\n  - {include: defaults}\n")
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     found = loaded(folder)
-    (finding,) = found.findings
-    assert finding.file.endswith("defaults.yaml")
-    assert (finding.line, finding.column, finding.rule) == (8, 25, "unknown-check")
+    (diagnostic,) = found.diagnostics
+    assert diagnostic.file.endswith("defaults.yaml")
+    assert (diagnostic.line, diagnostic.column, diagnostic.rule) == (8, 25, "unknown-check")
     assert found.playbooks == ()
 
 
@@ -289,10 +289,10 @@ def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         '  b:\n    platform: {kind: supervisor, url: "unix:///s", program: b}\n    minimum_healthy: no\n',
         encoding="utf-8",
     )
-    found = [(item.line, item.column, item.rule, item.hint) for item in load_inventory(path).findings]
+    found = [(item.line, item.column, item.rule, item.hint) for item in load_inventory(path).diagnostics]
     assert found == [
         (5, 22, "wrong-value", "did you mean 'supervisor'?"),
-        (8, 22, "wrong-type", "no is false to an old YAML and text to a new one; write false"),
+        (8, 22, "wrong-type", "no is false in YAML 1.1 and text in YAML 1.2; write false"),
     ]
 
 
@@ -305,9 +305,9 @@ def test_a_circle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
         '  b:\n    platform: {kind: supervisor, url: "unix:///s", program: b}\n    depends_on: [a]\n',
         encoding="utf-8",
     )
-    (finding,) = load_inventory(path).findings
-    assert (finding.line, finding.column, finding.rule) == (6, 18, "dependency-circle")
-    assert finding.message == "services depend on each other in a circle: a -> b -> a"
+    (diagnostic,) = load_inventory(path).diagnostics
+    assert (diagnostic.line, diagnostic.column, diagnostic.rule) == (6, 18, "dependency-cycle")
+    assert diagnostic.message == "services depend on each other in a circle: a -> b -> a"
 
 
 def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
     text = str(refused.value)
     assert "remediator.yaml:4:12: error: 'playbooks' must be a list, not 'playbooks' (wrong-type)" in text
     assert "remediator.yaml:6:25: error: 'max_silence': 120 has no unit; write 120s, or 5m, 1h30m (wrong-value)" in text
-    assert "remediator.yaml:7:1: error: there is no key 'logg' here (unknown-key)" in text
+    assert "remediator.yaml:7:1: error: unknown key 'logg' (unknown-key)" in text
     assert "help: did you mean 'log'?" in text
 
 

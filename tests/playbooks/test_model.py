@@ -127,11 +127,11 @@ def test_what_contradicts_itself_is_refused_with_its_place(
     with pytest.raises(ValidationError) as refused:
         made(**changes)
     (error,) = refused.value.errors()
-    mistakes = error["ctx"]["error"]
-    assert isinstance(mistakes, FieldErrors)
-    (mistake,) = mistakes.mistakes
-    assert mistake.at == place
-    assert message in mistake.message
+    found = error["ctx"]["error"]
+    assert isinstance(found, FieldErrors)
+    (field_error,) = found.errors
+    assert field_error.path == place
+    assert message in field_error.message
 
 
 @pytest.mark.parametrize(

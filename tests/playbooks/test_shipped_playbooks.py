@@ -31,7 +31,7 @@ def test_a_shipped_playbook_does_what_its_tests_say(name: str) -> None:
     """All of its tests are as expected, and together they take every branch."""
     report = play(PLAYBOOKS / f"{name}.test.yaml")
     assert [str(item) for item in report.errors] == []
-    assert [str(item) for test in report.tests for item in test.findings] == []
+    assert [str(item) for test in report.tests for item in test.diagnostics] == []
     assert report.untaken == []
 
 
@@ -43,7 +43,7 @@ def test_the_shipped_playbooks_have_no_findings() -> None:
         Config,
         date(2026, 1, 1),
     )
-    assert [str(item) for item in found.findings] == []
+    assert [str(item) for item in found.diagnostics] == []
 
 
 PLAYBOOK = """\
@@ -110,12 +110,12 @@ def test_a_wrong_expectation_is_found_out_where_it_stands(
     kick: Path, right: str, wrong: str, place: str, sentence: str
 ) -> None:
     """Each kind of expectation can fail, and then says line, column, what was expected and what came."""
-    assert [test.findings for test in play(kick).tests] == [()]
+    assert [test.diagnostics for test in play(kick).tests] == [()]
     kick.write_text(TESTS.replace(right, wrong))
     [test] = play(kick).tests
-    [finding] = test.findings
-    assert f"{finding.line}:{finding.column}" == place
-    assert sentence in finding.message
+    [diagnostic] = test.diagnostics
+    assert f"{diagnostic.line}:{diagnostic.column}" == place
+    assert sentence in diagnostic.message
 
 
 OF_NO_RUN = [
@@ -140,7 +140,7 @@ def test_what_is_expected_of_a_run_is_missed_when_there_is_none(kick: Path, expe
     text = TESTS.replace("Down", "Up").replace("outcome: succeeded", "runs: 0").replace("steps: {again: ok}", expected)
     kick.write_text(text)
     [test] = play(kick).tests
-    assert [f"{item.line}:{item.column}" for item in test.findings] == [place]
+    assert [f"{item.line}:{item.column}" for item in test.diagnostics] == [place]
 
 
 def test_a_step_that_only_reads_is_covered_when_it_was_taken(kick: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace('when: "', undo))
     for lasts, undone in (("9m", "[]"), ("11m", "[again]")):
         kick.write_text(TESTS.replace("    expect:\n", f"    lasts: {lasts}\n    expect:\n      undone: {undone}\n"))
-        assert [test.findings for test in play(kick).tests] == [()]
+        assert [test.diagnostics for test in play(kick).tests] == [()]
 
 
 def test_people_are_told_where_no_plan_could_be_made(kick: Path) -> None:
@@ -168,7 +168,7 @@ def test_people_are_told_where_no_plan_could_be_made(kick: Path) -> None:
     expect = "outcome: escalated\n      reason: no_plan\n      messages: [{kind: escalation, to: oncall}]"
     kick.write_text(TESTS.replace("outcome: succeeded", expect).replace("      steps: {again: ok}\n", ""))
     [test] = play(kick).tests
-    assert [str(item) for item in test.findings] == []
+    assert [str(item) for item in test.diagnostics] == []
 
 
 MISTAKES = [
@@ -216,7 +216,7 @@ def test_the_documentation_s_example_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "redis-fragmented.test.yaml").write_text(tests, encoding="utf-8")
     report = play(tmp_path / "redis-fragmented.test.yaml")
     assert [str(item) for item in report.errors] == []
-    assert [str(item) for test in report.tests for item in test.findings] == []
+    assert [str(item) for test in report.tests for item in test.diagnostics] == []
     assert len(report.tests) == 4 and report.untaken == []
 
 

@@ -1,7 +1,6 @@
-"""Lint: what a playbook risks. A rule is one file, looks at everything that was read, and returns findings.
+"""Lint: risks in playbooks that can be used. The loader finds the errors that keep a file from being used.
 
-What keeps a file from being used at all is found by the loader; rules warn of what can be used and should not be, or
-not without a thought. A rule never prints, a reporter never decides.
+A rule reads everything that was loaded and yields diagnostics. A rule never prints, and a reporter never decides.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import ClassVar
 
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
@@ -18,12 +16,12 @@ from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadResult
 from remediator.playbooks.model import Playbook, Step
 from remediator.playbooks.parsing.nodes import Node, Path, find, key_of
-from remediator.playbooks.parsing.subject import Call, CheckSubject
+from remediator.playbooks.parsing.subject import CheckSubject
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """An alert as Prometheus' rule files define it."""
+    """An alerting rule of a Prometheus rule file."""
 
     name: str
     expression: str
@@ -32,78 +30,80 @@ class AlertRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """Everything that rules may look at."""
+class LintContext:
+    """Everything that the rules can read."""
 
-    read: LoadResult
+    loaded: LoadResult
     catalogue: Catalogue
     inventory: Inventory | None
-    today: date
     alerts: Sequence[AlertRule] | None = None
-    """None where no rule files are known; what depends on them is not checked then."""
+    """None without rule files; alert names and labels are not checked then."""
     channels: frozenset[str] | None = None
-    """Of the settings file; None where it is not known."""
+    """Channels of the settings file; None without a settings file."""
     settings: Node | None = None
-    """The settings file; None where there is none, or it cannot be read."""
+    """The settings file; None without one, or if it cannot be read."""
     watchdog: str = "Watchdog"
-    tests: frozenset[str] = field(default_factory=frozenset)
-    """Names of playbooks that have a test beside them."""
+    tested: frozenset[str] = field(default_factory=frozenset)
+    """Names of the playbooks that have a test file."""
 
     @property
     def playbooks(self) -> tuple[Playbook, ...]:
-        """Those that can be used, in the order of their names."""
-        return self.read.playbooks
+        """Return the playbooks that can be used, in the order of their names."""
+        return self.loaded.playbooks
 
     def subject(self, playbook: Playbook) -> CheckSubject:
-        """A playbook with its places."""
-        return CheckSubject(playbook, self.read.documents[playbook.name], self.catalogue, self.inventory)
+        """Return a playbook together with its nodes."""
+        return CheckSubject(playbook, self.loaded.documents[playbook.name], self.catalogue, self.inventory)
 
     def traits(self, step: Step) -> ActionTraits:
-        """What a step's action declares of itself."""
+        """Return the traits of the action of a step."""
         return self.catalogue.traits_of(step.action)
 
-    def changes(self, playbook: Playbook) -> bool:
-        """Whether it ever does more than look."""
+    def mutates(self, playbook: Playbook) -> bool:
+        """Return whether a step of the playbook changes something."""
         return any(self.traits(step).mutates for step in playbook.steps)
-
-    def calls(self, playbook: Playbook) -> Iterator[Call]:
-        """Every action and check that it names."""
-        yield from self.subject(playbook).calls
 
 
 class Rule(ABC):
-    """One idea of what to warn of. Its id is its file's name with ``-`` for ``_``."""
+    """One lint rule. The docstring of a subclass says what the rule finds; it is printed in the reference."""
 
     id: ClassVar[str]
     severity: ClassVar[Severity] = Severity.WARNING
-    what: ClassVar[str]
-    """What it finds, in a sentence."""
     why: ClassVar[str]
-    """What may happen at 3 a.m."""
-    mend: ClassVar[str]
-    """How to mend it."""
+    """The risk."""
+    fix: ClassVar[str]
+    """How to fix it; the default hint of the diagnostics."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return what the rule finds."""
+        return cls.__doc__ or ""
 
     @abstractmethod
-    def check(self, context: Context) -> Iterator[Diagnostic]:
-        """Everything that it finds."""
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        """Yield a diagnostic for each place that the rule finds."""
 
     def at(
-        self, context: Context, playbook: Playbook, path: Path, message: str, hint: str = "", *, key: bool = False
+        self, context: LintContext, playbook: Playbook, path: Path, message: str, hint: str = "", *, key: bool = False
     ) -> Diagnostic:
-        """A finding at a path of a playbook, or at the nearest thing above it that is written.
+        """Return a diagnostic at a path of a playbook, or at its nearest parent that the file contains.
 
         Args:
-            context: what was read.
-            playbook: in which playbook.
-            path: where.
-            message: what is risky.
-            hint: how to mend it; default: as the rule says.
-            key: point at the key and not at its value.
+            context: what was loaded.
+            playbook: the playbook.
+            path: keys and positions from the root of the playbook.
+            message: the risk.
+            hint: how to fix it; default: :attr:`fix`.
+            key: mark the key, not its value.
         """
-        root: Node = context.read.documents[playbook.name]
+        root: Node = context.loaded.documents[playbook.name]
         node = find(root, path)[0]
-        if node is root:  # nothing of it is written: the playbook as a whole is meant
+        if node is root:  # the file contains no part of the path: mark the name, not the whole file
             node = find(root, ("name",))[0]
         elif key:
             node = key_of(root, path) or node
-        return node.finding(self.id, message, hint or self.mend, self.severity)
+        return self.at_node(node, message, hint)
+
+    def at_node(self, node: Node, message: str, hint: str = "", offset: int = 0) -> Diagnostic:
+        """Return a diagnostic at a node."""
+        return node.diagnostic(self.id, message, hint or self.fix, self.severity, offset)

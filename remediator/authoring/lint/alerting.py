@@ -1,4 +1,4 @@
-"""Prometheus' rule files, as far as lint needs them: which alerts there are, with which labels."""
+"""Read alerting rules from Prometheus rule files: names, expressions and labels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from remediator.errors import ConfigurationError
 
 
 def read_alerts(paths: Iterable[Path]) -> tuple[AlertRule, ...]:
-    """Every alerting rule in rule files and folders of them; files that hold no rules are passed over.
+    """Return every alerting rule in rule files and folders. Files without rules are skipped.
 
     Raises:
-        ConfigurationError: a file cannot be read as YAML.
+        ConfigurationError: a file cannot be read, or is not YAML.
     """
     return tuple(rule for path in paths for file in _files(path) for rule in _rules(file))
 
@@ -32,7 +32,7 @@ def _rules(file: Path) -> Iterator[AlertRule]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{file}: the rules cannot be read: {error}") from None
+        raise ConfigurationError(f"{file}: cannot read the rule file: {error}") from None
     for group in _list(content, "groups"):
         for rule in _list(group, "rules"):
             if isinstance(rule, dict) and isinstance(rule.get("alert"), str):

@@ -1,4 +1,4 @@
-"""The reference of all ids, as ``docs/lint.md`` has it."""
+"""Generate the reference of all rules and errors, ``docs/lint.md``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from collections.abc import Iterator
 from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.runner import RULES
 
-_HEAD = """# What lint says
+_HEAD = """# Lint rules
 
-`remediator lint` reports errors, which keep a file from being used, and warnings and remarks, which say what is risky.
-This page is made by `python -m remediator.authoring.lint.reference`; a test keeps it in step.
+```
+remediator lint playbooks/
+```
 
-Exit status: 0 nothing found, 1 something found that is at least as bad as `--fail-on`, 2 wrong usage, or a file that
-is to be compared with cannot be used, 3 could not run.
+`remediator lint` reports errors, warnings and informational findings. An error keeps a file from being used. A warning
+or an informational finding (*info*) names a risk.
 
-## Switching a warning off
+The command `python -m remediator.authoring.lint.reference` generates this page, and a test compares the two.
 
-In the playbook, with a date and a reason:
+| Exit status | Meaning |
+|---|---|
+| 0 | Nothing found, or only findings below `--fail-on` (default `warning`). |
+| 1 | At least one finding with the severity of `--fail-on` or higher. |
+| 2 | Wrong usage, or a file to compare with cannot be used. |
+| 3 | The command could not run. |
+
+## Suppress a warning
+
+Add a comment with a date and a reason to the playbook:
 
 ```yaml
 guards:
@@ -37,22 +47,19 @@ Separate several rules with commas. After the date, the warning is reported agai
 
 
 def reference() -> str:
-    """The page."""
-    return "\n".join((_HEAD, *_warnings(), *_errors()))
+    """Return the page."""
+    return "\n".join((_HEAD, *_sections()))
 
 
-def _warnings() -> Iterator[str]:
+def _sections() -> Iterator[str]:
     yield "## Warnings and informational findings\n"
     for rule in RULES:
-        yield f"### {rule.id}\n\n*{rule.severity.value}* · {rule.what}\n\n{rule.why}\n"
-        yield f"**Fix:** {rule.mend}.\n"
+        yield f"### {rule.id}\n\n*{rule.severity.value}* · {rule.summary()}\n\n{rule.why}\n"
+        yield f"**Fix:** {rule.fix}.\n"
         yield f"**Suppress:** `# remediator: off {rule.id} until DATE because REASON`\n"
-
-
-def _errors() -> Iterator[str]:
     yield "## Errors\n"
     for name, error in ERRORS.items():
-        yield f"### {name}\n\n{error.what}\n\n**Fix:** {error.mend}\n"
+        yield f"### {name}\n\n{error.summary}\n\n**Fix:** {error.fix}\n"
 
 
 if __name__ == "__main__":

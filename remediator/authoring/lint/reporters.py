@@ -1,4 +1,4 @@
-"""Reporters: the same findings for eyes, for scripts, for GitHub's annotations and for SARIF viewers."""
+"""Reporters: print diagnostics for a terminal, as JSON, as GitHub annotations or as SARIF."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from remediator.authoring.lint.runner import RULES, Report
 from remediator.playbooks.diagnostics import Diagnostic, Severity, render
 
 Reporter = Callable[[Report, Sequence[Diagnostic]], str]
-"""Takes the report, and of its findings those that are to be shown."""
+"""Takes the report and those of its diagnostics to show; returns the output."""
 
 
 def as_text(report: Report, shown: Sequence[Diagnostic]) -> str:
-    """With source lines and carets, and a summary at the end."""
-    return "\n".join((*(render(finding) + "\n" for finding in shown), *report.remarks, summary(report)))
+    """Return the diagnostics with source lines and carets, and a summary at the end."""
+    return "\n".join((*(render(diagnostic) + "\n" for diagnostic in shown), *report.skipped, summary(report)))
 
 
 def summary(report: Report) -> str:
-    """One line: what was read and what was found."""
+    """Return one line: what was read and what was found."""
     counts = [f"{count} {each}{'s' if count != 1 else ''}" for each, count in report.counts.items() if count]
-    off = f", {len(report.off)} switched off" if report.off else ""
+    suppressed = f", {len(report.suppressed)} suppressed" if report.suppressed else ""
     files = f"{report.files} file{'s' if report.files != 1 else ''}"
     usable = f"{report.playbooks} playbook{'s' if report.playbooks != 1 else ''} can be used"
-    return f"{files}, {usable}: {', '.join(counts) or 'nothing to complain of'}{off}"
+    return f"{files}, {usable}: {', '.join(counts) or 'no findings'}{suppressed}"
 
 
 def as_json(report: Report, shown: Sequence[Diagnostic]) -> str:
-    """Everything that a script may want."""
+    """Return the whole report as JSON."""
     made = {
-        "findings": [_plain(finding) for finding in shown],
-        "off": [_plain(finding) for finding in report.off],
+        "findings": [_plain(diagnostic) for diagnostic in shown],
+        "suppressed": [_plain(diagnostic) for diagnostic in report.suppressed],
         "counts": {each.value: count for each, count in report.counts.items()},
         "playbooks": report.playbooks,
         "files": report.files,
-        "remarks": list(report.remarks),
+        "skipped": list(report.skipped),
     }
     return json.dumps(made, indent=2, ensure_ascii=False)
 
 
-def _plain(finding: Diagnostic) -> Mapping[str, Any]:
+def _plain(diagnostic: Diagnostic) -> Mapping[str, Any]:
     return {
-        "file": finding.file,
-        "line": finding.line,
-        "column": finding.column,
-        "width": finding.width,
-        "rule": finding.rule,
-        "severity": finding.severity.value,
-        "message": finding.message,
-        "hint": finding.hint,
+        "file": diagnostic.file,
+        "line": diagnostic.line,
+        "column": diagnostic.column,
+        "width": diagnostic.width,
+        "rule": diagnostic.rule,
+        "severity": diagnostic.severity.value,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
     }
 
 
@@ -59,17 +59,17 @@ _GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 
 
 def as_github(report: Report, shown: Sequence[Diagnostic]) -> str:
-    """Workflow commands, which GitHub shows at the lines of a pull request."""
-    return "\n".join((*(_command(finding) for finding in shown), summary(report)))
+    """Return workflow commands, which GitHub shows at the lines of a pull request."""
+    return "\n".join((*(_command(diagnostic) for diagnostic in shown), summary(report)))
 
 
-def _command(finding: Diagnostic) -> str:
-    properties = {"file": finding.file, "title": finding.rule}
-    if finding.line:
-        properties |= {"line": str(finding.line), "col": str(finding.column)}
+def _command(diagnostic: Diagnostic) -> str:
+    properties = {"file": diagnostic.file, "title": diagnostic.rule}
+    if diagnostic.line:
+        properties |= {"line": str(diagnostic.line), "col": str(diagnostic.column)}
     said = ",".join(f"{name}={_escaped(value, ',:')}" for name, value in properties.items())
-    text = finding.message + (f"; {finding.hint}" if finding.hint else "")
-    return f"::{_GITHUB[finding.severity]} {said}::{_escaped(text)}"
+    text = diagnostic.message + (f"; {diagnostic.hint}" if diagnostic.hint else "")
+    return f"::{_GITHUB[diagnostic.severity]} {said}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:
@@ -82,14 +82,14 @@ _SARIF = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "
 
 
 def as_sarif(report: Report, shown: Sequence[Diagnostic]) -> str:
-    """SARIF 2.1.0, for code scanning."""
+    """Return SARIF 2.1.0, for code scanning."""
     driver = {"name": "remediator", "version": __version__, "rules": _rules()}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
         "results": [
-            *(_result(finding) for finding in shown),
-            *({**_result(finding), "suppressions": [{"kind": "inSource"}]} for finding in report.off),
+            *(_result(diagnostic) for diagnostic in shown),
+            *({**_result(diagnostic), "suppressions": [{"kind": "inSource"}]} for diagnostic in report.suppressed),
         ],
     }
     schema = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -98,15 +98,15 @@ def as_sarif(report: Report, shown: Sequence[Diagnostic]) -> str:
 
 def _rules() -> list[Mapping[str, Any]]:
     errors = [
-        {"id": name, "shortDescription": {"text": each.what}, "help": {"text": each.mend}}
+        {"id": name, "shortDescription": {"text": each.summary}, "help": {"text": each.fix}}
         for name, each in ERRORS.items()
     ]
     rules = [
         {
             "id": rule.id,
-            "shortDescription": {"text": rule.what},
+            "shortDescription": {"text": rule.summary()},
             "fullDescription": {"text": rule.why},
-            "help": {"text": rule.mend},
+            "help": {"text": rule.fix},
             "defaultConfiguration": {"level": _SARIF[rule.severity]},
         }
         for rule in RULES
@@ -114,15 +114,15 @@ def _rules() -> list[Mapping[str, Any]]:
     return [*errors, *rules]
 
 
-def _result(finding: Diagnostic) -> Mapping[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
-    if finding.line:
-        end = finding.column + finding.width
-        place["region"] = {"startLine": finding.line, "startColumn": finding.column, "endColumn": end}
-    text = finding.message + (f"; {finding.hint}" if finding.hint else "")
+def _result(diagnostic: Diagnostic) -> Mapping[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": diagnostic.file}}
+    if diagnostic.line:
+        end = diagnostic.column + diagnostic.width
+        place["region"] = {"startLine": diagnostic.line, "startColumn": diagnostic.column, "endColumn": end}
+    text = diagnostic.message + (f"; {diagnostic.hint}" if diagnostic.hint else "")
     return {
-        "ruleId": finding.rule,
-        "level": _SARIF[finding.severity],
+        "ruleId": diagnostic.rule,
+        "level": _SARIF[diagnostic.severity],
         "message": {"text": text},
         "locations": [{"physicalLocation": place}],
     }

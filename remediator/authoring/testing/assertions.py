@@ -30,7 +30,7 @@ def judge(case: Case, at: int, played: Played, playbooks: Sequence[Playbook], ro
     found = []
     for path, sentence in _differences(case, played, playbooks):
         node, _ = find(root, ("tests", at, "expect", *path))
-        found.append(node.finding("expectation", f"{case.name}: {sentence}", _told(played)))
+        found.append(node.diagnostic("expectation", f"{case.name}: {sentence}", _told(played)))
     return found
 
 

@@ -24,7 +24,7 @@ class Ran:
     """One test, and every way in which it was not as expected."""
 
     name: str
-    findings: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Report:
     @property
     def failed(self) -> int:
         """How many tests were not as expected."""
-        return sum(1 for test in self.tests if test.findings)
+        return sum(1 for test in self.tests if test.diagnostics)
 
     @property
     def untaken(self) -> list[str]:
@@ -85,7 +85,7 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
     report = Report(shown(path))
     reading = read_model(path, Suite)
     if reading.model is None or reading.root is None:
-        report.errors += reading.findings
+        report.errors += reading.diagnostics
         return report
     catalogue = registry.catalogue()
     known = load_playbooks([path.parent], catalogue, None)
@@ -97,7 +97,7 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
     if report.errors:
         return report
     if not suite.tests:
-        report.errors.append(find(root, ("tests",))[0].finding("no-tests", "there is no test here"))
+        report.errors.append(find(root, ("tests",))[0].diagnostic("no-tests", "there is no test here"))
     report.branches = branches(playbook)
     results: list[Played] = []
     for at, case in enumerate(suite.tests):
@@ -111,10 +111,10 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
 def _chosen(suite: Suite, root: Node, known: LoadResult, report: Report) -> Playbook | None:
     found = next((item for item in known.playbooks if item.name == suite.playbook), None)
     if found is None:
-        errors = [item for item in known.findings if item.severity is Severity.ERROR]
+        errors = [item for item in known.diagnostics if item.severity is Severity.ERROR]
         hint = did_you_mean(suite.playbook, [item.name for item in known.playbooks])
         message = f"there is no playbook {suite.playbook!r} in this folder that can be used"
-        report.errors.append(find(root, ("playbook",))[0].finding("unknown-playbook", message, hint))
+        report.errors.append(find(root, ("playbook",))[0].diagnostic("unknown-playbook", message, hint))
         report.errors += errors
     return found
 
@@ -138,7 +138,7 @@ def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogu
 def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Diagnostic:
     name = str(path[-1])
     place = key_of(root, path) or find(root, path[:-1])[0]
-    return place.finding(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
+    return place.diagnostic(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
 
 
 def _given(given: Given, services: Sequence[str], catalogue: Catalogue) -> Names:

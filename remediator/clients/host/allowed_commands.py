@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from remediator.core.matchers import compile_pattern
 from remediator.core.types import FieldError, PositiveDuration, Strict
-from remediator.errors import InputError, SyntaxMistake
+from remediator.errors import InputError, ParseError
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -42,7 +42,7 @@ class AllowedCommand(Strict):
         for name, pattern in self.parameters.items():
             try:
                 compile_pattern(pattern)
-            except SyntaxMistake as error:
+            except ParseError as error:
                 raise FieldError(error.message, ("parameters", name), column=error.column, hint=error.hint) from None
         return self
 

@@ -1,1 +1,1 @@
-"""The steps of reading a file: text → nodes with places → fragments put in → model → meaning. One module each."""
+"""The steps of loading a file, one module each: text → nodes with places → fragments merged → model → semantics."""

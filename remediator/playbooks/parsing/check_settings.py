@@ -1,22 +1,74 @@
-"""What a settings file means: its model leaves guards and channels to whoever knows which kinds there are."""
+"""Check the settings of guards, in playbooks and in the settings file, and the channels of the settings file.
+
+The models leave both open, because plugins can add guards and notifiers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from remediator.playbooks.catalogue import Catalogue
+from pydantic import BaseModel
+
+from remediator.playbooks.catalogue import Catalogue, plain_field
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
-from remediator.playbooks.parsing import check_guards
-from remediator.playbooks.parsing.nodes import Node, Scalar, Table, child
+from remediator.playbooks.model import Off
+from remediator.playbooks.parsing.messages import error_at
+from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table, child, data, find, key_of
+from remediator.playbooks.parsing.validation import build, field_errors
+
+Guards = Mapping[str, type[BaseModel]]
 
 
-def in_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
-    """Everything that is wrong with what a settings file means."""
-    yield from check_guards.of_installation(catalogue.guards, root)
+def check_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
+    """Check the guards and channels of a settings file."""
+    guards = child(root, "guards")
+    if isinstance(guards, Table):
+        yield from check_guard_settings(catalogue.guards, root, (name for name in guards.entries if name != "off"))
+        listed = child(guards, "off")
+        if listed is not None and not isinstance(listed, Items):
+            yield listed.diagnostic("wrong-type", "'off' must be a list", "write [{guard: ramp, reason: …}]")
+        for item in listed.items if isinstance(listed, Items) else ():
+            yield from (error_at(item, error) for error in field_errors(Off, item))
+        yield from check_disabled_guards(catalogue.guards, root, disabled_guards(root))
     channels = child(root, "channels")
     for entry in channels.entries.values() if isinstance(channels, Table) else ():
         kind = child(entry.value, "kind")
-        said = kind.value if isinstance(kind, Scalar) else None
-        if isinstance(kind, Scalar) and isinstance(said, str) and said not in (catalogue.notifiers or (said,)):
-            hint = did_you_mean(said, catalogue.notifiers)
-            yield kind.finding("wrong-value", f"there is no notifier {said!r}", hint)
+        given = kind.value if isinstance(kind, Scalar) else None
+        if kind is not None and isinstance(given, str) and given not in (catalogue.notifiers or (given,)):
+            hint = did_you_mean(given, catalogue.notifiers)
+            yield kind.diagnostic("wrong-value", f"unknown notifier {given!r}", hint)
+
+
+def check_guard_settings(guards: Guards, root: Node, names: Iterable[str]) -> Iterator[Diagnostic]:
+    """Check the settings of these guards below ``guards``."""
+    for name in names:
+        path: Path = ("guards", name)
+        node, _ = find(root, path)
+        if name not in guards:
+            place = key_of(root, path) or node
+            yield place.diagnostic("unknown-guard", f"unknown guard {name!r}", did_you_mean(name, guards))
+            continue
+        plain = None if isinstance(node, Table | Items) else plain_field(guards[name])
+        for error in field_errors(guards[name], node, values=None if plain is None else {plain: data(node)}):
+            message = re.sub("^this( |:)", rf"{name!r}\1", error.message)
+            yield error_at(node, replace(error, message=message))
+
+
+def check_disabled_guards(guards: Guards, root: Node, disabled: Iterable[tuple[int, Off]]) -> Iterator[Diagnostic]:
+    """Check that the guards that ``guards.off`` names exist."""
+    for at, item in disabled:
+        if item.guard not in guards:
+            node, _ = find(root, ("guards", "off", at, "guard"))
+            yield node.diagnostic("unknown-guard", f"unknown guard {item.guard!r}", did_you_mean(item.guard, guards))
+
+
+def disabled_guards(root: Node) -> Iterator[tuple[int, Off]]:
+    """Yield the valid entries of ``guards.off`` with their positions."""
+    guards = child(root, "guards")
+    listed = child(guards, "off") if guards is not None else None
+    for at, item in enumerate(listed.items if isinstance(listed, Items) else ()):
+        off = build(Off, item)
+        if off is not None:
+            yield at, off

@@ -1,11 +1,11 @@
-"""Fragments put in: ``use`` merges them under a playbook, ``include`` puts their diagnoses and steps into its lists.
+"""Merge fragments: ``use`` merges them under a playbook, ``include`` inserts their diagnoses and steps into its lists.
 
-This happens on nodes, so that everything keeps the place that it was written at.
+This works on nodes, so every value keeps its place in its file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
@@ -14,30 +14,31 @@ from remediator.playbooks.parsing.nodes import Entry, Items, Node, Scalar, Table
 Fragments = Mapping[str, Table]
 LISTS = ("diagnose", "steps")
 _OWN = frozenset({"apiVersion", "kind", "name", "summary"})
-"""What a fragment says about itself, and never about a playbook."""
+"""Keys that describe the fragment itself; they are not merged."""
 
 
 def resolve(root: Table, fragments: Fragments) -> tuple[Table, list[Diagnostic]]:
-    """A playbook with its fragments put in, without ``use`` and ``include``; and what is wrong with them."""
-    findings: list[Diagnostic] = []
+    """Return a playbook with its fragments merged, without ``use`` and ``include``, and the errors."""
+    diagnostics: list[Diagnostic] = []
     entries = dict(root.entries)
     use = entries.pop("use", None)
     merged = replace(root, entries=entries)
     if use is not None:
-        for name in reversed(list(_names(use.value, findings))):
-            fragment = _known(name, fragments, findings)
+        for name in reversed(list(_used_names(use.value, diagnostics))):
+            fragment = _find_fragment(name, fragments, diagnostics)
             if fragment is not None:
-                merged = _merged(_stripped(fragment), merged)
+                content = {key: entry for key, entry in fragment.entries.items() if key not in _OWN}
+                merged = _merge(replace(fragment, entries=content), merged)
     for section in LISTS:
         entry = merged.entries.get(section)
         if entry is not None and isinstance(entry.value, Items):
-            items = _included(entry.value.items, section, fragments, (), findings)
+            items = list(_expand(entry.value.items, section, fragments, (), diagnostics))
             merged.entries[section] = Entry(entry.key, replace(entry.value, items=items))
-    return merged, findings
+    return merged, diagnostics
 
 
 def without_includes(fragment: Table) -> Table:
-    """A fragment as it stands, for checking by itself; what it includes is checked where that is."""
+    """Return a fragment without its includes, to check it alone. Included parts are checked in their own fragment."""
     entries = dict(fragment.entries)
     for section in LISTS:
         entry = entries.get(section)
@@ -47,81 +48,57 @@ def without_includes(fragment: Table) -> Table:
     return replace(fragment, entries=entries)
 
 
-def _names(node: Node, findings: list[Diagnostic]) -> Iterable[Scalar]:
-    """The fragments that ``use`` names: a list, or one alone."""
-    items = node.items if isinstance(node, Items) else [node]
-    for item in items:
+def _used_names(node: Node, diagnostics: list[Diagnostic]) -> Iterator[Scalar]:
+    """Yield the names in ``use``: a list, or a single name."""
+    for item in node.items if isinstance(node, Items) else [node]:
         if isinstance(item, Scalar) and isinstance(item.value, str):
             yield item
         else:
-            findings.append(item.finding("wrong-type", "use must be a list of names", "write it like use: [defaults]"))
+            diagnostics.append(item.diagnostic("wrong-type", "'use' must be a list of names", "write use: [defaults]"))
 
 
-def _known(name: Scalar, fragments: Fragments, findings: list[Diagnostic]) -> Table | None:
+def _find_fragment(name: Scalar, fragments: Fragments, diagnostics: list[Diagnostic]) -> Table | None:
     fragment = fragments.get(str(name.value))
     if fragment is None:
-        hint = did_you_mean(str(name.value), fragments) or "there is no file of kind Fragment"
-        findings.append(name.finding("unknown-fragment", f"there is no fragment {name.value!r}", hint))
+        hint = did_you_mean(str(name.value), fragments) or "no file has kind: Fragment"
+        diagnostics.append(name.diagnostic("unknown-fragment", f"unknown fragment {name.value!r}", hint))
     return fragment
 
 
-def _stripped(fragment: Table) -> Table:
-    return replace(fragment, entries={name: entry for name, entry in fragment.entries.items() if name not in _OWN})
-
-
-def _merged(under: Table, over: Table) -> Table:
-    """Mappings are merged key by key; of anything else the upper one stands, lists as a whole."""
-    entries = dict(under.entries)
-    for name, entry in over.entries.items():
+def _merge(base: Table, override: Table) -> Table:
+    """Merge mappings key by key. For everything else, lists included, the override replaces the base."""
+    entries = dict(base.entries)
+    for name, entry in override.entries.items():
         below = entries.get(name)
         if below is not None and isinstance(below.value, Table) and isinstance(entry.value, Table):
-            entry = Entry(entry.key, _merged(below.value, entry.value))
+            entry = Entry(entry.key, _merge(below.value, entry.value))
         entries[name] = entry
-    return replace(over, entries=entries)
+    return replace(override, entries=entries)
 
 
-def _included(
-    items: Iterable[Node], section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Diagnostic]
-) -> list[Node]:
-    found: list[Node] = []
+def _expand(
+    items: Iterable[Node], section: str, fragments: Fragments, parents: tuple[str, ...], diagnostics: list[Diagnostic]
+) -> Iterator[Node]:
+    """Yield the items of a list, with each ``{include: name}`` replaced by the items of the fragment."""
     for item in items:
-        name = _include(item, findings)
-        if name is None:
-            found.append(item)
-        else:
-            found.extend(_content(name, section, fragments, inside, findings))
-    return found
-
-
-def _include(item: Node, findings: list[Diagnostic]) -> Scalar | None:
-    """The name in ``{include: name}``; None for anything else."""
-    if not isinstance(item, Table) or "include" not in item.entries:
-        return None
-    for name, entry in item.entries.items():
-        if name != "include":
-            message = f"include stands alone; there is no key {name!r} beside it"
-            findings.append(entry.key.finding("unknown-key", message))
-    name_node = item.entries["include"].value
-    if isinstance(name_node, Scalar) and isinstance(name_node.value, str):
-        return name_node
-    findings.append(name_node.finding("wrong-type", "'include' must be a fragment's name"))
-    return Scalar(name_node.text, name_node.line, name_node.column, 1, None, "", None)
-
-
-def _content(
-    name: Scalar, section: str, fragments: Fragments, inside: tuple[str, ...], findings: list[Diagnostic]
-) -> list[Node]:
-    if name.value is None:
-        return []
-    fragment = _known(name, fragments, findings)
-    if fragment is None:
-        return []
-    if str(name.value) in inside:
-        circle = " -> ".join((*inside, str(name.value)))
-        findings.append(name.finding("fragment-circle", f"fragments include each other in a circle: {circle}"))
-        return []
-    listed = child(fragment, section)
-    if not isinstance(listed, Items):
-        findings.append(name.finding("unknown-fragment", f"the fragment {name.value!r} has no {section}"))
-        return []
-    return _included(listed.items, section, fragments, (*inside, str(name.value)), findings)
+        if not isinstance(item, Table) or "include" not in item.entries:
+            yield item
+            continue
+        for key, entry in item.entries.items():
+            if key != "include":
+                message = f"unknown key {key!r}: include does not allow other keys beside it"
+                diagnostics.append(entry.key.diagnostic("unknown-key", message))
+        name = item.entries["include"].value
+        if not isinstance(name, Scalar) or not isinstance(name.value, str):
+            diagnostics.append(name.diagnostic("wrong-type", "'include' must be the name of a fragment"))
+        elif (fragment := _find_fragment(name, fragments, diagnostics)) is not None:
+            path = (*parents, name.value)
+            listed = child(fragment, section)
+            if name.value in parents:
+                message = f"fragments include each other in a cycle: {' -> '.join(path)}"
+                diagnostics.append(name.diagnostic("fragment-cycle", message))
+            elif not isinstance(listed, Items):
+                message = f"the fragment {name.value!r} has no {section}"
+                diagnostics.append(name.diagnostic("unknown-fragment", message))
+            else:
+                yield from _expand(listed.items, section, fragments, path, diagnostics)

@@ -1,78 +1,19 @@
-"""What pydantic finds wrong, said again in a person's words, with the place in the file."""
+"""Translate the errors of pydantic into plain English, with the path in the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from remediator.core.types import FieldError, FieldErrors
-from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
-from remediator.playbooks.parsing.nodes import Node, Path, Scalar, child, find, key_of, kind, surprise
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean, similar_name
+from remediator.playbooks.parsing.nodes import Node, Path, Scalar, ambiguity, child, find, key_of, type_name
 
-
-@dataclass(frozen=True, slots=True)
-class PathError:
-    """One way in which data does not fit a model."""
-
-    path: Path
-    """The culprit, or the mapping that misses a key."""
-    rule: str
-    message: str
-    hint: str = ""
-    column: int = 0
-    at_key: bool = False
-    """The key is meant and not its value."""
-    expected: str = ""
-    """For a wrong kind of value: what kind was expected."""
-
-    def finding(self, root: Node) -> Diagnostic:
-        """With its place."""
-        node, left = find(root, self.path)
-        key = key_of(root, self.path) if self.at_key and not left else None
-        return (key or node).finding(self.rule, self.message, self.hint, offset=0 if left else self.column)
-
-
-def translated(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[PathError]:
-    """Every error of a validation, in words and with its path; of unions, one for each branch."""
-    for item in error.errors(include_url=False, include_input=False):
-        path = _path(root, item["loc"])
-        node, _ = find(root, path)
-        say = _SAY.get(item["type"])
-        if say is not None:
-            yield from say(item, path, node, model)
-        elif item["type"] in _KINDS or item["type"] in ("literal_error", "enum"):
-            yield _wrong_kind_or_word(item, path, node)
-        else:
-            yield PathError(path, "wrong-value", f"{subject(path)}: {item['msg'][:1].lower()}{item['msg'][1:]}")
-
-
-def _path(root: Node, loc: Sequence[str | int]) -> Path:
-    """The part of pydantic's location that is in the file: it also names the branches of unions that it tried."""
-    path: list[str | int] = []
-    node = root
-    for step in loc:
-        below = child(node, step)
-        if below is not None:
-            path.append(step)
-            node = below
-    return tuple(path)
-
-
-def subject(path: Path) -> str:
-    """What a path is about, in words."""
-    if not path:
-        return "this"
-    if isinstance(path[-1], str):
-        return repr(path[-1])
-    named = next((step for step in reversed(path) if isinstance(step, str)), None)
-    return f"an item of {named!r}" if named else "an item"
-
-
-_KINDS: Mapping[str, str] = {
+_TYPES: Mapping[str, str] = {
     "string_type": "text",
     "path_type": "text",
     "int_type": "a whole number",
@@ -89,211 +30,222 @@ _KINDS: Mapping[str, str] = {
     "tuple_type": "a list",
     "none_required": "nothing",
 }
-
-
 SCALARS = frozenset({"text", "a whole number", "a number", "true or false"})
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+_LENGTHS: Mapping[str, tuple[str, str, str]] = {
+    "string_too_short": ("at least", "min_length", "character"),
+    "string_too_long": ("at most", "max_length", "character"),
+    "too_short": ("at least", "min_length", "item"),
+    "too_long": ("at most", "max_length", "item"),
+}
+_NAME_HINT = "use lower-case letters, digits, - and _, at most 63 characters; begin with a letter or a digit"
 
 
-def _wrong_kind_or_word(item: Any, path: Path, node: Node) -> PathError:
-    if item["type"] in ("literal_error", "enum"):
-        words = _words(item["ctx"]["expected"])
+def error_at(root: Node, error: FieldError) -> Diagnostic:
+    """Return a field error with its place in the file."""
+    node, left = find(root, error.path)
+    key = key_of(root, error.path) if error.at_key and not left else None
+    return (key or node).diagnostic(error.rule, error.message, error.hint, offset=0 if left else error.column)
+
+
+def translate(error: ValidationError, model: type[BaseModel], root: Node) -> Iterator[FieldError]:
+    """Yield every error of a validation in plain English; for a union, one error for each branch."""
+    for item in error.errors(include_url=False, include_input=False):
+        path = _path_in_file(root, item["loc"])
+        yield from _translate(item, path, find(root, path)[0], model)
+
+
+def _path_in_file(root: Node, location: Sequence[str | int]) -> Path:
+    """Return the part of pydantic's location that the file contains. Pydantic also names the branches of unions."""
+    path: list[str | int] = []
+    node = root
+    for step in location:
+        below = child(node, step)
+        if below is not None:
+            path.append(step)
+            node = below
+    return tuple(path)
+
+
+def _translate(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[FieldError]:
+    kind, context, subject = item["type"], item.get("ctx", {}), describe(path)
+    if kind in _TYPES:
+        yield _wrong_type(path, node, _TYPES[kind])
+    elif kind in _LIMITS:
+        words, key = _LIMITS[kind]
+        yield FieldError(f"{subject} must be {words} {context[key]:g}, not {_shown(node)}", path)
+    elif kind in _LENGTHS:
+        words, key, unit = _LENGTHS[kind]
+        plural = "" if context[key] == 1 else "s"
+        yield FieldError(f"{subject} must have {words} {context[key]} {unit}{plural}", path)
+    elif kind == "value_error":
+        yield from _from_validator(context["error"], path, node)
+    elif kind in ("literal_error", "enum"):
+        values = _values(context["expected"])
         if isinstance(node, Scalar) and isinstance(node.value, str):
-            return _wrong_word(path, node, words)
-        return _wrong_kind(path, node, words[0] if len(words) == 1 else f"one of {', '.join(words)}")
-    return _wrong_kind(path, node, _KINDS[item["type"]])
+            yield _wrong_word(path, node, values)
+        else:
+            yield _wrong_type(path, node, _one_of(values))
+    else:
+        yield from _translate_structure(item, path, node, model)
 
 
-def _words(expected: str) -> list[str]:
+def _translate_structure(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[FieldError]:
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "missing":
+        name = str(item["loc"][-1])
+        described = next((info.description for key, info in _known_fields(model, path) if key == name), None)
+        yield FieldError(f"missing key {name!r}", path, hint=described or "", rule="missing-key")
+    elif kind == "extra_forbidden":
+        known = _known_fields(model, item["loc"][:-1]) or _known_fields(model, path[:-1])
+        hint = did_you_mean(str(path[-1]), (key for key, _ in known))
+        yield FieldError(f"unknown key {path[-1]!r}", path, hint=hint, rule="unknown-key", at_key=True)
+    elif kind == "string_pattern_mismatch":
+        yield _wrong_form(item, path, node)
+    elif kind == "union_tag_not_found":
+        name = context["discriminator"].strip("'")
+        yield FieldError(f"missing key {name!r}", path, hint=f"{name} selects the type", rule="missing-key")
+    elif kind == "union_tag_invalid":
+        name = context["discriminator"].strip("'")
+        tag = child(node, name)
+        assert isinstance(tag, Scalar), "a missing tag is another error"
+        yield _wrong_word((*path, name), tag, _values(context["expected_tags"]))
+    elif kind == "json_invalid":
+        message = "the file contains an escape sequence for half a character"
+        yield FieldError(message, (), hint="write the character itself", rule="encoding")
+    else:
+        yield FieldError(f"{describe(path)}: {item['msg'][:1].lower()}{item['msg'][1:]}", path)
+
+
+def describe(path: Path) -> str:
+    """Return what a path refers to, in words."""
+    if not path:
+        return "this"
+    if isinstance(path[-1], str):
+        return repr(path[-1])
+    name = next((step for step in reversed(path) if isinstance(step, str)), None)
+    return f"an item of {name!r}" if name else "an item"
+
+
+def _values(expected: str) -> list[str]:
     return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
 
 
-def _wrong_word(path: Path, node: Scalar, words: Sequence[str]) -> PathError:
-    hint = did_you_mean(str(node.value), words)
-    hint = hint if hint.startswith("did") else ""
-    if str(node.value).startswith("goto "):
-        hint = f"write {{goto: {str(node.value)[5:].strip()}}}"
-    one_of = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-    return PathError(path, "wrong-value", f"{subject(path)} must be {one_of}, not {_shown(node)}", hint)
+def _one_of(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
 
 
-def nothing(path: Path) -> PathError:
-    """A key or an item without a value: whoever left it open meant something, and not the default."""
-    return PathError(path, "no-value", f"{subject(path)} has no value", "give it one, or remove it")
+def _wrong_word(path: Path, node: Scalar, values: Sequence[str]) -> FieldError:
+    given = str(node.value)
+    hint = f"write {{goto: {given[5:].strip()}}}" if given.startswith("goto ") else similar_name(given, values)
+    return FieldError(f"{describe(path)} must be {_one_of(values)}, not {_shown(node)}", path, hint=hint)
 
 
-def _wrong_kind(path: Path, node: Node, expected: str) -> PathError:
+def no_value(path: Path) -> FieldError:
+    """Return the error for a key or an item without a value. Its author meant something other than the default."""
+    return FieldError(f"{describe(path)} has no value", path, hint="add a value, or remove it", rule="no-value")
+
+
+def _wrong_type(path: Path, node: Node, expected: str) -> FieldError:
     if isinstance(node, Scalar) and node.value is None:
-        return replace(nothing(path), expected=expected)
-    shown = _shown(node) if isinstance(node, Scalar) else kind(node)
-    message = f"{subject(path)} must be {expected}, not {shown}"
-    return PathError(path, "wrong-type", message, _kind_hint(node, expected), expected=expected)
+        return replace(no_value(path), expected=expected)
+    message = f"{describe(path)} must be {expected}, not {_shown(node)}"
+    return FieldError(message, path, hint=_type_hint(node, expected), rule="wrong-type", expected=expected)
 
 
-def _kind_hint(node: Node, expected: str) -> str:
+def _type_hint(node: Node, expected: str) -> str:
     if not isinstance(node, Scalar):
         return ""
     if expected == "text" and not isinstance(node.value, str):
-        return f'put it into quotes: "{node.raw}"'
-    if expected in ("a whole number", "a number", "true or false") and isinstance(node.value, str):
+        return f'put it in quotes: "{node.raw}"'
+    if expected in SCALARS and isinstance(node.value, str):
         quoted = node.style in ("'", '"') and node.raw.strip("-+").replace(".", "", 1).isdigit()
-        return "leave out the quotes" if quoted or node.raw in ("true", "false") else surprise_hint(node)
-    if expected == "a list":
-        return f"write it as a list: [{node.raw}]"
-    return ""
+        return "remove the quotes" if quoted or node.raw in ("true", "false") else _ambiguity_hint(node)
+    return f"write [{node.raw}]" if expected == "a list" else ""
 
 
-def surprise_hint(node: Node) -> str:
-    """Why a scalar that looks like a number or a boolean is none; empty if it does not look like one."""
-    why = surprise(node)
-    return f"{node.raw} {why}" if why and isinstance(node, Scalar) else ""
+def _ambiguity_hint(node: Node) -> str:
+    """Return why a value that looks like a number or a boolean is text; empty if it does not look like one."""
+    reason = ambiguity(node)
+    return f"{node.raw} {reason}" if reason and isinstance(node, Scalar) else ""
 
 
 def _shown(node: Node) -> str:
     if not isinstance(node, Scalar):
-        return kind(node)
+        return type_name(node)
     if isinstance(node.value, str):
         return repr(node.value if len(node.value) <= 60 else f"{node.value[:60]}…")
     return node.raw or "nothing"
 
 
-Say = Callable[[Any, Path, Node, type[BaseModel]], Iterator[PathError]]
+def _from_validator(error: ValueError, path: Path, node: Node) -> Iterator[FieldError]:
+    """Yield the errors that our own validators raise."""
+    for each in error.errors if isinstance(error, FieldErrors) else (error,):
+        if isinstance(each, FieldError):
+            hint = each.hint or _ambiguity_hint(find(node, each.path)[0])
+            yield replace(each, path=(*path, *each.path), hint=hint)
+        else:
+            yield FieldError(f"{describe(path)}: {each}", path)
 
 
-def _missing(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    name = str(item["loc"][-1])
-    described = next((info.description for key, info in _fields(model, path) if key == name), None)
-    yield PathError(path, "missing-key", f"{name!r} is missing", described or "")
-
-
-def _extra(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    name = str(path[-1])
-    known = _fields(model, item["loc"][:-1]) or _fields(model, path[:-1])
-    hint = did_you_mean(name, (key for key, _ in known))
-    yield PathError(path, "unknown-key", f"there is no key {name!r} here", hint, at_key=True)
-
-
-def _value(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    error = item["ctx"]["error"]
-    mistakes = error.mistakes if isinstance(error, FieldErrors) else (error,)
-    for mistake in mistakes:
-        if not isinstance(mistake, FieldError):
-            yield PathError(path, "wrong-value", f"{subject(path)}: {mistake}")
-            continue
-        below = (*path, *mistake.at)
-        rule = mistake.rule or "wrong-value"
-        hint = mistake.hint or surprise_hint(find(node, mistake.at)[0])
-        yield PathError(below, rule, mistake.message, hint, mistake.column)
-
-
-def _pattern(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
+def _wrong_form(item: Any, path: Path, node: Node) -> FieldError:
     pattern = item["ctx"]["pattern"]
-    key = item["loc"][-1] == "[key]"
-    shown = repr(path[-1]) if key else _shown(node)
+    at_key = item["loc"][-1] == "[key]"
+    shown = repr(path[-1]) if at_key else _shown(node)
     if pattern.startswith("^[a-z0-9][a-z0-9"):
-        hint = "lower-case letters, digits, - and _; a letter or digit first; at most 63"
-        yield PathError(path, "wrong-value", f"{shown} is not a name", hint, at_key=key)
-    elif pattern == "^/":
-        yield PathError(path, "wrong-value", f"{subject(path)} must begin with /, not {shown}", at_key=key)
-    else:
-        yield PathError(path, "wrong-value", f"{subject(path)} must look like {pattern}, not {shown}", at_key=key)
+        return FieldError(f"{shown} is not a valid name", path, hint=_NAME_HINT, at_key=at_key)
+    form = "begin with /" if pattern == "^/" else f"match {pattern}"
+    return FieldError(f"{describe(path)} must {form}, not {shown}", path, at_key=at_key)
 
 
-def _bound(words: str, key: str) -> Say:
-    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-        limit = item["ctx"][key]
-        yield PathError(path, "wrong-value", f"{subject(path)} must be {words} {limit:g}, not {_shown(node)}")
-
-    return say
-
-
-def _length(words: str, key: str, unit: str) -> Say:
-    def say(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-        limit = item["ctx"][key]
-        what = unit if limit != 1 else unit.removesuffix("s")
-        yield PathError(path, "wrong-value", f"{subject(path)} must have {words} {limit} {what}")
-
-    return say
-
-
-def _no_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    name = item["ctx"]["discriminator"].strip("'")
-    yield PathError(path, "missing-key", f"{name!r} is missing", "it says which kind of thing this is")
-
-
-def _bad_tag(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    name = item["ctx"]["discriminator"].strip("'")
-    words = _words(item["ctx"]["expected_tags"])
-    below = child(node, name)
-    assert isinstance(below, Scalar), "there is a tag, or it would be missing"
-    yield _wrong_word((*path, name), below, words)
-
-
-def _not_json(item: Any, path: Path, node: Node, model: type[BaseModel]) -> Iterator[PathError]:
-    yield PathError((), "encoding", "the file holds an escape that is half a character", "write the character itself")
-
-
-_SAY: Mapping[str, Say] = {
-    "missing": _missing,
-    "extra_forbidden": _extra,
-    "value_error": _value,
-    "string_pattern_mismatch": _pattern,
-    "string_too_short": _length("at least", "min_length", "characters"),
-    "string_too_long": _length("at most", "max_length", "characters"),
-    "too_short": _length("at least", "min_length", "items"),
-    "too_long": _length("at most", "max_length", "items"),
-    "greater_than_equal": _bound("at least", "ge"),
-    "greater_than": _bound("more than", "gt"),
-    "less_than_equal": _bound("at most", "le"),
-    "less_than": _bound("less than", "lt"),
-    "union_tag_not_found": _no_tag,
-    "union_tag_invalid": _bad_tag,
-    "json_invalid": _not_json,
-}
-
-
-def united(found: Sequence[PathError], root: Node) -> list[PathError]:
-    """One fault for each place: of the branches of a union, those that meant this kind of value."""
-    united: dict[tuple[Path, str], PathError] = {}
-    for fault in found:
-        others = [other for other in found if other.path[: len(fault.path)] == fault.path and not other.expected]
-        if fault.expected and others and any(other is not fault for other in others):
+def merge_branches(found: Sequence[FieldError], root: Node) -> list[FieldError]:
+    """Return one error for each place: of the branches of a union, those that expect this type of value."""
+    merged: dict[tuple[Path, str], FieldError] = {}
+    for error in found:
+        below = [other for other in found if other.path[: len(error.path)] == error.path and not other.expected]
+        if error.expected and any(other is not error for other in below):
             continue
-        key = (fault.path, fault.message if not fault.expected else "")
-        before = united.get(key)
-        if before is not None and before.expected and fault.expected not in before.expected:
-            fault = _wrong_kind(fault.path, find(root, fault.path)[0], f"{before.expected} or {fault.expected}")
-        united[key] = fault
-    return list(united.values())
+        key = (error.path, error.message if not error.expected else "")
+        before = merged.get(key)
+        if before is not None and before.expected and error.expected not in before.expected:
+            error = _wrong_type(error.path, find(root, error.path)[0], f"{before.expected} or {error.expected}")
+        merged[key] = error
+    return list(merged.values())
 
 
-def _fields(model: Any, path: Path) -> list[tuple[str, Any]]:
-    """The keys that a model knows at a path, with what it says of them; of all branches of a union."""
+def _known_fields(model: Any, path: Path) -> list[tuple[str, Any]]:
+    """Return the keys that a model allows at a path, with their fields; for a union, of all branches."""
     kinds = [model]
     for step in path:
-        kinds = [below for each in kinds for part in _branches(each) for below in _below(part, step)]
+        kinds = [below for each in kinds for branch in _branches(each) for below in _below(branch, step)]
     return [
         (info.alias or name, info)
         for each in kinds
-        for part in _branches(each)
-        if isinstance(part, type) and issubclass(part, BaseModel)
-        for name, info in part.model_fields.items()
+        for branch in _branches(each)
+        if isinstance(branch, type) and issubclass(branch, BaseModel)
+        for name, info in branch.model_fields.items()
     ]
 
 
-def _branches(kind_: Any) -> list[Any]:
-    """The type itself, or what a union or an annotation is made of."""
-    if get_origin(kind_) in (Union, UnionType):
-        return [part for argument in get_args(kind_) for part in _branches(argument)]
-    if get_origin(kind_) is Annotated:
-        return _branches(get_args(kind_)[0])
-    return [kind_]
+def _branches(annotation: Any) -> list[Any]:
+    """Return the branches of a union or of an annotated type; of another type, the type itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [branch for argument in get_args(annotation) for branch in _branches(argument)]
+    if get_origin(annotation) is Annotated:
+        return _branches(get_args(annotation)[0])
+    return [annotation]
 
 
-def _below(kind_: Any, step: str | int) -> list[Any]:
-    """What a model or a container holds under a key or at a position."""
-    if isinstance(kind_, type) and issubclass(kind_, BaseModel):
-        return [info.annotation for name, info in kind_.model_fields.items() if (info.alias or name) == step]
-    container, arguments = get_origin(kind_), get_args(kind_)
+def _below(annotation: Any, step: str | int) -> list[Any]:
+    """Return the types of a field of a model, or of an item of a container."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [info.annotation for name, info in annotation.model_fields.items() if (info.alias or name) == step]
+    container, arguments = get_origin(annotation), get_args(annotation)
     if container is dict and isinstance(step, str):
         return [arguments[1]]
     return [arguments[0]] if container in (tuple, list) and isinstance(step, int) and arguments else []

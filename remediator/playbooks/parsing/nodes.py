@@ -1,7 +1,7 @@
-"""YAML as a tree in which everything knows its place: file, line and column.
+"""YAML as a tree of nodes. Each node knows its place: file, line and column.
 
-A small, strict YAML: one document of mappings, lists and scalars. What YAML has beyond that (anchors, tags, merge keys,
-several documents) is refused with a sentence, and plain scalars that one YAML reads differently from another are text.
+The reader accepts a strict subset of YAML: one document of mappings, lists and scalars. It refuses anchors, tags, merge
+keys and several documents. Plain scalars that YAML versions read differently are text.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import Any
 from remediator.playbooks.diagnostics import Diagnostic, Severity
 
 Path = tuple[str | int, ...]
-
-
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file's text, for showing lines and counting columns."""
+    """The text of a file, to show lines and to count columns."""
 
     file: str
     content: str
@@ -29,22 +27,22 @@ class Text:
 
     @classmethod
     def of(cls, file: str, content: str) -> Text:
-        """A file's text, cut into lines where YAML cuts it."""
+        """Split the content of a file into lines as YAML does."""
         return cls(file, content, BREAK.split(content))
 
     def place(self, at: int) -> tuple[int, int]:
-        """Line and column of a position in the text."""
+        """Return line and column of a position in the text."""
         breaks = list(BREAK.finditer(self.content, 0, at))
         return len(breaks) + 1, at - (breaks[-1].end() if breaks else 0) + 1
 
     def line(self, number: int) -> str:
-        """The line of this number, counted from 1."""
+        """Return a line by its number, counted from 1; empty if there is none."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
 
 @dataclass(slots=True)
 class Node:
-    """A piece of a file."""
+    """A part of a file."""
 
     text: Text = field(repr=False)
     line: int
@@ -52,41 +50,41 @@ class Node:
     column: int
     """Counted from 1."""
     width: int
-    """How many characters of its first line it takes."""
+    """Number of characters in its first line."""
 
-    def finding(
+    def diagnostic(
         self, rule: str, message: str, hint: str = "", severity: Severity = Severity.ERROR, offset: int = 0
     ) -> Diagnostic:
-        """What is wrong here.
+        """Return a diagnostic at this node.
 
         Args:
-            rule: the id.
+            rule: the ID.
             message: what is wrong.
-            hint: how to mend it.
-            severity: how bad it is.
-            offset: column within the scalar's text, counted from 1; 0 for the whole of it.
+            hint: how to fix it.
+            severity: the severity.
+            offset: column within the text of a scalar, counted from 1; 0 for the whole node.
         """
-        line, column, width = self._at(offset)
+        line, column, width = self._place(offset)
         source = self.text.line(line)
         return Diagnostic(self.text.file, line, column, rule, severity, message, hint, width, source)
 
-    def _at(self, offset: int) -> tuple[int, int, int]:
+    def _place(self, offset: int) -> tuple[int, int, int]:
         return self.line, self.column, self.width
 
 
 @dataclass(slots=True)
 class Scalar(Node):
-    """Text, a number, true, false, or nothing."""
+    """A text, a number, true, false, or no value."""
 
     value: str | int | float | bool | None
     raw: str
-    """As YAML understands it, before it is taken for a number."""
+    """The text before it is converted to a number or a boolean."""
     style: str | None
-    """``'``, ``"``, ``|``, ``>``, or None for a plain one."""
+    """``'``, ``"``, ``|``, ``>``, or None for a plain scalar."""
     start: int = 0
-    """Where it begins in the file's text."""
+    """Position in the text of the file."""
 
-    def _at(self, offset: int) -> tuple[int, int, int]:
+    def _place(self, offset: int) -> tuple[int, int, int]:
         if offset < 1 or self.style in ("|", ">"):
             return self.line, self.column, self.width
         at = self.start + _raw_offset(self.text.content, self.start, self.style, offset - 1)
@@ -116,7 +114,7 @@ class Table(Node):
 
 
 def _raw_offset(content: str, start: int, style: str | None, decoded: int) -> int:
-    """Where in the file the character of a scalar stands that is the so-many-th of its value; escapes take more."""
+    """Return the offset in the file of a character of a scalar's value. Escapes are longer in the file."""
     if style is None:
         return decoded
     at = 1
@@ -142,8 +140,8 @@ _WORDS: dict[str, bool | None] = {
 }
 
 
-def plain_value(raw: str) -> str | int | float | bool | None:
-    """What a plain scalar is: only what every YAML takes for a number or a boolean is one, the rest is text."""
+def parse_plain(raw: str) -> str | int | float | bool | None:
+    """Convert a plain scalar. Only what every YAML version reads as a number or a boolean becomes one."""
     if raw in _WORDS:
         return _WORDS[raw]
     if _INTEGER.fullmatch(raw):
@@ -153,41 +151,50 @@ def plain_value(raw: str) -> str | int | float | bool | None:
     return raw
 
 
-_SURPRISES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"y|yes|on", re.IGNORECASE), "is true to an old YAML and text to a new one; write true"),
-    (re.compile(r"n|no|off", re.IGNORECASE), "is false to an old YAML and text to a new one; write false"),
-    (re.compile(r"[-+]?0[0-9]+"), "is octal to one YAML and decimal to another; write it without the leading zero"),
-    (re.compile(r"[-+]?0[oxb][0-9a-fA-F_]+"), "is a number to one YAML and text to another; write it in decimal"),
-    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*"), "is a number to one YAML and text to another; leave out the _"),
-    (re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+"), "is a number to one YAML and text to another; write it out in full"),
-    (re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+"), "is base 60 to an old YAML and text to a new one; a duration is 1h30m"),
-    (re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE), "is no number that can be used here"),
+_AMBIGUOUS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"y|yes|on", re.IGNORECASE), "is true in YAML 1.1 and text in YAML 1.2; write true"),
+    (re.compile(r"n|no|off", re.IGNORECASE), "is false in YAML 1.1 and text in YAML 1.2; write false"),
+    (re.compile(r"[-+]?0[0-9]+"), "is octal in YAML 1.1 and decimal in YAML 1.2; remove the leading zero"),
+    (
+        re.compile(r"[-+]?0[oxb][0-9a-fA-F_]+"),
+        "is a number or text, depending on the YAML version; write it in decimal",
+    ),
+    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*"), "is a number in YAML 1.1 and text in YAML 1.2; remove the _"),
+    (
+        re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+"),
+        "is a number or text, depending on the YAML version; write all digits",
+    ),
+    (
+        re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+"),
+        "is base 60 in YAML 1.1 and text in YAML 1.2; write a duration as 1h30m",
+    ),
+    (re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE), "is not a number that can be used here"),
     (
         re.compile(r"[-+]?\.[0-9]+|[-+]?[0-9]+\."),
-        "is a number to one YAML and text to another; write digits on both sides",
+        "is a number or text, depending on the YAML version; write digits on both sides",
     ),
 )
 
 
-def surprise(node: Node) -> str:
-    """Why a plain scalar that looks like a number or a boolean is not taken for one; empty if it is no such."""
+def ambiguity(node: Node) -> str:
+    """Return why a plain scalar that looks like a number or a boolean is text; empty if it does not look like one."""
     if not isinstance(node, Scalar) or node.style is not None or not isinstance(node.value, str):
         return ""
-    return next((why for pattern, why in _SURPRISES if pattern.fullmatch(node.raw)), "")
+    return next((reason for pattern, reason in _AMBIGUOUS if pattern.fullmatch(node.raw)), "")
 
 
 def data(node: Node) -> Any:
-    """The tree as plain data."""
+    """Return the tree as plain data."""
     if isinstance(node, Table):
         return {name: data(entry.value) for name, entry in node.entries.items()}
     if isinstance(node, Items):
         return [data(item) for item in node.items]
-    assert isinstance(node, Scalar), "there are three kinds of nodes"
+    assert isinstance(node, Scalar), "a node is a mapping, a list or a scalar"
     return node.value
 
 
 def find(node: Node, path: Path) -> tuple[Node, Path]:
-    """Follow a path as far as it goes; the node there, and what is left of the path."""
+    """Follow a path as far as possible; return the last node, and the rest of the path."""
     for at, step in enumerate(path):
         below = child(node, step)
         if below is None:
@@ -197,7 +204,7 @@ def find(node: Node, path: Path) -> tuple[Node, Path]:
 
 
 def child(node: Node, step: str | int) -> Node | None:
-    """The value of a key, or the item at a position; None if there is no such."""
+    """Return the value of a key, or the item at a position; None if there is none."""
     if isinstance(node, Table) and isinstance(step, str):
         entry = node.entries.get(step)
         return None if entry is None else entry.value
@@ -207,7 +214,7 @@ def child(node: Node, step: str | int) -> Node | None:
 
 
 def key_of(node: Node, path: Path) -> Scalar | None:
-    """The key at the end of a path; None if it does not end in a mapping's key."""
+    """Return the key at the end of a path; None if the path does not end in a key."""
     if not path or not isinstance(path[-1], str):
         return None
     above, left = find(node, path[:-1])
@@ -218,7 +225,7 @@ def key_of(node: Node, path: Path) -> Scalar | None:
 
 
 def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
-    """Every scalar value with its path."""
+    """Yield every scalar with its path."""
     if isinstance(node, Table):
         for name, entry in node.entries.items():
             yield from walk(entry.value, (*path, name))
@@ -229,13 +236,13 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
         yield path, node
 
 
-def kind(node: Node) -> str:
-    """What a node is, in words: ``a list``, ``text``, ``a number``."""
+def type_name(node: Node) -> str:
+    """Return the type of a node in words: ``a list``, ``text``, ``a number``."""
     if isinstance(node, Table):
         return "a mapping"
     if isinstance(node, Items):
         return "a list"
-    assert isinstance(node, Scalar), "there are three kinds of nodes"
+    assert isinstance(node, Scalar), "a node is a mapping, a list or a scalar"
     if node.value is None:
         return "nothing"
     if isinstance(node.value, bool):

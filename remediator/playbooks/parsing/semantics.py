@@ -1,4 +1,4 @@
-"""What a playbook means: do the things exist that it names, and can what it says be done?"""
+"""Check what a playbook means: whether the things that it names exist, and whether its steps are possible."""
 
 from __future__ import annotations
 
@@ -6,198 +6,184 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
 from remediator.playbooks import cel
-from remediator.playbooks.catalogue import ActionTraits
-from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
-from remediator.playbooks.model import Step
+from remediator.playbooks.diagnostics import Diagnostic, did_you_mean, similar_name
 from remediator.playbooks.parameters import REFERENCE
-from remediator.playbooks.parsing import check_calls, check_guards
-from remediator.playbooks.parsing.check_conditions import impossible
+from remediator.playbooks.parsing.check_calls import (
+    check_calls,
+    check_calls_below,
+    check_promql_below,
+    check_references,
+)
+from remediator.playbooks.parsing.check_conditions import constant_comparison
+from remediator.playbooks.parsing.check_settings import check_disabled_guards, check_guard_settings
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.subject import CheckSubject
 
 EVIDENCE_FIELDS = ("ok", "status", "facts", "summary")
 STEP_FIELDS = ("status", "output")
 TARGET_FIELDS = ("name", "platform")
+_RULES = {
+    "evidence": "unknown-evidence",
+    "steps": "unknown-step",
+    "params": "unknown-parameter",
+    "target": "unknown-field",
+}
 
 
-def check(about: CheckSubject) -> Iterator[Diagnostic]:
-    """Everything that is wrong with what a playbook means."""
-    for part in _PARTS:
-        yield from part(about)
+def check(subject: CheckSubject) -> Iterator[Diagnostic]:
+    """Yield every semantic error of a playbook."""
+    for part in _CHECKS:
+        yield from part(subject)
 
 
-def _file_name(about: CheckSubject) -> Iterator[Diagnostic]:
-    stem = PurePath(about.playbook.source).name.partition(".")[0]
-    if stem and about.knows(("name",)) and stem != about.playbook.name:
-        message = f"the file is called {PurePath(about.playbook.source).name}, and its playbook {about.playbook.name!r}"
-        yield about.finding(("name",), "file-name", message, f"name the file {about.playbook.name}.yaml")
+def _file_name(subject: CheckSubject) -> Iterator[Diagnostic]:
+    name, file = subject.playbook.name, PurePath(subject.playbook.source).name
+    stem = file.partition(".")[0]
+    if stem and subject.contains(("name",)) and stem != name:
+        message = f"the file {file} contains the playbook {name!r}"
+        yield subject.diagnostic(("name",), "file-name", message, f"rename the file to {name}.yaml")
 
 
-def _target(about: CheckSubject) -> Iterator[Diagnostic]:
-    if not about.knows(("target",)):
+def _target(subject: CheckSubject) -> Iterator[Diagnostic]:
+    target = subject.playbook.target
+    reference = REFERENCE.fullmatch(target)
+    if not subject.contains(("target",)):
         return
-    target = about.playbook.target
-    whole = REFERENCE.fullmatch(target)
-    if whole is not None and whole[1] is None:
-        yield from _target_parameter(about, whole[2])
+    if reference is not None and reference[1] is None:
+        yield from _target_parameter(subject, reference[2])
     elif "${" in target:
-        hint = "a label may choose a service only as a whole, by a parameter of type service"
-        yield about.finding(("target",), "bad-reference", "the target is put together from parts", hint)
-    elif about.inventory is not None and target not in about.inventory:
-        hint = did_you_mean(target, about.inventory.services)
-        yield about.finding(("target",), "unknown-service", f"there is no service {target!r} in the inventory", hint)
+        hint = "use one parameter of type service as the whole target"
+        yield subject.diagnostic(("target",), "bad-reference", "a parameter cannot be a part of the target", hint)
+    else:
+        yield from _service(subject, ("target",), target)
 
 
-def _target_parameter(about: CheckSubject, name: str) -> Iterator[Diagnostic]:
-    declared = about.playbook.parameters.get(name)
-    if declared is None and name in about.written_names("parameters"):
-        return  # what is wrong with it is said where it is declared
+def _target_parameter(subject: CheckSubject, name: str) -> Iterator[Diagnostic]:
+    declared = subject.playbook.parameters.get(name)
+    if declared is None and name in subject.written_names("parameters"):
+        return  # reported at its declaration
     if declared is None:
-        hint = did_you_mean(name, about.playbook.parameters) or "declare it under parameters with type: service"
-        yield about.finding(("target",), "unknown-parameter", f"${{{name}}} is not a declared parameter", hint)
+        hint = did_you_mean(name, subject.playbook.parameters) or "declare it under parameters with type: service"
+        yield subject.diagnostic(("target",), "unknown-parameter", f"unknown parameter ${{{name}}}", hint)
     elif declared.type != "service":
-        message = f"the target comes from {name!r}, which is a {declared.type}"
-        yield about.finding(("target",), "wrong-type", message, f"declare {name} with type: service")
+        message = f"the target must be a service, but ${{{name}}} is a {declared.type}"
+        yield subject.diagnostic(("target",), "wrong-type", message, f"declare {name} with type: service")
 
 
-def _services(about: CheckSubject) -> Iterator[Diagnostic]:
-    """Services that parameters name as constants and defaults."""
-    for name, declared in about.playbook.parameters.items():
+def _service(subject: CheckSubject, path: Path, name: str) -> Iterator[Diagnostic]:
+    """Check that the inventory contains the service that a path names."""
+    if subject.inventory is not None and name not in subject.inventory:
+        hint = did_you_mean(name, subject.inventory.services)
+        yield subject.diagnostic(path, "unknown-service", f"unknown service {name!r}", hint)
+
+
+def _services(subject: CheckSubject) -> Iterator[Diagnostic]:
+    """Check the services that diagnoses name, and that are constants and defaults of parameters."""
+    for name, declared in subject.playbook.parameters.items():
         for option in ("value", "default"):
             given = getattr(declared, option)
-            stranger = isinstance(given, str) and about.inventory is not None and given not in about.inventory
-            if declared.type == "service" and stranger and about.inventory is not None:
-                hint = did_you_mean(given, about.inventory.services)
-                message = f"there is no service {given!r} in the inventory"
-                yield about.finding(("parameters", name, option), "unknown-service", message, hint)
+            if declared.type == "service" and isinstance(given, str):
+                yield from _service(subject, ("parameters", name, option), given)
+    for at, look in enumerate(subject.playbook.diagnose):
+        if look.service is not None:
+            yield from _service(subject, ("diagnose", at, "service"), look.service)
 
 
-def _reading(about: CheckSubject) -> Iterator[Diagnostic]:
-    for at, look in enumerate(about.playbook.diagnose):
-        if look.action in about.catalogue.actions and about.catalogue.traits_of(str(look.action)).mutates:
-            message = f"{look.action} changes something, and a diagnosis only reads"
-            yield about.finding(("diagnose", at, "action"), "not-read-only", message, "make it a step")
+def _read_only_diagnoses(subject: CheckSubject) -> Iterator[Diagnostic]:
+    for at, look in enumerate(subject.playbook.diagnose):
+        if look.action in subject.catalogue.actions and subject.catalogue.traits_of(str(look.action)).mutates:
+            message = f"a diagnosis must not change anything, but {look.action} does"
+            yield subject.diagnostic(("diagnose", at, "action"), "not-read-only", message, "move it to steps")
 
 
-def _repeating(about: CheckSubject) -> Iterator[Diagnostic]:
-    for at, step in enumerate(about.playbook.steps):
-        traits = about.catalogue.traits_of(step.action)
-        if step.retry.attempts > 1 and step.action in about.catalogue.actions and not traits.idempotent:
-            message = f"{step.action} is not idempotent, so it is never tried twice"
-            hint = "leave out retry; an unclear outcome is looked at, not repeated"
-            yield about.finding(("steps", at, "retry", "attempts"), "not-idempotent", message, hint)
+def _retries(subject: CheckSubject) -> Iterator[Diagnostic]:
+    for at, step in enumerate(subject.playbook.steps):
+        traits = subject.catalogue.traits_of(step.action)
+        if step.retry.attempts > 1 and step.action in subject.catalogue.actions and not traits.idempotent:
+            message = f"{step.action} is not idempotent, so it cannot be retried"
+            hint = "remove retry; if the outcome of a call is unknown, the target is observed instead"
+            yield subject.diagnostic(("steps", at, "retry", "attempts"), "not-idempotent", message, hint)
 
 
-def _undoing(about: CheckSubject) -> Iterator[Diagnostic]:
-    for at, step in enumerate(about.playbook.steps):
-        traits = about.catalogue.traits_of(step.action)
-        if step.undo is not None and step.action in about.catalogue.actions and not traits.mutates:
-            message = f"{step.action} only reads, so there is nothing to undo"
-            yield about.key_finding(("steps", at, "undo"), "nothing-to-undo", message, "leave out undo")
-        elif step.undo is not None and step.undo.action is None and step.action in about.catalogue.actions:
-            yield from _own_way_back(about, at, step, traits)
-
-
-def _own_way_back(about: CheckSubject, at: int, step: Step, traits: ActionTraits) -> Iterator[Diagnostic]:
-    """An undo without an action is the step's own, so there has to be one, and it takes no parameters."""
-    if not traits.reversible:
-        message = f"{step.action} has no way back of its own"
-        yield about.key_finding(("steps", at, "undo"), "no-way-back", message, "name the action that puts it back")
-    elif step.undo is not None and step.undo.with_:
-        message = "with is given without an action"
-        hint = "the step's own way back uses what was recorded; leave with out, or name an action"
-        yield about.key_finding(("steps", at, "undo", "with"), "no-way-back", message, hint)
-
-
-def _guards(about: CheckSubject) -> Iterator[Diagnostic]:
-    offered, names = about.catalogue.guards, about.playbook.guards.settings
-    yield from check_guards.unfit(offered, about.root, names)
-    for name in names:
-        if name in offered:
-            yield from check_calls.check_references(about, ("guards", name))
-            yield from check_calls.promql_below(about, ("guards", name))
-            yield from check_calls.check_below(about, ("guards", name))
-    yield from check_guards.strangers(offered, about.root, enumerate(about.playbook.guards.off))
-
-
-def _conditions(about: CheckSubject) -> Iterator[Diagnostic]:
-    for at, step in enumerate(about.playbook.steps):
-        if step.when is None:
+def _undos(subject: CheckSubject) -> Iterator[Diagnostic]:
+    for at, step in enumerate(subject.playbook.steps):
+        if step.undo is None or step.action not in subject.catalogue.actions:
             continue
-        for reference in cel.compile(step.when).references:
-            yield from _wrong(about, at, ("steps", at, "when"), reference)
+        traits, path = subject.catalogue.traits_of(step.action), ("steps", at, "undo")
+        if not traits.mutates:
+            message = f"{step.action} only reads, so there is nothing to undo"
+            yield subject.key_diagnostic(path, "nothing-to-undo", message, "remove undo")
+        elif step.undo.action is None and not traits.reversible:
+            message = f"{step.action} cannot be undone without another action"
+            yield subject.key_diagnostic(path, "no-undo", message, "name the action for the undo: undo: {action: …}")
+        elif step.undo.action is None and step.undo.with_:
+            message = "with needs an action"
+            hint = "the action of the step uses the values that it recorded; remove with, or name an action"
+            yield subject.key_diagnostic((*path, "with"), "no-undo", message, hint)
 
 
-def _conclusions(about: CheckSubject) -> Iterator[Diagnostic]:
-    for at, item in enumerate(about.playbook.conclude):
-        for reference in cel.compile(item.when).references:
-            yield from _wrong(about, 0, ("conclude", at, "when"), reference)
+def _guards(subject: CheckSubject) -> Iterator[Diagnostic]:
+    known, names = subject.catalogue.guards, subject.playbook.guards.settings
+    yield from check_guard_settings(known, subject.root, names)
+    for name in names:
+        if name in known:
+            yield from check_references(subject, ("guards", name))
+            yield from check_promql_below(subject, ("guards", name))
+            yield from check_calls_below(subject, ("guards", name))
+    yield from check_disabled_guards(known, subject.root, enumerate(subject.playbook.guards.off))
 
 
-def _wrong(about: CheckSubject, at: int, path: Path, reference: cel.Reference) -> Iterator[Diagnostic]:
-    """What a condition at this path names wrongly; ``at`` is the first step that it cannot ask for."""
-    if (referred := _referred(about, at, reference)) is not None:
-        rule, message, hint = referred
-        yield about.finding(path, rule, message, hint, offset=reference.column)
-    elif (compared := impossible(reference, about.playbook.parameters)) is not None:
-        message, hint = compared
-        yield about.finding(path, "bad-condition", message, hint, offset=reference.column)
+def _conditions(subject: CheckSubject) -> Iterator[Diagnostic]:
+    for at, step in enumerate(subject.playbook.steps):
+        if step.when is not None:
+            yield from _condition(subject, at, ("steps", at, "when"), step.when)
+    for at, conclusion in enumerate(subject.playbook.conclude):
+        yield from _condition(subject, 0, ("conclude", at, "when"), conclusion.when)
 
 
-def _others(about: CheckSubject) -> Iterator[Diagnostic]:
-    """Services that diagnoses look at beside the target."""
-    for at, look in enumerate(about.playbook.diagnose):
-        if look.service is not None and about.inventory is not None and look.service not in about.inventory:
-            hint = did_you_mean(look.service, about.inventory.services)
-            message = f"there is no service {look.service!r} in the inventory"
-            yield about.finding(("diagnose", at, "service"), "unknown-service", message, hint)
+def _condition(subject: CheckSubject, at: int, path: Path, text: str) -> Iterator[Diagnostic]:
+    """Check a condition that is evaluated before step number ``at``."""
+    for reference in cel.compile(text).references:
+        found = _unknown_reference(subject, at, reference)
+        if found is None and (compared := constant_comparison(reference, subject.playbook.parameters)) is not None:
+            found = ("bad-condition", *compared)
+        if found is not None:
+            rule, message, hint = found
+            yield subject.diagnostic(path, rule, message, hint, offset=reference.column)
 
 
-def _referred(about: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
+def _unknown_reference(subject: CheckSubject, at: int, reference: cel.Reference) -> tuple[str, str, str] | None:
+    """Return ID, message and hint for a name or field that does not exist before step number ``at``."""
     if reference.name is None:
         return None
-    known, fields = _scope(about, at)[reference.root]
-    name, rule = f"{reference.root}.{reference.name}", f"unknown-{_RULES[reference.root]}"
+    earlier = subject.playbook.steps[:at]
+    looks = tuple(sorted(subject.written_names("diagnose")))
+    reads = tuple(step.id for step in earlier if not subject.catalogue.traits_of(step.action).mutates)
+    known, fields = {
+        "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
+        "steps": (tuple(step.id for step in earlier), STEP_FIELDS),
+        "params": (tuple(sorted(subject.written_names("parameters"))), ()),
+        "target": (TARGET_FIELDS, ()),
+    }[reference.root]
+    name, rule = f"{reference.root}.{reference.name}", _RULES[reference.root]
     if reference.name not in known:
-        if reference.root == "steps" and reference.name in about.written_names("steps"):
-            return rule, f"nothing is known of {name} yet", "a condition can ask only for earlier steps"
-        return rule, f"there is no {name}", did_you_mean(reference.name, known)
+        if reference.root == "steps" and reference.name in subject.written_names("steps"):
+            return rule, f"{name} has not run before this condition", "a condition can use earlier steps only"
+        return rule, f"unknown {name}", did_you_mean(reference.name, known)
     if fields and reference.field is not None and reference.field not in fields:
-        return rule, f"{name} has no {reference.field!r}", _either(reference.field, fields)
+        hint = f"known: {', '.join(fields)}; observed values are under {'output' if 'output' in fields else 'facts'}"
+        return rule, f"{name} has no field {reference.field!r}", similar_name(reference.field, fields) or hint
     return None
 
 
-def _either(given: str, fields: tuple[str, ...]) -> str:
-    hint = did_you_mean(given, fields)
-    return hint if hint.startswith("did") else f"it has {', '.join(fields)}; what was seen is under facts or output"
-
-
-_RULES = {"evidence": "evidence", "steps": "step", "params": "parameter", "target": "field"}
-
-
-def _scope(about: CheckSubject, at: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """For each root, the names that a step's condition can see, and their fields; only earlier steps have happened."""
-    earlier = about.playbook.steps[:at]
-    looks = tuple(sorted(about.written_names("diagnose")))
-    reads = tuple(step.id for step in earlier if not about.catalogue.traits_of(step.action).mutates)
-    return {
-        "evidence": ((*looks, *reads), EVIDENCE_FIELDS),
-        "steps": (tuple(step.id for step in earlier), STEP_FIELDS),
-        "params": (tuple(sorted(about.written_names("parameters"))), ()),
-        "target": (TARGET_FIELDS, ()),
-    }
-
-
-_PARTS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
+_CHECKS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
     _file_name,
     _target,
     _services,
-    check_calls.check,
-    _reading,
-    _repeating,
-    _undoing,
+    check_calls,
+    _read_only_diagnoses,
+    _retries,
+    _undos,
     _guards,
     _conditions,
-    _conclusions,
-    _others,
 )

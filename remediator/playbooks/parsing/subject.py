@@ -1,4 +1,4 @@
-"""What the checks of meaning look at: one playbook with its nodes and everything that it may name."""
+"""What the semantic checks read: one playbook with its nodes and everything that it can name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.diagnostics import Diagnostic, Severity
+from remediator.playbooks.diagnostics import Diagnostic
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table, child, find, key_of
@@ -15,33 +15,35 @@ from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table,
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One place where a playbook names an action or a check."""
+    """A place where a playbook names an action or a check."""
 
     path: Path
-    """Of the mapping that holds ``action`` or ``check``."""
+    """The path of the mapping that contains ``action`` or ``check``."""
     kind: str
     """``action`` or ``check``."""
     name: str
     given: Mapping[str, Any]
-    """Its ``with``."""
+    """The content of ``with``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSubject:
-    """A playbook under examination."""
+    """A playbook that is checked."""
 
     playbook: Playbook
     root: Node
-    """Its nodes, fragments put in."""
+    """The nodes of the playbook, with its fragments merged."""
     catalogue: Catalogue
     inventory: Inventory | None
-    """None where it could not be read; what depends on it is not checked then."""
+    """None if it cannot be read; checks that need it are skipped then."""
     written: Node | None = None
-    """Its nodes with all that is wrong with them, where some of it was taken out."""
+    """The nodes before the wrong parts were removed; None if nothing was removed."""
 
     def written_names(self, section: str) -> frozenset[str]:
-        """Parameters, or ids of diagnoses or steps, as they are written, right or wrong: so that one mistake in a
-        declaration is not said again at every use."""
+        """Return the names of parameters, or the IDs of diagnoses or steps, valid or not.
+
+        Checks of references use it: an error in a declaration must not cause another error at every use.
+        """
         listed = child(self.written or self.root, section)
         if isinstance(listed, Table):
             return frozenset(listed.entries)
@@ -49,33 +51,22 @@ class CheckSubject:
         named = [child(item, "id") for item in items]
         return frozenset(str(name.value) for name in named if isinstance(name, Scalar))
 
-    def knows(self, path: Path) -> bool:
-        """Whether there is something written at a path."""
+    def contains(self, path: Path) -> bool:
+        """Return whether the file contains this path."""
         return not find(self.root, path)[1]
 
-    def finding(
-        self,
-        path: Path,
-        rule: str,
-        message: str,
-        hint: str = "",
-        *,
-        offset: int = 0,
-        severity: Severity = Severity.ERROR,
-    ) -> Diagnostic:
-        """What is wrong at a path, or at the nearest thing above it that is written."""
-        return find(self.root, path)[0].finding(rule, message, hint, severity, offset)
+    def diagnostic(self, path: Path, rule: str, message: str, hint: str = "", *, offset: int = 0) -> Diagnostic:
+        """Return an error at a path, or at its nearest parent that the file contains."""
+        return find(self.root, path)[0].diagnostic(rule, message, hint, offset=offset)
 
-    def key_finding(
-        self, path: Path, rule: str, message: str, hint: str = "", severity: Severity = Severity.ERROR
-    ) -> Diagnostic:
-        """The same, pointing at the key."""
+    def key_diagnostic(self, path: Path, rule: str, message: str, hint: str = "") -> Diagnostic:
+        """Return an error at the key of a path."""
         node = key_of(self.root, path) or find(self.root, path)[0]
-        return node.finding(rule, message, hint, severity)
+        return node.diagnostic(rule, message, hint)
 
     @property
     def calls(self) -> Iterator[Call]:
-        """Every action and check that the playbook names, in order."""
+        """Yield every action and check that the playbook names, in order."""
         for at, look in enumerate(self.playbook.diagnose):
             kind = "check" if look.check is not None else "action"
             yield Call(("diagnose", at), kind, str(look.check or look.action), look.with_)

@@ -1,4 +1,4 @@
-"""From nodes to models, strictly: pydantic decides what fits, :mod:`.sentences` says what does not."""
+"""Build models from nodes. Pydantic decides what fits, and :mod:`.messages` words the errors."""
 
 from __future__ import annotations
 
@@ -8,96 +8,95 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.playbooks.parsing.messages import SCALARS, PathError, nothing, translated, united
+from remediator.core.types import FieldError
+from remediator.playbooks.parsing.messages import SCALARS, merge_branches, no_value, translate
 from remediator.playbooks.parsing.nodes import Entry, Items, Node, Path, Scalar, Table, child, data, find, walk
 
 M = TypeVar("M", bound=BaseModel)
+_ACROSS_PARTS = frozenset({"duplicate-id", "unknown-step", "backward-goto"})
+"""Errors between parts; they are found only once each part is valid."""
+_MAX_ROUNDS = 30
 
 
-def faults(model: type[BaseModel], root: Node, base: Any = None, values: Any = None) -> list[PathError]:
-    """Every way in which nodes do not fit a model; empty if they do.
+def field_errors(model: type[BaseModel], root: Node, base: Any = None, values: Any = None) -> list[FieldError]:
+    """Return every error of the nodes for a model; empty if they are valid.
 
     Args:
-        model: what they should be.
+        model: the model.
         root: the nodes.
-        base: folder that relative files are in.
-        values: the data to check in place of the nodes' own; of the same shape.
+        base: folder of relative files.
+        values: data to check instead of the data of the nodes, with the same structure.
     """
-    found = _faults(model, root, data(root) if values is None else values, base)
-    said = {fault.path for fault in found}
-    return found + [nothing(path) for path, scalar in walk(root) if scalar.value is None and path not in said]
+    found = _validate(model, root, data(root) if values is None else values, base)
+    reported = {error.path for error in found}
+    return found + [no_value(path) for path, scalar in walk(root) if scalar.value is None and path not in reported]
 
 
 def build(model: type[M], root: Node, base: Any = None) -> M | None:
-    """The model, or None if the nodes do not fit."""
-    found = _validated(model, data(root), base)
+    """Return the model, or None if the nodes are not valid."""
+    found = _model_or_error(model, data(root), base)
     return found if isinstance(found, model) else None
 
 
 @dataclass(frozen=True, slots=True)
 class PartialModel(Generic[M]):
-    """What is left of a broken file when all that is wrong is taken out."""
+    """What is left of a file after the wrong parts were removed."""
 
     model: M | None
     root: Node
-    faults: tuple[PathError, ...]
-    """All that was found on the way: what is wrong between parts shows only once each part is right by itself."""
+    errors: tuple[FieldError, ...]
 
 
-def salvage(model: type[M], root: Node, needed: Mapping[str, Any], base: Any = None) -> PartialModel[M]:
-    """Take out what is wrong until a model is left, so that the rest of a file can be checked too.
+def build_partial(model: type[M], root: Node, placeholders: Mapping[str, Any], base: Any = None) -> PartialModel[M]:
+    """Remove wrong parts until the rest is valid, so that the rest of a file can be checked too.
 
     Args:
-        model: what it should be.
-        root: the nodes; not changed.
-        needed: stand-ins for required keys.
-        base: folder that relative files are in.
+        model: the model.
+        root: the nodes; they are not changed.
+        placeholders: values for required keys that are missing or wrong.
+        base: folder of relative files.
     """
-    pruned, seen = _copied(root), list(faults(model, root, base))
-    if not seen:
+    pruned, found = _copy(root), list(field_errors(model, root, base))
+    if not found:
         return PartialModel(build(model, root, base), root, ())
-    for _ in range(30):
-        stand_ins = {name: value for name, value in needed.items() if child(pruned, name) is None}
+    for _ in range(_MAX_ROUNDS):
         values = data(pruned)
-        wrong = _faults(model, pruned, {**values, **stand_ins} if isinstance(values, dict) else values, base)
-        seen += [fault for fault in wrong if fault.rule in _BETWEEN and fault not in seen]
-        paths = {fault.path for fault in wrong if fault.path}
-        if not wrong:
-            found = _validated(model, {**values, **stand_ins}, base)
-            return PartialModel(found if isinstance(found, model) else None, pruned, tuple(seen))
+        if isinstance(values, dict):
+            values |= {name: value for name, value in placeholders.items() if child(pruned, name) is None}
+        errors = _validate(model, pruned, values, base)
+        found += [error for error in errors if error.rule in _ACROSS_PARTS and error not in found]
+        if not errors:
+            made = _model_or_error(model, values, base)
+            return PartialModel(made if isinstance(made, model) else None, pruned, tuple(found))
+        paths = {error.path for error in errors if error.path}
         if not paths:
             break
         for path in sorted(paths, key=_last_first, reverse=True):
             _remove(pruned, path)
-    return PartialModel(None, root, tuple(seen))
+    return PartialModel(None, root, tuple(found))
 
 
-_BETWEEN = frozenset({"duplicate-id", "unknown-step", "backward-goto"})
-"""What is wrong between parts, and not a consequence of taking some of them out."""
-
-
-def _faults(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[PathError]:
-    lax, strict = _validated(model, values, base), _validated(model, _fixed(values), base, strict=True)
-    found = list(translated(lax, model, root)) if isinstance(lax, ValidationError) else []
+def _validate(model: type[BaseModel], root: Node, values: Any, base: Any) -> list[FieldError]:
+    """Validate twice: strict mode also finds values that pydantic would convert, such as "no" into false."""
+    lax = _model_or_error(model, values, base)
+    strict = _model_or_error(model, _with_tuples(values), base, strict=True)
+    found = list(translate(lax, model, root)) if isinstance(lax, ValidationError) else []
     if isinstance(strict, ValidationError):
-        found += [fault for fault in translated(strict, model, root) if _coerced(fault, root)]
-    return united(found, root)
+        for error in translate(strict, model, root):
+            node, left = find(root, error.path)
+            if error.expected in SCALARS and not left and isinstance(node, Scalar):
+                found.append(error)
+    return merge_branches(found, root)
 
 
-def _coerced(fault: PathError, root: Node) -> bool:
-    """Whether pydantic, left to itself, would quietly make one kind of scalar into another: "no" into false."""
-    node, left = find(root, fault.path)
-    return bool(fault.expected) and fault.expected in SCALARS and not left and isinstance(node, Scalar)
-
-
-def _fixed(value: Any) -> Any:
-    """Lists as tuples, which is what strict validation wants for the fields of frozen models."""
+def _with_tuples(value: Any) -> Any:
+    """Return lists as tuples, which strict validation requires for the fields of frozen models."""
     if isinstance(value, dict):
-        return {key: _fixed(item) for key, item in value.items()}
-    return tuple(_fixed(item) for item in value) if isinstance(value, list) else value
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _validated(model: type[M], values: Any, base: Any, strict: bool = False) -> M | ValidationError:
+def _model_or_error(model: type[M], values: Any, base: Any, strict: bool = False) -> M | ValidationError:
     try:
         return model.model_validate(values, strict=strict, context={"base": base}, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -108,13 +107,12 @@ def _last_first(path: Path) -> tuple[tuple[int, str], ...]:
     return tuple((step, "") if isinstance(step, int) else (0, step) for step in path)
 
 
-def _copied(node: Node) -> Node:
+def _copy(node: Node) -> Node:
     if isinstance(node, Table):
-        entries = {name: Entry(entry.key, _copied(entry.value)) for name, entry in node.entries.items()}
-        return replace(node, entries=entries)
-    if isinstance(node, Items):
-        return replace(node, items=[_copied(item) for item in node.items])
-    return node
+        return replace(
+            node, entries={name: Entry(entry.key, _copy(entry.value)) for name, entry in node.entries.items()}
+        )
+    return replace(node, items=[_copy(item) for item in node.items]) if isinstance(node, Items) else node
 
 
 def _remove(root: Node, path: Path) -> None:

@@ -35,17 +35,17 @@ def look(path: Path) -> Report:
 
 def said(case: str) -> str:
     """What lint says of a mistake, as its ``expected.txt`` has it; remarks only of the rule in question."""
-    findings = look(FOLDER / case).findings
-    return "".join(_lines(case, [item for item in findings if counts(case, item)]))
+    diagnostics = look(FOLDER / case).diagnostics
+    return "".join(_lines(case, [item for item in diagnostics if counts(case, item)]))
 
 
-def counts(case: str, finding: Diagnostic) -> bool:
-    """Whether a finding belongs to a mistake: every error and warning does."""
-    return finding.severity is not Severity.INFO or case.startswith(finding.rule)
+def counts(case: str, diagnostic: Diagnostic) -> bool:
+    """Whether a diagnostic belongs to a mistake: every error and warning does."""
+    return diagnostic.severity is not Severity.INFO or case.startswith(diagnostic.rule)
 
 
-def _lines(case: str, findings: list[Diagnostic]) -> Iterator[str]:
-    for item in findings:
+def _lines(case: str, diagnostics: list[Diagnostic]) -> Iterator[str]:
+    for item in diagnostics:
         name = Path(item.file).resolve().relative_to((FOLDER / case).resolve())
         yield f"{name}:{item.line}:{item.column}: {item.severity}: {item.message} ({item.rule})\n"
         if item.hint:

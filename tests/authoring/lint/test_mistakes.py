@@ -12,7 +12,7 @@ from tests.authoring.lint.mistakes import FOLDER, WORLD, cases, counts, look, sa
 CASES = cases()
 SEVERAL = {"many-at-once"}
 """Cases of no rule in particular."""
-ELSEWHERE = {"unreadable", "too-big", "dependency-circle", "no-test", "yaml-syntax"}
+ELSEWHERE = {"unreadable", "too-big", "dependency-cycle", "no-test", "yaml-syntax"}
 """Ids that other tests bring about: they need no playbook, or every fixture has them."""
 
 
@@ -24,8 +24,8 @@ def test_a_mistake_is_caught_where_it_is(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_mistake_is_caught_for_what_it_is(case: str) -> None:
-    """The finding's id is the one that the case is named for, and it has a place and a sentence."""
-    found = [item for item in look(FOLDER / case).findings if counts(case, item)]
+    """The diagnostic's id is the one that the case is named for, and it has a place and a sentence."""
+    found = [item for item in look(FOLDER / case).diagnostics if counts(case, item)]
     assert found
     assert case in SEVERAL or any(case.startswith(item.rule) for item in found)
     for item in found:
@@ -44,11 +44,11 @@ def test_there_are_a_hundred_of_them() -> None:
 def test_without_a_mistake_there_is_nothing_to_say() -> None:
     """The playbook that all of them are made from is clean: no false alarm, and it can be used."""
     report = look(WORLD / "redis-down.yaml")
-    assert [item for item in report.findings if item.severity is not Severity.INFO] == []
+    assert [item for item in report.diagnostics if item.severity is not Severity.INFO] == []
     assert report.playbooks == 1
 
 
 def test_all_mistakes_in_a_file_are_reported_at_once() -> None:
     """Nobody has to mend one mistake to see the next."""
-    found = look(FOLDER / "many-at-once").findings
+    found = look(FOLDER / "many-at-once").diagnostics
     assert len([item for item in found if item.severity is Severity.ERROR]) == 6

@@ -1,15 +1,16 @@
-"""Running lint: what it reads, how it reports, how exceptions work, and that the set of rules is whole."""
+"""Lint: what it reads, the reporters, suppressions, and the registration of rules."""
 
 from __future__ import annotations
 
-import importlib
 import json
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from remediator.authoring.lint import Rule
 from remediator.authoring.lint.errors import ERRORS
 from remediator.authoring.lint.reference import reference
 from remediator.authoring.lint.reporters import REPORTERS
@@ -34,20 +35,17 @@ def look(tmp_path: Path, text: str, today: date = TODAY) -> Report:
 
 
 def rules(report: Report) -> list[str]:
-    return [item.rule for item in report.findings if item.severity is not Severity.INFO]
+    return [item.rule for item in report.diagnostics if item.severity is not Severity.INFO]
 
 
 # -- the set of rules -----------------------------------------------------------------------------------------------
 
 
-def test_file_id_and_registration_are_one() -> None:
-    """Every rule's file is registered, and is called like its id."""
-    folder = ROOT / "remediator" / "authoring" / "lint"
-    others = {"__init__", "runner", "reporters", "reference", "errors", "snooze", "alerting"}
-    files = {path.stem for path in folder.glob("*.py")} - others
-    assert files == {rule.id.replace("-", "_") for rule in RULES}
+def test_every_rule_is_registered() -> None:
+    """Every rule class is in RULES, has the ID of its class name, and shares its ID with no other rule or error."""
+    assert set(RULES) == set(Rule.__subclasses__())
     for rule in RULES:
-        assert importlib.import_module(rule.__module__).__name__.endswith(rule.id.replace("-", "_"))
+        assert re.sub("(?<!^)(?=[A-Z])", "-", rule.__name__).lower() == rule.id
     assert len({rule.id for rule in RULES} | ERRORS.keys()) == len(RULES) + len(ERRORS)
 
 
@@ -57,10 +55,10 @@ def test_the_reference_is_current() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_a_rule_explains_itself(rule: type) -> None:
-    """What, why and how to mend it, in sentences."""
-    assert rule.what.endswith(".") and rule.why.endswith(".")  # type: ignore[attr-defined]
-    assert not rule.mend.endswith(".")  # type: ignore[attr-defined]
+def test_a_rule_has_summary_reason_and_fix(rule: type[Rule]) -> None:
+    """Summary and reason are sentences; the fix is the hint of a diagnostic."""
+    assert rule.summary().endswith(".") and rule.why.endswith(".")
+    assert not rule.fix.endswith(".")
 
 
 # -- the settings file ----------------------------------------------------------------------------------------------
@@ -78,10 +76,10 @@ guards:
 
 
 def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
-    """What is said of a settings file with these lines below ``guards``."""
+    """Return the diagnostics of a settings file with these lines below ``guards``."""
     (tmp_path / "remediator.yaml").write_text(base + guards, encoding="utf-8")
     sources = Sources([WORLD / "redis-down.yaml"], WORLD / "inventory.yaml", tmp_path / "remediator.yaml", None)
-    found = lint(sources, Registry().catalogue(), Config, TODAY).findings
+    found = lint(sources, Registry().catalogue(), Config, TODAY).diagnostics
     return [f"{item.line}:{item.column} {item.rule}: {item.message}" for item in found if item.file.endswith("r.yaml")]
 
 
@@ -89,33 +87,33 @@ def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
 @pytest.mark.parametrize(
     ("guards", "said"),
     [
-        ("  coldown: 5m", "10:3 unknown-guard: there is no guard 'coldown'"),
-        ("  off: [{guard: cooldown}]", "10:9 missing-key: 'reason' is missing"),
-        ("  off: [{guard: rmap, reason: one target only}]", "10:17 unknown-guard: there is no guard 'rmap'"),
+        ("  coldown: 5m", "10:3 unknown-guard: unknown guard 'coldown'"),
+        ("  off: [{guard: cooldown}]", "10:9 missing-key: missing key 'reason'"),
+        ("  off: [{guard: rmap, reason: one target only}]", "10:17 unknown-guard: unknown guard 'rmap'"),
         ("  off: {ramp: one target only}", "10:8 wrong-type: 'off' must be a list"),
         ("  rate_limit: [3 an hour]", "10:15 wrong-value: 'rate_limit': '3 an hour' is not so many in so much time;"),
         ("  freeze: {timezone: Europe/Berln}", "10:22 wrong-value: 'timezone': there is no time zone 'Europe/Berln';"),
         (
             "  off: [{guard: ramp, reason: one target}]",
-            "10:17 guard-off: the guard ramp is switched off everywhere: one",
+            "10:17 guard-off: the guard ramp is turned off for all playbooks: one",
         ),
         (
             "  cooldown: 0s",
-            "10:3 guard-off: the guard cooldown is switched off everywhere, all of it or a part: a period",
+            "10:3 guard-off: the settings turn off the guard cooldown, or a part of it, for all playbooks: a period",
         ),
     ],
 )
 def test_guards_in_the_settings_file_are_checked(tmp_path: Path, guards: str, said: str) -> None:
-    """A mistake there, and a guard that is off for everything, is found by lint and not by the service's start."""
+    """Lint reports errors in guard settings, and guards that are off for all playbooks."""
     found = settle(tmp_path, guards + "\n")
     assert len([line for line in found if "guard-off" not in line or "guard-off" in said]) == 1, found
     assert any(line.startswith(said) for line in found), found
 
 
-def test_channels_are_of_a_kind_that_there_is(tmp_path: Path) -> None:
-    """A notifier that there is not is found by lint, too."""
+def test_an_unknown_notifier_is_reported(tmp_path: Path) -> None:
+    """Lint checks the kinds of channels."""
     base = SETTINGS.replace("development: {kind: log}", "development: {kind: slak}")
-    assert settle(tmp_path, "  cooldown: 5m\n", base) == ["8:23 wrong-value: there is no notifier 'slak'"]
+    assert settle(tmp_path, "  cooldown: 5m\n", base) == ["8:23 wrong-value: unknown notifier 'slak'"]
 
 
 @pytest.mark.promise(5)
@@ -137,17 +135,17 @@ def test_channels_are_of_a_kind_that_there_is(tmp_path: Path) -> None:
         ("freeze: {timezone: UTC}", ""),
     ],
 )
-def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how: str) -> None:
-    """Settings that let everything through are warned of like a guard that is off by name."""
+def test_settings_that_disable_a_guard_are_reported(tmp_path: Path, given: str, how: str) -> None:
+    """Settings that allow everything are reported like a guard that is off by name."""
     text = "apiVersion: remediator/v1\nkind: Playbook\nname: p\nmatch: {alertname: A}\ntarget: redis\n"
     (tmp_path / "p.yaml").write_text(f"{text}guards: {{{given}}}\n", encoding="utf-8")
-    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), Registry().catalogue(), Config, TODAY).findings
+    found = lint(Sources([tmp_path], WORLD / "inventory.yaml"), Registry().catalogue(), Config, TODAY).diagnostics
     warned = [item.message for item in found if item.rule == "guard-off"]
     name = given.partition(":")[0]
-    assert warned == ([f"the guard {name} is switched off, all of it or a part: {how}"] if how else [])
+    assert warned == ([f"the settings turn off the guard {name}, or a part of it: {how}"] if how else [])
 
 
-# -- exceptions -----------------------------------------------------------------------------------------------------
+# -- suppressions -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,14 +157,14 @@ def test_a_guard_of_which_nothing_is_left_is_off(tmp_path: Path, given: str, how
         f"  # remediator: off guard-off until 2026-11-23 because its last day is today\n{OFF}",
     ],
 )
-def test_an_exception_is_for_its_line(tmp_path: Path, text: str) -> None:
-    """At the end of the line, or alone above it; up to and including its day."""
+def test_a_suppression_applies_to_its_line(tmp_path: Path, text: str) -> None:
+    """At the end of the line, or alone above it; up to and including its date."""
     report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
     assert rules(report) == []
-    assert [item.rule for item in report.off] == ["guard-off"]
+    assert [item.rule for item in report.suppressed] == ["guard-off"]
 
 
-def test_an_exception_at_the_top_is_for_the_file(tmp_path: Path) -> None:
+def test_a_suppression_at_the_top_applies_to_the_file(tmp_path: Path) -> None:
     """Before the first line of content."""
     head = "# remediator: off guard-off until 2026-12-01 because the second one comes in December\n"
     assert rules(look(tmp_path, head + BASE.replace("  cooldown: 5m", OFF))) == []
@@ -181,20 +179,20 @@ def test_an_exception_at_the_top_is_for_the_file(tmp_path: Path) -> None:
         f"{OFF}\n  # remediator: off guard-off until 2026-12-01 because it comes too late\n  cooldown: 5m",
     ],
 )
-def test_an_exception_is_for_nothing_else(tmp_path: Path, text: str) -> None:
-    """Not after its day, not for another rule, not for another line."""
+def test_a_suppression_applies_to_nothing_else(tmp_path: Path, text: str) -> None:
+    """Not after its date, for another rule, or for another line."""
     report = look(tmp_path, BASE.replace("  cooldown: 5m", text))
     assert rules(report) == ["guard-off"]
 
 
-def test_an_exception_needs_a_reason_and_a_date(tmp_path: Path) -> None:
-    """Without, it is an error of its own, and switches nothing off."""
+def test_a_suppression_needs_a_reason_and_a_date(tmp_path: Path) -> None:
+    """Without them it is an error, and suppresses nothing."""
     for said in ("off guard-off", "off guard-off until 2026-12-01", "off guard-off because of it"):
         report = look(tmp_path, BASE.replace("  cooldown: 5m", f"  # remediator: {said}\n{OFF}"))
-        assert sorted(rules(report)) == ["bad-snooze", "guard-off"]
+        assert sorted(rules(report)) == ["bad-suppression", "guard-off"]
 
 
-def test_a_text_that_looks_like_an_exception_is_none(tmp_path: Path) -> None:
+def test_a_suppression_in_a_text_is_ignored(tmp_path: Path) -> None:
     """Only comments count."""
     text = BASE.replace("message: Redis could", "message: see#remediator: off guard-off; Redis could")
     assert rules(look(tmp_path, text.replace("off guard-off; ", "off "))) in ([], ["yaml-syntax"])
@@ -205,42 +203,42 @@ def test_a_text_that_looks_like_an_exception_is_none(tmp_path: Path) -> None:
 
 INDENTED = "    x:"
 REPORT = Report(
-    findings=(
+    diagnostics=(
         Diagnostic(
             "p/a.yaml", 3, 5, "unknown-key", Severity.ERROR, "there is no key 'x' here", "50 %, no\nmore", 1, INDENTED
         ),
         Diagnostic("p/a.yaml", 0, 0, "empty-file", Severity.ERROR, "the file is empty"),
         Diagnostic("p/b.yaml", 1, 1, "guard-off", Severity.WARNING, "a: b, c", "", 3, "abc"),
     ),
-    off=(Diagnostic("p/b.yaml", 9, 2, "overlap", Severity.WARNING, "two"),),
+    suppressed=(Diagnostic("p/b.yaml", 9, 2, "overlap", Severity.WARNING, "two"),),
     playbooks=1,
     files=2,
-    remarks=("no inventory: services are not checked",),
+    skipped=("no inventory: services are not checked",),
 )
 
 
 def test_text_is_for_eyes() -> None:
     """Line, caret, help, remarks and a summary."""
-    text = REPORTERS["text"](REPORT, REPORT.findings)
+    text = REPORTERS["text"](REPORT, REPORT.diagnostics)
     head = "p/a.yaml:3:5: error: there is no key 'x' here (unknown-key)"
     assert text.startswith(f"{head}\n  3 | {INDENTED}\n    |     ^\n")
     assert "p/a.yaml: error: the file is empty (empty-file)\n" in text
     assert text.endswith(
-        "no inventory: services are not checked\n2 files, 1 playbook can be used: 2 errors, 1 warning, 1 switched off"
+        "no inventory: services are not checked\n2 files, 1 playbook can be used: 2 errors, 1 warning, 1 suppressed"
     )
 
 
 def test_json_is_for_scripts() -> None:
     """Everything, typed."""
-    made = json.loads(REPORTERS["json"](REPORT, REPORT.findings))
+    made = json.loads(REPORTERS["json"](REPORT, REPORT.diagnostics))
     assert made["counts"] == {"error": 2, "warning": 1, "info": 0}
     assert made["findings"][0]["line"] == 3
-    assert made["off"][0]["rule"] == "overlap"
+    assert made["suppressed"][0]["rule"] == "overlap"
 
 
 def test_github_commands_cannot_be_broken_out_of() -> None:
     """Line breaks, percents, commas and colons are escaped."""
-    lines = REPORTERS["github"](REPORT, REPORT.findings).split("\n")
+    lines = REPORTERS["github"](REPORT, REPORT.diagnostics).split("\n")
     assert lines[0] == (
         "::error file=p/a.yaml,title=unknown-key,line=3,col=5::there is no key 'x' here; 50 %25, no%0Amore"
     )
@@ -250,7 +248,7 @@ def test_github_commands_cannot_be_broken_out_of() -> None:
 
 def test_sarif_names_every_rule() -> None:
     """Code scanning shows what, why and how, and what is switched off as suppressed."""
-    made = json.loads(REPORTERS["sarif"](REPORT, REPORT.findings))
+    made = json.loads(REPORTERS["sarif"](REPORT, REPORT.diagnostics))
     (run,) = made["runs"]
     known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     assert known == {*ERRORS, *(rule.id for rule in RULES)}
@@ -309,7 +307,7 @@ def test_wrong_usage_exits_with_2(project: Path) -> None:
     assert run("--inventory", "nowhere.yaml").exit_code == 2
     assert "no such file or folder" in str(run("nowhere").exception)
     (project / "alerting" / "rules.yml").write_text("groups: [", encoding="utf-8")
-    assert "the rules cannot be read" in str(run().exception)
+    assert "cannot read the rule file" in str(run().exception)
 
 
 def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:

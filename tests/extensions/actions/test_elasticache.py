@@ -220,7 +220,7 @@ def test_in_auto_mode_a_person_is_asked_as_well(tmp_path: Path) -> None:
     kinds = Registry()
     report = run(tmp_path / "cache-small.test.yaml", kinds)
 
-    assert not report.errors and [test.findings for test in report.tests] == [(), ()]
+    assert not report.errors and [test.diagnostics for test in report.tests] == [(), ()]
 
 
 async def test_a_shard_is_failed_over() -> None:

@@ -1,0 +1,157 @@
+"""Rules about matchers: which alerts start a playbook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from remediator.authoring.lint import AlertRule, LintContext, Rule
+from remediator.core.matchers import Matcher, Operator, parse_matcher
+from remediator.pipeline.match import holds, possible
+from remediator.playbooks.diagnostics import Diagnostic, Severity, similar_name
+from remediator.playbooks.model import Playbook
+
+_UNKNOWN_ALERT = {"alertname": "AnythingAtAll_7f3a"}
+"""The labels of an alert that no playbook names."""
+_COMMON_LABELS = frozenset({"alertname", "job", "instance"})
+"""Labels of every alert, or of every scraped target."""
+_WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`")
+
+
+class MatchesEverything(Rule):
+    """A playbook matches an alert with an unknown name and no other labels."""
+
+    id = "matches-everything"
+    why = "The remedy for one fault then runs for every other fault too."
+    fix = "name the alerts, for example alertname: RedisDown"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            if holds(playbook, _UNKNOWN_ALERT):
+                yield self.at(context, playbook, ("match",), "the matchers match every alert", key=True)
+
+
+class MatchesWatchdog(Rule):
+    """The matcher on alertname also matches the Watchdog alert, which always fires."""
+
+    id = "matches-watchdog"
+    why = "The Watchdog only proves that alerts arrive. It is never matched, so this playbook may never run."
+    fix = "name the intended alerts, or exclude the Watchdog, for example alertname!=Watchdog"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            if possible(playbook, "alertname", context.watchdog):
+                message = f"the matchers also match {context.watchdog}, the alert that always fires"
+                yield self.at(context, playbook, ("match",), message, key=True)
+
+
+class NeedlessAnchor(Rule):
+    """A regular expression begins with ^ or ends with $."""
+
+    id = "needless-anchor"
+    severity = Severity.INFO
+    why = "Patterns always match the whole value. A reader may conclude that patterns without anchors do not."
+    fix = "remove ^ and $"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            patterns = [
+                (("match", "matchers", at), matcher.value)
+                for at, matcher in enumerate(map(parse_matcher, playbook.match.matchers))
+                if matcher.operator in (Operator.MATCHES, Operator.NOT_MATCHES)
+            ] + [(("parameters", name, "pattern"), item.pattern or "") for name, item in playbook.parameters.items()]
+            for path, pattern in patterns:
+                if pattern.startswith("^") or (pattern.endswith("$") and not pattern.endswith("\\$")):
+                    yield self.at(context, playbook, path, f"{pattern!r} has a needless anchor")
+
+
+class Overlap(Rule):
+    """Two playbooks match the same alert."""
+
+    id = "overlap"
+    why = "Both start a run for the alert. The second run waits for the first, or reverts its changes."
+    fix = "exclude the alerts of one playbook in the matchers of the other, or put both remedies into one playbook"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for first, second in combinations(context.playbooks, 2):
+            example = shared_labels(first, second)
+            if example is not None:
+                file = context.loaded.documents[first.name].text.file
+                alert = ", ".join(f"{label}={value!r}" for label, value in sorted(example.items()) if value)
+                message = f"{first.name} ({file}) matches the same alert: {alert or 'an alert without labels'}"
+                yield self.at(context, second, ("match",), message, key=True)
+
+
+def shared_labels(first: Playbook, second: Playbook) -> dict[str, str] | None:
+    """Return labels that both playbooks match; None if none are found.
+
+    Matchers on different labels are independent, so each label is tried alone: with every value that a matcher
+    names, the beginning of every pattern, the empty value, and a value that no matcher names.
+    """
+    matchers = (*first.match.parsed, *second.match.parsed)
+    found: dict[str, str] = {}
+    for label in sorted({matcher.name for matcher in matchers}):
+        same = [matcher for matcher in matchers if matcher.name == label]
+        accepted = [value for value in _candidates(same) if all(matcher.accepts(value) for matcher in same)]
+        if not accepted:
+            return None
+        found[label] = accepted[0]
+    return found
+
+
+def _candidates(matchers: Iterable[Matcher]) -> Iterator[str]:
+    for matcher in matchers:
+        yield from sorted(matcher.literals or ())
+    for matcher in matchers:
+        yield from (matcher.prefix, f"{matcher.prefix}-x", f"{matcher.prefix}0")
+    yield from ("", "something")
+
+
+class UnknownAlert(Rule):
+    """A playbook matches an alertname that no rule file defines."""
+
+    id = "unknown-alert"
+    why = "The playbook never runs, and the error stays unnoticed until an incident."
+    fix = "define the alert, or correct its name"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        known = {alert.name for alert in context.alerts or ()}
+        for playbook in context.playbooks if context.alerts is not None else ():
+            for at, name in enumerate(playbook.match.alertname):
+                if name not in known:
+                    message = f"no rule file defines the alert {name!r}"
+                    yield self.at(context, playbook, ("match", "alertname", at), message, similar_name(name, known))
+            for at, matcher in enumerate(map(parse_matcher, playbook.match.matchers)):
+                if matcher.name == "alertname" and not any(matcher.accepts(name) for name in known):
+                    message = f"no rule file defines an alert that {matcher} matches"
+                    yield self.at(context, playbook, ("match", "matchers", at), message)
+
+
+class UnknownLabel(Rule):
+    """A matcher or parameter uses a label that no rule for these alerts sets or mentions."""
+
+    id = "unknown-label"
+    why = "A matcher on a missing label never matches. A parameter from a missing label escalates every run."
+    fix = "add the label to the rule in the rule files, or correct its name"
+
+    def check(self, context: LintContext) -> Iterator[Diagnostic]:
+        for playbook in context.playbooks:
+            rules = [rule for rule in context.alerts or () if possible(playbook, "alertname", rule.name)]
+            if not rules:
+                continue
+            known = _COMMON_LABELS.union(*(possible_labels(rule) for rule in rules))
+            alerts = ", ".join(sorted({rule.name for rule in rules})[:3])
+            used = [
+                (("match", "matchers", at), parse_matcher(text).name) for at, text in enumerate(playbook.match.matchers)
+            ] + [(("parameters", name, "label"), item.label or "") for name, item in playbook.parameters.items()]
+            for path, label in used:
+                if label and label not in known:
+                    message = f"no rule for {alerts} sets or mentions the label {label!r}"
+                    yield self.at(context, playbook, path, message, similar_name(label, known))
+
+
+def possible_labels(rule: AlertRule) -> frozenset[str]:
+    """Return the labels that a rule sets, and every word of its expression, since some of them are labels."""
+    return frozenset(rule.labels) | frozenset(_WORD.findall(_STRING.sub('""', rule.expression)))
