@@ -10,6 +10,7 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Path, data, walk
 from remediator.playbooks.parsing.promql import UNKNOWN_FUNCTION, parse_error
+
 _ACTING = frozenset({"approve", "auto"})
 """Modes in which a playbook can change something."""
 
