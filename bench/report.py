@@ -22,10 +22,10 @@ def main(runs: int, days: int, keep: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "past.db"
         make(path, runs, days)
-        asked = statistics.Asked(END - timedelta(days=days), END, "bench", 30)
+        asked = statistics.ReportRequest(END - timedelta(days=days), END, "bench", 30)
         with open_(path).connect() as connection:
             start = time.perf_counter()
-            report = statistics.gather(connection, asked)
+            report = statistics.build_report(connection, asked)
             counted = time.perf_counter()
             page = render.html(report)
         drawn = time.perf_counter()

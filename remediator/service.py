@@ -44,7 +44,7 @@ from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadedConfig, load, load_config
 from remediator.playbooks.model import Off
-from remediator.reporting.alert_series import last_hour
+from remediator.reporting.alert_series import last_hour_png
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.checkpointing import run_checkpoint_loop
 from remediator.runtime.maintenance import (
@@ -408,7 +408,7 @@ def _post(
     config: Config, registry: Registry, keyring: Keyring, people: People, world: ClientSet, store: Store
 ) -> Outbox:
     letters = MessageRenderer(keyring, config.public_url.rstrip("/"))
-    chart = None if world.prometheus is None else partial(last_hour, world.prometheus, store)
+    chart = None if world.prometheus is None else partial(last_hour_png, world.prometheus, store)
     return Outbox(
         registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, letters, people, chart
     )

@@ -41,9 +41,9 @@ def command(ctx: click.Context, config_path: Path, age: str, format_: str, minut
         return
     config, now, span = load_config(config_path, Config), SystemClock().now(), parse_duration(age)
     history = None if config.prometheus is None else from_prometheus(config.prometheus, span)
-    asked = statistics.Asked(before(now, age), now, config.environment, minutes, history)
+    asked = statistics.ReportRequest(before(now, age), now, config.environment, minutes, history)
     with read_only_connection(config) as connection:
-        report = statistics.gather(connection, asked)
+        report = statistics.build_report(connection, asked)
     with writing(output) as file:
         file.write(_FORMATS[format_](report).encode())
 

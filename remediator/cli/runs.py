@@ -70,7 +70,7 @@ def show(config_path: Path, format_: str, run_id: str) -> None:
     folder = archive_folder(load_config(config_path, Config))
     told = _read(config_path, lambda connection: run_timeline.load_timeline(connection, run_id, folder))
     if told is None:
-        raise InputError(run_timeline.unknown(run_id, folder))
+        raise InputError(run_timeline.missing_run_hint(run_id, folder))
     if format_ == "json":
         click.echo(json.dumps(run_timeline.as_data(told), indent=2))
         return
@@ -86,7 +86,7 @@ def _tell(told: RunTimeline) -> list[str]:
         lines.append(f"alert   {alert.alertname} {{{labels}}} {alert.status.value} since {alert.started_at:%H:%M:%S}Z")
     lines += ["", *_decision(told), ""] if run.status is Status.AWAITING_APPROVAL else [""]
     lines += [f"{event.at:%H:%M:%S.%f}"[:-3] + f"Z  {event.text}" for event in told.events]
-    return lines if told.whole else [*lines, "", run_timeline.moved(run.id)]
+    return lines if told.complete else [*lines, "", run_timeline.archived_hint(run.id)]
 
 
 def _decision(told: RunTimeline) -> Iterator[str]:

@@ -15,8 +15,8 @@ from remediator.config import Config
 from remediator.core.clock import SystemClock
 from remediator.errors import InputError, RemediatorError
 from remediator.playbooks.loader import load_config
-from remediator.reporting import alert_series, incident_document
-from remediator.reporting.run_timeline import RunTimeline, load_timeline, unknown
+from remediator.reporting import alert_series, document, incident_document
+from remediator.reporting.run_timeline import RunTimeline, load_timeline, missing_run_hint
 from remediator.runtime.settings import archive_folder
 from remediator.service import read_only_connection
 from remediator.storage.repositories import episodes
@@ -44,13 +44,13 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
     config = load_config(config_path, Config)
     with read_only_connection(config) as connection:
         stories = _stories(connection, which, archive_folder(config))
-    pieces = []
+    sections: list[document.Section] = []
     for story in stories:
         measured = _measured(config, story) if format_ == "html" else None
-        pieces += incident_document.document(story, measured)
+        sections += incident_document.document(story, measured)
     with writing(output) as file:
         file.write(
-            (incident_document.html(pieces) if format_ == "html" else incident_document.markdown(pieces)).encode()
+            (document.to_html(sections) if format_ == "html" else document.to_markdown(sections)).encode()
         )
 
 
@@ -63,11 +63,11 @@ def _stories(connection: Connection, which: str, folder: Path | None) -> list[Ru
     found = [load_timeline(connection, run_id, folder) for run_id in ids]
     stories = [story for story in found if story is not None]
     if not stories:
-        raise InputError(unknown(which, folder))
+        raise InputError(missing_run_hint(which, folder))
     return stories
 
 
-def _measured(config: Config, story: RunTimeline) -> incident_document.Measured | None:
+def _measured(config: Config, story: RunTimeline) -> incident_document.AlertSeries | None:
     """What the alert measures; None where it cannot be had: the document does without."""
     if config.prometheus is None or not story.alerts:
         return None
@@ -75,12 +75,12 @@ def _measured(config: Config, story: RunTimeline) -> incident_document.Measured 
     begin = min(item.started_at for item in story.alerts) - _MARGIN
     end = min((story.run.finished_at or SystemClock().now()) + _MARGIN, SystemClock().now())
 
-    async def ask(prometheus: Prometheus) -> incident_document.Measured:
+    async def ask(prometheus: Prometheus) -> incident_document.AlertSeries:
         try:
-            lines, limit = await alert_series.measured(prometheus, name, begin, end, _POINTS)
+            lines, limit = await alert_series.query_alert(prometheus, name, begin, end, _POINTS)
         finally:
             await prometheus.aclose()
-        return incident_document.Measured(name, lines, limit)
+        return incident_document.AlertSeries(name, lines, limit)
 
     try:
         return asyncio.run(ask(Prometheus(config.prometheus)))

@@ -1,12 +1,14 @@
-"""Figures as people read them."""
+"""Numbers, durations and times as text for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from remediator.core.clock import format_duration
 
 
 def length(seconds: float | None) -> str:
-    """A duration with two figures' worth of detail: ``850 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``; ``-``."""
+    """Return a duration with its two largest units: ``850 ms``, ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``; or ``-``."""
     if seconds is None:
         return "-"
     if seconds < 1:
@@ -22,20 +24,30 @@ def length(seconds: float | None) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A part in percent; ``-`` of nothing."""
+    """Return a part in percent; ``-`` if the whole is 0."""
     return f"{part / whole:.0%}" if whole else "-"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """``1 run``, ``2 runs``."""
+    """Return a count with its noun: ``1 run``, ``2 runs``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def bin_names(ends: tuple[int, ...]) -> list[str]:
-    """Names of a histogram's columns: ``≤ 10 s`` … ``> 4 h``."""
-    return [f"≤ {length(float(end))}" for end in ends] + [f"> {length(float(ends[-1]))}"]
+def local(at: datetime) -> datetime:
+    """Return an instant in the time zone of this host, which the environment variable ``TZ`` sets."""
+    return at.astimezone()
 
 
-def listed(counts: Mapping[str, int]) -> str:
-    """``3 approved, 1 expired``."""
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+def format_time(at: datetime) -> str:
+    """Return the local time with its zone: ``12:00:00 UTC``."""
+    return f"{local(at):%H:%M:%S %Z}"
+
+
+def format_datetime(at: datetime) -> str:
+    """Return the local date and time with the zone: ``2026-03-04 12:00:00 UTC``."""
+    return f"{local(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def format_age(span: timedelta) -> str:
+    """Return a positive span in whole seconds: ``5m``; ``0s`` for a negative one."""
+    return format_duration(timedelta(seconds=max(0, int(span.total_seconds()))))

@@ -1,8 +1,9 @@
-"""A run told as the straight line: what happened, in order, in plain words. The same for API, CLI, pages and demo."""
+"""The timeline of a run: everything that happened, in order, for the API, the CLI, the pages and the demo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,22 +20,23 @@ from remediator.storage.repositories import attempts, audit, episodes, evidence,
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
-_AFTERWARDS = timedelta(hours=1)
-"""For so long after a run's end, something of it may still be written: that a message was delivered."""
+_LATE_ENTRIES = timedelta(hours=1)
+"""Entries may be written this long after the end of a run, for example that a message was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened."""
+    """One event of a run. ``kind`` is the kind of its audit entry."""
 
     at: datetime
     kind: str
     text: str
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTimeline:
-    """Everything about one run."""
+    """Everything that the store and the audit log contain about one run."""
 
     run: Run
     alerts: Sequence[Episode]
@@ -42,96 +44,90 @@ class RunTimeline:
     evidence: Sequence[EvidenceRecord]
     verdicts: Sequence[StoredVerdict]
     events: Sequence[Event]
-    whole: bool = True
-    """False if entries of it have left the database, and the archive that has them was not given or cannot be read."""
+    complete: bool = True
+    """False if entries were moved to an archive that was not given or cannot be read."""
 
 
-def moved(run_id: str) -> str:
-    """What to say where a story is not whole."""
+def archived_hint(run_id: str) -> str:
+    """Return a note for a timeline that is not complete, with the command that reads the rest."""
     return (
-        "Entries of this run have moved to the audit log's archive, which cannot be read here: what happened is not "
-        f"all here. 'remediator audit search --archive FOLDER --run {run_id}' reads it."
+        "Some entries of this run are in the archive of the audit log, which cannot be read here. To read them, run "
+        f"'remediator audit search --archive FOLDER --run {run_id}'."
     )
 
 
-def unknown(run_id: str, folder: Path | None = None) -> str:
-    """What to say of a run that there is none of, or none any more.
+def missing_run_hint(run_id: str, folder: Path | None = None) -> str:
+    """Return an error message for a run that is not in the database, with the command that finds its entries.
 
     Args:
-        folder: of the audit log's archive, if it has one; it is looked into.
+        run_id: the ID that was asked for.
+        folder: the archive of the audit log, if there is one. It is searched for the file of that time.
     """
-    name = run_id[:64]
+    name, place = run_id[:64], "the audit log and its archive"
+    at = made_at(name)
+    if folder is not None and at is not None:
+        with suppress(ArchiveError):  # "audit verify" reports damaged files
+            file = archive.file_at(folder, at)
+            place = "the audit log" if file is None else f"the archive file {file}"
     return (
-        f"there is no run {name} in the database: it never was, or it was over for longer than timing.run_retention. "
-        f"What became of a run is in the audit log{_where(name, folder)}: 'remediator audit search --run {name}'"
+        f"run {name!r} is not in the database: it never existed, or it ended before timing.run_retention; "
+        f"its entries may be in {place}: run 'remediator audit search --run {name}'"
     )
-
-
-def _where(run_id: str, folder: Path | None) -> str:
-    at = made_at(run_id)
-    if folder is None or at is None:
-        return " and its archive"
-    try:
-        file = archive.file_at(folder, at)
-    except ArchiveError:
-        return " and its archive"  # a damaged file is for "audit verify" to name
-    return "" if file is None else f", of that time in the archive's file {file}"
 
 
 def load_timeline(connection: Connection, run_id: str, folder: Path | None = None) -> RunTimeline | None:
-    """The story of a run, from one snapshot of the store; None if there is no such run.
+    """Load the timeline of a run from one snapshot of the store. Return None if there is no such run.
 
     Args:
-        folder: of the audit log's archive; entries of the run that have moved there are read from it.
+        connection: to the store.
+        run_id: the ID of the run.
+        folder: the archive of the audit log; archived entries of the run are read from it.
     """
     run = runs.get(connection, run_id)
     if run is None:
         return None
-    rows, whole = _entries(connection, run, folder)
+    rows, complete = _entries(connection, run, folder)
     return RunTimeline(
         run,
         episodes.list_for_run(connection, run_id),
         attempts.list_for_run(connection, run_id),
         evidence.list_for_run(connection, run_id),
         evidence.list_verdicts(connection, run_id),
-        [event for row in rows for event in _told(row)],
-        whole,
+        [event for row in rows for event in _read(row)],
+        complete,
     )
 
 
 def _entries(connection: Connection, run: Run, folder: Path | None) -> tuple[Sequence[SealedEntry], bool]:
-    """A run's entries, and whether they are all there."""
+    """Return the entries of a run, and whether they are complete."""
     live = audit.list_for_run(connection, run.id)
     if audit.is_complete_since(connection, run.created_at):
         return live, True
-    until = max(run.finished_at or run.updated_at, run.updated_at) + _AFTERWARDS
+    until = max(run.finished_at or run.updated_at, run.updated_at) + _LATE_ENTRIES
     try:
         old = [] if folder is None else list(archive.entries_of_run(folder, run.id, run.created_at, until))
     except ArchiveError:
-        old = []  # a damaged file is for "audit verify" to name
-    rows = {row.seq: row for row in (*old, *live)}  # a crash while moving leaves entries in both places
+        old = []  # "audit verify" reports damaged files
+    rows = {row.seq: row for row in (*old, *live)}  # after a crash while archiving, entries are in both places
     return list(rows.values()), any(row.kind == Kind.RUN_MATCHED for row in rows.values())
 
 
-def _told(row: SealedEntry) -> Iterable[Event]:
+def _read(row: SealedEntry) -> list[Event]:
+    """Return the event of an entry; none if other entries say the same."""
     try:
-        return list(_events(decode(row.canonical)))
-    except (NotCanonical, LookupError, TypeError):  # somebody wrote into the database; the rest is still to be told
+        entry = decode(row.canonical)
+        describe = _DESCRIBE.get(entry.kind)
+        text = entry.kind if describe is None else describe(entry)
+        return [Event(entry.time, entry.kind, text, entry.actor)] if text else []
+    except (NotCanonical, LookupError, TypeError):  # the entry was changed in the database; show the others
         text = f"entry {row.seq} of the audit log cannot be read; run 'remediator audit verify'"
         return [Event(row.time, row.kind, text)]
-
-
-def _events(entry: Entry) -> Iterable[Event]:
-    telling = _TEXT.get(entry.kind)
-    text = entry.kind if telling is None else telling(entry)
-    if text:
-        yield Event(entry.time, entry.kind, text)
 
 
 def _transition(entry: Entry) -> str:
     detail = entry.data.get("detail", {})
     if entry.data["to"] == "planned":
-        return ""  # the plan itself is the next entry
+        return ""  # the next entry contains the plan
     to = entry.data["to"].replace("_", " ")
     because = detail.get("text") or detail.get("message") or _list(detail.get("proof")) or (entry.reason or "")
     return f"{to}: {because}" if because else to
@@ -142,9 +138,12 @@ def _list(items: Any) -> str:
 
 
 def _verdict(entry: Entry) -> str:
-    asked = ", ".join(f"{item['guard']} {item['answer']}" for item in entry.data["verdicts"])
-    before = f"before step {entry.data['step']}" if entry.data.get("step") else "of the plan"
-    return f"guards {before}: {asked}"
+    verdicts = entry.data["verdicts"]
+    when = f"before step {entry.data['step']}" if entry.data.get("step") else "for the plan"
+    failed = [f"{item['guard']}: {item['answer']}" for item in verdicts if item["answer"] != "allow"]
+    if not failed:
+        return f"all {len(verdicts)} guards passed {when}"
+    return f"{len(verdicts) - len(failed)} of {len(verdicts)} guards passed {when}; {', '.join(failed)}"
 
 
 def _outcome(entry: Entry) -> str:
@@ -153,32 +152,65 @@ def _outcome(entry: Entry) -> str:
     return f"{entry.data['action']} {entry.data['outcome']}: {entry.data.get('summary', '')}"
 
 
-_TEXT: Mapping[str, Callable[[Entry], str]] = {
+_VERBS = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
+
+_DESCRIBE: Mapping[str, Callable[[Entry], str]] = {
     "run.matched": lambda entry: f"playbook {entry.playbook} matched for {entry.data['target']}",
-    "run.planned": lambda entry: "planned: " + _list([s["call"]["text"] for s in entry.data["plan"]["steps"]]),
+    "run.planned": lambda entry: (
+        "planned: " + (_list([step["call"]["text"] for step in entry.data["plan"]["steps"]]) or "no action")
+    ),
     "run.transition": _transition,
     "guard.verdict": _verdict,
-    "evidence": lambda entry: f"{entry.data['phase']} {entry.data['name']}: {entry.data['summary']}",
-    "action.intended": lambda entry: f"about to: {entry.data['call']['text']}",
+    "evidence": lambda entry: (
+        f"likely cause: {entry.data['summary']}"
+        if entry.data["phase"] == "conclude"
+        else f"{entry.data['phase']} {entry.data['name']}: {entry.data['summary']}"
+    ),
+    "action.intended": lambda entry: f"starting: {entry.data['call']['text']}",
     "action.outcome": _outcome,
-    "action.observed": lambda entry: f"observed: {entry.data['summary']} (happened: {entry.data['happened']})",
+    "action.observed": lambda entry: f"observed: {entry.data['summary']} (took effect: {entry.data['happened']})",
     "verification": lambda entry: "healed" if entry.data["healed"] else "not healed: " + _list(entry.data["missing"]),
-    "approval.requested": lambda entry: "a person is asked",
-    "approval.decided": lambda entry: f"{entry.actor} says {entry.data['verb']}",
-    "approval.void": lambda entry: f"the request is void: {entry.reason}",
+    "approval.requested": lambda entry: "approval requested",
+    "approval.decided": lambda entry: f"{_VERBS.get(entry.data['verb'], entry.data['verb'])} by {entry.actor}",
+    "approval.expired": lambda entry: "the approval request expired",
+    "approval.void": lambda entry: f"the approval request was withdrawn: {entry.reason}",
     "message.sent": lambda entry: f"message to {entry.data['channel']} delivered",
     "message.failed": lambda entry: f"message to {entry.data['channel']} not delivered: {entry.data['error']}",
     "message.chart": lambda entry: f"chart to {entry.data['channel']} {entry.data['error'] or 'delivered'}",
 }
 
 
-def as_data(story: RunTimeline) -> dict[str, Any]:
-    """As JSON, for the API and ``--format json``."""
+def as_data(timeline: RunTimeline) -> dict[str, Any]:
+    """Return the timeline for the API and ``--format json``."""
     return {
-        **summary(story.run),
-        "alerts": [_alert(alert) for alert in story.alerts],
-        "steps": [_attempt(attempt) for attempt in story.attempts],
-        "plan": story.run.plan,
+        **summary(timeline.run),
+        "alerts": [
+            {
+                "episode": alert.id,
+                "alertname": alert.alertname,
+                "status": alert.status.value,
+                "labels": alert.labels,
+                "annotations": alert.annotations,
+                "started_at": rfc3339(alert.started_at),
+                "resolved_at": _time(alert.resolved_at),
+            }
+            for alert in timeline.alerts
+        ],
+        "steps": [
+            {
+                "id": attempt.id,
+                "step": attempt.step,
+                "number": attempt.number,
+                "action": attempt.action,
+                "call": attempt.call,
+                "outcome": attempt.outcome,
+                "intent_at": rfc3339(attempt.intent_at),
+                "outcome_at": _time(attempt.outcome_at),
+                "result": attempt.result,
+            }
+            for attempt in timeline.attempts
+        ],
+        "plan": timeline.run.plan,
         "evidence": [
             {
                 "at": rfc3339(item.at),
@@ -187,14 +219,14 @@ def as_data(story: RunTimeline) -> dict[str, Any]:
                 "status": item.status,
                 "summary": item.summary,
             }
-            for item in story.evidence
+            for item in timeline.evidence
         ],
-        "timeline": [{"time": rfc3339(event.at), "kind": event.kind, "text": event.text} for event in story.events],
+        "timeline": [{"time": rfc3339(event.at), "kind": event.kind, "text": event.text} for event in timeline.events],
     }
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """One line of a list of runs, as JSON."""
+    """Return the fields of a run for lists in the API and ``--format json``."""
     return {
         "id": run.id,
         "status": run.status.value,
@@ -213,29 +245,3 @@ def summary(run: Run) -> dict[str, Any]:
 
 def _time(instant: datetime | None) -> str | None:
     return None if instant is None else rfc3339(instant)
-
-
-def _alert(alert: Episode) -> Mapping[str, Any]:
-    return {
-        "episode": alert.id,
-        "alertname": alert.alertname,
-        "status": alert.status.value,
-        "labels": alert.labels,
-        "annotations": alert.annotations,
-        "started_at": rfc3339(alert.started_at),
-        "resolved_at": _time(alert.resolved_at),
-    }
-
-
-def _attempt(attempt: Attempt) -> Mapping[str, Any]:
-    return {
-        "id": attempt.id,
-        "step": attempt.step,
-        "number": attempt.number,
-        "action": attempt.action,
-        "call": attempt.call,
-        "outcome": attempt.outcome,
-        "intent_at": rfc3339(attempt.intent_at),
-        "outcome_at": _time(attempt.outcome_at),
-        "result": attempt.result,
-    }

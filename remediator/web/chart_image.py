@@ -11,14 +11,15 @@ from starlette.responses import Response
 from remediator.clients.prometheus.client import Prometheus
 from remediator.core.run import Episode, Run
 from remediator.errors import RemediatorError
-from remediator.reporting.alert_series import measured
+from remediator.reporting.alert_series import query_alert
+from remediator.reporting.charts import Mark, line_chart
+from remediator.reporting.formatting import format_datetime
 from remediator.storage.repositories import episodes, runs
 from remediator.web.authentication import RequestIdentity
-from remediator.web.run_chart import Mark, line_chart
 from remediator.web.site import HEADERS, Handler, Site
 
-_BEFORE = timedelta(minutes=5)
-_AFTER = timedelta(minutes=5)
+_MARGIN = timedelta(minutes=5)
+"""Time shown before the alert and after the run."""
 _POINTS = 240
 _TIMEOUT = 4.0
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
@@ -38,7 +39,7 @@ def chart(site: Site) -> Handler:
             async with asyncio.timeout(_TIMEOUT):
                 drawn = await draw(prometheus, run, alerts[0], site.now)
         except (RemediatorError, TimeoutError):
-            return Response("Prometheus did not answer\n", 502, HEADERS)
+            return Response("no chart: Prometheus did not answer\n", 502, HEADERS)
         return Response(drawn, 200, {**HEADERS, **_POLICY}, "image/svg+xml")
 
     return site.page(get)
@@ -50,12 +51,13 @@ async def draw(prometheus: Prometheus, run: Run, alert: Episode, now: datetime) 
     Raises:
         ClientError: Prometheus does not answer the query.
     """
-    start = min(alert.started_at, run.created_at) - _BEFORE
-    end = max(min(now, (run.finished_at or now) + _AFTER), start + timedelta(minutes=1))
-    lines, threshold = await measured(prometheus, alert.alertname, start, end, _POINTS)
-    marks = [Mark(alert.started_at, "fires")]
+    start = min(alert.started_at, run.created_at) - _MARGIN
+    end = max(min(now, (run.finished_at or now) + _MARGIN), start + timedelta(minutes=1))
+    lines, limit = await query_alert(prometheus, alert.alertname, start, end, _POINTS)
+    marks = [Mark(alert.started_at, "alert fires")]
     if run.first_action_at is not None:
-        marks.append(Mark(run.first_action_at, "acts"))
+        marks.append(Mark(run.first_action_at, "first action"))
     if run.finished_at is not None:
         marks.append(Mark(run.finished_at, run.status.value))
-    return line_chart(lines, start, end, threshold, marks)
+    label = f"The expression of {alert.alertname} from {format_datetime(start)} to {format_datetime(end)}"
+    return str(line_chart(lines, start, end, limit, marks, label, standalone=True))

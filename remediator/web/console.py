@@ -19,6 +19,7 @@ from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.model import Playbook
 from remediator.reporting import messages, run_timeline
+from remediator.reporting.charts import lay_out_dependencies
 from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime import checkpointing
 from remediator.runtime.retention import live_log_start
@@ -39,7 +40,6 @@ from remediator.storage.repositories.approvals import Approval
 from remediator.web import paging
 from remediator.web.authentication import RequestIdentity
 from remediator.web.paging import Position
-from remediator.web.run_chart import picture
 from remediator.web.site import Handler, Site
 
 PAGE_SIZE = 50
@@ -163,7 +163,7 @@ def run_page(site: Site) -> Handler:
         run_id = request.path_params["run_id"]
         read = await site.service.context.store.read(lambda connection: _read_run(connection, run_id))
         if read is None:
-            text = await asyncio.to_thread(run_timeline.unknown, run_id, archive_folder(site.service.config))
+            text = await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(site.service.config))
             return site.error_page(request, identity, 404, "Run not found", text)
         timeline, latest, sent, archived = read
         run = timeline.run
@@ -358,7 +358,7 @@ def inventory(site: Site) -> Handler:
         holders = await site.service.context.store.read(runs.list_lock_holders)
         listed = await site.service.context.store.read(lambda connection: episodes.list_open(connection, _MAX_LISTED))
         services = dict(sorted(loaded.services.items()))
-        drawn = picture(
+        drawn = lay_out_dependencies(
             {name: list(service.depends_on) for name, service in services.items()},
             {name: service.platform.kind for name, service in services.items()},
         )

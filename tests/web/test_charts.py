@@ -21,7 +21,7 @@ from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers.base import PermanentFailure
 from remediator.reporting import charts_png
-from remediator.reporting.alert_series import last_hour
+from remediator.reporting.alert_series import last_hour_png
 from tests.extensions.notifiers.test_notifiers import KINDS, settings
 from tests.support.guard_history import NOON
 from tests.support.servers import free_port
@@ -81,7 +81,7 @@ async def test_no_message_waits_for_its_picture(web: WebService) -> None:
     gone = Prometheus(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
     asked = await web.request_approval()
     for run_id in (asked.run_id, "run-none"):
-        assert await last_hour(gone, web.context.store, run_id, NOON) == b""
+        assert await last_hour_png(gone, web.context.store, run_id, NOON) == b""
     await gone.aclose()
 
 

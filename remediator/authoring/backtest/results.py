@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from html import escape
 from typing import Any
 
 from remediator.authoring.backtest import ASSUMED, Outcome, WouldRun
 from remediator.core.clock import rfc3339
+from remediator.reporting import charts
 
 _BAR = 40
 _MOST = 20
@@ -109,22 +109,11 @@ def _bars(days: Sequence[tuple[datetime, int]]) -> list[str]:
 
 
 def svg(outcome: Outcome) -> str:
-    """The runs of each day as a chart, complete in itself."""
+    """Return the number of runs per day as a standalone SVG."""
     days = _days(outcome)
-    most, wide = max((count for _, count in days), default=0) or 1, 720 / max(1, len(days))
-    bars = []
-    for at, (day, count) in enumerate(days):
-        height = 160 * count / most
-        tip = f"<title>{day:%Y-%m-%d}: {count}</title>"
-        place = (
-            f'x="{20 + at * wide:.1f}" y="{180 - height:.1f}" width="{max(1.0, wide - 2):.1f}" height="{height:.1f}"'
-        )
-        bars.append(f'<rect {place} fill="#3b6ea8">{tip}</rect>')
-    label = f"Runs a day, {days[0][0]:%Y-%m-%d} to {days[-1][0]:%Y-%m-%d}, at most {most}" if days else "No days"
-    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 220" role="img" font-family="sans-serif">'
-    words = f'<text x="20" y="208" font-size="13" fill="#777">{escape(label)}</text>'
-    axis = '<path d="M20 180H740" stroke="#999"/>'
-    return f"{head}<title>{escape(label)}</title>{''.join(bars)}{axis}{words}</svg>\n"
+    label = f"Runs per day, {days[0][0]:%Y-%m-%d} to {days[-1][0]:%Y-%m-%d}" if days else "No days"
+    columns = [(f"{day:%Y-%m-%d}", {"now": count}) for day, count in days]
+    return f"{charts.stacked_columns(columns, {'now': 'runs'}, label, standalone=True)}\n"
 
 
 def difference(before: Outcome, after: Outcome) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Reports: what the records show, as data; commands and pages render them."""
+"""The report over a period: statistics, and their rendering as HTML, Markdown and JSON."""

@@ -1,4 +1,4 @@
-"""How long alerts lasted before anything was automated, from the ALERTS series that Prometheus writes by itself."""
+"""How long alerts lasted before remediation was automatic, from the ``ALERTS`` series of Prometheus."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ from datetime import datetime, timedelta
 from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.errors import ClientError
-from remediator.reporting.period.statistics import Lasted
+from remediator.reporting.period.statistics import DurationSource
 
 _STEP = timedelta(seconds=30)
 
 
-def from_prometheus(endpoint: Endpoint, reach: timedelta) -> Lasted:
-    """Ask a Prometheus how long alerts lasted in so long a time before an instant; nothing if it does not answer.
+def from_prometheus(endpoint: Endpoint, reach: timedelta) -> DurationSource:
+    """Return a function that queries Prometheus for alert durations in the time ``reach`` before an instant.
 
-    A report without the time before is still a report, so errors are not raised.
+    If Prometheus does not answer, the function returns nothing: a report without earlier durations is still useful.
     """
 
-    def lasted(alertnames: Sequence[str], until: datetime) -> Sequence[float]:
+    async def query(alertnames: Sequence[str], until: datetime) -> list[float]:
+        prometheus = Prometheus(endpoint)
         try:
-            return asyncio.run(_ask(endpoint, alertnames, until - reach, until))
+            found: list[Series] = []
+            for name in alertnames:
+                found += await prometheus.firing_history({"alertname": name}, until - reach, until, _STEP)
+            return list(durations(found, _STEP))
+        finally:
+            await prometheus.aclose()
+
+    def durations_before(alertnames: Sequence[str], until: datetime) -> Sequence[float]:
+        try:
+            return asyncio.run(query(alertnames, until))
         except ClientError:
             return []
 
-    return lasted
-
-
-async def _ask(endpoint: Endpoint, alertnames: Sequence[str], since: datetime, until: datetime) -> list[float]:
-    prometheus = Prometheus(endpoint)
-    try:
-        found: list[Series] = []
-        for name in alertnames:
-            found += await prometheus.firing_history({"alertname": name}, since, until, _STEP)
-        return list(durations(found, _STEP))
-    finally:
-        await prometheus.aclose()
+    return durations_before
 
 
 def durations(found: Iterable[Series], step: timedelta) -> Iterator[float]:
-    """Seconds of every stretch without a gap, in all series; exact to one step."""
+    """Yield the seconds of every stretch without a gap, in all series. Exact to one step."""
     for series in found:
         times = [at for at, _ in series.points]
         if not times:

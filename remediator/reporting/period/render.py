@@ -1,80 +1,78 @@
-"""A report as HTML and as Markdown."""
+"""The report as HTML, Markdown and JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from markupsafe import Markup
-
-from remediator.reporting import charts
-from remediator.reporting.formatting import bin_names, length, share
-from remediator.reporting.period import html as page
+from remediator.reporting import charts, document
+from remediator.reporting.document import Card, Figure, Section
+from remediator.reporting.formatting import length, share
 from remediator.reporting.period import statistics, tables
-from remediator.reporting.period.statistics import BINS, Report, Spread
+from remediator.reporting.period.statistics import BINS, Distribution, Report
 
-PILES: Mapping[str, tuple[str, Sequence[str]]] = {
-    "good": ("healed without a person", ("healed",)),
-    "help": ("healed after approval", ("helped",)),
-    "quiet": ("nothing done", ("by_itself", "said", "cancelled")),
-    "held": ("held or waiting", ("refused", "waiting", "declined")),
-    "bad": ("failed or escalated", ("failed", "escalated")),
+_STACKS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "good": ("healed automatically", ("healed",)),
+    "help": ("healed after an approval", ("healed_after_approval",)),
+    "quiet": ("no action", ("resolved", "reported", "cancelled")),
+    "held": ("blocked, declined or in progress", ("blocked", "in_progress", "declined")),
+    "bad": ("escalated or failed", ("failed", "escalated")),
 }
-"""The colours of the daily chart, and which outcomes each stands for."""
+"""The parts of the daily chart: by colour class, the name and the outcomes."""
+_MAX_PLAYBOOKS = 12
+"""Number of playbooks in the chart of durations."""
 
 
 def html(report: Report) -> str:
-    """One self-contained file."""
-    name = tables.title(report)
-    body = [page.heading(name, 1), page.text(tables.lead(report)), _cards(report)]
-    charted = {
-        "What became of the incidents": _daily(report),
-        "Time to recovery, by playbook": Markup("").join((_histogram(report), _spans(report))),
-    }
-    for table in tables.tables(report):
-        body += [page.heading(table.title), charted.get(table.title, Markup(""))]
-        body += [page.text(table.lead, "dim")] if table.lead else []
-        body.append(page.table(table.head, table.rows, table.numbers))
-    body += [page.heading("Toil"), page.text(tables.toil(report))]
-    body.append(Markup("<footer>{}</footer>").format(tables.foot(report)))
-    return page.page(name, body)
+    """Return one self-contained page with charts."""
+    figures = {tables.OUTCOMES_TITLE: [_daily(report)], tables.RECOVERY_TITLE: _durations(report)}
+    found = [replace(section, figures=figures.get(section.title, ())) for section in tables.sections(report)]
+    head = Section(tables.title(report), tables.summary(report), cards=_cards(report), level=1)
+    return document.to_html([head, *found, tables.toil(report)], tables.footer(report))
+
+
+def markdown(report: Report) -> str:
+    """Return Markdown for a wiki page or a ticket."""
+    head = Section(tables.title(report), tables.summary(report), level=1)
+    return document.to_markdown([head, *tables.sections(report), tables.toil(report)], tables.footer(report))
 
 
 def as_json(report: Report) -> str:
-    """For programs: instants in RFC 3339, durations in seconds."""
+    """Return JSON: times in RFC 3339, durations in seconds."""
     return json.dumps(statistics.as_data(report), indent=2) + "\n"
 
 
-def _cards(report: Report) -> Markup:
-    healed, people = report.outcomes["healed"], report.outcomes["failed"] + report.outcomes["escalated"]
-    refused = report.outcomes["refused"]
-    return page.cards(
-        [
-            (report.incidents, "incidents", ""),
-            (share(healed, report.incidents), f"healed without a person ({healed})", "good"),
-            (length(report.proved.median), f"to proof, median; p90 {length(report.proved.p90)}", ""),
-            (report.approvals.asked, "times a person was asked", ""),
-            (refused, "held by a guard now", "held" if refused else ""),
-            (people, "failed or escalated", "bad" if people else ""),
-            (f"{report.toil.minutes / 60:.1f} h", "toil saved (estimate)", ""),
-        ]
-    )
+def _cards(report: Report) -> list[Card]:
+    healed, blocked = report.outcomes["healed"], report.outcomes["blocked"]
+    escalated = report.outcomes["failed"] + report.outcomes["escalated"]
+    return [
+        Card(report.incidents, "incidents"),
+        Card(share(healed, report.incidents), f"healed automatically ({healed})", "good"),
+        Card(length(report.recovery.median), f"time to recovery, median; p90 {length(report.recovery.p90)}"),
+        Card(report.approvals.requested, "approvals requested"),
+        Card(blocked, "blocked by a guard", "held" if blocked else ""),
+        Card(escalated, "escalated or failed", "bad" if escalated else ""),
+        Card(f"{report.toil.minutes / 60:.1f} h", "toil saved (estimate)"),
+    ]
 
 
-def _daily(report: Report) -> Markup:
+def _daily(report: Report) -> Figure:
     columns = [
         (
             f"{day.start:%-d %b}",
-            {kind: sum(day.outcomes.get(name, 0) for name in names) for kind, (_, names) in PILES.items()},
+            {kind: sum(day.outcomes.get(name, 0) for name in names) for kind, (_, names) in _STACKS.items()},
         )
         for day in report.days
     ]
-    key = {kind: words for kind, (words, _) in PILES.items()}
-    label = f"Incidents a day by outcome, {len(columns)} days"
-    return page.figure(charts.stacked(columns, key, label), "Incidents a day, by outcome.", key)
+    key = {kind: words for kind, (words, _) in _STACKS.items()}
+    label = f"Incidents per day by outcome, {len(columns)} days"
+    return Figure(charts.stacked_columns(columns, key, label), "Incidents per day, by outcome.", key)
 
 
-def _histogram(report: Report) -> Markup:
+def _durations(report: Report) -> list[Figure]:
+    """Return the histogram of alert durations, and their medians by playbook; each only if there is data."""
+    figures = []
     now = _sum([item.alert for item in report.playbooks])
     before = _sum([item.before for item in report.playbooks if item.alert.count])
     series: dict[str, tuple[str, Sequence[int]]] = {}
@@ -82,53 +80,26 @@ def _histogram(report: Report) -> Markup:
         series["was"] = (f"before automatic remediation ({sum(before)} alerts)", before)
     if sum(now):
         series["now"] = (f"now, healed ({sum(now)} incidents)", now)
-    if not series:
-        return Markup("")
-    drawn = charts.compared(bin_names(BINS), series, "How long alerts lasted, before and now")
-    key = {kind: words for kind, (words, _) in series.items()}
-    return page.figure(drawn, "How long alerts lasted, in percent of each group.", key)
-
-
-def _sum(spreads: Sequence[Spread]) -> list[int]:
-    return [sum(spread.bins[place] for spread in spreads) for place in range(len(BINS) + 1)]
-
-
-def _spans(report: Report) -> Markup:
+    if series:
+        names = [f"≤ {length(float(end))}" for end in BINS] + [f"> {length(float(BINS[-1]))}"]
+        drawn = charts.grouped_columns(names, series, "Alert durations, before and now")
+        key = {kind: words for kind, (words, _) in series.items()}
+        figures.append(Figure(drawn, "Alert durations, in percent of each group.", key))
     rows = []
-    for item in report.playbooks[:12]:
-        marks = [
-            (kind, words, spread.median, spread.p90)
-            for kind, words, spread in (("was", "before", item.before), ("now", "now", item.alert))
-            if spread.median is not None and spread.p90 is not None
+    for item in report.playbooks[:_MAX_PLAYBOOKS]:
+        bars = [
+            (kind, words, times.median, times.p90)
+            for kind, words, times in (("was", "before", item.before), ("now", "now", item.alert))
+            if times.median is not None and times.p90 is not None
         ]
         if item.alert.count:
-            rows.append((item.playbook, marks))
-    if not rows:
-        return Markup("")
-    drawn = charts.spans(rows, "How long alerts lasted, by playbook, before and now")
-    caption = "How long alerts lasted: the dot is the median, the bar reaches to the 90th percentile; logarithmic."
-    return page.figure(drawn, caption, {"was": "before", "now": "now"})
+            rows.append((item.playbook, bars))
+    if rows:
+        drawn = charts.duration_ranges(rows, "Alert durations by playbook, before and now")
+        caption = "Alert durations by playbook: the dot is the median, the bar ends at p90. Logarithmic scale."
+        figures.append(Figure(drawn, caption, {"was": "before", "now": "now"}))
+    return figures
 
 
-def markdown(report: Report) -> str:
-    """For a wiki or an issue."""
-    parts = [f"# {tables.title(report)}", tables.lead(report)]
-    for table in tables.tables(report):
-        parts += [f"## {table.title}", *([table.lead] if table.lead else []), as_markdown(table)]
-    parts += ["## Toil", tables.toil(report), f"*{tables.foot(report)}*"]
-    return "\n\n".join(parts) + "\n"
-
-
-def as_markdown(table: tables.Table) -> str:
-    """A table; what others named cannot break out of its cell."""
-    rule = ["--:" if place in table.numbers else "---" for place in range(len(table.head))]
-    rows = [table.head, rule, *([escape(cell) for cell in row] for row in table.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|#"} | {"\n": " ", "\r": " "})
-
-
-def escape(words: str) -> str:
-    """Words of others as Markdown that shows them as they are."""
-    return words.translate(_SPECIAL)
+def _sum(times: Sequence[Distribution]) -> list[int]:
+    return [sum(item.bins[place] for item in times) for place in range(len(BINS) + 1)]

@@ -1,4 +1,4 @@
-"""A period's figures: what became of its incidents, how long they took, what it says about causes. As data."""
+"""The statistics of a period: outcomes of its incidents, times to recovery, and what they say about causes."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from remediator.storage.repositories import reports
 from remediator.storage.repositories.reports import AlertRow, ApprovalRow, GuardRefusal, Remedy, RunRow
 
 OUTCOMES: Mapping[str, str] = {
-    "healed": "healed without a person",
-    "helped": "healed after a person approved",
-    "by_itself": "over without any action",
-    "said": "only said what it would do",
-    "refused": "held by a guard",
-    "waiting": "under way or waiting",
+    "healed": "healed automatically",
+    "healed_after_approval": "healed after an approval",
+    "resolved": "resolved without an action",
+    "reported": "only reported (observe, shadow)",
+    "blocked": "blocked by a guard",
+    "in_progress": "in progress",
     "declined": "rejected or not answered",
-    "cancelled": "cancelled by a person",
+    "cancelled": "cancelled",
     "failed": "failed",
-    "escalated": "escalated to people",
+    "escalated": "escalated",
 }
-"""What can have become of an incident, and how it reads; every incident is counted once."""
+"""The outcomes of incidents with their descriptions. Every incident has exactly one."""
 
 BINS = (10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
-"""Upper ends of the histograms' columns, in seconds; the last column is everything longer."""
+"""Upper bounds of the histogram columns in seconds. The last column holds everything longer."""
 
-OFTEN = 3
-"""Healed so often in the period, one place's fault is no accident any more."""
+MIN_RECURRING = 3
+"""A target that one playbook healed this many times in the period is listed as a recurring fix."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Distribution:
     """A distribution of durations in seconds."""
 
     count: int
@@ -46,11 +46,11 @@ class Spread:
     p90: float | None
     longest: float | None
     bins: tuple[int, ...]
-    """How many fall into each column of :data:`BINS`, and beyond."""
+    """Number of durations in each column of :data:`BINS`, and in the last column."""
 
     @classmethod
-    def of(cls, seconds: Iterable[float]) -> Spread:
-        """Of these durations; those of less than nothing (clocks that were set back) count as nothing."""
+    def of(cls, seconds: Iterable[float]) -> Distribution:
+        """Return the distribution of durations. Negative ones (a clock was set back) count as 0."""
         ordered = sorted(max(0.0, value) for value in seconds)
         bins = [0] * (len(BINS) + 1)
         for value in ordered:
@@ -60,49 +60,49 @@ class Spread:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that so large a share does not exceed: always one that was really measured."""
+    """Return the smallest value that is at least as large as this share of the values: always a measured value."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """How long one playbook's alerts last, now and before it acted by itself."""
+class PlaybookStatistics:
+    """The recovery times of one playbook, now and before it acted automatically."""
 
     playbook: str
     incidents: int
     outcomes: Mapping[str, int]
-    proved: Spread
-    """From the alert's arrival to the proof that it is healed, of the healed ones."""
-    alert: Spread
-    """How long the alerts of the healed ones lasted, until Alertmanager called them resolved."""
-    before: Spread
-    """How long alerts of the same names lasted before the first automatic action."""
-    before_from: str
-    """Where ``before`` comes from: ``records``, ``prometheus`` or ``none``."""
+    recovery: Distribution
+    """From the arrival of the alert to the proof of success, for healed incidents."""
+    alert: Distribution
+    """Duration of the alerts of healed incidents, until Alertmanager reported them as resolved."""
+    before: Distribution
+    """Duration of alerts of the same names before the first automatic action."""
+    before_source: str
+    """The source of ``before``: ``records``, ``prometheus`` or ``none``."""
     automatic_since: datetime | None
 
     @property
     def speedup(self) -> float | None:
-        """How many times as long the alerts lasted before, in the middle."""
+        """Return the median alert duration before, divided by the median now; None if one is missing."""
         if not self.before.median or not self.alert.median:
             return None
         return self.before.median / self.alert.median
 
 
 @dataclass(frozen=True, slots=True)
-class Recurring:
-    """A target that one playbook heals again and again."""
+class RecurringFix:
+    """A target that one playbook healed repeatedly."""
 
     playbook: str
     target: str
     healed: int
-    every: float | None
-    """Mean seconds from one to the next."""
+    interval: float | None
+    """Mean time between two fixes, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ineffective:
-    """A remedy that was tried and often did not heal."""
+class IneffectiveRemedy:
+    """A playbook that acted on a target, but often did not heal it."""
 
     playbook: str
     target: str
@@ -112,7 +112,7 @@ class Ineffective:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day's incidents by outcome."""
+    """The incidents of one day (UTC) by outcome."""
 
     start: datetime
     outcomes: Mapping[str, int]
@@ -120,17 +120,17 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """The questions to people."""
+    """The requests for approval."""
 
-    asked: int
+    requested: int
     by_status: Mapping[str, int]
-    latency: Spread
-    """From the question to the decision, of those that a person decided."""
+    latency: Distribution
+    """From the request to the decision, for requests that were approved or rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Toil:
-    """What people did not have to do."""
+    """An estimate of the manual work that was saved."""
 
     incidents: int
     minutes_each: float
@@ -140,7 +140,7 @@ class Toil:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All figures of one period."""
+    """All statistics of a period."""
 
     since: datetime
     until: datetime
@@ -148,147 +148,137 @@ class Report:
     incidents: int
     outcomes: Mapping[str, int]
     acted: int
-    proved: Spread
-    playbooks: Sequence[Comparison]
+    recovery: Distribution
+    playbooks: Sequence[PlaybookStatistics]
     days: Sequence[Day]
-    refusals: Sequence[GuardRefusal]
+    guard_blocks: Sequence[GuardRefusal]
     approvals: Approvals
-    remedies: Sequence[Remedy]
-    recurring: Sequence[Recurring]
-    ineffective: Sequence[Ineffective]
+    actions: Sequence[Remedy]
+    recurring: Sequence[RecurringFix]
+    ineffective: Sequence[IneffectiveRemedy]
     alerts: Sequence[AlertRow]
     toil: Toil
 
 
-Lasted = Callable[[Sequence[str], datetime], Sequence[float]]
-"""How long alerts of these names lasted before an instant, where the records do not reach that far back."""
+DurationSource = Callable[[Sequence[str], datetime], Sequence[float]]
+"""Returns how long alerts of these names lasted before an instant, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a report shall be about."""
+class ReportRequest:
+    """What a report covers."""
 
     since: datetime
     until: datetime
     environment: str
     minutes: float
-    """A person's minutes that one incident takes: an assumption, stated in the report."""
-    history: Lasted | None = None
-    """Prometheus, if it can be asked."""
+    """Assumed minutes of manual work for one incident. The report states the assumption."""
+    history: DurationSource | None = None
+    """Prometheus, if it is configured."""
 
 
-FEW = 5
-"""With fewer alerts than this from before, Prometheus is asked too."""
+MIN_RECORDS = 5
+"""With fewer earlier alerts than this in the store, Prometheus is queried too."""
 
 
-def gather(connection: Connection, asked: Asked) -> Report:
-    """Count a period."""
-    since, until = asked.since, asked.until
-    found = reports.runs_between(connection, since, until)
-    outcomes = Counter(outcome(run) for run in found)
+def build_report(connection: Connection, request: ReportRequest) -> Report:
+    """Compute the statistics of a period."""
+    since, until = request.since, request.until
+    runs = reports.runs_between(connection, since, until)
+    outcomes = Counter(outcome(run) for run in runs)
+    requests = reports.approvals_between(connection, since, until)
     saved = outcomes["healed"]
     return Report(
         since=since,
         until=until,
-        environment=asked.environment,
-        incidents=len(found),
+        environment=request.environment,
+        incidents=len(runs),
         outcomes={name: outcomes[name] for name in OUTCOMES},
-        acted=sum(run.first_action is not None for run in found),
-        proved=_proved(found),
-        playbooks=_compared(connection, asked, found),
-        days=_days(found, since, until),
-        refusals=reports.refusals_between(connection, since, until),
-        approvals=_approvals(reports.approvals_between(connection, since, until)),
-        remedies=reports.remedies_between(connection, since, until),
-        recurring=_recurring(found),
-        ineffective=_ineffective(found),
+        acted=sum(run.first_action is not None for run in runs),
+        recovery=_recovery(runs),
+        playbooks=_playbooks(connection, request, runs),
+        days=_days(runs, since, until),
+        guard_blocks=reports.refusals_between(connection, since, until),
+        approvals=_approvals(requests),
+        actions=reports.remedies_between(connection, since, until),
+        recurring=_recurring(runs),
+        ineffective=_ineffective(runs),
         alerts=reports.alerts_between(connection, since, until),
-        toil=Toil(saved, asked.minutes, saved * asked.minutes, _assumption(asked.minutes)),
-    )
-
-
-def _assumption(minutes: float) -> str:
-    return (
-        f"Assumes that an incident which nobody had to touch would have cost a person {minutes:g} minutes: being "
-        "called, finding the way in, diagnosing, acting, looking whether it helped. Incidents that a person approved, "
-        "or that were over by themselves, count nothing."
+        toil=Toil(
+            saved,
+            request.minutes,
+            saved * request.minutes,
+            f"Assumption: without automatic remediation, one of these incidents costs {request.minutes:g} minutes of "
+            "manual work, from the page to the check of the result. Only incidents that were healed automatically "
+            "count.",
+        ),
     )
 
 
 def outcome(run: RunRow) -> str:
-    """What became of a run: one of :data:`OUTCOMES`."""
+    """Return the outcome of a run: a key of :data:`OUTCOMES`."""
     reason = run.reason or ""
     if run.status == "succeeded":
-        return "helped" if run.approved else "healed"
+        return "healed_after_approval" if run.approved else "healed"
     if reason in ("observe", "shadow") or run.mode in ("observe", "shadow"):
-        return "said"
+        return "reported"
     if reason == "resolved":
-        return "by_itself"
+        return "resolved"
     if reason in ("rejected", "approval_expired"):
         return "declined"
-    if run.status == "blocked":
-        return "refused"
-    if run.status in ("cancelled", "failed", "escalated"):
+    if run.status in ("blocked", "cancelled", "failed", "escalated"):
         return run.status
-    return "waiting" if run.status in OPEN else "escalated"
+    return "in_progress" if run.status in OPEN else "escalated"
 
 
-def _healed(found: Iterable[RunRow]) -> list[RunRow]:
-    return [run for run in found if run.status == "succeeded"]
-
-
-def _proved(found: Iterable[RunRow]) -> Spread:
-    return Spread.of(
+def _recovery(runs: Iterable[RunRow]) -> Distribution:
+    return Distribution.of(
         (run.finished - (run.created if run.alert_started is None else run.alert_started)) / 1e6
-        for run in _healed(found)
-        if run.finished is not None
+        for run in runs
+        if run.status == "succeeded" and run.finished is not None
     )
 
 
-def _compared(connection: Connection, asked: Asked, found: Sequence[RunRow]) -> list[Comparison]:
-    begun = reports.automatic_since(connection)
+def _playbooks(connection: Connection, request: ReportRequest, runs: Iterable[RunRow]) -> list[PlaybookStatistics]:
+    automatic_since = reports.automatic_since(connection)
     grouped: dict[str, list[RunRow]] = {}
-    for run in found:
+    for run in runs:
         grouped.setdefault(run.playbook, []).append(run)
-    ordered = sorted(grouped, key=lambda name: (-len(grouped[name]), name))
-    return [_comparison(connection, asked, name, grouped[name], begun.get(name)) for name in ordered]
-
-
-def _comparison(
-    connection: Connection, asked: Asked, playbook: str, found: Sequence[RunRow], begun: datetime | None
-) -> Comparison:
-    source, before = _before(connection, asked, playbook, begun)
-    return Comparison(
-        playbook=playbook,
-        incidents=len(found),
-        outcomes=dict(Counter(outcome(run) for run in found)),
-        proved=_proved(found),
-        alert=Spread.of(
+    found = []
+    for playbook in sorted(grouped, key=lambda name: (-len(grouped[name]), name)):
+        begun, own = automatic_since.get(playbook), grouped[playbook]
+        source, before = _durations_before(connection, request, playbook, begun or request.until)
+        alert = Distribution.of(
             (run.alert_over - run.alert_started) / 1e6
-            for run in _healed(found)
-            if run.alert_over is not None and run.alert_started is not None
-        ),
-        before=Spread.of(before),
-        before_from=source,
-        automatic_since=begun,
-    )
+            for run in own
+            if run.status == "succeeded" and run.alert_over is not None and run.alert_started is not None
+        )
+        outcomes = dict(Counter(outcome(run) for run in own))
+        found.append(
+            PlaybookStatistics(
+                playbook, len(own), outcomes, _recovery(own), alert, Distribution.of(before), source, begun
+            )
+        )
+    return found
 
 
-def _before(connection: Connection, asked: Asked, playbook: str, begun: datetime | None) -> tuple[str, Sequence[float]]:
-    names = reports.alertnames_of(connection, playbook, asked.since, asked.until)
-    until = begun or asked.until
-    own = reports.durations_before(connection, names, until) if names else []
-    if len(own) < FEW and names and asked.history is not None:
-        told = asked.history(names, until)
-        if len(told) > len(own):
-            return "prometheus", told
-    return ("records" if own else "none"), own
+def _durations_before(
+    connection: Connection, request: ReportRequest, playbook: str, until: datetime
+) -> tuple[str, Sequence[float]]:
+    """Return the source and the durations of alerts before an instant; the longer of both sources wins."""
+    names = reports.alertnames_of(connection, playbook, request.since, request.until)
+    stored = reports.durations_before(connection, names, until) if names else []
+    if len(stored) < MIN_RECORDS and names and request.history is not None:
+        queried = request.history(names, until)
+        if len(queried) > len(stored):
+            return "prometheus", queried
+    return ("records" if stored else "none"), stored
 
 
-def _days(found: Iterable[RunRow], since: datetime, until: datetime) -> list[Day]:
-    """Every day of the period, also those without incidents; days are UTC."""
+def _days(runs: Iterable[RunRow], since: datetime, until: datetime) -> list[Day]:
+    """Return every day of the period, including those without incidents. Days are in UTC."""
     counted: dict[datetime, Counter[str]] = {}
-    for run in found:
+    for run in runs:
         day = from_micros(run.created).replace(hour=0, minute=0, second=0, microsecond=0)
         counted.setdefault(day, Counter())[outcome(run)] += 1
     day, days = since.replace(hour=0, minute=0, second=0, microsecond=0), []
@@ -298,44 +288,50 @@ def _days(found: Iterable[RunRow], since: datetime, until: datetime) -> list[Day
     return days
 
 
-def _approvals(found: Sequence[ApprovalRow]) -> Approvals:
-    decided = [item for item in found if item.status in ("approved", "rejected") and item.decided is not None]
-    latency = Spread.of((item.decided - item.requested) / 1e6 for item in decided if item.decided is not None)
-    return Approvals(len(found), dict(sorted(Counter(item.status for item in found).items())), latency)
+def _approvals(requests: Sequence[ApprovalRow]) -> Approvals:
+    latency = Distribution.of(
+        (item.decided - item.requested) / 1e6
+        for item in requests
+        if item.status in ("approved", "rejected") and item.decided is not None
+    )
+    return Approvals(len(requests), dict(sorted(Counter(item.status for item in requests).items())), latency)
 
 
-def _recurring(found: Iterable[RunRow]) -> list[Recurring]:
-    places: dict[tuple[str, str], list[int]] = {}
-    for run in _healed(found):
-        places.setdefault((run.playbook, run.target), []).append(run.created)
-    often = [(place, at) for place, at in places.items() if len(at) >= OFTEN]
+def _recurring(runs: Iterable[RunRow]) -> list[RecurringFix]:
+    fixes: dict[tuple[str, str], list[int]] = {}
+    for run in runs:
+        if run.status == "succeeded":
+            fixes.setdefault((run.playbook, run.target), []).append(run.created)
+    often = [(place, times) for place, times in fixes.items() if len(times) >= MIN_RECURRING]
     often.sort(key=lambda item: (-len(item[1]), item[0]))
-    return [Recurring(*place, len(at), (at[-1] - at[0]) / 1e6 / (len(at) - 1)) for place, at in often]
+    return [
+        RecurringFix(*place, len(times), (times[-1] - times[0]) / 1e6 / (len(times) - 1)) for place, times in often
+    ]
 
 
-def _ineffective(found: Iterable[RunRow]) -> list[Ineffective]:
+def _ineffective(runs: Iterable[RunRow]) -> list[IneffectiveRemedy]:
     acted, missed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for run in found:
+    for run in runs:
         if run.first_action is not None and run.finished is not None:
             acted[run.playbook, run.target] += 1
             missed[run.playbook, run.target] += run.status in ("failed", "escalated")
     ordered = sorted((place for place in missed if missed[place]), key=lambda place: (-missed[place], place))
-    return [Ineffective(*place, acted[place], missed[place]) for place in ordered]
+    return [IneffectiveRemedy(*place, acted[place], missed[place]) for place in ordered]
 
 
 def as_data(report: Report) -> dict[str, Any]:
-    """For ``--format json``: instants in RFC 3339, durations in seconds."""
-    data: dict[str, Any] = _plain(asdict(report))
+    """Return the report for ``--format json``: times in RFC 3339, durations in seconds."""
+    data: dict[str, Any] = _to_json(asdict(report))
     for plain, item in zip(data["playbooks"], report.playbooks, strict=True):
         plain["speedup"] = item.speedup
-    for name in ("refusals", "remedies", "alerts"):
+    for name in ("guard_blocks", "actions", "alerts"):
         data[name] = [row._asdict() for row in getattr(report, name)]
     return {**data, "bins": list(BINS)}
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _to_json(item) for key, item in value.items()}
+    return [_to_json(item) for item in value] if isinstance(value, list | tuple) else value

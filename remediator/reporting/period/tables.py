@@ -1,185 +1,169 @@
-"""The report's tables and sentences, once for both HTML and Markdown."""
+"""The sections of the report: titles, sentences and tables, for HTML and Markdown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from remediator.core.clock import format_duration
+from remediator.reporting.document import Section
 from remediator.reporting.formatting import length, plural, share
-from remediator.reporting.period.statistics import OUTCOMES, Report
+from remediator.reporting.period.statistics import OUTCOMES, Distribution, Report
 
-LONGEST = 25
-"""Rows of a table; what follows is summed up in one."""
+MAX_ROWS = 25
+"""Maximum number of rows of a table. One more row says how many are left out."""
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table with what it says in a sentence."""
-
-    title: str
-    lead: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numbers: Sequence[int]
+OUTCOMES_TITLE, RECOVERY_TITLE = "Outcomes", "Time to recovery"
 
 
 def title(report: Report) -> str:
-    """What the report is called."""
-    return f"Remediation, {report.since:%-d %B} to {report.until:%-d %B %Y}"
+    """Return the title of the report."""
+    return f"Remediation report, {report.since:%-d %B} to {report.until:%-d %B %Y}"
 
 
-def lead(report: Report) -> str:
-    """The report in one sentence or two."""
+def summary(report: Report) -> list[str]:
+    """Return the report in one to three sentences."""
     if not report.incidents:
-        return "No playbook was called upon in this time."
-    healed, helped = report.outcomes["healed"], report.outcomes["helped"]
-    people = report.outcomes["escalated"] + report.outcomes["failed"]
+        return ["There were no incidents with a playbook in this period."]
+    count = report.outcomes
     said = (
-        f"Of {plural(report.incidents, 'incident')}, {healed} ({share(healed, report.incidents)}) healed without a "
-        f"person and {helped} after one approved; {people} went to people unhealed."
+        f"{plural(report.incidents, 'incident')}: {count['healed']} ({share(count['healed'], report.incidents)}) healed "
+        f"automatically, {count['healed_after_approval']} healed after an approval, "
+        f"{count['escalated'] + count['failed']} escalated or failed."
     )
-    if report.proved.median is None:
-        return said
-    return (
-        f"{said} In the middle, proof of recovery came {length(report.proved.median)} after the alert, for nine in ten "
-        f"within {length(report.proved.p90)}."
-    )
+    if report.recovery.median is not None:
+        said += (
+            " Time from the alert to the proof of success: "
+            f"median {length(report.recovery.median)}, p90 {length(report.recovery.p90)}."
+        )
+    return [said]
 
 
-def tables(report: Report) -> list[Table]:
-    """All tables that have something to say, in the report's order."""
-    made = [
+def sections(report: Report) -> list[Section]:
+    """Return the sections that have rows, in the order of the report."""
+    found = [
         _outcomes(report),
         _playbooks(report),
         _recurring(report),
         _ineffective(report),
-        _remedies(report),
-        _refusals(report),
+        _actions(report),
+        _guard_blocks(report),
         _approvals(report),
         _alerts(report),
     ]
-    return [table for table in made if table.rows]
+    return [section for section in found if section.rows]
 
 
-def _cut(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    if len(rows) <= LONGEST:
+def _limit(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    if len(rows) <= MAX_ROWS:
         return list(rows)
-    rest = [f"… {len(rows) - LONGEST} more; --format json has all"] + [""] * (len(rows[0]) - 1)
-    return [*rows[:LONGEST], rest]
+    rest = [f"… {len(rows) - MAX_ROWS} more; see --format json"] + [""] * (len(rows[0]) - 1)
+    return [*rows[:MAX_ROWS], rest]
 
 
-def _outcomes(report: Report) -> Table:
+def _outcomes(report: Report) -> Section:
     rows = [
         (words[0].upper() + words[1:], str(report.outcomes[name]), share(report.outcomes[name], report.incidents))
         for name, words in OUTCOMES.items()
         if report.outcomes[name]
     ]
-    return Table("What became of the incidents", "", ("Outcome", "Incidents", "Share"), rows, (1, 2))
+    return Section(OUTCOMES_TITLE, (), ("Outcome", "Incidents", "Share"), rows, (1, 2))
 
 
-def _playbooks(report: Report) -> Table:
+def _playbooks(report: Report) -> Section:
+    def both(times: Distribution) -> str:
+        return f"{length(times.median)} / {length(times.p90)}"
+
     rows = [
         (
             item.playbook,
             str(item.incidents),
             str(item.outcomes.get("healed", 0)),
-            f"{length(item.proved.median)} / {length(item.proved.p90)}",
-            f"{length(item.alert.median)} / {length(item.alert.p90)}",
-            f"{length(item.before.median)} / {length(item.before.p90)}",
+            both(item.recovery),
+            both(item.alert),
+            both(item.before),
             "-" if item.speedup is None else f"{item.speedup:.1f} times",
         )
         for item in report.playbooks
     ]
-    words = (
-        "Median / 90th percentile. “Proved” ends with the proof; “alert lasted” ends when Alertmanager said resolved, "
-        "and is what can be compared with the alerts before the playbook first acted by itself."
+    text = (
+        "Median / p90. Recovery ends with the proof of success. The alert duration ends when Alertmanager reports the "
+        "alert as resolved. Compare it with the duration before, which is that of alerts of the same names before the "
+        "playbook first acted automatically."
     )
-    head = ("Playbook", "Incidents", "Unaided", "Proved after", "Alert lasted", "Before", "Shorter by")
-    return Table("Time to recovery, by playbook", words, head, _cut(rows), (1, 2, 3, 4, 5, 6))
+    head = ("Playbook", "Incidents", "Healed automatically", "Recovery", "Alert duration", "Duration before", "Shorter")
+    return Section(RECOVERY_TITLE, (text,), head, _limit(rows), (1, 2, 3, 4, 5, 6))
 
 
-def _recurring(report: Report) -> Table:
-    rows = [(item.playbook, item.target, str(item.healed), length(item.every)) for item in report.recurring]
-    words = "Healed again and again: the remedy works and the cause is still there. Fix the cause."
-    return Table("Still auto-fixing this", words, ("Playbook", "Target", "Healed", "Every"), _cut(rows), (2, 3))
+def _recurring(report: Report) -> Section:
+    rows = [(item.playbook, item.target, str(item.healed), length(item.interval)) for item in report.recurring]
+    text = "The same playbook healed the same target repeatedly. The fix works, but the cause remains: fix the cause."
+    return Section("Recurring fixes", (text,), ("Playbook", "Target", "Healed", "Mean interval"), _limit(rows), (2, 3))
 
 
-def _ineffective(report: Report) -> Table:
+def _ineffective(report: Report) -> Section:
     rows = [
         (item.playbook, item.target, str(item.acted), str(item.not_healed), share(item.not_healed, item.acted))
         for item in report.ineffective
     ]
-    words = "They acted, and people were needed all the same."
+    text = "The playbook acted, but the incident was escalated or failed."
     head = ("Playbook", "Target", "Acted", "Not healed", "Share")
-    return Table("Ineffective remedies", words, head, _cut(rows), (2, 3, 4))
+    return Section("Ineffective remedies", (text,), head, _limit(rows), (2, 3, 4))
 
 
-def _remedies(report: Report) -> Table:
+def _actions(report: Report) -> Section:
     rows = [
         (item.action, item.target, item.playbook, str(item.attempts), str(item.ok), str(item.failed), str(item.unknown))
-        for item in report.remedies
+        for item in report.actions
     ]
-    head = ("Action", "Target", "Playbook", "Calls", "Ok", "Failed", "Unknown")
-    return Table("Most frequent actions", "", head, _cut(rows), (3, 4, 5, 6))
+    head = ("Action", "Target", "Playbook", "Calls", "OK", "Failed", "Unknown")
+    return Section("Most frequent actions", (), head, _limit(rows), (3, 4, 5, 6))
 
 
-def _refusals(report: Report) -> Table:
+def _guard_blocks(report: Report) -> Section:
     rows = [
-        (
-            item.guard,
-            (item.reason or "").replace("_", " "),
-            "cannot tell" if item.answer == "unknown" else "no",
-            str(item.runs),
-        )
-        for item in report.refusals
+        (item.guard, (item.reason or "").replace("_", " "), item.answer, str(item.runs)) for item in report.guard_blocks
     ]
-    words = "How many incidents each guard held, at least for a while. One incident may be held by several."
-    return Table("Refused by guards", words, ("Guard", "Reason", "Answer", "Incidents"), _cut(rows), (3,))
+    text = "Incidents that each guard blocked, at least for a while. Several guards can block one incident."
+    return Section("Blocked by guards", (text,), ("Guard", "Reason", "Answer", "Incidents"), _limit(rows), (3,))
 
 
-def _approvals(report: Report) -> Table:
-    asked = report.approvals
-    words = (
-        f"People were asked {plural(asked.asked, 'time')}. They decided after {length(asked.latency.median)} in the "
-        f"middle, {length(asked.latency.p90)} for nine in ten."
+def _approvals(report: Report) -> Section:
+    found = report.approvals
+    text = (
+        f"{plural(found.requested, 'request')}. Time until the decision: median {length(found.latency.median)}, "
+        f"p90 {length(found.latency.p90)}."
     )
-    rows = [(status, str(count), share(count, asked.asked)) for status, count in asked.by_status.items()]
-    return Table("Approvals", words, ("Answer", "Requests", "Share"), rows, (1, 2))
+    rows = [(status, str(count), share(count, found.requested)) for status, count in found.by_status.items()]
+    return Section("Approvals", (text,), ("Status", "Requests", "Share"), rows, (1, 2))
 
 
-def _alerts(report: Report) -> Table:
+def _alerts(report: Report) -> Section:
     rows = [
         (item.alertname, str(item.episodes), str(item.flaps), share(item.with_run, item.episodes))
         for item in report.alerts
     ]
-    words = (
-        "Episodes are stretches of firing; flaps are new firings within the quiet time. Many of either, or few that "
-        "a playbook answers, mean an alert to be fixed, or a playbook to be written."
+    text = (
+        "An episode is one continuous firing. A flap is a new firing shortly after the alert was resolved. Many "
+        "episodes or flaps: fix the alert. Few episodes with a playbook: write a playbook."
     )
-    return Table("Noisy alerts", words, ("Alert", "Episodes", "Flaps", "Answered"), _cut(rows), (1, 2, 3))
+    head = ("Alert", "Episodes", "Flaps", "With a playbook")
+    return Section("Noisy alerts", (text,), head, _limit(rows), (1, 2, 3))
 
 
-def toil(report: Report) -> str:
-    """What was saved, with the assumption."""
-    hours = report.toil.minutes / 60
-    return f"About {hours:.1f} hours of people's time saved. {report.toil.assumption}"
+def toil(report: Report) -> Section:
+    """Return the section on saved manual work, with its assumption."""
+    return Section("Toil saved", (f"About {report.toil.minutes / 60:.1f} hours (estimate). {report.toil.assumption}",))
 
 
-def foot(report: Report) -> str:
-    """Where the figures come from."""
-    environment = f" in the environment {report.environment}" if report.environment else ""
-    span = format_duration(report.until - report.since)
+def footer(report: Report) -> str:
+    """Return the period and the sources of the data."""
+    environment = f", environment {report.environment}" if report.environment else ""
+    count = Counter(item.before_source for item in report.playbooks)
+    names = {"records": "the store", "prometheus": "Prometheus"}
+    sources = [f"{words} ({plural(count[name], 'playbook')})" for name, words in names.items() if count[name]]
     return (
-        f"{report.since:%Y-%m-%d %H:%M}Z to {report.until:%Y-%m-%d %H:%M}Z ({span}){environment}; days are UTC. Times "
-        f"before automatic remediation come {_sources(report)}. An incident counts on the day on which its run was "
-        "created."
+        f"{report.since:%Y-%m-%d %H:%M} UTC to {report.until:%Y-%m-%d %H:%M} UTC "
+        f"({format_duration(report.until - report.since)}){environment}. Days are in UTC. An incident counts on the day "
+        f"on which its run was created. Source of the durations before: {', '.join(sources) or 'none'}."
     )
-
-
-def _sources(report: Report) -> str:
-    counted = Counter(each.before_from for each in report.playbooks)
-    words = {"records": "from our own records", "prometheus": "from Prometheus"}
-    said = [f"{text} for {counted[name]} playbooks" for name, text in words.items() if counted[name]]
-    return ", ".join(said) or "from nowhere: there are none"
