@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
+
+os.environ["TZ"] = "UTC"  # messages and documents show local times; the golden files expect UTC
+time.tzset()
 
 SERVERS = [
     "tests.support.servers.alertmanager",

@@ -49,9 +49,7 @@ def command(which: str, config_path: Path, format_: str, output: Path) -> None:
         measured = _measured(config, story) if format_ == "html" else None
         sections += incident_document.document(story, measured)
     with writing(output) as file:
-        file.write(
-            (document.to_html(sections) if format_ == "html" else document.to_markdown(sections)).encode()
-        )
+        file.write((document.to_html(sections) if format_ == "html" else document.to_markdown(sections)).encode())
 
 
 def _stories(connection: Connection, which: str, folder: Path | None) -> list[RunTimeline]:

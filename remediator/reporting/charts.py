@@ -24,8 +24,9 @@ Line = Sequence[tuple[datetime, float]]
 CSS = """
 .chart{width:100%;height:auto;display:block}.chart text{font:12px system-ui,sans-serif;fill:var(--dim)}
 .chart .name,.chart .value{fill:var(--ink)}.chart .grid{stroke:var(--line);stroke-width:1}
-.chart .line{fill:none;stroke-width:2}.chart .point{stroke:none;fill:var(--line0)}
-.chart .line0{stroke:var(--line0)}.chart .line1{stroke:#8a5cd1}.chart .line2{stroke:#0e8a6d}.chart .line3{stroke:#b0651d}
+.chart .point{stroke:none;fill:var(--line0)}
+.chart .line{fill:none;stroke-width:2}.chart .line0{stroke:var(--line0)}
+.chart .line1{stroke:#8a5cd1}.chart .line2{stroke:#0e8a6d}.chart .line3{stroke:#b0651d}
 .chart .limit{stroke:var(--bad);stroke-dasharray:6 4}.chart .mark{stroke:var(--quiet);stroke-dasharray:2 3}
 .chart .good{fill:var(--good)}.chart .help{fill:var(--help)}.chart .quiet{fill:var(--quiet)}
 .chart .held{fill:var(--held)}.chart .bad{fill:var(--bad)}.chart .now{fill:var(--now)}.chart .was{fill:var(--was)}
@@ -99,7 +100,8 @@ def round_up(top: float) -> float:
 def _svg(height: float, label: str, parts: Sequence[Markup], *, standalone: bool = False) -> Markup:
     style = Markup("<style>{}</style>").format(Markup(_COLOURS + CSS)) if standalone else ""  # noqa: S704 - constants
     return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">{}{}</svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">'
+        "{}{}</svg>"
     ).format(WIDTH, round(height), label, style, Markup("").join(parts))
 
 

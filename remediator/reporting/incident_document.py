@@ -45,9 +45,7 @@ def document(timeline: RunTimeline, series: AlertSeries | None = None) -> list[S
         )
         for item in timeline.alerts
     ]
-    events = [
-        (_clock(event.at), length((event.at - begin).total_seconds()), event.text) for event in timeline.events
-    ]
+    events = [(_clock(event.at), length((event.at - begin).total_seconds()), event.text) for event in timeline.events]
     evidence = [
         (_clock(item.at), item.phase, item.name, item.status, item.summary)
         for item in timeline.evidence
@@ -79,7 +77,10 @@ def _summary(timeline: RunTimeline) -> list[str]:
     result = _RESULTS.get(run.status, run.status.value.replace("_", " "))
     after = "" if run.finished_at is None else f" after {length((run.finished_at - _begin(timeline)).total_seconds())}"
     people = sorted({event.actor for event in timeline.events if event.kind == "approval.decided"})
-    decided = f" Decided by: {', '.join(people)}." if people else " No approval was needed." if timeline.complete else ""
+    requested = any(event.kind == "approval.requested" for event in timeline.events)
+    decided = f" Decided by: {', '.join(people)}." if people else ""
+    if timeline.complete and not requested:
+        decided = " No approval was requested."
     paragraphs = [f"Playbook {run.playbook} (mode {run.mode}) for {run.target}: {result}{after}.{decided}"]
     if not timeline.complete:
         paragraphs.append(archived_hint(run.id))

@@ -129,7 +129,8 @@ def _transition(entry: Entry) -> str:
     if entry.data["to"] == "planned":
         return ""  # the next entry contains the plan
     to = entry.data["to"].replace("_", " ")
-    because = detail.get("text") or detail.get("message") or _list(detail.get("proof")) or (entry.reason or "")
+    because = detail.get("text") or detail.get("message") or _list(detail.get("proof"))
+    because = because or (entry.reason or "").replace("_", " ")
     return f"{to}: {because}" if because else to
 
 

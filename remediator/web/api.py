@@ -39,7 +39,9 @@ async def _show_run(call: ApiRequest) -> Any:
     run_id = call.request.path_params["run_id"]
     timeline = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
     if timeline is None:
-        raise NotFound(await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(call.site.service.config)))
+        raise NotFound(
+            await asyncio.to_thread(run_timeline.missing_run_hint, run_id, archive_folder(call.site.service.config))
+        )
     return run_timeline.as_data(timeline)
 
 

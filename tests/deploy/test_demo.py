@@ -30,7 +30,7 @@ def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Sett
     story = [
         "kill -9 of redis-server",
         "RedisDown fires in Alertmanager",
-        "about to: supervisord",
+        "starting: supervisord",
         "kill -9 of the remediator, in the middle of it",
         "remediator: succeeded",
         "audit log of this run",

@@ -41,7 +41,15 @@ def test_the_story_of_a_heal_is_told_in_order(stack: Stack) -> None:
         cwd=ROOT,
     ).stdout
 
-    wanted = ["matched", "diagnose ping", "planned:", "guards of the plan", "about to:", "service.restart ok", "healed"]
+    wanted = [
+        "matched",
+        "diagnose ping",
+        "planned:",
+        "guards passed for the plan",
+        "starting:",
+        "service.restart ok",
+        "healed",
+    ]
     places = [shown.index(text) for text in wanted]
     assert places == sorted(places), shown
 

@@ -1,4 +1,4 @@
-"""The report: its figures are those of the store, its words are read by people, its page stands alone."""
+"""The report: its numbers match the store, and its HTML page is self-contained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SINCE = END - timedelta(days=30)
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a made-up month."""
+    """The store with a generated month."""
     path = tmp_path_factory.mktemp("past") / "past.db"
     make(path, 400, 30)
     return path
@@ -34,13 +34,13 @@ def report(past: Path) -> Report:
     """The report of that month."""
     context = open_(past)
     with context.connect() as connection:
-        made = figures.gather(connection, figures.Asked(SINCE, END, "bench", 30))
+        made = figures.build_report(connection, figures.ReportRequest(SINCE, END, "bench", 30))
     context.dispose()
     return made
 
 
 def counted(past: Path, statement: str) -> int:
-    """A number by plain SQL, beside the code that is tested."""
+    """Return a number by plain SQL, independent of the tested code."""
     context = open_(past)
     with context.connect() as connection:
         number = connection.execute(text(statement)).scalar_one()
@@ -48,31 +48,33 @@ def counted(past: Path, statement: str) -> int:
     return int(number)
 
 
-def test_the_words_are_what_people_read(report: Report) -> None:
-    """Golden: with GOLDEN=write it is written anew, and read by whoever commits it."""
+def test_markdown_is_the_golden_file(report: Report) -> None:
+    """GOLDEN=write rewrites the file; read it before you commit it."""
     made = render.markdown(report)
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(made, encoding="utf-8")
     assert made == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_the_figures_are_those_of_the_store(past: Path, report: Report) -> None:
-    """Incidents, outcomes, approvals, refusals and actions, counted again by hand."""
+def test_numbers_match_the_store(past: Path, report: Report) -> None:
+    """Incidents, outcomes, approvals and actions, counted again with SQL."""
     data = json.loads(render.as_json(report))
     ended = "SELECT count(*) FROM runs WHERE status = '{}'"
     assert sum(data["outcomes"].values()) == counted(past, "SELECT count(*) FROM runs")
-    healed = data["outcomes"]["healed"] + data["outcomes"]["helped"]
+    healed = data["outcomes"]["healed"] + data["outcomes"]["healed_after_approval"]
     assert healed == counted(past, ended.format("succeeded"))
     assert data["outcomes"]["escalated"] == counted(past, ended.format("escalated"))
     assert data["outcomes"]["failed"] == counted(past, ended.format("failed"))
     asked = "SELECT run_id FROM approvals"
-    assert data["outcomes"]["helped"] == counted(past, f"{ended.format('succeeded')} AND id IN ({asked})")
-    calls = sum(item["attempts"] for item in data["remedies"])
+    assert data["outcomes"]["healed_after_approval"] == counted(
+        past, f"{ended.format('succeeded')} AND id IN ({asked})"
+    )
+    calls = sum(item["attempts"] for item in data["actions"])
     assert calls == counted(past, "SELECT count(*) FROM attempts WHERE mutates AND NOT is_undo")
 
 
-def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:
-    """The median of a playbook is the median of its runs' own times."""
+def test_recovery_ends_with_the_proof(past: Path, report: Report) -> None:
+    """The median of a playbook is the median over its runs."""
     context = open_(past)
     with context.connect() as connection:
         rows = (
@@ -89,25 +91,25 @@ def test_recovery_is_measured_to_the_proof(past: Path, report: Report) -> None:
         )
     context.dispose()
     [found] = [item for item in report.playbooks if item.playbook == "redis-down"]
-    assert found.proved.median == pytest.approx(statistics.median(rows), rel=0.05)
+    assert found.recovery.median == pytest.approx(statistics.median(rows), rel=0.05)
 
 
 class _Outside(HTMLParser):
-    """Everything that a page would fetch or run."""
+    """Everything that a page would fetch or execute."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what comes from elsewhere."""
+        """Record what comes from outside the page."""
         if tag in ("script", "link", "iframe", "img", "object"):
             self.found.append(tag)
         self.found += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href") or name.startswith("on")]
 
 
-def test_the_page_stands_alone(report: Report) -> None:
-    """One file: charts inside, nothing fetched, no script, and every chart says what it shows."""
+def test_page_is_self_contained(report: Report) -> None:
+    """One file with its charts: nothing is fetched, no script, and every chart has a label."""
     made = render.html(report)
     outside = _Outside()
     outside.feed(made)
@@ -116,11 +118,11 @@ def test_the_page_stands_alone(report: Report) -> None:
     assert made.count("<svg") == made.count('role="img" aria-label="')
 
 
-def test_an_empty_past_is_no_error(tmp_path: Path) -> None:
-    """A new installation has a report too."""
+def test_empty_period_has_a_report(tmp_path: Path) -> None:
+    """A new installation can create a report."""
     context = open_(tmp_path / "new.db")
     with context.connect() as connection:
-        made = figures.gather(connection, figures.Asked(SINCE, END, "bench", 30))
+        made = figures.build_report(connection, figures.ReportRequest(SINCE, END, "bench", 30))
     context.dispose()
-    assert "No playbook was called upon in this time." in render.markdown(made)
-    assert "No playbook was called upon in this time." in render.html(made)
+    assert "There were no incidents with a playbook in this period." in render.markdown(made)
+    assert "There were no incidents with a playbook in this period." in render.html(made)

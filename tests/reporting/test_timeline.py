@@ -15,7 +15,7 @@ from remediator.authoring.testing.model import Case, Suite
 from remediator.cli.timeline import command
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks, read
-from remediator.reporting import incident_document
+from remediator.reporting import document, incident_document
 from remediator.reporting.run_timeline import RunTimeline, load_timeline
 from remediator.storage.repositories import runs
 
@@ -24,20 +24,20 @@ GOLDEN = Path(__file__).parent / "golden"
 KINDS = Registry()
 
 
-def story_of(name: str, test: str, **changes: object) -> RunTimeline:
-    """What is on record of a playbook's own test."""
+def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
+    """Return the timeline of a run in a playbook test."""
     suite = read(ROOT / "playbooks" / f"{name}.test.yaml", Suite)
     known = load_playbooks([ROOT / "playbooks"], Registry().catalogue(), None).playbooks
     playbook = next(item for item in known if item.name == name)
     [case] = [suite.filled(item) for item in suite.tests if item.name == test]
-    stories: list[RunTimeline] = []
+    timelines: list[RunTimeline] = []
 
     def look(connection: object) -> None:
         for run in runs.list_page(connection, 1):  # type: ignore[arg-type]
-            stories.append(load_timeline(connection, run.id))  # type: ignore[arg-type]
+            timelines.append(load_timeline(connection, run.id))  # type: ignore[arg-type]
 
     play(Case.model_validate({**case.model_dump(by_alias=True), **changes}), suite, playbook, KINDS, look)
-    return stories[0]
+    return timelines[0]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def story_of(name: str, test: str, **changes: object) -> RunTimeline:
         ("app-down", "another process has its port"),
     ],
 )
-def test_the_document_is_what_people_read(name: str, test: str) -> None:
-    """Golden: with GOLDEN=write it is written anew, and read by whoever commits it."""
+def test_document_is_the_golden_file(name: str, test: str) -> None:
+    """GOLDEN=write rewrites the files; read them before you commit them."""
     made = re.sub(
-        r"\b[0-9a-f]{12}\b", "HASH", incident_document.markdown(incident_document.document(story_of(name, test)))
+        r"\b[0-9a-f]{12}\b", "HASH", document.to_markdown(incident_document.document(timeline_of(name, test)))
     )
     golden = GOLDEN / f"{name}.{test.split(',')[0].replace(' ', '-')}.md"
     if os.environ.get("GOLDEN") == "write":
@@ -59,30 +59,30 @@ def test_the_document_is_what_people_read(name: str, test: str) -> None:
     assert made == golden.read_text(encoding="utf-8")
 
 
-def test_what_an_alert_says_stays_text() -> None:
-    """Labels with Markdown or HTML in them are shown as they are, in both forms."""
-    nasty = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
-    alerts = [{"labels": {"alertname": "RedisDown", "where": nasty}}]
-    story = story_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
-    pieces = incident_document.document(story)
-    assert r"\[x\](http://evil) \<img src=x onerror=alert(1)\> \| \`a\`" in incident_document.markdown(pieces)
-    assert "<img" not in incident_document.html(pieces) and "&lt;img" in incident_document.html(pieces)
+def test_text_of_an_alert_is_escaped() -> None:
+    """Labels that contain Markdown or HTML are shown unchanged in both formats."""
+    label = "[x](http://evil) <img src=x onerror=alert(1)> | `a`"
+    alerts = [{"labels": {"alertname": "RedisDown", "where": label}}]
+    timeline = timeline_of("redis-down", "it is restarted once, and proved well", alerts=alerts)
+    pieces = incident_document.document(timeline)
+    assert r"\[x\](http://evil) \<img src=x onerror=alert(1)\> \| \`a\`" in document.to_markdown(pieces)
+    assert "<img" not in document.to_html(pieces) and "&lt;img" in document.to_html(pieces)
 
 
-def test_the_chart_shows_before_and_after() -> None:
-    """What the alert measures, with a mark where a step began and where the run ended; nothing is fetched."""
-    story = story_of("redis-down", "it is restarted once, and proved well")
-    begun = story.run.created_at
+def test_html_contains_the_chart() -> None:
+    """The expression of the alert, with marks at the begin of a step and the end of the run; nothing is fetched."""
+    timeline = timeline_of("redis-down", "it is restarted once, and proved well")
+    begun = timeline.run.created_at
     line = [(begun + timedelta(seconds=second), float(second > 5)) for second in range(-60, 60, 5)]
-    made = incident_document.html(
-        incident_document.document(story, incident_document.Measured("RedisDown", [line], 0.0))
+    made = document.to_html(
+        incident_document.document(timeline, incident_document.AlertSeries("RedisDown", [line], 0.0))
     )
-    assert "<polyline" in made and "restart begins" in made and "the alert&#39;s limit is 0" in made
+    assert "<polyline" in made and "restart begins" in made and "the limit of the alert is 0" in made
     assert "<script" not in made and 'src="' not in made and 'href="' not in made
 
 
-def test_an_unknown_run_is_a_sentence(tmp_path: Path) -> None:
-    """No store, no run: what is wrong, not a traceback."""
+def test_unknown_run_is_an_error_message(tmp_path: Path) -> None:
+    """Without a store: an error message, not a traceback."""
     result = CliRunner().invoke(command, ["run-none", "--config", str(tmp_path / "remediator.yaml")])
     assert result.exit_code != 0
     assert "Traceback" not in result.output

@@ -22,7 +22,7 @@ from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet
 from remediator.playbooks.loader import load_config
 from remediator.playbooks.model import Playbook
-from remediator.reporting.run_timeline import unknown
+from remediator.reporting.run_timeline import missing_run_hint
 from remediator.runtime.pruning import BATCH_SIZE, PruningSettings, guard_lookback, prune
 from remediator.storage import Store, Tx, schema
 from remediator.storage.repositories import audit, baselines, key_values, reports
@@ -347,14 +347,14 @@ async def test_what_guards_look_back_at_stays(store: Store) -> None:
 
 def test_whoever_asks_for_it_is_told_where_it_is(tmp_path: Path) -> None:
     """Not just that it is not there: in which file the log of its time is, if the name tells its time."""
-    assert "remediator audit search --run run-1" in unknown("run-1", tmp_path)
+    assert "remediator audit search --run run-1" in missing_run_hint("run-1", tmp_path)
     rows, end = make(12)
     written = archive.write(tmp_path, GENESIS, rows, end)
 
     def said(at: datetime) -> str:
-        return unknown(Ids().new("run", at), tmp_path)
+        return missing_run_hint(Ids().new("run", at), tmp_path)
 
-    assert f"in the archive's file {written.path.name}" in said(rows[4].time)
+    assert f"in the archive file {written.path.name}" in said(rows[4].time)
     assert "file" not in said(rows[0].time - YEAR) and "file" not in said(rows[-1].time + YEAR)
     written.path.write_bytes(b"damaged")
     assert "audit search" in said(rows[4].time)

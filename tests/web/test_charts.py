@@ -1,4 +1,4 @@
-"""The small chart in a message: a real PNG, for channels that take one; and no message waits for its picture."""
+"""The small chart in a message: a valid PNG for channels that accept one. No message waits long for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remediator.clients.endpoints import Endpoint
 from remediator.clients.prometheus.client import Prometheus
 from remediator.errors import BadAnswer
 from remediator.extensions.notifiers.base import PermanentFailure
-from remediator.reporting import charts_png
+from remediator.reporting import charts
 from remediator.reporting.alert_series import last_hour_png
 from tests.extensions.notifiers.test_notifiers import KINDS, settings
 from tests.support.guard_history import NOON
@@ -48,17 +48,17 @@ def _pixels(picture: bytes) -> list[bytes]:
 
 def test_a_chart_is_a_small_whole_png() -> None:
     """The line rises, the limit crosses it; not-a-numbers, one point and nothing at all are drawn too."""
-    rows = _pixels(charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85))
+    rows = _pixels(charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85))
     line = [(row.index(4), number) for number, row in enumerate(rows) if 4 in row]
     assert line == sorted(line, key=lambda dot: -dot[0]), "higher is later"
     assert any(row.count(3) > 100 for row in rows), "the limit"
     for odd in ([], [[]], [[(NOON, float("nan"))]], [[(NOON, 1.0)]], [[(NOON, 1e300), (NOON, -1e300)]]):
-        assert len(charts_png.line_chart(odd, NOON, NOON, None)) < 4000
+        assert len(charts.line_chart_png(odd, NOON, NOON, None)) < 4000
 
 
 async def test_requests_carry_it_where_a_channel_takes_one(web: WebService) -> None:
     """To the webhook with its picture, to Google Chat without, which is not even drawn."""
-    drawn = charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
+    drawn = charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
     async def chart(run_id: str, now: datetime) -> bytes:
@@ -85,7 +85,7 @@ async def test_no_message_waits_for_its_picture(web: WebService) -> None:
     await gone.aclose()
 
 
-PICTURE = charts_png.line_chart([LINE], NOON, NOON + timedelta(hours=1), 0.85)
+PICTURE = charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85)
 WORDS = "The alert's expression over the last hour"
 
 
@@ -242,4 +242,4 @@ async def test_a_chart_that_hangs_holds_up_no_message(web: WebService, tmp_path:
 )
 def test_the_ends_of_an_axis_are_different_numbers(low: float, high: float, wanted: list[str]) -> None:
     """However little a line moves, what stands beside it says by how much."""
-    assert [charts_png.label(value, high - low) for value in (low, high)] == wanted
+    assert [charts.tick_label(value, high - low) for value in (low, high)] == wanted

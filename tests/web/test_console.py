@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -13,8 +14,9 @@ import sqlalchemy
 from sqlalchemy import delete, insert
 
 from remediator.audit import Draft, Kind, keys
-from remediator.reporting import incident_document, run_timeline
-from remediator.reporting.alert_series import compared
+from remediator.reporting import document, incident_document, run_timeline
+from remediator.reporting.alert_series import split_comparison
+from remediator.reporting.charts import Mark, lay_out_dependencies, line_chart
 from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.runtime.retention import RetentionSettings, archive_segment
 from remediator.storage import Tx
@@ -22,7 +24,6 @@ from remediator.storage.repositories import audit, runs
 from remediator.storage.schema import audit as log
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
-from remediator.web.run_chart import Mark, line_chart, picture
 from tests.support.guard_history import NOON, alert, row
 from tests.support.web_service import WebService, submit_decision
 
@@ -173,13 +174,13 @@ async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -
         for folder in (tmp_path / "archive", None)
     ]
     assert before and told and alone
-    assert told.events == before.events and told.whole and not alone.whole
-    said = incident_document.markdown(incident_document.document(alone))
-    assert "ann decided" in incident_document.markdown(incident_document.document(told))
-    assert "Nobody had to be asked" not in said and "have moved to the audit log's archive" in said
+    assert told.events == before.events and told.complete and not alone.complete
+    said = document.to_markdown(incident_document.document(alone))
+    assert "Decided by: ann" in document.to_markdown(incident_document.document(told))
+    assert "No approval was requested" not in said and "are in the archive of the audit log" in said
     next((tmp_path / "archive").iterdir()).write_bytes(b"damaged")
     damaged = await web.context.store.read(lambda c: run_timeline.load_timeline(c, asked.run_id, tmp_path / "archive"))
-    assert damaged and not damaged.whole
+    assert damaged and not damaged.complete
 
 
 async def _sealed(web: WebService, folder: Path) -> None:
@@ -218,21 +219,22 @@ async def test_what_has_moved_to_the_archive_is_said(web: WebService, tmp_path: 
 )
 def test_what_an_alert_measures(expression: str, wanted: tuple[str, float | None]) -> None:
     """The chart shows what is compared, with the limit as a line, where an expression is that simple."""
-    assert compared(expression) == wanted
+    assert split_comparison(expression) == wanted
 
 
-def test_pictures_are_well_formed() -> None:
-    """Lines with gaps and not-a-numbers, a single point, nothing at all, and text that is markup."""
+def test_charts_are_well_formed() -> None:
+    """Lines with gaps and NaN, a single point, no data, and labels that contain markup."""
     later = NOON + timedelta(minutes=1)
     lines = [[(NOON, 1.0), (later, float("nan"))], [(NOON, 0.0), (later, 2.5)], []]
-    drawn = line_chart(lines, NOON, later, 0.9, [Mark(NOON, "<fires>")])
+    drawn = line_chart(lines, NOON, later, 0.9, [Mark(NOON, "<fires>")], "label")
     near = [Mark(later, text) for text in ("acts", "succeeded")]
-    tops = [part.partition('"')[0] for part in line_chart(lines, NOON, later, 0.9, near).split('text-anchor="end" y="')]
-    assert len(set(tops[-2:])) == 2, "what happened at once stands below one another, and within the picture"
+    drawn_near = line_chart(lines, NOON, later, 0.9, near, "label")
+    tops = re.findall(r'y="([0-9.]+)" text-anchor="end" class="name"', drawn_near)
+    assert len(set(tops)) == 2, "labels of simultaneous marks are below each other, and inside the chart"
     assert "nan" not in drawn and "&lt;fires&gt;" in drawn
-    for svg in (drawn, line_chart([], NOON, later, None, [])):
+    for svg in (drawn, line_chart([], NOON, later, None, [], "label", standalone=True)):
         ElementTree.fromstring(svg)
-    places = picture(
+    places = lay_out_dependencies(
         {"app": ["redis"], "redis": [], "web": ["app", "redis"]}, dict.fromkeys(("app", "redis", "web"), "k")
     )
     above = {box.name: box.y for box in places.boxes}

@@ -304,9 +304,7 @@ def _recurring(runs: Iterable[RunRow]) -> list[RecurringFix]:
             fixes.setdefault((run.playbook, run.target), []).append(run.created)
     often = [(place, times) for place, times in fixes.items() if len(times) >= MIN_RECURRING]
     often.sort(key=lambda item: (-len(item[1]), item[0]))
-    return [
-        RecurringFix(*place, len(times), (times[-1] - times[0]) / 1e6 / (len(times) - 1)) for place, times in often
-    ]
+    return [RecurringFix(*place, len(times), (times[-1] - times[0]) / 1e6 / (len(times) - 1)) for place, times in often]
 
 
 def _ineffective(runs: Iterable[RunRow]) -> list[IneffectiveRemedy]:

@@ -27,8 +27,8 @@ def summary(report: Report) -> list[str]:
         return ["There were no incidents with a playbook in this period."]
     count = report.outcomes
     said = (
-        f"{plural(report.incidents, 'incident')}: {count['healed']} ({share(count['healed'], report.incidents)}) healed "
-        f"automatically, {count['healed_after_approval']} healed after an approval, "
+        f"{plural(report.incidents, 'incident')}: {count['healed']} ({share(count['healed'], report.incidents)}) "
+        f"healed automatically, {count['healed_after_approval']} healed after an approval, "
         f"{count['escalated'] + count['failed']} escalated or failed."
     )
     if report.recovery.median is not None:
@@ -88,8 +88,8 @@ def _playbooks(report: Report) -> Section:
     ]
     text = (
         "Median / p90. Recovery ends with the proof of success. The alert duration ends when Alertmanager reports the "
-        "alert as resolved. Compare it with the duration before, which is that of alerts of the same names before the "
-        "playbook first acted automatically."
+        "alert as resolved. Duration before: alerts of the same names before the playbook first acted "
+        "automatically."
     )
     head = ("Playbook", "Incidents", "Healed automatically", "Recovery", "Alert duration", "Duration before", "Shorter")
     return Section(RECOVERY_TITLE, (text,), head, _limit(rows), (1, 2, 3, 4, 5, 6))
@@ -145,7 +145,7 @@ def _alerts(report: Report) -> Section:
     ]
     text = (
         "An episode is one continuous firing. A flap is a new firing shortly after the alert was resolved. Many "
-        "episodes or flaps: fix the alert. Few episodes with a playbook: write a playbook."
+        "episodes or flaps: fix the alert. A low share with a playbook: write a playbook."
     )
     head = ("Alert", "Episodes", "Flaps", "With a playbook")
     return Section("Noisy alerts", (text,), head, _limit(rows), (1, 2, 3))
@@ -164,6 +164,6 @@ def footer(report: Report) -> str:
     sources = [f"{words} ({plural(count[name], 'playbook')})" for name, words in names.items() if count[name]]
     return (
         f"{report.since:%Y-%m-%d %H:%M} UTC to {report.until:%Y-%m-%d %H:%M} UTC "
-        f"({format_duration(report.until - report.since)}){environment}. Days are in UTC. An incident counts on the day "
-        f"on which its run was created. Source of the durations before: {', '.join(sources) or 'none'}."
+        f"({format_duration(report.until - report.since)}){environment}. Days are in UTC. An incident counts on "
+        f"the day on which its run was created. Source of the durations before: {', '.join(sources) or 'none'}."
     )

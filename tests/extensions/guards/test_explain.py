@@ -149,22 +149,22 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
 
     found = (await gathered(house))[0]
 
-    assert (found.shadow, found.would_act, found.over_by_itself, found.over_after) == (11, 10, 4, 180.0)
+    assert (found.shadow, found.would_act, found.resolved, found.resolved_after) == (11, 10, 4, 180.0)
     assert promotion.as_text(found) == [
         "redis-down",
-        "  shadow    11 runs, 10 would have acted; of those 4 were over without us (after 3m in the middle)",
-        "  actions   0 runs acted: 0 healed, 0 not",
-        "  held now  1 by freeze",
-        "  advice    it would have acted 10 times: consider approve, so that people confirm it",
+        "  shadow     11 runs, 10 would have acted; 4 of those alerts were resolved without the service (median 3m)",
+        "  actions    0 runs acted: 0 healed, 0 did not",
+        "  blocked    1 by freeze",
+        "  advice     consider approve: it would have acted 10 times; approvers can then confirm its decisions",
     ]
 
 
 @pytest.mark.parametrize(
     ("yes", "no", "advice"),
     [
-        (12, 0, "people agreed 12 of 12 times and all 12 healed: consider auto"),
-        (12, 1, "not yet: 1 rejected, 0 not healed; look at those first"),
-        (3, 0, "too few decisions to say (3 of at least 10)"),
+        (12, 0, "consider auto: all 12 requests were approved and all 12 runs healed"),
+        (12, 1, "keep the mode: 1 rejected, 0 not healed; review those runs first"),
+        (3, 0, "keep the mode: too few decisions (3 of at least 10)"),
     ],
 )
 async def test_approvals_speak_for_auto_when_people_always_agreed(house: House, yes: int, no: int, advice: str) -> None:
