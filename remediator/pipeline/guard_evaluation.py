@@ -137,7 +137,7 @@ async def evaluate(
     local = await _read(context, guards)
     verdicts: list[tuple[str, Verdict]] = []
     for (guard, own), stored in zip(guards, local, strict=True):
-        verdict = _heard(await _bounded(context, guard, guard.ask(own)), stored)
+        verdict = _heard(await _bounded(context, guard, guard.evaluate_live(own)), stored)
         verdicts.append((guard.name, _overridden(guard, verdict, overridden)))
         if verdicts[-1][1].answer is not GuardAnswer.ALLOW and not all_of_them:
             break
@@ -164,12 +164,12 @@ async def _read(context: PipelineContext, guards: Sequence[tuple[Guard, GuardInp
 
 
 def _decides(guard: Guard) -> bool:
-    return type(guard).decide is not Guard.decide
+    return type(guard).evaluate_stored is not Guard.evaluate_stored
 
 
 def _decide(guard: Guard, connection: Connection, asked: GuardInput) -> Verdict:
     try:
-        return guard.decide(connection, asked)
+        return guard.evaluate_stored(connection, asked)
     except (RemediatorError, ValueError) as error:
         return _no_answer(guard, error)
 
@@ -231,11 +231,11 @@ async def check_regression(
     """
     verdicts = []
     for guard, settings in standing(context, asked.playbook):
-        if type(guard).harm is Guard.harm:
+        if type(guard).check_regression is Guard.check_regression:
             continue
         seen = next((item.inputs for item in before if item.guard == guard.name and item.phase == Phase.ACT), {})
-        own = replace(asked, settings=settings, moment=Phase.VERIFY)
-        verdicts.append((guard.name, await _bounded(context, guard, guard.harm(own, seen))))
+        own = replace(asked, settings=settings, phase=Phase.VERIFY)
+        verdicts.append((guard.name, await _bounded(context, guard, guard.check_regression(own, seen))))
     return GuardDecision(tuple(verdicts))
 
 
@@ -258,7 +258,7 @@ def on_run_finished(tx: Tx, context: PipelineContext, run: Run) -> None:
     playbook = context.playbooks.of(run)
     written = playbook.mode_in(context.playbooks.environment)
     for guard, settings in standing(context, playbook):
-        guard.learn(tx, RunSummary(run, playbook, written, settings, context.ids, context.actor))
+        guard.on_run_finished(tx, RunSummary(run, playbook, written, settings, context.ids, context.actor))
 
 
 def to_records(asked: GuardInput, judgement: GuardDecision) -> Iterable[StoredVerdict]:
@@ -267,7 +267,7 @@ def to_records(asked: GuardInput, judgement: GuardDecision) -> Iterable[StoredVe
     for name, verdict in judgement.verdicts:
         inputs = dict(verdict.inputs) | ({"text": verdict.text} if verdict.text else {})
         reason = verdict.reason or None
-        yield StoredVerdict(asked.now, asked.moment.value, step, name, verdict.answer.value, reason, inputs)
+        yield StoredVerdict(asked.now, asked.phase.value, step, name, verdict.answer.value, reason, inputs)
 
 
 def again_at(context: PipelineContext, verdict: Verdict, now: datetime, held: int) -> datetime:

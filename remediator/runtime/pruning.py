@@ -72,9 +72,7 @@ async def prune(context: PipelineContext, settings: PruningSettings) -> PruneRes
 
 def guard_lookback(context: PipelineContext) -> timedelta:
     """How far the guards of the playbooks in force look back, the farthest of them."""
-    found = (
-        guard.looks_back(own) for playbook in context.playbooks.active for guard, own in standing(context, playbook)
-    )
+    found = (guard.lookback(own) for playbook in context.playbooks.active for guard, own in standing(context, playbook))
     return max(found, default=timedelta(0))
 
 

@@ -240,7 +240,7 @@ class Moody(Guard):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def ask(self, question: GuardInput) -> Verdict:
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if self._world.pick("moody") == "well":
             return ALLOW
         answer = self._world.chance.choice((GuardAnswer.BLOCK, GuardAnswer.BLOCK, GuardAnswer.UNKNOWN))

@@ -1,4 +1,4 @@
-"""The stop button as a file: ``STOP`` in the state folder, for when nothing else can be reached."""
+"""The stop file: a file named ``STOP`` in the state folder. It works when the store and the console do not."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 from remediator.core.clock import from_micros
 
 NAME = "STOP"
-_LONGEST = 500  # characters of the reason that are kept
+_MAX_REASON = 500  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class StopFile:
-    """What such a file says."""
+    """A stop file."""
 
     path: Path
     reason: str
-    """Its content; a sentence of ours where it is empty or cannot be read: the file alone says stop."""
+    """The content of the file, or a note if it is empty or unreadable: the file stops the service in any case."""
     since: datetime
 
 
 def read_stop_file(folder: Path) -> StopFile | None:
-    """The file in this folder, None if there is none. Anything of that name says stop, readable or not."""
+    """Return the stop file of a folder, or None. Anything with that name counts, readable or not."""
     path = folder / NAME
     try:
         since = from_micros(path.lstat().st_mtime_ns // 1000)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return StopFile(path, f"whether it is there cannot be told: {error.strerror}", from_micros(0))
+        return StopFile(path, f"cannot look for the file: {error.strerror}", from_micros(0))
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            reason = " ".join(file.read(_LONGEST).split())
+            reason = " ".join(file.read(_MAX_REASON).split())
     except OSError as error:
-        reason = f"its reason cannot be read: {error.strerror}"
-    return StopFile(path, reason or "no reason is written in it", since)
+        reason = f"cannot read the reason: {error.strerror}"
+    return StopFile(path, reason or "no reason given", since)

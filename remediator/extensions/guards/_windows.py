@@ -1,7 +1,7 @@
-"""Windows in local time: weekly or dated stretches, as instants. In doubt, where clocks are turned, the longer one.
+"""Weekly and dated windows in local time.
 
-A local time that a clock change skips or repeats names two instants. A window begins at the earlier and ends at the
-later of them, so that a freeze is never shorter than somebody meant it.
+A local time that a clock change skips or repeats names two instants. A window begins at the earlier one and ends at the
+later one, so that a freeze is never shorter than its author meant it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One occurrence of a window: from ``begin`` up to, and not including, ``end``."""
+    """One occurrence of a window, from ``begin`` (included) to ``end`` (excluded)."""
 
     begin: datetime
     end: datetime
     name: str
 
     def covers(self, now: datetime) -> bool:
-        """Whether an instant is in it."""
+        """Return whether an instant is in this span."""
         return self.begin <= now < self.end
 
 
 def earliest(local: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant that a wall clock in this zone could mean by a local time."""
+    """Return the first instant that a local time can mean in this zone."""
     return min(_readings(local, zone))
 
 
 def latest(local: datetime, zone: ZoneInfo) -> datetime:
-    """The last instant that a wall clock in this zone could mean by a local time."""
+    """Return the last instant that a local time can mean in this zone."""
     return max(_readings(local, zone))
 
 
@@ -52,15 +52,15 @@ def _readings(local: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
 
 def zone_named(name: str) -> ZoneInfo:
-    """An IANA time zone.
+    """Return an IANA time zone.
 
     Raises:
-        ValueError: there is none of this name on this machine.
+        ValueError: this machine has no zone with this name.
     """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"there is no time zone {name!r}; write an IANA name like Europe/Berlin") from None
+        raise ValueError(f"unknown time zone {name!r}: use an IANA name, for example Europe/Berlin") from None
 
 
 def _zone(name: str) -> str:
@@ -73,12 +73,12 @@ Zone = Annotated[str, AfterValidator(_zone)]
 
 
 def _as_days(value: Any) -> Any:
-    """``mon-fri`` and ``[sat, sun]`` alike."""
+    """Expand a day or a range of days, such as ``mon-fri``, to a list."""
     if not isinstance(value, str):
         return value
     first, dash, last = value.partition("-")
     if first not in DAYS or (dash and last not in DAYS):
-        raise ValueError(f"{value!r} is no day; days are {', '.join(DAYS)}, or a range like mon-fri")
+        raise ValueError(f"unknown day {value!r}: use {', '.join(DAYS)}, or a range such as mon-fri")
     if not dash:
         return (first,)
     start, count = DAYS.index(first), (DAYS.index(last) - DAYS.index(first)) % 7 + 1
@@ -89,7 +89,7 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, int):
-        raise ValueError(f"YAML reads an unquoted time as the number {value}; put it in quotes, like '22:00'")
+        raise ValueError(f"YAML reads an unquoted time as the number {value}: put it in quotes, for example '22:00'")
     return value
 
 
@@ -98,11 +98,11 @@ Edge = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Window(Strict):
-    """A stretch of local time, in one of three forms.
+    """A window in local time, in one of three forms.
 
-    On days: ``{days: mon-fri, from: '22:00', to: '06:00'}`` (an end not after the begin is on the next day).
-    Over the week: ``{from: fri 18:00, to: mon 08:00}``.
-    Dated: ``{from: 2026-12-23T12:00, to: 2027-01-02}`` (a day without a time is in it as a whole).
+    On days: ``{days: mon-fri, from: '22:00', to: '06:00'}``. If ``to`` is not later than ``from``, it is the next day.
+    Across the week: ``{from: fri 18:00, to: mon 08:00}``.
+    Dates: ``{from: 2026-12-23T12:00, to: 2027-01-02}``. A date without a time means the whole day.
     """
 
     name: str = ""
@@ -114,7 +114,7 @@ class Window(Strict):
     def _readable(self) -> Window:
         for day in self.days:
             if day not in DAYS:
-                raise ValueError(f"{day!r} is no day; days are {', '.join(DAYS)}")
+                raise ValueError(f"unknown day {day!r}: use {', '.join(DAYS)}")
         dated = self._dated()
         if dated is not None and dated[0] >= dated[1]:
             raise ValueError(f"the window ends ({self.to}) before it begins ({self.from_})")
@@ -123,7 +123,7 @@ class Window(Strict):
         return self
 
     def covering(self, now: datetime, zone: ZoneInfo) -> Span | None:
-        """The occurrence that an instant is in; of several the one that ends last."""
+        """Return the occurrence that contains an instant; of several, the one that ends last."""
         found = [span for span in self._near(now, zone) if span.covers(now)]
         return max(found, key=lambda span: span.end, default=None)
 
@@ -147,7 +147,7 @@ class Window(Strict):
         return _instant(self.from_), _instant(self.to, whole_day=True)
 
     def _weekly(self) -> tuple[dict[int, timedelta], timedelta]:
-        """On which days of the week it begins, at what time of day, and how long it lasts by the wall clock."""
+        """Return the start time for each day of the week (0 is Monday), and the length in local time."""
         if self.days:
             start, end = _time_of_day(self.from_), _time_of_day(self.to)
             length = end - start if end > start else end - start + _DAY
@@ -163,22 +163,22 @@ def _instant(text: str, *, whole_day: bool = False) -> datetime:
         instant = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time; write '22:00' (with days), 'fri 18:00', 2026-12-23 or 2026-12-23T12:00"
+            f"invalid time {text!r}: use '22:00' (with days), 'fri 18:00', 2026-12-23 or 2026-12-23T12:00"
         ) from None
     if instant.tzinfo is not None:
-        raise ValueError(f"{text!r} has an offset; windows are in local time, set timezone")
+        raise ValueError(f"invalid time {text!r}: windows are in local time, so remove the offset and set timezone")
     return instant + _DAY if whole_day and len(text) <= len("2026-12-23") else instant
 
 
 def _time_of_day(text: str) -> timedelta:
     found = _CLOCK.fullmatch(text)
     if found is None or (found[1] == "24" and found[2] != "00"):
-        raise ValueError(f"{text!r} is no time of day; write '22:00', in quotes")
+        raise ValueError(f"invalid time of day {text!r}: use '22:00', in quotes")
     return timedelta(hours=int(found[1]), minutes=int(found[2]))
 
 
 def _day_and_time(text: str) -> tuple[int, timedelta]:
     found = _WEEKLY.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no day and time; write it like 'fri 18:00', or give days")
+        raise ValueError(f"invalid day and time {text!r}: use 'fri 18:00', or set days")
     return DAYS.index(found[1]), _time_of_day(found[2])

@@ -1,4 +1,4 @@
-"""``ladder``: a playbook that was demoted since a run began asks, or only watches, from then on."""
+"""``autonomy``: apply a mode that was lowered after a run began."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from remediator.storage.repositories import autonomy
 
 
 class Autonomy(Guard):
-    """Unknown, that is *ask*, if the playbook may not act by itself any more; blocks if it may only watch."""
+    """Asks for approval if the mode was lowered to ``approve`` after the run began; blocks if it is lower still."""
 
     name = "autonomy"
     reasons = frozenset({"demoted"})
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        name = question.playbook.name
-        put = autonomy.get_override(connection, name)
-        mode = question.run.mode
-        if put is None or autonomy.lower_mode(put.mode, mode) == mode:
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        name = guard_input.playbook.name
+        lowered = autonomy.get_override(connection, name)
+        mode = guard_input.run.mode
+        if lowered is None or autonomy.lower_mode(lowered.mode, mode) == mode:
             return ALLOW
-        at = clock_time(put.at, question.now)
-        text = f"ladder: {name} was put from {mode} to {put.mode} by {put.who} at {at}: {put.reason}"
-        inputs = {"mode": mode, "now": put.mode, "who": put.who, "reason": put.reason, "at": put.at.isoformat()}
-        answer = GuardAnswer.UNKNOWN if put.mode == "approve" else GuardAnswer.BLOCK
+        at = clock_time(lowered.at, guard_input.now)
+        text = f"{lowered.who} lowered the mode of {name} from {mode} to {lowered.mode} at {at}: {lowered.reason}"
+        inputs = {
+            "mode": mode,
+            "now": lowered.mode,
+            "who": lowered.who,
+            "reason": lowered.reason,
+            "at": lowered.at.isoformat(),
+        }
+        answer = GuardAnswer.UNKNOWN if lowered.mode == "approve" else GuardAnswer.BLOCK
         return Verdict(answer, "demoted", text, inputs)

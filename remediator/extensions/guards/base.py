@@ -1,7 +1,7 @@
-"""Guards: checks that can block. On by default, evaluated when the plan is made and again right before every action.
+"""The guard contract. A guard can block an action.
 
-A verdict is data with a typed reason and the inputs that led to it. "Cannot tell" is an answer of its own and never
-means yes.
+All guards are on by default. The pipeline evaluates them when it makes a plan and again right before every action.
+A verdict has an answer, a typed reason and the inputs that led to it. *Unknown* never counts as permission.
 """
 
 from __future__ import annotations
@@ -27,74 +27,75 @@ from remediator.storage import Tx
 
 
 class GuardAnswer(StrEnum):
-    """What a guard says."""
+    """The answer of a guard."""
 
     ALLOW = "allow"
     BLOCK = "block"
     UNKNOWN = "unknown"
 
 
-_SPOKEN = {GuardAnswer.ALLOW: "allowed", GuardAnswer.BLOCK: "blocked", GuardAnswer.UNKNOWN: "cannot tell"}
+_ANSWER_TEXT = {GuardAnswer.ALLOW: "allowed", GuardAnswer.BLOCK: "blocked", GuardAnswer.UNKNOWN: "unknown"}
 
 
 class Phase(StrEnum):
-    """When a guard is asked."""
+    """When a guard is evaluated."""
 
     PLAN = "plan"
     ACT = "act"
     VERIFY = "verify"
-    """After a step, while it is looked at whether it helped: only :meth:`Guard.harm` is asked."""
+    """During the verification of a step. Only :meth:`Guard.check_regression` is called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A guard's answer, why, and on what grounds."""
+    """The answer of a guard, with its reason and its inputs."""
 
     answer: GuardAnswer
     reason: str = ""
-    """A word from the guard's own closed list, the same in log, metric, audit, chat and page."""
+    """One of the guard's ``reasons``. The same value is in logs, metrics, the audit log, chat messages and pages."""
     text: str = ""
-    """The sentence for people, with the values, without the answer itself."""
+    """The explanation with its values, without the answer."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The data that led to the answer, as JSON values."""
     until: datetime | None = None
-    """When asking again makes sense; None: when something changes, or the default pace."""
+    """When to evaluate again. None: when something changes, or after the default interval."""
 
     @property
     def sentence(self) -> str:
-        """As people read it: ``blocked: budget 3/1h for redis used by runs a, b, c; next free 03:41:00Z``."""
-        return f"{_SPOKEN[self.answer]}: {self.text}" if self.text else _SPOKEN[self.answer]
+        """The answer and its text: ``blocked: rate_limit 3/1h for redis used by runs a, b, c; next free 03:41:00Z``."""
+        return f"{_ANSWER_TEXT[self.answer]}: {self.text}" if self.text else _ANSWER_TEXT[self.answer]
 
 
 ALLOW = Verdict(GuardAnswer.ALLOW)
 
 
 class Settings(BaseModel):
-    """Base of a guard's settings in a playbook."""
+    """Base class of a guard's settings in a playbook."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     def off(self) -> str:
-        """How these settings switch the guard off, all of it or a part, in words; empty if they do not."""
+        """Return how these settings disable the guard in whole or in part; empty if they do not."""
         return ""
 
 
 class TargetView(Protocol):
-    """What guards may look at beside their own clients; asked once in a judgement however many guards ask."""
+    """Read access to the target. Its results are shared by all guards of one evaluation."""
 
     async def status(self) -> ServiceStatus:
-        """What the platform says of the target; raises what platforms raise."""
+        """Return the status from the platform. Raises the errors of the platform."""
         ...
 
     async def check(self, name: str, parameters: Mapping[str, Any]) -> Evidence:
-        """One check on the target, bounded in time; whatever goes wrong is *unknown*, with the reason."""
+        """Run one check on the target, limited in time. Return *unknown* with the reason for every error."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GuardInput:
-    """What a guard is asked about."""
+    """The input of one evaluation."""
 
-    moment: Phase
+    phase: Phase
     now: datetime
     run: Run
     playbook: Playbook
@@ -102,73 +103,78 @@ class GuardInput:
     inventory: Inventory
     episodes: Sequence[Episode]
     settings: Any
-    """The guard's own settings for this playbook: an instance of its ``Settings``."""
-    sight: TargetView
+    """The guard's settings for this playbook: an instance of its ``Settings``."""
+    view: TargetView
     step: PlannedStep | None = None
-    """The step about to be done; None when the plan as a whole is judged."""
+    """The next step. None when the guards evaluate the whole plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run that ended, for guards that learn from it."""
+    """A finished run, for :meth:`Guard.on_run_finished`."""
 
     run: Run
     playbook: Playbook
     written_mode: str
-    """The rung that the playbook's file gives it here."""
+    """The mode in the playbook's file for this environment."""
     settings: Any
+    """The guard's settings for this playbook."""
     ids: Ids
     actor: str
 
 
 class Guard:
-    """One kind of guard. Implement ``decide`` (from the store alone) or ``ask`` (needs the world), or both.
+    """Base class of a guard. Implement ``evaluate_stored``, ``evaluate_live``, or both.
 
-    ``decide`` runs inside the transaction that commits an action's intent, so that what it counts cannot be
-    overdrawn by another replica; ``ask`` runs just before it.
+    ``evaluate_stored`` reads only the store. It runs in the transaction that commits the intent of an action, so that
+    two replicas cannot both use the last free slot. ``evaluate_live`` runs before that transaction and may call other
+    systems.
     """
 
     name: ClassVar[str]
     reasons: ClassVar[frozenset[str]]
-    """Every reason that it can give."""
+    """All reasons that this guard can give."""
     Settings: ClassVar[type[Settings]] = Settings
     waits_for_runs: ClassVar[bool] = False
-    """What it blocks may be free when another run ends: such runs are looked at again then."""
+    """Whether the end of another run can unblock a run. Blocked runs are then evaluated again when a run ends."""
 
-    def __init__(self, world: ClientSet) -> None:
-        """Keep the clients that it needs, never state: that is the store's."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Keep the clients that the guard needs. A guard has no state of its own: state belongs in the store."""
 
-    def looks_back(self, settings: Any) -> timedelta:
-        """How old the runs are, at most, that ``decide`` reads; they are not forgotten before."""
+    def lookback(self, settings: Any) -> timedelta:
+        """Return how far back ``evaluate_stored`` reads runs. Younger runs are not pruned."""
         return timedelta(0)
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        """Answer from the world. An exception counts as unknown."""
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        """Evaluate with calls to other systems. An exception counts as *unknown*."""
         return ALLOW
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        """Answer from the store."""
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        """Evaluate from the store alone."""
         return ALLOW
 
-    async def harm(self, question: GuardInput, before: Mapping[str, Any]) -> Verdict:
-        """After a step: has it done harm? *Block* stops the run; not being able to tell does not.
+    async def check_regression(self, guard_input: GuardInput, before: Mapping[str, Any]) -> Verdict:
+        """Check after a step whether the step made things worse. *Block* ends the run; *unknown* does not.
 
         Args:
-            question: with the step that was done.
-            before: the inputs of this guard's own first verdict before a step of this run.
+            guard_input: with the step that was executed.
+            before: the inputs of this guard's first verdict before a step of this run.
         """
         return ALLOW
 
-    def learn(self, tx: Tx, lesson: RunSummary) -> None:
-        """A run that acted has ended, in this transaction: write down what later questions need, and tell people."""
+    def on_run_finished(self, tx: Tx, summary: RunSummary) -> None:
+        """Record what later evaluations need, and enqueue notifications, after a run that acted has finished.
+
+        Runs in the transaction that ends the run.
+        """
 
 
 def clock_time(at: datetime, now: datetime) -> str:
-    """An instant as people read it in a sentence: the time alone on the same day, with the date otherwise."""
+    """Format an instant in UTC: the time alone on the same day, otherwise with the date."""
     at, now = at.astimezone(UTC), now.astimezone(UTC)
     return f"{at:%H:%M:%S}Z" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """``a, b, c``, and how many more where there are many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def join_names(names: Sequence[str], limit: int = 5) -> str:
+    """Join names with commas: ``a, b, c``. After ``limit`` names, say how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,4 +1,4 @@
-"""``breaker``: a remedy that keeps failing, or keeps being needed, is no remedy: from then on people are asked."""
+"""``circuit_breaker``: ask for approval when a playbook keeps failing, or when its fixes do not last."""
 
 from __future__ import annotations
 
@@ -21,26 +21,31 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    listed,
+    join_names,
 )
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers, outbox, run_results, runs
 from remediator.storage.repositories.breakers import OpenBreaker
 from remediator.storage.repositories.run_results import RunResult
 
-_LOOK_BACK = timedelta(days=7)
+_LOOKBACK = timedelta(days=7)
 
 
 class CircuitBreakerSettings(Settings):
-    """When it opens, and when one run may try again."""
+    """When the circuit breaker opens, and when one run may try again."""
 
-    failures: int = Field(default=3, ge=1, description="Runs in a row that acted and did not heal, over all targets.")
-    ineffective: str = Field(default="3/6h", description="Healed so often in so long: it comes back, so ask.")
+    failures: int = Field(
+        default=3, ge=1, description="Open after this many runs in a row that acted and did not heal, over all targets."
+    )
+    ineffective: str = Field(
+        default="3/6h", description="Open when one target was healed this often in this time, for example 3/6h."
+    )
     half_open_after: Duration | None = Field(
-        default=timedelta(hours=1), description="One run may try so long after the last failure; null: only a person."
+        default=timedelta(hours=1),
+        description="Let one run try this long after the last failure; null: only a person resets it.",
     )
     demote_after: str = Field(
-        default="2/7d", description="Opened so often in so long, the playbook is put to *approve*."
+        default="2/7d", description="Lower the mode to approve when the circuit breaker opened this often in this time."
     )
 
     @field_validator("ineffective", "demote_after")
@@ -51,58 +56,58 @@ class CircuitBreakerSettings(Settings):
 
 
 class CircuitBreaker(Guard):
-    """Unknown, that is *ask*, while open; half open, one run tries and the others wait for what comes of it."""
+    """Asks for approval while the circuit breaker is open. While it is half open, one run tries and the others wait."""
 
     name = "circuit_breaker"
     reasons = frozenset({"failing", "ineffective", "trial_running"})
     Settings = CircuitBreakerSettings
     waits_for_runs = True
 
-    def looks_back(self, settings: CircuitBreakerSettings) -> timedelta:
-        return _LOOK_BACK
+    def lookback(self, settings: CircuitBreakerSettings) -> timedelta:
+        return _LOOKBACK
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        playbook, target = question.playbook.name, question.service.name
-        opened = _state(connection, playbook, target, question.settings, question.now)
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        playbook, target = guard_input.playbook.name, guard_input.service.name
+        opened = _state(connection, playbook, target, guard_input.settings, guard_input.now)
         if opened is None:
             return ALLOW
-        if opened.half_open_at is None or question.now < opened.half_open_at:
-            return _ask(question, opened)
-        trial = _trial(connection, question, opened.half_open_at)
+        if opened.half_open_at is None or guard_input.now < opened.half_open_at:
+            return _open(guard_input, opened)
+        trial = _trial(connection, guard_input, opened.half_open_at)
         if trial is None:
             return ALLOW
-        text = f"breaker of {playbook} is half open: run {trial.id} tries first"
+        text = f"circuit breaker of {playbook} is half open: waiting for the result of run {trial.id}"
         return Verdict(GuardAnswer.BLOCK, "trial_running", text, {"run": trial.id})
 
-    def learn(self, tx: Tx, lesson: RunSummary) -> None:
-        """A run ended: if that opens the breaker, say so, and demote the playbook if it happens too often."""
-        settings: CircuitBreakerSettings = lesson.settings
-        run, playbook = lesson.run, lesson.playbook.name
+    def on_run_finished(self, tx: Tx, summary: RunSummary) -> None:
+        """Notify when this run opened the circuit breaker. Lower the mode when it opens too often."""
+        settings: CircuitBreakerSettings = summary.settings
+        run, playbook = summary.run, summary.playbook.name
         opened = _state(tx.connection, playbook, run.target, settings, tx.now)
         if opened is None or run.id not in opened.runs:
             return
         trips = breakers.trip(tx, playbook, opened)
         data = {"why": opened.why, "runs": list(opened.runs), "scope": opened.scope}
-        tx.append_audit(runs.draft(Kind.CIRCUIT_BREAKER_TRIPPED, run, lesson.actor, data, opened.why))
-        text = f"{_why(playbook, opened, settings)}; from now on it asks"
+        tx.append_audit(runs.draft(Kind.CIRCUIT_BREAKER_TRIPPED, run, summary.actor, data, opened.why))
+        text = f"{_why(playbook, opened, settings)}; every further run asks for approval"
         count, length = parse_rate(settings.demote_after)
         if (
             sum(1 for at in trips if at > tx.now - length) >= count
             and autonomy.lower_mode("approve", run.mode) != run.mode
         ):
-            reason = f"breaker opened {count} times in {format_duration(length)}"
-            autonomy.set_mode(tx, playbook, "approve", lesson.written_mode, lesson.actor, reason)
-            text += f"; {reason}, so only a person can promote it again"
+            reason = f"circuit breaker opened {count} times in {format_duration(length)}"
+            autonomy.set_mode(tx, playbook, "approve", summary.written_mode, summary.actor, reason)
+            text += f"; {reason}: the mode is now approve, and only a person can raise it"
         content = {"guard": self.name, "text": text, "playbook": playbook, "target": run.target, **data}
-        outbox.enqueue(tx, lesson.ids, "notice", run, content, lesson.playbook.escalate.to)
+        outbox.enqueue(tx, summary.ids, "notice", run, content, summary.playbook.escalate.to)
 
 
 def _state(
     connection: Connection, playbook: str, target: str, settings: CircuitBreakerSettings, now: datetime
 ) -> OpenBreaker | None:
-    """Open or not, read from how runs ended: no other state to keep, or to get wrong."""
+    """Return the open circuit breaker, or None if it is closed. The results of runs are its only state."""
     reset = breakers.reset_at(connection, playbook)
-    since = max(now - _LOOK_BACK, reset) if reset else now - _LOOK_BACK
+    since = max(now - _LOOKBACK, reset) if reset else now - _LOOKBACK
     known = run_results.list_acted_since(connection, playbook, since)
     ended = sorted((run for run in known if run.healed is not None), key=lambda run: (run.ended or run.began, run.id))
     return _failing(ended, settings) or _ineffective(ended, target, settings, now)
@@ -132,27 +137,29 @@ def _end(run: RunResult) -> datetime:
     return run.ended or run.began
 
 
-def _trial(connection: Connection, question: GuardInput, since: datetime) -> RunResult | None:
-    acting = run_results.list_acted_since(connection, question.playbook.name, since)
-    return next((run for run in acting if run.healed is None and run.id != question.run.id), None)
+def _trial(connection: Connection, guard_input: GuardInput, since: datetime) -> RunResult | None:
+    acting = run_results.list_acted_since(connection, guard_input.playbook.name, since)
+    return next((run for run in acting if run.healed is None and run.id != guard_input.run.id), None)
 
 
 def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -> str:
+    runs_text = join_names(opened.runs)
     if opened.why == "failing":
-        return f"breaker of {playbook} open: {settings.failures} runs in a row did not heal ({listed(opened.runs)})"
-    return f"breaker of {playbook} open: {opened.scope} was healed {settings.ineffective} and it came back " + (
-        f"({listed(opened.runs)})"
+        return f"circuit breaker of {playbook} open: {settings.failures} runs in a row did not heal ({runs_text})"
+    return (
+        f"circuit breaker of {playbook} open: {opened.scope} was healed {settings.ineffective} "
+        f"and failed again ({runs_text})"
     )
 
 
-def _ask(question: GuardInput, opened: OpenBreaker) -> Verdict:
+def _open(guard_input: GuardInput, opened: OpenBreaker) -> Verdict:
     half = opened.half_open_at
-    until = "until a person resets it" if half is None else f"until {clock_time(half, question.now)}"
+    until = "until a person resets it" if half is None else f"until {clock_time(half, guard_input.now)}"
     inputs: dict[str, Any] = {
         "scope": opened.scope,
         "runs": list(opened.runs),
         "opened": opened.at.isoformat(),
         "half_open": None if half is None else half.isoformat(),
     }
-    text = f"{_why(question.playbook.name, opened, question.settings)}; asks {until}"
+    text = f"{_why(guard_input.playbook.name, opened, guard_input.settings)}; approval needed {until}"
     return Verdict(GuardAnswer.UNKNOWN, opened.why, text, inputs, half)

@@ -1,4 +1,4 @@
-"""``cooldown``: after an action on a target, leave it alone for a while."""
+"""``cooldown``: wait after an action before another run acts on the same target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from remediator.storage.repositories import attempts
 
 
 class CooldownSettings(Settings):
-    """How long; a plain duration in YAML."""
+    """How long to wait. A plain duration sets ``period``."""
 
-    period: Duration = Field(default=timedelta(minutes=5), description="Time between two runs that act on a target.")
+    period: Duration = Field(
+        default=timedelta(minutes=5), description="Minimum time between two runs that act on one target."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -25,24 +27,24 @@ class CooldownSettings(Settings):
         return {"period": value} if isinstance(value, str) else value
 
     def off(self) -> str:
-        return "" if self.period else "a period of nothing"
+        return "" if self.period else "its period is 0s"
 
 
 class Cooldown(Guard):
-    """Blocks for ``period`` after the last action that another run began on the same target."""
+    """Blocks for ``period`` after another run started an action on the same target."""
 
     name = "cooldown"
     reasons = frozenset({"cooling_down"})
     Settings = CooldownSettings
 
-    def looks_back(self, settings: CooldownSettings) -> timedelta:
+    def lookback(self, settings: CooldownSettings) -> timedelta:
         return settings.period
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        period: timedelta = question.settings.period
-        since = question.now - period
-        begun = attempts.list_started_since(connection, since, target=question.service.name)
-        others = [(at, run) for at, run in begun if run != question.run.id]
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        period: timedelta = guard_input.settings.period
+        since = guard_input.now - period
+        begun = attempts.list_started_since(connection, since, target=guard_input.service.name)
+        others = [(at, run) for at, run in begun if run != guard_input.run.id]
         if not others:
             return ALLOW
         last, run = others[0]
@@ -50,8 +52,8 @@ class Cooldown(Guard):
         return Verdict(
             GuardAnswer.BLOCK,
             "cooling_down",
-            f"cooldown {format_duration(period)} for {question.service.name} since run {run} at "
-            f"{clock_time(last, question.now)}; next free {clock_time(free, question.now)}",
+            f"cooldown {format_duration(period)} for {guard_input.service.name} since run {run} at "
+            f"{clock_time(last, guard_input.now)}; next free {clock_time(free, guard_input.now)}",
             {"period": format_duration(period), "last": last.isoformat(), "run": run, "free": free.isoformat()},
             free,
         )

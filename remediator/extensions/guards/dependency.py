@@ -1,4 +1,4 @@
-"""``dependency``: a cause that fires or is being repaired comes first; what our own action shook is left to settle."""
+"""``dependency``: do not act on a service while one of its dependencies is the more likely cause."""
 
 from __future__ import annotations
 
@@ -17,85 +17,87 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    listed,
+    join_names,
 )
 from remediator.storage.repositories import attempts, dependencies
 
 
 class DependencySettings(Settings):
-    """What counts as the cause of what."""
+    """Which dependencies block a run, and for how long."""
 
     settle: Duration = Field(
-        default=timedelta(minutes=2), description="So long after an action, alerts on dependants are only observed."
+        default=timedelta(minutes=2), description="How long to wait after an action on a dependency of the target."
     )
     label: str = Field(default="service", description="The alert label that names a service of the inventory.")
-    ignore: tuple[str, ...] = Field(default=(), description="Dependencies whose trouble does not hold this playbook.")
+    ignore: tuple[str, ...] = Field(default=(), description="Dependencies that never block this playbook.")
 
     def off(self) -> str:
-        return f"it ignores {listed(self.ignore)}" if self.ignore else ""
+        return f"it ignores {join_names(self.ignore)}" if self.ignore else ""
 
 
 class Dependency(Guard):
-    """Blocks while something that the target depends on fires, is repaired, or was just acted on by us."""
+    """Blocks while a dependency of the target has a firing alert, is being repaired, or was just acted on."""
 
     name = "dependency"
     reasons = frozenset({"cause_firing", "cause_under_repair", "caused_by_us"})
     Settings = DependencySettings
     waits_for_runs = True
 
-    def looks_back(self, settings: DependencySettings) -> timedelta:
+    def lookback(self, settings: DependencySettings) -> timedelta:
         return settings.settle
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        settings: DependencySettings = question.settings
-        found = [name for name in question.inventory.causes(question.service.name) if name not in settings.ignore]
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        settings: DependencySettings = guard_input.settings
+        found = [name for name in guard_input.inventory.causes(guard_input.service.name) if name not in settings.ignore]
         if not found:
             return ALLOW
         return (
-            _repairing(connection, question, found)
-            or _firing(connection, question, found)
-            or _settling(connection, question, found)
+            _repairing(connection, guard_input, found)
+            or _firing(connection, guard_input, found)
+            or _settling(connection, guard_input, found)
             or ALLOW
         )
 
 
-def _repairing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
+def _repairing(connection: Connection, guard_input: GuardInput, found: list[str]) -> Verdict | None:
     for run in dependencies.list_active_runs(connection, found):
-        if run.id != question.run.id:
-            text = f"{question.service.name} depends on {run.target}, which {run.playbook} is repairing (run {run.id})"
+        if run.id != guard_input.run.id:
+            text = (
+                f"{guard_input.service.name} depends on {run.target}, which run {run.id} of {run.playbook} is repairing"
+            )
             return Verdict(GuardAnswer.BLOCK, "cause_under_repair", text, {"cause": run.target, "run": run.id})
     return None
 
 
-def _firing(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
-    firing = dependencies.list_firing(connection, found, question.settings.label)
-    own = {item.id for item in question.episodes}
+def _firing(connection: Connection, guard_input: GuardInput, found: list[str]) -> Verdict | None:
+    firing = dependencies.list_firing(connection, found, guard_input.settings.label)
+    own = {item.id for item in guard_input.episodes}
     firing = [item for item in firing if item.episode not in own]
     if not firing:
         return None
     first = firing[0]
-    names = listed(sorted({item.alertname for item in firing if item.service == first.service}))
+    names = join_names(sorted({item.alertname for item in firing if item.service == first.service}))
     return Verdict(
         GuardAnswer.BLOCK,
         "cause_firing",
-        f"{question.service.name} depends on {first.service}, where {names} fires since "
-        f"{clock_time(first.since, question.now)}",
+        f"{guard_input.service.name} depends on {first.service}, where {names} fires since "
+        f"{clock_time(first.since, guard_input.now)}",
         {"cause": first.service, "alerts": [item.alertname for item in firing[:10]], "since": first.since.isoformat()},
     )
 
 
-def _settling(connection: Connection, question: GuardInput, found: list[str]) -> Verdict | None:
-    settle: timedelta = question.settings.settle
+def _settling(connection: Connection, guard_input: GuardInput, found: list[str]) -> Verdict | None:
+    settle: timedelta = guard_input.settings.settle
     for name in found:
-        begun = attempts.list_started_since(connection, question.now - settle, target=name)
-        begun = [(at, run) for at, run in begun if run != question.run.id]
+        begun = attempts.list_started_since(connection, guard_input.now - settle, target=name)
+        begun = [(at, run) for at, run in begun if run != guard_input.run.id]
         if begun:
             at, run = begun[0]
             free = at + settle
             text = (
-                f"{question.service.name} depends on {name}, on which run {run} acted at "
-                f"{clock_time(at, question.now)}; observed for {format_duration(settle)}, until "
-                f"{clock_time(free, question.now)}"
+                f"{guard_input.service.name} depends on {name}, on which run {run} acted at "
+                f"{clock_time(at, guard_input.now)}; waiting {format_duration(settle)}, until "
+                f"{clock_time(free, guard_input.now)}"
             )
             inputs = {"cause": name, "run": run, "acted": at.isoformat(), "settle": format_duration(settle)}
             return Verdict(GuardAnswer.BLOCK, "caused_by_us", text, inputs, free)

@@ -1,4 +1,4 @@
-"""``freeze``: times in which nobody wants anything changed: nights before a launch, holidays, month ends."""
+"""``freeze``: block in freeze windows and during calendar events."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardIn
 
 
 class FreezeSettings(Settings):
-    """Windows and calendars; a playbook's own replace those of the installation."""
+    """Windows and calendars. Those of a playbook replace those of the settings file."""
 
-    timezone: Zone = Field(default="UTC", description="IANA time zone in which windows are written.")
-    windows: tuple[Window, ...] = Field(default=(), description="Weekly and dated windows.")
+    timezone: Zone = Field(default="UTC", description="IANA time zone of the windows, for example Europe/Berlin.")
+    windows: tuple[Window, ...] = Field(default=(), description="Weekly and dated freeze windows.")
     calendars: tuple[Path, ...] = Field(
-        default=(), description="iCalendar files, relative to the settings file; while any event is on, it is frozen."
+        default=(), description="iCalendar files, relative to the settings file. Every event in them is a freeze."
     )
 
     def off(self) -> str:
@@ -30,34 +30,34 @@ class FreezeSettings(Settings):
 
 
 class Freeze(Guard):
-    """Blocks inside a window or during an event; unknown if a calendar cannot be read."""
+    """Blocks in a freeze window and during a calendar event. Unknown if a calendar cannot be read."""
 
     name = "freeze"
     reasons = frozenset({"frozen", "calendar_unreadable"})
     Settings = FreezeSettings
 
-    def __init__(self, world: ClientSet) -> None:
-        self._folder = world.folder
+    def __init__(self, clients: ClientSet) -> None:
+        self._folder = clients.folder
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        settings: FreezeSettings = question.settings
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        settings: FreezeSettings = guard_input.settings
         zone = ZoneInfo(settings.timezone)
         for window in settings.windows:
-            span = window.covering(question.now, zone)
+            span = window.covering(guard_input.now, zone)
             if span is not None:
-                return _frozen(question, span, "windows", zone)
-        return await self._calendars(question, settings, zone)
+                return _frozen(guard_input, span, "windows", zone)
+        return await self._calendars(guard_input, settings, zone)
 
-    async def _calendars(self, question: GuardInput, settings: FreezeSettings, zone: ZoneInfo) -> Verdict:
+    async def _calendars(self, guard_input: GuardInput, settings: FreezeSettings, zone: ZoneInfo) -> Verdict:
         broken: ConfigurationError | None = None
         for path in settings.calendars:
             try:
-                span = await asyncio.to_thread(calendars.covering, self._folder / path, question.now, zone)
+                span = await asyncio.to_thread(calendars.covering, self._folder / path, guard_input.now, zone)
             except ConfigurationError as error:
                 broken = error
                 continue
             if span is not None:
-                return _frozen(question, span, str(path), zone)
+                return _frozen(guard_input, span, str(path), zone)
         if broken is not None:
             return Verdict(
                 GuardAnswer.UNKNOWN, "calendar_unreadable", f"freeze calendar {broken}", {"error": str(broken)}
@@ -65,13 +65,13 @@ class Freeze(Guard):
         return ALLOW
 
 
-def _frozen(question: GuardInput, span: Span, source: str, zone: ZoneInfo) -> Verdict:
+def _frozen(guard_input: GuardInput, span: Span, source: str, zone: ZoneInfo) -> Verdict:
     local = span.end.astimezone(zone)
     text = f"freeze {span.name!r}" if span.name else "freeze"
     return Verdict(
         GuardAnswer.BLOCK,
         "frozen",
-        f"{text} until {clock_time(span.end, question.now)} ({local:%a %H:%M} {zone.key}), by {source}",
+        f"{text} until {clock_time(span.end, guard_input.now)} ({local:%a %H:%M} {zone.key}), by {source}",
         {
             "name": span.name,
             "begin": span.begin.isoformat(),

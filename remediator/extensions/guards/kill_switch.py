@@ -1,4 +1,4 @@
-"""``kill_switch``: a person has said stop, for everything, this playbook or this service."""
+"""``kill_switch``: block while a stop is active for all playbooks, this playbook or this service."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from remediator.storage.repositories import stops
 
 
 class KillSwitch(Guard):
-    """Blocks while a stop stands. Looks into the store inside the intent's own transaction, on every replica."""
+    """Blocks while a stop is active.
+
+    The stops are read in the transaction that commits the intent, so a stop applies on every replica from its commit.
+    """
 
     name = "kill_switch"
     reasons = frozenset({"stopped", "stop_file"})
 
-    def __init__(self, world: ClientSet) -> None:
-        self._state = world.state
+    def __init__(self, clients: ClientSet) -> None:
+        self._state = clients.state
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        """A file may say it too, even where the store cannot be written."""
-        said = None if self._state is None else read_stop_file(self._state)
-        if said is None:
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        """Check for the stop file, which works even if the store cannot be written."""
+        stop_file = None if self._state is None else read_stop_file(self._state)
+        if stop_file is None:
             return ALLOW
-        inputs = {"file": str(said.path), "reason": said.reason, "since": said.since.isoformat()}
-        since = clock_time(said.since, question.now)
-        return Verdict(GuardAnswer.BLOCK, "stop_file", f"stop file {said.path} since {since}: {said.reason}", inputs)
+        inputs = {"file": str(stop_file.path), "reason": stop_file.reason, "since": stop_file.since.isoformat()}
+        since = clock_time(stop_file.since, guard_input.now)
+        return Verdict(
+            GuardAnswer.BLOCK, "stop_file", f"stop file {stop_file.path} since {since}: {stop_file.reason}", inputs
+        )
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        for stop in stops.list_active(connection, question.now):
-            if not stop.applies_to(question.playbook.name, question.service.name):
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        for stop in stops.list_active(connection, guard_input.now):
+            if not stop.applies_to(guard_input.playbook.name, guard_input.service.name):
                 continue
-            until = f", until {clock_time(stop.expires_at, question.now)}" if stop.expires_at else ""
-            at = clock_time(stop.created_at, question.now)
+            until = f", until {clock_time(stop.expires_at, guard_input.now)}" if stop.expires_at else ""
+            at = clock_time(stop.created_at, guard_input.now)
             return Verdict(
                 GuardAnswer.BLOCK,
                 "stopped",

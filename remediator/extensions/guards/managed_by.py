@@ -1,4 +1,4 @@
-"""``owner``: does somebody else keep this thing as it is? Argo CD, Flux or an autoscaler would put it back."""
+"""``managed_by``: do not make changes that Argo CD, Flux or an autoscaler would revert."""
 
 from __future__ import annotations
 
@@ -9,57 +9,62 @@ from pydantic import Field
 
 from remediator.errors import RemediatorError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
+from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
 
 
 class ManagedBySettings(Settings):
-    """On which platforms things have owners, and which of those do not mind."""
+    """On which platforms to look for a manager, and which managers to allow."""
 
-    platforms: tuple[str, ...] = Field(default=("kubernetes",), description="Platforms that are asked for an owner.")
-    allow: tuple[str, ...] = Field(default=(), description="Kinds of owners that do not undo what we do.")
+    platforms: tuple[str, ...] = Field(
+        default=("kubernetes",), description="Platforms on which to look for a manager of the target."
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="Kinds of managers whose targets may be changed, for example argocd."
+    )
 
     def off(self) -> str:
         if not self.platforms:
-            return "no platform is asked"
-        return f"it allows {listed(self.allow)}" if self.allow else ""
+            return "its platforms are empty"
+        return f"it allows {join_names(self.allow)}" if self.allow else ""
 
 
 class ManagedBy(Guard):
-    """Blocks an action that an owner would undo, and says where to propose the change instead.
+    """Blocks an action that the manager of the target would revert. The verdict names the manager.
 
-    A platform's status names it in ``facts["owner"]``: a mapping with ``kind`` (argocd, flux, hpa…), ``name``, and
-    ``undoes``: the actions that it would put back; without it, all of them. None or absent: nobody owns it.
+    The status from the platform names the manager in ``facts["owner"]``: a mapping with ``kind`` (for example argocd,
+    flux or hpa), ``name`` and ``undoes``, the actions that it reverts. Without ``undoes``, it reverts all actions.
+    None, or no such fact, means that the target has no manager.
     """
 
     name = "managed_by"
     reasons = frozenset({"owned", "owner_unclear", "platform_silent"})
     Settings = ManagedBySettings
 
-    def __init__(self, world: ClientSet) -> None:
-        """It asks the platform through the question's sight."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Use the view of the guard input; no other clients are needed."""
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        if question.service.platform.kind not in question.settings.platforms:
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        if guard_input.service.platform.kind not in guard_input.settings.platforms:
             return ALLOW
         try:
-            owner = (await question.sight.status()).facts.get("owner")
+            owner = (await guard_input.view.status()).facts.get("owner")
         except RemediatorError as error:
-            text = f"who owns {question.service.name}? the platform does not say: {error}"
+            text = f"the manager of {guard_input.service.name} is unknown: {error}"
             return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text)
         if owner is None:
             return ALLOW
         if not isinstance(owner, Mapping) or "kind" not in owner:
-            text = f"{question.service.name} has an owner that is not understood: {str(owner)[:100]}"
+            text = f"the platform names a manager of {guard_input.service.name} in an unknown form: {str(owner)[:100]}"
             return Verdict(GuardAnswer.UNKNOWN, "owner_unclear", text, {"owner": str(owner)[:200]})
-        return _owned(question, owner)
+        return _owned(guard_input, owner)
 
 
-def _owned(question: GuardInput, owner: Mapping[str, Any]) -> Verdict:
+def _owned(guard_input: GuardInput, owner: Mapping[str, Any]) -> Verdict:
     kind, name = str(owner["kind"]), str(owner.get("name", ""))
-    if kind in question.settings.allow:
+    if kind in guard_input.settings.allow:
         return ALLOW
     undoes = owner.get("undoes")
-    actions = _actions(question)
+    actions = _actions(guard_input)
     conflicting = [action for action in actions if undoes is None or action in undoes]
     if not conflicting:
         return ALLOW
@@ -67,13 +72,14 @@ def _owned(question: GuardInput, owner: Mapping[str, Any]) -> Verdict:
     return Verdict(
         GuardAnswer.BLOCK,
         "owned",
-        f"owner of {question.service.name} is {who}, which would undo {', '.join(conflicting)}; propose it there",
+        f"{guard_input.service.name} is managed by {who}, which would revert {', '.join(conflicting)}; "
+        "make the change there",
         {"owner": {"kind": kind, "name": name}, "actions": conflicting},
     )
 
 
-def _actions(question: GuardInput) -> list[str]:
-    if question.step is not None:
-        return [question.step.action]
-    steps = (question.run.plan or {}).get("steps", ())
+def _actions(guard_input: GuardInput) -> list[str]:
+    if guard_input.step is not None:
+        return [guard_input.step.action]
+    steps = (guard_input.run.plan or {}).get("steps", ())
     return sorted({str(step["action"]) for step in steps if step["mutates"]})

@@ -1,4 +1,4 @@
-"""``min_healthy``: what still works is worth more than what might be mended: a floor of healthy instances."""
+"""``min_healthy``: keep a minimum number of healthy instances."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from remediator.extensions.platforms.base import State
 
 
 class MinHealthySettings(Settings):
-    """The floor; the inventory's ``minimum_healthy`` where nothing is said here."""
+    """The minimum. Default: ``minimum_healthy`` of the service in the inventory."""
 
-    minimum: int | None = Field(default=None, ge=0, description="Instances that must stay healthy.")
+    minimum: int | None = Field(default=None, ge=0, description="How many instances must stay healthy.")
 
     def off(self) -> str:
-        return "none have to stay healthy" if self.minimum == 0 else ""
+        return "its minimum is 0" if self.minimum == 0 else ""
 
 
 class MinHealthy(Guard):
-    """Blocks if fewer than the minimum would be left; an action takes one healthy instance where all are healthy."""
+    """Blocks when fewer than the minimum of instances would stay healthy.
+
+    If all instances are healthy, the guard assumes that the action takes one of them down.
+    """
 
     name = "min_healthy"
     reasons = frozenset({"too_few_healthy", "platform_silent"})
     Settings = MinHealthySettings
 
-    def __init__(self, world: ClientSet) -> None:
-        """It asks the platform through the question's sight."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Use the view of the guard input; no other clients are needed."""
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        given = question.settings.minimum
-        minimum: int = question.service.minimum_healthy if given is None else given
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        given = guard_input.settings.minimum
+        minimum: int = guard_input.service.minimum_healthy if given is None else given
         if minimum == 0:
             return ALLOW
-        name = question.service.name
+        name = guard_input.service.name
         try:
-            status = await question.sight.status()
+            status = await guard_input.view.status()
         except RemediatorError as error:
-            text = f"minimum of {minimum} healthy for {name}? the platform does not say: {error}"
+            text = f"at least {minimum} instances of {name} must stay healthy; the platform did not answer: {error}"
             return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, {"minimum": minimum})
         inputs = {"minimum": minimum, "healthy": status.healthy, "instances": status.instances}
         if status.state is State.UNKNOWN:
-            text = f"minimum of {minimum} healthy for {name}? the platform cannot tell: {status.summary}"
+            text = f"at least {minimum} instances of {name} must stay healthy; their state is unknown: {status.summary}"
             return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, inputs)
         left = status.healthy - (1 if status.healthy >= status.instances else 0)
         if left >= minimum:
@@ -50,7 +53,7 @@ class MinHealthy(Guard):
         return Verdict(
             GuardAnswer.BLOCK,
             "too_few_healthy",
-            f"minimum of {minimum} healthy for {name}: {status.healthy} of {status.instances} are, "
-            f"{left} would be left while it is acted on",
+            f"at least {minimum} instances of {name} must stay healthy: {status.healthy} of {status.instances} are, "
+            f"{left} would be left during the action",
             inputs | {"left": left},
         )

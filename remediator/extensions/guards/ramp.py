@@ -1,4 +1,4 @@
-"""``ramp``: a remedy for many targets is tried on one first; only what heals is done to two at once, then to four."""
+"""``ramp``: act on one target first; when it is healed, on more targets at once."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    listed,
+    join_names,
 )
 from remediator.storage.repositories import run_results
 from remediator.storage.repositories.run_results import RunResult
 
 _ALL = 100
-"""Targets at once with which there is no ramp any more."""
+"""A first wave of this size or more disables the ramp in practice."""
 
 
 class RampSettings(Settings):
-    """How fast a playbook may spread over targets; a plain list in YAML means ``max_parallel``."""
+    """How fast a playbook spreads over targets. A plain list sets ``max_parallel``."""
 
     max_parallel: tuple[int, ...] = Field(
-        default=(1, 2, 4), min_length=1, description="Targets at once in each wave; the last one goes on."
+        default=(1, 2, 4),
+        min_length=1,
+        description="Targets at the same time in each wave. The last value applies to all further waves.",
     )
-    max_failures: int = Field(default=2, ge=1, description="So many targets not healed, and no further one is begun.")
-    within: Duration = Field(default=timedelta(minutes=30), description="Runs longer ago do not count any more.")
+    max_failures: int = Field(
+        default=2, ge=1, description="Start no further target after this many targets were not healed."
+    )
+    within: Duration = Field(default=timedelta(minutes=30), description="How far back runs count.")
 
     @model_validator(mode="before")
     @classmethod
@@ -45,9 +49,9 @@ class RampSettings(Settings):
     @classmethod
     def _growing(cls, waves: tuple[int, ...]) -> tuple[int, ...]:
         if any(size < 1 for size in waves):
-            raise ValueError("a wave has at least one target")
+            raise ValueError("a wave must have at least one target")
         if list(waves) != sorted(waves):
-            raise ValueError("waves must not shrink")
+            raise ValueError("each wave must be at least as large as the one before, for example [1, 2, 4]")
         return waves
 
     def off(self) -> str:
@@ -55,30 +59,30 @@ class RampSettings(Settings):
 
 
 class Ramp(Guard):
-    """Blocks beyond what this playbook's own successes have earned, and altogether after too many failures."""
+    """Blocks when the current wave is full, and after too many targets were not healed."""
 
     name = "ramp"
     reasons = frozenset({"wave_full", "too_many_errors"})
     Settings = RampSettings
     waits_for_runs = True
 
-    def looks_back(self, settings: RampSettings) -> timedelta:
+    def lookback(self, settings: RampSettings) -> timedelta:
         return settings.within
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        settings: RampSettings = question.settings
-        since = question.now - settings.within
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        settings: RampSettings = guard_input.settings
+        since = guard_input.now - settings.within
         others = [
             run
-            for run in run_results.list_acted_since(connection, question.playbook.name, since)
-            if run.id != question.run.id and run.target != question.service.name
+            for run in run_results.list_acted_since(connection, guard_input.playbook.name, since)
+            if run.id != guard_input.run.id and run.target != guard_input.service.name
         ]
         acting = [run for run in others if run.healed is None]
         if not others:
             return ALLOW
         failed = [run for run in others if run.healed is False]
         if len(failed) >= settings.max_failures:
-            return _errors(question, settings, failed)
+            return _errors(guard_input, settings, failed)
         allowed = _wave(settings.max_parallel, sum(1 for run in others if run.healed))
         if len(acting) < allowed:
             return ALLOW
@@ -86,8 +90,9 @@ class Ramp(Guard):
         return Verdict(
             GuardAnswer.BLOCK,
             "wave_full",
-            f"ramp {'→'.join(map(str, settings.max_parallel))} for {question.playbook.name}: {allowed} at once by now, "
-            f"used by runs {listed(ids)}",
+            f"ramp {'→'.join(map(str, settings.max_parallel))} for {guard_input.playbook.name}: "
+            f"at most {allowed} at the same time now, "
+            f"used by runs {join_names(ids)}",
             {
                 "max_parallel": list(settings.max_parallel),
                 "allowed": allowed,
@@ -98,7 +103,7 @@ class Ramp(Guard):
 
 
 def _wave(waves: tuple[int, ...], healed: int) -> int:
-    """How many at once after so many healed: each wave has to heal in full before the next one."""
+    """Return the size of the current wave. A wave must heal completely before the next one starts."""
     for size in waves[:-1]:
         if healed < size:
             return size
@@ -106,15 +111,15 @@ def _wave(waves: tuple[int, ...], healed: int) -> int:
     return waves[-1]
 
 
-def _errors(question: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
+def _errors(guard_input: GuardInput, settings: RampSettings, failed: list[RunResult]) -> Verdict:
     latest = sorted(failed, key=lambda run: run.began)[-settings.max_failures :]
     free = latest[0].began + settings.within
     ids = [run.id for run in latest]
     return Verdict(
         GuardAnswer.BLOCK,
         "too_many_errors",
-        f"ramp of {question.playbook.name} stopped: {len(failed)} targets not healed within "
-        f"{format_duration(settings.within)} (runs {listed(ids)}); next free {clock_time(free, question.now)}",
+        f"ramp of {guard_input.playbook.name} stopped: {len(failed)} targets not healed within "
+        f"{format_duration(settings.within)} (runs {join_names(ids)}); next free {clock_time(free, guard_input.now)}",
         {"max_failures": settings.max_failures, "failed": len(failed), "runs": ids, "free": free.isoformat()},
         free,
     )

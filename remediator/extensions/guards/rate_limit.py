@@ -1,4 +1,4 @@
-"""``budget``: so many runs that act, in so much time; several windows at once, per target, per playbook and in all."""
+"""``rate_limit``: limit how many runs may act, over several time windows at once."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from remediator.extensions.guards.base import (
     Settings,
     Verdict,
     clock_time,
-    listed,
+    join_names,
 )
 from remediator.storage.repositories import attempts
 
 
 class RateLimitSettings(Settings):
-    """Windows as ``count/duration``; a plain list in YAML means ``target``."""
+    """Limits as ``COUNT/DURATION``, for example ``3/1h``. A plain list sets ``target``."""
 
-    target: tuple[str, ...] = Field(default=("3/1h", "7/1d"), description="For each target.")
+    target: tuple[str, ...] = Field(default=("3/1h", "7/1d"), description="Limits for each target.")
     playbook: tuple[str, ...] = Field(
-        default=("10/1h", "30/1d"), description="For this playbook, all targets together."
+        default=("10/1h", "30/1d"), description="Limits for this playbook over all targets."
     )
     global_: tuple[str, ...] = Field(
-        default=("20/1h",), alias="global", description="For all playbooks and targets together."
+        default=("20/1h",), alias="global", description="Limits for all playbooks together."
     )
 
     @model_validator(mode="before")
@@ -49,39 +49,39 @@ class RateLimitSettings(Settings):
     def off(self) -> str:
         scopes = {"target": self.target, "playbook": self.playbook, "global": self.global_}
         free = [name for name, windows in scopes.items() if not windows]
-        return f"no window for {listed(free)}" if free else ""
+        return f"it has no limit for {join_names(free)}" if free else ""
 
 
 class RateLimit(Guard):
-    """Blocks when a window is used up by other runs."""
+    """Blocks when other runs have used up a limit. A run counts once, however many steps it has."""
 
     name = "rate_limit"
     reasons = frozenset({"used_up"})
     Settings = RateLimitSettings
 
-    def looks_back(self, settings: RateLimitSettings) -> timedelta:
+    def lookback(self, settings: RateLimitSettings) -> timedelta:
         windows = (*settings.target, *settings.playbook, *settings.global_)
         return max((parse_rate(window)[1] for window in windows), default=timedelta(0))
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        target, playbook = question.service.name, question.playbook.name
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        target, playbook = guard_input.service.name, guard_input.playbook.name
         scopes: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
-            (target, question.settings.target, {"target": target}),
-            (f"playbook {playbook}", question.settings.playbook, {"playbook": playbook}),
-            ("all playbooks", question.settings.global_, {}),
+            (target, guard_input.settings.target, {"target": target}),
+            (f"playbook {playbook}", guard_input.settings.playbook, {"playbook": playbook}),
+            ("all playbooks", guard_input.settings.global_, {}),
         )
         for scope, windows, chosen in scopes:
             for window in windows:
-                verdict = _spent(connection, question, scope, window, chosen)
+                verdict = _spent(connection, guard_input, scope, window, chosen)
                 if verdict is not ALLOW:
                     return verdict
         return ALLOW
 
 
-def _spent(connection: Connection, question: GuardInput, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
+def _spent(connection: Connection, guard_input: GuardInput, scope: str, window: str, chosen: dict[str, str]) -> Verdict:
     count, length = parse_rate(window)
-    begun = attempts.list_started_since(connection, question.now - length, **chosen)
-    others = [(at, run) for at, run in begun if run != question.run.id]
+    begun = attempts.list_started_since(connection, guard_input.now - length, **chosen)
+    others = [(at, run) for at, run in begun if run != guard_input.run.id]
     if len(others) < count:
         return ALLOW
     free = others[count - 1][0] + length
@@ -89,8 +89,8 @@ def _spent(connection: Connection, question: GuardInput, scope: str, window: str
     return Verdict(
         GuardAnswer.BLOCK,
         "used_up",
-        f"rate_limit {count}/{format_duration(length)} for {scope} used by runs {listed(runs)}; "
-        f"next free {clock_time(free, question.now)}",
+        f"rate_limit {count}/{format_duration(length)} for {scope} used by runs {join_names(runs)}; "
+        f"next free {clock_time(free, guard_input.now)}",
         {"window": window, "scope": scope, "used": len(others), "runs": runs, "free": free.isoformat()},
         free,
     )

@@ -1,4 +1,4 @@
-"""``regression``: a watched signal, measured before a step and after it; worse than before, and the run ends."""
+"""``regression``: end a run when one of its steps makes a signal worse."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from pydantic import Field, model_validator
 
 from remediator.core.clock import format_duration
 from remediator.core.types import Duration, Strict
-from remediator.extensions.checks.base import CheckAnswer as Seen
+from remediator.extensions.checks.base import CheckAnswer
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import ALLOW, Guard, GuardAnswer, GuardInput, Phase, Settings, Verdict
 from remediator.playbooks import parameters
 
 
 class Signal(Strict):
-    """A number that must not get worse: an error rate, a latency, the requests that are served."""
+    """A value that must not get worse, for example an error rate or a latency."""
 
-    promql: str = Field(description="An expression with one value; ${parameters} are filled in.")
-    worse: Literal["higher", "lower"] = Field(default="higher", description="Which way is worse.")
-    factor: float = Field(default=1.5, gt=1, description="So many times the value before is worse.")
-    margin: float = Field(default=0.0, ge=0, description="And it has to differ by more than this.")
-    max_age: Duration = Field(default=timedelta(minutes=1), description="Data older than this cannot tell.")
+    promql: str = Field(description="Expression that returns one value. ${parameters} are replaced.")
+    worse: Literal["higher", "lower"] = Field(default="higher", description="Which direction is worse.")
+    factor: float = Field(default=1.5, gt=1, description="A change by more than this factor is worse.")
+    margin: float = Field(default=0.0, ge=0, description="The difference must also be larger than this.")
+    max_age: Duration = Field(default=timedelta(minutes=1), description="Older data is not used.")
 
 
 class RegressionSettings(Settings):
-    """What is watched; a plain list in YAML."""
+    """The signals. A plain list sets ``watch``."""
 
-    watch: tuple[Signal, ...] = Field(default=(), description="The signals.")
+    watch: tuple[Signal, ...] = Field(
+        default=(), description="Signals that are measured before each step and after it."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -38,33 +40,33 @@ class RegressionSettings(Settings):
 
 
 class Regression(Guard):
-    """Before a step it notes the signals (unknown if they cannot be measured); after it, it compares."""
+    """Compares each signal before and after a step. Unknown if it cannot be measured before the step."""
 
     name = "regression"
     reasons = frozenset({"worse", "not_measured"})
     Settings = RegressionSettings
 
-    def __init__(self, world: ClientSet) -> None:
-        """It looks through the question's sight."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Use the view of the guard input; no other clients are needed."""
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        if question.moment is Phase.PLAN or not question.settings.watch:
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        if guard_input.phase is Phase.PLAN or not guard_input.settings.watch:
             return ALLOW
         values: dict[str, float] = {}
-        for signal in question.settings.watch:
-            value, why = await _measure(question, signal)
+        for signal in guard_input.settings.watch:
+            value, why = await _measure(guard_input, signal)
             if value is None:
-                text = f"{signal.promql} cannot be measured, so whether it gets worse could not be told: {why}"
+                text = f"{signal.promql} cannot be measured, so a regression would not be detected: {why}"
                 return Verdict(GuardAnswer.UNKNOWN, "not_measured", text, {"signal": signal.promql})
             values[signal.promql] = value
         return Verdict(GuardAnswer.ALLOW, inputs={"before": values})
 
-    async def harm(self, question: GuardInput, before: Mapping[str, Any]) -> Verdict:
+    async def check_regression(self, guard_input: GuardInput, before: Mapping[str, Any]) -> Verdict:
         noted: Mapping[str, float] = before.get("before", {})
-        for signal in question.settings.watch:
+        for signal in guard_input.settings.watch:
             if signal.promql not in noted:
                 continue
-            value, why = await _measure(question, signal)
+            value, why = await _measure(guard_input, signal)
             if value is None:
                 return Verdict(GuardAnswer.UNKNOWN, "not_measured", f"{signal.promql} cannot be measured: {why}")
             was = noted[signal.promql]
@@ -72,7 +74,7 @@ class Regression(Guard):
                 return Verdict(
                     GuardAnswer.BLOCK,
                     "worse",
-                    f"got worse: {signal.promql} is {value:g}, it was {was:g} before the step",
+                    f"{signal.promql} got worse: {value:g}, {was:g} before the step",
                     {"signal": signal.promql, "before": was, "after": value, "factor": signal.factor},
                 )
         return ALLOW
@@ -84,15 +86,15 @@ def _worse(signal: Signal, before: float, after: float) -> bool:
     return after < before / signal.factor and before - after > signal.margin
 
 
-async def _measure(question: GuardInput, signal: Signal) -> tuple[float | None, str]:
-    """The signal's value now, or None and why: no data, old data, more than one series."""
-    values = (question.run.plan or {}).get("parameters", {})
+async def _measure(guard_input: GuardInput, signal: Signal) -> tuple[float | None, str]:
+    """Return the current value of the signal, or None and the reason: no data, old data or several series."""
+    values = (guard_input.run.plan or {}).get("parameters", {})
     query = parameters.substitute(signal.promql, values, promql=True)
-    seen = await question.sight.check("promql", {"query": query, "max_age": format_duration(signal.max_age)})
+    seen = await guard_input.view.check("promql", {"query": query, "max_age": format_duration(signal.max_age)})
     samples = seen.facts.get("samples", [])
-    if seen.answer is Seen.UNKNOWN:
+    if seen.answer is CheckAnswer.UNKNOWN:
         return None, seen.summary
     if len(samples) != 1:
-        return None, f"it has {len(samples)} values, not one"
+        return None, f"the expression returned {len(samples)} values instead of one"
     value = float(samples[0]["value"])
-    return (None, "it is not a number") if value != value else (value, "")
+    return (None, "the value is not a number") if value != value else (value, "")

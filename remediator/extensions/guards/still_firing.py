@@ -1,4 +1,4 @@
-"""``still_firing``: ask every Alertmanager, right now: does it fire, and does anybody hold it back?"""
+"""``still_firing``: ask every Alertmanager whether an alert of the run still fires and is not suppressed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from remediator.core.run import Episode, EpisodeStatus
 from remediator.core.types import Duration
 from remediator.errors import ClientError
 from remediator.extensions.clientset import ClientSet
-from remediator.extensions.guards.base import Guard, GuardAnswer, GuardInput, Settings, Verdict, listed
+from remediator.extensions.guards.base import Guard, GuardAnswer, GuardInput, Settings, Verdict, join_names
 
 _ONE_BY_ONE = 20
-"""More alerts than this are asked for by alertname, all at once."""
+"""Above this number of alerts, one request per alertname replaces one request per alert."""
 
 
 class StillFiringSettings(Settings):
-    """How long a peer may take."""
+    """How long an Alertmanager may take."""
 
-    within: Duration = Field(default=timedelta(seconds=3), description="A peer that takes longer counts as silent.")
+    within: Duration = Field(
+        default=timedelta(seconds=3), description="Time limit for the answer of each Alertmanager."
+    )
 
 
 @dataclass(slots=True)
-class _Heard:
-    """What the peers said."""
+class _Answers:
+    """The answers of all peers."""
 
     peers: int
     firing: list[str] = field(default_factory=list)
@@ -38,35 +40,39 @@ class _Heard:
 
 
 class StillFiring(Guard):
-    """Blocks unless an alert of the run fires somewhere and is suppressed nowhere; unknown if no peer answers.
+    """Blocks unless an alert of the run fires on some peer and is suppressed on none. Unknown if no peer answers.
 
-    Suppressed on any peer counts, since silences travel by gossip and may be late on the others.
+    A suppression on one peer counts, because peers exchange silences with a delay.
     """
 
     name = "still_firing"
     reasons = frozenset({"not_firing", "suppressed", "no_alertmanager"})
     Settings = StillFiringSettings
 
-    def __init__(self, world: ClientSet) -> None:
-        self._alertmanagers = world.alertmanagers
+    def __init__(self, clients: ClientSet) -> None:
+        self._alertmanagers = clients.alertmanagers
 
-    async def ask(self, question: GuardInput) -> Verdict:
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
         if not self._alertmanagers:
-            return Verdict(GuardAnswer.UNKNOWN, "no_alertmanager", "still firing? no Alertmanager is configured to ask")
-        alerts = [alert for alert in question.episodes if alert.status is EpisodeStatus.FIRING]
-        heard = _Heard(len(self._alertmanagers))
-        within = question.settings.within.total_seconds()
+            return Verdict(
+                GuardAnswer.UNKNOWN,
+                "no_alertmanager",
+                "cannot confirm that the alert fires: no Alertmanager is configured",
+            )
+        alerts = [alert for alert in guard_input.episodes if alert.status is EpisodeStatus.FIRING]
+        found = _Answers(len(self._alertmanagers))
+        within = guard_input.settings.within.total_seconds()
         answers = await asyncio.gather(*(_ask(peer, alerts, within) for peer in self._alertmanagers))
         for peer, answer in zip(self._alertmanagers, answers, strict=True):
             if isinstance(answer, str):
-                heard.silent.append(f"{peer.url}: {answer}")
+                found.silent.append(f"{peer.url}: {answer}")
             else:
-                _sort(peer, alerts, answer, heard)
-        return _verdict(heard)
+                _sort(peer, alerts, answer, found)
+        return _verdict(found)
 
 
 async def _ask(peer: Alertmanager, alerts: Sequence[Episode], within: float) -> list[FiringAlert | None] | str:
-    """What one peer has for each alert, or why it has not said."""
+    """Return what one peer has for each alert, or why it did not answer."""
     try:
         async with asyncio.timeout(within):
             if len(alerts) <= _ONE_BY_ONE and not any(map(_hidden, alerts)):
@@ -86,12 +92,12 @@ async def _by_name(peer: Alertmanager, alerts: Sequence[Episode]) -> list[Firing
 
 
 def _hidden(alert: Episode) -> frozenset[str]:
-    """Names of the labels whose value was a secret, and is not kept."""
+    """Return the names of the labels whose value was redacted as a secret."""
     return frozenset(name for name, value in alert.labels.items() if REDACTED[:-1] in value)
 
 
 def _seen_through(alert: Episode, found: Iterable[Iterable[FiringAlert]]) -> FiringAlert | None:
-    """The alert that has the same labels, as far as they were kept."""
+    """Return the alert with the same label names and the same values of the labels that were not redacted."""
     hidden = _hidden(alert)
     kept = {name: value for name, value in alert.labels.items() if name not in hidden}
     for each in (one for group in found for one in group):
@@ -104,7 +110,9 @@ def _key(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset(labels.items())
 
 
-def _sort(peer: Alertmanager, alerts: Sequence[Episode], answers: Sequence[FiringAlert | None], heard: _Heard) -> None:
+def _sort(
+    peer: Alertmanager, alerts: Sequence[Episode], answers: Sequence[FiringAlert | None], found: _Answers
+) -> None:
     for alert, answer in zip(alerts, answers, strict=True):
         if answer is None:
             continue
@@ -114,27 +122,33 @@ def _sort(peer: Alertmanager, alerts: Sequence[Episode], answers: Sequence[Firin
                 *(f"inhibited by {each}" for each in answer.status.inhibited_by),
                 *(f"muted by {each}" for each in answer.status.muted_by),
             ]
-            heard.suppressed.append(f"{alert.alertname} on {peer.url}: {', '.join(by) or 'suppressed'}")
+            found.suppressed.append(f"{alert.alertname} on {peer.url}: {', '.join(by) or 'suppressed'}")
         else:
-            heard.firing.append(f"{alert.alertname} on {peer.url}")
+            found.firing.append(f"{alert.alertname} on {peer.url}")
 
 
-def _verdict(heard: _Heard) -> Verdict:
+def _verdict(found: _Answers) -> Verdict:
     inputs = {
-        "peers": heard.peers,
-        "firing": heard.firing[:20],
-        "suppressed": heard.suppressed[:20],
-        "silent": heard.silent,
+        "peers": found.peers,
+        "firing": found.firing[:20],
+        "suppressed": found.suppressed[:20],
+        "silent": found.silent,
     }
-    if heard.suppressed:
-        return Verdict(GuardAnswer.BLOCK, "suppressed", f"held back: {'; '.join(heard.suppressed[:3])}", inputs)
-    if len(heard.silent) == heard.peers:
+    if found.suppressed:
+        return Verdict(GuardAnswer.BLOCK, "suppressed", f"suppressed: {'; '.join(found.suppressed[:3])}", inputs)
+    if len(found.silent) == found.peers:
         return Verdict(
-            GuardAnswer.UNKNOWN, "no_alertmanager", f"still firing? nobody answers: {listed(heard.silent)}", inputs
+            GuardAnswer.UNKNOWN,
+            "no_alertmanager",
+            f"cannot confirm that the alert fires: no Alertmanager answers: {join_names(found.silent)}",
+            inputs,
         )
-    if not heard.firing:
-        asked = heard.peers - len(heard.silent)
+    if not found.firing:
+        asked = found.peers - len(found.silent)
         return Verdict(
-            GuardAnswer.BLOCK, "not_firing", f"not firing any more on {asked} of {heard.peers} peers", inputs
+            GuardAnswer.BLOCK,
+            "not_firing",
+            f"the alert no longer fires on any of {asked} peers ({found.peers} configured)",
+            inputs,
         )
     return Verdict(GuardAnswer.ALLOW, inputs=inputs)

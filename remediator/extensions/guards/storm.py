@@ -1,4 +1,4 @@
-"""``storm``: when everything looks broken, it is not each thing that is: stop, and let a person look."""
+"""``storm``: do nothing during an alert storm, or while most instances of a service alert."""
 
 from __future__ import annotations
 
@@ -17,66 +17,68 @@ from remediator.storage.repositories import storms
 
 
 class StormSettings(Settings):
-    """What is a flood of alerts, and what is too large a part of one service."""
+    """What counts as an alert storm, and which share of a service is too large."""
 
-    alerts: int = Field(default=200, ge=2, description="So many new alerts within ``within`` are a storm.")
-    within: Duration = Field(default=timedelta(minutes=1), description="The time in which they are counted.")
-    cooldown: Duration = Field(default=timedelta(minutes=5), description="How long nothing is done after a storm.")
+    alerts: int = Field(default=200, ge=2, description="A storm is at least this many new alerts within ``within``.")
+    within: Duration = Field(default=timedelta(minutes=1), description="Time window for ``alerts``.")
+    cooldown: Duration = Field(default=timedelta(minutes=5), description="How long to do nothing after a storm.")
     max_share: float = Field(
-        default=0.5, gt=0, le=1, description="If more than this part of a service's instances alert, nothing is done."
+        default=0.5, gt=0, le=1, description="Do nothing to a service when more than this share of its instances alert."
     )
-    min_instances: int = Field(default=3, ge=2, description="Smaller services are not judged by their share.")
-    label: str = Field(default="instance", description="The alert label that tells instances apart.")
+    min_instances: int = Field(
+        default=3, ge=2, description="``max_share`` applies when at least this many instances alert."
+    )
+    label: str = Field(default="instance", description="The alert label that identifies an instance.")
 
     def off(self) -> str:
-        return "more than all instances never alert" if self.max_share == 1 else ""
+        return "its max_share is 1" if self.max_share == 1 else ""
 
 
 class Storm(Guard):
-    """Blocks in a flood of new alerts and for a while after it, and when most instances of a service alert."""
+    """Blocks during an alert storm, for ``cooldown`` after it, and while most instances of a service alert."""
 
     name = "storm"
     reasons = frozenset({"storm", "after_storm", "most_instances", "platform_silent"})
     Settings = StormSettings
 
-    def __init__(self, world: ClientSet) -> None:
-        """It asks the platform through the question's sight."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Use the view of the guard input; no other clients are needed."""
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        settings: StormSettings = question.settings
-        since = question.now - settings.within - settings.cooldown
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        settings: StormSettings = guard_input.settings
+        since = guard_input.now - settings.within - settings.cooldown
         last = storms.last_storm_at(connection, since, settings.alerts, settings.within)
         if last is None:
             return ALLOW
         free = last + settings.cooldown
-        if free <= question.now:
+        if free <= guard_input.now:
             return ALLOW
         rule = f"{settings.alerts} new alerts in {format_duration(settings.within)}"
         inputs = {"alerts": settings.alerts, "within": format_duration(settings.within), "last": last.isoformat()}
-        at, until = clock_time(last, question.now), clock_time(free, question.now)
-        if question.now - last <= settings.within:
-            text = f"storm of {rule} or more at {at}; a person should look; not before {until}"
+        at, until = clock_time(last, guard_input.now), clock_time(free, guard_input.now)
+        if guard_input.now - last <= settings.within:
+            text = f"alert storm at {at}: at least {rule}; no action before {until}"
             return Verdict(GuardAnswer.BLOCK, "storm", text, inputs, free)
-        text = f"storm of {rule} or more ended at {at}; statuses arrive in part, so nothing is done until {until}"
+        text = f"alert storm of at least {rule} ended at {at}; alerts may still resolve, so no action before {until}"
         return Verdict(GuardAnswer.BLOCK, "after_storm", text, inputs, free)
 
-    def looks_back(self, settings: StormSettings) -> timedelta:
+    def lookback(self, settings: StormSettings) -> timedelta:
         return settings.within + settings.cooldown
 
-    async def ask(self, question: GuardInput) -> Verdict:
-        settings: StormSettings = question.settings
+    async def evaluate_live(self, guard_input: GuardInput) -> Verdict:
+        settings: StormSettings = guard_input.settings
         alerting = {
             item.labels[settings.label]
-            for item in question.episodes
+            for item in guard_input.episodes
             if item.status is EpisodeStatus.FIRING and settings.label in item.labels
         }
         if len(alerting) < settings.min_instances:
             return ALLOW
-        name = question.service.name
+        name = guard_input.service.name
         try:
-            status = await question.sight.status()
+            status = await guard_input.view.status()
         except RemediatorError as error:
-            text = f"{len(alerting)} instances of {name} alert; of how many, the platform does not say: {error}"
+            text = f"{len(alerting)} instances of {name} alert, and their total number is unknown: {error}"
             return Verdict(GuardAnswer.UNKNOWN, "platform_silent", text, {"alerting": len(alerting)})
         total = max(status.instances, len(alerting))
         if len(alerting) <= settings.max_share * total:
@@ -84,7 +86,7 @@ class Storm(Guard):
         return Verdict(
             GuardAnswer.BLOCK,
             "most_instances",
-            f"storm at {name}: {len(alerting)} of {total} instances alert, more than {settings.max_share:.0%}; "
-            "a person should look",
+            f"{len(alerting)} of {total} instances of {name} alert, more than {settings.max_share:.0%}: "
+            "a shared cause is likely",
             {"alerting": sorted(alerting)[:20], "instances": total, "max_share": settings.max_share},
         )

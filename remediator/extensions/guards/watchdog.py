@@ -1,4 +1,4 @@
-"""``watchdog``: is our view stale? An alert that always fires has to be heard; silence then means something."""
+"""``watchdog``: block when alerts no longer arrive. An alert that always fires shows that they do."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from remediator.storage.repositories import key_values
 
 
 class WatchdogSettings(Settings):
-    """How fresh it has to be; the settings file's ``watchdog.max_silence`` where nothing is said here."""
+    """How old the last Watchdog may be. Default: ``watchdog.max_silence`` of the settings file."""
 
-    max_silence: Duration = Field(default=timedelta(minutes=5), description="Older than this, the view is stale.")
+    max_silence: Duration = Field(
+        default=timedelta(minutes=5), description="Block when the last Watchdog is older than this."
+    )
 
 
 class Watchdog(Guard):
-    """Blocks when the Watchdog was heard too long ago; unknown if it was never heard, or its time makes no sense."""
+    """Blocks when the last Watchdog is too old or resolved. Unknown without one, or if its time is in the future."""
 
     name = "watchdog"
     reasons = frozenset({"stale", "never_heard", "not_firing", "clock_jumped"})
     Settings = WatchdogSettings
 
-    def decide(self, connection: Connection, question: GuardInput) -> Verdict:
-        max_silence: timedelta = question.settings.max_silence
+    def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
+        max_silence: timedelta = guard_input.settings.max_silence
         heard = key_values.get(connection, key_values.WATCHDOG)
         if heard is None:
             return Verdict(
                 GuardAnswer.UNKNOWN,
                 "never_heard",
-                "watchdog was never heard: whether alerts arrive at all is not known; see docs/guards.md#watchdog",
+                "no Watchdog alert was received yet, so alerts may not arrive; see docs/guards.md#watchdog",
                 {"max_silence": format_duration(max_silence)},
             )
         inputs = {"heard": heard.at.isoformat(), "max_silence": format_duration(max_silence)}
-        at = clock_time(heard.at, question.now)
-        if heard.at > question.now + max_silence:
-            text = f"watchdog was heard at {at}, which is yet to come: a clock was turned back"
+        at = clock_time(heard.at, guard_input.now)
+        if heard.at > guard_input.now + max_silence:
+            text = f"the last Watchdog is from {at}, in the future: a clock was set back"
             return Verdict(GuardAnswer.UNKNOWN, "clock_jumped", text, inputs)
-        if question.now - heard.at > max_silence:
-            age = format_duration(timedelta(seconds=round((question.now - heard.at).total_seconds())))
-            text = (
-                f"watchdog was heard {age} ago, at {at}, not within {format_duration(max_silence)}: the view is stale"
-            )
+        if guard_input.now - heard.at > max_silence:
+            age = format_duration(timedelta(seconds=round((guard_input.now - heard.at).total_seconds())))
+            text = f"the last Watchdog was received {age} ago, at {at}, limit {format_duration(max_silence)}: alerts may not arrive"
             return Verdict(GuardAnswer.BLOCK, "stale", text, inputs)
         if not heard.value.get("firing", True):
             return Verdict(
-                GuardAnswer.BLOCK, "not_firing", f"watchdog stopped firing at {at}: rules may be broken", inputs
+                GuardAnswer.BLOCK,
+                "not_firing",
+                f"the Watchdog alert was resolved at {at}: the alert rules may be broken",
+                inputs,
             )
         return ALLOW

@@ -28,7 +28,7 @@ async def learn(house: House, run_id: str, settings: Any = None) -> None:
         run = runs.get(tx.connection, run_id)
         assert run is not None
         chosen = CircuitBreaker.Settings.model_validate(settings or {})
-        guard.learn(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
+        guard.on_run_finished(tx, RunSummary(run, playbook(), "auto", chosen, Ids(), "remediator/house"))
 
     await house.write(work)
 
