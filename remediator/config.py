@@ -1,4 +1,4 @@
-"""The settings file: where to listen, what to ask, where things are. Secrets come from files, never from here."""
+"""The settings file. It names the files that contain secrets; it never contains a secret itself."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from remediator.errors import ConfigurationError
 
 
 class Proxy(Strict):
-    """A reverse proxy that signs people in and says who they are in a header."""
+    """A reverse proxy that authenticates users and sends their ID in a header."""
 
-    addresses: tuple[str, ...] = Field(min_length=1, description="Where it may connect from: addresses or networks.")
-    header: str = Field(default="X-Forwarded-User", description="The header with the person's id.")
-    groups_header: str = Field(default="", description="The header with groups, separated by commas; empty: none.")
+    addresses: tuple[str, ...] = Field(
+        min_length=1, description="Addresses or networks of the proxy, for example 10.0.0.7 or 10.0.0.0/24."
+    )
+    header: str = Field(default="X-Forwarded-User", description="Header with the ID of the user.")
+    groups_header: str = Field(
+        default="", description="Header with the groups of the user, separated by commas. Empty: no groups."
+    )
 
     @field_validator("addresses")
     @classmethod
@@ -36,25 +40,27 @@ class Proxy(Strict):
         return value
 
     def trusts(self, address: str) -> bool:
-        """Whether a connection from there is the proxy's."""
+        """Return whether a connection from this address comes from the proxy."""
         try:
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
-        found = getattr(found, "ipv4_mapped", None) or found  # a socket for both families says IPv4 in IPv6's way
+        found = getattr(found, "ipv4_mapped", None) or found  # a dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d
         return any(found in ipaddress.ip_network(item) for item in self.addresses)
 
 
 class Oidc(Strict):
-    """OpenID Connect: authorization code with PKCE."""
+    """Sign-in with OpenID Connect: authorization code flow with PKCE."""
 
-    issuer: str = Field(description="As the provider spells it; /.well-known/openid-configuration is below it.")
-    client_id: str
-    client_secret_file: FilePath | None = Field(default=None, description="File; absent for a public client.")
-    scopes: tuple[str, ...] = ("openid", "email", "profile")
-    id_claim: str = Field(default="email", description="The claim that is the person's id here.")
-    groups_claim: str = Field(default="groups", description="The claim with the person's groups.")
-    label: str = Field(default="single sign-on", description="What the button says.")
+    issuer: str = Field(description="Issuer URL, exactly as the provider writes it.")
+    client_id: str = Field(description="Client ID at the provider.")
+    client_secret_file: FilePath | None = Field(
+        default=None, description="File with the client secret. Not set for a public client."
+    )
+    scopes: tuple[str, ...] = Field(default=("openid", "email", "profile"), description="Scopes to request.")
+    id_claim: str = Field(default="email", description="Claim that contains the ID of the user.")
+    groups_claim: str = Field(default="groups", description="Claim that contains the groups of the user.")
+    label: str = Field(default="single sign-on", description="Label of the sign-in button.")
 
     @field_validator("issuer")
     @classmethod
@@ -63,69 +69,85 @@ class Oidc(Strict):
 
 
 class Slack(Strict):
-    """Buttons in Slack."""
+    """Decisions with buttons in Slack."""
 
-    signing_secret_file: FilePath = Field(description="The app's signing secret.")
+    signing_secret_file: FilePath = Field(description="File with the signing secret of the Slack app.")
 
 
 class Access(Strict):
-    """Who may come in."""
+    """Identity and roles."""
 
-    people: FilePath | None = Field(default=None, description="The people file: roles, groups, hashed tokens.")
-    anonymous_role: Literal["auto", "viewer", "none"] = Field(
-        default="auto", description="What somebody unknown may: viewer looks, none has to sign in; auto: by listen."
+    people: FilePath | None = Field(
+        default=None, description="People file: roles, groups and token hashes of each person."
     )
-    group_roles: dict[str, Role] = Field(default={}, description="Roles that come with a provider's groups.")
-    proxy: Proxy | None = None
-    oidc: Oidc | None = None
-    slack: Slack | None = None
-    session: PositiveDuration = Field(default=timedelta(hours=12), description="How long signing in lasts.")
+    anonymous_role: Literal["auto", "viewer", "none"] = Field(
+        default="auto",
+        description="Access without sign-in: viewer may read, none must sign in. auto: viewer only on loopback.",
+    )
+    group_roles: dict[str, Role] = Field(
+        default={}, description="Role for each group of the identity provider, for example {sre: approver}."
+    )
+    proxy: Proxy | None = Field(default=None, description="Sign-in by a reverse proxy.")
+    oidc: Oidc | None = Field(default=None, description="Sign-in with OpenID Connect.")
+    slack: Slack | None = Field(default=None, description="Decisions with buttons in Slack.")
+    session: PositiveDuration = Field(default=timedelta(hours=12), description="How long a sign-in is valid.")
 
 
 class Approvals(Strict):
-    """Where people are asked."""
+    """Approval requests."""
 
     channels: tuple[str, ...] = Field(
         default=(),
-        description="Channels for requests, the first first; the next one when a request cannot be delivered.",
+        description="Channels for requests, in this order. The next one is used when a delivery fails.",
     )
     allow_link_only: bool = Field(
-        default=False, description="Let a link alone approve plans of low risk; on record as 'link holder'."
+        default=False, description="Let the link alone approve plans of low risk. The audit log records 'link holder'."
     )
-    keys_file: FilePath | None = Field(default=None, description="Keys that sign links; default <state>/links.key.")
-    snooze_duration: Duration = Field(default=timedelta(minutes=30), description="How long a snoozed request sleeps.")
+    keys_file: FilePath | None = Field(
+        default=None, description="File with the keys that sign links. Default: <state>/links.key."
+    )
+    snooze_duration: Duration = Field(
+        default=timedelta(minutes=30), description="How long after a snooze the service plans and asks again."
+    )
 
 
 class Webhook(Strict):
-    """How Alertmanager has to identify itself."""
+    """Authentication of Alertmanager, and limits of the webhook."""
 
-    token_file: FilePath | None = Field(default=None, description="File with the bearer token that Alertmanager sends.")
-    basic: BasicAuth | None = Field(default=None, description="Or a name and password.")
-    max_body: int = Field(default=8 * 1024 * 1024, ge=1024, description="Longest body in bytes; longer ones get 413.")
+    token_file: FilePath | None = Field(default=None, description="File with the bearer token of Alertmanager.")
+    basic: BasicAuth | None = Field(default=None, description="User name and password, instead of token_file.")
+    max_body: int = Field(
+        default=8 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of a request body in bytes. Larger requests get 413.",
+    )
 
 
 class Watchdog(Strict):
-    """The alert that always fires, so that silence means something."""
+    """The alert that always fires. If it does not arrive, alerts do not arrive."""
 
-    alertname: str = "Watchdog"
-    max_silence: Duration = Field(default=timedelta(minutes=5), description="Older than this: our view is stale.")
+    alertname: str = Field(default="Watchdog", description="Name of the alert.")
+    max_silence: Duration = Field(
+        default=timedelta(minutes=5), description="After this time without the alert, the guard watchdog blocks."
+    )
     notify: tuple[str, ...] = Field(
-        default=("watchdog",), description="Channels that are told when it is lost and back; not through Alertmanager."
+        default=("watchdog",),
+        description="Channels to notify when the Watchdog is lost or back. Do not use one that needs Alertmanager.",
     )
 
 
 class Log(Strict):
-    """How the service logs."""
+    """Logs of the service."""
 
-    format: Literal["human", "json"] = "human"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["human", "json"] = Field(default="human", description="human: text lines; json: one object a line.")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log.")
 
 
 class Channel(Strict):
-    """One way to reach people; ``kind`` names the notifier, the rest are its settings."""
+    """A notification channel. ``kind`` names the notifier; the other keys are its settings."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    kind: str
+    kind: str = Field(description="Name of the notifier, for example slack.")
 
     @model_validator(mode="before")
     @classmethod
@@ -144,140 +166,170 @@ class Channel(Strict):
 
 
 class CheckpointLocation(Channel):
-    """A place that keeps signed checkpoints; ``kind`` names the notary, the rest are its settings."""
+    """A witness that stores signed checkpoints. ``kind`` names the witness; the other keys are its settings."""
+
+    kind: str = Field(description="Kind of witness: file, git, syslog, chat or s3.")
 
     @classmethod
     def _is_path(cls, name: str) -> bool:
         return name in ("path", "repository") or super()._is_path(name)
 
 
-def _a_month_at_least(length: timedelta) -> timedelta:
+def _at_least_a_month(length: timedelta) -> timedelta:
     if length < timedelta(days=31):
-        raise ValueError("guards and reports look back for a month: 31d or more")
+        raise ValueError("must be at least 31d, because guards and reports look back for a month")
     return length
 
 
 class Timing(Strict):
-    """How long things may take."""
+    """Intervals and limits."""
 
-    resolve_grace: Duration = Field(default=timedelta(minutes=5), description="Resolved for so long, an alert is over.")
-    lease: Duration = Field(default=timedelta(seconds=60), description="A replica's claim on a run.")
+    resolve_grace: Duration = Field(
+        default=timedelta(minutes=5),
+        description="How long an alert must stay resolved before its next firing starts a new episode.",
+    )
+    lease: Duration = Field(default=timedelta(seconds=60), description="How long a replica's claim on a run is valid.")
     guard_recheck_interval: Duration = Field(
-        default=timedelta(seconds=15), description="How often a blocked run is judged again."
+        default=timedelta(seconds=15), description="How often the guards of a blocked run are evaluated again."
     )
-    run_timeout: Duration = Field(default=timedelta(hours=1), description="Longest time from leave to act to the end.")
+    run_timeout: Duration = Field(
+        default=timedelta(hours=1), description="Maximum time from the permission to act to the end of the run."
+    )
     recurrence_window: Duration = Field(
-        default=timedelta(minutes=15), description="An alert that fires so long after a success was not healed."
+        default=timedelta(minutes=15),
+        description="An alert that still fires this long after a successful run was not healed.",
     )
-    inbox_retention: Duration = Field(default=timedelta(days=30), description="How long notifications are kept.")
-    run_retention: Annotated[Duration, AfterValidator(_a_month_at_least)] = Field(
+    inbox_retention: Duration = Field(
+        default=timedelta(days=30), description="How long received notifications are stored."
+    )
+    run_retention: Annotated[Duration, AfterValidator(_at_least_a_month)] = Field(
         default=timedelta(days=365),
-        description="How long runs that are over are kept, with their evidence and messages, and episodes; at least "
-        "31d, because guards and reports look back. The audit log has its own, see audit.archive.",
+        description="How long finished runs, their data and their episodes are stored. At least 31d, because guards "
+        "and reports look back. The audit log has its own setting: audit.archive.",
     )
-    reconcile: Duration = Field(default=timedelta(minutes=1), description="How often Alertmanager is compared with.")
+    reconcile: Duration = Field(
+        default=timedelta(minutes=1),
+        description="How often the open episodes are compared with the alerts in Alertmanager.",
+    )
 
 
 class UrlFile(Strict):
-    """A database URL in a file, since it holds a password."""
+    """A database URL in a file, because it contains a password."""
 
-    url_file: FilePath
+    url_file: FilePath = Field(description="File with the postgresql:// URL.")
 
 
 class Archive(Strict):
-    """Where old audit entries go, and when."""
+    """Archive files for old entries of the audit log."""
 
     folder: FilePath | None = Field(
         default=None,
-        description="Default with SQLite <state>/archive; better another volume. With PostgreSQL nothing moves unless "
-        "a folder is named that all replicas share.",
+        description="Folder of the archive files. Default with SQLite: <state>/archive; another volume is better. With "
+        "PostgreSQL, nothing is archived without a folder; all replicas share it.",
     )
-    min_age: Duration = Field(default=timedelta(days=90), description="Entries younger than this stay in the database.")
-    segment_entries: int = Field(default=10_000, ge=100, description="Entries in one file.")
+    min_age: Duration = Field(default=timedelta(days=90), description="Younger entries stay in the database.")
+    segment_entries: int = Field(default=10_000, ge=100, description="Number of entries in one archive file.")
 
 
 class Audit(Strict):
-    """How the audit log is signed for, and where the signed checkpoints are kept."""
+    """Signed checkpoints of the audit log, and its archive."""
 
-    origin: str = Field(default="", description="The log's name in checkpoints; default remediator/<environment>.")
-    key_file: FilePath | None = Field(default=None, description="Signing key; default <state>/audit.key, made once.")
-    checkpoint_entries: int = Field(default=1000, ge=10, description="Sign when the log has grown by so many entries,")
-    checkpoint_interval: Duration = Field(default=timedelta(minutes=10), description="or by any, after so long.")
-    checkpoints: tuple[CheckpointLocation, ...] = Field(
-        default=(), description="Places that keep them: kind file, git, syslog, chat or s3, and that kind's settings."
+    origin: str = Field(default="", description="Name of the log in checkpoints. Default: remediator/<environment>.")
+    key_file: FilePath | None = Field(
+        default=None, description="File with the signing key. Default: <state>/audit.key, which is created."
     )
-    archive: Archive = Field(default=Archive(), description="Where old entries go, and when.")
+    checkpoint_entries: int = Field(default=1000, ge=10, description="Write a checkpoint after this many new entries.")
+    checkpoint_interval: Duration = Field(
+        default=timedelta(minutes=10), description="Write a checkpoint this long after a new entry, at the latest."
+    )
+    checkpoints: tuple[CheckpointLocation, ...] = Field(default=(), description="Witnesses that store the checkpoints.")
+    archive: Archive = Field(default=Archive(), description="Archive files for old entries.")
 
 
 def _public(url: str) -> str:
-    """An address for people's browsers, or nothing."""
+    """Check the base URL of links; an empty text means that there is none."""
     if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must be http://host… or https://host…, as people type it")
+        raise ValueError("must start with http:// or https://, for example https://remediator.example.com")
     return checked_url(url) if url else ""
 
 
 class Config(Strict):
-    """The settings of one remediator process."""
+    """Settings of the remediator service."""
 
     apiVersion: Literal["remediator/v1"]
     kind: Literal["Config"]
-    listen: str = Field(default="127.0.0.1:8095", description="Address and port.")
+    listen: str = Field(default="127.0.0.1:8095", description="Address and port on which the service listens.")
     public_url: Annotated[str, AfterValidator(_public)] = Field(
-        default="", description="How people reach it; goes into links. Without it messages have none."
+        default="", description="Base URL of the links in messages. Without it, messages have no links."
     )
-    environment: str = Field(default="default", description="Selects the rung of each playbook's ladder.")
-    state: FilePath = Field(description="Folder for everything that the service writes.")
+    environment: str = Field(
+        default="default", description="Name of this environment. It selects the mode of each playbook."
+    )
+    state: FilePath = Field(description="Folder for all files that the service writes.")
     store: Literal["sqlite"] | UrlFile | str = Field(
-        default="sqlite", description="sqlite, a postgresql:// URL, or {url_file: …} when it holds a password."
+        default="sqlite", description="sqlite, a postgresql:// URL, or {url_file: …} if the URL contains a password."
     )
-    playbooks: tuple[FilePath, ...] = Field(description="Files or folders.")
-    inventory: FilePath
-    webhook: Webhook = Webhook()
-    alertmanagers: tuple[Endpoint, ...] = ()
+    playbooks: tuple[FilePath, ...] = Field(description="Playbook files, or folders with playbook files.")
+    inventory: FilePath = Field(description="Inventory file.")
+    webhook: Webhook = Field(default=Webhook(), description="Webhook for Alertmanager.")
+    alertmanagers: tuple[Endpoint, ...] = Field(
+        default=(), description="Every peer of Alertmanager. Each one is queried before an action."
+    )
     alertmanager_receiver: str | None = Field(
-        default=None, description="Alertmanager's receiver that posts here; default: those that were seen to."
+        default=None,
+        description="Receiver in Alertmanager that sends to this service. Default: the receivers seen so far.",
     )
-    prometheus: Endpoint | None = None
-    watchdog: Watchdog = Watchdog()
+    prometheus: Endpoint | None = Field(default=None, description="Prometheus for checks, guards and charts.")
+    watchdog: Watchdog = Field(default=Watchdog(), description="The alert that always fires.")
     identity_ignore_labels: tuple[str, ...] = Field(
-        default=("replica", "prometheus_replica"), description="Labels that do not make two alerts different."
+        default=("replica", "prometheus_replica"), description="Labels that do not distinguish alerts from each other."
     )
-    channels: dict[str, Channel] = Field(default={}, description="Ways to reach people, by the name playbooks use.")
-    approvals: Approvals = Approvals()
-    access: Access = Access()
+    channels: dict[str, Channel] = Field(
+        default={}, description="Notification channels by name. Playbooks use the names."
+    )
+    approvals: Approvals = Field(default=Approvals(), description="Approval requests.")
+    access: Access = Field(default=Access(), description="Identity and roles.")
     guards: dict[str, Any] = Field(
-        default={}, description="Settings of guards where a playbook says nothing; off: guards that are off everywhere."
+        default={},
+        description="Guard settings for all playbooks; a playbook can override them. off: guards to turn off.",
     )
     requests: dict[str, AllowedRequest] = Field(
-        default={}, description="Requests that http.request may make, by name; without any it does nothing."
+        default={}, description="HTTP requests that the action http.request may send, by name."
     )
     commands: dict[str, AllowedCommand] = Field(
-        default={}, description="Commands that command.run may run, by name; without any it does nothing."
+        default={}, description="Commands that the action command.run may run, by name."
     )
     plugins: tuple[str, ...] = Field(
         default=(),
-        description="Installed packages whose entry points are used, by name. A plugin is code; no others are loaded.",
+        description="Installed plugin packages to load, by name. A plugin runs with the rights of the service.",
     )
     base_dir: FilePath = Field(
-        default=Path(), validate_default=True, description="What relative paths in guards start from; default: here."
+        default=Path(),
+        validate_default=True,
+        description="Base folder of relative paths in guards. Default: the folder of the settings file.",
     )
-    timing: Timing = Timing()
-    audit: Audit = Audit()
-    log: Log = Log()
-    replica: str = Field(default="", description="This replica's name; default: host name and process id.")
+    timing: Timing = Field(default=Timing(), description="Intervals and limits.")
+    audit: Audit = Field(default=Audit(), description="Signed checkpoints and archive of the audit log.")
+    log: Log = Field(default=Log(), description="Logs of the service.")
+    replica: str = Field(default="", description="Name of this replica. Default: host name and process ID.")
 
     @model_validator(mode="after")
-    def _open_door(self) -> Config:
+    def _require_authentication(self) -> Config:
         host = self.listen.rpartition(":")[0].strip("[]")
         if self.webhook.token_file is None and self.webhook.basic is None and not _loopback(host):
-            raise ValueError("webhook: set token_file or basic; only a loopback address may listen without")
+            raise ValueError(
+                f"webhook: authentication is required because {self.listen!r} is not a loopback address; "
+                "set webhook.token_file or webhook.basic"
+            )
         return self
 
     @model_validator(mode="after")
     def _known_channels(self) -> Config:
         unknown = [name for name in self.approvals.channels if name not in self.channels]
         if unknown:
-            raise ValueError(f"approvals.channels: {', '.join(unknown)}: there is no such channel under channels")
+            raise ValueError(
+                f"approvals.channels: unknown channel {', '.join(map(repr, unknown))}; add it under channels"
+            )
         return self
 
     @property
@@ -296,27 +348,27 @@ def _loopback(host: str) -> bool:
 
 
 def read_secret(path: Path) -> str:
-    """A secret from its file, without the newline at the end.
+    """Read a secret from its file, without the newline at the end.
 
     Raises:
-        ConfigurationError: it cannot be read, or is empty.
+        ConfigurationError: the file cannot be read or is empty.
     """
     try:
         return _read_secret(path)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: the secret cannot be read: {error}") from None
+        raise ConfigurationError(f"cannot read secret file {str(path)!r}: {error}") from None
 
 
 _FILES = ("password_file", "token_file", "url_file", "key_file", "secret_file", "webhook_url_file")
 
 
 def redactor_for(*models: BaseModel) -> Redactor:
-    """A redactor that knows every secret whose file the settings or the inventory name."""
+    """Return a redactor for all secrets whose files the settings or the inventory name."""
     return Redactor(sorted({secret for model in models for secret in secrets_of(model)}))
 
 
 def secrets_of(value: Any) -> Iterator[str]:
-    """The contents of all secret files that are named anywhere in a model."""
+    """Return the contents of all secret files that are named anywhere in a model."""
     if isinstance(value, BaseModel):
         items = {**{name: getattr(value, name) for name in type(value).model_fields}, **(value.model_extra or {})}
         yield from _of_mapping(items)
@@ -339,5 +391,5 @@ def _of_mapping(items: Mapping[Any, Any]) -> Iterable[str]:
 
 
 def _read_text(path: Path) -> Iterator[str]:
-    with suppress(OSError, UnicodeDecodeError):  # whoever needs it says what is wrong with it
+    with suppress(OSError, UnicodeDecodeError):  # the code that needs the secret reports the error
         yield path.read_text(encoding="utf-8").strip()

@@ -176,7 +176,7 @@ def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
         "timing: {run_retention: 7d}\n"
     )
-    with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:.*\n?.*31d or more"):
+    with pytest.raises(ConfigurationError, match=r"remediator\.yaml:6:.*\n?.*at least 31d"):
         load_config(tmp_path / "remediator.yaml", Config)
 
 

@@ -146,8 +146,9 @@ def _why(playbook: str, opened: OpenBreaker, settings: CircuitBreakerSettings) -
     runs_text = join_names(opened.runs)
     if opened.why == "failing":
         return f"circuit breaker of {playbook} open: {settings.failures} runs in a row did not heal ({runs_text})"
+    count, length = parse_rate(settings.ineffective)
     return (
-        f"circuit breaker of {playbook} open: {opened.scope} was healed {settings.ineffective} "
+        f"circuit breaker of {playbook} open: {opened.scope} was healed {count} times in {format_duration(length)} "
         f"and failed again ({runs_text})"
     )
 

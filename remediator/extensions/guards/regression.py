@@ -74,7 +74,7 @@ class Regression(Guard):
                 return Verdict(
                     GuardAnswer.BLOCK,
                     "worse",
-                    f"{signal.promql} got worse: {value:g}, {was:g} before the step",
+                    f"{signal.promql} got worse: {was:g} before the step, {value:g} after it",
                     {"signal": signal.promql, "before": was, "after": value, "factor": signal.factor},
                 )
         return ALLOW

@@ -148,7 +148,7 @@ def _verdict(found: _Answers) -> Verdict:
         return Verdict(
             GuardAnswer.BLOCK,
             "not_firing",
-            f"the alert no longer fires on any of {asked} peers ({found.peers} configured)",
+            f"not firing on {asked} of {found.peers} peers",
             inputs,
         )
     return Verdict(GuardAnswer.ALLOW, inputs=inputs)

@@ -45,7 +45,8 @@ class Watchdog(Guard):
             return Verdict(GuardAnswer.UNKNOWN, "clock_jumped", text, inputs)
         if guard_input.now - heard.at > max_silence:
             age = format_duration(timedelta(seconds=round((guard_input.now - heard.at).total_seconds())))
-            text = f"the last Watchdog was received {age} ago, at {at}, limit {format_duration(max_silence)}: alerts may not arrive"
+            limit = format_duration(max_silence)
+            text = f"the last Watchdog was received {age} ago, at {at} (limit {limit}): alerts may not arrive"
             return Verdict(GuardAnswer.BLOCK, "stale", text, inputs)
         if not heard.value.get("firing", True):
             return Verdict(

@@ -91,15 +91,15 @@ def settle(tmp_path: Path, guards: str, base: str = SETTINGS) -> list[str]:
         ("  off: [{guard: cooldown}]", "10:9 missing-key: missing key 'reason'"),
         ("  off: [{guard: rmap, reason: one target only}]", "10:17 unknown-guard: unknown guard 'rmap'"),
         ("  off: {ramp: one target only}", "10:8 wrong-type: 'off' must be a list"),
-        ("  rate_limit: [3 an hour]", "10:15 wrong-value: 'rate_limit': '3 an hour' is not so many in so much time;"),
-        ("  freeze: {timezone: Europe/Berln}", "10:22 wrong-value: 'timezone': there is no time zone 'Europe/Berln';"),
+        ("  rate_limit: [3 an hour]", "10:15 wrong-value: 'rate_limit': invalid rate '3 an hour': expected"),
+        ("  freeze: {timezone: Europe/Berln}", "10:22 wrong-value: 'timezone': unknown time zone 'Europe/Berln':"),
         (
             "  off: [{guard: ramp, reason: one target}]",
             "10:17 guard-off: the guard ramp is turned off for all playbooks: one",
         ),
         (
             "  cooldown: 0s",
-            "10:3 guard-off: the settings turn off the guard cooldown, or a part of it, for all playbooks: a period",
+            "10:3 guard-off: the settings turn off the guard cooldown, or a part of it, for all playbooks: its period",
         ),
     ],
 )
@@ -120,14 +120,14 @@ def test_an_unknown_notifier_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "how"),
     [
-        ("cooldown: 0s", "a period of nothing"),
+        ("cooldown: 0s", "its period is 0s"),
         ("ramp: [100]", "a first wave of 100"),
-        ("min_healthy: {minimum: 0}", "none have to stay healthy"),
+        ("min_healthy: {minimum: 0}", "its minimum is 0"),
         ("managed_by: {allow: [argocd]}", "it allows argocd"),
-        ("managed_by: {platforms: []}", "no platform is asked"),
+        ("managed_by: {platforms: []}", "its platforms are empty"),
         ("dependency: {ignore: [app]}", "it ignores app"),
-        ("rate_limit: {global: []}", "no window for global"),
-        ("storm: {max_share: 1.0}", "more than all instances never alert"),
+        ("rate_limit: {global: []}", "it has no limit for global"),
+        ("storm: {max_share: 1.0}", "its max_share is 1"),
         ("freeze: {windows: []}", "no windows and no calendars"),
         ("cooldown: 1s", ""),
         ("ramp: [1, 100]", ""),

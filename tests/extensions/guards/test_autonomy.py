@@ -29,7 +29,7 @@ async def test_a_demotion_makes_runs_ask(house: House) -> None:
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
-        "cannot tell: ladder: redis-down was put from auto to approve by remediator/a at 12:00:00Z: two bad nights"
+        "unknown: remediator/a lowered the mode of redis-down from auto to approve at 12:00:00Z: two bad nights"
     )
 
 
@@ -50,7 +50,7 @@ async def test_it_allows_what_nobody_demoted(house: House) -> None:
 
 async def test_it_cannot_tell_without_its_store(house: House) -> None:
     """Unreadable means that nothing is done."""
-    await house.broken("facts")
+    await house.broken("key_values")
 
     assert (await house.verdict("autonomy")).reason == "guard_error"
 

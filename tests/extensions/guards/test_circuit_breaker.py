@@ -41,8 +41,8 @@ async def test_failures_in_a_row_open_it(house: House) -> None:
 
     assert verdict.answer is GuardAnswer.UNKNOWN
     assert verdict.sentence == (
-        "cannot tell: breaker of redis-down open: 3 runs in a row did not heal (run-0, run-1, run-2); "
-        "asks until 12:33:00Z"
+        "unknown: circuit breaker of redis-down open: 3 runs in a row did not heal (run-0, run-1, run-2); "
+        "approval needed until 12:33:00Z"
     )
     assert verdict.inputs["half_open"] == "2026-03-04T12:33:00+00:00"
 
@@ -66,7 +66,8 @@ async def test_a_remedy_that_is_needed_again_and_again_opens_it(house: House) ->
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "ineffective")
     assert verdict.text == (
-        "breaker of redis-down open: redis was healed 3/6h and it came back (run-2, run-1, run-0); asks until 15:01:00Z"
+        "circuit breaker of redis-down open: redis was healed 3 times in 6h and failed again (run-2, run-1, run-0); "
+        "approval needed until 15:01:00Z"
     )
     assert (await house.verdict("circuit_breaker", target="app")).answer is GuardAnswer.ALLOW
 
@@ -80,7 +81,10 @@ async def test_half_open_one_run_tries_and_others_wait(house: House) -> None:
 
     verdict = await house.verdict("circuit_breaker")
 
-    assert verdict.sentence == "blocked: breaker of redis-down is half open: run run-trial tries first"
+    assert (
+        verdict.sentence
+        == "blocked: circuit breaker of redis-down is half open: waiting for the result of run run-trial"
+    )
     assert (await house.verdict("circuit_breaker", run_id="run-trial")).answer is GuardAnswer.ALLOW
 
 
@@ -100,7 +104,7 @@ async def test_without_a_timer_only_a_person_resets_it(house: House) -> None:
     await fails(house, 3)
     house.clock.time = NOON + 100 * HOUR
     settings = {"half_open_after": None}
-    assert (await house.verdict("circuit_breaker", settings)).text.endswith("asks until a person resets it")
+    assert (await house.verdict("circuit_breaker", settings)).text.endswith("approval needed until a person resets it")
 
     await house.write(lambda tx: breakers.reset(tx, "redis-down", "user:ann", "new release"))
 
@@ -118,7 +122,7 @@ async def test_opening_is_told_and_on_record(house: House) -> None:
     told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
     assert [(item.channel, item.kind) for item in told] == [("oncall", "notice")]
-    assert told[0].content["text"].endswith("(run-0, run-1, run-2); from now on it asks")
+    assert told[0].content["text"].endswith("(run-0, run-1, run-2); every further run asks for approval")
     assert kinds == ["circuit_breaker.tripped"]
 
 
@@ -131,4 +135,4 @@ async def test_opening_twice_demotes_the_playbook(house: House) -> None:
     place = await house.store.read(lambda connection: autonomy.get_override(connection, "redis-down"))
 
     assert place is not None
-    assert (place.mode, place.reason) == ("approve", "breaker opened 2 times in 7d")
+    assert (place.mode, place.reason) == ("approve", "circuit breaker opened 2 times in 7d")

@@ -35,7 +35,7 @@ async def test_a_cause_under_repair_blocks(house: House) -> None:
 
     verdict = await ask(house)
 
-    assert verdict.sentence == "blocked: app depends on redis, which redis-down is repairing (run run-redis)"
+    assert verdict.sentence == "blocked: app depends on redis, which run run-redis of redis-down is repairing"
 
 
 async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
@@ -47,7 +47,7 @@ async def test_what_we_caused_is_observed_for_a_while(house: House) -> None:
     later = await ask(house)
 
     assert verdict.sentence == (
-        "blocked: app depends on redis, on which run run-redis acted at 11:59:00Z; observed for 2m, until 12:01:00Z"
+        "blocked: app depends on redis, on which run run-redis acted at 11:59:00Z; waiting 2m, until 12:01:00Z"
     )
     assert verdict.until == NOON + MINUTE
     assert later.answer is GuardAnswer.ALLOW

@@ -33,7 +33,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(
-        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times")
+        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "circuit breaker opened 2 times")
     )
     await breaks(town, chosen, "web-1", 1)
 
@@ -54,7 +54,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
     chosen = remedy("mend", {"ramp": [9]})
     town = context(house.store, house.clock, [chosen], Health(), "a")
     await house.write(
-        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "breaker opened 2 times")
+        lambda tx: autonomy.set_mode(tx, "mend", "approve", "auto", "remediator/a", "circuit breaker opened 2 times")
     )
     await breaks(town, chosen, "web-1", 1)
     asked = await advance_until(town, ["awaiting_approval"])
@@ -116,7 +116,7 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
     run = await advance_until(town, ["escalated"], house.clock)
 
     assert run.reason == "regression"
-    assert run.detail["text"] == "got worse: errors is 10, it was 5 before the step"
+    assert run.detail["text"] == "errors got worse: 5 before the step, 10 after it"
     assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
     tried = await house.store.read(lambda connection: attempts.list_for_run(connection, run.id))
     assert [(item.step, item.is_undo) for item in tried] == [("mend", False)] + [("mend", True)] * reversible

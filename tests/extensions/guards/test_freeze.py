@@ -134,10 +134,10 @@ def test_a_wall_clock_inside_the_window_is_always_frozen(start: int, length: int
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ({"from": "22:00", "to": "06:00"}, "no day and time"),
-        ({"days": "mon-fri", "from": "25:00", "to": "06:00"}, "no time of day"),
+        ({"from": "22:00", "to": "06:00"}, "invalid day and time"),
+        ({"days": "mon-fri", "from": "25:00", "to": "06:00"}, "invalid time of day"),
         ({"days": "mon-fri", "from": 1320, "to": "06:00"}, "put it in quotes"),
-        ({"days": "monday", "from": "22:00", "to": "06:00"}, "no day"),
+        ({"days": "monday", "from": "22:00", "to": "06:00"}, "unknown day"),
         ({"from": "2026-12-23", "to": "2026-12-20"}, "before it begins"),
         ({"from": "2026-12-23T12:00+01:00", "to": "2026-12-24"}, "set timezone"),
     ],
@@ -261,10 +261,10 @@ async def test_odd_events_freeze_rather_longer(
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (("DTSTART;TZID=Nowhere/Else:20260701T100000", "DURATION:PT1H"), "there is no time zone 'Nowhere/Else'"),
-        (("DTEND:20260701T100000Z",), "an event has no DTSTART"),
-        (("DTSTART:tomorrow",), "is no iCalendar file"),
-        (("DTSTART:20260701T100000Z", "RRULE:FREQ=SOMETIMES"), "is no iCalendar file"),
+        (("DTSTART;TZID=Nowhere/Else:20260701T100000", "DURATION:PT1H"), "unknown time zone 'Nowhere/Else'"),
+        (("DTEND:20260701T100000Z",), "has no DTSTART"),
+        (("DTSTART:tomorrow",), "not an iCalendar file"),
+        (("DTSTART:20260701T100000Z", "RRULE:FREQ=SOMETIMES"), "not an iCalendar file"),
     ],
 )
 async def test_an_event_that_cannot_be_placed_is_unknown(

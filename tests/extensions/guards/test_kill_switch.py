@@ -80,7 +80,7 @@ async def test_it_cannot_tell_without_its_store(house: House) -> None:
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "guard_error")
 
 
-@pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason is written in it")])
+@pytest.mark.parametrize(("content", "reason"), [("disk swap\n", "disk swap"), ("", "no reason given")])
 async def test_a_file_stops_everything(tmp_path: Path, house: House, content: str, reason: str) -> None:
     """A file STOP in the state folder blocks, with its content as the reason, even an empty one."""
     (tmp_path / "STOP").write_text(content)

@@ -20,7 +20,7 @@ async def test_it_blocks_what_an_owner_would_undo(house: House) -> None:
     house.platform.services["shop"] = status(3, 3, owner={"kind": "argocd", "name": "shop-prod"})
 
     assert (await ask(house)).sentence == (
-        "blocked: owner of shop is argocd shop-prod, which would undo service.restart; propose it there"
+        "blocked: shop is managed by argocd shop-prod, which would revert service.restart; make the change there"
     )
 
 

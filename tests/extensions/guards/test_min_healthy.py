@@ -19,7 +19,7 @@ async def test_it_blocks_below_the_minimum(house: House) -> None:
     verdict = await house.verdict("min_healthy", {"minimum": 2})
 
     assert verdict.sentence == (
-        "blocked: minimum of 2 healthy for redis: 1 of 3 are, 1 would be left while it is acted on"
+        "blocked: at least 2 instances of redis must stay healthy: 1 of 3 are, 1 would be left during the action"
     )
 
 

@@ -118,5 +118,5 @@ async def test_a_probe_has_to_give_the_answer_that_is_expected(house: House) -> 
 def test_a_condition_is_one_thing() -> None:
     """Both a query and a check, or neither, is refused."""
     for wrong in ({}, {"promql": "up", "check": "redis.ping"}):
-        with pytest.raises(ValueError, match="either promql or check"):
+        with pytest.raises(ValueError, match="exactly one of promql and check"):
             PreconditionsSettings.model_validate([wrong])

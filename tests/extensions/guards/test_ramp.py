@@ -24,7 +24,9 @@ async def test_the_second_target_waits_for_the_first(house: House) -> None:
     """While the first target's remedy is not proved, no second one is begun."""
     await web(house, 0, "verifying")
 
-    assert (await ask(house)).sentence == "blocked: ramp 1→2→4 for web: 1 at once by now, used by runs run-0"
+    assert (
+        await ask(house)
+    ).sentence == "blocked: ramp 1→2→4 for web: at most 1 at the same time now, used by runs run-0"
 
 
 @pytest.mark.parametrize(

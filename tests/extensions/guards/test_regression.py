@@ -48,7 +48,7 @@ async def test_it_blocks_what_is_worse_than_before(house: House, make_prometheus
     async with measuring(house, 10, make_prometheus) as looking:
         verdict = await after(looking, 5.0)
 
-    assert verdict.sentence == "blocked: got worse: errors is 10, it was 5 before the step"
+    assert verdict.sentence == "blocked: errors got worse: 5 before the step, 10 after it"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ async def test_it_blocks_what_does_not_fire(house: House, alertmanager: Alertman
     """Another instance fires, this one does not."""
     alertmanager.fire(alertname="RedisDown", instance="b")
 
-    assert (await ask(house, alertmanager.url)).sentence == "blocked: not firing any more on 1 of 1 peers"
+    assert (await ask(house, alertmanager.url)).sentence == "blocked: not firing on 1 of 1 peers"
 
 
 async def test_it_blocks_what_is_silenced(house: House, alertmanager: Alertmanager) -> None:
@@ -81,7 +81,7 @@ async def test_it_blocks_what_is_silenced(house: House, alertmanager: Alertmanag
 
     verdict = await ask(house, alertmanager.url)
 
-    assert verdict.sentence == f"blocked: held back: RedisDown on {alertmanager.url}: silence {silence_id}"
+    assert verdict.sentence == f"blocked: suppressed: RedisDown on {alertmanager.url}: silence {silence_id}"
 
 
 async def test_it_blocks_what_is_inhibited(house: House, alertmanager: Alertmanager) -> None:
@@ -146,7 +146,9 @@ async def test_nobody_answers_is_unknown(house: House) -> None:
     verdict = await ask(house, url)
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_alertmanager")
-    assert verdict.sentence.startswith(f"cannot tell: still firing? nobody answers: {url}: ")
+    assert verdict.sentence.startswith(
+        f"unknown: cannot confirm that the alert fires: no Alertmanager answers: {url}: "
+    )
 
 
 async def test_without_any_alertmanager_it_is_unknown(house: House) -> None:

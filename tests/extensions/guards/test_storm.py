@@ -28,7 +28,7 @@ async def test_it_blocks_in_a_flood(house: House) -> None:
     verdict = await house.verdict("storm", TEN)
 
     assert verdict.sentence == (
-        "blocked: storm of 10 new alerts in 1m or more at 12:00:00Z; a person should look; not before 12:05:00Z"
+        "blocked: alert storm at 12:00:00Z: at least 10 new alerts in 1m; no action before 12:05:00Z"
     )
 
 
@@ -68,9 +68,7 @@ async def test_most_instances_at_once_are_no_fault_of_theirs(
 
     assert verdict.answer is answer
     if answer is GuardAnswer.BLOCK:
-        assert verdict.sentence == (
-            "blocked: storm at redis: 3 of 4 instances alert, more than 50%; a person should look"
-        )
+        assert verdict.sentence == ("blocked: 3 of 4 instances of redis alert, more than 50%: a shared cause is likely")
 
 
 async def test_a_silent_platform_is_unknown(house: House) -> None:
