@@ -168,7 +168,7 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
     console.print(table)
     command = shutil.which("remediator", path=os.path.dirname(sys.executable)) or "remediator"
     for label, text in (
-        ("look at a run", shlex.join((command, "runs", "show", "RUN", "--config", str(settings.remediator_yaml)))),
+        ("look at a run", shlex.join((command, "run", "show", "RUN", "--config", str(settings.remediator_yaml)))),
         ("check the record", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
         ("logs", f"{settings.state}/logs"),
     ):

@@ -86,13 +86,13 @@ def _freeze(probe: Probe, console: Console) -> Refusal:
 def _silence(probe: Probe, console: Console) -> Refusal:
     """Stopped first, so that there is a run at all: Alertmanager tells nobody of what is silenced from the start."""
     _rule(console, "RedisDown while an operator has pressed stop, and then silenced the alert")
-    paused = _remediator(probe, "pause", "--reason", "an operator looks first").split(":")[0]
-    _say(console, f"remediator pause: {paused}")
+    paused = _remediator(probe, "stop", "create", "--reason", "an operator looks first").split(":")[0]
+    _say(console, f"remediator stop create: {paused}")
     _kill(probe, console)
     _wait(lambda: _blocked(probe, "kill_switch:stopped") is not None, "refused by the stop button")
     silence = _post_silence(probe)
     _say(console, f"the alert is silenced in Alertmanager ({silence}), and the stop released")
-    _remediator(probe, "resume", paused)
+    _remediator(probe, "stop", "release", paused)
     held = _held(probe, console, "still_firing:suppressed")
     _delete_silence(probe, silence)
     return Refusal("stopped, then silenced", *held, healed=_heals(probe, console))
