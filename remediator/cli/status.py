@@ -56,7 +56,7 @@ def _status(connection: Connection, config: Config) -> dict[str, Any]:
     return {
         "stop_file": None if stop_file is None else {"path": str(stop_file.path), "reason": stop_file.reason},
         "stops": [stop_data(stop) for stop in stops.list_active(connection, now)],
-        "modes": {
+        "autonomy": {
             name: {"mode": place.mode, "actor": place.who, "reason": place.reason, "changed_at": rfc3339(place.at)}
             for name, place in sorted(autonomy.list_overrides(connection).items())
         },
@@ -112,7 +112,7 @@ def _text(found: dict[str, Any]) -> list[str]:
         ]
     lines += [
         f"mode     {name}: {place['mode']}, set by {place['actor']}: {place['reason']}"
-        for name, place in found["modes"].items()
+        for name, place in found["autonomy"].items()
     ]
     lines += [
         f"breaker  {name}: open since {item['opened_at']} ({item['reason']}, {item['scope']})"
