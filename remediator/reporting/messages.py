@@ -108,7 +108,11 @@ class MessageRenderer:
         sections += [Section("Evidence", seen)] if seen else []
         if pending:
             sections.append(Section("Why you are asked", (why_asked(run),)))
-            how = () if self.public_url else (f"decide by: remediator approval approve {found.id} (or reject, or snooze)",)
+            how = (
+                ()
+                if self.public_url
+                else (f"decide by: remediator approval approve {found.id} (or reject, or snooze)",)
+            )
             sections.append(Section("Who may approve, and until when", (until(found, now), who_may(found), *how)))
         else:
             said_lines = [f"{item.identity} said {item.verb} at {item.at:%H:%M:%S}Z" for item in said]

@@ -35,7 +35,7 @@ TRICKY = {
 
 
 def test_the_pages_in_the_repository_are_current() -> None:
-    """``docs/playbooks`` is what ``remediator playbook docs`` writes now, and holds no page of a playbook that is gone."""
+    """``docs/playbooks`` has the current page of every playbook, and no other page."""
     argv = [
         sys.executable,
         "-m",
