@@ -109,8 +109,8 @@ def _request_lines(timeline: RunTimeline) -> Iterator[str]:
     if run.plan is None:
         return
     plan = from_data(run.plan)
-    yield from (f"do      {text}" for text in messages.calls(plan, seen=timeline.evidence))
-    yield from (f"risk    {text}" for text in messages.risks(plan))
+    yield from (f"do      {text}" for text in messages.call_lines(plan, seen=timeline.evidence))
+    yield from (f"risk    {text}" for text in messages.risk_lines(plan))
     yield f"decide  remediator approval approve {run.id} (or reject, or snooze)"
 
 
