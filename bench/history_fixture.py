@@ -35,7 +35,7 @@ def open_(path: Path) -> sqlalchemy.Engine:
 
 
 def make(path: Path, count: int, days: int, before: int = 200, seed: int = 7) -> None:
-    """Fill a new file with incidents over some days up to :data:`END`, and alerts of the time before."""
+    """Fill a new file with so many incidents over so many days up to :data:`END`, and alerts of the time before."""
     engine = open_(path)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")
@@ -104,12 +104,14 @@ def _episode(id_: str, alert: str, at: datetime, over: datetime, flaps: int) -> 
 def _run(
     id_: str, playbook: str, target: str, status: str, at: datetime, acted: datetime | None, ended: datetime
 ) -> dict[str, Any]:
-    reason = {"cancelled": "resolved", "blocked": "cooldown:too_soon", "escalated": "no_step_left"}.get(status)
+    reason = {"cancelled": "resolved", "blocked": "guard_blocked", "escalated": "no_step_left"}.get(status)
     return {
         "id": id_,
         "status": status,
         "reason": reason,
         "detail": {},
+        "blocked_by": "cooldown" if status == "blocked" else None,
+        "blocked_by_run": None,
         "playbook": playbook,
         "playbook_hash": "0" * 64,
         "target": target,

@@ -1,8 +1,4 @@
-"""``python -m demo``: start the stack, inject each fault, show how it heals.
-
-Environment: FAULT=<alert> shows one fault, KEEP=1 leaves the stack running, CRASH_REMEDIATOR=1 kills the remediator in
-the middle of each run.
-"""
+"""``python -m demo``: FAULT=<alert> for one, KEEP=1 keeps it up, CRASH_REMEDIATOR=1 is cruel."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ from demo.stack.settings import ROOT, Settings, StackError, from_environment
 
 @dataclass(frozen=True)
 class Wish:
-    """What the environment asks for."""
+    """What is to be shown."""
 
     faults: list[Fault]
     refusals: bool
@@ -40,7 +36,7 @@ class Wish:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Wish:
-        """Read FAULT, KEEP and CRASH_REMEDIATOR.
+        """FAULT, KEEP and CRASH_REMEDIATOR.
 
         Raises:
             StackError: there is no such fault.
@@ -51,7 +47,7 @@ class Wish:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """Return the exit status: 0 all faults healed, 1 not all healed or the stack cannot run, 2 wrong usage."""
+    """0 if every fault was healed, 1 if not or the stack cannot run, 2 for wrong usage."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         wish = Wish.from_environment(environment)
@@ -72,7 +68,7 @@ def _complain(console: Console, error: StackError) -> None:
 
 
 def chosen(name: str) -> list[Fault]:
-    """Return the faults with this name or alert; all faults if the name is empty.
+    """The faults of this name or alert; all without one.
 
     Raises:
         StackError: there is none.
@@ -80,12 +76,12 @@ def chosen(name: str) -> list[Fault]:
     found = [fault for fault in FAULTS if name in ("", fault.ALERT, fault.NAME)]
     if not found:
         known = ", ".join(sorted({fault.ALERT for fault in FAULTS} | {fault.NAME for fault in FAULTS}))
-        raise StackError(f"unknown fault {name!r}; known faults: {known}")
+        raise StackError(f"there is no fault {name!r}; there are: {known}")
     return found
 
 
 def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
-    programs.ensure()  # first: a missing program is reported before anything starts
+    programs.ensure()  # before anything is said to start
     ours = not processes.running(settings)
     keep = wish.keep or not ours
     begun = time.monotonic()
@@ -95,7 +91,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
         probe = _begin(settings, console)
         for fault in wish.faults:
             if (why := fault.needs(probe)) is not None:
-                console.print(f"{fault.NAME} is skipped: {why}\n", style="yellow", highlight=False)
+                console.print(f"{fault.NAME} is not shown: {why}\n", style="yellow", highlight=False)
                 continue
             outcomes.append(_one(probe, console, fault, crash=wish.crash))
             _record(console, settings, outcomes[-1])
@@ -106,7 +102,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
             _report(console, settings, outcomes, seconds=time.monotonic() - begun)
         if not keep:
             processes.down(settings)
-            console.print("stopped; no process of the stack is left", highlight=False)
+            console.print("stopped; nothing of it runs any more", highlight=False)
     if refused:
         console.print(refusals.table(refused))
     if keep:
@@ -118,7 +114,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
 def _begin(settings: Settings, console: Console) -> Probe:
     probe = Probe(settings)
     if not processes.running(settings):
-        processes.forget(settings)  # limits and circuit breakers of an earlier demo would block this one
+        processes.forget(settings)  # yesterday's budgets and breakers would, rightly, have their say
     text = "redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator"
     console.print(f"[bold]starting[/bold] {text} …", highlight=False)
     with console.status("starting") as status:
@@ -130,12 +126,12 @@ def _begin(settings: Settings, console: Console) -> Probe:
         ):
             status.update(f"waiting for {what}")
             processes.wait(ready, what, 60)
-    console.print("all up: Prometheus scrapes every target, traffic flows, the Watchdog alert reaches the remediator\n")
+    console.print("all up: every target is scraped, traffic flows, the Watchdog alert reaches the remediator\n")
     return probe
 
 
 def _one(probe: Probe, console: Console, fault: Fault, *, crash: bool) -> Outcome:
-    processes.wait(lambda: probe.at_rest(fault.ALERT), f"the end of earlier alerts and runs before {fault.NAME}", 420)
+    processes.wait(lambda: probe.at_rest(fault.ALERT), f"rest before {fault.NAME}", 420)
     console.rule(fault.NAME, align="left")
     outcome = Follower(probe, console, fault, crash=crash).follow()
     console.print()
@@ -155,7 +151,7 @@ def _record(console: Console, settings: Settings, outcome: Outcome) -> None:
 
 
 def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, seconds: float) -> None:
-    table = Table(title=f"Faults and results ({seconds:.0f} s)", title_justify="left")
+    table = Table(title=f"What was broken, and what became of it ({seconds:.0f} s in all)", title_justify="left")
     for column in ("fault", "alert", "detected after", "healed after", "steps", "proof", "run"):
         table.add_column(column, overflow="fold")
     for outcome in outcomes:
@@ -172,8 +168,8 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
     console.print(table)
     command = shutil.which("remediator", path=os.path.dirname(sys.executable)) or "remediator"
     for label, text in (
-        ("show a run", shlex.join((command, "run", "show", "RUN", "--config", str(settings.remediator_yaml)))),
-        ("verify the audit log", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
+        ("look at a run", shlex.join((command, "runs", "show", "RUN", "--config", str(settings.remediator_yaml)))),
+        ("check the record", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
         ("logs", f"{settings.state}/logs"),
     ):
         console.print(f"{label + ':':18} {text}", highlight=False, soft_wrap=True, markup=False)
@@ -181,7 +177,7 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
 
 def _tell_how_to_go_on(console: Console, settings: Settings) -> None:
     state = "" if settings.state == ROOT / "state" else f" STATE={shlex.quote(str(settings.state))}"
-    text = f"\nthe stack is still running; stop it with 'make down{state}'\n{urls(settings)}"
+    text = f"\nstill running; 'make down{state}' stops it\n{urls(settings)}"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""A chat on loopback: it keeps the messages that a channel of kind ``webhook`` posts."""
+"""A chat on loopback: keeps what is posted to it, as a channel of kind ``webhook`` posts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Chat:
-    """Address and received messages."""
+    """Where it listens, and what has come."""
 
     url: str
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Chat:
 
 @contextmanager
 def chat() -> Iterator[Chat]:
-    """Start it on a free port."""
+    """It, on a port that nobody uses."""
     kept = Chat("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ def chat() -> Iterator[Chat]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Log nothing: the demonstration prints what matters."""
+            """Nothing: the demonstration tells what matters."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     kept.url = f"http://127.0.0.1:{server.server_port}/"

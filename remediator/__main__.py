@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m remediator``."""
+"""``python -m remediator``."""
 
 from remediator.cli.main import main
 

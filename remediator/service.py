@@ -232,11 +232,11 @@ def _context(
         guards=guards_on(config, registry.make_guards(world)),
         guard_defaults=guard_defaults(config, registry.guards),
         platforms=world.platforms,
-        pace=Timeouts(
+        timeouts=Timeouts(
             lease=timing.lease,
-            recheck=timing.guard_recheck_interval,
-            deadline=timing.run_timeout,
-            patience=timing.recurrence_window,
+            guard_recheck_interval=timing.guard_recheck_interval,
+            run_timeout=timing.run_timeout,
+            recurrence_window=timing.recurrence_window,
         ),
         on_event=_reporter(metrics),
     )
@@ -310,9 +310,8 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
                 metrics.first_action.observe((run.first_action_at - run.created_at).total_seconds())
             log.info(f"{run.playbook} on {run.target}: {data['call']}", run=run.id, step=data["step"])
             return
-        reason = run.reason or ""
-        metrics.transitions.labels(run.playbook, run.status.value, reason.partition(":")[0]).inc()
-        text = run.detail.get("text") or ", ".join(run.detail.get("proof", ())) or reason
+        metrics.transitions.labels(run.playbook, run.status.value, run.blocked_by or run.reason or "").inc()
+        text = run.detail.summary or run.reason
         because = {"because": text} if text else {}
         log.info(f"{run.playbook} on {run.target}: {run.status.value}", run=run.id, was=data["from"], **because)
 
@@ -407,10 +406,10 @@ def load_people(config: Config) -> People:
 def _post(
     config: Config, registry: Registry, keyring: Keyring, people: People, world: ClientSet, store: Store
 ) -> Outbox:
-    renderer = MessageRenderer(keyring, config.public_url.rstrip("/"))
+    letters = MessageRenderer(keyring, config.public_url.rstrip("/"))
     chart = None if world.prometheus is None else partial(last_hour_png, world.prometheus, store)
     return Outbox(
-        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, renderer, people, chart
+        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, letters, people, chart
     )
 
 

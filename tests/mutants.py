@@ -93,10 +93,10 @@ MUTANTS = (
     Mutant(0, "an event is slept through", "storage/repositories/runs.py", "notified = (table.c.wakeup_count != wakeup_count) &", "notified = (table.c.wakeup_count < 0) &", INTAKE),
     Mutant(0, "each end has all looked at that wait for a hand", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
     Mutant(0, "an end does not wake those that it alone held", "storage/repositories/blocked_runs.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
-    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(context.pace.recheck, in_turn)", "context.pace.recheck", GUARDS),
+    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
     Mutant(2, "who sets a fact second at the same moment is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)", "given", CONTRACT),
-    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + context.pace.recheck)", "until", CLAIMS),
+    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + context.timeouts.guard_recheck_interval)", "until", CLAIMS),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Redis is killed, as the out-of-memory killer of the kernel does."""
+"""Redis dies at once, as by the kernel's out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ STARTED_ONCE: str | None = "redis"
 
 
 def needs(probe: Probe) -> str | None:
-    """Return None: it works everywhere."""
+    """Nothing that is not everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """Send SIGKILL."""
+    """kill -9."""
     os.kill(probe.pid("redis"), signal.SIGKILL)
 
 
 def healed(probe: Probe) -> str | None:
-    """Return proof: Redis accepts and returns a write, and the app is ready."""
+    """It takes a write and gives it back, and the app says that it is whole."""
     return probe.redis_serves()

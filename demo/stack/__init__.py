@@ -1,1 +1,1 @@
-"""The local stack: Redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator under supervisord."""
+"""``make demo``: the whole stack, real faults, and what becomes of them, told as it happens."""

@@ -15,14 +15,16 @@ from sqlalchemy import Connection
 from remediator.clients.alertmanager.client import Alertmanager
 from remediator.config import Config
 from remediator.core.alert import fingerprint, identity
-from remediator.core.plan import Plan, as_data
+from remediator.core.plan import Plan
 from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
+from remediator.core.run_detail import PlannedDetail
 from remediator.errors import ClientError, InputError, RemediatorError, StoreUnavailable
 from remediator.extensions.guards.base import GuardAnswer
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
 from remediator.pipeline.match import Index
-from remediator.pipeline.planning import make_plan
+from remediator.pipeline.planning import Planner
+from remediator.pipeline.run_context import RunContext
 from remediator.playbooks import parameters
 from remediator.playbooks.model import Playbook
 from remediator.service import read_only_connection, read_only_context
@@ -154,15 +156,15 @@ async def _walk(
         values = parameters.resolve(playbook, labels, context.playbooks.inventory)
         line.target = parameters.target(playbook, values, context.playbooks.inventory)
         service = context.playbooks.inventory.service(line.target)
-        line.plan = await make_plan(context, playbook, service, values, line.mode)
+        line.plan = await Planner(context, playbook, service, values).plan(line.mode)
     except (RemediatorError, TimeoutError) as error:
         line.error = str(error) or "the platform gave no answer in time"
         line.would = "escalate to people: it cannot be planned"
         return
     now = context.clock.now()
     run = _run(playbook, line, line.plan, now)
-    asked = build_input(context, run, playbook, service, [_episode(labels, config, now)], None)
-    line.judgement = await evaluate(context, asked, all_of_them=True)
+    asked = build_input(RunContext(context, run, playbook, service), [_episode(labels, config, now)], None)
+    line.judgement = await evaluate(context, asked, all_guards=True)
     line.would = _would(playbook, line, line.judgement)
 
 
@@ -186,12 +188,14 @@ def _run(playbook: Playbook, line: Line, plan: Plan, now: datetime) -> Run:
         id="explain",
         status=Status.PLANNED,
         reason=None,
-        detail={},
+        detail=PlannedDetail(),
+        blocked_by=None,
+        blocked_by_run=None,
         playbook=playbook.name,
         playbook_hash=playbook.content_hash,
         target=line.target,
         mode=line.mode,
-        plan=as_data(plan),
+        plan=plan,
         plan_hash=plan.hash,
         cursor=None,
         resume_to=None,
@@ -238,7 +242,7 @@ def as_json(line: Line) -> dict[str, Any]:
         "missing": list(line.missing),
         "target": line.target,
         "mode": line.mode,
-        "plan": None if line.plan is None else as_data(line.plan),
+        "plan": None if line.plan is None else line.plan.to_data(),
         "error": line.error,
         "guards": [
             {

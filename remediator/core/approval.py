@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from remediator.core.plan import Plan
+from remediator.core.reason import Reason
 from remediator.core.tokens import Keyring, Signed
 from remediator.errors import RemediatorError
 
@@ -165,9 +166,9 @@ def _may_link_holder(verb: str, asked: ApprovalRequirements, *, enabled: bool) -
         raise PermissionDenied(DenialReason.RISK, "this plan is not one of low risk: it needs a person whom we know")
 
 
-def low_risk(plan: Plan, reason: str | None) -> bool:
+def low_risk(plan: Plan, reason: Reason | None) -> bool:
     """Whether somebody unknown could be enough: nothing is destroyed, one yes is needed, and no guard was in doubt."""
-    in_doubt = (reason or "").startswith("unknown:")
+    in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN)
     return not destructive(plan) and plan.quorum == 1 and not in_doubt
 
 

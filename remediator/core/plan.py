@@ -1,10 +1,9 @@
-"""The plan: the immutable, fully resolved list of steps of one run. Its hash is what a person approves."""
+"""The plan: the immutable, fully resolved steps of one run. An approval is for its hash (promise 6)."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -16,35 +15,36 @@ class PlannedCall(msgspec.Struct, frozen=True):
     text: str
     """One sentence for people, with real names and values: ``supervisor: stop and start process 'redis'``."""
     arguments: Mapping[str, Any] = {}
-    """Resolved, serialisable arguments; what ``execute`` uses. Never a secret."""
+    """Resolved, serialisable arguments that ``execute`` uses. Never a secret."""
     pin: Mapping[str, Any] = {}
-    """What the platform showed when it was planned (pid and start time, container id…). A different answer right
-    before the call means that the world has moved: the action refuses."""
+    """What the platform showed during planning (PID and start time, container ID …). If it shows something else right
+    before the call, the target has changed and the action refuses."""
     undo: str | None = None
-    """How it is put back, for people; None where it cannot be."""
+    """How the call is undone, in one sentence; None if it cannot be undone."""
     risk: str | None = None
-    """What may go wrong or get lost, for people."""
-    impossible: str | None = None
-    """Why it cannot be done as things are; such a step fails without being tried, unless it has become possible."""
-    fresh: tuple[str, ...] = ()
-    """Names of arguments, and of parts of the pin, that each planning measures or makes up anew, such as a counter, the
-    name of a folder, or how often a crashing container was restarted by then: with other values it is still the same
-    call."""
-    note: str | None = None
-    """What was measured, for people; with another note it is still the same call."""
+    """What may go wrong or get lost, in one sentence."""
+    infeasible_reason: str | None = None
+    """Why the call cannot be made now. Such a step fails without an attempt, unless it has become feasible."""
+    volatile_fields: tuple[str, ...] = ()
+    """Names of arguments, and of parts of the pin, that differ each time the call is planned: a counter, the name of a
+    folder, the restart count of a crashing container. With other values it is still the same call."""
+    measurement: str | None = None
+    """What was measured during planning, for people. With another measurement it is still the same call."""
 
     @property
-    def told(self) -> str:
-        """What will be done, with what was measured."""
-        more = self.impossible or self.note
+    def summary(self) -> str:
+        """Return what the call will do, with what was measured or why it is infeasible."""
+        more = self.infeasible_reason or self.measurement
         return f"{self.text}: {more}" if more else self.text
 
-    def core(self) -> PlannedCall:
-        """The call without what may differ from one planning to the next although the same would be done."""
-        kept = {name: value for name, value in self.arguments.items() if name not in self.fresh}
-        pin = {name: value for name, value in self.pin.items() if name not in self.fresh}
-        impossible = None if self.impossible is None else ""
-        return msgspec.structs.replace(self, arguments=kept, pin=pin, impossible=impossible, note=None)
+    def comparable(self) -> PlannedCall:
+        """Return the call without what may differ although the same would be done."""
+        arguments = {name: value for name, value in self.arguments.items() if name not in self.volatile_fields}
+        pin = {name: value for name, value in self.pin.items() if name not in self.volatile_fields}
+        infeasible = None if self.infeasible_reason is None else ""
+        return msgspec.structs.replace(
+            self, arguments=arguments, pin=pin, infeasible_reason=infeasible, measurement=None
+        )
 
 
 class PlannedCheck(msgspec.Struct, frozen=True):
@@ -52,6 +52,16 @@ class PlannedCheck(msgspec.Struct, frozen=True):
 
     check: str
     parameters: Mapping[str, Any] = {}
+
+
+class PlannedUndo(msgspec.Struct, frozen=True):
+    """How a step is undone."""
+
+    action: str | None
+    """The action that undoes the step; None: the step's own action says how, from what it recorded."""
+    parameters: Mapping[str, Any] = {}
+    after: float | None = None
+    """Seconds after the step at which it is undone automatically; None: only when the run is aborted."""
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -68,17 +78,18 @@ class PlannedStep(msgspec.Struct, frozen=True):
     timeout: float
     """Seconds for one attempt."""
     attempts: int
+    """Maximum number of attempts."""
     backoff: float
     """Seconds before the second attempt; doubled for each further one."""
     when: str | None
+    """The condition (CEL) under which the step is done; None: always."""
     on_success: str
     """``verify``, ``next``, ``escalate``, or ``goto <id>``."""
     on_failure: str
     """``next``, ``abort``, ``escalate``, or ``goto <id>``."""
     approval: bool
-    """This step needs a person, whatever the mode."""
-    undo: Mapping[str, Any] | None = None
-    """Action and parameters that put it back, and after how many seconds."""
+    """The step needs an approval in every mode."""
+    undo: PlannedUndo | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -92,44 +103,44 @@ class Plan(msgspec.Struct, frozen=True):
     steps: tuple[PlannedStep, ...]
     checks: tuple[PlannedCheck, ...]
     settle: float
-    """Seconds to wait after a step before looking."""
+    """Seconds to wait after a step before verification starts."""
     within: float
-    """Seconds in which all checks must hold at once, counted from the end of settling."""
+    """Seconds after settling within which all checks must be positive at once."""
     escalate_to: tuple[str, ...]
     escalate_message: str
     approval_groups: tuple[str, ...] = ()
     quorum: int = 1
     approval_expires: float = 900.0
-    must_ask: bool = False
+    """Seconds after which an approval request expires."""
+    approval_required: bool = False
+    """The playbook needs an approval in every mode."""
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the canonical form: two plans are the same exactly if they would do the same."""
-        steps = tuple(msgspec.structs.replace(step, call=step.call.core()) for step in self.steps)
+        """Return the SHA-256 of the canonical form: two plans have the same hash if they would do the same."""
+        steps = tuple(msgspec.structs.replace(step, call=step.call.comparable()) for step in self.steps)
         core = msgspec.structs.replace(self, steps=steps)
         return hashlib.sha256(msgspec.json.encode(core, order="deterministic")).hexdigest()
 
     def step(self, step_id: str) -> PlannedStep:
-        """The step of this id."""
+        """Return the step with this ID."""
         return next(step for step in self.steps if step.id == step_id)
 
     def after(self, step_id: str) -> PlannedStep | None:
-        """The step that follows in order."""
+        """Return the step that follows in order; None after the last."""
         position = [step.id for step in self.steps].index(step_id)
         return self.steps[position + 1] if position + 1 < len(self.steps) else None
 
+    def to_data(self) -> dict[str, Any]:
+        """Return the plan as plain data, for the store and for JSON."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
 
-def as_data(plan: Plan) -> dict[str, Any]:
-    """Plain data, for the store."""
-    data: dict[str, Any] = msgspec.to_builtins(plan)
-    return data
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Plan:
+        """Return the plan that :meth:`to_data` wrote.
 
-
-def from_data(data: Mapping[str, Any]) -> Plan:
-    """The plan that :func:`as_data` wrote."""
-    return msgspec.convert(dict(data), Plan)
-
-
-def length(seconds: timedelta) -> float:
-    """A timedelta as seconds, as plans hold it."""
-    return seconds.total_seconds()
+        Raises:
+            msgspec.ValidationError: another version wrote it, in another form.
+        """
+        return msgspec.convert(data, cls)

@@ -1,6 +1,6 @@
 """Episodes and runs: what they are, and the one table of transitions that everything shares.
 
-The engine, the diagram in docs/, the metrics and the tests read :data:`TRANSITIONS`; there is no second list.
+The pipeline, the diagram in docs/reliability.md, the metrics and the tests read :data:`TRANSITIONS`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
+from remediator.core import run_detail
+from remediator.core.plan import Plan
+from remediator.core.reason import Reason as Reason
+from remediator.core.run_detail import Detail
 from remediator.errors import RemediatorError
 
 ENGINE_VERSION = 1
@@ -18,7 +24,7 @@ ENGINE_VERSION = 1
 
 
 class Status(StrEnum):
-    """Where a run stands."""
+    """The status of a run."""
 
     MATCHED = "matched"
     PLANNED = "planned"
@@ -34,7 +40,7 @@ class Status(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Status:
-        """A word of a newer version: kept as it is and shown to people; no verb moves such a run."""
+        """Keep a status of a newer version as it is, so that it can be shown. No stage moves such a run."""
         foreign = str.__new__(cls, value)
         foreign._name_, foreign._value_ = "FOREIGN", str(value)
         return foreign
@@ -43,10 +49,10 @@ class Status(StrEnum):
 _S = Status
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    # a run exists as soon as a playbook matched; planning talks to platforms, so it is a state of its own
+    # a run exists as soon as a playbook matched; planning asks platforms, so it is a status of its own
     _S.MATCHED: frozenset({_S.PLANNED, _S.BLOCKED, _S.ESCALATED, _S.CANCELLED}),
     _S.PLANNED: frozenset({_S.BLOCKED, _S.AWAITING_APPROVAL, _S.RUNNING, _S.ESCALATED, _S.CANCELLED}),
-    # a blocked run is asked again when its verdict says so, and planned afresh, since the world has moved
+    # a blocked run is evaluated again when its verdict says so, and planned again, because the target may have changed
     _S.BLOCKED: frozenset({_S.MATCHED, _S.RUNNING, _S.VERIFYING, _S.ESCALATED, _S.CANCELLED}),
     _S.AWAITING_APPROVAL: frozenset({_S.RUNNING, _S.MATCHED, _S.BLOCKED, _S.ESCALATED, _S.CANCELLED}),
     _S.RUNNING: frozenset(
@@ -65,17 +71,44 @@ OPEN = frozenset(TRANSITIONS) - TERMINAL
 
 
 class IllegalTransition(RemediatorError):
-    """A change of state that the table does not have: a defect, never input."""
+    """A change of status that :data:`TRANSITIONS` does not have: a defect, never input."""
 
 
 def check_transition(before: Status, after: Status) -> None:
-    """Refuse what :data:`TRANSITIONS` does not list; staying in place is not a transition either."""
+    """Refuse a transition that :data:`TRANSITIONS` does not list. Staying in a status is not a transition.
+
+    Raises:
+        IllegalTransition: it is not listed.
+    """
     if after not in TRANSITIONS.get(before, frozenset()):
         raise IllegalTransition(f"a run cannot go from {before} to {after}")
 
 
+_DETAILS: Mapping[Status, type[Detail]] = {
+    _S.MATCHED: run_detail.MatchedDetail,
+    _S.PLANNED: run_detail.PlannedDetail,
+    _S.BLOCKED: run_detail.BlockedDetail,
+    _S.AWAITING_APPROVAL: run_detail.AwaitingApprovalDetail,
+    _S.RUNNING: run_detail.RunningDetail,
+    _S.UNKNOWN_OUTCOME: run_detail.UnknownOutcomeDetail,
+    _S.VERIFYING: run_detail.VerifyingDetail,
+    _S.SUCCEEDED: run_detail.SucceededDetail,
+    _S.FAILED: run_detail.FailedDetail,
+    _S.ESCALATED: run_detail.EscalatedDetail,
+    _S.CANCELLED: run_detail.CancelledDetail,
+}
+
+
+def decode_detail(status: Status, data: Mapping[str, Any]) -> Detail:
+    """Return stored data as the detail of a status; a plain :class:`Detail` for data of a newer version."""
+    try:
+        return msgspec.convert(data, _DETAILS.get(status, Detail))
+    except msgspec.ValidationError:
+        return Detail(text=str(data.get("text", "")))
+
+
 class EpisodeStatus(StrEnum):
-    """Where an episode stands: ``resolved`` lasts for the quiet time, in which a new firing continues it."""
+    """The status of an episode. While it is ``resolved``, a new firing continues it."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -84,7 +117,7 @@ class EpisodeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LastUpdate:
-    """What was last said about an alert."""
+    """What was last received about an alert."""
 
     status: EpisodeStatus
     last_seen_at: datetime
@@ -93,7 +126,7 @@ class LastUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One stretch of one alert firing, from first firing to resolved plus quiet time."""
+    """One stretch of one alert: from its first firing until it was resolved for ``timing.resolve_grace``."""
 
     id: str
     identity: str
@@ -102,39 +135,44 @@ class Episode:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     started_at: datetime
-    """When we first saw it fire; ``starts_at`` is what Alertmanager says and may change between notifications."""
+    """When this installation first saw it fire. ``starts_at`` is Alertmanager's and may change between
+    notifications."""
     starts_at: datetime
     last_seen_at: datetime
     resolved_at: datetime | None
     closes_at: datetime | None
     flaps: int
-    """How often it fired again within the quiet time."""
+    """How often it fired again while it was resolved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of one plan for one playbook and target, as the store holds it."""
+    """One execution of one plan for one playbook and target, as the store has it."""
 
     id: str
     status: Status
-    reason: str | None
-    """Why it is in this status: a word from a closed list (a guard's reason, ``resolved``, ``rejected``…)."""
-    detail: Mapping[str, Any]
-    """The typed inputs behind the reason, as shown to people."""
+    reason: Reason | None
+    """Why the run is in this status."""
+    detail: Detail
+    """The inputs behind the reason, of the status's type (:mod:`remediator.core.run_detail`)."""
+    blocked_by: str | None
+    """The guard that blocks the run; None if no guard does."""
+    blocked_by_run: str | None
+    """The run whose end may free this one, if the guard names one."""
     playbook: str
     playbook_hash: str
     target: str
     mode: str
-    plan: Mapping[str, Any] | None
+    plan: Plan | None
     plan_hash: str | None
     cursor: str | None
-    """Id of the step that is to be done next, being done, or was done last (when verifying)."""
+    """ID of the step to do next, being done, or done last (while verifying)."""
     resume_to: Status | None
-    """For a blocked run: where it goes on once it may."""
+    """For a blocked run: the status in which it goes on."""
     engine_version: int
     fence: int
     wakeup_count: int
-    """Counts the events meant for it (resolved, decided, cancelled), so that none is slept through."""
+    """Number of events for the run (resolved, decided, cancelled), so that none is missed."""
     cancel_request: Mapping[str, Any] | None
     lease_owner: str | None
     lease_until: datetime | None
@@ -149,9 +187,14 @@ class Run:
 
     @property
     def due_by(self) -> datetime | None:
-        """When it is out of time. A run that is held before its first action has all the time there is."""
+        """Return when the run is out of time. A run that is blocked before its first action has no limit."""
         held_back = self.status is Status.BLOCKED and self.first_action_at is None
         return None if held_back or self.status in TERMINAL else self.deadline_at
+
+    @property
+    def escalate_to(self) -> tuple[str, ...]:
+        """Return the channels that the plan escalates to; empty without a plan."""
+        return () if self.plan is None else self.plan.escalate_to
 
 
 @dataclass(frozen=True, slots=True)

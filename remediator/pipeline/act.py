@@ -1,445 +1,313 @@
-"""The verb *act*: one step at a time; the intent is durable before the call, and unknown is not failure."""
+"""The act stage: one step at a time. The intent is durable before the call, and *unknown* is not *failed*."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from remediator.audit import Kind
-from remediator.core import failpoints
 from remediator.core.outcome import Outcome
-from remediator.core.plan import Plan, PlannedCall, PlannedStep, as_data, from_data
-from remediator.core.run import Run, Status
-from remediator.errors import ClientError, Fenced, Refused, RemediatorError, TargetError, Unreachable
-from remediator.extensions.actions.base import (
-    Action,
-    EffectStatus,
-    Observation,
-    Result,
+from remediator.core.plan import PlannedCall, PlannedStep
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import (
+    AwaitingApprovalDetail,
+    EscalatedDetail,
+    RunningDetail,
+    UnknownOutcomeDetail,
 )
+from remediator.errors import RemediatorError
+from remediator.extensions.actions.base import EffectStatus, Observation, Result
 from remediator.extensions.guards.base import GuardAnswer, GuardInput, Verdict
 from remediator.pipeline import condition_scope
-from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
-from remediator.pipeline.guard_evaluation import (
-    GuardDecision,
-    block,
-    build_input,
-    decide_again,
-    evaluate,
-    intend,
-    to_records,
-)
-from remediator.pipeline.planning import make_plan, resolve
+from remediator.pipeline.context import StageResult, proceed, wait_until
+from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, reevaluate_stored
+from remediator.pipeline.planning import Planner, resolve
+from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.pipeline.step_execution import PROCESS_LOST, Intent, StepExecution, planned_call
 from remediator.pipeline.transitions import follow, to_verifying
 from remediator.pipeline.undo import undo_steps
 from remediator.playbooks import cel
-from remediator.playbooks.inventory import Service
-from remediator.storage import Tx
-from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs, timers
+from remediator.storage.repositories import approvals, attempts, evidence, runs
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord
 
+MAX_UNCOUNTED_ATTEMPTS = 3
+"""Attempts that turned out not to have happened (the process ended before the call) are not counted, up to this."""
+
 
 class _Held(RemediatorError):
-    """Raised inside the intent's transaction when a guard that looks into the store says no."""
+    """Raised inside the transaction of an intent, to roll it back, when a guard does not allow it."""
 
-    def __init__(self, judgement: GuardDecision) -> None:
-        super().__init__(judgement.final.text)
-        self.judgement = judgement
-
-
-def _busy(target: str, other: str) -> GuardDecision:
-    text = f"run {other} has its hand on {target}"
-    return GuardDecision((("concurrency", Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})),))
+    def __init__(self, decision: GuardDecision) -> None:
+        super().__init__(decision.final.text)
+        self.decision = decision
 
 
-async def act(context: PipelineContext, run: Run) -> StageResult:
-    """From ``running``: do the step at the cursor, or decide that there is none to do."""
-    tried = await context.store.read(lambda connection: attempts.list_for_run(connection, run.id))
-    tried = [attempt for attempt in tried if not attempt.is_undo]  # those are seen to by whoever puts back
+async def act(ctx: RunContext) -> StageResult:
+    """Take a ``running`` run one step further: do the step at the cursor, skip it, or end the run.
+
+    The order of the checks is the safety argument: each one may rely on those before it. The checks here choose what to
+    do and change nothing; :func:`_do` continues with those that allow it.
+    """
+    tried = [attempt for attempt in await ctx.attempts() if not attempt.is_undo]  # undo.py settles the undo attempts
+    # 1. An attempt without an outcome comes first: its process ended between intent and outcome, and the call may have
+    #    taken effect. Nothing else is decided before the target was observed (promise 3).
     lost = next((attempt for attempt in tried if attempt.outcome is None), None)
     if lost is not None:
-        return await _unknown(context, run, lost, "the process that began it is gone")
-    plan = _plan(run)
-    if run.cursor is None:
-        return await _exhausted(context, run)
-    step = plan.step(run.cursor)
+        return await ctx.write(lambda tx: proceed(_to_unknown(tx, lost, PROCESS_LOST.summary)))
+    # 2. Without a step left the run is escalated: a run never ends silently (promise 7).
+    if ctx.run.cursor is None:
+        return await ctx.write(_escalate_no_step_left)
+    step = ctx.plan.step(ctx.run.cursor)
     mine = [attempt for attempt in tried if attempt.step == step.id]
+    # 3. A step that succeeded is never done again, also if the process ended before the cursor moved (promises 2, 3).
     if mine and mine[-1].outcome == Outcome.OK.value:
-        return await _follow(context, run, plan, step, step.on_success)
-    if _used_up(step, mine):
-        return await _follow(context, run, plan, step, step.on_failure)
-    if mine and (due := _backoff(step, mine)) > context.clock.now():
-        return wait_until(run, due)
-    applies = await _applies(context, run, step, tried)
-    if isinstance(applies, cel.Unknown):
-        why = f"whether {step.when!r} holds cannot be told: {applies.reason}"
-        if step.mutates and not _told_to(run, step):
-            return await context.store.write(lambda tx: _ask_whether(tx, context, run, plan, step, why))
-        if not step.mutates:
-            return await _skip(context, run, plan, step, why)
-    elif not applies:
-        return await _skip(context, run, plan, step, f"{step.when!r} does not hold")
-    return await _attempt(context, run, plan, step, tried)
-
-
-UNTRIED = 3
-"""How many attempts that turned out not to have happened (a process died before the call) are not counted."""
-
-
-def _used_up(step: PlannedStep, mine: Sequence[Attempt]) -> bool:
+        return await _follow(ctx, step, step.on_success)
+    # 4. The number of attempts is limited (promise 12).
     never = sum(1 for attempt in mine if (attempt.result or {}).get("happened") == EffectStatus.NO.value)
-    return len(mine) - min(never, UNTRIED) >= step.attempts
+    if len(mine) - min(never, MAX_UNCOUNTED_ATTEMPTS) >= step.attempts:
+        return await _follow(ctx, step, step.on_failure)
+    # 5. Attempts keep their distance (promise 12).
+    if mine and (due := _backoff_until(step, mine)) > ctx.now():
+        return wait_until(ctx.run, due)
+    # 6. The condition. If it is unknown, a step that changes something needs a person: the steps after it may be for
+    #    another case, so skipping it is no safe default either (promise 5). A step that only reads is skipped.
+    applies = await _applies(ctx, step, tried)
+    if isinstance(applies, cel.Unknown):
+        why = f"the condition {step.when!r} is unknown: {applies.reason}"
+        if step.mutates and not _condition_approved(ctx.run, step):
+            return await ctx.write(lambda tx: _ask_about_condition(tx, ctx, step, why))
+        if not step.mutates:
+            return await ctx.write(lambda tx: _skip(tx, ctx, step, why))
+    elif not applies:
+        return await ctx.write(lambda tx: _skip(tx, ctx, step, f"the condition {step.when!r} does not hold"))
+    return await (_do(ctx, step, tried) if step.mutates else _read(ctx, step))
 
 
-def _plan(run: Run) -> Plan:
-    assert run.plan is not None, "a run acts only on a plan"
-    return from_data(run.plan)
+def _to_unknown(tx: RunTransaction, attempt: Attempt, why: str) -> Run:
+    detail = UnknownOutcomeDetail(attempt=attempt.id, step=attempt.step, why=why)
+    return tx.move(Status.UNKNOWN_OUTCOME, Reason.OUTCOME_UNKNOWN, detail)
 
 
-def _backoff(step: PlannedStep, mine: Sequence[Attempt]) -> Any:
+def _escalate_no_step_left(tx: RunTransaction) -> StageResult:
+    return proceed(tx.move(Status.ESCALATED, Reason.NO_STEP_LEFT, EscalatedDetail()))
+
+
+def _backoff_until(step: PlannedStep, mine: Sequence[Attempt]) -> datetime:
     last = mine[-1]
     return (last.outcome_at or last.intent_at) + timedelta(seconds=step.backoff * 2 ** (len(mine) - 1))
 
 
-def _told_to(run: Run, step: PlannedStep) -> bool:
-    """Whether a person has said that this step applies, since its own condition cannot tell."""
-    detail = run.detail if run.reason == "approved" else {}
-    return detail.get("overrides") == _WHETHER and detail.get("step") == step.id
-
-
-_WHETHER = "unknown:when"
-
-
-def _ask_whether(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
-    """Not knowing is no reason to do something else: the steps below may be for another case. A person decides."""
-    detail = {"step": step.id, "call": step.call.text, "text": why}
-    tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, {"step": step.id, "skipped": why}, "held"))
-    after = approvals.request(tx, context.ids, run, plan, step.id, _WHETHER, detail, context.actor)
-    return wait_until(after, after.wake_at)
-
-
-async def _applies(
-    context: PipelineContext, run: Run, step: PlannedStep, tried: Sequence[Attempt]
-) -> bool | cel.Unknown:
+async def _applies(ctx: RunContext, step: PlannedStep, tried: Sequence[Attempt]) -> bool | cel.Unknown:
     if step.when is None:
         return True
-    seen = await context.store.read(lambda connection: evidence.list_for_run(connection, run.id))
-    platform = context.playbooks.service(run).platform.kind
-    return cel.compile(step.when).evaluate(
-        condition_scope.variables(_plan(run).parameters, (run.target, platform), seen, tried)
+    seen = await ctx.read(evidence.list_for_run)
+    target = (ctx.run.target, ctx.service.platform.kind)
+    return cel.compile(step.when).evaluate(condition_scope.variables(ctx.plan.parameters, target, seen, tried))
+
+
+def _condition_approved(run: Run, step: PlannedStep) -> bool:
+    """Return whether a person has approved this step although its condition is unknown."""
+    detail = run.detail
+    return (
+        run.reason is Reason.APPROVED
+        and isinstance(detail, RunningDetail)
+        and detail.overrides is Reason.CONDITION_UNKNOWN
+        and detail.step == step.id
     )
 
 
-async def _skip(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
-    following = plan.after(step.id)
-
-    def skip(tx: Tx) -> Run:
-        data = {"step": step.id, "skipped": why}
-        tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
-        return runs.save(tx, run, cursor=None if following is None else following.id)
-
-    return proceed(await context.store.write(skip))
+def _overridden_guards(run: Run) -> frozenset[str]:
+    """Return the guard whose *unknown* a person has approved."""
+    detail = run.detail
+    if run.reason is not Reason.APPROVED or not isinstance(detail, RunningDetail):
+        return frozenset()
+    return frozenset({detail.guard} if detail.overrides is Reason.GUARD_UNKNOWN else ())
 
 
-async def _attempt(
-    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, tried: Sequence[Attempt]
-) -> StageResult:
-    playbook, service = context.playbooks.of(run), context.playbooks.service(run)
-    action = context.actions[step.action]
-    if not step.mutates:
-        return await _look(context, run, plan, step, action, service)
-    begun_before = any(item.mutates for item in tried)
-    if step.call.impossible:
-        call = await _replan(context, step, service)
-        if call is not None and call.impossible:
-            return await _not_possible(context, run, plan, step, call.impossible)
-        begun_before = True  # what was planned is not what can be done now
-    if step.approval and not await _approved_step(context, run, step):
-        return await _ask_for_step(context, run, plan, step, begun_before)
-    alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
-    asked = build_input(context, run, playbook, service, alerts, step)
-    judgement = await evaluate(context, asked, _overridden(run))
-    if judgement.final.answer is not GuardAnswer.ALLOW:
-        return await context.store.write(lambda tx: _held(tx, context, run, plan, asked, judgement))
-    # our own earlier step has changed the target, so what the plan was pinned to is gone by our own doing
-    call = await _replan(context, step, service) if begun_before and not step.approval else step.call
-    if call is None:
-        return wait_until(run, context.clock.now() + context.pace.recheck)
-    if call.impossible:
-        return await _not_possible(context, run, plan, step, call.impossible)
-    return await _do(context, run, step, call, asked, judgement, action, service, tried)
+def _ask_about_condition(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
+    tx.audit(Kind.ACTION_OUTCOME, {"step": step.id, "skipped": why}, "held")
+    detail = AwaitingApprovalDetail(step=step.id, call=step.call.text, text=why)
+    after = tx.request_approval(ctx.plan, step.id, Reason.CONDITION_UNKNOWN, detail)
+    return wait_until(after, after.wake_at)
 
 
-async def _replan(context: PipelineContext, step: PlannedStep, service: Service) -> PlannedCall | None:
-    """The same call on the target as it is now; None if that cannot be seen at the moment."""
-    action = context.actions[step.action]
+def _skip(tx: RunTransaction, ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
+    following = ctx.plan.after(step.id)
+    tx.audit(Kind.ACTION_OUTCOME, {"step": step.id, "skipped": why}, "skipped")
+    return proceed(tx.save(cursor=None if following is None else following.id))
+
+
+async def _follow(ctx: RunContext, step: PlannedStep, arrow: str) -> StageResult:
+    """Go where the arrow of a step points. A run that is aborted first undoes what it can."""
+    if arrow == "abort":
+        await undo_steps(ctx)
+    return await ctx.write(lambda tx: follow(tx, ctx.plan, step, arrow))
+
+
+async def _read(ctx: RunContext, step: PlannedStep) -> StageResult:
+    """Do a step that only reads. It needs no intent and no guard, because repeating it changes nothing."""
+    result = await StepExecution.of_step(ctx, step, step.call).invoke()
+    status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
+    seen = EvidenceRecord("step", step.id, status, result.summary, result.output, ctx.now())
+
+    def write(tx: RunTransaction) -> None:
+        tx.add_evidence([seen])
+        tx.save()
+
+    await ctx.write(write)
+    return await _follow(ctx, step, step.on_success if result.outcome is Outcome.OK else step.on_failure)
+
+
+async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> StageResult:
+    """Do a step that changes something, if it is allowed now. Continues the checks of :func:`act`."""
+    changed_before = any(item.mutates for item in tried)
+    # 7. A step that was infeasible when the plan was made is planned again: it may be feasible now, and must not be
+    #    started if it is not (promise 3).
+    if step.call.infeasible_reason:
+        call = await _plan_again(ctx, step)
+        if call is not None and call.infeasible_reason:
+            return await _fail_infeasible(ctx, step, call.infeasible_reason)
+        changed_before = True  # what was planned is not what can be done now
+    # 8. A step that needs an approval in every mode has one for exactly this plan (promise 6).
+    if step.approval and not await _step_approved(ctx, step):
+        return await _ask_for_step(ctx, step, changed_before)
+    # 9. All guards again, right before the action, from the store and from the live systems (promises 5, 10 and 12).
+    #    Only a guard whose unknown a person has approved is passed over.
+    asked = build_input(ctx, await ctx.alerts(), step)
+    decision = await evaluate(ctx.pipeline, asked, _overridden_guards(ctx.run))
+    if not decision.allowed:
+        return await ctx.write(lambda tx: _hold(tx, ctx, asked, decision))
+    # 10. The call. Its pin proves that the target is as planned; the action itself refuses otherwise (promise 3). After
+    #     an earlier step of this run the target has changed by our own action, so the call is planned again, except
+    #     where a person approved exactly this call (promise 6).
+    planned = await _plan_again(ctx, step) if changed_before and not step.approval else step.call
+    if planned is None:
+        return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
+    if planned.infeasible_reason:
+        return await _fail_infeasible(ctx, step, planned.infeasible_reason)
+    execution = StepExecution.of_step(ctx, step, planned)
     try:
-        return await resolve(context, action, service, action.Parameters.model_validate(step.parameters))
+        intent = await ctx.write_intent(lambda tx: _commit_intent(tx, execution, asked, decision, tried))
+    except _Held as held:
+        refused = held.decision
+        return await ctx.write(lambda tx: _hold(tx, ctx, asked, refused))
+    # 14. The call, only while enough of the lease is left (promise 4), and its outcome, fenced (promises 3 and 4).
+    result = await execution.start(intent)
+    return await execution.record(intent, result, lambda tx: _conclude(tx, execution, intent.attempt, result))
+
+
+def _commit_intent(
+    tx: RunTransaction, execution: StepExecution, asked: GuardInput, decision: GuardDecision, tried: list[Attempt]
+) -> Intent:
+    """Write the intent, unless something that the store knows forbids it. Continues the checks of :func:`_do`."""
+    # 11. No other run holds the target, whether or not the concurrency guard is on (promise 4).
+    if (other := runs.lock_holder(tx.connection, tx.run.target, tx.run.id)) is not None:
+        text = f"run {other} holds the target lock of {tx.run.target}"
+        busy = Verdict(GuardAnswer.BLOCK, "target_busy", text, {"run": other})
+        raise _Held(GuardDecision((("concurrency", busy),)))
+    # 12. What guards read from the store is read again under the intent lock: a stop created since check 9 counts
+    #     (promise 10), and two replicas cannot exceed a limit together (promise 12).
+    again = reevaluate_stored(tx.pipeline, tx.connection, replace(asked, now=tx.now), _overridden_guards(tx.run))
+    if not again.allowed:
+        raise _Held(again)
+    # 13. The verdicts and the intent are durable, in one transaction, before the call (promises 3 and 9).
+    tx.add_verdicts(decision.records(asked))
+    return execution.write_intent(tx, tried)
+
+
+async def _plan_again(ctx: RunContext, step: PlannedStep) -> PlannedCall | None:
+    """Return the call of a step on the target as it is now; None if the target cannot be asked at the moment."""
+    action = ctx.pipeline.actions[step.action]
+    try:
+        return await resolve(ctx.pipeline, action, ctx.service, action.Parameters.model_validate(step.parameters))
     except (TimeoutError, RemediatorError):
         return None
 
 
-async def _not_possible(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, why: str) -> StageResult:
-    """A step that cannot even be begun has failed, and needs no intent."""
+async def _fail_infeasible(ctx: RunContext, step: PlannedStep, why: str) -> StageResult:
+    """Treat a step that cannot be started as failed. It needs no intent."""
 
-    def write(tx: Tx) -> Run:
-        data = {"step": step.id, "skipped": why}
-        tx.append_audit(runs.draft(Kind.ACTION_OUTCOME, run, context.actor, data, "skipped"))
-        return runs.save(tx, run)
+    def write(tx: RunTransaction) -> None:
+        tx.audit(Kind.ACTION_OUTCOME, {"step": step.id, "skipped": why}, "skipped")
+        tx.save()
 
-    return await _follow(context, await context.store.write(write), plan, step, step.on_failure)
-
-
-def _overridden(run: Run) -> frozenset[str]:
-    reason = str(run.detail.get("overrides", "")) if run.reason == "approved" else ""
-    return frozenset({reason.removeprefix("unknown:")} if reason.startswith("unknown:") else ())
+    await ctx.write(write)
+    return await _follow(ctx, step, step.on_failure)
 
 
-async def _approved_step(context: PipelineContext, run: Run, step: PlannedStep) -> bool:
-    approval = await context.store.read(lambda connection: approvals.get_latest(connection, run.id))
+async def _step_approved(ctx: RunContext, step: PlannedStep) -> bool:
+    approval = await ctx.read(approvals.get_latest)
     return (
         approval is not None
         and approval.status == "approved"
-        and approval.plan_hash == run.plan_hash
+        and approval.plan_hash == ctx.run.plan_hash
         and approval.step in (None, step.id)
     )
 
 
-async def _ask_for_step(
-    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, begun_before: bool
-) -> StageResult:
-    """People are asked for the step as it would be done now: after a step of our own, the plan is made afresh."""
-    if begun_before:
-        playbook, service = context.playbooks.of(run), context.playbooks.service(run)
+async def _ask_for_step(ctx: RunContext, step: PlannedStep, changed_before: bool) -> StageResult:
+    """Request an approval for a step as it would be done now: after an earlier step of this run, plan again."""
+    plan = ctx.plan
+    if changed_before:
         try:
-            plan = await make_plan(context, playbook, service, plan.parameters, run.mode)
+            plan = await Planner(ctx.pipeline, ctx.playbook, ctx.service, plan.parameters).plan(ctx.run.mode)
         except (TimeoutError, RemediatorError):
-            return wait_until(run, context.clock.now() + context.pace.recheck)
-    return await context.store.write(lambda tx: _ask(tx, context, run, plan, plan.step(step.id)))
+            return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.guard_recheck_interval)
+    call = plan.step(step.id).call
+
+    def ask(tx: RunTransaction) -> StageResult:
+        tx.save(plan=plan, plan_hash=plan.hash)
+        detail = AwaitingApprovalDetail(step=step.id, call=call.text, risk=call.risk)
+        after = tx.request_approval(plan, step.id, Reason.STEP_NEEDS_APPROVAL, detail)
+        return wait_until(after, after.wake_at)
+
+    return await ctx.write(ask)
 
 
-def _ask(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep) -> StageResult:
-    run = runs.save(tx, run, plan=as_data(plan), plan_hash=plan.hash)
-    detail = {"step": step.id, "call": step.call.text, "risk": step.call.risk}
-    after = approvals.request(tx, context.ids, run, plan, step.id, "step_needs_approval", detail, context.actor)
+def _hold(tx: RunTransaction, ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:
+    """Hold the run: blocked by a guard, or waiting for a person because a guard does not know."""
+    tx.add_verdicts(decision.records(asked))
+    if decision.final.answer is GuardAnswer.BLOCK:
+        return block(tx, decision, Status.RUNNING)
+    detail = AwaitingApprovalDetail(**decision.detail_fields())
+    after = tx.request_approval(ctx.plan, None, Reason.GUARD_UNKNOWN, detail)
     return wait_until(after, after.wake_at)
 
 
-def _held(
-    tx: Tx, context: PipelineContext, run: Run, plan: Plan, asked: GuardInput, judgement: GuardDecision
-) -> StageResult:
-    evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
-    if judgement.final.answer is GuardAnswer.BLOCK:
-        return block(tx, context, run, judgement, Status.RUNNING)
-    reason = f"unknown:{judgement.guard}"
-    after = approvals.request(tx, context.ids, run, plan, None, reason, judgement.detail(), context.actor)
-    return wait_until(after, after.wake_at)
-
-
-async def _look(
-    context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, action: Action, service: Service
-) -> StageResult:
-    """A step that only reads needs no intent: it may be done again at will."""
-    result = await _call(context, step, action, service, step.call)
-    status = {"ok": "ok", "failed": "fail"}.get(result.outcome.value, "unknown")
-    seen = EvidenceRecord("step", step.id, status, result.summary, result.output, context.clock.now())
-    arrow = step.on_success if result.outcome is Outcome.OK else step.on_failure
-
-    def write(tx: Tx) -> Run:
-        evidence.add(tx, run, [seen], context.actor)
-        return runs.save(tx, run)
-
-    return await _follow(context, await context.store.write(write), plan, step, arrow)
-
-
-async def _do(
-    context: PipelineContext,
-    run: Run,
-    step: PlannedStep,
-    call: PlannedCall,
-    asked: GuardInput,
-    judgement: GuardDecision,
-    action: Action,
-    service: Service,
-    tried: Sequence[Attempt],
-) -> StageResult:
-    number = 1 + max((item.number for item in tried if item.step == step.id), default=0)
-
-    def write_intent(tx: Tx) -> tuple[Run, Attempt, float]:
-        if (other := runs.lock_holder(tx.connection, run.target, run.id)) is not None:
-            raise _Held(_busy(run.target, other))  # whether or not the guard that says so is on
-        again = decide_again(context, tx.connection, replace(asked, now=tx.now), _overridden(run))
-        if again.final.answer is not GuardAnswer.ALLOW:
-            raise _Held(again)
-        attempt = _intent(context, run, step, call, number, tx)
-        evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
-        lease = timedelta(seconds=step.timeout) + context.pace.margin
-        held = runs.save(
-            tx,
-            run,
-            lease_until=max(tx.now + lease, run.lease_until or tx.now),
-            holds_target=True,
-            first_action_at=run.first_action_at or tx.now,
-        )
-        attempts.record_intent(tx, held, attempt, context.actor)
-        return held, attempt, tx.began_at
-
-    try:
-        run, attempt, begun = await intend(context, write_intent)
-    except _Held as held:
-        judgement = held.judgement
-        return await context.store.write(lambda tx: _held(tx, context, run, _plan(run), asked, judgement))
-    if context.lapsing(begun):
-        result = Result(Outcome.FAILED, _NOT_BEGUN)
-    else:
-        context.on_event("action", run, {"step": step.id, "call": call.text})
-        failpoints.reach("before", lambda: ("call",))
-        result = await _call(context, step, action, service, call)
-        failpoints.reach("after", lambda: ("call",))
-    return await _concluded(context, run, step, attempt, result)
-
-
-_NOT_BEGUN = "not begun: too long passed between intent and call, the lease may not last"
-
-
-async def _concluded(
-    context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
-) -> StageResult:
-    try:
-        return await context.store.write(lambda tx: _conclude(tx, context, run, step, attempt, result))
-    except Fenced:
-        # another process decides what becomes of the run; what this one saw is worth knowing all the same
-        said = {"attempt": attempt.id, "step": step.id, "outcome": result.outcome.value, "summary": result.summary}
-        late = runs.draft(Kind.RUN_FENCED, run, context.actor, said, "late_outcome")
-        await context.store.write(lambda tx: tx.append_audit(late))
-        raise
-
-
-def _intent(context: PipelineContext, run: Run, step: PlannedStep, call: PlannedCall, number: int, tx: Tx) -> Attempt:
-    return Attempt(
-        id=context.ids.new("attempt", tx.now),
-        run_id=run.id,
-        step=step.id,
-        number=number,
-        action=step.action,
-        playbook=run.playbook,
-        target=run.target,
-        mutates=True,
-        is_undo=False,
-        call={"text": call.text, "arguments": dict(call.arguments), "pin": dict(call.pin)},
-        fence=run.fence,
-        intent_at=tx.now,
-        outcome=None,
-        outcome_at=None,
-        result=None,
-    )
-
-
-async def _call(
-    context: PipelineContext, step: PlannedStep, action: Action, service: Service, call: PlannedCall
-) -> Result:
-    """One bounded call; every way in which it can end is one of three outcomes."""
-    parameters = action.Parameters.model_validate(step.parameters)
-    try:
-        async with asyncio.timeout(step.timeout):
-            return await action.execute(service, parameters, call)
-    except (Unreachable, TargetError, Refused) as error:
-        return Result(Outcome.FAILED, str(error), {"error": type(error).__name__})
-    except TimeoutError:
-        return Result(Outcome.UNKNOWN, f"no answer within {step.timeout:g} s", {"error": "TimedOut"})
-    except (ClientError, OSError, ValueError) as error:
-        return Result(Outcome.UNKNOWN, str(error), {"error": type(error).__name__})
-
-
-def _conclude(
-    tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, result: Result
-) -> StageResult:
-    """The outcome, fenced: a process that lost its claim meanwhile finds that out here and does no more."""
-    after = runs.save(tx, run)
+def _conclude(tx: RunTransaction, execution: StepExecution, attempt: Attempt, result: Result) -> StageResult:
     if result.outcome is Outcome.UNKNOWN:
-        return proceed(_to_unknown(tx, context, after, attempt, result.summary))
-    written: dict[str, Any] = {"summary": result.summary, "output": dict(result.output)}
-    if result.summary is _NOT_BEGUN:
-        written["happened"] = EffectStatus.NO.value
-    attempts.record_outcome(tx, after, attempt, result.outcome.value, written, context.actor)
-    if result.outcome is Outcome.OK:
-        _temporary(tx, context, after, step)
-    if result.outcome is Outcome.OK and step.on_success == "verify":
-        return proceed(to_verifying(tx, context, after, step.id))
-    return proceed(after)
+        return proceed(_to_unknown(tx, attempt, result.summary))  # the attempt stays open until it was observed
+    execution.write_result(tx, attempt, result)
+    if result.outcome is Outcome.OK and execution.step.on_success == "verify":
+        return proceed(to_verifying(tx, execution.step.id))
+    return proceed(tx.run)
 
 
-def _temporary(tx: Tx, context: PipelineContext, run: Run, step: PlannedStep) -> None:
-    """What is to last for a while only gets its timer in the same transaction as its outcome."""
-    after = None if step.undo is None else step.undo.get("after")
-    if after is not None:
-        timers.schedule_undo(tx, context.ids, run, step.id, timedelta(seconds=after))
-
-
-def _to_unknown(tx: Tx, context: PipelineContext, run: Run, attempt: Attempt, why: str) -> Run:
-    detail = {"attempt": attempt.id, "step": attempt.step, "why": why}
-    return runs.transition(tx, run, Status.UNKNOWN_OUTCOME, "outcome_unknown", detail, context.actor)
-
-
-async def _unknown(context: PipelineContext, run: Run, attempt: Attempt, why: str) -> StageResult:
-    return proceed(await context.store.write(lambda tx: _to_unknown(tx, context, run, attempt, why)))
-
-
-async def _follow(context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
-    """Go where the step's arrow points; a run that is aborted leaves nothing behind that it can put back."""
-    if arrow == "abort":
-        await undo_steps(context, run, plan)
-    return await context.store.write(lambda tx: follow(tx, context, run, plan, step, arrow))
-
-
-async def _exhausted(context: PipelineContext, run: Run) -> StageResult:
-    def give_up(tx: Tx) -> Run:
-        return runs.transition(tx, run, Status.ESCALATED, "no_step_left", {}, context.actor)
-
-    return proceed(await context.store.write(give_up))
-
-
-async def observe(context: PipelineContext, run: Run) -> StageResult:
-    """From ``unknown_outcome``: look at the target; go on if that tells, put it to a person if it does not."""
-    attempt = await context.store.read(lambda connection: attempts.get_in_flight(connection, run.id))
-    plan = _plan(run)
+async def observe(ctx: RunContext) -> StageResult:
+    """Take an ``unknown_outcome`` run on: observe the target, and escalate if that does not show what happened."""
+    attempt = await ctx.read(attempts.get_in_flight)
     if attempt is None:
-        return await _exhausted(context, run)
-    step = plan.step(attempt.step)
-    seen = await _observation(context, run, step, attempt)
-    return await context.store.write(lambda tx: _observed(tx, context, run, step, attempt, seen))
+        return await ctx.write(_escalate_no_step_left)
+    execution = StepExecution.of_step(ctx, ctx.plan.step(attempt.step), planned_call(attempt))
+    seen = await execution.observe(attempt)
+    return await ctx.write(lambda tx: _observed(tx, execution, attempt, seen))
 
 
-async def _observation(context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt) -> Observation:
-    action, service = context.actions[step.action], context.playbooks.service(run)
-    call = PlannedCall(str(attempt.call["text"]), attempt.call["arguments"], attempt.call["pin"])
-    parameters = action.Parameters.model_validate(step.parameters)
-    try:
-        async with asyncio.timeout(context.pace.probe.total_seconds()):
-            return await action.observe(service, parameters, call, attempt.intent_at)
-    except (TimeoutError, RemediatorError, OSError) as error:
-        return Observation(EffectStatus.CANNOT_TELL, f"the target cannot be observed: {error or 'no answer in time'}")
-
-
-def _observed(
-    tx: Tx, context: PipelineContext, run: Run, step: PlannedStep, attempt: Attempt, seen: Observation
-) -> StageResult:
+def _observed(tx: RunTransaction, execution: StepExecution, attempt: Attempt, seen: Observation) -> StageResult:
+    step = execution.step
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
-    tx.append_audit(runs.draft(Kind.ACTION_OBSERVED, run, context.actor, {"attempt": attempt.id, **facts}))
+    tx.audit(Kind.ACTION_OBSERVED, {"attempt": attempt.id, **facts})
+    # Only an idempotent action may be repeated without knowing whether it happened (promise 3).
     if seen.happened is EffectStatus.CANNOT_TELL and not step.idempotent:
-        attempts.record_outcome(tx, run, attempt, Outcome.UNKNOWN.value, facts, context.actor)
-        detail = {"step": step.id, "attempt": attempt.id, "observed": seen.summary}
-        # the target stays held: the call may still land, and only a person can rule that out
-        return proceed(runs.transition(tx, run, Status.ESCALATED, "outcome_unknown", detail, context.actor))
+        execution.write_outcome(tx, attempt, Outcome.UNKNOWN, facts)
+        detail = EscalatedDetail(step=step.id, attempt=attempt.id, observed=seen.summary)
+        # The target stays locked: the call may still take effect, and only a person can rule that out (promise 4).
+        return proceed(tx.move(Status.ESCALATED, Reason.OUTCOME_UNKNOWN, detail))
     outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
-    attempts.record_outcome(tx, run, attempt, outcome.value, facts, context.actor)
-    if outcome is Outcome.OK:
-        _temporary(tx, context, run, step)
+    execution.write_outcome(tx, attempt, outcome, facts)
     if outcome is Outcome.OK and step.on_success == "verify":
-        return proceed(to_verifying(tx, context, run, step.id))
-    detail = {"attempt": attempt.id, "happened": seen.happened.value}
-    return proceed(runs.transition(tx, run, Status.RUNNING, "observed", detail, context.actor))
+        return proceed(to_verifying(tx, step.id))
+    observed = RunningDetail(attempt=attempt.id, happened=seen.happened.value)
+    return proceed(tx.move(Status.RUNNING, Reason.OBSERVED, observed))

@@ -1,6 +1,7 @@
-"""Whether a request still stands, asked before anybody decides: looking only, so nothing is voided and no link burnt.
+"""Check whether a pending request is still about the plan that would be made now, before a person decides.
 
-What it finds decides what people are offered; what counts is still found out again after a decision, by the engine.
+The check changes nothing: it voids no request and uses up no link. It decides what people are offered. The approve
+stage plans again after the decision, and that result counts (promise 6).
 """
 
 from __future__ import annotations
@@ -12,48 +13,52 @@ from remediator.core.run import Run
 from remediator.errors import InputError, RemediatorError
 from remediator.pipeline.approve import Change, what_changed
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.planning import MISTAKES
+from remediator.pipeline.planning import DEFECTS
+from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.approvals import Approval
 
 PATIENCE = 2.0
-"""Seconds that a page waits for the target to say how it is."""
+"""Seconds that a page waits for the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a pending request is, now."""
+    """The validity of a pending request now."""
 
     change: Change | None = None
-    """Why nobody can approve it any more; None while it stands."""
+    """Why the request can no longer be approved; None if it is valid."""
     unsure: str = ""
-    """Why that cannot be told at the moment."""
+    """Why the validity is unknown at the moment; empty if it is known."""
 
     def why_anew(self) -> str:
-        """What is on record when people are asked anew.
+        """Return the reason that is recorded when the request is refreshed.
 
         Raises:
-            InputError: it stands, or that cannot be told: nobody gets rid of what others have said by asking again.
+            InputError: it is valid, or that is unknown. A refresh must not discard the decisions of others.
         """
         if self.unsure:
-            raise InputError(f"whether this request stands cannot be told now: {self.unsure}")
+            raise InputError(f"whether this request is still valid is unknown now: {self.unsure}; try again later")
         if self.change is None:
-            raise InputError("this request stands as it is; there is nothing to ask anew")
+            raise InputError("this request is still valid: decide it as it is")
         return self.change.why
 
 
 async def look(
     context: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
 ) -> Standing:
-    """How a pending request is.
+    """Return the validity of a pending request.
 
     Args:
-        plans: False looks at the playbook only and asks no target.
-        patience: for the target to answer, in seconds.
+        context: the dependencies.
+        approval: the request.
+        run: the run of the request.
+        plans: False compares the playbook only and asks no target.
+        patience: seconds to wait for the target.
     """
     try:
         async with asyncio.timeout(patience):
-            return Standing(await what_changed(context, run, approval, plans=plans))
+            return Standing(await what_changed(RunContext(context, run), approval, plans=plans))
     except TimeoutError:
         return Standing(unsure=f"{run.target} gave no answer within {patience:g} s")
-    except (RemediatorError, *MISTAKES) as error:  # looking is no place to fail for an action's defect
+    except (RemediatorError, *DEFECTS) as error:  # a defect in an action must not make the page fail
         return Standing(unsure=str(error))

@@ -1,160 +1,174 @@
-"""The verb *approve*: wait for people, and hold them to exactly the plan that they saw."""
+"""The approve stage: wait for people, and act only on exactly the plan that they approved (promise 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from remediator.core.plan import Plan
-from remediator.core.run import Run, Status
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import (
+    AwaitingApprovalDetail,
+    BlockedDetail,
+    CancelledDetail,
+    EscalatedDetail,
+    MatchedDetail,
+    RunningDetail,
+)
 from remediator.errors import ClientError, RemediatorError
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
-from remediator.pipeline.planning import make_plan
+from remediator.pipeline.planning import Planner
+from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.playbooks import parameters
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, episodes, runs
+from remediator.storage.repositories import approvals, runs
 from remediator.storage.repositories.approvals import Approval, Decision
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why a plan that people were shown is not what would be done now."""
+    """Why the plan that people were shown is not what would be done now."""
 
     why: str
     plan: Plan | None = None
-    """What would be done now, where that is known."""
+    """What would be done now, if that is known."""
 
 
-async def await_approval(context: PipelineContext, run: Run) -> StageResult:
-    """From ``awaiting_approval`` to what people said, or what became of the question."""
-    approval, said = await context.store.read(lambda connection: _state(connection, run.id))
-    assert approval is not None, "a run waits for an approval that was never asked for"
+async def await_approval(ctx: RunContext) -> StageResult:
+    """Take an ``awaiting_approval`` run to where the decision leads: an approval, a rejection, a snooze, an expiry."""
+    approval, decisions = await ctx.read(_state)
+    assert approval is not None, f"run {ctx.run.id} waits for an approval that was never requested"
     if approval.status == "approved":
-        return await _approved(context, run, approval, said)
+        return await _approved(ctx, approval, decisions)
     if approval.status == "rejected":
-        who = [item.identity for item in said if item.verb == "reject"]
-        detail = {"approval": approval.id, "by": who, "why": approval.reason}
-        return await _move(context, run, Status.CANCELLED, "rejected", detail)
+        who = tuple(item.identity for item in decisions if item.verb == "reject")
+        rejected = CancelledDetail(approval=approval.id, by=who, why=approval.reason)
+        return proceed(await ctx.write(lambda tx: tx.move(Status.CANCELLED, Reason.REJECTED, rejected)))
     if approval.status == "void":
-        return await context.store.write(lambda tx: _withdrawn(tx, context, run, approval))
-    if approval.status == "pending" and context.clock.now() < approval.expires_at:
-        return wait_until(run, approval.expires_at)
-    return await context.store.write(lambda tx: _expire(tx, context, run, approval))
+        return await ctx.write(lambda tx: _withdrawn(tx, approval))
+    if approval.status == "pending" and ctx.now() < approval.expires_at:
+        return wait_until(ctx.run, approval.expires_at)
+    return await ctx.write(lambda tx: _expire(tx, approval))
 
 
 def _state(connection: Connection, run_id: str) -> tuple[Approval | None, Sequence[Decision]]:
     approval = approvals.get_latest(connection, run_id)
-    said = approvals.list_decisions(connection, approval.id) if approval else []
-    return approval, said
+    return approval, approvals.list_decisions(connection, approval.id) if approval else []
 
 
-def _expire(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
+def _expire(tx: RunTransaction, approval: Approval) -> StageResult:
     if tx.now < approval.expires_at:
-        return wait_until(run, approval.expires_at)  # the database's clock is behind ours: it decides
-    approvals.close(tx, approval, "expired")
-    detail = {"approval": approval.id, "expired_at": approval.expires_at.isoformat()}
-    return proceed(runs.transition(tx, run, Status.ESCALATED, "approval_expired", detail, context.actor))
+        return wait_until(tx.run, approval.expires_at)  # the database's clock decides; it is behind this host's
+    approvals.close(tx.tx, approval, "expired")
+    detail = EscalatedDetail(approval=approval.id, expired_at=approval.expires_at)
+    return proceed(tx.move(Status.ESCALATED, Reason.APPROVAL_EXPIRED, detail))
 
 
-def _withdrawn(tx: Tx, context: PipelineContext, run: Run, approval: Approval) -> StageResult:
-    """A person said "not now": the run sleeps, and comes back with a new plan and a new question."""
-    until = approval.snoozed_until
-    detail: dict[str, object] = {"approval": approval.id, "why": approval.reason}
+def _withdrawn(tx: RunTransaction, approval: Approval) -> StageResult:
+    """Go on after a request was withdrawn: by a snooze the run waits; otherwise it is planned again."""
+    why, until = approval.reason or "", approval.snoozed_until
     if until is None:
-        return proceed(_afresh(tx, context, run, detail))
-    detail |= {"until": until.isoformat(), "text": f"{approval.reason} until {until:%H:%M:%S}Z"}
-    after = runs.transition(tx, run, Status.BLOCKED, "snoozed", detail, context.actor, resume_to=Status.MATCHED)
-    return wait_until(after, until)
+        return proceed(_start_again(tx, approval, why=why))
+    text = f"{why} until {until:%H:%M:%S}Z"
+    detail = BlockedDetail(approval=approval.id, why=why, until=until, text=text)
+    return wait_until(tx.move(Status.BLOCKED, Reason.SNOOZED, detail, resume_to=Status.MATCHED), until)
 
 
 def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
-    """Withdraw the questions that came from playbooks which are not in force any more, and plan those runs anew.
+    """Void the requests of playbooks that are no longer active as they were, so that those runs are planned again.
 
-    Only when this replica has read its files, never whenever it looks at a run: two replicas whose files differ for a
-    moment would withdraw each other's questions without end. What a run asks that has acted already stays until
-    somebody answers it: only a person has such a run begin again.
+    Call it only when this replica has loaded its files, never whenever it looks at a run: two replicas whose files
+    differ for a moment would void each other's requests without end. The request of a run that has acted stays until
+    a person answers it, because only a person may let such a run start again.
     """
     for approval in approvals.list_pending(tx.connection):
         run = runs.get(tx.connection, approval.run_id)
         if run is None or run.first_action_at is not None:
             continue
-        if (changed := _rewritten(context, run)) is not None:
+        if (changed := _playbook_change(context, run)) is not None:
             approvals.void(tx, run, changed, context.actor)
             runs.notify(tx, [run.id])
 
 
-async def _approved(context: PipelineContext, run: Run, approval: Approval, said: Sequence[Decision]) -> StageResult:
+async def _approved(ctx: RunContext, approval: Approval, decisions: Sequence[Decision]) -> StageResult:
+    # The plan is made again before anything is done: an approval counts for exactly what people saw (promise 6). A
+    # target that cannot be asked counts as changed.
     try:
-        changed = await what_changed(context, run, approval)
+        changed = await what_changed(ctx, approval)
     except ClientError as error:
-        changed = Change(_unplannable(error))
+        changed = Change(_cannot_plan(error))
     if changed is not None:
         why = changed.why
-        return proceed(await context.store.write(lambda tx: _again(tx, context, run, approval, why)))
-    who = [item.identity for item in said if item.verb == "approve"]
-    detail = {"approval": approval.id, "by": who, "step": approval.step, "overrides": run.reason or ""}
-    return await _move(context, run, Status.RUNNING, "approved", detail)
+
+        def revoke(tx: RunTransaction) -> Run:
+            approvals.revoke(tx.tx, tx.run, approval, why, tx.pipeline.actor)
+            return _start_again(tx, approval, changed=why)
+
+        return proceed(await ctx.write(revoke))
+    asked = ctx.run.detail
+    detail = RunningDetail(
+        approval=approval.id,
+        by=tuple(item.identity for item in decisions if item.verb == "approve"),
+        step=approval.step,
+        overrides=ctx.run.reason,
+        guard=asked.guard if isinstance(asked, AwaitingApprovalDetail) else "",
+    )
+    deadline = ctx.pipeline.timeouts.run_timeout
+    return proceed(
+        await ctx.write(lambda tx: tx.move(Status.RUNNING, Reason.APPROVED, detail, deadline_at=tx.now + deadline))
+    )
 
 
-def _again(tx: Tx, context: PipelineContext, run: Run, approval: Approval, changed: str) -> Run:
-    """From the start, by the playbook that is in force now; people are asked anew."""
-    approvals.revoke(tx, run, approval, changed, context.actor)
-    return _afresh(tx, context, run, {"approval": approval.id, "changed": changed})
+def _start_again(tx: RunTransaction, approval: Approval, *, why: str = "", changed: str = "") -> Run:
+    """Plan the run again by the active version of its playbook; escalate if there is none any more."""
+    playbooks = tx.pipeline.playbooks
+    active = playbooks.active_version(tx.run.playbook)
+    if active is None and playbooks.active:
+        gone = EscalatedDetail(approval=approval.id, why=why, changed=changed)
+        return tx.move(Status.ESCALATED, Reason.APPROVAL_VOID, gone)
+    adopt = {} if active is None else {"playbook_hash": active.content_hash}
+    detail = MatchedDetail(approval=approval.id, why=why, changed=changed)
+    return tx.move(Status.MATCHED, Reason.APPROVAL_VOID, detail, **adopt)
 
 
-def _afresh(tx: Tx, context: PipelineContext, run: Run, detail: Mapping[str, object]) -> Run:
-    current = context.playbooks.current(run.playbook)
-    if current is None and context.playbooks.active:
-        return runs.transition(tx, run, Status.ESCALATED, "approval_void", detail, context.actor)
-    adopt = {} if current is None else {"playbook_hash": current.content_hash}
-    return runs.transition(tx, run, Status.MATCHED, "approval_void", detail, context.actor, **adopt)
+async def what_changed(ctx: RunContext, approval: Approval, *, plans: bool = True) -> Change | None:
+    """Plan again and return how the result differs from what people were asked about; None if it does not.
 
-
-async def what_changed(context: PipelineContext, run: Run, approval: Approval, *, plans: bool = True) -> Change | None:
-    """Make the plan again: people approve exactly what they saw, so anything else needs them again. Changes nothing.
+    Changes nothing.
 
     Args:
-        plans: False looks at the playbook only and asks no target.
+        ctx: the run of the request.
+        approval: the request.
+        plans: False compares the playbook only and asks no target.
 
     Raises:
-        ClientError: the target cannot be asked how it is.
+        ClientError: the target cannot be asked.
     """
-    if (changed := _rewritten(context, run)) is not None:
+    if (changed := _playbook_change(ctx.pipeline, ctx.run)) is not None:
         return Change(changed)
     if not plans:
         return None
     try:
-        playbook, service = context.playbooks.of(run), context.playbooks.service(run)
-        alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
-        values = parameters.resolve(playbook, dict(alerts[0].labels) if alerts else {}, context.playbooks.inventory)
-        plan = await make_plan(context, playbook, service, values, run.mode)
+        alerts = await ctx.alerts()
+        labels = dict(alerts[0].labels) if alerts else {}
+        values = parameters.resolve(ctx.playbook, labels, ctx.pipeline.playbooks.inventory)
+        plan = await Planner(ctx.pipeline, ctx.playbook, ctx.service, values).plan(ctx.run.mode)
     except ClientError:
         raise
     except RemediatorError as error:
-        return Change(_unplannable(error))
-    return None if plan.hash == approval.plan_hash else Change("as things are now, the plan is another one", plan)
+        return Change(_cannot_plan(error))
+    return None if plan.hash == approval.plan_hash else Change("the target has changed, and the plan with it", plan)
 
 
-def _unplannable(error: RemediatorError) -> str:
-    return f"it cannot be planned any more: {error}"
+def _cannot_plan(error: RemediatorError) -> str:
+    return f"it can no longer be planned: {error}"
 
 
-def _rewritten(context: PipelineContext, run: Run) -> str | None:
-    """How the playbook that is in force differs from the one that this run began with, if it does."""
-    current = context.playbooks.current(run.playbook)
-    if not context.playbooks.active or (current is not None and current.content_hash == run.playbook_hash):
+def _playbook_change(context: PipelineContext, run: Run) -> str | None:
+    """Return how the active playbook differs from the one that the run started with; None if it does not."""
+    active = context.playbooks.active_version(run.playbook)
+    if not context.playbooks.active or (active is not None and active.content_hash == run.playbook_hash):
         return None
-    return "the playbook is gone" if current is None else "the playbook has changed"
-
-
-async def _move(
-    context: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, object]
-) -> StageResult:
-    after = await context.store.write(
-        lambda tx: runs.transition(
-            tx, run, to, reason, detail, context.actor, deadline_at=tx.now + context.pace.deadline
-        )
-    )
-    return proceed(after)
+    return "the playbook was removed" if active is None else "the playbook has changed"

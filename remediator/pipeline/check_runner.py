@@ -1,4 +1,4 @@
-"""Looking: one check, bounded in time, that never raises for what it cannot see."""
+"""Run one check with a timeout. What cannot be seen is *unknown*, with the reason, and never an exception."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 from remediator.core.types import fitted
 from remediator.errors import RemediatorError
-from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
+from remediator.extensions.checks.base import CheckAnswer, Evidence
 from remediator.pipeline.context import PipelineContext
 from remediator.playbooks.inventory import Service
 
 
 async def observe(context: PipelineContext, name: str, service: Service, given: Mapping[str, Any]) -> Evidence:
-    """One check, bounded in time; whatever goes wrong is *unknown*, with the reason."""
-    check: Check = context.checks[name]
+    """Return what a check says about a service; *unknown* if it fails or gives no answer in time."""
+    check = context.checks[name]
+    limit = context.timeouts.probe_timeout.total_seconds()
     try:
-        async with asyncio.timeout(context.pace.probe.total_seconds()):
+        async with asyncio.timeout(limit):
             return await check.observe(service, fitted(check.Parameters, given, name))
     except TimeoutError:
-        return Evidence(CheckAnswer.UNKNOWN, f"{name} gave no answer within {context.pace.probe.total_seconds():g} s")
+        return Evidence(CheckAnswer.UNKNOWN, f"check {name} gave no answer within {limit:g} s")
     except (RemediatorError, OSError, ValueError) as error:
-        return Evidence(CheckAnswer.UNKNOWN, f"{name} could not look: {error}")
+        return Evidence(CheckAnswer.UNKNOWN, f"check {name} failed: {error}")

@@ -1,4 +1,4 @@
-"""What conditions can speak of: the evidence so far, what steps gave, parameters, the target."""
+"""The variables of conditions: parameters, evidence, results of steps, and the target."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ def variables(
     seen: Sequence[EvidenceRecord],
     tried: Sequence[Attempt] = (),
 ) -> Mapping[str, Any]:
-    """The roots of a condition; later evidence of the same name replaces earlier.
+    """Return the variables that a condition can use. Later evidence of the same name replaces earlier evidence.
 
     Args:
+        parameters: of the plan.
         target: name and platform.
+        seen: the evidence so far.
+        tried: the attempts so far.
     """
     return {
         "params": parameters,
@@ -31,6 +34,6 @@ def variables(
 
 
 def _evidence(item: EvidenceRecord) -> Mapping[str, Any]:
-    """What could not be seen has no ``ok``, so that a condition on it is unknown and not false."""
+    """Return the evidence without ``ok`` if it is unknown: a condition on ``ok`` is then unknown, and not false."""
     known = {"status": item.status, "facts": item.facts, "summary": item.summary}
     return known if item.status == "unknown" else {**known, "ok": item.status == "ok"}

@@ -1,6 +1,7 @@
-"""What the verbs are given: the store, the time, the rules and the world, as arguments.
+"""What the stages depend on: the store, the clock, playbooks, actions, checks and guards, as arguments.
 
-The same verbs run in production, in ``remediator test``, in ``explain`` and in the simulation; only this differs.
+The same stages run in production, in ``remediator test``, in ``remediator explain`` and in the simulation, with other
+dependencies.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from remediator.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long things may take and how often they are looked at."""
+    """Time limits and intervals of the pipeline."""
 
     lease: timedelta = timedelta(seconds=60)
-    """A claim lasts so long unless an action needs longer; a replica that died is succeeded after it."""
-    margin: timedelta = timedelta(seconds=10)
-    """An action's timeout ends this much before the lease does."""
-    recheck: timedelta = timedelta(seconds=15)
-    """How often a blocked run is judged again when its verdict names no time."""
-    look: timedelta = timedelta(milliseconds=500)
-    """How often a verification looks again."""
-    probe: timedelta = timedelta(seconds=10)
-    """Longest time for one check, one diagnosis, one planning call, one guard."""
-    patience: timedelta = timedelta(minutes=15)
-    """An alert that still fires so long after its run succeeded was not healed."""
-    deadline: timedelta = timedelta(hours=1)
-    """Longest time from first being allowed to act until the end."""
+    """Length of a claim, unless an action needs longer. After it, another replica takes over from a dead one."""
+    lease_margin: timedelta = timedelta(seconds=10)
+    """How long before the end of the lease an action's own timeout ends."""
+    guard_recheck_interval: timedelta = timedelta(seconds=15)
+    """How often the guards of a blocked run are evaluated when the verdict names no time."""
+    verify_interval: timedelta = timedelta(milliseconds=500)
+    """How often verification repeats its checks."""
+    probe_timeout: timedelta = timedelta(seconds=10)
+    """Maximum time for one check, one diagnosis, one planning call and one guard."""
+    recurrence_window: timedelta = timedelta(minutes=15)
+    """A success is reported as ineffective if its alert still fires after this time."""
+    run_timeout: timedelta = timedelta(hours=1)
+    """Maximum time from the moment a run may act until its end."""
 
 
 class PlaybookSet:
-    """The playbooks in force, and older versions that open runs still need. Replaced as a whole on reload."""
+    """The active playbooks, and older versions that open runs still need. Replaced as a whole on reload."""
 
     def __init__(self, playbooks: Sequence[Playbook], inventory: Inventory, environment: str) -> None:
         self.inventory = inventory
@@ -53,47 +54,48 @@ class PlaybookSet:
         self.active = tuple(playbooks)
         self._by_hash = {playbook.content_hash: playbook for playbook in playbooks}
 
-    def of(self, run: Run) -> Playbook:
-        """The very version that a run began with.
+    def version_for(self, run: Run) -> Playbook:
+        """Return the version of the playbook that a run started with.
 
         Raises:
-            ConfigurationError: not loaded here; the worker then fetches it from the store.
+            ConfigurationError: it is not loaded here; the worker then loads it from the store.
         """
         try:
             return self._by_hash[run.playbook_hash]
         except KeyError:
             raise ConfigurationError(
-                f"playbook {run.playbook} in version {run.playbook_hash[:12]} is not loaded"
+                f"playbook {run.playbook!r} version {run.playbook_hash[:12]} is not loaded: neither the files nor the "
+                "store have it; retry the run to use the current version"
             ) from None
 
-    def current(self, name: str) -> Playbook | None:
-        """The version in force of the playbook of this name."""
+    def active_version(self, name: str) -> Playbook | None:
+        """Return the active version of a playbook; None if there is no active playbook of this name."""
         return next((playbook for playbook in self.active if playbook.name == name), None)
 
     def versions(self) -> Sequence[Playbook]:
-        """Every version that is loaded, in force or not."""
+        """Return every loaded version, active or not."""
         return tuple(self._by_hash.values())
 
-    def knows(self, content_hash: str) -> bool:
-        """Whether this version is loaded."""
+    def has_version(self, content_hash: str) -> bool:
+        """Return whether this version is loaded."""
         return content_hash in self._by_hash
 
-    def keep(self, playbook: Playbook) -> None:
-        """Add an older version that an open run needs; it is not matched against."""
+    def add_version(self, playbook: Playbook) -> None:
+        """Add an older version that an open run needs. Alerts are not matched against it."""
         self._by_hash[playbook.content_hash] = playbook
 
     def service(self, run: Run) -> Service:
-        """The run's target.
+        """Return the target of a run.
 
         Raises:
-            ConfigurationError: the inventory does not have it (any more).
+            ConfigurationError: the inventory no longer has it.
         """
         return self.inventory.service(run.target)
 
 
 @dataclass(slots=True)
 class PipelineContext:
-    """Everything that a verb may use."""
+    """The dependencies that all runs of this process share."""
 
     store: Store
     clock: Clock
@@ -104,41 +106,41 @@ class PipelineContext:
     checks: Mapping[str, Check]
     guards: Sequence[Guard]
     guard_defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of guards for this installation, by name; a playbook's own go over them."""
+    """Guard settings of this installation, by guard; the settings in a playbook override them."""
     platforms: Mapping[str, Platform] = field(default_factory=dict)
-    pace: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     on_event: Callable[[str, Run, Mapping[str, Any]], None] = lambda kind, run, data: None
-    """Told of what happens, for logs and metrics; must not raise."""
+    """Called for each transition and action, for logs and metrics; must not raise."""
 
     @property
     def actor(self) -> str:
-        """This process, as the audit log names it."""
+        """Return the name of this process in the audit log."""
         return f"remediator/{self.replica}"
 
-    def lapsing(self, begun: float) -> bool:
-        """Whether too much of the lease is gone to begin a call: this process was paused, or the store was slow.
+    def lease_is_short(self, began_at: float) -> bool:
+        """Return whether too little of the lease is left to start a call: the process was paused, or the store slow.
 
         Args:
-            begun: ``tx.begun`` of the transaction that granted the lease.
+            began_at: ``tx.began_at`` of the transaction that granted the lease.
         """
-        return asyncio.get_running_loop().time() - begun > self.pace.margin.total_seconds() / 2
+        return asyncio.get_running_loop().time() - began_at > self.timeouts.lease_margin.total_seconds() / 2
 
-    async def look_at(self, service: Service) -> ServiceStatus:
-        """What the platform says of a service.
+    async def service_status(self, service: Service) -> ServiceStatus:
+        """Return the status of a service as its platform reports it.
 
         Raises:
-            TargetError: it is missing or ambiguous there, or there is no such platform here.
+            TargetError: it is missing or ambiguous, or this installation does not have the platform.
             ClientError: the platform cannot be asked.
         """
         platform = self.platforms.get(service.platform.kind)
         if platform is None:
-            raise TargetError(f"{service.name}: there is no platform {service.platform.kind!r} to ask")
+            raise TargetError(f"service {service.name!r}: platform {service.platform.kind!r} is not configured here")
         return await platform.status(service)
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a verb leaves: go on at once, or wait for an event or until a time."""
+    """What a stage returns: continue at once, or wait for an event or until a time."""
 
     run: Run
     waits: bool = False
@@ -146,10 +148,10 @@ class StageResult:
 
 
 def proceed(run: Run) -> StageResult:
-    """Go on with the next verb at once."""
+    """Continue with the next stage at once."""
     return StageResult(run)
 
 
 def wait_until(run: Run, until: datetime | None) -> StageResult:
-    """Nothing to do before ``until``, or before somebody pokes the run."""
+    """Wait until a time, or until the run is notified; without a time, only until it is notified."""
     return StageResult(run, waits=True, until=until)

@@ -12,7 +12,6 @@ from remediator.audit import Draft, Kind
 from remediator.core import approval as words
 from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
 from remediator.core.ids import Ids
-from remediator.core.plan import from_data
 from remediator.core.run import EpisodeStatus, Run
 from remediator.errors import InputError
 from remediator.playbooks.diagnostics import did_you_mean
@@ -59,7 +58,7 @@ class DecisionResult:
 def asked_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
     """What a request demands."""
     assert run.plan is not None, "an approval is for a plan"
-    plan = from_data(run.plan)
+    plan = run.plan
     requester = approvals.get_requester(connection, run.id)
     return ApprovalRequirements(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
 
@@ -123,7 +122,7 @@ def _say_it_loud(tx: Tx, word: DecisionRequest, run: Run) -> None:
         Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data)
     )
     told = {"about": "break glass", "text": text}
-    escalate_to = tuple((run.plan or {}).get("escalate_to", ()))
+    escalate_to = run.escalate_to
     outbox.enqueue(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
 
 

@@ -1,104 +1,111 @@
-"""The verb *guard*: what the guards and the ladder say of a plan, and of a blocked run when its time has come."""
+"""The guard stage: evaluate the guards and the autonomy mode for a plan, and again for a blocked run when it is due."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from remediator.core.plan import Plan, from_data
-from remediator.core.run import Run, Status
+from remediator.core.plan import Plan
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import (
+    AwaitingApprovalDetail,
+    BlockedDetail,
+    EscalatedDetail,
+    MatchedDetail,
+    RunningDetail,
+)
 from remediator.extensions.guards.base import GuardAnswer, GuardInput
-from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
-from remediator.pipeline.guard_evaluation import GuardDecision, again_at, block, build_input, evaluate, to_records
-from remediator.storage import Tx
-from remediator.storage.repositories import approvals, blocked_runs, episodes, evidence, runs
+from remediator.pipeline.context import StageResult, proceed, wait_until
+from remediator.pipeline.guard_evaluation import GuardDecision, block, build_input, evaluate, next_evaluation_at
+from remediator.pipeline.run_context import RunContext, RunTransaction
+from remediator.storage.repositories import blocked_runs, evidence
+
+_PASSIVE_MODES = ("observe", "shadow")
 
 
-async def guard_plan(context: PipelineContext, run: Run) -> StageResult:
-    """From ``planned`` to what the guards and the ladder say; for a blocked run, the same question again."""
-    if run.status is Status.BLOCKED and run.reason == "snoozed":
-        until = datetime.fromisoformat(run.detail["until"])
-        if context.clock.now() < until:
-            return wait_until(run, until)
-    if run.status is Status.PLANNED and not (run.plan or {}).get("steps") and run.mode not in ("observe", "shadow"):
-        return proceed(await context.store.write(lambda tx: _diagnosed(tx, context, run)))
-    playbook, service = context.playbooks.of(run), context.playbooks.service(run)
-    alerts = await context.store.read(lambda connection: episodes.list_for_run(connection, run.id))
-    asked = build_input(context, run, playbook, service, alerts, None)
-    judgement = await evaluate(context, asked)
+async def guard_plan(ctx: RunContext) -> StageResult:
+    """Take a ``planned`` or ``blocked`` run to where the guards and the mode allow it to go."""
+    run = ctx.run
+    snoozed = run.detail.until if isinstance(run.detail, BlockedDetail) and run.reason is Reason.SNOOZED else None
+    if snoozed is not None and ctx.now() < snoozed:
+        return wait_until(run, snoozed)
+    if run.status is Status.PLANNED and not ctx.plan.steps and run.mode not in _PASSIVE_MODES:
+        return proceed(await ctx.write(_escalate_diagnosis))
+    asked = build_input(ctx, await ctx.alerts(), None)
+    decision = await evaluate(ctx.pipeline, asked)
     if run.status is Status.BLOCKED:
-        return await _judged_again(context, run, asked, judgement)
-    return await context.store.write(lambda tx: _first_judged(tx, context, run, asked, judgement))
+        return await _recheck(ctx, asked, decision)
+    return await ctx.write(lambda tx: _decide(tx, ctx.plan, asked, decision))
 
 
-def _diagnosed(tx: Tx, context: PipelineContext, run: Run) -> Run:
-    """Nothing is to be done, so nothing needs to be guarded: people get what was found."""
-    causes = [item.summary for item in evidence.list_for_run(tx.connection, run.id) if item.phase == "conclude"]
+def _escalate_diagnosis(tx: RunTransaction) -> Run:
+    """Escalate what was found: a playbook without steps does nothing, so there is nothing to guard."""
+    found = evidence.list_for_run(tx.connection, tx.run.id)
+    causes = tuple(item.summary for item in found if item.phase == "conclude")
     text = f"likely cause: {'; '.join(causes)}" if causes else "the evidence points to no known cause"
-    detail = {"text": text, "causes": causes}
-    return runs.transition(tx, run, Status.ESCALATED, "diagnosed", detail, context.actor)
+    return tx.move(Status.ESCALATED, Reason.DIAGNOSED, EscalatedDetail(text=text, causes=causes))
 
 
-def _first_judged(
-    tx: Tx, context: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision
-) -> StageResult:
-    evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
-    final = judgement.final
-    if final.answer is GuardAnswer.BLOCK:
-        return block(tx, context, run, judgement, Status.MATCHED)
-    assert run.plan is not None
-    plan = from_data(run.plan)
-    if run.mode in ("observe", "shadow"):
-        detail = {"guard": "autonomy", "text": _would_have(run.mode, plan, judgement)}
-        return wait_until(runs.transition(tx, run, Status.BLOCKED, run.mode, detail, context.actor), None)
-    if final.answer is GuardAnswer.UNKNOWN or needs_person(run, plan):
-        reason = f"unknown:{judgement.guard}" if final.answer is GuardAnswer.UNKNOWN else "approval_needed"
-        detail = judgement.detail() if final.answer is GuardAnswer.UNKNOWN else {"mode": run.mode}
-        after = approvals.request(tx, context.ids, run, plan, None, reason, detail, context.actor)
+def _decide(tx: RunTransaction, plan: Plan, asked: GuardInput, decision: GuardDecision) -> StageResult:
+    tx.add_verdicts(decision.records(asked))
+    answer, mode = decision.final.answer, tx.run.mode
+    # The order matters. 1. A guard that blocks wins over every mode (promise 5).
+    if answer is GuardAnswer.BLOCK:
+        return block(tx, decision, Status.MATCHED)
+    # 2. A mode that never acts ends here, also if a guard does not know.
+    if mode in _PASSIVE_MODES:
+        detail = BlockedDetail(guard="autonomy", text=_would_have(mode, plan, decision))
+        return wait_until(tx.move(Status.BLOCKED, Reason(mode), detail), None)
+    # 3. Unknown is not a yes: a person decides, also in mode auto (promise 5).
+    if answer is GuardAnswer.UNKNOWN:
+        unknown = AwaitingApprovalDetail(**decision.detail_fields())
+        after = tx.request_approval(plan, None, Reason.GUARD_UNKNOWN, unknown)
         return wait_until(after, after.wake_at)
-    return proceed(_go(tx, context, run))
+    # 4. Everything is allowed; the mode or the playbook may still need a person (promise 6).
+    if needs_approval(tx.run, plan):
+        after = tx.request_approval(plan, None, Reason.APPROVAL_NEEDED, AwaitingApprovalDetail(mode=mode))
+        return wait_until(after, after.wake_at)
+    deadline = tx.now + tx.pipeline.timeouts.run_timeout
+    return proceed(tx.move(Status.RUNNING, None, RunningDetail(), deadline_at=deadline))
 
 
-def _go(tx: Tx, context: PipelineContext, run: Run) -> Run:
-    deadline = tx.now + context.pace.deadline
-    return runs.transition(tx, run, Status.RUNNING, None, {}, context.actor, deadline_at=deadline)
-
-
-def needs_person(run: Run, plan: Plan) -> bool:
-    """Whether the ladder, the playbook or a step of the plan asks for a person before anything is done."""
+def needs_approval(run: Run, plan: Plan) -> bool:
+    """Return whether the mode, the playbook or the only step needs an approval before anything is done."""
     first = next((step for step in plan.steps if step.mutates), None)
-    return run.mode == "approve" or plan.must_ask or (first is not None and first.approval and len(plan.steps) == 1)
+    only_step = first is not None and first.approval and len(plan.steps) == 1
+    return run.mode == "approve" or plan.approval_required or only_step
 
 
-def _would_have(mode: str, plan: Plan, judgement: GuardDecision) -> str:
+def _would_have(mode: str, plan: Plan, decision: GuardDecision) -> str:
     if mode == "observe":
-        return "observing only: nothing is done in this mode"
-    if judgement.final.answer is GuardAnswer.UNKNOWN:
-        return f"shadow: would have asked a person, since {judgement.final.text}"
-    calls = "; ".join(step.call.told for step in plan.steps if step.mutates)
-    return f"shadow: would have done: {calls}"
+        return "mode observe: nothing is done"
+    if decision.final.answer is GuardAnswer.UNKNOWN:
+        return f"mode shadow: would have asked for an approval: {decision.final.text}"
+    calls = "; ".join(step.call.summary for step in plan.steps if step.mutates)
+    return f"mode shadow: would have done: {calls}"
 
 
-async def _judged_again(context: PipelineContext, run: Run, asked: GuardInput, judgement: GuardDecision) -> StageResult:
-    if run.reason in ("observe", "shadow"):
+async def _recheck(ctx: RunContext, asked: GuardInput, decision: GuardDecision) -> StageResult:
+    run, final = ctx.run, decision.final
+    if run.reason in _PASSIVE_MODES:
         return wait_until(run, None)
-    final = judgement.final
     if final.answer is GuardAnswer.BLOCK:
-        reason = f"{judgement.guard}:{final.reason}"
-        until = again_at(context, final, asked.now, await context.store.read(blocked_runs.count))
-        if reason == run.reason:
-            return wait_until(run, until)  # nothing new to say: no entry every few seconds
+        blocked = await ctx.pipeline.store.read(blocked_runs.count)
+        until = next_evaluation_at(ctx.pipeline, final, asked.now, blocked)
+        detail = BlockedDetail(**decision.detail_fields())
+        before = run.detail if isinstance(run.detail, BlockedDetail) else BlockedDetail()
+        known = (before.guard, before.guard_reason) if run.reason is Reason.GUARD_BLOCKED else None
+        if known == (detail.guard, detail.guard_reason):
+            return wait_until(run, until)  # the reason is recorded already: no audit entry every few seconds
 
-        def other_reason(tx: Tx) -> Run:
-            evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
-            return runs.save(tx, run, reason=reason, detail=judgement.detail())
+        def change_reason(tx: RunTransaction) -> Run:
+            tx.add_verdicts(decision.records(asked))
+            return tx.set_reason(Reason.GUARD_BLOCKED, detail)
 
-        return wait_until(await context.store.write(other_reason), until)
+        return wait_until(await ctx.write(change_reason), until)
 
-    def free(tx: Tx) -> Run:
-        evidence.add_verdicts(tx, run, to_records(asked, judgement), context.actor)
+    def unblock(tx: RunTransaction) -> Run:
+        tx.add_verdicts(decision.records(asked))
+        deadline = run.deadline_at if run.first_action_at else tx.now + tx.pipeline.timeouts.run_timeout
         to = run.resume_to or Status.MATCHED
-        deadline = run.deadline_at if run.first_action_at else tx.now + context.pace.deadline
-        was = {"was": run.reason}
-        return runs.transition(tx, run, to, "unblocked", was, context.actor, resume_to=None, deadline_at=deadline)
+        detail = RunningDetail(was=run.reason) if to is Status.RUNNING else MatchedDetail(was=run.reason)
+        return tx.move(to, Reason.UNBLOCKED, detail, resume_to=None, deadline_at=deadline)
 
-    return proceed(await context.store.write(free))
+    return proceed(await ctx.write(unblock))

@@ -22,7 +22,7 @@ from remediator.errors import InputError, PayloadError
 from remediator.pipeline import dead_letter
 from remediator.pipeline.context import PipelineContext
 from remediator.pipeline.match import Index
-from remediator.pipeline.recurrence import came_back
+from remediator.pipeline.recurrence import on_refired
 from remediator.playbooks import parameters
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
@@ -310,7 +310,7 @@ def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Epis
         runs.add_episodes(tx, run.id, alerts)
         if run.id in {found.id for found in existing.values()}:
             runs.notify(tx, [run.id])
-            came_back(tx, context, run)
+            on_refired(tx, context, run)
 
 
 def _create(tx: Tx, context: PipelineContext, playbook: Playbook, target: str) -> Run:

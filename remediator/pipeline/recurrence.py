@@ -1,8 +1,6 @@
-"""After a success: an alert that goes on firing, or comes back, was not healed. People are told; silence would lie."""
+"""After a success: report an alert that keeps firing, or that returns, because the run did not help (promise 7)."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 from remediator.audit import Kind
 from remediator.core.run import EpisodeStatus, Run, Status
@@ -12,41 +10,41 @@ from remediator.storage.repositories import episodes, outbox, runs, timers
 from remediator.storage.repositories.timers import Timer
 
 
-def watch_on(tx: Tx, context: PipelineContext, run: Run, patience: timedelta) -> None:
-    """Look later whether the alerts of a run that succeeded are over."""
-    timers.schedule_recurrence_check(tx, context.ids, run, patience)
+def schedule_check(tx: Tx, context: PipelineContext, run: Run) -> None:
+    """Check after the recurrence window whether the alerts of a succeeded run are over."""
+    timers.schedule_recurrence_check(tx, context.ids, run, context.timeouts.recurrence_window)
 
 
-def came_back(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """An alert of this run's incident fires again, after the run has ended."""
+def on_refired(tx: Tx, context: PipelineContext, run: Run) -> None:
+    """Report a succeeded run whose alert fires again before the episode is over."""
     if run.status is Status.SUCCEEDED:
-        _tell(tx, context, run, "came_back", "it was proved well, and its alert fires again within the quiet time")
+        _report(tx, context, run, "came_back", "the run was verified, and its alert fires again")
 
 
 async def check_recurrence(context: PipelineContext) -> int:
-    """Look at the successes whose time has come; returns how many."""
-    waiting = await context.store.read(
+    """Check the succeeded runs whose recurrence window is over; returns their number."""
+    due = await context.store.read(
         lambda connection: timers.list_due_recurrence_checks(connection, context.clock.now())
     )
-    for timer in waiting:
-        await context.store.write(lambda tx, item=timer: _look(tx, context, item))  # type: ignore[misc]
-    return len(waiting)
+    for timer in due:
+        await context.store.write(lambda tx, item=timer: _check(tx, context, item))  # type: ignore[misc]
+    return len(due)
 
 
-def _look(tx: Tx, context: PipelineContext, timer: Timer) -> None:
+def _check(tx: Tx, context: PipelineContext, timer: Timer) -> None:
     run = runs.get(tx.connection, timer.run_id)
     if not timers.complete(tx, timer) or run is None:
         return
-    firing = [one for one in episodes.list_for_run(tx.connection, run.id) if one.status is EpisodeStatus.FIRING]
+    alerts = episodes.list_for_run(tx.connection, run.id)
+    firing = sorted({alert.alertname for alert in alerts if alert.status is EpisodeStatus.FIRING})
     if firing:
-        names = ", ".join(sorted({one.alertname for one in firing}))
-        _tell(tx, context, run, "still_firing", f"it was proved well, and {names} still fires")
+        _report(tx, context, run, "still_firing", f"the run was verified, and {', '.join(firing)} still fires")
 
 
-def _tell(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) -> None:
-    """Once for each incident."""
+def _report(tx: Tx, context: PipelineContext, run: Run, reason: str, text: str) -> None:
+    """Notify people, once for each incident."""
     if not runs.mark_ineffective(tx, run.id):
         return
     tx.append_audit(runs.draft(Kind.RUN_INEFFECTIVE, run, context.actor, {"text": text}, reason))
     content = {"status": run.status.value, "reason": reason, "detail": {"text": text}}
-    outbox.enqueue(tx, context.ids, "escalation", run, content, tuple((run.plan or {}).get("escalate_to", ())))
+    outbox.enqueue(tx, context.ids, "escalation", run, content, run.escalate_to)

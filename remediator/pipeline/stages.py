@@ -6,29 +6,37 @@ a run exists; see :mod:`remediator.pipeline.receive` and :mod:`remediator.pipeli
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from remediator.core.run import TERMINAL, Episode, EpisodeStatus, Run, Status
+from remediator.core.run import TERMINAL, EpisodeStatus, Reason, Run, Status
+from remediator.core.run_detail import (
+    BlockedDetail,
+    CancelledDetail,
+    Detail,
+    EscalatedDetail,
+    MatchedDetail,
+    VerifyingDetail,
+)
 from remediator.errors import ConfigurationError
 from remediator.extensions.actions.base import RUN
 from remediator.pipeline.act import act, observe
 from remediator.pipeline.approve import await_approval
 from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
 from remediator.pipeline.guard import guard_plan
-from remediator.pipeline.guard_evaluation import intend, on_run_finished
+from remediator.pipeline.guard_evaluation import on_run_finished
 from remediator.pipeline.planning import plan_run
-from remediator.pipeline.recurrence import watch_on
+from remediator.pipeline.recurrence import schedule_check
+from remediator.pipeline.run_context import RunContext, RunTransaction, with_intent_lock
 from remediator.pipeline.verify import verify
 from remediator.storage import Tx
-from remediator.storage.repositories import approvals, attempts, episodes, outbox, runs
+from remediator.storage.repositories import attempts, episodes, outbox, runs
 
-Verb = Callable[[PipelineContext, Run], Awaitable[StageResult]]
+Stage = Callable[[RunContext], Awaitable[StageResult]]
 
-LINE: Mapping[Status, Verb] = {
+STAGES: Mapping[Status, Stage] = {
     Status.MATCHED: plan_run,
     Status.PLANNED: guard_plan,
     Status.BLOCKED: guard_plan,
@@ -38,111 +46,117 @@ LINE: Mapping[Status, Verb] = {
     Status.VERIFYING: verify,
 }
 
-_NOT_YET_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITING_APPROVAL)
+_BEFORE_ACTING = (Status.MATCHED, Status.PLANNED, Status.BLOCKED, Status.AWAITING_APPROVAL)
 
 
 async def advance(context: PipelineContext, run: Run) -> StageResult:
-    """Move a claimed run on by one verb, or by what happened around it: cancelled, resolved, out of time."""
+    """Take a claimed run through one stage, or end it if it was cancelled, resolved or took too long."""
     RUN.set(run.id)
     if run.status in TERMINAL:
-        await intend(context, lambda tx: finish(tx, context, run))
+        await with_intent_lock(context, lambda tx: finish(tx, context, run))
         return wait_until(run, None)
-    if await context.store.read(lambda connection: _is_overtaken(connection, context, run)):
-        overtaken = await context.store.write(lambda tx: _overtaken(tx, context, run))
-        if overtaken is not None:
-            return overtaken
-    return await LINE[run.status](context, run)
+    ctx = RunContext(context, run)
+    if await ctx.read(lambda connection, _: _may_be_interrupted(connection, ctx)):
+        interrupted = await ctx.write(_interrupt)
+        if interrupted is not None:
+            return interrupted
+    return await STAGES[run.status](ctx)
 
 
-def _is_overtaken(connection: Connection, context: PipelineContext, run: Run) -> bool:
-    """Whether it is worth a transaction to look closer."""
-    late = run.due_by is not None and context.clock.now() >= run.due_by
-    if run.cancel_request is not None or late or run.reason == "resolved":
+def _may_be_interrupted(connection: Connection, ctx: RunContext) -> bool:
+    """Return whether a transaction is worthwhile to decide about an interruption."""
+    run = ctx.run
+    late = run.due_by is not None and ctx.now() >= run.due_by
+    if run.cancel_request is not None or late or run.reason is Reason.RESOLVED:
         return True
     return all(alert.status is not EpisodeStatus.FIRING for alert in episodes.list_for_run(connection, run.id))
 
 
-def _overtaken(tx: Tx, context: PipelineContext, run: Run) -> StageResult | None:
+def _interrupt(tx: RunTransaction) -> StageResult | None:
+    """End or hold a run because of something outside it; None to continue with its stage."""
+    run = tx.run
+    # The order matters. 1. A call whose outcome is open is settled first, whatever happened meanwhile (promise 3).
     if run.status is Status.UNKNOWN_OUTCOME:
-        return None  # first find out what was done; every other question waits for that
+        return None
     if run.status is Status.RUNNING and attempts.get_in_flight(tx.connection, run.id) is not None:
-        return None  # likewise: the verb will say so
-    if run.cancel_request is not None:
-        return proceed(_end(tx, context, run, Status.CANCELLED, "cancelled", run.cancel_request))
+        return None
+    # 2. A person's word comes before every automatic decision (promise 10).
+    if (request := run.cancel_request) is not None:
+        detail = CancelledDetail(who=request["who"], reason=request["reason"])
+        return proceed(_end(tx, Status.CANCELLED, Reason.CANCELLED, detail))
+    # 3. A run that takes too long is escalated (promise 12).
     if run.due_by is not None and tx.now >= run.due_by:
-        return proceed(_end(tx, context, run, Status.ESCALATED, "deadline", {"deadline": run.due_by.isoformat()}))
-    return _resolved(tx, context, run, episodes.list_for_run(tx.connection, run.id))
+        return proceed(_end(tx, Status.ESCALATED, Reason.DEADLINE, EscalatedDetail(deadline=run.due_by)))
+    # 4. A resolved alert starts nothing new.
+    return _resolved(tx)
 
 
-def _end(tx: Tx, context: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, Any]) -> Run:
-    approvals.void(tx, run, reason, context.actor)
-    return runs.transition(tx, run, to, reason, detail, context.actor)
+def _end(tx: RunTransaction, to: Status, reason: Reason, detail: Detail) -> Run:
+    tx.void_request(reason.value)
+    return tx.move(to, reason, detail)
 
 
-def _resolved(tx: Tx, context: PipelineContext, run: Run, alerts: Sequence[Episode]) -> StageResult | None:
-    """An alert that ended by itself: nothing is begun any more, what was begun is finished and verified."""
+_RESOLVED = CancelledDetail(text="the alert resolved before anything was done")
+
+
+def _resolved(tx: RunTransaction) -> StageResult | None:
+    """Start nothing new for an alert that resolved. What was done is finished and verified."""
+    run, alerts = tx.run, episodes.list_for_run(tx.connection, tx.run.id)
     if any(alert.status is EpisodeStatus.FIRING for alert in alerts):
-        if run.status is Status.BLOCKED and run.reason == "resolved":
-            return proceed(_to(tx, context, run, Status.MATCHED, "fired_again", {}))
+        if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
+            return proceed(tx.move(Status.MATCHED, Reason.FIRED_AGAIN, MatchedDetail()))
         return None
     if run.status is Status.RUNNING or (run.status is Status.BLOCKED and run.resume_to is Status.RUNNING):
-        return proceed(_stop_acting(tx, context, run))
-    if run.status not in _NOT_YET_ACTING:
+        return proceed(_stop_acting(tx))
+    if run.status not in _BEFORE_ACTING:
         return None
-    quiet_until = max((alert.closes_at for alert in alerts if alert.closes_at and _quiet(alert)), default=None)
-    if quiet_until is None:
-        return proceed(_end(tx, context, run, Status.CANCELLED, "resolved", {"by": "itself"}))
-    return _hold_quiet(tx, context, run, quiet_until)
+    resolved = [alert.closes_at for alert in alerts if alert.status is EpisodeStatus.RESOLVED and alert.closes_at]
+    if not resolved:
+        return proceed(_end(tx, Status.CANCELLED, Reason.RESOLVED, _RESOLVED))
+    return _hold_until_closed(tx, max(resolved))
 
 
-def _quiet(alert: Episode) -> bool:
-    return alert.status is EpisodeStatus.RESOLVED
-
-
-def _hold_quiet(tx: Tx, context: PipelineContext, run: Run, until: datetime) -> StageResult:
-    if run.status is Status.BLOCKED and run.reason == "resolved":
-        return wait_until(run, max(until, tx.now + context.pace.recheck))  # over, and not swept up yet: that pokes it
+def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
+    """Hold a run whose alert resolved, until the episode closes: a firing before that continues it (promise 2)."""
+    run = tx.run
+    if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
+        # the close loop notifies the run; until it has, do not look at it in a circle
+        return wait_until(run, max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval))
+    detail = BlockedDetail(until=until)
     if run.status is Status.BLOCKED:
-        return wait_until(runs.save(tx, run, reason="resolved", detail={"until": until.isoformat()}), until)
-    approvals.void(tx, run, "resolved", context.actor)
-    detail = {"until": until.isoformat()}
-    return wait_until(_to(tx, context, run, Status.BLOCKED, "resolved", detail, resume_to=Status.MATCHED), until)
+        return wait_until(tx.set_reason(Reason.RESOLVED, detail), until)
+    tx.void_request(Reason.RESOLVED.value)
+    return wait_until(tx.move(Status.BLOCKED, Reason.RESOLVED, detail, resume_to=Status.MATCHED), until)
 
 
-def _stop_acting(tx: Tx, context: PipelineContext, run: Run) -> Run:
-    done = [item for item in attempts.list_for_run(tx.connection, run.id) if item.mutates]
+def _stop_acting(tx: RunTransaction) -> Run:
+    done = [item for item in attempts.list_for_run(tx.connection, tx.run.id) if item.mutates]
     if not done:
-        return _end(tx, context, run, Status.CANCELLED, "resolved", {"by": "itself"})
-    detail = {"step": done[-1].step, "since": tx.now.isoformat(), "resolved": True}
-    return _to(tx, context, run, Status.VERIFYING, "resolved", detail)
+        return _end(tx, Status.CANCELLED, Reason.RESOLVED, _RESOLVED)
+    detail = VerifyingDetail(step=done[-1].step, since=tx.now, resolved=True)
+    return tx.move(Status.VERIFYING, Reason.RESOLVED, detail)
 
 
-def _to(
-    tx: Tx, context: PipelineContext, run: Run, to: Status, reason: str, detail: Mapping[str, Any], **changes: Any
-) -> Run:
-    return runs.transition(tx, run, to, reason, detail, context.actor, **changes)
-
-
-def _whom(context: PipelineContext, run: Run) -> tuple[str, ...]:
-    """The channels to tell: the plan's, or the playbook's where no plan could be made."""
+def _channels(context: PipelineContext, run: Run) -> tuple[str, ...]:
+    """Return the channels to notify: the plan's, or the playbook's if no plan could be made."""
     if run.plan is not None:
-        return tuple(run.plan.get("escalate_to", ()))
+        return run.plan.escalate_to
     try:
-        return tuple(context.playbooks.of(run).escalate.to)
+        return tuple(context.playbooks.version_for(run).escalate.to)
     except ConfigurationError:
-        return ()  # a version that nobody has any more; the run's page still says it
+        return ()  # neither files nor store have this version; the run's page still shows the escalation
 
 
 def finish(tx: Tx, context: PipelineContext, run: Run) -> None:
-    """What follows from a run's end: people are told, and the incident is closed if its alerts are over."""
+    """Do what follows from the end of a run: notify people, and close the incident if its alerts are over."""
     if run.status in (Status.ESCALATED, Status.FAILED):
-        content = {"status": run.status.value, "reason": run.reason, "detail": dict(run.detail)}
-        outbox.enqueue(tx, context.ids, "escalation", run, content, _whom(context, run))
+        content = {"status": run.status.value, "reason": run.reason, "detail": run.detail.to_data()}
+        outbox.enqueue(tx, context.ids, "escalation", run, content, _channels(context, run))
     if run.status is Status.SUCCEEDED:
-        watch_on(tx, context, run, context.pace.patience)
+        schedule_check(tx, context, run)
     outbox.enqueue_update(tx, run.id, run.status.value)
     on_run_finished(tx, context, run)
-    runs.get(tx.connection, run.id, lock=True)  # against the sweep that closes episodes: one of the two comes last
+    runs.get(tx.connection, run.id, lock=True)  # the loop that closes episodes locks it too: one of the two comes last
     if all(alert.status is EpisodeStatus.CLOSED for alert in episodes.list_for_run(tx.connection, run.id)):
         runs.close_incident(tx, [run.id])
     runs.release(tx, run, None, run.wakeup_count)

@@ -1,35 +1,32 @@
-"""Where a step's arrows lead: shared by the verbs that end a step (act) and that judge it (verify)."""
+"""Where the arrows of a step lead: for the stages that end a step (act) and that verify it (verify)."""
 
 from __future__ import annotations
 
 from remediator.core.plan import Plan, PlannedStep
-from remediator.core.run import Run, Status
-from remediator.pipeline.context import PipelineContext, StageResult, proceed
-from remediator.storage import Tx
-from remediator.storage.repositories import runs
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import EscalatedDetail, FailedDetail, RunningDetail, VerifyingDetail
+from remediator.pipeline.context import StageResult, proceed
+from remediator.pipeline.run_context import RunTransaction
 
 
-def to_verifying(tx: Tx, context: PipelineContext, run: Run, step_id: str) -> Run:
-    """Look whether it helped, from now on."""
-    detail = {"step": step_id, "since": tx.now.isoformat()}
-    return runs.transition(tx, run, Status.VERIFYING, None, detail, context.actor)
+def to_verifying(tx: RunTransaction, step_id: str) -> Run:
+    """Move the run to ``verifying``; settling begins now."""
+    return tx.move(Status.VERIFYING, None, VerifyingDetail(step=step_id, since=tx.now))
 
 
-def follow(tx: Tx, context: PipelineContext, run: Run, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
-    """Go where a step's ``on_success`` or ``on_failure`` points."""
+def follow(tx: RunTransaction, plan: Plan, step: PlannedStep, arrow: str) -> StageResult:
+    """Go where ``on_success`` or ``on_failure`` of a step points."""
     if arrow == "verify":
-        return proceed(to_verifying(tx, context, run, step.id))
+        return proceed(to_verifying(tx, step.id))
     if arrow == "abort":
-        return proceed(runs.transition(tx, run, Status.FAILED, "step_failed", {"step": step.id}, context.actor))
+        return proceed(tx.move(Status.FAILED, Reason.STEP_FAILED, FailedDetail(step=step.id)))
     if arrow == "escalate":
-        return proceed(runs.transition(tx, run, Status.ESCALATED, "step_escalates", {"step": step.id}, context.actor))
+        return proceed(tx.move(Status.ESCALATED, Reason.STEP_ESCALATES, EscalatedDetail(step=step.id)))
     if arrow == "next":
         following = plan.after(step.id)
         cursor = None if following is None else following.id
     else:
         cursor = arrow.removeprefix("goto ")
-    if run.status is Status.VERIFYING:
-        return proceed(
-            runs.transition(tx, run, Status.RUNNING, "next_step", {"cursor": cursor}, context.actor, cursor=cursor)
-        )
-    return proceed(runs.save(tx, run, cursor=cursor))
+    if tx.run.status is Status.VERIFYING:
+        return proceed(tx.move(Status.RUNNING, Reason.NEXT_STEP, RunningDetail(cursor=cursor), cursor=cursor))
+    return proceed(tx.save(cursor=cursor))

@@ -1,104 +1,99 @@
-"""The verb *verify*: settle, then positive evidence, all of it at once; else the next rung."""
+"""The verify stage: settle, then require positive evidence from all checks at once (promise 7)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from datetime import timedelta
 
 from remediator.audit import Kind
-from remediator.core.plan import Plan, from_data
-from remediator.core.run import Run, Status
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import EscalatedDetail, SucceededDetail, VerifyingDetail
 from remediator.extensions.checks.base import CheckAnswer
-from remediator.extensions.guards.base import GuardAnswer as GuardAnswer
-from remediator.pipeline.check_runner import observe
-from remediator.pipeline.context import PipelineContext, StageResult, proceed, wait_until
+from remediator.extensions.guards.base import GuardAnswer
+from remediator.pipeline import check_runner
+from remediator.pipeline.context import StageResult, proceed, wait_until
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, check_regression
+from remediator.pipeline.run_context import RunContext, RunTransaction
 from remediator.pipeline.transitions import follow
-from remediator.pipeline.undo import undo_steps
-from remediator.storage import Tx
-from remediator.storage.repositories import episodes, evidence, runs
+from remediator.pipeline.undo import UndoResult, undo_steps
+from remediator.storage.repositories import evidence
 from remediator.storage.repositories.evidence import EvidenceRecord
 
 
-async def verify(context: PipelineContext, run: Run) -> StageResult:
-    """From ``verifying``: success on positive evidence only; that the alert went away proves nothing by itself."""
-    assert run.plan is not None, "a run is verified against its plan"
-    plan = from_data(run.plan)
-    since = datetime.fromisoformat(run.detail["since"])
-    settled = since + timedelta(seconds=plan.settle)
-    if context.clock.now() < settled:
-        return wait_until(run, settled)
-    seen = await _look(context, run, plan)
+async def verify(ctx: RunContext) -> StageResult:
+    """Take a ``verifying`` run to success, to the next step, or to an escalation.
+
+    Only positive evidence is a success: that the alert resolved, or that an action returned *ok*, proves nothing.
+    """
+    detail, plan = ctx.run.detail, ctx.plan
+    assert isinstance(detail, VerifyingDetail), f"run {ctx.run.id} is verified without the step to verify"
+    # 1. Settle first: a check right after the step may still see the state before it (promise 7).
+    settled = detail.since + timedelta(seconds=plan.settle)
+    if ctx.now() < settled:
+        return wait_until(ctx.run, settled)
+    # 2. All checks must be positive at once; no checks prove nothing (promise 7).
+    seen = await _observe(ctx)
     if seen and all(item.status == CheckAnswer.OK.value for item in seen):
-        return proceed(await context.store.write(lambda tx: _succeed(tx, context, run, seen)))
-    harm = await _harm(context, run, plan)
-    if harm is not None:
-        undone = await undo_steps(context, run, plan)
-        return proceed(await context.store.write(lambda tx: _worse(tx, context, run, seen, harm, undone)))
-    if context.clock.now() < settled + timedelta(seconds=plan.within):
-        return wait_until(run, context.clock.now() + context.pace.look)
-    if plan.step(run.detail["step"]).on_failure == "abort":
-        await undo_steps(context, run, plan)
-    return await context.store.write(lambda tx: _fail(tx, context, run, plan, seen))
+        return proceed(await ctx.write(lambda tx: _succeed(tx, detail, seen)))
+    # 3. A regression ends the run at once and undoes what it did (promise 12). The check comes after success: a target
+    #    that is proved healthy is not undone.
+    regression = None if detail.resolved else await _regression(ctx, detail)
+    if regression is not None:
+        undone = await undo_steps(ctx)
+        return proceed(await ctx.write(lambda tx: _escalate_regression(tx, detail, seen, regression, undone)))
+    # 4. Until the time for verification is over, the checks are repeated.
+    if ctx.now() < settled + timedelta(seconds=plan.within):
+        return wait_until(ctx.run, ctx.now() + ctx.pipeline.timeouts.verify_interval)
+    # 5. Not proved in time: the step has failed. A run that is aborted first undoes what it can.
+    if plan.step(detail.step).on_failure == "abort":
+        await undo_steps(ctx)
+    return await ctx.write(lambda tx: _fail(tx, ctx, detail, seen))
 
 
-async def _look(context: PipelineContext, run: Run, plan: Plan) -> list[EvidenceRecord]:
-    service = context.playbooks.service(run)
-    seen = []
-    for check in plan.checks:
-        found = await observe(context, check.check, service, check.parameters)
-        seen.append(
-            EvidenceRecord("verify", check.check, found.answer.value, found.summary, found.facts, context.clock.now())
-        )
+async def _observe(ctx: RunContext) -> list[EvidenceRecord]:
+    """Run the checks in order, up to the first that is not positive: the rest cannot change the result."""
+    seen: list[EvidenceRecord] = []
+    for check in ctx.plan.checks:
+        found = await check_runner.observe(ctx.pipeline, check.check, ctx.service, check.parameters)
+        seen.append(EvidenceRecord("verify", check.check, found.answer.value, found.summary, found.facts, ctx.now()))
         if found.answer is not CheckAnswer.OK:
-            break  # all must hold at once: the rest cannot change that
+            break
     return seen
 
 
-async def _harm(context: PipelineContext, run: Run, plan: Plan) -> GuardDecision | None:
-    """What a guard sees that is worse than before the step; None if nothing, or if there was no step."""
-    if run.detail.get("resolved"):
-        return None
-    alerts, before = await context.store.read(
-        lambda connection: (
-            episodes.list_for_run(connection, run.id),
-            evidence.list_verdicts(connection, run.id),
-        )
-    )
-    step = plan.step(run.detail["step"])
-    asked = build_input(context, run, context.playbooks.of(run), context.playbooks.service(run), alerts, step)
-    judgement = await check_regression(context, asked, before)
-    return judgement if judgement.final.answer is GuardAnswer.BLOCK else None
+async def _regression(ctx: RunContext, detail: VerifyingDetail) -> GuardDecision | None:
+    """Return what a guard finds worse than before the step; None if nothing is worse."""
+    before = await ctx.read(evidence.list_verdicts)
+    asked = build_input(ctx, await ctx.alerts(), ctx.plan.step(detail.step))
+    decision = await check_regression(ctx.pipeline, asked, before)
+    return decision if decision.final.answer is GuardAnswer.BLOCK else None
 
 
-def _worse(
-    tx: Tx,
-    context: PipelineContext,
-    run: Run,
+def _escalate_regression(
+    tx: RunTransaction,
+    detail: VerifyingDetail,
     seen: Sequence[EvidenceRecord],
-    harm: GuardDecision,
-    undone: Sequence[Mapping[str, Any]],
+    regression: GuardDecision,
+    undone: Sequence[UndoResult],
 ) -> Run:
-    """Stop here: no further step; what is declared reversible is put back, and people are told."""
-    evidence.add(tx, run, seen, context.actor)
-    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, {"healed": False, "missing": [harm.final.text]}))
-    detail = {**harm.detail(), "step": run.detail["step"], "undone": list(undone)}
-    return runs.transition(tx, run, Status.ESCALATED, "regression", detail, context.actor)
+    tx.add_evidence(seen)
+    tx.audit(Kind.VERIFICATION, {"healed": False, "missing": [regression.final.text]})
+    results = tuple(result.to_data() for result in undone)
+    escalated = EscalatedDetail(**regression.detail_fields(), step=detail.step, undone=results)
+    return tx.move(Status.ESCALATED, Reason.REGRESSION, escalated)
 
 
-def _succeed(tx: Tx, context: PipelineContext, run: Run, seen: Sequence[EvidenceRecord]) -> Run:
-    evidence.add(tx, run, seen, context.actor)
-    proof = [item.summary for item in seen]
-    detail = {"step": run.detail["step"], "proof": proof}
-    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, {**detail, "healed": True}))
-    return runs.transition(tx, run, Status.SUCCEEDED, "verified", detail, context.actor)
+def _succeed(tx: RunTransaction, detail: VerifyingDetail, seen: Sequence[EvidenceRecord]) -> Run:
+    tx.add_evidence(seen)
+    proof = tuple(item.summary for item in seen)
+    tx.audit(Kind.VERIFICATION, {"step": detail.step, "proof": list(proof), "healed": True})
+    return tx.move(Status.SUCCEEDED, Reason.VERIFIED, SucceededDetail(step=detail.step, proof=proof))
 
 
-def _fail(tx: Tx, context: PipelineContext, run: Run, plan: Plan, seen: Sequence[EvidenceRecord]) -> StageResult:
-    evidence.add(tx, run, seen, context.actor)
+def _fail(tx: RunTransaction, ctx: RunContext, detail: VerifyingDetail, seen: Sequence[EvidenceRecord]) -> StageResult:
+    tx.add_evidence(seen)
     missing = [f"{item.name}: {item.summary}" for item in seen if item.status != CheckAnswer.OK.value]
-    data = {"step": run.detail["step"], "healed": False, "missing": missing or ["the playbook has no checks"]}
-    tx.append_audit(runs.draft(Kind.VERIFICATION, run, context.actor, data))
-    step = plan.step(run.detail["step"])
-    return follow(tx, context, run, plan, step, step.on_failure)
+    data = {"step": detail.step, "healed": False, "missing": missing or ["the playbook has no checks"]}
+    tx.audit(Kind.VERIFICATION, data)
+    step = ctx.plan.step(detail.step)
+    return follow(tx, ctx.plan, step, step.on_failure)

@@ -211,7 +211,7 @@ def as_data(timeline: RunTimeline) -> dict[str, Any]:
             }
             for attempt in timeline.attempts
         ],
-        "plan": timeline.run.plan,
+        "plan": None if timeline.run.plan is None else timeline.run.plan.to_data(),
         "evidence": [
             {
                 "at": rfc3339(item.at),
@@ -232,7 +232,8 @@ def summary(run: Run) -> dict[str, Any]:
         "id": run.id,
         "status": run.status.value,
         "reason": run.reason,
-        "detail": dict(run.detail),
+        "detail": run.detail.to_data(),
+        "blocked_by": run.blocked_by,
         "playbook": run.playbook,
         "target": run.target,
         "mode": run.mode,

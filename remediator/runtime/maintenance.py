@@ -64,7 +64,7 @@ def _stuck(tx: Tx, context: PipelineContext, settings: MaintenanceSettings, run:
     why = "look into the logs" if known else f"it needs engine {run.engine_version}: start the newer version"
     text = f"run {run.id} of {run.playbook} on {run.target} does not move from {run.status}; {why}"
     log.error("a run is stuck", run=run.id, status=run.status.value, context=run.engine_version)
-    channels = tuple((run.plan or {}).get("escalate_to", ())) or settings.channels
+    channels = run.escalate_to or settings.channels
     outbox.enqueue(tx, context.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 

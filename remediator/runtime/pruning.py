@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from remediator.audit import Draft, Kind
 from remediator.core.clock import rfc3339
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.guard_evaluation import standing
+from remediator.pipeline.guard_evaluation import active_guards
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import audit, cleanup, playbooks
 
@@ -72,7 +72,9 @@ async def prune(context: PipelineContext, settings: PruningSettings) -> PruneRes
 
 def guard_lookback(context: PipelineContext) -> timedelta:
     """How far the guards of the playbooks in force look back, the farthest of them."""
-    found = (guard.lookback(own) for playbook in context.playbooks.active for guard, own in standing(context, playbook))
+    found = (
+        guard.lookback(own) for playbook in context.playbooks.active for guard, own in active_guards(context, playbook)
+    )
     return max(found, default=timedelta(0))
 
 

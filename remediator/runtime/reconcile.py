@@ -90,7 +90,7 @@ def _is_due(connection: Connection, context: PipelineContext, settings: Reconcil
 
 async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings) -> _Heard | None:
     try:
-        async with asyncio.timeout(context.pace.probe.total_seconds()):
+        async with asyncio.timeout(context.timeouts.probe_timeout.total_seconds()):
             status, alerts = await asyncio.gather(peer.status(), peer.alerts())
     except (TimeoutError, ClientError):
         return None

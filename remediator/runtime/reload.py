@@ -219,7 +219,7 @@ def _swap(reloading: ReloadSettings, loaded: LoadedConfig, needed: set[str]) -> 
     book = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)
     for version in context.playbooks.versions():
         if version.content_hash in needed:
-            book.keep(version)
+            book.add_version(version)
     index = Index(loaded.playbooks, reloading.loops.index.watchdog)
     context.playbooks, reloading.loops.index = book, index
 

@@ -84,7 +84,7 @@ class Worker:
             await self._drain()
 
     async def _claim(self, limit: int) -> list[Run]:
-        lease, busy = self.context.pace.lease, tuple(self._busy)
+        lease, busy = self.context.timeouts.lease, tuple(self._busy)
         return await self.context.store.write(lambda tx: runs.claim_due(tx, self.context.replica, lease, limit, busy))
 
     async def _until_next(self) -> float:
@@ -127,7 +127,7 @@ class Worker:
     async def _keep(self, run: Run) -> None:
         """Prolong the claim while a verb works: planning and looking may take longer than a lease. A process that is
         paused or cut off does not prolong, and is succeeded."""
-        lease = self.context.pace.lease
+        lease = self.context.timeouts.lease
         while True:
             await self.context.clock.sleep(lease.total_seconds() / 3)
             try:
@@ -170,10 +170,10 @@ def _release(tx: Tx, run: Run, later: datetime) -> None:
 
 async def ensure_playbook(context: PipelineContext, run: Run) -> None:
     """Make the version that a run began with known, should the files have moved on."""
-    if not context.playbooks.knows(run.playbook_hash):
+    if not context.playbooks.has_version(run.playbook_hash):
         content = await context.store.read(lambda connection: playbooks.get_content(connection, run.playbook_hash))
         if content is not None:
-            context.playbooks.keep(Playbook.model_validate(content))
+            context.playbooks.add_version(Playbook.model_validate(content))
 
 
 async def run_supervised(

@@ -57,6 +57,8 @@ Index("ix_runs_playbook_target_created_at", runs.c.playbook, runs.c.target, runs
 Index("ix_runs_playbook_created_at", runs.c.playbook, runs.c.created_at)
 Index("ix_runs_status_created_at", runs.c.status, runs.c.created_at)
 Index("ix_runs_target_created_at", runs.c.target, runs.c.created_at)
+Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status = 'blocked'"))
+Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
 # budgets and cooldowns count what was really begun

@@ -110,6 +110,8 @@ runs = Table(
     Column("status", String(24), nullable=False),
     Column("reason", String(64)),
     Column("detail", Json, nullable=False),
+    Column("blocked_by", String(64), comment="the guard that blocks it"),
+    Column("blocked_by_run", Key, comment="the run whose end may free it"),
     Column("playbook", String(200), nullable=False),
     Column("playbook_hash", Key, nullable=False),
     Column("target", String(200), nullable=False),

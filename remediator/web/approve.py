@@ -22,7 +22,6 @@ from remediator.core.approval import (
     Person,
     open_link,
 )
-from remediator.core.plan import from_data
 from remediator.core.run import Episode, Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline import decisions
@@ -148,7 +147,7 @@ def _page(
     error: str = "",
 ) -> Response:
     assert view.run.plan is not None
-    plan = from_data(view.run.plan)
+    plan = view.run.plan
     found, run = view.approval, view.run
     person = _person(site, identity, opened)
     pending = view.pending and site.now < found.expires_at
@@ -169,24 +168,22 @@ def _page(
         link_expired=not link_valid,
         open=pending and same_plan and change is None and link_valid,
         outdated=change if same_plan and link_valid else None,
-        current_calls=[]
-        if change is None or change.plan is None
-        else list(messages.call_lines(change.plan, found.step)),
+        current_calls=[] if change is None or change.plan is None else list(messages.calls(change.plan, found.step)),
         validity_unknown=view.validity.unsure,
         decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
         denied=_denied(site, person, view.requirements),
         can_break_glass=person is not None and person.can(Permission.BREAK_GLASS),
         destructive=view.requirements.destructive,
         outcome=messages.outcome_text(run, found) if not pending else "",
-        fires=list(messages.alert_lines(view.alerts, site.now)),
-        calls=list(messages.call_lines(plan, found.step, view.evidence)),
-        risks=list(messages.risk_lines(plan, found.step)),
-        evidence=list(messages.evidence_lines(view.evidence)),
-        why=messages.approval_reason(run),
-        who_may=messages.approvers_text(found),
+        fires=list(messages.fires(view.alerts, site.now)),
+        calls=list(messages.calls(plan, found.step, view.evidence)),
+        risks=list(messages.risks(plan, found.step)),
+        evidence=list(messages.proof(view.evidence)),
+        why=messages.why_asked(run),
+        who_may=messages.who_may(found),
         stops=[stop for stop in view.stops if stop.applies_to(run.playbook, run.target)],
         newer=view.newer,
-        void_reason=messages.void_reason(found),
+        void_reason=messages.why_void(found),
         until=view.until,
         may_read=identity.may(Permission.SEE),
         oidc=site.service.config.access.oidc,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from remediator.audit import Head, NotCanonical, SealedEntry, decode
 from remediator.core.approval import Permission
-from remediator.core.plan import Plan, from_data
+from remediator.core.plan import Plan
 from remediator.core.run import Episode, EpisodeStatus, Run, Status
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.model import Playbook
@@ -167,7 +167,7 @@ def run_page(site: Site) -> Handler:
             return site.error_page(request, identity, 404, "Run not found", text)
         timeline, latest, sent, archived = read
         run = timeline.run
-        plan: Plan | None = None if run.plan is None else from_data(run.plan)
+        plan: Plan | None = None if run.plan is None else run.plan
         ended = run.finished_at is not None
         return site.render(
             request,
@@ -180,7 +180,7 @@ def run_page(site: Site) -> Handler:
             sent=sent,
             archived=archived,
             items=timeline_items(timeline),
-            fires=list(messages.alert_lines(timeline.alerts, site.now)),
+            fires=list(messages.fires(timeline.alerts, site.now)),
             has_chart=site.service.world.prometheus is not None and bool(timeline.alerts),
             may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
             may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,

@@ -95,7 +95,7 @@ def retry_run(tx: Tx, service: Service, person: Person, run_id: str, reason: str
     run = runs.get(tx.connection, run_id)
     if run is None:
         raise InputError(f"there is no run {run_id[:64]!r}")
-    playbook = loaded.current(run.playbook)
+    playbook = loaded.active_version(run.playbook)
     if playbook is None:
         raise InputError(f"cannot retry {run_id[:64]!r}: playbook {run.playbook!r} is not loaded any more")
     mode = autonomy.effective_mode(tx.connection, playbook.name, playbook.mode_in(loaded.environment))

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from remediator.core.plan import Plan, PlannedCall, as_data, from_data
+from remediator.core.plan import Plan, PlannedCall
 from tests.support.web_service import step
 
 CALL = PlannedCall(
-    text="BGSAVE on redis", arguments={"saves": 3, "to": "dump.rdb"}, pin={"run_id": "a"}, fresh=("saves",)
+    text="BGSAVE on redis", arguments={"saves": 3, "to": "dump.rdb"}, pin={"run_id": "a"}, volatile_fields=("saves",)
 )
 
 
@@ -36,25 +36,26 @@ def _plan(call: PlannedCall) -> Plan:
     ("change", "same"),
     [
         ({"arguments": {"saves": 4, "to": "dump.rdb"}}, True),
-        ({"note": "12.4 MiB of data at most"}, True),
+        ({"measurement": "12.4 MiB of data at most"}, True),
         ({"arguments": {"saves": 3, "to": "other.rdb"}}, False),
         ({"text": "BGSAVE on redis-2"}, False),
         ({"pin": {"run_id": "b"}}, False),
         ({"risk": "it takes memory"}, False),
-        ({"fresh": ("saves", "to")}, False),
-        ({"impossible": "the disk has 17 bytes free"}, False),
+        ({"volatile_fields": ("saves", "to")}, False),
+        ({"infeasible_reason": "the disk has 17 bytes free"}, False),
     ],
 )
 def test_a_plan_is_the_same_if_it_would_do_the_same(change: dict[str, Any], same: bool) -> None:
     """Counters, names made up for the occasion and notes differ each time; all else needs people again."""
     other = _plan(msgspec.structs.replace(CALL, **change))
     assert (other.hash == _plan(CALL).hash) is same
-    assert from_data(as_data(other)).hash == other.hash
+    assert Plan.from_data(other.to_data()).hash == other.hash
 
 
 @pytest.mark.promise(6)
 def test_why_a_step_is_not_possible_may_change_by_a_byte() -> None:
     """That it is not possible counts; how many bytes are missing does not."""
-    first, second = (msgspec.structs.replace(CALL, impossible=f"{number} bytes are missing") for number in (4711, 4712))
+    texts = ("4711 bytes are missing", "4712 bytes are missing")
+    first, second = (msgspec.structs.replace(CALL, infeasible_reason=text) for text in texts)
     assert _plan(first).hash == _plan(second).hash
-    assert first.told.endswith("4711 bytes are missing")
+    assert first.summary.endswith("4711 bytes are missing")

@@ -39,9 +39,9 @@ STORIES = {
     lasts: 5m
     expect:
       outcome: awaiting_approval
-      reason: "unknown:when"
+      reason: condition_unknown
       steps: {}
-      messages: [{kind: approval, contains: cannot be told}]
+      messages: [{kind: approval, contains: is unknown}]
 """,
     "a person's yes is for this step": """\
     checks: {redis.ping: unknown}

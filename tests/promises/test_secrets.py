@@ -151,9 +151,9 @@ def _said(stack: Stack, run: str) -> Iterator[tuple[str, bytes]]:
     commands = [
         *(("audit", "export", "--format", form) for form in ("jsonl", "csv", "ocsf")),
         *(("report", "--since", "1d", "--format", form) for form in ("html", "md", "json")),
-        *(("run", "timeline", run, "--format", form) for form in ("html", "md")),
+        *(("timeline", run, "--format", form) for form in ("html", "md")),
         ("audit", "tail", "-n", "1000"),
-        ("run", "show", run),
+        ("runs", "show", run),
     ]
     for words in commands:
         argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]

@@ -45,12 +45,12 @@ CALM = 900.0
 POLL = 20.0
 PACE = Timeouts(
     lease=timedelta(seconds=10),
-    margin=timedelta(seconds=4),
-    recheck=timedelta(seconds=5),
-    look=timedelta(seconds=2),
-    probe=timedelta(seconds=3),
-    patience=timedelta(seconds=30),
-    deadline=timedelta(seconds=120),
+    lease_margin=timedelta(seconds=4),
+    guard_recheck_interval=timedelta(seconds=5),
+    verify_interval=timedelta(seconds=2),
+    probe_timeout=timedelta(seconds=3),
+    recurrence_window=timedelta(seconds=30),
+    run_timeout=timedelta(seconds=120),
 )
 INTAKE = IntakeSettings(quiet=timedelta(seconds=20), chunk=3)
 F = TypeVar("F")
@@ -299,7 +299,7 @@ class Schedule:
             actions={action.name: action(self.world) for action in (Restart, Kick, Adjust)},
             checks={"sim.healthy": Healthy(self.world)},
             guards=guards,
-            pace=PACE,
+            timeouts=PACE,
             on_event=lambda kind, run, data: self._event(host, kind, run),
         )
 

@@ -33,5 +33,5 @@ async def test_cancelled_in_every_state(store: Store, status: Status) -> None:
     [run] = await store.write(lambda tx: runs.claim_due(tx, "test", timedelta(minutes=1), 5))
     progress = await advance(context, run)
     assert (progress.run.status, progress.run.reason) == (Status.CANCELLED, "cancelled")
-    assert progress.run.detail["who"] == "user:ann"
+    assert progress.run.detail.who == "user:ann"
     assert not await store.write(lambda tx: runs.request_cancel(tx, "run-1", "user:eve", "again"))

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from remediator.core.run import ENGINE_VERSION, Run, Status
+from remediator.core.run_detail import BlockedDetail
 from remediator.errors import Fenced
 from remediator.pipeline.ingest import IntakeSettings, take_in
 from remediator.pipeline.match import Index
@@ -57,7 +58,7 @@ async def test_a_claim_whose_time_is_over_writes_nothing(store: Store, connectio
     """Nobody else has taken the run yet, and its owner may not write all the same: others count on the lease."""
     run = await claimed(store, lease=timedelta(microseconds=1))
     with pytest.raises(Fenced):
-        await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, {}, "test"))
+        await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
     with pytest.raises(Fenced):
         await store.write(lambda tx: runs.renew_lease(tx, run, MINUTE))
     assert connection.execute(select(table.c.status)).scalar_one() == Status.MATCHED.value
@@ -92,7 +93,7 @@ async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> N
     assert held.waits and (held.run.status, held.run.reason) == (Status.BLOCKED, "resolved")
     before = context.clock.now()
     again = await advance(context, held.run)
-    assert again.waits and again.until is not None and again.until >= before + context.pace.recheck
+    assert again.waits and again.until is not None and again.until >= before + context.timeouts.guard_recheck_interval
 
 
 def told(status: str) -> bytes:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event
 
 from remediator.core.clock import from_micros
 from remediator.core.run import Status
+from remediator.core.run_detail import BlockedDetail
 from remediator.pipeline.context import PlaybookSet
 from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
 from remediator.pipeline.match import Index
@@ -114,7 +115,7 @@ async def everything(store: Store, heals: Playbook) -> None:
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run, *_] = await store.write(lambda tx: runs.claim_due(tx, "me", HOUR, 5, ["another"]))
     run = await store.write(lambda tx: runs.renew_lease(tx, run, HOUR))
-    run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, "held", {}, "test"))
+    run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
     await store.write(lambda tx: runs.release(tx, run, tx.now, run.wakeup_count))
     await receive(store, told("resolved", 1))
     await take_in(context, index, settings)

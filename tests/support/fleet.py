@@ -111,7 +111,9 @@ def context(
         actions={"test.mend": Mend(health)},
         checks={"test.well": Well(health)},
         guards=[guard for guard in Registry().make_guards(world) if guard.name not in WITHOUT_WORLD],
-        pace=Timeouts(recheck=timedelta(milliseconds=200), look=timedelta(milliseconds=50)),
+        timeouts=Timeouts(
+            guard_recheck_interval=timedelta(milliseconds=200), verify_interval=timedelta(milliseconds=50)
+        ),
     )
 
 
@@ -206,7 +208,7 @@ async def advance_until(
     """Advance the only run, moving the clock on where it waits, until it has one of these statuses."""
     async with asyncio.timeout(seconds):
         while True:
-            claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.pace.lease, 1))
+            claimed = await engine_.store.write(lambda tx: runs.claim_due(tx, "test", engine_.timeouts.lease, 1))
             for run in claimed:
                 wakeup_count, progress = run.wakeup_count, StageResult(run)
                 while not progress.waits:

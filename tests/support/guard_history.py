@@ -12,14 +12,16 @@ from sqlalchemy import insert
 
 from remediator.core.clock import SystemClock
 from remediator.core.ids import Ids
-from remediator.core.plan import PlannedCall, PlannedStep
-from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run
+from remediator.core.plan import Plan, PlannedCall, PlannedStep
+from remediator.core.run import ENGINE_VERSION, Episode, EpisodeStatus, Run, Status
+from remediator.core.run_detail import RunningDetail
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.extensions.platforms.base import Platform, ServiceStatus, State
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
 from remediator.pipeline.guard_evaluation import GuardDecision, build_input, evaluate
+from remediator.pipeline.run_context import RunContext
 from remediator.playbooks.inventory import Inventory, Service
 from remediator.playbooks.model import Playbook
 from remediator.storage import Store, Tx
@@ -147,6 +149,8 @@ def row(run_id: str, playbook_: str, target: str, status_: str, created: datetim
         "status": status_,
         "reason": None,
         "detail": {},
+        "blocked_by": None,
+        "blocked_by_run": None,
         "playbook": playbook_,
         "playbook_hash": "0" * 64,
         "target": target,
@@ -183,7 +187,7 @@ class House:
             checks=Registry().make_checks(self.world),
             guards=Registry().make_guards(self.world),
             platforms={"supervisor": self.platform, "kubernetes": self.platform},
-            pace=Timeouts(probe=timedelta(seconds=2)),
+            timeouts=Timeouts(probe_timeout=timedelta(seconds=2)),
         )
 
     async def write(self, work: Any) -> Any:
@@ -246,14 +250,15 @@ class House:
         mode: str = "auto",
         alerts: Sequence[Episode] = (),
         step: PlannedStep | None = STEP,
-        plan: Mapping[str, Any] | None = None,
+        plan: Plan | None = None,
         run_id: str = "run-now",
     ) -> Verdict:
         """What one guard says of a run for this target, with these settings in its playbook."""
         guards = {} if settings is None else {guard: settings}
         chosen = playbook(name, target, guards=guards)
         run = self.run(run_id, chosen, mode, plan)
-        asked = build_input(self.context, run, chosen, INVENTORY.service(target), alerts, step)
+        ctx = RunContext(self.context, run, chosen, INVENTORY.service(target))
+        asked = build_input(ctx, alerts, step)
         alone = replace(self.context, guards=[item for item in self.context.guards if item.name == guard])
         judgement: GuardDecision = await evaluate(alone, asked)
         assert len(judgement.verdicts) == 1
@@ -262,11 +267,16 @@ class House:
         assert verdict.answer is GuardAnswer.ALLOW or verdict.reason in {*standing.reasons, "guard_error"}
         return verdict
 
-    def run(self, run_id: str, chosen: Playbook, mode: str, plan: Mapping[str, Any] | None) -> Run:
+    def run(self, run_id: str, chosen: Playbook, mode: str, plan: Plan | None) -> Run:
         """A run that is not in the store."""
         values = row(run_id, chosen.name, chosen.target, "running", self.clock.now(), mode=mode, plan=plan)
         names = [name for name in Run.__dataclass_fields__ if name not in values]
-        return Run(**{**dict.fromkeys(names), **values})
+        return Run(**{**dict.fromkeys(names), **values, "status": Status.RUNNING, "detail": RunningDetail()})
+
+
+def plan_of(*steps: PlannedStep, **parameters: Any) -> Plan:
+    """Return a plan with these steps and parameters."""
+    return Plan("p", "0" * 64, "redis", "auto", parameters, steps, (), 0.0, 0.0, (), "")
 
 
 def attempt(run_id: str, at: datetime, playbook_: str, target: str, number: int = 1) -> dict[str, Any]:

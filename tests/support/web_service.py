@@ -17,8 +17,10 @@ from remediator.audit import Redactor
 from remediator.config import Channel, Config
 from remediator.core.approval import ApprovalLink
 from remediator.core.identity import hash_token, make_token
-from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep, as_data
+from remediator.core.plan import Plan, PlannedCall, PlannedCheck, PlannedStep
+from remediator.core.reason import Reason
 from remediator.core.run import Run
+from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.core.tokens import load_keyring
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.notifiers.base import Message
@@ -119,7 +121,7 @@ class WebService:
         destructive: bool = False,
         quorum: int = 1,
         groups: tuple[str, ...] = (),
-        reason: str = "approval_needed",
+        reason: Reason = Reason.APPROVAL_NEEDED,
         labels: Mapping[str, str] | None = None,
     ) -> Approval:
         """A run that waits for people, with its alert, evidence and request."""
@@ -143,7 +145,7 @@ class WebService:
 
         def write(tx: Tx) -> Run:
             values = row(run_id, plan.playbook, "redis", "planned", tx.now, mode="approve", fence=1)
-            values |= {"playbook_hash": plan.playbook_hash, "plan": as_data(plan), "plan_hash": plan.hash}
+            values |= {"playbook_hash": plan.playbook_hash, "plan": plan.to_data(), "plan_hash": plan.hash}
             values |= {"lease_owner": "house", "lease_until": tx.now + MINUTE}
             tx.connection.execute(insert(runs_table), values)
             told = {"summary": "The disk of Redis is 97 % full."}
@@ -157,7 +159,7 @@ class WebService:
             assert run is not None
             seen = EvidenceRecord("diagnose", "disk", "fail", "97 % of 1 GiB used, 800 MiB of it backups", {}, tx.now)
             evidence.add(tx, run, [seen], "test")
-            after = approvals.request(tx, self.context.ids, run, plan, None, reason, {}, "test")
+            after = approvals.request(tx, self.context.ids, run, plan, None, reason, AwaitingApprovalDetail(), "test")
             runs.release(tx, after, after.wake_at, after.wakeup_count)
             return after
 
@@ -198,9 +200,9 @@ class WebService:
 
     def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
         """The sender's channels."""
-        renderer = MessageRenderer(self.service.keyring, BASE)
+        letters = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.people)
+        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, letters, self.service.people)
 
 
 @asynccontextmanager

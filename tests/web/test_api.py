@@ -7,6 +7,7 @@ from sqlalchemy import insert
 from starlette.routing import Route
 
 from remediator.core.run import TERMINAL, TRANSITIONS, Status
+from remediator.core.run_detail import CancelledDetail
 from remediator.pipeline.stages import advance
 from remediator.storage.repositories import runs
 from remediator.storage.schema import runs as table
@@ -96,7 +97,7 @@ async def test_cancel_works_in_every_state(web: WebService, status: Status) -> N
     elif not over:
         after = (await advance(web.context, run)).run
         assert (after.status, after.reason) == (Status.CANCELLED, "cancelled")
-        assert after.detail == {"who": "oscar", "reason": "enough"}
+        assert after.detail == CancelledDetail(who="oscar", reason="enough")
 
 
 async def test_a_browsers_cookie_is_no_key_to_the_api(web: WebService) -> None:

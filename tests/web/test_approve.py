@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from remediator.core.plan import Plan
-from remediator.reporting.messages import call_lines
+from remediator.core.reason import Reason
+from remediator.reporting.messages import calls
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.evidence import EvidenceRecord
@@ -268,7 +269,7 @@ async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) ->
                 await web.request_approval(destructive=True),
                 await web.request_approval(quorum=2),
                 await web.request_approval(groups=("sre",)),
-                await web.request_approval(reason="unknown:watchdog"),
+                await web.request_approval(reason=Reason.GUARD_UNKNOWN),
             ):
                 assert (await submit_decision(client, web.link(asked), "approve", typed="redis")).status_code == 403
             asked = await web.request_approval()
@@ -293,7 +294,7 @@ async def test_alert_text_is_text(web: WebService) -> None:
     [
         (None, "Delete old backups: move 3 files"),
         ("evidence.disk.ok == false", "Delete old backups: move 3 files"),
-        ("evidence.disk.ok", "Delete old backups (skipped: condition not met): move 3 files"),
+        ("evidence.disk.ok", "Delete old backups, left out as things are: move 3 files"),
         ("evidence.other.ok", "(only if evidence.other.ok)"),
         ("has(steps.earlier)", "(only if has(steps.earlier))"),
     ],
@@ -303,7 +304,7 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
     asked = msgspec.structs.replace(step(), when=when)
     plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
     seen = [EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)]
-    [told] = call_lines(plan, None, seen)
+    [told] = calls(plan, None, seen)
     assert said in told and "backups to quarantine" in told
     assert ("only if" in told) is (when is not None and when != "evidence.disk.ok == false")
 
@@ -313,14 +314,14 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
     [
         (
             "resolved",
-            "Void (the alert was resolved)",
-            "void: the alert was resolved.",
+            "Void (the alert has resolved by itself)",
+            "void: the alert has resolved by itself.",
         ),
         ("cancelled", "Void (the run was cancelled)", "void: the run was cancelled."),
         (
             "deadline",
-            "Void (the run reached its time limit)",
-            "void: the run reached its time limit.",
+            "Void (the run took longer than it may)",
+            "void: the run took longer than it may.",
         ),
         ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
     ],

@@ -150,7 +150,7 @@ def test_pressed_means_stopped_in_a_real_process(running: Stack, body: dict[str,
         running.kill_redis()
         running.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
         run = running.remediator.wait_for("blocked")
-        assert run["reason"] == "kill_switch:stopped" and not run["steps"]
+        assert (run["blocked_by"], run["detail"]["guard_reason"]) == ("kill_switch", "stopped") and not run["steps"]
         assert "stopped by oscar" in json.dumps(run) and running.redis()["statename"] != "RUNNING"
 
         assert operator.post(f"/api/v1/stops/{pressed.json()['id']}/release").status_code == 200

@@ -14,6 +14,7 @@ from remediator.errors import InputError
 from remediator.extensions.registry import Registry
 from remediator.pipeline.approval_validity import Standing
 from remediator.pipeline.approve import await_approval
+from remediator.pipeline.run_context import RunContext
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load
 from remediator.playbooks.model import Playbook
@@ -40,7 +41,7 @@ def edit(web: WebService, folder: Path) -> None:
     [playbook] = loaded.playbooks
     assert isinstance(playbook, Playbook) and playbook.content_hash != web.context.playbooks.active[0].content_hash
     web.context.playbooks.active = (playbook,)
-    web.context.playbooks.keep(playbook)
+    web.context.playbooks.add_version(playbook)
 
 
 def _forget(web: WebService, folder: Path) -> None:
@@ -50,7 +51,7 @@ def _forget(web: WebService, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It cannot be planned any more")]
+    ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It can no longer be planned")]
 )
 async def test_what_would_be_void_is_not_offered(web: WebService, tmp_path: Path, change: Any, said: str) -> None:
     """Looking says that it no longer stands and offers no approval, and nothing is voided or used up by looking."""
@@ -95,7 +96,7 @@ async def test_programs_ask_anew_by_the_same_rules(web: WebService, tmp_path: Pa
         told = (await client.get(path)).json()["validity"]
         assert told["valid"] is None and "no connection" in told["reason"], "the target cannot be asked"
         unsure = await client.post(f"{path}/refresh", headers=web.bearer("ann"))
-        assert unsure.status_code == 400 and "cannot be told now" in unsure.json()["error"]
+        assert unsure.status_code == 400 and "unknown now" in unsure.json()["error"]
         edit(web, tmp_path)
         told = (await client.get(path)).json()["validity"]
         assert told == {"valid": False, "reason": "the playbook has changed"}
@@ -114,9 +115,9 @@ async def test_a_request_that_stands_is_not_asked_anew(web: WebService) -> None:
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
         refused = await submit_decision(client, web.link(asked), "refresh", token=web.tokens["bob"])
-    assert refused.status_code == 422 and "cannot be told now" in refused.text, "it may well stand"
+    assert refused.status_code == 422 and "unknown now" in refused.text, "it may well stand"
     assert (await web.state(asked)).status == "pending"
-    with pytest.raises(InputError, match="stands as it is"):
+    with pytest.raises(InputError, match="still valid"):
         Standing().why_anew()
 
 
@@ -201,4 +202,4 @@ async def _goes_on(web: WebService, asked: Approval) -> Run:
     await web.context.store.write(claim)
     run = await web.context.store.read(lambda connection: runs.get(connection, asked.run_id))
     assert run is not None
-    return (await await_approval(web.context, run)).run
+    return (await await_approval(RunContext(web.context, run))).run

@@ -1,4 +1,4 @@
-"""A release that answers every second request with an error."""
+"""A release is deployed half of whose answers are errors."""
 
 from __future__ import annotations
 

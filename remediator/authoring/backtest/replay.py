@@ -20,6 +20,7 @@ from remediator.config import Config
 from remediator.core.clock import Clock
 from remediator.core.ids import Ids
 from remediator.core.run import Run, Status
+from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
@@ -116,11 +117,11 @@ class _Course:
             checks=fakes.checks(registry.checks, lambda run: bool(self.acts.get(run))),
             guards=tuple(guard for guard in guards if guard.name in ASKED),
             guard_defaults=guard_defaults(config, registry.guards),
-            pace=Timeouts(
+            timeouts=Timeouts(
                 lease=timing.lease,
-                recheck=max(timing.guard_recheck_interval, _RECHECK),
-                deadline=timing.run_timeout,
-                patience=timing.recurrence_window,
+                guard_recheck_interval=max(timing.guard_recheck_interval, _RECHECK),
+                run_timeout=timing.run_timeout,
+                recurrence_window=timing.recurrence_window,
             ),
             on_event=self._hear,
         )
@@ -128,8 +129,8 @@ class _Course:
     def _hear(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
         if kind != "transition":
             return
-        if run.status is Status.BLOCKED and run.detail.get("guard"):
-            self.blocked[run.id].add(str(run.detail["guard"]))
+        if isinstance(run.detail, BlockedDetail) and run.detail.guard:
+            self.blocked[run.id].add(run.detail.guard)
         if run.status is Status.AWAITING_APPROVAL:
             self.asked[run.id] += 1
             self._spawn(self._approve(run.id))

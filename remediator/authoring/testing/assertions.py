@@ -38,7 +38,7 @@ def _told(played: Played) -> str:
     """What did happen, in a line."""
     if played.run is None:
         return "there was no run"
-    because = played.run.detail.get("text") or played.run.reason or ""
+    because = played.run.detail.text or played.run.reason or ""
     return f"the run went {' → '.join(played.trail)}" + (f" ({because})" if because else "")
 
 
@@ -81,7 +81,7 @@ def _of_run(case: Case, played: Played) -> Iterator[Difference]:
         yield from _unlike(("mode",), "mode", expect.mode, run.mode)
     if expect.plan is not None:
         yield from _unlike(
-            ("plan",), "plan", list(expect.plan), [step["id"] for step in (run.plan or {}).get("steps", ())]
+            ("plan",), "plan", list(expect.plan), [step.id for step in run.plan.steps] if run.plan else []
         )
     yield from _calls(case, run)
     yield from _undone(case, played)
@@ -111,7 +111,7 @@ def _undone(case: Case, played: Played) -> Iterator[Difference]:
 
 
 def _calls(case: Case, run: Run) -> Iterator[Difference]:
-    planned = {step["id"]: step["call"]["text"] for step in (run.plan or {}).get("steps", ())}
+    planned = {step.id: step.call.text for step in run.plan.steps} if run.plan else {}
     for name, wanted in case.expect.calls.items():
         yield from _unlike(("calls", name), f"call of {name}", repr(wanted), repr(planned.get(name, "not planned")))
 

@@ -175,7 +175,7 @@ class _Stage:
             checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in registry.checks},
             guards=tuple(kind(world) for kind in registry.guards),
             platforms=world.platforms,
-            pace=Timeouts(),
+            timeouts=Timeouts(),
             on_event=self._event,
         )
 
@@ -300,5 +300,5 @@ class _Stage:
         played.skipped = [entry["data"]["step"] for entry in entries if entry.get("reason") == "skipped"]
 
     def _text(self, content: str) -> str:
-        plan = (self.played.runs[0].plan or {}) if self.played.runs else {}
-        return f"{content} {plan.get('escalate_message', '')}"
+        plan = self.played.runs[0].plan if self.played.runs else None
+        return f"{content} {plan.escalate_message if plan else ''}"

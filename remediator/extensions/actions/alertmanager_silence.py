@@ -58,7 +58,7 @@ class AlertmanagerSilence(Action):
         return PlannedCall(
             text=f"silence alerts about {', '.join(names)} for {format_duration(length)}",
             arguments={"labels": labels, "seconds": length.total_seconds(), "mark": self._mark(service)},
-            fresh=("mark",),
+            volatile_fields=("mark",),
             undo="end the silences",
             risk=f"Whatever else is wrong with {', '.join(names)} is not heard either.",
         )

@@ -55,10 +55,10 @@ class ArgocdRollback(Action):
             text=f"{managed.name}: sync to history {before['id']} ({_told(before)}), from {now['id']} ({_told(now)})",
             arguments={"from": now["id"], "to": before["id"], "mark": _mark(self._clock)},
             pin={"uid": uid(seen), "current": now["id"]},
-            fresh=("mark",),
+            volatile_fields=("mark",),
             undo=f"sync to history {now['id']} again",
             risk="Git still says otherwise: mend it there before automatic syncs are resumed.",
-            note=None if paused else "automatic syncs are on, and have to be paused by a step before",
+            measurement=None if paused else "automatic syncs are on, and have to be paused by a step before",
         )
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:

@@ -74,7 +74,7 @@ class FilesPrune(Action):
                 "kept": sorted(kept),
                 "expired": expired,
             },
-            fresh=("batch",),
+            volatile_fields=("batch",),
             undo=f"move them back, within {format_duration(backups.grace)}",
             risk=_risk(backups),
         )

@@ -58,9 +58,9 @@ class RedisBgrewriteaof(Action):
         return PlannedCall(
             text=f"BGREWRITEAOF on {service.name}",
             arguments={"size": size, "rewrites": info.integer("aof_rewrites")},
-            fresh=("size", "rewrites"),
-            note=f"its append-only file has {size / _MEBIBYTE:.1f} MiB; at most {needed / _MEBIBYTE:.1f} MiB are "
-            "needed for the new one, and they are free",
+            volatile_fields=("size", "rewrites"),
+            measurement=f"its append-only file has {size / _MEBIBYTE:.1f} MiB; at most {needed / _MEBIBYTE:.1f} MiB "
+            "are needed for the new one, and they are free",
             pin={"run_id": info.text("run_id")},
             risk="While it is written, Redis needs more memory and more disk.",
         )

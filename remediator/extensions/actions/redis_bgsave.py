@@ -41,8 +41,8 @@ class RedisBgsave(Action):
         return PlannedCall(
             text=f"BGSAVE on {service.name}",
             arguments={"saves": info.integer("rdb_saves"), "last": info.integer("rdb_last_save_time")},
-            fresh=("saves", "last"),
-            note=f"{used:.1f} MiB of data at most, and there is room for them",
+            volatile_fields=("saves", "last"),
+            measurement=f"{used:.1f} MiB of data at most, and there is room for them",
             pin={"run_id": info.text("run_id")},
             risk="While it is written, Redis needs more memory and more disk.",
         )

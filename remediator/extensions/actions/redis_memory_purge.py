@@ -31,8 +31,8 @@ class RedisMemoryPurge(Action):
         return PlannedCall(
             text=f"MEMORY PURGE on {service.name}",
             arguments={"resident": resident},
-            fresh=("resident",),
-            note=f"it uses {used / _MEBIBYTE:.1f} MiB of the {resident / _MEBIBYTE:.1f} MiB that it holds",
+            volatile_fields=("resident",),
+            measurement=f"it uses {used / _MEBIBYTE:.1f} MiB of the {resident / _MEBIBYTE:.1f} MiB that it holds",
             pin={"run_id": info.text("run_id")},
             risk="Redis may answer nothing for some milliseconds.",
         )

@@ -81,7 +81,7 @@ class RedisRestoreBackup(Action):
                 "inode": backup.inode,
                 "aside": _ASIDE + self._clock.now().strftime("%Y%m%dT%H%M%S"),
             },
-            fresh=("aside",),
+            volatile_fields=("aside",),
             pin=status.pin,
             risk=f"Everything that was written after {taken}Z is lost.",
         )

@@ -41,7 +41,7 @@ class ServiceRestart(Action):
             text=platform.describe_restart(service, seconds),
             arguments={"stop_timeout": seconds},
             pin=status.pin,
-            fresh=(OWN_RESTARTS,),
+            volatile_fields=(OWN_RESTARTS,),
             risk="Clients lose their connections; what was not persisted is lost.",
         )
 

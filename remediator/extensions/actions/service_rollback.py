@@ -49,7 +49,7 @@ class ServiceRollback(Action):
             + platform.describe_rollback(service, previous.id),
             arguments={"from": current.id, "to": previous.id},
             pin=status.pin,
-            fresh=(OWN_RESTARTS, "pid", "started"),  # one that crashes is another process each time
+            volatile_fields=(OWN_RESTARTS, "pid", "started"),  # one that crashes is another process each time
             risk=f"What only {current.id} can do is gone, and data that it wrote may be strange to {previous.id}.",
         )
 

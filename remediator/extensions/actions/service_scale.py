@@ -63,7 +63,7 @@ class ServiceScale(Action):
             text=f"{text} ({now} now)",
             arguments={"from": now, "to": wanted},
             pin=status.pin,
-            fresh=(OWN_RESTARTS,),
+            volatile_fields=(OWN_RESTARTS,),
             undo=f"scale {service.name} to {now} again",
             risk="What every instance uses (connections, memory, disk) is used more." if wanted > now else None,
         )

@@ -81,5 +81,5 @@ def _owned(guard_input: GuardInput, owner: Mapping[str, Any]) -> Verdict:
 def _actions(guard_input: GuardInput) -> list[str]:
     if guard_input.step is not None:
         return [guard_input.step.action]
-    steps = (guard_input.run.plan or {}).get("steps", ())
-    return sorted({str(step["action"]) for step in steps if step["mutates"]})
+    steps = () if guard_input.run.plan is None else guard_input.run.plan.steps
+    return sorted({step.action for step in steps if step.mutates})

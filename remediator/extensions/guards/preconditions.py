@@ -76,7 +76,7 @@ class Preconditions(Guard):
 
 
 async def _look(guard_input: GuardInput, condition: Precondition) -> Evidence:
-    values = (guard_input.run.plan or {}).get("parameters", {})
+    values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
     if condition.check is not None:
         given = parameters.substitute_all(condition.with_, values, promql=condition.check == "promql")
         return await guard_input.view.check(condition.check, given)

@@ -88,7 +88,7 @@ def _worse(signal: Signal, before: float, after: float) -> bool:
 
 async def _measure(guard_input: GuardInput, signal: Signal) -> tuple[float | None, str]:
     """Return the current value of the signal, or None and the reason: no data, old data or several series."""
-    values = (guard_input.run.plan or {}).get("parameters", {})
+    values = {} if guard_input.run.plan is None else guard_input.run.plan.parameters
     query = parameters.substitute(signal.promql, values, promql=True)
     seen = await guard_input.view.check("promql", {"query": query, "max_age": format_duration(signal.max_age)})
     samples = seen.facts.get("samples", [])

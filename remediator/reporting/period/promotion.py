@@ -76,7 +76,7 @@ def _of(playbook: str, runs: Sequence[RunDecision]) -> Evidence:
     requested = [run for run in runs if run.approval is not None and run.approval != "void"]
     answers = Counter(run.approval for run in requested)
     acted = [run for run in runs if run.first_action_at is not None]
-    held = Counter((run.reason or "").partition(":")[0] for run in runs if run.status == "blocked" and run not in would)
+    held = Counter(run.blocked_by or run.reason or "" for run in runs if run.status == "blocked" and run not in would)
     return Evidence(
         playbook=playbook,
         shadow=len(shadow),

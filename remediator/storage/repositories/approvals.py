@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from remediator.audit import Kind
 from remediator.core.approval import same_person
 from remediator.core.ids import Ids
 from remediator.core.plan import Plan
-from remediator.core.run import Run, Status
+from remediator.core.run import Reason, Run, Status
+from remediator.core.run_detail import AwaitingApprovalDetail
 from remediator.storage import Tx
 from remediator.storage.repositories import outbox, runs
 from remediator.storage.schema import approvals as table
@@ -59,17 +61,16 @@ def request(
     run: Run,
     plan: Plan,
     step: str | None,
-    reason: str,
-    detail: Mapping[str, Any],
+    reason: Reason,
+    detail: AwaitingApprovalDetail,
     actor: str,
 ) -> Run:
     """Put a run to people: state, request and message in one transaction."""
     approval_id = ids.new("approval", tx.now)
     expires = tx.now + timedelta(seconds=plan.approval_expires)
     # first: a process whose claim is gone must be told so, and not stumble over its successor's request
-    after = runs.transition(
-        tx, run, Status.AWAITING_APPROVAL, reason, {**detail, "approval": approval_id}, actor, wake_at=expires
-    )
+    detail = msgspec.structs.replace(detail, approval=approval_id)
+    after = runs.transition(tx, run, Status.AWAITING_APPROVAL, reason, detail, actor, wake_at=expires)
     tx.connection.execute(
         insert(table).values(
             id=approval_id,
@@ -85,7 +86,7 @@ def request(
     )
     data = {"approval": approval_id, "step": step, "quorum": plan.quorum, "expires_at": expires}
     tx.append_audit(runs.draft(Kind.APPROVAL_REQUESTED, after, actor, data, reason))
-    content = {"approval": approval_id, "reason": reason, **detail, "escalate_to": list(plan.escalate_to)}
+    content = {**detail.to_data(), "reason": reason, "escalate_to": list(plan.escalate_to)}
     outbox.enqueue(tx, ids, "approval", after, content, (outbox.APPROVERS,))
     return after
 

@@ -24,6 +24,7 @@ class RunDecision:
     mode: str
     status: str
     reason: str | None
+    blocked_by: str | None
     created_at: datetime
     first_action_at: datetime | None
     finished_at: datetime | None
@@ -56,6 +57,7 @@ def _decided(connection: Connection, row: Row[Any]) -> RunDecision:
         mode=row.mode,
         status=row.status,
         reason=row.reason,
+        blocked_by=row.blocked_by,
         created_at=row.created_at,
         first_action_at=row.first_action_at,
         finished_at=row.finished_at,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     Connection,
     Integer,
@@ -24,7 +25,20 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from remediator.audit import Draft, Kind
-from remediator.core.run import ENGINE_VERSION, OPEN, TERMINAL, Claim, Episode, Run, Status, check_transition
+from remediator.core.plan import Plan
+from remediator.core.run import (
+    ENGINE_VERSION,
+    OPEN,
+    TERMINAL,
+    Claim,
+    Episode,
+    Reason,
+    Run,
+    Status,
+    check_transition,
+    decode_detail,
+)
+from remediator.core.run_detail import BlockedDetail, Detail
 from remediator.errors import Fenced
 from remediator.storage import TOPIC_RUNS, Tx
 from remediator.storage.schema import Instant, attempts, episodes, run_episodes
@@ -37,8 +51,19 @@ _FIELDS = tuple(Run.__dataclass_fields__)
 def _run(row: Row[Any]) -> Run:
     values = {name: row._mapping[name] for name in _FIELDS}
     values["status"] = Status(row.status)
+    values["reason"] = None if row.reason is None else Reason(row.reason)
+    values["detail"] = decode_detail(values["status"], row.detail)
+    values["plan"] = _plan(row.plan)
     values["resume_to"] = Status(row.resume_to) if row.resume_to else None
     return Run(**values)
+
+
+def _plan(data: Mapping[str, Any] | None) -> Plan | None:
+    """Return the stored plan; None if another version wrote it in another form, so that the run can still be listed."""
+    try:
+        return None if data is None else Plan.from_data(data)
+    except msgspec.ValidationError:
+        return None
 
 
 def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, mode: str, actor: str) -> Run:
@@ -186,7 +211,26 @@ def save(tx: Tx, run: Run, **changes: Any) -> Run:
 
 
 def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Status) else value
+    if isinstance(value, Status | Reason):
+        return value.value
+    return value.to_data() if isinstance(value, Detail | Plan) else value
+
+
+def set_reason(tx: Tx, run: Run, reason: Reason, detail: Detail) -> Run:
+    """Change why a claimed run is in its status.
+
+    Raises:
+        Fenced: the claim is gone.
+    """
+    return save(tx, run, reason=reason, detail=detail, **_blocked_by(reason, detail))
+
+
+def _blocked_by(reason: Reason | None, detail: Detail) -> dict[str, str | None]:
+    """Return the columns that say what blocks a run, so that it is found when that is over."""
+    if reason is not Reason.GUARD_BLOCKED or not isinstance(detail, BlockedDetail):
+        return {"blocked_by": None, "blocked_by_run": None}
+    other = detail.inputs.get("run")
+    return {"blocked_by": detail.guard, "blocked_by_run": other if isinstance(other, str) else None}
 
 
 def renew_lease(tx: Tx, run: Run, lease: timedelta) -> Run:
@@ -196,9 +240,7 @@ def renew_lease(tx: Tx, run: Run, lease: timedelta) -> Run:
     return save(tx, run, lease_until=longer)
 
 
-def transition(
-    tx: Tx, run: Run, to: Status, reason: str | None, detail: Mapping[str, Any], actor: str, **changes: Any
-) -> Run:
+def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Detail, actor: str, **changes: Any) -> Run:
     """Move a claimed run to another status, with its audit entry, in this transaction.
 
     Raises:
@@ -206,12 +248,18 @@ def transition(
         Fenced: the claim is gone.
     """
     check_transition(run.status, to)
-    values: dict[str, Any] = {"status": to, "reason": reason, "detail": dict(detail), **changes}
+    values: dict[str, Any] = {
+        "status": to,
+        "reason": reason,
+        "detail": detail,
+        **_blocked_by(reason, detail),
+        **changes,
+    }
     if to in TERMINAL:
         values.update(finished_at=tx.now)  # still due: its end has to be seen to, by this process or the next
         values.setdefault("holds_target", run.holds_target and _unclear(tx.connection, run.id))
     after = save(tx, run, **values)
-    data = {"from": run.status.value, "to": to.value, "detail": dict(detail)}
+    data = {"from": run.status.value, "to": to.value, "detail": detail.to_data()}
     tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
     return after
 

@@ -211,11 +211,11 @@ async def test_one_that_syncs_by_itself_is_not_rolled_back(gitops: Cluster) -> N
     gitops.apply(application(POLICY))
     target = bound(gitops)
     call = await plan(ROLLBACK, target)
-    assert "have to be paused" in str(call.note)
+    assert "have to be paused" in str(call.measurement)
     with pytest.raises(TargetError, match="pause it first"):
         await do(ROLLBACK, target, call=call)
     await do(PAUSE, target)
-    assert (await plan(ROLLBACK, target)).core().arguments == call.core().arguments
+    assert (await plan(ROLLBACK, target)).comparable().arguments == call.comparable().arguments
     assert (await do(ROLLBACK, target, call=call)).outcome is Outcome.OK
 
 
@@ -280,7 +280,7 @@ async def test_a_person_may_go_further_back_and_the_way_back_is_what_was_held(gi
     with pytest.raises(TargetError, match=f"not recorded as applied.*there are: {GOOD}"):
         await plan(HOLD, target, to=FIX)
     call = await plan(HOLD, target, to="a" * 40)
-    assert call.core() == (await plan(HOLD, target, to=GOOD)).core()
+    assert call.comparable() == (await plan(HOLD, target, to=GOOD)).comparable()
     result = await do(HOLD, target, call=call)
     assert shop(gitops, "gitrepository")["spec"]["ref"] == {"commit": "a" * 40}
     await undo(HOLD, ACTIONS, target, call, result)

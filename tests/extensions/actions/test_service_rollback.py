@@ -126,7 +126,7 @@ async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, wo
     await platform.restart(shop.service, (await platform.status(shop.service)).pin, 2)
     again = await action.plan(shop.service, action.Parameters())
 
-    assert again.pin != call.pin and again.core() == call.core()
+    assert again.pin != call.pin and again.comparable() == call.comparable()
     assert (await do(action, shop.service, call=call)).outcome is Outcome.OK
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from remediator.core.reason import Reason
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PlaybookSet
-from remediator.pipeline.guard_evaluation import again_at, on_run_finished
+from remediator.pipeline.guard_evaluation import next_evaluation_at, on_run_finished
 from remediator.storage.repositories import approvals, attempts, autonomy, evidence, outbox, runs, stops
 from remediator.storage.schema import runs as runs_table
 from tests.support.fleet import Gauge, Health, advance_until, breaks, context, remedy
@@ -38,7 +39,7 @@ async def test_what_a_person_has_answered_is_not_asked_again_in_the_intent(house
     await breaks(town, chosen, "web-1", 1)
 
     asked = await advance_until(town, ["awaiting_approval"])
-    assert asked.reason == "unknown:autonomy"
+    assert (asked.reason, asked.detail.guard) == (Reason.GUARD_UNKNOWN, "autonomy")
     await approve(house, asked.id)
     done = await advance_until(town, ["succeeded"], house.clock)
 
@@ -67,7 +68,7 @@ async def test_a_question_outlives_its_playbook_only_in_a_run_that_has_acted(hou
     changed = remedy("mend", {"ramp": [8]})
     assert changed.content_hash != chosen.content_hash
     town.playbooks = PlaybookSet([changed], town.playbooks.inventory, town.playbooks.environment)
-    town.playbooks.keep(chosen)
+    town.playbooks.add_version(chosen)
     await house.write(lambda tx: void_outdated_requests(tx, town))
     after = await house.store.read(lambda connection: approvals.get(connection, before.id))
 
@@ -95,7 +96,7 @@ async def test_a_stop_beats_an_approval(house: House) -> None:
 
     held = await advance_until(town, ["blocked"])
 
-    assert held.reason == "kill_switch:stopped"
+    assert (held.blocked_by, held.detail.guard_reason) == ("kill_switch", "stopped")
     assert await house.store.read(lambda connection: attempts.list_for_run(connection, held.id)) == []
 
 
@@ -116,8 +117,8 @@ async def test_a_step_that_did_harm_is_put_back_and_people_are_told(house: House
     run = await advance_until(town, ["escalated"], house.clock)
 
     assert run.reason == "regression"
-    assert run.detail["text"] == "errors got worse: 5 before the step, 10 after it"
-    assert [item["outcome"] for item in run.detail["undone"]] == (["ok"] if reversible else [])
+    assert run.detail.text == "errors got worse: 5 before the step, 10 after it"
+    assert [item["outcome"] for item in run.detail.undone] == (["ok"] if reversible else [])
     tried = await house.store.read(lambda connection: attempts.list_for_run(connection, run.id))
     assert [(item.step, item.is_undo) for item in tried] == [("mend", False)] + [("mend", True)] * reversible
     told = await house.store.read(lambda connection: outbox.list_for_run(connection, run.id))
@@ -141,7 +142,7 @@ async def test_a_stop_holds_the_undoing_too(house: House) -> None:
 
     run = await advance_until(town, ["escalated"], house.clock)
 
-    assert [(item["outcome"], item["summary"]) for item in run.detail["undone"]] == [
+    assert [(item["outcome"], item["summary"]) for item in run.detail.undone] == [
         ("not_tried", "everything stopped by user:bob")
     ]
 
@@ -166,7 +167,9 @@ async def test_an_end_wakes_those_that_waited_for_it(house: House) -> None:
     waits = [guard.name for guard in house.context.guards if guard.waits_for_runs]
     assert waits == ["dependency", "concurrency", "ramp", "circuit_breaker"]
     for name in (*waits, "freeze"):
-        held = row(f"held-{name}", name, "redis", "blocked", NOON, reason=f"{name}:any", wake_at=later)
+        held = row(
+            f"held-{name}", name, "redis", "blocked", NOON, reason="guard_blocked", blocked_by=name, wake_at=later
+        )
         await house.past(held)
     over = house.run("run-1", remedy("mend", {}), "auto", None)
 
@@ -181,15 +184,15 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
     later = NOON.replace(hour=23)
     for number in range(200):
         wakes = later + timedelta(seconds=(number * 37) % 200)
-        text = {"inputs": {"runs": ["run-1"], "limit": 1}}
-        held = row(f"held-{number}", "p", f"t{number}", "blocked", NOON, reason="concurrency:all_busy", wake_at=wakes)
-        await house.past(held | {"detail": text})
-    text = {"inputs": {"run": "run-1", "cause": "web-1"}}
-    reason = "dependency:cause_under_repair"
+        held = row(f"held-{number}", "p", f"t{number}", "blocked", NOON, reason="guard_blocked", wake_at=wakes)
+        held["blocked_by"] = "concurrency"
+        await house.past(held)
     last = later + timedelta(hours=1)
-    await house.past(row("symptom", "p", "api", "blocked", NOON, reason=reason, wake_at=last) | {"detail": text})
+    held = row("symptom", "p", "api", "blocked", NOON, reason="guard_blocked", blocked_by="dependency", wake_at=last)
+    await house.past(held | {"blocked_by_run": "run-1"})
     over = house.run("run-1", remedy("mend", {}), "auto", None)
-    await house.past(row("mine", "p", over.target, "blocked", NOON, reason="ramp:wave_full", wake_at=last))
+    mine = row("mine", "p", over.target, "blocked", NOON, reason="guard_blocked", blocked_by="ramp", wake_at=last)
+    await house.past(mine)
 
     await house.write(lambda tx: on_run_finished(tx, house.context, over))
 
@@ -201,4 +204,4 @@ async def test_an_end_wakes_few_of_those_that_wait_for_a_hand(house: House) -> N
 async def test_thousands_of_held_runs_are_looked_at_in_turn(house: House, held: int, seconds: int) -> None:
     """Twenty looks a second in all, however many are held; a few are looked at as soon as the settings say."""
     blocked = Verdict(GuardAnswer.BLOCK, "all_busy", "busy")
-    assert again_at(house.context, blocked, NOON, held) == NOON + timedelta(seconds=seconds)
+    assert next_evaluation_at(house.context, blocked, NOON, held) == NOON + timedelta(seconds=seconds)

@@ -51,7 +51,7 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     assert "would    do nothing: still_firing blocked: not firing on 1 of 1 peers" in calm.stdout, calm.stderr
 
     fired = explain(stack, {"alertname": "Nothing"}, tmp_path)
-    assert (fired.returncode, "no playbook matches this alert" in fired.stdout) == (1, True)
+    assert (fired.returncode, "no playbook is for this alert" in fired.stdout) == (1, True)
 
     shown = explain(stack, labels, tmp_path, "--format", "json")
     line = json.loads(shown.stdout)[0]["playbooks"][0]
@@ -137,7 +137,8 @@ async def test_shadow_decisions_are_held_against_what_happened(house: House) -> 
     """Ten shadow runs that would have acted, of which four alerts were over after three minutes without us."""
     for number in range(10):
         await house.past(row(f"run-{number}", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="shadow"))
-    await house.past(row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="freeze:frozen"))
+    held = row("run-held", "redis-down", "redis", "blocked", NOON, mode="shadow", reason="guard_blocked")
+    await house.past(held | {"blocked_by": "freeze"})
     for number in range(4):
         over = alert(number, "resolved")
         await house.fires(

@@ -94,7 +94,7 @@ class Town:
         await self._claim(10)
 
     async def _claim(self, limit: int) -> None:
-        lease = self.context.pace.lease
+        lease = self.context.timeouts.lease
         self.hands += await self.context.store.write(lambda tx: runs.claim_due(tx, "replica", lease, limit))
 
     async def _advance(self, value: int) -> None:

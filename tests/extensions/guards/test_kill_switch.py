@@ -27,8 +27,7 @@ async def test_it_blocks_everything(house: House) -> None:
     verdict = await house.verdict("kill_switch")
 
     assert verdict.sentence == (
-        "blocked: everything stopped by user:ann at 12:00:00Z: database move "
-        "(release it with: remediator stop release stop-1)"
+        "blocked: everything stopped by user:ann at 12:00:00Z: database move (resume with: remediator resume stop-1)"
     )
     assert verdict.inputs["reason"] == "database move"
 
@@ -116,8 +115,17 @@ async def test_resuming_wakes_what_was_held(house: House) -> None:
     later = NOON + HOUR
     await press(house)
     await house.past(
-        row("held", "redis-down", "redis", "blocked", NOON, reason="kill_switch:stopped", wake_at=later),
-        row("other", "redis-down", "app", "blocked", NOON, reason="cooldown:cooling_down", wake_at=later),
+        row(
+            "held",
+            "redis-down",
+            "redis",
+            "blocked",
+            NOON,
+            reason="guard_blocked",
+            blocked_by="kill_switch",
+            wake_at=later,
+        ),
+        row("other", "redis-down", "app", "blocked", NOON, blocked_by="cooldown", wake_at=later),
     )
 
     await house.write(lambda tx: stops.release(tx, "stop-1", "user:bob"))

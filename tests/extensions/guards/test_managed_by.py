@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from remediator.errors import Unreachable
 from remediator.extensions.guards.base import GuardAnswer
-from tests.support.guard_history import House, status
+from tests.support.guard_history import STEP, House, plan_of, status
 
 pytestmark = pytest.mark.promise(12)
 
@@ -42,10 +43,11 @@ async def test_it_allows_what_nobody_undoes(house: House, owner: object, setting
 async def test_a_plan_is_judged_by_all_its_steps(house: House) -> None:
     """At planning every action of the plan counts, those that only read do not."""
     house.platform.services["shop"] = status(3, 3, owner={"kind": "hpa", "undoes": ["service.scale"]})
-    steps = [{"action": "service.logs", "mutates": False}, {"action": "service.scale", "mutates": True}]
+    logs = msgspec.structs.replace(STEP, action="service.logs", mutates=False)
+    scale = msgspec.structs.replace(STEP, action="service.scale", mutates=True)
 
-    assert (await ask(house, step=None, plan={"steps": steps})).answer is GuardAnswer.BLOCK
-    assert (await ask(house, step=None, plan={"steps": steps[:1]})).answer is GuardAnswer.ALLOW
+    assert (await ask(house, step=None, plan=plan_of(logs, scale))).answer is GuardAnswer.BLOCK
+    assert (await ask(house, step=None, plan=plan_of(logs))).answer is GuardAnswer.ALLOW
 
 
 async def test_a_silent_platform_is_unknown(house: House) -> None:

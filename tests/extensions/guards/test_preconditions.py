@@ -14,7 +14,7 @@ from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Verdict
 from remediator.extensions.guards.preconditions import PreconditionsSettings
-from tests.support.guard_history import House, SetClock
+from tests.support.guard_history import House, SetClock, plan_of
 from tests.support.servers import free_port, until
 from tests.support.servers.prometheus import Prometheus
 
@@ -53,7 +53,7 @@ async def test_it_allows_what_holds(house: House, prometheus: Prometheus) -> Non
     """All conditions hold on fresh data; parameters are filled in as label values."""
     query = {"promql": 'up{job="${job}"} == 1', "max_age": "10s"}
 
-    verdict = await ask(house, prometheus.url, query, plan={"parameters": {"job": "self"}, "steps": []})
+    verdict = await ask(house, prometheus.url, query, plan=plan_of(job="self"))
 
     assert verdict.answer is GuardAnswer.ALLOW
 

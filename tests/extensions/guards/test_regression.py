@@ -14,6 +14,7 @@ from remediator.clients.prometheus.client import Prometheus as Client
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.guards.base import GuardAnswer, Phase
 from remediator.pipeline.guard_evaluation import build_input, check_regression
+from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.evidence import StoredVerdict
 from tests.support.guard_history import INVENTORY, NOON, STEP, House, SetClock, playbook
 from tests.support.servers.prometheus import Prometheus
@@ -36,9 +37,8 @@ async def measuring(house: House, value: float, make: Callable[..., Prometheus])
 
 async def after(house: House, before: float, **signal: Any) -> Any:
     chosen = playbook(guards={"regression": [{"promql": "errors", **signal}]})
-    asked = build_input(
-        house.context, house.run("run-1", chosen, "auto", None), chosen, INVENTORY.service("redis"), (), STEP
-    )
+    run = house.run("run-1", chosen, "auto", None)
+    asked = build_input(RunContext(house.context, run, chosen, INVENTORY.service("redis")), (), STEP)
     noted = StoredVerdict(NOON, Phase.ACT, "restart", "regression", "allow", None, {"before": {"errors": before}})
     return (await check_regression(house.context, asked, [noted])).final
 

@@ -13,10 +13,9 @@ import pytest
 import sqlalchemy
 
 from remediator.core.clock import SystemClock
-from remediator.core.run import Status
-from remediator.pipeline.guard_evaluation import intend
 from remediator.pipeline.ingest import IntakeSettings
 from remediator.pipeline.match import Index
+from remediator.pipeline.run_context import with_intent_lock
 from remediator.playbooks.model import Playbook
 from remediator.runtime.worker import Worker
 from remediator.storage import Store
@@ -88,7 +87,7 @@ async def settled(store: Store) -> bool:
     """Whether every run is over, or held by a budget."""
     found = await store.read(lambda connection: runs.list_page(connection, 100))
     return len(found) == 30 and all(
-        run.finished_at is not None or (run.status is Status.BLOCKED and run.reason == "rate_limit:used_up")
+        run.finished_at is not None or (run.blocked_by == "rate_limit" and run.detail.guard_reason == "used_up")
         for run in found
     )
 
@@ -186,9 +185,9 @@ async def test_intents_of_replicas_take_turns(postgres_url: str) -> None:
 
     async with three_on_postgres(postgres_url) as stores:
         engines = [context(store, SystemClock(), [], Health(), "any") for store in stores]
-        first = asyncio.create_task(intend(engines[0], slow))
+        first = asyncio.create_task(with_intent_lock(engines[0], slow))
         await asyncio.to_thread(inside.wait, 10)
-        second = asyncio.create_task(intend(engines[1], lambda tx: order.append("second")))
+        second = asyncio.create_task(with_intent_lock(engines[1], lambda tx: order.append("second")))
         other = asyncio.create_task(engines[2].store.write(lambda tx: order.append("no intent")))
         await other
         await asyncio.sleep(0.1)

@@ -432,7 +432,7 @@ async def test_a_crash_between_plan_and_approval_is_no_other_plan(
     until(lambda: docker_engine.inspect(container, restarts) != count, "one more crash")
     again = await action.plan(service, RollbackParameters())
 
-    assert again.pin != call.pin and again.core() == call.core()
+    assert again.pin != call.pin and again.comparable() == call.comparable()
     done = await action.execute(service, RollbackParameters(), call)
     assert (done.outcome, done.output["to"]) == (Outcome.OK, image_id(docker_engine, good))
 

@@ -102,5 +102,5 @@ def test_one_more_restart_of_its_own_is_no_other_plan() -> None:
     assert not as_planned(planned, pin_of(MainPID="960", InvocationID="c" * 32, NRestarts="0"))
     assert not as_planned(planned, pin_of(MainPID="970", InvocationID="d" * 32, NRestarts="2"))
     assert not as_planned(pin_of(), pin_of(**life))
-    call = PlannedCall("restart", pin=planned, fresh=(OWN_RESTARTS,))
-    assert call.core() == PlannedCall("restart", pin=later, fresh=(OWN_RESTARTS,)).core()
+    call = PlannedCall("restart", pin=planned, volatile_fields=(OWN_RESTARTS,))
+    assert call.comparable() == PlannedCall("restart", pin=later, volatile_fields=(OWN_RESTARTS,)).comparable()

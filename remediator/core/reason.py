@@ -1,0 +1,71 @@
+"""Why a run is in its status."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a run is in its status: the same word in the store, the logs, the metrics, the audit log and the API."""
+
+    NO_PLAN = "no_plan"
+    """Escalated: no plan could be made. The detail has the error."""
+    DIAGNOSED = "diagnosed"
+    """Escalated: the playbook has no steps. The detail has the likely causes."""
+    OBSERVE = "observe"
+    """Blocked: the mode is ``observe``; nothing is done."""
+    SHADOW = "shadow"
+    """Blocked: the mode is ``shadow``; the detail says what would have been done."""
+    GUARD_BLOCKED = "guard_blocked"
+    """Blocked: the guard in ``blocked_by`` does not allow an action now. The detail has its reason and inputs."""
+    GUARD_UNKNOWN = "guard_unknown"
+    """Awaiting approval: a guard could not decide. An approval overrides this one guard."""
+    CONDITION_UNKNOWN = "condition_unknown"
+    """Awaiting approval: the ``when`` condition of a step that changes something is unknown."""
+    APPROVAL_NEEDED = "approval_needed"
+    """Awaiting approval: the mode or the playbook requires it."""
+    STEP_NEEDS_APPROVAL = "step_needs_approval"
+    """Awaiting approval: this step requires it in every mode."""
+    APPROVED = "approved"
+    """Running: enough people approved this plan."""
+    REJECTED = "rejected"
+    """Cancelled: a person rejected the request."""
+    SNOOZED = "snoozed"
+    """Blocked: a person answered "not now"; the run is planned again later."""
+    APPROVAL_EXPIRED = "approval_expired"
+    """Escalated: nobody decided before the request expired."""
+    APPROVAL_VOID = "approval_void"
+    """Matched or escalated: the plan or the playbook is not what people were asked about."""
+    UNBLOCKED = "unblocked"
+    """Matched or running: no guard blocks the run any more."""
+    RESOLVED = "resolved"
+    """The alert resolved: blocked until it is over, cancelled, or verified if something was done."""
+    FIRED_AGAIN = "fired_again"
+    """Matched: the alert resolved and fired again before the episode was over."""
+    CANCELLED = "cancelled"
+    """Cancelled: a person cancelled the run."""
+    DEADLINE = "deadline"
+    """Escalated: the run took longer than ``timing.run_timeout``."""
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    """Whether a call took effect is unknown: the target is observed, or the run is escalated."""
+    OBSERVED = "observed"
+    """Running: the observation of the target showed whether the call took effect."""
+    NO_STEP_LEFT = "no_step_left"
+    """Escalated: every step was done or skipped, and the target is not healthy."""
+    STEP_FAILED = "step_failed"
+    """Failed: a step failed and its ``on_failure`` is ``abort``."""
+    STEP_ESCALATES = "step_escalates"
+    """Escalated: the step's ``on_success`` or ``on_failure`` is ``escalate``."""
+    NEXT_STEP = "next_step"
+    """Running: verification failed; the next step is done."""
+    REGRESSION = "regression"
+    """Escalated: a watched value got worse after a step. The detail says what was undone."""
+    VERIFIED = "verified"
+    """Succeeded: every verification check is positive. The detail has the proof."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Reason:
+        """Keep a reason of a newer version as it is, so that it can be shown. No stage acts on it."""
+        foreign = str.__new__(cls, value)
+        foreign._name_, foreign._value_ = "FOREIGN", str(value)
+        return foreign

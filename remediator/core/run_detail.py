@@ -1,0 +1,198 @@
+"""The inputs behind the status of a run: one type for each status.
+
+A detail is stored as JSON, copied into the audit entry of the transition, and shown in chat, on web pages and by the
+API. Fields that have their default value are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from remediator.core.reason import Reason
+
+
+class Detail(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of the details of all statuses."""
+
+    text: str = ""
+    """One sentence for people; empty if the reason says it all."""
+
+    @property
+    def summary(self) -> str:
+        """Return what stands behind the status in one line; empty if the reason says it all."""
+        return self.text
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the detail as plain data, for the store and for JSON."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+
+class GuardDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """A guard's verdict that is not *allow*."""
+
+    guard: str = ""
+    """The guard that decided; empty if no guard did."""
+    guard_reason: str = ""
+    """The guard's typed reason."""
+    inputs: Mapping[str, Any] = {}
+    """What the guard decided on."""
+    until: datetime | None = None
+    """When to evaluate again, if that is known."""
+
+
+class MatchedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``matched``: a new run, or one that is planned again."""
+
+    was: Reason | None = None
+    """Why the run was blocked before."""
+    approval: str = ""
+    """The approval request that is void."""
+    why: str = ""
+    """Why a person withdrew the request."""
+    changed: str = ""
+    """What differs from the plan that people saw."""
+
+
+class PlannedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``planned``."""
+
+    steps: tuple[str, ...] = ()
+    """The calls that change something, in order."""
+
+
+class BlockedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
+    """``blocked``: by a guard, by the mode, by a snooze, or because the alert resolved."""
+
+    approval: str = ""
+    """The snoozed approval request."""
+    why: str = ""
+    """What the person said who snoozed it."""
+
+
+class AwaitingApprovalDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
+    """``awaiting_approval``."""
+
+    approval: str = ""
+    """ID of the request."""
+    mode: str = ""
+    """The mode that requires an approval."""
+    step: str = ""
+    """The step that requires an approval."""
+    call: str = ""
+    """What this step would do."""
+    risk: str | None = None
+    """What may go wrong or get lost."""
+
+
+class RunningDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``running``."""
+
+    was: Reason | None = None
+    """Why the run was blocked before."""
+    approval: str = ""
+    """The request that was approved."""
+    by: tuple[str, ...] = ()
+    """Who approved it."""
+    step: str | None = None
+    """The step that the approval is for; None for the whole plan."""
+    overrides: Reason | None = None
+    """What the approval answers: why people were asked."""
+    guard: str = ""
+    """The guard whose *unknown* the approval overrides."""
+    attempt: str = ""
+    """The attempt that was observed."""
+    happened: str = ""
+    """Whether this attempt took effect."""
+    cursor: str | None = None
+    """The next step."""
+
+
+class UnknownOutcomeDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``unknown_outcome``."""
+
+    attempt: str
+    step: str
+    why: str
+
+
+class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``verifying``."""
+
+    step: str
+    """The step to verify."""
+    since: datetime
+    """When settling began."""
+    resolved: bool = False
+    """The alert resolved while steps were left."""
+
+
+class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``succeeded``."""
+
+    step: str = ""
+    """The step that helped."""
+    proof: tuple[str, ...] = ()
+    """What the verification checks showed."""
+    ineffective: bool = False
+    """The alert kept firing or returned after the success."""
+
+    @property
+    def summary(self) -> str:
+        return self.text or "; ".join(self.proof)
+
+
+class FailedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``failed``."""
+
+    step: str = ""
+
+
+class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True):
+    """``escalated``."""
+
+    step: str = ""
+    """The step that failed, escalates, made things worse, or has an unknown outcome."""
+    attempt: str = ""
+    """The attempt of unknown outcome."""
+    observed: str = ""
+    """What the observation of the target showed."""
+    undone: tuple[Mapping[str, Any], ...] = ()
+    """The steps that were undone, each with outcome and summary."""
+    causes: tuple[str, ...] = ()
+    """The likely causes."""
+    message: str = ""
+    """Why no plan could be made."""
+    error: str = ""
+    """Class of this error."""
+    approval: str = ""
+    """The request that expired or is void."""
+    expired_at: datetime | None = None
+    deadline: datetime | None = None
+    why: str = ""
+    """Why a person withdrew the request."""
+    changed: str = ""
+    """What differs from the plan that people saw."""
+
+    @property
+    def summary(self) -> str:
+        return self.text or self.message or self.observed
+
+
+class CancelledDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
+    """``cancelled``."""
+
+    who: str = ""
+    """Who cancelled the run."""
+    reason: str = ""
+    """What this person said."""
+    approval: str = ""
+    """The request that was rejected."""
+    by: tuple[str, ...] = ()
+    """Who rejected it."""
+    why: str | None = None
+    """What this person said."""

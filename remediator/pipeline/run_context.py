@@ -1,0 +1,225 @@
+"""One claimed run with what its stages need, and a transaction that is bound to the run.
+
+A stage takes one :class:`RunContext`. It reads with :meth:`RunContext.read`, changes the run in a
+:class:`RunTransaction`, and returns a :class:`~remediator.pipeline.context.StageResult`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from remediator.audit import Kind
+from remediator.core.plan import Plan
+from remediator.core.run import Episode, Reason, Run, Status
+from remediator.core.run_detail import AwaitingApprovalDetail, Detail
+from remediator.errors import StoreUnavailable
+from remediator.pipeline.context import PipelineContext
+from remediator.playbooks.inventory import Service
+from remediator.playbooks.model import Playbook
+from remediator.storage import Tx, advisory_locks
+from remediator.storage.repositories import approvals, attempts, episodes, evidence, runs
+from remediator.storage.repositories.attempts import Attempt
+from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
+
+T = TypeVar("T")
+
+_INTENT_LOCK_TIMEOUT = timedelta(seconds=5)
+"""How long an intent waits for the intents of other replicas, which take milliseconds to commit."""
+
+
+@dataclass(slots=True)
+class RunTransaction:
+    """One transaction about one run: every change is fenced and every audit entry names the run.
+
+    Every method that changes the run raises ``Fenced`` if this process lost the claim; the transaction is then
+    rolled back (promise 4).
+    """
+
+    tx: Tx
+    """The store's transaction, for repositories that take it."""
+    pipeline: PipelineContext
+    run: Run
+    """The run as this transaction has left it."""
+
+    @property
+    def now(self) -> datetime:
+        """Return the database's time."""
+        return self.tx.now
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection inside the transaction."""
+        return self.tx.connection
+
+    def move(self, to: Status, reason: Reason | None, detail: Detail, **changes: Any) -> Run:
+        """Move the run to another status and write the audit entry of the transition.
+
+        Args:
+            to: the new status.
+            reason: why the run is in this status.
+            detail: the inputs behind the reason, of the type of the new status.
+            changes: further columns of the run.
+
+        Raises:
+            IllegalTransition: the table of transitions does not have it.
+        """
+        self.run = runs.transition(self.tx, self.run, to, reason, detail, self.pipeline.actor, **changes)
+        return self.run
+
+    def save(self, **changes: Any) -> Run:
+        """Change columns of the run; without changes, only check that the claim is still held."""
+        self.run = runs.save(self.tx, self.run, **changes)
+        return self.run
+
+    def set_reason(self, reason: Reason, detail: Detail) -> Run:
+        """Change why the run is in its status, without an audit entry of a transition."""
+        self.run = runs.set_reason(self.tx, self.run, reason, detail)
+        return self.run
+
+    def audit(self, kind: Kind, data: Mapping[str, Any], reason: str | None = None) -> None:
+        """Write an audit entry about the run."""
+        self.tx.append_audit(runs.draft(kind, self.run, self.pipeline.actor, data, reason))
+
+    def add_evidence(self, records: Iterable[EvidenceRecord]) -> None:
+        """Store observations, each with its audit entry."""
+        evidence.add(self.tx, self.run, records, self.pipeline.actor)
+
+    def add_verdicts(self, verdicts: Iterable[StoredVerdict]) -> None:
+        """Store the verdicts of one evaluation, with one audit entry."""
+        evidence.add_verdicts(self.tx, self.run, verdicts, self.pipeline.actor)
+
+    def request_approval(self, plan: Plan, step_id: str | None, reason: Reason, detail: AwaitingApprovalDetail) -> Run:
+        """Move the run to ``awaiting_approval`` and send the request, all in this transaction."""
+        self.run = approvals.request(
+            self.tx, self.pipeline.ids, self.run, plan, step_id, reason, detail, self.pipeline.actor
+        )
+        return self.run
+
+    def void_request(self, why: str) -> None:
+        """Withdraw the pending approval request of the run, if there is one."""
+        approvals.void(self.tx, self.run, why, self.pipeline.actor)
+
+
+class RunContext:
+    """One claimed run with its dependencies, plan, playbook and service.
+
+    Args:
+        pipeline: the dependencies that all runs share.
+        run: the run as this process claimed it.
+        playbook: used instead of the loaded version; only for runs that are not in the store (``explain``, tests).
+        service: used instead of the inventory's entry; only for runs that are not in the store.
+    """
+
+    def __init__(
+        self, pipeline: PipelineContext, run: Run, playbook: Playbook | None = None, service: Service | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.run = run
+        """The run as of the last committed transaction."""
+        self._playbook = playbook
+        self._service = service
+
+    @property
+    def playbook(self) -> Playbook:
+        """Return the version of the playbook that the run started with.
+
+        Raises:
+            ConfigurationError: that version is not loaded.
+        """
+        if self._playbook is None:
+            self._playbook = self.pipeline.playbooks.version_for(self.run)
+        return self._playbook
+
+    @property
+    def service(self) -> Service:
+        """Return the target of the run.
+
+        Raises:
+            ConfigurationError: the inventory no longer has it.
+        """
+        if self._service is None:
+            self._service = self.pipeline.playbooks.service(self.run)
+        return self._service
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan of a run that has one."""
+        assert self.run.plan is not None, f"run {self.run.id} has no plan in status {self.run.status}"
+        return self.run.plan
+
+    def now(self) -> datetime:
+        """Return the current time of the store's clock."""
+        return self.pipeline.clock.now()
+
+    async def read(self, query: Callable[[Connection, str], T]) -> T:
+        """Run a query of a repository that takes the run's ID."""
+        return await self.pipeline.store.read(lambda connection: query(connection, self.run.id))
+
+    async def attempts(self) -> list[Attempt]:
+        """Return all attempts of the run, oldest first, undo calls included."""
+        return await self.read(attempts.list_for_run)
+
+    async def alerts(self) -> list[Episode]:
+        """Return the episodes that the run is for."""
+        return await self.read(episodes.list_for_run)
+
+    async def write(self, work: Callable[[RunTransaction], T]) -> T:
+        """Run ``work`` in a transaction bound to the run; returns its result once that is committed and fsynced.
+
+        ``work`` may run more than once: if the database asks for a repetition, it starts again from the run as it was.
+
+        Raises:
+            Fenced: the claim is gone; nothing was changed.
+            StoreUnavailable: not committed as far as is known.
+        """
+        bound, result = await self.pipeline.store.write(lambda tx: self._bind(tx, work))
+        self.run = bound.run
+        return result
+
+    async def write_intent(self, work: Callable[[RunTransaction], T]) -> T:
+        """Run ``work`` like :meth:`write`, while no other replica commits an intent.
+
+        Raises:
+            StoreUnavailable: other replicas held the lock for seconds.
+        """
+        bound, result = await with_intent_lock(self.pipeline, lambda tx: self._bind(tx, work))
+        self.run = bound.run
+        return result
+
+    def _bind(self, tx: Tx, work: Callable[[RunTransaction], T]) -> tuple[RunTransaction, T]:
+        bound = RunTransaction(tx, self.pipeline, self.run)
+        return bound, work(bound)
+
+
+async def with_intent_lock(pipeline: PipelineContext, work: Callable[[Tx], T]) -> T:
+    """Run ``work`` in a transaction while no other replica commits an intent: what one counts, the next must see.
+
+    A transaction never waits for the lock, because others may wait for rows that it holds. It fails at once and is
+    tried again.
+
+    Raises:
+        StoreUnavailable: other replicas held the lock for seconds.
+    """
+
+    def locked(tx: Tx) -> T:
+        advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INTENT)
+        return work(tx)
+
+    end = pipeline.clock.now() + _INTENT_LOCK_TIMEOUT
+    pause = 0.002
+    while True:
+        try:
+            return await pipeline.store.write(locked)
+        except advisory_locks.LockUnavailable:
+            if pipeline.clock.now() >= end:
+                raise StoreUnavailable(
+                    f"intent not written: other replicas held the intent lock for {_INTENT_LOCK_TIMEOUT.seconds} s; "
+                    "the run is tried again"
+                ) from None
+        await pipeline.clock.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
