@@ -1,15 +1,14 @@
-"""Thin, typed, asynchronous clients: one file per server, no decisions.
+"""Thin, typed, asynchronous clients: one package per server, no decisions.
 
-Every failure is one of `remediator.errors.ClientError`'s children, and the child says what it means for
-the world, because that is what the caller has to decide on:
+Every failure is a subclass of `remediator.errors.ClientError`. The class states whether the call had an effect, since
+the caller decides on that:
 
-- ``Unreachable``: nothing was sent, so nothing happened there.
-- ``TimedOut``: it was sent and no answer came back. For a call that changes something the outcome is
-  unknown: look at the target, never send it again blindly.
-- ``Refused``: the server understood and said no.
-- ``BadAnswer``: the server said something that makes no sense; after a call that changes something this
-  is as unknown as ``TimedOut``.
+- ``Unreachable``: nothing was sent, so the call had no effect.
+- ``TimedOut``: the call was sent and not answered. If it changes something, the outcome is unknown: observe the
+  target, and never send the call again without observing.
+- ``Refused``: the server rejected the call.
+- ``BadAnswer``: the answer is invalid. If the call changes something, the outcome is unknown, as with ``TimedOut``.
 
-No client retries anything, follows a redirect, reads proxy settings from the environment, or answers with more
-than it was told to keep.
+No client retries, follows redirects, reads proxy settings from the environment, or keeps more of an answer than its
+limit.
 """

@@ -1,5 +1,8 @@
-"""Requests to the few addresses that the settings allow by name. The name of a host is resolved once, and that address
-is what is connected to; addresses of this host, its network and its cloud have to be allowed in so many words."""
+"""Requests to URLs that the settings allow by name.
+
+The host is resolved once, and the connection goes to that address. Addresses of this host, of private networks and of
+the cloud's metadata service are rejected unless the settings allow them.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +26,31 @@ MAX_ANSWER = 64 * 1024
 
 
 class AllowedRequest(HttpAuth):
-    """One request that playbooks may make, by its name. Nothing of it can come from an alert but values in its body."""
+    """A request that playbooks may make by its name. Only values in its body can come from an alert."""
 
-    url: str = Field(description="http:// or https://, with the whole path; no query.")
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="The method.")
-    idempotent: bool = Field(default=False, description="Whether doing it twice is the same as once.")
-    fields: tuple[str, ...] = Field(default=(), description="Names of the values that a playbook may send, as JSON.")
+    url: str = Field(description="URL with its whole path, without a query: http://… or https://….")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="HTTP method.")
+    idempotent: bool = Field(default=False, description="Whether sending it twice has the same effect as once.")
+    fields: tuple[str, ...] = Field(default=(), description="Names of the values that a playbook may send as JSON.")
     private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
-    tls: TlsSettings = Field(default=TlsSettings(), description="Who is believed, and who we are.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For the whole call.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of the whole call.")
 
     @field_validator("url")
     @classmethod
     def _web(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+            raise ValueError("must start with http:// or https://")
         return checked_url(url)
 
 
 async def request(allowed: AllowedRequest, body: Any) -> Answer:
-    """Make it, once. Redirects are not followed; a long answer is cut.
+    """Send the request once. Redirects are not followed; a long answer is cut.
 
     Raises:
-        Unreachable: nothing was sent: the name does not resolve, or nobody is there.
-        Refused: the address is not one that may be asked, or the answer is no.
-        TimedOut: whether it was done is unknown.
+        Unreachable: nothing was sent: the name does not resolve, or no server listens.
+        Refused: the address is not allowed, or the status is not 2xx.
+        TimedOut: the outcome is unknown.
     """
     parts = urlsplit(allowed.url)
     auth = HttpAuth(**allowed.model_dump(include={"basic", "token_file", "headers", "header_files"}))
@@ -61,16 +64,16 @@ async def connected(
     url: str,
     auth: HttpAuth,
     tls: TlsSettings,
-    timeout: timedelta,  # noqa: ASYNC109 - of each call, as the client bounds it
+    timeout: timedelta,  # noqa: ASYNC109 - the timeout of each call, which the client applies
     *,
     private: bool,
     max_bytes: int = MAX_ANSWER,
 ) -> AsyncIterator[HttpClient]:
-    """A client of the one address that the url's host resolves to now, under the host's name.
+    """Yield a client for the address that the host resolves to now. TLS still verifies the host's name.
 
     Raises:
         Unreachable: the name does not resolve.
-        Refused: the address is not one that may be asked.
+        Refused: the address is not allowed.
     """
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -91,33 +94,35 @@ async def connected(
 
 
 async def _resolved(host: str, port: int, *, private: bool) -> str:
-    """One address of a host; all of them have to be allowed, so that the choice among them means nothing."""
+    """Return one address of a host. All its addresses must be allowed, so that the choice does not matter."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise Unreachable(f"{host} does not resolve: {error.strerror or error}") from None
+        raise Unreachable(f"cannot resolve {host}: {error.strerror or error}") from None
     addresses = [str(item[4][0]) for item in found]
     for address in addresses:
-        if (why := forbidden(address, private=private)) is not None:
-            raise Refused(f"{host} is {address}, which is {why}; nothing was sent")
+        if (reason := forbidden_reason(address, private=private)) is not None:
+            raise Refused(f"{host} resolves to {address}, which is not allowed: {reason}; nothing was sent")
     return addresses[0]
 
 
-def forbidden(address: str, *, private: bool) -> str | None:
-    """Why an address may not be asked; None if it may."""
-    found = _meant(ipaddress.ip_address(address.partition("%")[0]))
+def forbidden_reason(address: str, *, private: bool) -> str | None:
+    """Return why requests to an address are not allowed, or None if they are."""
+    found = _embedded_ipv4(ipaddress.ip_address(address.partition("%")[0]))
     if found.is_link_local or found.is_multicast or found.is_unspecified:
-        return "link-local (where clouds keep their credentials), multicast or nobody's"
+        return "it is link-local (clouds serve credentials there), multicast or unspecified"
     if not private and not found.is_global:
-        return "this host or a private network, and the settings do not say private: true"
+        return "it is on this host or a private network; set 'private: true' to allow it"
     return None
 
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 
-def _meant(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 address leads to, where it is one in disguise (mapped, 6to4, NAT64)."""
+def _embedded_ipv4(
+    found: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 address contains (mapped, 6to4, NAT64), else the address itself."""
     if isinstance(found, ipaddress.IPv4Address):
         return found
     translated = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF) if found in _TRANSLATED else None

@@ -1,4 +1,4 @@
-"""How a server is reached, as it is written in the settings file and in the inventory. No network in here."""
+"""Connection settings of servers, as in the settings file and the inventory. This module makes no connections."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _LONGEST_INPUT = 1000
 
 
 class BasicAuth(Strict):
-    """User name, and the file that holds the password (its last newline is not part of it)."""
+    """User name and password file. A newline at the end of the file is ignored."""
 
     username: str
     password_file: FilePath
 
 
 class TlsSettings(Strict):
-    """TLS towards a server: who is believed, and who we say we are.
+    """TLS settings of a connection: trusted authority and client certificate.
 
-    ``server_name`` is the name to ask for and to verify, where the certificate is not for the host in the url.
-    Files are read when the client is made; a renewed certificate needs a reload.
+    ``server_name`` is the name to verify if the certificate is not for the host in the URL. Files are read when the
+    client is created, so a renewed certificate needs a reload.
     """
 
     ca_file: FilePath | None = None
@@ -46,10 +46,10 @@ class TlsSettings(Strict):
 
 
 class HttpAuth(Strict):
-    """What is sent along to prove who asks: at most one of basic and token_file, and any headers.
+    """Authentication: at most one of basic and token_file, and any number of headers.
 
-    ``header_files`` are headers whose values are secrets, each read from its file at every request, like the token,
-    so that a rotated one is used at once.
+    ``header_files`` are headers with secret values. They are read from their files at every request, as the token is,
+    so a rotated secret is used at once.
     """
 
     basic: BasicAuth | None = None
@@ -63,17 +63,17 @@ class HttpAuth(Strict):
             raise ValueError("use basic or token_file, not both")
         named = [name.lower() for name in (*self.headers, *self.header_files)]
         if "authorization" in named:
-            raise ValueError("put credentials into basic or token_file, not into an Authorization header")
+            raise ValueError("use basic or token_file instead of an Authorization header")
         if len(set(named)) != len(named):
-            raise ValueError("a header is named twice")
+            raise ValueError("a header is set twice")
         return self
 
 
 class Endpoint(HttpAuth):
-    """One HTTP server: where it is (with its route prefix), how to authenticate, how long to wait.
+    """An HTTP server: URL (with its route prefix), authentication and timeout.
 
-    ``url`` is ``http://…``, ``https://…`` or ``unix:///path/of/socket``. ``timeout`` bounds a whole call, from
-    connecting to the last byte of the answer.
+    ``url`` is ``http://…``, ``https://…`` or ``unix:///path/of/socket``. ``timeout`` limits a whole call, from the
+    connection to the last byte of the answer.
     """
 
     url: str
@@ -89,32 +89,34 @@ class Endpoint(HttpAuth):
     @classmethod
     def _positive(cls, timeout: timedelta) -> timedelta:
         if timeout <= timedelta(0):
-            raise ValueError("must be longer than nothing")
+            raise ValueError("must be positive, for example 5s")
         return timeout
 
     @property
     def socket(self) -> str | None:
-        """The path of the unix socket, or None for a network address."""
+        """Path of the unix socket, or None for a network address."""
         return self.url.removeprefix("unix://") if self.url.startswith("unix://") else None
 
     @property
     def base(self) -> str:
-        """What paths are appended to: scheme, host, port and route prefix, without a slash at its end."""
+        """Base of all paths: scheme, host, port and route prefix, without a slash at the end."""
         return "http://localhost" if self.socket else self.url
 
 
 class SentinelAddress(Strict):
-    """Where one Sentinel listens."""
+    """Address of one Sentinel."""
 
     host: str
     port: int = Field(default=26379, ge=1, le=65535)
 
 
 class SentinelEndpoint(Strict):
-    """A set of Sentinels, the name of the master that they watch, and how to log in to the Sentinels themselves."""
+    """The Sentinels of one master, and the credentials of the Sentinels themselves."""
 
-    sentinels: tuple[SentinelAddress, ...] = Field(min_length=1, description="All of them: a majority is believed.")
-    master: str = Field(min_length=1, description="The name under which they watch the master.")
+    sentinels: tuple[SentinelAddress, ...] = Field(
+        min_length=1, description="All Sentinels; a majority of them must agree on the master."
+    )
+    master: str = Field(min_length=1, description="Name of the master in the Sentinels' configuration.")
     username: str | None = None
     password_file: FilePath | None = None
     tls: TlsSettings | None = None
@@ -122,17 +124,16 @@ class SentinelEndpoint(Strict):
 
 
 class RedisEndpoint(Strict):
-    """One Redis: host and port, or the path of its unix socket, or the Sentinels that know which one is the master;
-    who we are; how long to wait for each command.
+    """A Redis server: host and port, a unix socket, or the Sentinels that know the master; credentials and timeout.
 
-    The name in its certificate has to be ``host``; ``server_name`` is not supported here.
+    The timeout limits each command. The certificate must be for ``host``; ``server_name`` is not supported.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=6379, ge=1, le=65535)
     socket: FilePath | None = None
     sentinel: SentinelEndpoint | None = Field(
-        default=None, description="Who says which one is the master; then host and port are theirs to say."
+        default=None, description="Sentinels that name the master, instead of host and port."
     )
     username: str | None = None
     password_file: FilePath | None = None
@@ -145,35 +146,37 @@ class RedisEndpoint(Strict):
         if self.username is not None and self.password_file is None:
             raise ValueError("username needs password_file")
         if self.tls is not None and self.tls.server_name is not None:
-            raise ValueError("tls.server_name is not supported for Redis; use the name in the certificate as host")
+            raise ValueError("tls.server_name is not supported for Redis: set host to the name in the certificate")
         if self.tls is not None and self.socket is not None:
-            raise ValueError("a unix socket has no TLS")
+            raise ValueError("tls does not work with a unix socket: remove one of them")
         if self.sentinel is not None and self.model_fields_set & {"host", "port", "socket"}:
-            raise ValueError("sentinel says where the master is: leave out host, port and socket")
+            raise ValueError("sentinel names the master: remove host, port and socket")
         return self
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         if self.sentinel is not None:
             return f"Redis master {self.sentinel.master}"
         return f"Redis at {self.socket or f'{self.host}:{self.port}'}"
 
 
 class WorkflowInput(Strict):
-    """One input of a workflow, and what may be given for it."""
+    """An input of a workflow and its allowed values."""
 
-    type: Literal["string", "number", "boolean"] = Field(default="string", description="As the workflow declares it.")
-    pattern: str | None = Field(default=None, description="RE2 that the whole of a string has to match.")
-    enum: tuple[str, ...] | None = Field(default=None, min_length=1, description="Or the strings that it may be.")
-    required: bool = Field(default=True, description="Whether it has to be given.")
+    type: Literal["string", "number", "boolean"] = Field(default="string", description="Type, as in the workflow.")
+    pattern: str | None = Field(default=None, description="RE2 pattern that the whole string must match.")
+    enum: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Allowed strings, instead of a pattern."
+    )
+    required: bool = Field(default=True, description="Whether a value is required.")
 
     @model_validator(mode="after")
     def _bounded(self) -> WorkflowInput:
         if self.type == "string" and (self.pattern is None) == (self.enum is None):
-            raise FieldError("a string needs one of pattern and enum", hint="nothing would mean any text at all")
+            raise FieldError("a string needs either pattern or enum", hint="without them, any text would be allowed")
         if self.type != "string" and (self.pattern is not None or self.enum is not None):
-            raise FieldError(f"pattern and enum do not go with type {self.type}")
+            raise FieldError(f"pattern and enum work with type string only, not {self.type}")
         if self.pattern is not None:
             try:
                 compile_pattern(self.pattern)
@@ -182,7 +185,7 @@ class WorkflowInput(Strict):
         return self
 
     def fits(self, value: object) -> bool:
-        """Whether this may be given."""
+        """Return whether this value is allowed."""
         if self.type == "boolean":
             return isinstance(value, bool)
         if self.type == "number":
@@ -195,66 +198,72 @@ class WorkflowInput(Strict):
 class Dispatch(Strict):
     """A workflow with a workflow_dispatch trigger that playbooks may start."""
 
-    workflow: str = Field(pattern=_WORKFLOW, description="Its file's name, such as rollback.yml.")
-    ref: str = Field(default="main", pattern=_REF, description="Branch or tag that it is taken from.")
-    inputs: dict[str, WorkflowInput] = Field(default={}, description="What may be given to it.")
+    workflow: str = Field(pattern=_WORKFLOW, description="Name of its file, for example rollback.yml.")
+    ref: str = Field(default="main", pattern=_REF, description="Branch or tag to run it from.")
+    inputs: dict[str, WorkflowInput] = Field(default={}, description="Inputs that playbooks may set.")
 
 
 class GitHub(Strict):
-    """A repository on GitHub, and which of its workflows playbooks may run again or start. No others can be named."""
+    """A GitHub repository, with the workflows that playbooks may re-run or start. All other workflows are excluded."""
 
-    repository: str = Field(pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$", description="owner/name.")
-    token_file: FilePath = Field(description="File with a token that may read and write actions of it, and no more.")
-    url: str = Field(default="https://api.github.com", description="Of the API; Enterprise has it under /api/v3.")
-    private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
-    tls: TlsSettings = Field(default=TlsSettings(), description="Who is believed, and who we are.")
-    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="For one call.")
-    branch: str = Field(default="main", pattern=_REF, description="Whose runs may be run again.")
-    rerun: tuple[Annotated[str, Field(pattern=_WORKFLOW)], ...] = Field(
-        default=(), description="Files of the workflows whose failed jobs may be run again."
+    repository: str = Field(
+        pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$", description="Repository as owner/name."
     )
-    dispatch: dict[str, Dispatch] = Field(default={}, description="Workflows that may be started, by a name of yours.")
+    token_file: FilePath = Field(description="File with a token that may only read and write the repository's actions.")
+    url: str = Field(
+        default="https://api.github.com", description="URL of the API; GitHub Enterprise serves it under /api/v3."
+    )
+    private: bool = Field(default=False, description="Allow addresses of this host and of private networks.")
+    tls: TlsSettings = Field(default=TlsSettings(), description="TLS settings.")
+    timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
+    branch: str = Field(default="main", pattern=_REF, description="Branch whose runs may be re-run.")
+    rerun: tuple[Annotated[str, Field(pattern=_WORKFLOW)], ...] = Field(
+        default=(), description="Files of the workflows whose failed jobs may be re-run."
+    )
+    dispatch: dict[str, Dispatch] = Field(
+        default={}, description="Workflows that may be started, each under a name of your choice."
+    )
 
     @field_validator("url")
     @classmethod
     def _web(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+            raise ValueError("must start with http:// or https://")
         return checked_url(url)
 
 
 def checked_url(url: str) -> str:
-    """The url without a slash at its end.
+    """Return the URL without a slash at the end.
 
     Raises:
-        ValueError: not http, https or unix; no host; credentials, a query or a fragment in it.
+        ValueError: it is not http, https or unix, has no host, or contains credentials, a query or a fragment.
     """
     parts = urlsplit(url)
     if parts.scheme == "unix":
         if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
-            raise ValueError("a socket is written unix:///path/of/socket")
+            raise ValueError("a socket must be unix:///path/of/socket")
         return url
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be http://host…, https://host… or unix:///path/of/socket")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("credentials do not belong into a url; use basic with a password_file")
+        raise ValueError("must not contain credentials; use basic with a password_file")
     if parts.query or parts.fragment:
-        raise ValueError("must end with the route prefix, without ? or #")
-    _ = parts.port  # raises ValueError for a port that is none
+        raise ValueError("must not contain ? or #; end it with the route prefix")
+    _ = parts.port  # raises ValueError if the port is not valid
     return url.rstrip("/")
 
 
 def read_secret(path: Path) -> str:
-    """What a secret file holds, without the newline that editors put at its end.
+    """Return the content of a secret file, without the newline at its end.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         ValueError: it is empty, or not one line of text.
     """
     try:
         secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not text") from None
+        raise ValueError(f"{path} is not UTF-8 text") from None
     if not secret or "\n" in secret or "\r" in secret:
-        raise ValueError(f"{path} does not hold exactly one line")
+        raise ValueError(f"{path} must contain exactly one line")
     return secret

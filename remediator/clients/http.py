@@ -1,4 +1,4 @@
-"""The one place where HTTP is spoken: connections, credentials, time and size limits, and what a failure means."""
+"""The HTTP client of all other clients: connections, credentials, limits of time and size, and failure classes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import httpx
 import msgspec
 
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
-from remediator.clients.tls import trusting
+from remediator.clients.tls import client_context
 from remediator.errors import BadAnswer, ClientError, ConfigurationError, Refused, TimedOut, Unreachable
 
 MEBIBYTE = 1024 * 1024
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_GATEWAY = frozenset({502, 504})  # said by something in between, which cannot know either
+_GATEWAY = frozenset({502, 504})  # sent by a gateway, which does not know whether the server acted
 _EXCERPT = 300
 _KEPT_TEXT = 4000
 
@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class HttpRefused(Refused):
-    """An HTTP status that means no.
+    """The server answered with a status other than 2xx.
 
     Attributes:
         status: the HTTP status.
-        text: the beginning of the answer's body, for a person.
-        retry_after: seconds after which the server would like to be asked again, if it said so.
+        text: the beginning of the answer's body.
+        retry_after: seconds of the ``Retry-After`` header, if there is one.
     """
 
     def __init__(self, message: str, status: int, text: str = "", retry_after: float | None = None) -> None:
@@ -45,9 +45,9 @@ class HttpRefused(Refused):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of an answer, typed: what it does not name is ignored, so that newer servers can say more.
+    """A typed part of an answer. Unknown fields are ignored, so that newer servers may add some.
 
-    Instants become UTC, whatever zone the server writes them in.
+    Times are converted to UTC.
     """
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 2xx answer, whole unless ``cut``."""
+    """A 2xx answer. ``cut`` is true if only the beginning of the body was kept."""
 
     call: str
     status: int
@@ -68,20 +68,20 @@ class Answer:
     cut: bool = False
 
     def json(self, type_: type[T]) -> T:
-        """The body as such a type; keys that the type does not name are ignored.
+        """Decode the body. Keys that the type does not have are ignored.
 
         Raises:
-            BadAnswer: it is not JSON, or not of that shape.
+            BadAnswer: the body is not JSON, or does not match the type.
         """
         try:
             return msgspec.json.decode(self.body, type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-            raise BadAnswer(f"{self.call} answered something unexpected: {error}") from None
+            raise BadAnswer(f"{self.call}: unexpected answer: {error}") from None
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far one call got; httpcore reports every stage by name before it begins."""
+    """How far a call got. httpcore reports the name of each stage before the stage begins."""
 
     sent: bool = False
 
@@ -104,13 +104,13 @@ class _Call:
 
 
 class HttpClient:
-    """One HTTP server. Safe to share between tasks of one event loop; close it with ``aclose``.
+    """A client of one HTTP server. Tasks of one event loop may share it. Close it with ``aclose``.
 
     Args:
-        endpoint: where it is and how to authenticate.
-        max_bytes: no answer may be longer.
-        context: TLS as it is wanted, for servers that are not described by files.
-        credentials: gives the headers that prove who asks, anew for every call, instead of the endpoint's.
+        endpoint: address and credentials.
+        max_bytes: maximum length of an answer.
+        context: TLS context to use instead of the endpoint's files.
+        credentials: returns the authentication headers of each call, instead of the endpoint's.
 
     Raises:
         ConfigurationError: a TLS file cannot be used.
@@ -139,7 +139,7 @@ class HttpClient:
         await self._client.aclose()
 
     async def get(self, path: str, params: Any = None, **limits: Any) -> Answer:
-        """``call("GET", …)``, the common case."""
+        """Send a GET request; see `call`."""
         return await self.call("GET", path, params=params, **limits)
 
     async def call(
@@ -158,24 +158,24 @@ class HttpClient:
         max_bytes: int | None = None,
         cut: bool = False,
     ) -> Answer:
-        """Send one request and wait for its whole answer.
+        """Send one request and return its complete answer.
 
         Args:
-            path: begins with a slash; comes after the endpoint's route prefix.
-            params: of the query string, as a mapping or pairs; None values are left out by the caller.
-            json: sent as the body, encoded by msgspec.
+            path: begins with a slash; appended to the endpoint's route prefix.
+            params: parameters of the query string, as a mapping or pairs.
+            json: the body, encoded by msgspec.
             files: sent with ``form`` as multipart: name, content and media type of each field.
-            reads: whether it changes nothing over there; by default what the method says.
-            seconds: for the whole call instead of the endpoint's.
-            max_bytes: for this answer instead of the client's.
-            cut: keep the first ``max_bytes`` of a longer answer instead of refusing it.
+            reads: whether the call changes nothing on the server; default: true for GET, HEAD and OPTIONS.
+            seconds: timeout of the whole call; default: the endpoint's.
+            max_bytes: maximum length of this answer; default: the client's.
+            cut: keep the first ``max_bytes`` of a longer answer instead of raising an error.
 
         Raises:
             Unreachable: nothing was sent.
-            TimedOut: sent, and either not answered in time, or (if it may change something) the connection
-                broke or a gateway gave up before an answer: the outcome is unknown.
-            HttpRefused: any status that is not 2xx.
-            BadAnswer: it is not HTTP, or too long.
+            TimedOut: the request was sent and not answered in time. If it may change something, also: the connection
+                broke or a gateway gave up before the answer. The outcome is unknown.
+            HttpRefused: the status is not 2xx.
+            BadAnswer: the answer is not HTTP, or too long.
         """
         request = self._client.build_request(
             method,
@@ -234,32 +234,32 @@ class HttpClient:
 
 async def _body(response: httpx.Response, call: _Call) -> tuple[bytes, bool]:
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise BadAnswer(f"{call.name} answered compressed, though it was asked not to")
+        raise BadAnswer(f"{call.name}: the answer is compressed although Accept-Encoding is identity")
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > call.max_bytes:
             if call.cut:
                 return bytes(body[: call.max_bytes]), True
-            raise BadAnswer(f"{call.name} answered with more than {call.max_bytes} bytes")
+            raise BadAnswer(f"{call.name}: the answer is longer than {call.max_bytes} bytes")
     return bytes(body), False
 
 
 def _refusal(call: _Call, answer: Answer) -> ClientError:
     text = answer.body[:_KEPT_TEXT].decode("utf-8", "replace").strip()
     if answer.status in _GATEWAY and not call.reads:
-        return TimedOut(f"{call.name}: a gateway answered {answer.status}; whether it was done is unknown")
+        return TimedOut(f"{call.name}: a gateway answered {answer.status}; the outcome is unknown")
     if 300 <= answer.status < 400 and answer.status != 304:
         return HttpRefused(f"{call.name} answered {answer.status}: redirects are not followed", answer.status, text)
-    said = answer.headers.get("Retry-After", "")
-    later = float(said) if said.isascii() and said.isdigit() else None
-    message = f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'no text'}"
-    return HttpRefused(message, answer.status, text, later)
+    after = answer.headers.get("Retry-After", "")
+    retry_after = float(after) if after.isascii() and after.isdigit() else None
+    message = f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'empty body'}"
+    return HttpRefused(message, answer.status, text, retry_after)
 
 
 def _out_of_time(call: _Call) -> ClientError:
     if call.progress.sent:
-        return TimedOut(f"{call.name} was not answered within {call.seconds:g} s")
+        return TimedOut(f"{call.name}: no answer within {call.seconds:g} s")
     return Unreachable(f"{call.name}: no connection within {call.seconds:g} s")
 
 
@@ -268,11 +268,11 @@ def _broken(call: _Call, error: httpx.TransportError) -> ClientError:
     if isinstance(error, _NOTHING_SENT):
         return Unreachable(f"{call.name}: no connection: {reason}")
     if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"{call.name} was not answered within {call.seconds:g} s")
+        return TimedOut(f"{call.name}: no answer within {call.seconds:g} s")
     if not call.reads:
-        return TimedOut(f"{call.name}: the connection broke before an answer: {reason}")
+        return TimedOut(f"{call.name}: the connection broke before the answer: {reason}")
     if isinstance(error, httpx.ProtocolError) and "disconnected" not in reason:
-        return BadAnswer(f"{call.name} did not answer in HTTP: {reason}")
+        return BadAnswer(f"{call.name}: the answer is not HTTP: {reason}")
     return Unreachable(f"{call.name}: the connection broke: {reason}")
 
 
@@ -287,27 +287,29 @@ def _credentials(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    """A context for https; for anything else one that trusts nobody, because loading the system's costs 20 ms."""
-    return tls_context(endpoint.tls) if endpoint.url.startswith("https://") else _trusts_nobody()
+    return tls_context(endpoint.tls) if endpoint.url.startswith("https://") else _empty_context()
 
 
 @cache
-def _trusts_nobody() -> ssl.SSLContext:
+def _empty_context() -> ssl.SSLContext:
+    """Return a context without authorities, for http: loading those of the system takes 20 ms."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """What Python's ``ssl`` needs to talk to a server with these settings.
+    """Return the TLS context of these settings.
 
     Raises:
-        ConfigurationError: a file cannot be read or is not what it should be.
+        ConfigurationError: a file cannot be read, or is not a certificate or key.
     """
     try:
-        context = trusting(tls.ca_file)
+        context = client_context(tls.ca_file)
         if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # never ask on the terminal
+            context.load_cert_chain(
+                tls.cert_file, tls.key_file, password=""
+            )  # without a password, Python would ask on the terminal
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"a TLS file cannot be used: {error}") from None
+        raise ConfigurationError(f"cannot use a TLS file: {error}") from None
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

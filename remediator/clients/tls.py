@@ -1,4 +1,4 @@
-"""Whom to trust over TLS: the system's authorities, or the one that somebody named."""
+"""Trusted certificate authorities for TLS: those of the system, or the configured one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ssl
 from pathlib import Path
 
 NOT_STRICT = ssl.VerifyFlags.VERIFY_X509_STRICT
-"""What is not asked of an authority that somebody named. Since Python 3.13 certificates have to have every extension
-of RFC 5280 (https://docs.python.org/3/whatsnew/3.13.html#ssl), which a company's or a cluster's own often have not.
-Signatures, names and dates are checked all the same."""
+"""A flag that is cleared for configured authorities. Since Python 3.13, certificates must have every extension of RFC
+5280 (https://docs.python.org/3/whatsnew/3.13.html#ssl). Those of companies and clusters often do not. Signatures,
+names and dates are still verified."""
 
 
-def trusting(file: Path | None = None, text: str | None = None) -> ssl.SSLContext:
-    """A client's context that trusts this authority, or the system's where none is named.
+def client_context(file: Path | None = None, text: str | None = None) -> ssl.SSLContext:
+    """Return a client context that trusts this authority, or the authorities of the system if none is given.
 
     Args:
         file: PEM certificates.
@@ -20,7 +20,7 @@ def trusting(file: Path | None = None, text: str | None = None) -> ssl.SSLContex
 
     Raises:
         OSError: the file cannot be read.
-        ssl.SSLError: there is no certificate in it.
+        ssl.SSLError: it contains no certificate.
     """
     context = ssl.create_default_context(cafile=None if file is None else str(file), cadata=text)
     if file is not None or text is not None:

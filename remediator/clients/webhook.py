@@ -1,4 +1,4 @@
-"""Posting to services that are told things: their addresses are often secrets, so no error ever names one."""
+"""Send requests to webhooks. A webhook's URL is often a secret, so no error message contains it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LONGEST = 256 * 1024
 
 
 class HookRefused(ClientError):
-    """A status that means no.
+    """The server answered with a status other than 2xx.
 
     Attributes:
         status: the HTTP status.
-        retry_after: seconds after which it wants to be asked again, if it said so.
+        retry_after: seconds of the ``Retry-After`` header, if there is one.
     """
 
     def __init__(self, message: str, status: int, retry_after: float | None) -> None:
@@ -29,12 +29,12 @@ class HookRefused(ClientError):
 
 
 class Hook:
-    """One server to post to.
+    """A client of one server.
 
     Args:
-        name: what errors call it.
+        name: name of the server in error messages.
         base: scheme, host and port, without a path.
-        seconds: for one whole call.
+        seconds: timeout of one whole call.
     """
 
     def __init__(self, name: str, base: str, seconds: float = 10.0) -> None:
@@ -48,37 +48,35 @@ class Hook:
     async def call(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **more: Any
     ) -> Answer:
-        """Send JSON and wait for the answer; ``more`` are further arguments of the HTTP client.
+        """Send JSON and return the answer. ``more`` are further arguments of `HttpClient.call`.
 
         Raises:
-            HookRefused: any status that is not 2xx.
+            HookRefused: the status is not 2xx.
             Unreachable: nothing was sent.
-            TimedOut: sent and not answered.
-            BadAnswer: not HTTP, or too long.
+            TimedOut: the request was sent and not answered.
+            BadAnswer: the answer is not HTTP, or too long.
         """
         try:
             return await self._client.call(method, path, json=body, headers=headers, **more)
         except HttpRefused as error:
-            said = error.text[:200] or "no text"
-            raise HookRefused(
-                f"{self._name} answered {error.status}: {said}", error.status, error.retry_after
-            ) from None
+            message = f"{self._name} answered {error.status}: {error.text[:200] or 'empty body'}"
+            raise HookRefused(message, error.status, error.retry_after) from None
         except Unreachable:
-            raise Unreachable(f"{self._name} cannot be reached") from None
+            raise Unreachable(f"{self._name} is unreachable") from None
         except TimedOut:
             raise TimedOut(f"{self._name} did not answer in time") from None
         except ClientError:
-            raise BadAnswer(f"{self._name} did not answer in HTTP") from None
+            raise BadAnswer(f"the answer of {self._name} is not HTTP") from None
 
 
 def split(url: str, name: str) -> tuple[str, str]:
-    """An address as its base and the rest (path and query).
+    """Split a URL into its base and the rest (path and query).
 
     Raises:
-        ConfigurationError: it is none; it is not repeated, since it may be a secret.
+        ConfigurationError: it is not a valid URL. The message does not contain it, since it may be a secret.
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ConfigurationError(f"{name}: the address must be http://host/… or https://host/…")
+        raise ConfigurationError(f"{name}: the URL must be http://host/… or https://host/…")
     path = parts.path or "/"
     return f"{parts.scheme}://{parts.netloc}", path + (f"?{parts.query}" if parts.query else "")

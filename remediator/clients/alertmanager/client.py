@@ -1,4 +1,4 @@
-"""Alertmanager's API v2: what fires and whether it is suppressed, silences, and the cluster's state."""
+"""Alertmanager API v2 client: alerts and their suppression, silences, and the state of the cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from remediator.errors import BadAnswer, Unreachable
 
 
 class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
-    """Whether an alert may notify, and who says that it may not.
+    """Whether an alert notifies, and what suppresses it.
 
-    ``unprocessed``: not looked at yet. ``active``: it notifies. ``suppressed``: named silences (ids), inhibiting
-    alerts (fingerprints) or mute time intervals (names) hold it back. Alertmanager before 0.28 does not tell
-    ``muted_by``; it is empty then.
+    ``unprocessed``: not evaluated yet. ``active``: it notifies. ``suppressed``: silences (IDs), inhibiting alerts
+    (fingerprints) or mute time intervals (names) suppress it. Before Alertmanager 0.28, ``muted_by`` is always empty.
     """
 
     state: Literal["unprocessed", "active", "suppressed"]
@@ -29,18 +28,18 @@ class Suppression(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def suppressed(self) -> bool:
-        """True if anything at all holds it back."""
+        """Whether anything suppresses the alert."""
         return self.state == "suppressed" or bool(self.silenced_by or self.inhibited_by or self.muted_by)
 
 
 class Receiver(Part, frozen=True, kw_only=True, rename="camel"):
-    """A receiver's name, as in the configuration (not regex-escaped as in webhooks)."""
+    """A receiver. Its name is as in the configuration, without the regex escapes of webhooks."""
 
     name: str
 
 
 class FiringAlert(Part, frozen=True, kw_only=True, rename="camel"):
-    """An alert that Alertmanager holds and that has not ended."""
+    """An alert that has not ended."""
 
     fingerprint: str
     labels: dict[str, str]
@@ -61,7 +60,7 @@ class AlertGroup(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Matcher(Part, frozen=True, kw_only=True, rename="camel"):
-    """One matcher of a silence. ``is_equal`` false negates it."""
+    """One matcher of a silence. If ``is_equal`` is false, it is negated."""
 
     name: str
     value: str
@@ -70,13 +69,13 @@ class Matcher(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class SilenceStatus(Part, frozen=True, kw_only=True, rename="camel"):
-    """Where a silence is in its life."""
+    """State of a silence."""
 
     state: Literal["pending", "active", "expired"]
 
 
 class Silence(Part, frozen=True, kw_only=True, rename="camel"):
-    """A silence as Alertmanager keeps it."""
+    """A silence in Alertmanager."""
 
     id: str
     status: SilenceStatus
@@ -88,7 +87,7 @@ class Silence(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class NewSilence(Part, frozen=True, kw_only=True, rename="camel"):
-    """A silence to be made. At least one matcher must not match the empty string, or Alertmanager refuses it."""
+    """A silence to create. At least one matcher must not match the empty string, or Alertmanager rejects it."""
 
     matchers: tuple[Matcher, ...]
     starts_at: datetime
@@ -105,7 +104,7 @@ class Peer(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Cluster(Part, frozen=True, kw_only=True, rename="camel"):
-    """``ready``, ``settling`` (just started, still learning the silences) or ``disabled``."""
+    """Status of the cluster: ``ready``, ``settling`` (started, still receiving silences) or ``disabled``."""
 
     status: str
     peers: tuple[Peer, ...] = ()
@@ -122,7 +121,7 @@ class _Status(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class AlertmanagerStatus(Part, frozen=True, kw_only=True, rename="camel"):
-    """One Alertmanager process: its version, since when it runs, and its cluster."""
+    """Version, start time and cluster of an Alertmanager process."""
 
     version: str
     started: datetime
@@ -134,7 +133,7 @@ class _Posted(msgspec.Struct, frozen=True):
 
 
 class Alertmanager:
-    """One Alertmanager (not a cluster: ask each peer). Raises what `HttpClient.call` raises."""
+    """A client of one Alertmanager. In a cluster, use one client per peer. Raises what `HttpClient.call` raises."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.url = endpoint.url
@@ -154,24 +153,24 @@ class Alertmanager:
         unprocessed: bool = True,
         receiver: str | None = None,
     ) -> tuple[FiringAlert, ...]:
-        """The alerts that have not ended.
+        """Return the alerts that have not ended.
 
         Args:
-            filters: matchers as text, all of which must hold; see `matcher`.
-            silenced: whether to include silenced ones; so for the other three.
-            receiver: an anchored regular expression for the receivers' names.
+            filters: matchers as text, all of which must match; see `matcher`.
+            silenced: whether to include silenced alerts; the other three work the same way.
+            receiver: an anchored regular expression for the names of receivers.
         """
         flags = {"silenced": silenced, "inhibited": inhibited, "active": active, "unprocessed": unprocessed}
         answer = await self._http.get("/api/v2/alerts", _query(filters, receiver, **flags))
         return answer.json(tuple[FiringAlert, ...])
 
     async def alert(self, labels: Mapping[str, str]) -> FiringAlert | None:
-        """The alert with exactly these labels, or None if it does not fire."""
+        """Return the alert with exactly these labels, or None if it is not firing."""
         found = await self.alerts(matcher(name, value) for name, value in labels.items())
         return next((each for each in found if each.labels == labels), None)
 
     async def groups(self, filters: Iterable[str] = (), *, receiver: str | None = None) -> tuple[AlertGroup, ...]:
-        """The alerts that have not ended, as they are grouped for notification, suppressed ones included."""
+        """Return the notification groups of all alerts that have not ended, including suppressed ones."""
         return (await self._http.get("/api/v2/alerts/groups", _query(filters, receiver))).json(tuple[AlertGroup, ...])
 
     async def post_alerts(self, alerts: Iterable[Mapping[str, Any]]) -> None:
@@ -179,12 +178,12 @@ class Alertmanager:
         await self._http.call("POST", "/api/v2/alerts", json=list(alerts))
 
     async def silences(self, filters: Iterable[str] = ()) -> tuple[Silence, ...]:
-        """Every silence it knows, expired ones included until they are forgotten."""
+        """Return all silences, including expired ones until Alertmanager deletes them."""
         query = [("filter", each) for each in filters]
         return (await self._http.get("/api/v2/silences", query)).json(tuple[Silence, ...])
 
     async def silence(self, silence_id: str) -> Silence | None:
-        """One silence, or None if it is not known (any more)."""
+        """Return one silence, or None if it does not exist (any more)."""
         try:
             return (await self._http.get(f"/api/v2/silence/{_id(silence_id)}")).json(Silence)
         except HttpRefused as error:
@@ -193,36 +192,36 @@ class Alertmanager:
             raise
 
     async def post_silence(self, silence: NewSilence) -> str:
-        """Make a silence and return its id. Not idempotent: posting it again makes another one."""
+        """Create a silence and return its ID. This is not idempotent: each call creates another silence."""
         answer = await self._http.call("POST", "/api/v2/silences", json=_as_posted(silence))
         return answer.json(_Posted).silenceID
 
     async def expire_silence(self, silence_id: str) -> None:
-        """End a silence now; refused (404, or 500 by old versions) if it is not known or has ended already."""
+        """End a silence now. Alertmanager rejects (404, old versions 500) an unknown or expired one."""
         await self._http.call("DELETE", f"/api/v2/silence/{_id(silence_id)}")
 
     async def receivers(self) -> tuple[str, ...]:
-        """The names of its receivers."""
+        """Return the names of the receivers."""
         answer = await self._http.get("/api/v2/receivers")
         return tuple(each.name for each in answer.json(tuple[Receiver, ...]))
 
     async def status(self) -> AlertmanagerStatus:
-        """Its version, start and cluster."""
+        """Return version, start time and cluster."""
         found = (await self._http.get("/api/v2/status")).json(_Status)
         return AlertmanagerStatus(version=found.version_info.version, started=found.uptime, cluster=found.cluster)
 
     async def ready(self) -> None:
-        """Return if it says that it is ready; raise otherwise."""
+        """Check that Alertmanager is ready. Raise an error if it is not."""
         await self._http.get("/-/ready")
 
 
 async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
-    """The silences with this comment that have not ended, as the first Alertmanager that can be reached knows them.
+    """Return the active silences with this comment, from the first Alertmanager that answers.
 
     Raises:
-        Unreachable: none can be.
+        Unreachable: no Alertmanager answers.
     """
-    last = Unreachable("there is no Alertmanager to ask")
+    last = Unreachable("no Alertmanager is configured")
     for alertmanager in alertmanagers:
         try:
             silences = await alertmanager.silences()
@@ -230,12 +229,12 @@ async def marked(alertmanagers: Iterable[Alertmanager], mark: str) -> list[str]:
             last = error
             continue
         ours = (item for item in silences if item.comment == mark and item.status.state != "expired")
-        return sorted(item.id for item in ours)  # it lists those that end together in any order; a plan must not
+        return sorted(item.id for item in ours)  # sorted, so that two plans of the same silences are equal
     raise last
 
 
 def matcher(name: str, value: str, operator: Literal["=", "!=", "=~", "!~"] = "=") -> str:
-    """A matcher as text for ``filters``, quoted so that the value cannot become anything else."""
+    """Return a matcher as text for ``filters``. The value is quoted, so that it cannot change the matcher."""
     quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{name}{operator}"{quoted}"'
 
@@ -247,9 +246,9 @@ def _query(filters: Iterable[str], receiver: str | None, **flags: bool) -> list[
 
 
 def _id(silence_id: str) -> str:
-    """The id, if it can stand in a path."""
+    """Return an ID that is safe in a path."""
     if not silence_id.replace("-", "").isalnum():
-        raise BadAnswer(f"{silence_id!r} is not the id of a silence")
+        raise BadAnswer(f"{silence_id!r} is not a valid ID of a silence")
     return silence_id
 
 

@@ -1,7 +1,7 @@
-"""Amazon ElastiCache: one replication group, its node type and roles, and the two changes that we make to it.
+"""Amazon ElastiCache client for one replication group: node type, roles, failover test and change of node type.
 
-Needs the extra ``aws`` (boto3), which is loaded when somebody asks and not before. boto3 blocks, so each call has a
-thread, one attempt (nothing is ever repeated by the library) and a timeout; its own chain finds the credentials.
+It needs the extra ``aws`` (boto3), which is imported at the first call. boto3 blocks, so each call runs in a thread,
+with one attempt (no retries by the library) and a timeout. boto3's credential chain provides the credentials.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Member(Part, frozen=True, kw_only=True, rename="pascal"):
-    """A node. ``current_role`` is primary or replica; empty in cluster mode, where it is not told."""
+    """A node. ``current_role`` is primary or replica, or empty in cluster mode."""
 
     cache_cluster_id: str
     current_role: str = ""
@@ -57,13 +57,13 @@ class NodeGroup(Part, frozen=True, kw_only=True, rename="pascal"):
 
     @property
     def primary(self) -> str | None:
-        """The node that takes writes; None if that is not told."""
+        """The node that accepts writes, or None if it is not reported."""
         found = [each.cache_cluster_id for each in self.node_group_members if each.current_role == "primary"]
         return found[0] if len(found) == 1 else None
 
 
 class ReplicationGroup(Part, frozen=True, kw_only=True, rename="pascal"):
-    """A replication group as it is now. ``status`` is available, modifying, creating, snapshotting, deleting…"""
+    """A replication group. ``status`` is available, modifying, creating, snapshotting, deleting…"""
 
     replication_group_id: str
     status: str
@@ -80,7 +80,7 @@ class _Groups(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Event(Part, frozen=True, kw_only=True, rename="pascal"):
-    """What ElastiCache noted about the group."""
+    """An event of the group."""
 
     message: str
     date: datetime
@@ -91,10 +91,10 @@ class _Events(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class ReplicationGroups:
-    """The group of one id, in one region.
+    """A client of one replication group in one region.
 
     Every call raises ``Unreachable`` (not sent, or no credentials), ``TimedOut``, ``Refused`` or ``BadAnswer``, and
-    ``TargetError`` where boto3 is not installed or there is no such group.
+    ``TargetError`` if boto3 is not installed or the group does not exist.
     """
 
     def __init__(self, group: str, region: str | None, endpoint_url: str | None, timeout: timedelta) -> None:
@@ -105,34 +105,34 @@ class ReplicationGroups:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return f"ElastiCache replication group {self.group}{f' in {self._region}' if self._region else ''}"
 
     async def describe(self) -> ReplicationGroup:
-        """As it is now."""
+        """Return the current state of the group."""
         found = await self._call("describe_replication_groups", _Groups, reads=True, ReplicationGroupId=self.group)
         if len(found.replication_groups) != 1:
-            raise TargetError(f"{self.name}: {len(found.replication_groups)} were found, where one was expected")
+            raise TargetError(f"{self.name}: expected one group, found {len(found.replication_groups)}")
         return found.replication_groups[0]
 
     async def events(self, since: datetime) -> tuple[Event, ...]:
-        """What was noted since then, at most a hundred of them."""
+        """Return the events since a time, at most 100."""
         window = {"SourceIdentifier": self.group, "SourceType": "replication-group", "StartTime": since}
         found = await self._call("describe_events", _Events, reads=True, MaxRecords=_MOST_EVENTS, **window)
         return found.events
 
     async def test_failover(self, node_group: str) -> None:
-        """Have a replica of this shard become its primary, as if the primary had failed."""
+        """Make a replica of this shard its primary, as if the primary had failed."""
         given = {"ReplicationGroupId": self.group, "NodeGroupId": node_group}
         await self._call("test_failover", dict[str, Any], reads=False, **given)
 
     async def modify_node_type(self, node_type: str) -> None:
-        """Have other machines under it, from now on."""
+        """Change the node type of the group immediately."""
         given = {"ReplicationGroupId": self.group, "CacheNodeType": node_type, "ApplyImmediately": True}
         await self._call("modify_replication_group", dict[str, Any], reads=False, **given)
 
     async def _call(self, operation: str, type_: type[T], *, reads: bool, **given: Any) -> T:
-        """Connect, then ask: two threads, so that whoever gives up while it connects knows that nothing was sent."""
+        """Connect, then call. These are two steps, so that a timeout while connecting proves that nothing was sent."""
         what = f"{self.name}: {operation}"
         boto3, exceptions, parsers = _libraries()
         try:
@@ -142,19 +142,19 @@ class ReplicationGroups:
             raise Unreachable(f"{what} was not sent: no credentials within {_CONNECTING:g} s") from None
         except (exceptions.BotoCoreError, ValueError) as error:
             raise Unreachable(f"{what} was not sent: {error}") from None
-        limit = 2 * self._seconds + _SLACK  # boto3's own limits are for connecting, and for each piece of the answer
+        limit = 2 * self._seconds + _SLACK  # boto3 limits only connecting and each part of the answer
         try:
             async with asyncio.timeout(limit):
                 answer = await asyncio.to_thread(getattr(client, operation), **given)
             return msgspec.convert(answer, type_)
         except TimeoutError:
-            raise TimedOut(f"{what} was not answered within {limit:g} s") from None
+            raise TimedOut(f"{what}: no answer within {limit:g} s") from None
         except exceptions.ClientError as error:
             raise _refusal(what, error.response, reads) from None
         except (exceptions.BotoCoreError, parsers.ResponseParserError) as error:
             raise _failure(what, error, reads) from None
         except msgspec.ValidationError as error:
-            raise BadAnswer(f"{what} answered something unexpected: {error}") from None
+            raise BadAnswer(f"{what}: unexpected answer: {error}") from None
         finally:
             client.close()
 
@@ -176,24 +176,24 @@ def _libraries() -> tuple[ModuleType, ModuleType, ModuleType]:
 
 
 def _refusal(what: str, response: Mapping[str, Any], reads: bool) -> ClientError | TargetError:
-    """What the service said. After a 5xx to a change nobody knows whether it was made."""
-    said = response.get("Error", {})
-    code, status = str(said.get("Code", "")), int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    message = f"{what}: {code or status}: {said.get('Message') or 'no text'}"
+    """Return the error for a rejected call. After a 5xx to a change, the outcome is unknown."""
+    details = response.get("Error", {})
+    code, status = str(details.get("Code", "")), int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = f"{what}: {code or status}: {details.get('Message') or 'no message'}"
     if code.startswith("ReplicationGroupNotFound"):
         return TargetError(f"{message}; correct the inventory")
     if status >= 500 and not reads:
-        return TimedOut(f"{message}; whether it was done is unknown")
+        return TimedOut(f"{message}; the outcome is unknown")
     return Refused(message)
 
 
 def _failure(what: str, error: Exception, reads: bool) -> ClientError:
-    """What a failure of the library means for what was asked; kinds are told by name, for want of a common base."""
+    """Return the error for a failure of boto3. Exceptions are compared by name, since they have no common base."""
     kind = type(error).__name__
     if kind in _NOT_SENT:
         return Unreachable(f"{what} was not sent: {error}")
     if kind == "ReadTimeoutError":
-        return TimedOut(f"{what} was not answered in time")
+        return TimedOut(f"{what}: no answer in time")
     if kind == "ResponseParserError":
-        return BadAnswer(f"{what} answered something unexpected: {str(error)[:300]}")
-    return Unreachable(f"{what}: {error}") if reads else TimedOut(f"{what}: {error}; whether it was done is unknown")
+        return BadAnswer(f"{what}: unexpected answer: {str(error)[:300]}")
+    return Unreachable(f"{what}: {error}") if reads else TimedOut(f"{what}: {error}; the outcome is unknown")

@@ -1,6 +1,6 @@
-"""The Docker Engine's API, over its unix socket, TCP with TLS, or a socket proxy.
+"""Docker Engine API client, over a unix socket, TCP with TLS, or the socket proxy.
 
-There is no exec, no privileged creation, no pull and no build in here, and volumes are never removed.
+It has no exec, no privileged containers, no pull and no build, and it never removes volumes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ T = TypeVar("T")
 
 
 class DockerRefused(Refused):
-    """The Engine, or a proxy in front of it, said no; ``status`` is the HTTP status.
+    """The Engine, or a proxy in front of it, rejected the call; ``status`` is the HTTP status.
 
-    500 means that it tried and failed: a container whose restart was refused so may have been stopped by it.
+    500 means that the Engine tried and failed: a restart with this answer may have stopped the container.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -62,12 +62,12 @@ class _Created(msgspec.Struct, rename="pascal"):
 
 
 class Docker:
-    """One Docker Engine.
+    """A client of one Docker Engine.
 
-    Raises, from every method, what `HttpClient.call` raises, and `DockerRefused` for its refusals. Containers are best
-    named by their id, which is never used again; methods that change one take ``expected`` and raise `TargetError`,
-    having done nothing, when it was started anew since that look at it. The Engine cannot compare by itself, so a
-    restart in the millisecond between the look and the call would still be missed.
+    Every method raises what `HttpClient.call` raises, and `DockerRefused` if the Engine rejects the call. Name
+    containers by their ID, which is never reused. Methods that change a container take ``expected``: if the container
+    was restarted since, they raise `TargetError` and change nothing. The Engine cannot compare, so a restart in the
+    millisecond between check and call is missed.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -81,59 +81,59 @@ class Docker:
         await self._http.aclose()
 
     async def engine(self) -> Engine:
-        """Its version."""
+        """Return the version of the Engine."""
         return (await self._get("/version", None)).json(Engine)
 
     async def containers(self, labels: Mapping[str, str | None], *, all_: bool = True) -> tuple[Listed, ...]:
-        """The containers with all of these labels (None: whatever it says), stopped ones too unless told otherwise.
+        """Return the containers with all of these labels (None: any value). With ``all_``, include stopped ones.
 
         Raises:
-            InputError: no label at all, which would mean every container of the host.
+            InputError: no label is given, which would select every container of the host.
         """
         if not labels:
-            raise InputError("containers are found by labels; none were given")
+            raise InputError("containers are selected by labels: give at least one")
         filters = {"label": [name if value is None else f"{name}={value}" for name, value in labels.items()]}
         answer = await self._get("/containers/json", {"all": int(all_), "filters": _json(filters)})
         return answer.json(tuple[Listed, ...])
 
     async def container(self, container: str) -> Container:
-        """One container, by id or name."""
+        """Return one container, by ID or name."""
         return (await self._get(f"/containers/{_container(container)}/json", None)).json(Container)
 
     async def document(self, container: str) -> Document:
-        """One container as the Engine describes it, with its secrets: for recreating it only."""
+        """Return the Engine's document of a container, secrets included. Use it only to recreate the container."""
         return (await self._get(f"/containers/{_container(container)}/json", None)).json(dict[str, Any])
 
     async def start(self, container: str) -> bool:
-        """Start it; False if it ran already."""
-        return await self._unless_so(f"/containers/{_container(container)}/start", {}, None)
+        """Start a container. Return False if it was running already."""
+        return await self._post_unless_done(f"/containers/{_container(container)}/start", {}, None)
 
     async def stop(self, container: str, *, stop_timeout: int = 10, expected: ContainerPin | None = None) -> bool:
-        """Stop it, by force after ``stop_timeout`` seconds; False if it did not run.
+        """Stop a container; the Engine kills it after ``stop_timeout`` seconds. Return False if it was not running.
 
-        The answer is waited for that much longer than the endpoint's timeout.
+        The timeout of the call is ``stop_timeout`` plus the endpoint's timeout.
         """
         await self._check(container, expected)
         path = f"/containers/{_container(container)}/stop"
-        return await self._unless_so(path, {"t": stop_timeout}, stop_timeout + self._timeout)
+        return await self._post_unless_done(path, {"t": stop_timeout}, stop_timeout + self._timeout)
 
     async def restart(self, container: str, *, stop_timeout: int = 10, expected: ContainerPin | None = None) -> None:
-        """Stop it as `stop` does, if it runs, and start it."""
+        """Stop the container as `stop` does, if it is running, and start it."""
         await self._check(container, expected)
         path = f"/containers/{_container(container)}/restart"
         await self._call("POST", path, params={"t": stop_timeout}, seconds=stop_timeout + self._timeout)
 
     async def signal(self, container: str, signal: str, *, expected: ContainerPin | None = None) -> None:
-        """Send one of `SIGNALS` to its first process."""
+        """Send one of `SIGNALS` to the container's first process."""
         if signal not in SIGNALS:
-            raise InputError(f"signal {signal!r} is not allowed; allowed are {', '.join(sorted(SIGNALS))}")
+            raise InputError(f"signal {signal!r} is not allowed; allowed signals: {', '.join(sorted(SIGNALS))}")
         await self._check(container, expected)
         await self._call("POST", f"/containers/{_container(container)}/kill", params={"signal": f"SIG{signal}"})
 
     async def logs(
         self, container: str, lines: int = 100, *, until: datetime | None = None, max_bytes: int = _MAX_LOGS
     ) -> Logs:
-        """The last lines that it wrote (before ``until``), as many of them as fit; also of one that has ended."""
+        """Return the last lines of output (before ``until``) that fit ``max_bytes``, also of a stopped container."""
         tty = (await self.container(container)).config.tty
         while True:
             answer = await self._logs(container, lines, until, max_bytes)
@@ -147,16 +147,16 @@ class Docker:
         return await self._get(path, parameters, max_bytes=max_bytes, cut=True)
 
     async def stats(self, container: str) -> Stats:
-        """Its use of resources now."""
+        """Return the current resource usage of a container."""
         path = f"/containers/{_container(container)}/stats"
         return (await self._get(path, {"stream": "false", "one-shot": "true"})).json(RawStats).plain()
 
     async def events(
         self, since: datetime, until: datetime, labels: Mapping[str, str] | None = None
     ) -> tuple[Event, ...]:
-        """What happened to containers between two instants of the past, as far as the Engine remembers.
+        """Return the container events between two times in the past.
 
-        It keeps the last 256 events of everything, so an empty answer about a busy host proves nothing.
+        The Engine keeps its last 256 events of any kind, so on a busy host an empty answer proves nothing.
         """
         filters = {"type": ["container"], "label": [f"{name}={value}" for name, value in (labels or {}).items()]}
         parameters = {"since": _seconds(since), "until": _seconds(until), "filters": _json(filters)}
@@ -164,44 +164,44 @@ class Docker:
         try:
             return tuple(_event(msgspec.json.decode(line, type=RawEvent)) for line in answer.body.splitlines() if line)
         except (msgspec.DecodeError, OverflowError) as error:
-            raise BadAnswer(f"{answer.call} answered something unexpected: {error}") from None
+            raise BadAnswer(f"{answer.call}: unexpected answer: {error}") from None
 
     async def create(self, name: str, body: Document) -> str:
-        """Create a container and return its id. See `docker_recreate.successor` for the body.
+        """Create a container and return its ID. `container_spec.successor_spec` makes the body.
 
         Raises:
-            InputError: it asks for privileges.
+            InputError: the body requests privileges.
         """
         check_privileges(body)
         answer = await self._call("POST", "/containers/create", params={"name": _container(name)}, json=body)
         return answer.json(_Created).id
 
     async def rename(self, container: str, name: str) -> None:
-        """Give a container another name; refused (409) if that is taken."""
+        """Rename a container. The Engine rejects a name in use (409)."""
         path = f"/containers/{_container(container)}/rename"
         await self._call("POST", path, params={"name": _container(name)})
 
     async def remove(self, container: str) -> None:
-        """Remove a stopped container and keep its volumes; refused (409) if it runs."""
+        """Remove a stopped container and keep its volumes. The Engine rejects a running one (409)."""
         await self._call("DELETE", f"/containers/{_container(container)}", params={"v": "false", "force": "false"})
 
     async def connect(self, network: str, container: str, settings: Document) -> None:
-        """Connect a container to one more network, with these endpoint settings."""
+        """Connect a container to another network, with these endpoint settings."""
         body = {"Container": _container(container), "EndpointConfig": settings}
         await self._call("POST", f"/networks/{_container(network)}/connect", json=body)
 
     async def images(self, *, reference: str) -> tuple[ListedImage, ...]:
-        """The images on the host whose name is like this: ``app``, ``app:*``, ``registry/app:1.2``."""
+        """Return the images on the host that match a name: ``app``, ``app:*``, ``registry/app:1.2``."""
         filters = {"reference": [_name(reference.removesuffix("*")) + "*" * reference.endswith("*")]}
         answer = await self._get("/images/json", {"filters": _json(filters)})
         return answer.json(tuple[ListedImage, ...])
 
     async def image(self, image: str) -> Image:
-        """One image, by id or name; refused (404) if it is not on the host."""
+        """Return one image, by ID or name. The Engine rejects an unknown one (404)."""
         return (await self._get(f"/images/{_name(image)}/json", None)).json(Image)
 
     async def image_document(self, image: str) -> Document:
-        """One image as the Engine describes it: for recreating a container of it only."""
+        """Return the Engine's document of an image. Use it only to recreate a container."""
         return (await self._get(f"/images/{_name(image)}/json", None)).json(dict[str, Any])
 
     async def _check(self, container: str, expected: ContainerPin | None) -> None:
@@ -212,11 +212,11 @@ class Docker:
         except DockerRefused as error:
             if error.status != 404:
                 raise
-            raise TargetError(f"container {container} is gone; nothing was done") from None
+            raise TargetError(f"container {container!r} does not exist any more; nothing was changed") from None
         if found != expected:
-            raise TargetError(f"container {container} was started anew since the plan was made; nothing was done")
+            raise TargetError(f"container {container!r} was restarted after planning; nothing was changed")
 
-    async def _unless_so(self, path: str, parameters: Mapping[str, Any], seconds: float | None) -> bool:
+    async def _post_unless_done(self, path: str, parameters: Mapping[str, Any], seconds: float | None) -> bool:
         try:
             await self._call("POST", path, params=parameters, seconds=seconds)
         except DockerRefused as error:
@@ -234,25 +234,27 @@ class Docker:
         try:
             return await self._http.call(method, f"/v{self._version}{path}", **request)
         except HttpRefused as error:
-            raise _explained(error, f"{method} {path}") from None
+            raise _refused(error, f"{method} {path}") from None
 
     async def _negotiate(self) -> str:
-        """The newest version of the API that both sides speak."""
+        """Return the newest API version that both sides support."""
         try:
             answer = await self._http.get("/_ping")
         except HttpRefused as error:
-            raise _explained(error, "GET /_ping") from None
+            raise _refused(error, "GET /_ping") from None
         offered = answer.headers.get("Api-Version", "")
         if not re.fullmatch(r"\d+\.\d+", offered):
-            raise BadAnswer(f"{self.url} does not say which version of the Docker API it speaks")
-        spoken = min(tuple(map(int, offered.split("."))), NEWEST)
-        if spoken < OLDEST:
-            raise DockerRefused(f"{self.url} speaks version {offered} of the Docker API; at least 1.40 is needed", 400)
-        return ".".join(map(str, spoken))
+            raise BadAnswer(f"{self.url} does not report its Docker API version")
+        version = min(tuple(map(int, offered.split("."))), NEWEST)
+        if version < OLDEST:
+            raise DockerRefused(
+                f"{self.url} supports version {offered} of the Docker API; at least 1.40 is required", 400
+            )
+        return ".".join(map(str, version))
 
 
 def endpoint_url(docker_host: str, *, tls: bool) -> str:
-    """The url of an `Endpoint` for what DOCKER_HOST says: ``unix:///path``, ``tcp://host:port``.
+    """Return the endpoint URL for a value of DOCKER_HOST: ``unix:///path`` or ``tcp://host:port``.
 
     Raises:
         InputError: another kind of address, such as ssh.
@@ -262,27 +264,27 @@ def endpoint_url(docker_host: str, *, tls: bool) -> str:
         return docker_host
     if scheme == "tcp" and rest:
         return f"{'https' if tls else 'http'}://{rest}"
-    raise InputError(f"{docker_host!r} is not an address of a Docker Engine: use unix:///path or tcp://host:port")
+    raise InputError(f"{docker_host!r} is not a supported Docker address: expected unix:///path or tcp://host:port")
 
 
-def _explained(error: HttpRefused, call: str) -> DockerRefused:
+def _refused(error: HttpRefused, call: str) -> DockerRefused:
     try:
         reason = msgspec.json.decode(error.text, type=_Message).message
     except msgspec.DecodeError:
-        reason = error.text[:300] or "no text"
+        reason = error.text[:300] or "empty body"
     return DockerRefused(f"Docker: {call}: {error.status}: {reason}", error.status)
 
 
 def _container(name: str) -> str:
-    """The name or id, if it can stand in a path."""
+    """Return a name or ID that is safe in a path."""
     if not _CONTAINER.fullmatch(name):
-        raise InputError(f"{name!r} is not the name or id of a container or network")
+        raise InputError(f"{name!r} is not a valid name or ID of a container or network")
     return name
 
 
 def _name(image: str) -> str:
     if not _NAME.fullmatch(image) or ".." in image:
-        raise InputError(f"{image!r} is not the name or id of an image")
+        raise InputError(f"{image!r} is not a valid name or ID of an image")
     return image
 
 

@@ -1,8 +1,8 @@
-"""What a container exporter has to tell for our alerts, read through the socket proxy: no privileges, no host mounts.
+"""Exporter of container metrics for alerts. It reads through the socket proxy, without privileges or host mounts.
 
     python -m remediator.clients.docker.container_metrics
 
-The names and labels are cAdvisor's, so that rules work with either. Settings are environment variables: ``DOCKER_URL``
+Names and labels are those of cAdvisor, so that rules work with both. Settings are environment variables: ``DOCKER_URL``
 (default ``http://socket_proxy:2375``), ``ALLOWED_LABEL`` (``remediator.service``), ``LISTEN`` (``0.0.0.0:9101``).
 """
 
@@ -35,19 +35,21 @@ Seen = tuple[Container, Stats | None]
 
 
 class Snapshot:
-    """One look at all containers, as a collector."""
+    """A collector of one snapshot of all containers."""
 
     def __init__(self, seen: Iterable[Seen]) -> None:
         self._seen = tuple(seen)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of that look."""
-        start = GaugeMetricFamily("container_start_time_seconds", "When it was started last.", labels=LABELS)
-        running = GaugeMetricFamily("container_running", "Whether it runs.", labels=LABELS)
-        restarts = CounterMetricFamily("container_restarts", "Restarts by the Engine itself.", labels=LABELS)
-        killed = GaugeMetricFamily("container_oom_killed", "Whether it ended out of memory.", labels=LABELS)
-        memory = GaugeMetricFamily("container_memory_working_set_bytes", "Memory without idle cache.", labels=LABELS)
-        limit = GaugeMetricFamily("container_spec_memory_limit_bytes", "The most that it may use.", labels=LABELS)
+        """Yield the metrics of the snapshot."""
+        start = GaugeMetricFamily("container_start_time_seconds", "Time of the last start.", labels=LABELS)
+        running = GaugeMetricFamily("container_running", "1 if it is running.", labels=LABELS)
+        restarts = CounterMetricFamily("container_restarts", "Restarts by the Engine.", labels=LABELS)
+        killed = GaugeMetricFamily("container_oom_killed", "1 if it was killed for lack of memory.", labels=LABELS)
+        memory = GaugeMetricFamily(
+            "container_memory_working_set_bytes", "Memory without inactive file cache.", labels=LABELS
+        )
+        limit = GaugeMetricFamily("container_spec_memory_limit_bytes", "Memory limit.", labels=LABELS)
         cpu = CounterMetricFamily("container_cpu_usage_seconds", "CPU time used.", labels=LABELS)
         for container, stats in self._seen:
             labels = _labels(container)
@@ -69,7 +71,7 @@ def _labels(container: Container) -> list[str]:
 
 
 async def look(client: Docker, label: str) -> list[Seen]:
-    """Every container with the label; one that goes away meanwhile is left out."""
+    """Return all containers with the label. A container that disappears in the meantime is left out."""
     listed = await client.containers({label: None})
     found = await asyncio.gather(*(_one(client, each.id) for each in listed))
     return [each for each in found if each is not None]
@@ -85,7 +87,7 @@ async def _one(client: Docker, container: str) -> Seen | None:
 
 
 def application(url: str, label: str) -> Starlette:
-    """The exporter as an application."""
+    """Return the ASGI application of the exporter."""
     client = Docker(Endpoint(url=url))
 
     async def metrics(_: Request) -> Response:
@@ -109,7 +111,7 @@ def application(url: str, label: str) -> Starlette:
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until the process is stopped."""
     host, _, port = os.environ.get("LISTEN", "0.0.0.0:9101").rpartition(":")
     url = os.environ.get("DOCKER_URL", "http://socket_proxy:2375")
     app = application(url, os.environ.get("ALLOWED_LABEL", "remediator.service"))

@@ -1,7 +1,8 @@
-"""How a container is made again from another image: what is kept, what comes from the image, what is never granted.
+"""The specification of a container that is recreated from another image.
 
-A container's configuration is its author's settings laid over the image's own. Only the author's are carried over, so
-that a new image is not run with the command, the variables and the health check of the old one.
+A container's configuration merges its author's settings with those of its image. Only the author's settings are kept,
+so that a new image does not run with the command, variables and health check of the old one. Privileges are never
+granted.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ _NETWORK_KEYS = ("IPAMConfig", "Links", "DriverOpts", "GwPriority")
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """The body that creates the new container, and the networks it has to be connected to after that."""
+    """The body that creates the new container, and the networks to connect it to afterwards."""
 
     body: Document
     more_networks: Mapping[str, Document]
 
 
 def successor_spec(container: Document, its_image: Document, new_image: str) -> ContainerSpec:
-    """The same container from another image: settings, limits, volumes and networks kept.
+    """Return the same container with another image: settings, limits, volumes and networks are kept.
 
     Args:
-        container: the running one, as the Engine describes it.
-        its_image: the image it was made from, as the Engine describes it.
-        new_image: what the new one is to be made from.
+        container: the Engine's document of the running container.
+        its_image: the Engine's document of its image.
+        new_image: name of the new image.
 
     Raises:
-        BadAnswer: the description lacks what every Engine says.
-        InputError: the running one has privileges, which no new container is given.
+        BadAnswer: the document lacks a required field.
+        InputError: the running container has privileges, which are never granted to a new one.
     """
     try:
         config, host = _section(container, "Config"), _section(container, "HostConfig")
         short_id = str(container["Id"])[:12]
         first, more = _networks(_section(_section(container, "NetworkSettings"), "Networks"), host, short_id)
     except KeyError as error:
-        raise BadAnswer(f"the Engine described a container without {error}") from None
+        raise BadAnswer(f"the Engine's document of the container has no field {error}") from None
     body = {
         **_own(config, its_image.get("Config") or {}, short_id),
         "Image": new_image,
@@ -57,51 +58,51 @@ def successor_spec(container: Document, its_image: Document, new_image: str) -> 
 
 
 def clone_spec(container: Document, its_image: Document) -> ContainerSpec:
-    """One more container like this one, to run beside it: its own anonymous volumes, its own addresses.
+    """Return another container like this one, to run beside it, with its own anonymous volumes and addresses.
 
     Raises:
-        BadAnswer: as `successor_spec` does.
-        InputError: there can be only one: it has a port or an address of its own, or privileges.
+        BadAnswer: see `successor_spec`.
+        InputError: it cannot run twice: it publishes a host port, has a fixed address, or has privileges.
     """
     made = successor_spec(container, its_image, str(_section(container, "Config")["Image"]))
     host, networks = _section(container, "HostConfig"), _section(_section(container, "NetworkSettings"), "Networks")
     if any(binding.get("HostPort") for bindings in (host.get("PortBindings") or {}).values() for binding in bindings):
-        raise InputError("it publishes a port of the host, which a second container cannot have too")
+        raise InputError("the container publishes a port of the host, so a second one cannot run")
     if any((network.get("IPAMConfig") or {}) for network in networks.values()):
-        raise InputError("it has an address of its own, which a second container cannot have too")
+        raise InputError("the container has a fixed IP address, so a second one cannot run")
     storage = {"Binds": host.get("Binds"), "Mounts": host.get("Mounts")}
     return ContainerSpec({**made.body, "HostConfig": {**host, **storage}}, made.more_networks)
 
 
 def with_labels(made: ContainerSpec, labels: Mapping[str, str | None]) -> ContainerSpec:
-    """The same with these labels besides; None takes one away."""
+    """Return the specification with these labels added; None removes a label."""
     both = {**made.body["Labels"], **labels}
     kept = {name: value for name, value in both.items() if value is not None}
     return ContainerSpec({**made.body, "Labels": kept}, made.more_networks)
 
 
 def check_privileges(body: Document) -> None:
-    """Return if a container with this body would have no power over its host.
+    """Check that a container with this body has no privileges on its host.
 
     Raises:
-        InputError: it would; the message names the setting.
+        InputError: it has; the message names the setting.
     """
     host = body.get("HostConfig") or {}
     assert isinstance(host, Mapping)
     if host.get("Privileged"):
-        raise InputError("a privileged container is never created; do it by hand")
+        raise InputError("privileged containers are not created; recreate it manually")
     for key in _GRANTS:
         if host.get(key):
-            raise InputError(f"a container with {key} is never created; do it by hand")
+            raise InputError(f"containers with {key} are not created; recreate it manually")
     for key in _HOST_NAMESPACES:
         if host.get(key) == "host":
-            raise InputError(f"a container with {key} host is never created; do it by hand")
+            raise InputError(f"containers with {key}=host are not created; recreate it manually")
     for option in host.get("SecurityOpt") or ():
         if "unconfined" in option or "disable" in option:
-            raise InputError(f"a container with the security option {option} is never created; do it by hand")
+            raise InputError(f"containers with the security option {option!r} are not created; recreate it manually")
     for source in _host_paths(host):
         if source.rstrip("/") in ("", *_CLOSED_PATHS) or source.endswith(_SOCKETS):
-            raise InputError(f"a container with the host's {source} inside is never created; do it by hand")
+            raise InputError(f"containers that mount {source!r} of the host are not created; recreate it manually")
 
 
 def _host_paths(host: Mapping[str, Any]) -> list[str]:
@@ -118,15 +119,15 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _own(config: Mapping[str, Any], image: Mapping[str, Any], short_id: str) -> dict[str, Any]:
-    """What the container's author set: the configuration without what is the image's.
+    """Return the author's settings: the configuration without the values of the image.
 
-    A setting that the author made and that says the same as the image cannot be told from the image's.
+    A setting of the author with the same value as in the image counts as the image's.
     """
     own = {key: value for key, value in config.items() if value not in (None, "", image.get(key)) and key != "Image"}
     if own.get("Hostname") == short_id:
         del own["Hostname"]
     if "Entrypoint" in own and config.get("Cmd"):
-        own["Cmd"] = config["Cmd"]  # an entrypoint of its own drops the image's command
+        own["Cmd"] = config["Cmd"]  # a custom entrypoint resets the command of the image
     given = image.get("Env") or []
     own["Env"] = [variable for variable in config.get("Env") or () if variable not in given]
     for key in ("Labels", "ExposedPorts", "Volumes"):
@@ -136,7 +137,7 @@ def _own(config: Mapping[str, Any], image: Mapping[str, Any], short_id: str) -> 
 
 
 def _storage(host: Mapping[str, Any], mounts: Any) -> dict[str, Any]:
-    """Binds and mounts, with the volumes that have no name of their own: what is in them is kept."""
+    """Return binds and mounts. Anonymous volumes are added by name, so that their content is kept."""
     binds = [bind for bind in host.get("Binds") or () if ":" in bind]
     named = [mount for mount in host.get("Mounts") or () if mount.get("Type") != "volume" or mount.get("Source")]
     taken = {bind.split(":")[1] for bind in binds} | {mount["Target"] for mount in named}
@@ -149,7 +150,7 @@ def _storage(host: Mapping[str, Any], mounts: Any) -> dict[str, Any]:
 def _networks(
     networks: Mapping[str, Any], host: Mapping[str, Any], short_id: str
 ) -> tuple[dict[str, Any], dict[str, Document]]:
-    """The network to be born in, which is that of the network mode, and those to be connected to afterwards."""
+    """Return the network to create the container in (that of its network mode), and the networks to connect it to."""
     settings = {name: _network(network, short_id) for name, network in networks.items()}
     mode = host.get("NetworkMode")
     if mode in ("default", "bridge", "host", "none") or str(mode).startswith("container:"):

@@ -1,4 +1,4 @@
-"""Images of a service on a Docker host: what they are called, and which came before which."""
+"""Images of a service on a Docker host: their names and their order in time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from remediator.clients.docker.replace import own_name
 from remediator.errors import TargetError
 
 Age = tuple[int, datetime, datetime]
-"""When an image was built, to the second; and where seconds do not tell, to the nanosecond, and when it came here."""
+"""Build time in seconds; if several images share it: build time in nanoseconds, and time of arrival on this host."""
 
 
 async def ages(client: Docker, images: Sequence[ListedImage]) -> dict[str, Age]:
-    """How old these are, by id; those that are equally old cannot be told apart by anything the Engine knows.
+    """Return the age of each image, by ID. The Engine knows no difference between images of equal age.
 
-    Builds that can be reproduced bear one fixed day: of them, the day on which each came here tells.
+    Reproducible builds share a fixed build time, so the time of arrival on this host decides between them.
     """
     seconds = Counter(image.created for image in images)
     return {image.id: await _age(client, image, exactly=seconds[image.created] > 1) for image in images}
@@ -33,12 +33,12 @@ async def _age(client: Docker, image: ListedImage, *, exactly: bool) -> Age:
 
 
 async def repository(client: Docker, container: Container) -> str:
-    """The name of its image without tag and digest."""
+    """Return the name of the container's image without tag and digest."""
     names = [container.config.image]
     if names[0].startswith("sha256:"):
         names = [*(await client.image(container.image)).tags]
     if not names:
-        raise TargetError(f"the image of {own_name(container)} has no name, so no other of its kind can be found")
+        raise TargetError(f"the image of {own_name(container)} has no name, so its other versions cannot be found")
     name = names[0].partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"

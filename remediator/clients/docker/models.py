@@ -1,4 +1,4 @@
-"""What a Docker Engine tells, typed and without the environment variables, where secrets are."""
+"""Typed answers of a Docker Engine, without environment variables, since they contain secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from remediator.clients.http import Part
 
 Document = Mapping[str, Any]
-"""A container or image as the Engine describes it, whole, secrets included: for recreating it and nothing else."""
+"""The Engine's complete document of a container or image, secrets included. Use it only to recreate a container."""
 
 
 class Listed(Part, frozen=True, kw_only=True, rename="pascal"):
@@ -27,19 +27,19 @@ class Listed(Part, frozen=True, kw_only=True, rename="pascal"):
 
     @property
     def name(self) -> str:
-        """Its own name, without the names that links gave it."""
+        """Own name of the container, without names from links."""
         return next((name[1:] for name in self.names if name.count("/") == 1), self.id[:12])
 
 
 class Health(Part, frozen=True, kw_only=True, rename="pascal"):
-    """What its health check says: starting, healthy, unhealthy, or none."""
+    """Result of the health check: starting, healthy, unhealthy or none."""
 
     status: str
     failing_streak: int = 0
 
 
 class ContainerState(Part, frozen=True, kw_only=True, rename="pascal"):
-    """Of one container. ``started_at`` and ``finished_at`` are in year 1 if that never happened."""
+    """State of one container. ``started_at`` and ``finished_at`` are in year 1 if that never happened."""
 
     status: str
     running: bool
@@ -54,7 +54,7 @@ class ContainerState(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Settings(Part, frozen=True, kw_only=True, rename="pascal"):
-    """The part of a container's configuration that may be shown."""
+    """The part of a container's configuration without secrets."""
 
     image: str
     labels: dict[str, str] | None = None
@@ -62,7 +62,7 @@ class Settings(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Mount(Part, frozen=True, kw_only=True, rename="pascal"):
-    """A volume or folder of the host inside a container."""
+    """A volume or host directory inside a container."""
 
     type: str
     name: str = ""
@@ -71,14 +71,14 @@ class Mount(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class ContainerPin(msgspec.Struct, frozen=True):
-    """Which start of which container was looked at."""
+    """Identifies one start of one container."""
 
     id: str
     started: datetime
 
 
 class Container(Part, frozen=True, kw_only=True, rename="pascal"):
-    """One container. ``image`` is the id of the image it was made from, ``config.image`` what that was called."""
+    """One container. ``image`` is the ID of its image, ``config.image`` the image's name at creation."""
 
     id: str
     name: str
@@ -91,17 +91,17 @@ class Container(Part, frozen=True, kw_only=True, rename="pascal"):
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its labels; those of its image are among them."""
+        """Labels, including those of the image."""
         return self.config.labels or {}
 
     @property
     def pin(self) -> ContainerPin:
-        """What to hand to a later call so that it refuses when the container was restarted by then."""
+        """Pin for a later call, which is rejected if the container was restarted in between."""
         return ContainerPin(self.id, self.state.started_at)
 
 
 class Logs(msgspec.Struct, frozen=True):
-    """The end of what a container wrote: as it came, and by stream. With a terminal everything is in ``stdout``."""
+    """The end of a container's output, mixed and by stream. With a terminal, everything is in ``stdout``."""
 
     text: str
     stdout: str
@@ -110,9 +110,9 @@ class Logs(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Use of resources at one instant. Two of them tell how busy it is: ``cpu_seconds`` only grows.
+    """Resource usage at one time. ``cpu_seconds`` only grows, so the load is the difference of two samples.
 
-    ``memory`` leaves out file cache that the kernel can drop; ``memory_limit`` is the host's memory if there is none.
+    ``memory`` excludes file cache that the kernel can drop. Without a limit, ``memory_limit`` is the host's memory.
     """
 
     at: datetime
@@ -124,7 +124,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to an object of the Engine, such as ``container die`` with its exit code."""
+    """An event of the Engine, such as ``container die`` with its exit code."""
 
     at: datetime
     type: str
@@ -134,13 +134,13 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class ImageMetadata(Part, frozen=True, kw_only=True, rename="pascal"):
-    """What the host knows of an image: when it came here, by pull, build or tag (absent in some image stores)."""
+    """Time when an image arrived on the host by pull, build or tag. Some image stores do not record it."""
 
     last_tag_time: datetime | None = None
 
 
 class Image(Part, frozen=True, kw_only=True, rename="pascal"):
-    """An image on the host. ``created`` is when it was built, or a fixed day for builds that can be reproduced."""
+    """An image on the host. ``created`` is the build time; reproducible builds have a fixed one."""
 
     id: str
     repo_tags: tuple[str, ...] | None = None
@@ -151,12 +151,12 @@ class Image(Part, frozen=True, kw_only=True, rename="pascal"):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """What it is called."""
+        """Names of the image."""
         return self.repo_tags or ()
 
 
 class ListedImage(Part, frozen=True, kw_only=True, rename="pascal"):
-    """An image in a list; ``created`` in seconds since 1970."""
+    """An image in a list. ``created`` is Unix time in seconds."""
 
     id: str
     repo_tags: tuple[str, ...] | None = None
@@ -167,7 +167,7 @@ class ListedImage(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Engine(Part, frozen=True, kw_only=True, rename="pascal"):
-    """The Engine itself."""
+    """Version of the Engine."""
 
     version: str
     api_version: str
@@ -194,7 +194,7 @@ class _Processes(msgspec.Struct, frozen=True):
 
 
 class RawStats(msgspec.Struct):
-    """The Engine's own form of `Stats`."""
+    """The Engine's form of `Stats`."""
 
     read: datetime
     cpu_stats: _Cpu
@@ -202,7 +202,7 @@ class RawStats(msgspec.Struct):
     pids_stats: _Processes = _Processes()
 
     def plain(self) -> Stats:
-        """What matters in it. Which file cache can be dropped is called differently by the two versions of cgroups."""
+        """Convert to `Stats`. The two versions of cgroups use different names for droppable file cache."""
         detail = self.memory_stats.stats
         cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
         return Stats(
@@ -221,7 +221,7 @@ class _Actor(Part, frozen=True, kw_only=True, rename="pascal"):
 
 
 class RawEvent(msgspec.Struct):
-    """The Engine's own form of `Event`."""
+    """The Engine's form of `Event`."""
 
     type: str = msgspec.field(name="Type")
     action: str = msgspec.field(name="Action")
@@ -233,9 +233,9 @@ StreamName = Literal["stdout", "stderr"]
 
 
 def demultiplex(body: bytes) -> list[tuple[StreamName, bytes]]:
-    """The pieces of an attached stream: each has a header of its stream's number and its length.
+    """Split the output into frames. Each frame has a header with the number of its stream and its length.
 
-    A last piece that was cut off is given as far as it came.
+    An incomplete last frame is returned as far as it was received.
     """
     pieces: list[tuple[StreamName, bytes]] = []
     at = 0

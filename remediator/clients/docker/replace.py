@@ -1,7 +1,7 @@
-"""Containers made anew and added, one call after the other, in an order that leaves signs of how far it came.
+"""Replace and add containers. The order of the calls shows how far an interrupted change came.
 
-A container is made anew under a second name beside the old one, which is stopped then, and removed only when the new
-one runs. A process that dies in between leaves two containers of which at most one runs.
+The new container is created under a temporary name. Then the old one is stopped, and removed only when the new one
+runs. If this process dies in between, two containers exist and at most one of them runs.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from remediator.clients.docker.models import Container, ContainerPin
 
 NUMBER = "com.docker.compose.container-number"
 REPLACES = "remediator.replaces"
-"""Label of a container that was made anew: the id of the one before it."""
+"""Label of a replaced container: the ID of its predecessor."""
 UNDONE = "remediator.undone"
-"""Label: ids of the images that a service was rolled back from, so that going there again is known to be a redo."""
+"""Label: IDs of the images that a service was rolled back from. A rollback never returns to one of them."""
 ADDED = "remediator.added"
-"""Label of a container that scaling made."""
+"""Label of a container that scaling created."""
 NEW = ".remediator-new"
-"""End of a new container's name until the old one is gone."""
+"""Suffix of a new container's name until the old container is removed."""
 STOP_TIMEOUT = 10
 _REMEMBERED = 10
 
 
 def own_name(container: Container) -> str:
-    """Its name as people write it."""
+    """Return the name of a container without the leading slash."""
     return container.name.removeprefix("/")
 
 
 async def add(client: Docker, like: Container, number: int) -> None:
-    """One more container of the same Compose service, started.
+    """Create and start another container of the same Compose service.
 
     Raises:
-        InputError: there can be only one of it.
+        InputError: the container cannot run twice.
     """
     made = clone_spec(await client.document(like.id), await client.image_document(like.image))
-    name = re.sub(r"[-_]\d+$", "", _lasting(like))
-    separator = "_" if re.search(r"_\d+$", _lasting(like)) else "-"
+    name = re.sub(r"[-_]\d+$", "", _final_name(like))
+    separator = "_" if re.search(r"_\d+$", _final_name(like)) else "-"
     labels = {NUMBER: str(number), ADDED: "scale", REPLACES: None}
     container = await _create(client, f"{name}{separator}{number}", with_labels(made, labels))
     try:
@@ -51,11 +51,11 @@ async def add(client: Docker, like: Container, number: int) -> None:
 
 
 async def replace(client: Docker, old: Container, image: str, image_id: str) -> None:
-    """The same container from another image; if that cannot be started, the old one is started again."""
+    """Replace a container by one with another image. If the new one does not start, start the old one again."""
     made = successor_spec(await client.document(old.id), await client.image_document(old.image), image)
     undone = [each for each in old.labels.get(UNDONE, "").split(",") if each and each != image_id]
     labels = {REPLACES: old.id, UNDONE: ",".join([*undone, old.image][-_REMEMBERED:])}
-    new = await _create(client, f"{_lasting(old)}{NEW}", with_labels(made, labels))
+    new = await _create(client, f"{_final_name(old)}{NEW}", with_labels(made, labels))
     await client.stop(old.id, stop_timeout=STOP_TIMEOUT, expected=await _pin(client, old))
     try:
         await client.start(new)
@@ -64,22 +64,21 @@ async def replace(client: Docker, old: Container, image: str, image_id: str) -> 
         await client.remove(new)
         raise
     await client.remove(old.id)
-    await client.rename(new, _lasting(old))
+    await client.rename(new, _final_name(old))
 
 
 async def tidy(client: Docker, leftovers: Iterable[Container], instances: Iterable[Container]) -> None:
-    """Clear away what an interrupted change left: of two containers that one counts that runs, and one that was only
-    made counts for none."""
+    """Clean up after an interrupted change: remove stopped leftovers, and rename containers with a temporary name."""
     for each in leftovers:
         if not each.state.running:
             with suppress(DockerRefused):
                 await client.remove(each.id)
     for each in instances:
         if own_name(each).endswith(NEW):
-            await client.rename(each.id, _lasting(each))
+            await client.rename(each.id, _final_name(each))
 
 
-def _lasting(container: Container) -> str:
+def _final_name(container: Container) -> str:
     return own_name(container).removesuffix(NEW)
 
 
@@ -91,5 +90,5 @@ async def _create(client: Docker, name: str, made: ContainerSpec) -> str:
 
 
 async def _pin(client: Docker, container: Container) -> ContainerPin:
-    """What it has to be still: as it was looked at, unless Docker itself keeps restarting it."""
+    """Return the pin to compare: the planned one, or the current one if Docker itself restarts the container."""
     return container.pin if container.restart_count == 0 else (await client.container(container.id)).pin

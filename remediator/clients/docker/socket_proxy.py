@@ -1,15 +1,15 @@
-"""Before Docker's socket, which is as good as root: lets through what the remediator needs, for labelled containers.
+"""Proxy for Docker's socket. It allows only the calls that remediator needs, for labelled containers only.
 
     python -m remediator.clients.docker.socket_proxy
 
-Its settings are environment variables: ``DOCKER_SOCKET`` (default ``/var/run/docker.sock``), ``ALLOWED_LABEL`` (the
-label that a container has to carry to be seen or touched, default ``remediator.service``), ``LISTEN``
-(``0.0.0.0:2375``) and ``READ_ONLY`` (``1``: nothing can be changed).
+Settings are environment variables: ``DOCKER_SOCKET`` (default ``/var/run/docker.sock``), ``ALLOWED_LABEL`` (the label
+of containers that may be read or changed, default ``remediator.service``), ``LISTEN`` (``0.0.0.0:2375``) and
+``READ_ONLY`` (``1``: all changes are denied).
 
-A list of paths cannot do this: whoever may create any container owns the host. So a container is created only if it is
-what `successor_spec` or `clone_spec` make of an existing one, of an image of the same repository; and what is sent on,
-body and query, is our own encoding of what was judged, so that no reader of the same text can understand something else
-(of ``force=1&force=0`` the Engine reads the first, and others the last).
+Access to the socket is equal to root, and a list of paths is no protection: whoever may create any container controls
+the host. Therefore, a container is created only if `successor_spec` or `clone_spec` derive it from an existing one,
+with an image of the same repository. The proxy forwards its own encoding of the checked body and query, so that the
+Engine cannot read them differently (of ``force=1&force=0``, the Engine uses the first value, others the last).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from remediator.errors import RemediatorError
 
 ID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 FREE_LABELS = (ADDED, NUMBER, REPLACES, UNDONE)
-ANYBODY = (("GET", r"/_ping"), ("GET", r"/version"))
+ALWAYS = (("GET", r"/_ping"), ("GET", r"/version"))
 IMAGES = (("GET", r"/images/json"), ("GET", r"/images/[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*/json"))
-LOOKS = (("GET", rf"/containers/(?P<id>{ID})/(json|logs|stats)"),)
+READS = (("GET", rf"/containers/(?P<id>{ID})/(json|logs|stats)"),)
 CHANGES = (
     ("POST", rf"/containers/(?P<id>{ID})/(start|stop|restart|rename)"),
     ("DELETE", rf"/containers/(?P<id>{ID})"),
@@ -47,40 +47,48 @@ KEPT_HEADERS = ("content-type", "api-version", "server")
 
 
 class Denied(Exception):
-    """This call is not let through; the message says why."""
+    """The call is denied; the message states the reason."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """The Engine behind, and what may be seen of it."""
+    """The proxy of one Engine.
+
+    The order of checks: no parameter twice; read-only calls by path and label; nothing else if read-only; changes only
+    to labelled containers; creation only of copies; networks only of the same service. All other calls are denied.
+    """
 
     engine: httpx.AsyncClient
     label: str
     read_only: bool
 
     async def __call__(self, request: Request) -> Response:
-        """Judge one call and pass it on."""
+        """Check one call and forward it."""
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", request.url.path)
         try:
             query = _query(request)
-            content = await self._judged(request, path, query)
+            content = await self._checked(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
         except (RemediatorError, httpx.HTTPError) as error:
             return PlainTextResponse(f"{request.method} {path}: {error}", 502)
-        return await self._passed_on(request, query, content)
+        return await self._forward(request, query, content)
 
-    async def _judged(self, request: Request, path: str, query: Mapping[str, str]) -> bytes | None:
-        """What to send as the body, if it may be sent at all."""
+    async def _checked(self, request: Request, path: str, query: Mapping[str, str]) -> bytes | None:
+        """Return the body to forward.
+
+        Raises:
+            Denied: the call is not allowed.
+        """
         method = request.method
-        if _one_of((*ANYBODY, *IMAGES), method, path):
+        if _one_of((*ALWAYS, *IMAGES), method, path):
             return None
         if (method, path) == ("GET", "/containers/json"):
             self._list(query)
             return None
-        if found := _one_of(LOOKS, method, path):
+        if found := _one_of(READS, method, path):
             if _on(query, "follow") or (path.endswith("/stats") and _on({"stream": "true", **query}, "stream")):
-                raise Denied("an answer without an end is not passed on")
+                raise Denied("streaming answers are not allowed")
             await self._document(found["id"])
             return None
         if self.read_only:
@@ -88,7 +96,7 @@ class Proxy:
         if found := _one_of(CHANGES, method, path):
             await self._document(found["id"])
             if method == "DELETE" and (_on(query, "force") or _on(query, "v")):
-                raise Denied("neither running containers nor volumes are removed")
+                raise Denied("removing running containers or volumes is not allowed")
             return None
         if (method, path) == ("POST", "/containers/create"):
             return await self._creation(await _body(request))
@@ -100,14 +108,14 @@ class Proxy:
         filters = _decoded(query.get("filters", "{}"))
         labels = filters.get("label", []) if isinstance(filters, dict) else []
         if not any(str(label).split("=")[0] == self.label for label in labels):
-            raise Denied(f"containers are listed by the label {self.label} only")
+            raise Denied(f"containers can be listed only by the label {self.label}")
 
     async def _document(self, container: str) -> Mapping[str, Any]:
-        """A container as the Engine describes it, if it carries the label."""
+        """Return the Engine's document of a container with the label."""
         answer = await self.engine.get(f"/containers/{container}/json")
         document = answer.json() if answer.is_success else {}
         if self.label not in ((document.get("Config") or {}).get("Labels") or {}):
-            raise Denied(f"no container with the label {self.label}")
+            raise Denied(f"there is no such container with the label {self.label}")
         return document
 
     async def _creation(self, body: Mapping[str, Any]) -> bytes:
@@ -118,10 +126,10 @@ class Proxy:
             image = (await self.engine.get(f"/images/{document['Image']}/json")).json()
             if await self._same_repository(document, str(body.get("Image"))) and _is_copy(body, document, image):
                 return json.dumps(body).encode()
-        raise Denied("this is not a copy of a container that is there")
+        raise Denied("the body is not a copy of an existing container")
 
     async def _same_repository(self, document: Mapping[str, Any], wanted: str) -> bool:
-        """Whether the wanted image has a name of the same repository as that of the container."""
+        """Return whether the wanted image and the container's image have a repository in common."""
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.:@/-]*", wanted) or ".." in wanted:
             return False
         names = []
@@ -133,26 +141,26 @@ class Proxy:
         return bool(names[0] & names[1])
 
     async def _connection(self, network: str, body: Mapping[str, Any]) -> bytes:
-        """Only to a network that a container of the same service is in already."""
+        """Allow only networks of other containers of the same service."""
         document = await self._document(str(body.get("Container")))
-        mine = document["Config"]["Labels"][self.label]
-        filters = json.dumps({"label": [f"{self.label}={mine}"]})
+        service = document["Config"]["Labels"][self.label]
+        filters = json.dumps({"label": [f"{self.label}={service}"]})
         listed = await self.engine.get("/containers/json", params={"all": 1, "filters": filters})
         known = {name for each in listed.json() for name in each["NetworkSettings"]["Networks"]}
         settings = body.get("EndpointConfig") or {}
         if network not in known or set(settings) - {"Aliases"}:
-            raise Denied("no container of this service is in that network")
+            raise Denied("no container of this service is in this network")
         return json.dumps({"Container": document["Id"], "EndpointConfig": settings}).encode()
 
-    async def _passed_on(self, request: Request, query: Mapping[str, str], content: bytes | None) -> Response:
+    async def _forward(self, request: Request, query: Mapping[str, str], content: bytes | None) -> Response:
         headers = {"content-type": "application/json"} if content is not None else {}
         try:
             url = httpx.URL(path=request.url.path, params=dict(query))
             answer = await self.engine.request(request.method, url, content=content, headers=headers)
         except httpx.TimeoutException:
-            return PlainTextResponse("the Engine did not answer", 504)
+            return PlainTextResponse("the Docker Engine did not answer", 504)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return PlainTextResponse(f"the Engine cannot be asked: {error}", 502)
+            return PlainTextResponse(f"the Docker Engine is unreachable: {error}", 502)
         kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
         return Response(answer.content, answer.status_code, kept)
 
@@ -163,11 +171,10 @@ def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Ma
 
 
 def _query(request: Request) -> Mapping[str, str]:
-    """The parameters, each of which is said once."""
-    said = request.query_params.multi_items()
-    if len({name for name, _ in said}) < len(said):
-        raise Denied("a parameter is said twice")
-    return dict(said)
+    parameters = request.query_params.multi_items()
+    if len({name for name, _ in parameters}) < len(parameters):
+        raise Denied("a parameter is given twice")
+    return dict(parameters)
 
 
 def _on(query: Mapping[str, str], name: str) -> bool:
@@ -179,10 +186,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
     async for piece in request.stream():
         content += piece
         if len(content) > LIMIT:
-            raise Denied("too long")
+            raise Denied(f"the body is longer than {LIMIT} bytes")
     body = _decoded(content)
     if not isinstance(body, dict):
-        raise Denied("not an object")
+        raise Denied("the body is not a JSON object")
     return body
 
 
@@ -190,11 +197,11 @@ def _decoded(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise Denied("not JSON") from None
+        raise Denied("invalid JSON") from None
 
 
 def _is_copy(body: Mapping[str, Any], document: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
-    """Whether it is what we make of that container ourselves, but for the labels that we put on."""
+    """Return whether the body is what remediator derives from this container, apart from its own labels."""
     makers = (lambda: successor_spec(document, image, str(body["Image"])), lambda: clone_spec(document, image))
     return any(_equal(body, make) for make in makers)
 
@@ -219,7 +226,7 @@ def _repository(tag: str) -> str:
 
 
 def application(socket: str, label: str, *, read_only: bool) -> Starlette:
-    """The proxy as an application."""
+    """Return the ASGI application of the proxy."""
     transport = httpx.AsyncHTTPTransport(uds=socket)
     engine = httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=120)
     proxy = Proxy(engine, label, read_only)
@@ -235,7 +242,7 @@ def application(socket: str, label: str, *, read_only: bool) -> Starlette:
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until the process is stopped."""
     host, _, port = os.environ.get("LISTEN", "0.0.0.0:2375").rpartition(":")
     app = application(
         os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock"),

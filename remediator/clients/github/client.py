@@ -1,6 +1,6 @@
-"""GitHub's REST API for Actions: the runs of a workflow, running failed jobs again, starting a workflow.
+"""GitHub Actions API client: runs of a workflow, re-run of failed jobs, start of a workflow.
 
-The host is resolved once for each conversation and checked like any address that the settings allow; no redirects.
+The host is resolved once per call and checked as in `allowed_requests`. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from remediator.core.clock import rfc3339
 from remediator.errors import TargetError, TimedOut
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
-_LARGEST = 4 * MEBIBYTE  # one run takes 20 kB: GitHub tells all of its repository with each
+_LARGEST = 4 * MEBIBYTE  # one run takes 20 kB, since GitHub includes the whole repository object
 _PAGE = 20
 
 
 class WorkflowRun(Part, frozen=True, kw_only=True):
-    """A run of a workflow. ``status`` is completed, or how far it is; ``conclusion`` is success, failure…"""
+    """A run of a workflow. ``status`` is queued, in_progress, completed, …; ``conclusion`` is success, failure, …"""
 
     id: int
     run_attempt: int
@@ -40,9 +40,9 @@ class _Runs(Part, frozen=True, kw_only=True):
 
 
 class Repository:
-    """One repository. Raises what `HttpClient.call` raises, and ``TargetError`` for what is not there.
+    """A client of one repository. Raises what `HttpClient.call` raises, and ``TargetError`` if something is missing.
 
-    A 5xx to a request that changes something is ``TimedOut``: it may have been done.
+    After a 5xx to a change, the outcome is unknown: ``TimedOut``.
     """
 
     def __init__(self, settings: GitHub) -> None:
@@ -50,21 +50,21 @@ class Repository:
         self.name = f"GitHub, {settings.repository}"
 
     async def runs(self, workflow: str, **filters: str) -> tuple[WorkflowRun, ...]:
-        """Its latest runs, the newest first; filters as GitHub names them (branch, event, created)."""
+        """Return the latest runs, newest first. Filters have GitHub's names: branch, event, created."""
         query = {**filters, "per_page": str(_PAGE)}
         return (await self._call("GET", f"/workflows/{workflow}/runs", query)).json(_Runs).workflow_runs
 
     async def dispatched(self, workflow: str, ref: str, since: datetime) -> tuple[WorkflowRun, ...]:
-        """The runs that somebody started by hand or by API since then."""
+        """Return the runs started manually or by the API since a time."""
         start = rfc3339(since)[:19] + "Z"
         return await self.runs(workflow, branch=ref, event="workflow_dispatch", created=f">={start}")
 
     async def run(self, run_id: int) -> WorkflowRun:
-        """One run."""
+        """Return one run."""
         return (await self._call("GET", f"/runs/{run_id}")).json(WorkflowRun)
 
     async def rerun_failed(self, run_id: int) -> None:
-        """Run the jobs that failed, and those that need them, once more."""
+        """Re-run the failed jobs and the jobs that depend on them."""
         await self._call("POST", f"/runs/{run_id}/rerun-failed-jobs")
 
     async def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, Any]) -> None:
@@ -79,9 +79,9 @@ class Repository:
                 return await client.call(method, path, params=query, json=body)
         except HttpRefused as error:
             if error.status == 404:
-                raise TargetError(f"{error}; it is not there, or the token may not see it") from None
+                raise TargetError(f"{error}; it does not exist, or the token has no access") from None
             if error.status >= 500 and method != "GET":
-                raise TimedOut(f"{error}; whether it was done is unknown") from None
+                raise TimedOut(f"{error}; the outcome is unknown") from None
             raise
 
     @asynccontextmanager
@@ -95,5 +95,5 @@ class Repository:
 
 
 def _text(value: object) -> str:
-    """Inputs are strings on the wire, whatever type the workflow declares."""
+    """Return an input as text. GitHub accepts only strings, whatever type the workflow declares."""
     return str(value).lower() if isinstance(value, bool) else str(value)

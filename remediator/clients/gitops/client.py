@@ -1,8 +1,7 @@
-"""What keeps a service as git says: an Argo CD Application, a Flux Kustomization or HelmRelease and what that takes its
-manifests from, by Kubernetes' API.
+"""GitOps objects in Kubernetes: Argo CD Applications, Flux Kustomizations and HelmReleases, and their sources.
 
-These are plain objects with fields that their controllers read; there is no other protocol, and no login but the
-cluster's. A change is compared by the API server against the version that was read.
+They are plain objects whose fields the controllers read. They need no other protocol and no other credentials than the
+cluster's. For each change, the API server compares the version that was read.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, Moved
+from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import Document
 from remediator.errors import BadAnswer, ConfigurationError, TargetError
@@ -30,7 +29,7 @@ _TRIES = 5
 
 
 class Managed:
-    """One such object. Raises what `Kubernetes` raises, and ``TargetError`` where it is not there."""
+    """A client of one object. Raises what `Kubernetes` raises, and ``TargetError`` if the object does not exist."""
 
     def __init__(self, endpoint: KubernetesEndpoint, kind: Kind, name: str) -> None:
         self.kind = kind
@@ -40,19 +39,19 @@ class Managed:
         self._named = name
 
     def beside(self, kind: Kind, name: str, namespace: str | None = None) -> Managed:
-        """Another object of the same cluster, in the same namespace if none is named."""
+        """Return another object of the cluster; default: in the same namespace."""
         there = {"namespace": namespace or self._endpoint.namespace}
         return Managed(self._endpoint.model_copy(update=there), kind, name)
 
     async def read(self) -> Document:
-        """The object as it is now, whole."""
+        """Return the object."""
         async with self._connected() as client:
             return await self._read(client)
 
     async def change(self, decide: Callable[[Document], Document]) -> None:
-        """Read it, and patch it as ``decide`` says of what was read; again if its status was written in between.
+        """Read the object and apply the patch that ``decide`` returns. Retry if the object changed in between.
 
-        ``decide`` raises ``TargetError`` if it is not what was planned against.
+        ``decide`` raises ``TargetError`` if the object is not as planned.
         """
         async with self._connected() as client:
             for left in reversed(range(_TRIES)):
@@ -62,7 +61,7 @@ class Managed:
                     version = str(seen["metadata"]["resourceVersion"])
                     await client.patch_custom(self._resource, self._named, patch, expected=version)
                     return
-                except Moved:
+                except Conflict:
                     if not left:
                         raise
 
@@ -72,11 +71,11 @@ class Managed:
         except KubernetesRefused as error:
             if error.status != 404:
                 raise
-            raise TargetError(f"{self.name}: there is none; correct the inventory, or install its CRD") from None
+            raise TargetError(f"{self.name} does not exist: correct the inventory, or install its CRD") from None
         metadata = seen.get("metadata")
         whole = isinstance(metadata, dict) and {"uid", "resourceVersion"} <= set(metadata)
         if not whole or not isinstance(seen.get("spec"), dict):
-            raise BadAnswer(f"{self.name}: the API server told something that is none")
+            raise BadAnswer(f"{self.name}: the answer of the API server is not such an object")
         return seen
 
     @asynccontextmanager
@@ -84,7 +83,7 @@ class Managed:
         try:
             client = Kubernetes(access(self._endpoint))
         except ConfigurationError as error:
-            raise TargetError(f"the cluster cannot be asked: {error}") from None
+            raise TargetError(f"cannot access the cluster: {error}") from None
         try:
             yield client
         finally:
@@ -92,12 +91,12 @@ class Managed:
 
 
 def uid(seen: Document) -> str:
-    """Which incarnation it is."""
+    """Return the UID of the object. A recreated object has another one."""
     return str(seen["metadata"]["uid"])
 
 
 def maker(seen: Document) -> str | None:
-    """What made this object itself, and may put back what is changed on it; None if nothing says so."""
+    """Return what created this object and may revert changes to it, or None."""
     metadata = seen["metadata"]
     for owner in metadata.get("ownerReferences") or ():
         return f"{owner.get('kind')} {owner.get('name')}"
@@ -106,37 +105,37 @@ def maker(seen: Document) -> str | None:
 
 
 def held_by(seen: Document) -> str:
-    """The remark about that, for the risk of a change."""
+    """Return a sentence about that for the risk of a change, or an empty string."""
     made_by = maker(seen)
-    return f" {made_by} made it and may put it back at once." if made_by else ""
+    return f" {made_by} created it and may revert the change at once." if made_by else ""
 
 
 def written_automated(application: Document) -> dict[str, Any] | None:
-    """``spec.syncPolicy.automated`` as it is written; None if it is not."""
+    """Return ``spec.syncPolicy.automated``, or None."""
     found = (application["spec"].get("syncPolicy") or {}).get("automated")
     return None if found is None else dict(found)
 
 
 def automated(application: Document) -> dict[str, Any] | None:
-    """How it syncs by itself; None if it does not, which may also be written ``enabled: false``."""
+    """Return the settings of automated sync, or None if it is off (also by ``enabled: false``)."""
     found = written_automated(application)
     return None if found is None or found.get("enabled") is False else found
 
 
 def history(application: Document) -> list[dict[str, Any]]:
-    """What it deployed, the newest first: ``id``, ``revision`` (or ``revisions``), ``source`` (or ``sources``)."""
+    """Return the deployments, newest first: ``id``, ``revision`` (or ``revisions``), ``source`` (or ``sources``)."""
     found = (application.get("status") or {}).get("history") or []
     whole = [dict(each) for each in found if isinstance(each.get("id"), int)]
     return sorted(whole, key=lambda each: -int(each["id"]))
 
 
 def operations(application: Document) -> list[dict[str, Any]]:
-    """The operation that is asked for, and the one that goes on or was the last."""
+    """Return the requested operation, and the running or last one."""
     state = (application.get("status") or {}).get("operationState") or {}
     return [dict(each) for each in (application.get("operation"), state.get("operation")) if each]
 
 
 def busy(application: Document) -> bool:
-    """Whether an operation is asked for or goes on."""
+    """Return whether an operation is requested or running."""
     state = (application.get("status") or {}).get("operationState") or {}
     return bool(application.get("operation")) or state.get("phase") in ("Running", "Terminating")

@@ -1,9 +1,9 @@
-"""What Flux has deployed, and where its source can be held: pure functions on its objects as the API server has them.
+"""Deployed revisions of Flux and how to pin its sources: pure functions on the objects of the API server.
 
-A Kustomization tells the revisions that it applied in ``status.history`` (five, since Flux 2.7); older ones tell the
-last that was applied and the last that was attempted. A source follows a branch, tag or range; ``spec.ref.commit`` of a
-GitRepository and ``spec.ref.digest`` of an OCIRepository come before all of these and hold it at one revision.
-Source: the API references of kustomize-controller and source-controller.
+Since Flux 2.7, a Kustomization lists its last five applied revisions in ``status.history``. Older versions report only
+the last applied and the last attempted revision. A source follows a branch, tag or range. ``spec.ref.commit`` of a
+GitRepository and ``spec.ref.digest`` of an OCIRepository override these and pin the source to one revision.
+Reference: the API documentation of kustomize-controller and source-controller.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ from remediator.clients.kubernetes.models import Document
 from remediator.errors import TargetError
 
 HOLDS: Mapping[Kind, str] = {"GitRepository": "commit", "OCIRepository": "digest"}
-"""By kind of source, the field of ``spec.ref`` that holds it at one revision."""
+"""For each kind of source, the field of ``spec.ref`` that pins it to one revision."""
 _APPLIED = "ReconciliationSucceeded"
 
 
 def source(managed: Managed, seen: Document) -> Managed:
-    """Where a Kustomization takes its manifests from.
+    """Return the source of a Kustomization.
 
     Raises:
-        TargetError: it is no Kustomization, or its source is of a kind that cannot be held.
+        TargetError: the object is not a Kustomization, or its source cannot be pinned.
     """
     if managed.kind != "Kustomization":
         raise TargetError(
-            f"{managed.name}: only a Kustomization records what it applied well enough to go back to; "
-            "suspend this one (flux.suspend) and use service.rollback"
+            f"{managed.name}: only a Kustomization records the revisions that a rollback needs; "
+            "suspend it with flux.suspend and use service.rollback"
         )
     found = seen["spec"].get("sourceRef") or {}
     kind = next((each for each in HOLDS if each == found.get("kind")), None)
     if kind is None or not found.get("name"):
-        told = found.get("kind") or "source that it does not name"
-        raise TargetError(f"{managed.name} is made from a {told}; known: {', '.join(HOLDS)}")
+        given = found.get("kind") or "none"
+        raise TargetError(f"{managed.name}: unsupported source kind {given}: expected {' or '.join(HOLDS)}")
     return managed.beside(kind, str(found["name"]), found.get("namespace"))
 
 
 def held(source: Managed, seen: Document) -> str | None:
-    """The commit or digest that the source is held at; None while it follows."""
+    """Return the commit or digest that the source is pinned to, or None."""
     found = reference(seen).get(HOLDS[source.kind])
     return str(found) if found else None
 
 
 def reference(seen: Document) -> dict[str, Any]:
-    """``spec.ref`` of a source."""
+    """Return ``spec.ref`` of a source."""
     return dict(seen["spec"].get("ref") or {})
 
 
 def attempted(kustomization: Document) -> str | None:
-    """The revision that it applies, or tries to."""
+    """Return the revision that is applied, or attempted."""
     status = kustomization.get("status") or {}
     found = status.get("lastAttemptedRevision") or status.get("lastAppliedRevision")
     return str(found) if found else None
 
 
 def applied(kustomization: Document) -> list[str]:
-    """The revisions that it applied with success, the newest first, each once."""
+    """Return the successfully applied revisions, newest first, each once."""
     status = kustomization.get("status") or {}
     history = [each for each in status.get("history") or () if each.get("lastReconciledStatus") == _APPLIED]
     told = [(each.get("metadata") or {}).get("revision") for each in history]
@@ -66,12 +66,12 @@ def applied(kustomization: Document) -> list[str]:
 
 
 def point(kind: str, revision: str) -> str:
-    """What holds a source at a revision, such as ``main@sha1:<commit>``: the commit, or the digest with its algorithm.
+    """Return the commit or digest of a revision such as ``main@sha1:<commit>``, to pin a source to it.
 
     Raises:
-        TargetError: it is in none of the forms that Flux writes.
+        TargetError: the revision has an unknown format.
     """
     algorithm, colon, value = revision.rpartition("@")[2].partition(":")
     if not colon or not value or not value.isalnum():
-        raise TargetError(f"revision {revision[:100]!r} is in no form that is known")
+        raise TargetError(f"unknown format of revision {revision[:100]!r}: expected for example main@sha1:<commit>")
     return value if kind == "GitRepository" else f"{algorithm}:{value}"

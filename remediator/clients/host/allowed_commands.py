@@ -1,4 +1,4 @@
-"""The commands that the settings allow by name: argv with named places, each with the values that may be there."""
+"""Commands that the settings allow by name: argv with placeholders, each with its allowed values."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from remediator.core.matchers import compile_pattern
 from remediator.core.types import FieldError, PositiveDuration, Strict
 from remediator.errors import InputError, ParseError
 
-_PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 class AllowedCommand(Strict):
-    """One program with its arguments. It is run without a shell, without our environment, and its output is capped."""
+    """A program with its arguments. It runs without a shell and without our environment; its output is limited."""
 
     argv: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        min_length=1, description="Program (an absolute path) and arguments; {name} as a whole argument is filled in."
+        min_length=1,
+        description="Program (absolute path) and arguments; an argument {name} is replaced by a parameter.",
     )
     parameters: dict[str, str] = Field(
-        default={}, description="Name → RE2 that the whole value has to match. No value may begin with '-'."
+        default={},
+        description="Parameters: name and RE2 pattern that the whole value must match. No value may start with '-'.",
     )
-    timeout: PositiveDuration = Field(default=timedelta(seconds=30), description="Then it and its children are killed.")
-    idempotent: bool = Field(default=False, description="Whether doing it twice is the same as once.")
+    timeout: PositiveDuration = Field(
+        default=timedelta(seconds=30), description="Timeout; then the program and its children are killed."
+    )
+    idempotent: bool = Field(default=False, description="Whether running it twice has the same effect as once.")
     destructive: bool = Field(default=True, description="Whether it may lose data.")
 
     @model_validator(mode="after")
     def _consistent(self) -> AllowedCommand:
         if not self.argv[0].startswith("/"):
-            raise FieldError("the program needs an absolute path", ("argv", 0))
+            raise FieldError("the program must be an absolute path, for example /usr/bin/true", ("argv", 0))
         for at, argument in enumerate(self.argv):
-            place = _PLACE.fullmatch(argument)
-            if place is None and _PLACE.search(argument):
-                raise FieldError("a value stands alone in its argument", ("argv", at))
-            if place is not None and (at == 0 or place[1] not in self.parameters):
-                raise FieldError(f"{argument} is not a declared parameter, or stands for the program", ("argv", at))
+            placeholder = _PLACEHOLDER.fullmatch(argument)
+            if placeholder is None and _PLACEHOLDER.search(argument):
+                raise FieldError("a placeholder must be the whole argument, for example '{name}'", ("argv", at))
+            if placeholder is not None and (at == 0 or placeholder[1] not in self.parameters):
+                raise FieldError(
+                    f"{argument} is not declared under parameters, or is in the place of the program", ("argv", at)
+                )
         for name, pattern in self.parameters.items():
             try:
                 compile_pattern(pattern)
@@ -47,14 +53,16 @@ class AllowedCommand(Strict):
         return self
 
     def filled(self, values: Mapping[str, str]) -> tuple[str, ...]:
-        """The argv with these values.
+        """Return argv with these values.
 
         Raises:
-            InputError: one is missing, unknown, or not what it may be.
+            InputError: a value is missing, unknown or not allowed.
         """
         if set(values) != set(self.parameters):
-            raise InputError(f"the command takes {', '.join(sorted(self.parameters)) or 'no values'}")
+            raise InputError(f"the command needs exactly these values: {', '.join(sorted(self.parameters)) or 'none'}")
         for name, value in values.items():
             if value.startswith("-") or "\0" in value or not compile_pattern(self.parameters[name]).fullmatch(value):
-                raise InputError(f"{name}: {value!r} is not allowed; it has to match {self.parameters[name]}")
-        return tuple(values[place[1]] if (place := _PLACE.fullmatch(each)) else each for each in self.argv)
+                raise InputError(f"{name}: {value!r} is not allowed: it must match {self.parameters[name]}")
+        return tuple(
+            values[placeholder[1]] if (placeholder := _PLACEHOLDER.fullmatch(each)) else each for each in self.argv
+        )

@@ -1,7 +1,7 @@
-"""Files of this host, looked at and moved without ever following a link or leaving the filesystem that is meant.
+"""Read files of this host without following links or leaving the filesystem.
 
-Everything is done relative to open folders (openat), names are single, and each step refuses links. All of it blocks:
-call it in a thread.
+All operations are relative to open directories (openat), with single names, and reject links. They block: call them in
+a thread.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from remediator.errors import Refused, TargetError
 
 _MOST = 200_000
-"""Files that are looked at; a folder with more is not understood, and left alone."""
+"""Maximum number of files to read. A directory with more is not changed."""
 _PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How full a filesystem is, as an ordinary user meets it; sizes in bytes."""
+    """Usage of a filesystem as an unprivileged user sees it, in bytes."""
 
     size: int
     used: int
@@ -32,13 +32,13 @@ class Usage:
 
     @property
     def percent(self) -> float:
-        """Of what can be used at all, as ``df`` counts it."""
+        """Percentage of the usable space, as in ``df``."""
         return 100.0 * self.used / max(self.used + self.free, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file in a folder; ``space`` is what it takes on the disk. Sizes in bytes, ``changed`` in ns."""
+    """A regular file. ``space`` is its size on disk. Sizes are in bytes, ``changed`` in nanoseconds."""
 
     name: str
     size: int
@@ -49,18 +49,18 @@ class File:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[int]:
-    """A folder, open; it may not be a link itself.
+    """Open a directory, which must not be a link.
 
     Raises:
-        TargetError: it is not there, a link, or no folder.
-        Refused: it may not be read.
+        TargetError: it does not exist, or is not a directory, or is a link.
+        Refused: there is no permission to read it.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except PermissionError:
-        raise Refused(f"{folder} may not be read") from None
+        raise Refused(f"no permission to read {folder}") from None
     except OSError as error:
-        raise TargetError(f"{folder} is no folder that can be used: {error.strerror}") from None
+        raise TargetError(f"cannot open the directory {folder}: {error.strerror}") from None
     try:
         yield handle
     finally:
@@ -68,7 +68,7 @@ def opened(folder: Path) -> Iterator[int]:
 
 
 def usage(folder: Path) -> Usage:
-    """How full the filesystem of a folder is."""
+    """Return the usage of a directory's filesystem."""
     with opened(folder) as handle:
         found = os.fstatvfs(handle)
     blocks = found.f_frsize
@@ -76,7 +76,7 @@ def usage(folder: Path) -> Usage:
 
 
 def listed(folder: Path, pattern: str) -> tuple[File, ...]:
-    """The regular files of a folder whose names match, the last changed first. Links and others are left out."""
+    """Return the regular files whose names match, last changed first. Links and special files are left out."""
     with opened(folder) as handle:
         return listed_in(handle, pattern)
 
@@ -94,10 +94,10 @@ def listed_in(handle: int, pattern: str) -> tuple[File, ...]:
 
 
 def space(folder: Path) -> dict[str, int]:
-    """Path below a folder → bytes that the file takes, without links and without other filesystems.
+    """Return the size on disk of each file below a directory, without links and other filesystems.
 
     Raises:
-        TargetError: there are too many files to tell.
+        TargetError: there are too many files.
     """
     found: dict[str, int] = {}
     with opened(folder) as top:
@@ -114,7 +114,7 @@ def space(folder: Path) -> dict[str, int]:
 
 
 def stat_of(handle: int, name: str) -> os.stat_result | None:
-    """What stands there now; None where it is gone since its name was read, as a server's temporary files are."""
+    """Return the status of a file, or None if it was removed since its name was read."""
     try:
         return os.stat(name, dir_fd=handle, follow_symlinks=False)
     except FileNotFoundError:
@@ -129,11 +129,11 @@ def _device(handle: int, name: str) -> int:
 
 
 def same_filesystem(one: Path, other: Path) -> bool:
-    """Whether two folders are on the same filesystem, so that moving between them frees nothing."""
+    """Return whether two directories are on the same filesystem, so that moving files frees no space."""
     with opened(one) as first, opened(other) as second:
         return os.fstat(first).st_dev == os.fstat(second).st_dev
 
 
 def tool(name: str) -> str | None:
-    """Where a program is, or None."""
+    """Return the path of a program, or None."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")

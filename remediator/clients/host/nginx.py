@@ -1,4 +1,4 @@
-"""nginx on this host: one included file that is ours, tested before it is used, reloaded and seen to be in use."""
+"""nginx on this host: write one included file, test it, reload nginx and see that it is used."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from remediator.clients.host import process
 from remediator.clients.host.process import Process
 from remediator.errors import Refused, TargetError
 
-MARK = "# written by remediator; it refuses to replace what somebody else wrote\n"
+MARK = "# managed by remediator; files without this line are never replaced\n"
 OFF = MARK
-_LOOK = 0.05
+_POLL_INTERVAL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class NginxFiles:
-    """Where the parts of an nginx are."""
+    """Paths of one nginx."""
 
     include: Path
     pid_file: Path
@@ -28,57 +28,58 @@ class NginxFiles:
 
 
 class IncludedFile:
-    """The included file of one nginx. Blocking file access is short and local."""
+    """The included file of one nginx. File access blocks, but is short and local."""
 
     def __init__(self, files: NginxFiles) -> None:
         self._files = files
 
     def master(self) -> Process:
-        """Its master process.
+        """Return the master process.
 
         Raises:
-            TargetError: it does not run.
+            TargetError: it is not running.
         """
         return process.named_by(self._files.pid_file)
 
     def content(self) -> str:
-        """What the file says; nothing said where it is not there.
+        """Return the content of the file, or the empty configuration if there is no file.
 
         Raises:
-            TargetError: it cannot be read, or somebody else wrote it.
+            TargetError: it cannot be read, or it is not managed by remediator.
         """
         try:
             text = self._files.include.read_text(encoding="utf-8")
         except FileNotFoundError:
             return OFF
         except (OSError, UnicodeDecodeError) as error:
-            raise TargetError(f"{self._files.include} cannot be read: {error}") from None
+            raise TargetError(f"cannot read {self._files.include}: {error}") from None
         if not text.startswith(MARK):
-            raise TargetError(f"{self._files.include} was written by somebody else, so it is not replaced")
+            raise TargetError(f"{self._files.include} is not managed by remediator, so it is not replaced")
         return text
 
     async def apply(self, content: str, *, expected: str, master: Process) -> int:
-        """Put this content in force; how many workers use it.
+        """Write this content, test it and reload nginx. Return the number of new workers.
 
-        Whatever ends it before nginx is told to reload, the file is as before: nobody finds an untested one there.
+        The order of the checks: same master as planned, same file as planned, valid configuration. If anything fails
+        before the reload, the old content is restored, so that nginx never loads an untested file.
 
         Raises:
             TargetError: the file or the process is not as planned.
-            Refused: nginx does not take it.
-            Unreachable: nginx cannot be asked what it thinks of it.
+            Refused: nginx rejects the configuration.
+            Unreachable: nginx cannot be started to test it.
         """
         if self.master() != master:
-            raise TargetError("nginx was started anew since the plan was made: somebody was faster")
+            raise TargetError("nginx was restarted after planning; nothing was changed")
         if self.content() != expected:
-            raise TargetError(f"{self._files.include} was changed since the plan was made: somebody was faster")
+            raise TargetError(f"{self._files.include} was changed after planning; nothing was changed")
         before = set(process.children(master))
         self._write(content)
         try:
-            refusal = await self._refusal()
-            if refusal is not None:
-                raise Refused(f"nginx does not take it, so it was put back: {refusal}")
+            problem = await self._test()
+            if problem is not None:
+                raise Refused(f"nginx rejects the configuration, so the old one was restored: {problem}")
             process.send(master, signal.SIGHUP)
-        except BaseException:  # cut off in time, too
+        except BaseException:  # also when the task is cancelled
             self._write(expected)
             raise
         return await self._reloaded(master, before)
@@ -91,22 +92,22 @@ class IncludedFile:
             draft.chmod(0o644)
             draft.replace(path)
         except OSError as error:
-            raise Refused(f"{path} cannot be written: {error.strerror}") from None
+            raise Refused(f"cannot write {path}: {error.strerror}") from None
 
-    async def _refusal(self) -> str | None:
+    async def _test(self) -> str | None:
         config = () if self._files.config is None else ("-c", str(self._files.config))
         tested = await process.run((self._files.binary, "-t", "-q", "-e", "stderr", *config), seconds=10)
         return None if tested.status == 0 else tested.output.strip()[-500:]
 
     async def _reloaded(self, master: Process, before: set[Process]) -> int:
-        """The master starts new workers at once and lets the old ones finish what they have in hand."""
+        """Wait until the master has started new workers. The old workers finish their requests."""
         while True:
             new = set(process.children(master)) - before
             if new:
                 return len(new)
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL_INTERVAL)
 
     def in_use(self, since: float) -> bool:
-        """Whether a worker was started after this time (seconds since 1970), so that it has read the file as it was."""
-        since -= 0.02  # the kernel tells a start in whole hundredths of a second
+        """Return whether a worker started after this Unix time, so that it has read the file."""
+        since -= 0.02  # the kernel reports start times in hundredths of a second
         return any(child.started_at.timestamp() >= since for child in process.children(self.master()))

@@ -1,5 +1,4 @@
-"""Processes of this host: which one a pid file names, its children, signals that cannot hit another, and argv that is
-run without a shell."""
+"""Processes of this host: pid files, children, signals that never hit another process, programs without a shell."""
 
 from __future__ import annotations
 
@@ -21,37 +20,37 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One incarnation of a process: its pid, and the kernel's tick at which it began, which no successor shares."""
+    """A process, identified by its pid and the kernel tick of its start, which no later process shares."""
 
     pid: int
     ticks: int
 
     @property
     def started_at(self) -> datetime:
-        """When it began, to a hundredth of a second."""
+        """Start time, to a hundredth of a second."""
         return _booted() + timedelta(seconds=self.ticks / _TICKS)
 
 
 def named_by(pid_file: Path) -> Process:
-    """The living process that a pid file names.
+    """Return the running process that a pid file names.
 
     Raises:
-        TargetError: there is no such file, it holds no pid, or the process is gone.
+        TargetError: the file is missing or contains no pid, or the process is not running.
     """
     try:
         pid = int(pid_file.read_text(encoding="ascii").strip())
     except OSError as error:
-        raise TargetError(f"{pid_file} cannot be read: {error.strerror}") from None
+        raise TargetError(f"cannot read {pid_file}: {error.strerror}") from None
     except ValueError:
-        raise TargetError(f"{pid_file} does not hold a process id") from None
+        raise TargetError(f"{pid_file} does not contain a process ID") from None
     found = look(pid)
     if found is None:
-        raise TargetError(f"{pid_file} names process {pid}, which does not run")
+        raise TargetError(f"{pid_file} names process {pid}, which is not running")
     return found
 
 
 def look(pid: int) -> Process | None:
-    """The process with this id, unless it is gone or a zombie."""
+    """Return the process with this pid, or None if it has ended or is a zombie."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in ("Z", "X") else Process(pid, int(fields[19]))
 
@@ -64,45 +63,47 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def children(process: Process) -> tuple[Process, ...]:
-    """Its living children, the oldest first.
+    """Return the running children of a process, oldest first.
 
     Raises:
-        TargetError: the process is gone.
+        TargetError: the process has ended.
     """
-    _same(process)
+    _check_same(process)
     try:
         pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     except OSError:
-        raise TargetError(f"process {process.pid} is gone") from None
+        raise TargetError(f"process {process.pid} has ended") from None
     found = (look(int(pid)) for pid in pids)
     return tuple(sorted((child for child in found if child is not None), key=lambda child: (child.ticks, child.pid)))
 
 
 def send(process: Process, number: signal.Signals) -> None:
-    """A signal to this very process: the kernel is asked by a handle, so that a successor of its pid is never hit.
+    """Send a signal to exactly this process. A pidfd makes sure that a later process with the same pid is never hit.
 
     Raises:
-        TargetError: it is gone, or its pid is another process's by now.
-        Refused: it is not ours to signal.
+        TargetError: it has ended, or its pid belongs to another process now.
+        Refused: there is no permission to signal it.
     """
     try:
         handle = os.pidfd_open(process.pid)
     except OSError:
-        raise TargetError(f"process {process.pid} is gone") from None
+        raise TargetError(f"process {process.pid} has ended") from None
     try:
-        _same(process)
+        _check_same(process)
         signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
-        raise TargetError(f"process {process.pid} is gone") from None
+        raise TargetError(f"process {process.pid} has ended") from None
     except PermissionError:
-        raise Refused(f"process {process.pid} belongs to somebody else; {number.name} was not sent") from None
+        raise Refused(
+            f"no permission to signal process {process.pid}: it belongs to another user; {number.name} was not sent"
+        ) from None
     finally:
         os.close(handle)
 
 
-def _same(process: Process) -> None:
+def _check_same(process: Process) -> None:
     if look(process.pid) != process:
-        raise TargetError(f"process {process.pid} is not the one that was planned against any more")
+        raise TargetError(f"process {process.pid} is not the planned one any more; nothing was changed")
 
 
 def _booted() -> datetime:
@@ -111,24 +112,24 @@ def _booted() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A command that ended by itself."""
+    """Result of a program that ended."""
 
     status: int
     output: str
-    """Both streams, as text, the end of it if it was long."""
+    """Both streams as text; only the end of a long output."""
 
 
 async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a program without a shell and without our environment, until it ends.
+    """Run a program without a shell and without our environment, and wait until it ends.
 
     Args:
-        argv: program and arguments, handed over as they are.
-        seconds: how long it may take; then it and its children are killed.
-        environment: its variables; default: PATH and a plain locale.
+        argv: program and arguments, passed unchanged.
+        seconds: timeout; then the program and its children are killed.
+        environment: additional variables; PATH and LC_ALL are always set.
 
     Raises:
         Unreachable: it could not be started.
-        TimedOut: it did not end in time; what it did until then is done.
+        TimedOut: it did not end in time. Its effects until then remain.
     """
     chosen = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     try:
@@ -141,7 +142,7 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise Unreachable(f"{argv[0]} cannot be started: {error}") from None
+        raise Unreachable(f"cannot start {argv[0]}: {error}") from None
     status: int | None = None
     try:
         async with asyncio.timeout(seconds):
@@ -150,7 +151,7 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
     except TimeoutError:
         raise TimedOut(f"{argv[0]} did not end within {seconds:g} s") from None
     finally:
-        if status is None:  # also where it ended itself and left children that keep its output open
+        if status is None:  # also if it ended and left children that keep its output open
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
@@ -158,8 +159,8 @@ async def run(argv: Sequence[str], *, seconds: float, environment: Mapping[str, 
 
 
 async def _read(child: asyncio.subprocess.Process) -> bytes:
-    """The end of what it writes: all is read, so that it never waits for us, and little is kept."""
-    assert child.stdout is not None, "it was started with a pipe"
+    """Read all output, so that the program never blocks, and keep only the end of it."""
+    assert child.stdout is not None, "the program was started with a pipe"
     kept = b""
     while piece := await child.stdout.read(MAX_OUTPUT):
         kept = (kept + piece)[-MAX_OUTPUT:]

@@ -1,7 +1,7 @@
-"""Quarantine: where files are moved to before they are deleted, in batches that say what is in them.
+"""Quarantine: files are moved there in batches before they are deleted.
 
-A file is in one of the two places whatever ends us, and its batch names it before it is moved. All of it blocks, as
-`disk` does.
+Every file is complete in one of the two places at any time, even if the process dies. The list of the batch names a
+file before it is moved. All functions block, as those of `disk` do.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Moved:
 
     name: str
     stored: str
-    """Its name there."""
+    """Name in the quarantine."""
     size: int
     changed: int
     sha256: str
-    """Of what was copied; empty where the file itself was moved."""
+    """Checksum of a copied file; empty if the file was renamed."""
 
 
 class Quarantine:
-    """A folder that files are moved to before they are deleted. Each batch has a list of what is in it."""
+    """A quarantine directory. Each batch has a list of its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,25 +48,25 @@ class Quarantine:
     def take(
         self, source: Path, files: tuple[File, ...], batch: str, now: datetime, going_on: Callable[[], bool]
     ) -> tuple[Moved, ...]:
-        """Move files in, each only if it still is the very file that was planned.
+        """Move files to the quarantine, each only if it is unchanged since planning.
 
         Args:
-            source: the folder that they are in.
-            files: which.
+            source: directory of the files.
+            files: the files to move.
             batch: name of the batch: letters and digits.
-            now: when it is.
-            going_on: asked before each file; False ends it, with what was moved until then written down.
+            now: current time.
+            going_on: called before each file; False stops, and the list then names the files moved so far.
 
         Raises:
-            TargetError: a file is not what was planned; those before it are moved.
-            Refused: one of the folders may not be written; nothing was moved.
+            TargetError: a file was changed after planning; the files before it are moved.
+            Refused: there is no permission to write one of the directories; nothing was moved.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise Refused(f"{self.folder} cannot be written: {error.strerror}") from None
+            raise Refused(f"cannot write {self.folder}: {error.strerror}") from None
         moved: list[Moved] = []
-        with opened(source) as origin, self._alone() as here:
+        with opened(source) as origin, self._locked() as here:
             _require_writable(origin, source)
             _require_writable(here, self.folder)
             try:
@@ -74,7 +74,7 @@ class Quarantine:
                     if not going_on():
                         break
                     stored = f"{batch}-{file.name}"
-                    # noted before it is moved: whatever ends us in between, no file is here that nobody knows of
+                    # The list names the file before it is moved: if the process dies here, no file is unaccounted for.
                     pending = Moved(file.name, stored, file.size, file.changed, "")
                     self._note(here, batch, source, [*moved, pending], now)
                     moved.append(_move(origin, file, here, stored))
@@ -86,8 +86,8 @@ class Quarantine:
         return tuple(moved)
 
     @contextmanager
-    def _alone(self) -> Iterator[int]:
-        """Its folder, for one at a time: what was cut off in time may still be at its last file."""
+    def _locked(self) -> Iterator[int]:
+        """Open and lock the quarantine: a thread whose caller timed out may still be moving its last file."""
         with opened(self.folder) as here:
             fcntl.flock(here, fcntl.LOCK_EX)
             yield here
@@ -97,7 +97,7 @@ class Quarantine:
         _write(here, f"{batch}.json", json.dumps(note, indent=1).encode())
 
     def batches(self) -> dict[str, dict[str, Any]]:
-        """Name of a batch → what is written of it; empty where there is no quarantine yet."""
+        """Return the list of each batch, by its name; empty if there is no quarantine yet."""
         if not self.folder.exists():
             return {}
         with opened(self.folder) as here:
@@ -105,30 +105,30 @@ class Quarantine:
             return {name.removesuffix(".json"): _note_of(here, name) for name in names}
 
     def held(self, batch: str) -> dict[str, Any]:
-        """What is written of a batch.
+        """Return the list of a batch.
 
         Raises:
-            TargetError: there is none of this name.
+            TargetError: there is no such batch.
         """
         found = self.batches().get(batch)
         if found is None:
-            raise TargetError(f"there is no batch {batch!r} in {self.folder}; it was deleted, or put back")
+            raise TargetError(f"there is no batch {batch!r} in {self.folder}: it was deleted or restored")
         return found
 
-    def put_back(self, batch: str, folder: Path, going_on: Callable[[], bool]) -> tuple[str, ...]:
-        """Move a batch to where it was. What stands there by now is not replaced.
+    def restore(self, batch: str, folder: Path, going_on: Callable[[], bool]) -> tuple[str, ...]:
+        """Move a batch back to its directory. Existing files are never replaced.
 
         Args:
-            batch: its name.
-            folder: where it came from.
-            going_on: asked before each file; False ends it, and the rest is put back another time.
+            batch: name of the batch.
+            folder: original directory of the files.
+            going_on: called before each file; False stops, and a later call restores the rest.
 
         Raises:
-            TargetError: there is no such batch, or it is from elsewhere, or a name is taken.
-            Refused: one of the folders may not be written.
+            TargetError: there is no such batch, it is from another directory, or a file exists already.
+            Refused: there is no permission to write one of the directories.
         """
-        put: list[str] = []
-        with self._alone() as here, opened(folder) as target:
+        restored: list[str] = []
+        with self._locked() as here, opened(folder) as target:
             note = self.held(batch)
             if note["from"] != str(folder):
                 raise TargetError(f"batch {batch} came from {note['from']}, not from {folder}")
@@ -136,24 +136,24 @@ class Quarantine:
             _require_writable(target, folder)
             for each in (Moved(**file) for file in note["files"]):
                 if not going_on():
-                    return tuple(put)
-                stored, standing = stat_of(here, each.stored), stat_of(target, each.name)
+                    return tuple(restored)
+                stored, existing = stat_of(here, each.stored), stat_of(target, each.name)
                 if stored is None:
-                    continue  # put back before, or never moved
-                if standing is not None and not _alike(stored, standing):
-                    raise TargetError(f"{folder / each.name} is there again; it is not replaced")
-                if standing is not None:  # cut off between copying and removing
+                    continue  # restored earlier, or never moved
+                if existing is not None and not _alike(stored, existing):
+                    raise TargetError(f"{folder / each.name} exists again, so it is not replaced")
+                if existing is not None:  # an earlier call stopped between copy and removal
                     os.unlink(each.stored, dir_fd=here)
                     continue
                 _move(here, _found(each.stored, stored), target, each.name)
-                put.append(each.name)
+                restored.append(each.name)
             os.unlink(f"{batch}.json", dir_fd=here)
-        return tuple(put)
+        return tuple(restored)
 
     def delete(self, batch: str) -> int:
-        """Delete a batch for good; the bytes that were freed."""
+        """Delete a batch permanently. Return the freed bytes."""
         freed = 0
-        with self._alone() as here:
+        with self._locked() as here:
             note = self.held(batch)
             for each in (Moved(**file) for file in note["files"]):
                 if stat_of(here, each.stored) is not None:
@@ -165,7 +165,7 @@ class Quarantine:
 
 def _require_writable(handle: int, folder: Path) -> None:
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=handle, effective_ids=True):
-        raise Refused(f"{folder} cannot be written: Permission denied")
+        raise Refused(f"cannot write {folder}: Permission denied")
 
 
 def _note_of(here: int, name: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _note_of(here: int, name: str) -> dict[str, Any]:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=here), "rb") as file:
             note = json.loads(file.read())
     except (OSError, ValueError) as error:
-        raise BadAnswer(f"the list {name} of the quarantine cannot be read: {error}") from None
+        raise BadAnswer(f"cannot read the list {name} of the quarantine: {error}") from None
     return dict(note)
 
 
@@ -186,31 +186,31 @@ def _alike(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _move(origin: int, file: File, target: int, name: str) -> Moved:
-    """Move the very file that is meant; whatever happens in between, it is whole in one of the two places.
+    """Move exactly this file. At any time, it is complete in one of the two places.
 
-    Within a filesystem its name is moved, which takes no room: a copy might fill the disk that is to be emptied.
+    Within a filesystem the file is renamed, which needs no space: a copy could fill the disk that is to be freed.
 
     Raises:
-        TargetError: it is not the file that is meant any more; it stays.
-        Refused: it cannot be moved; it stays.
+        TargetError: the file was changed; it was not moved.
+        Refused: it cannot be moved; it was not moved.
     """
     try:
         source = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=origin)
     except OSError as error:
-        raise TargetError(f"{file.name} cannot be opened any more: {error.strerror}") from None
+        raise TargetError(f"cannot open {file.name} any more: {error.strerror}") from None
     with os.fdopen(source, "rb") as reading:
         seen = os.fstat(source)
         if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (file.inode, file.size, file.changed):
-            raise TargetError(f"{file.name} was changed since the plan was made; it stays")
+            raise TargetError(f"{file.name} was changed after planning; it was not moved")
         try:
             digest = "" if _renamed(origin, file, target, name) else _copied(reading, origin, file, target, name)
         except OSError as error:
-            raise Refused(f"{file.name} cannot be moved: {error.strerror}") from None
+            raise Refused(f"cannot move {file.name}: {error.strerror}") from None
     return Moved(file.name, name, file.size, file.changed, digest)
 
 
 def _renamed(origin: int, file: File, target: int, name: str) -> bool:
-    """Whether it could be moved by its name alone."""
+    """Rename the file. Return False if it is on another filesystem."""
     try:
         os.rename(file.name, name, src_dir_fd=origin, dst_dir_fd=target)
     except OSError as error:
@@ -219,21 +219,21 @@ def _renamed(origin: int, file: File, target: int, name: str) -> bool:
         raise
     if os.stat(name, dir_fd=target, follow_symlinks=False).st_ino != file.inode:
         os.rename(name, file.name, src_dir_fd=target, dst_dir_fd=origin)
-        raise TargetError(f"{file.name} was replaced while it was moved; it stays")
+        raise TargetError(f"{file.name} was replaced during the move; it was not moved")
     os.fsync(target)
     os.fsync(origin)
     return True
 
 
 def _copied(reading: Any, origin: int, file: File, target: int, name: str) -> str:
-    """Copy, sync, compare, then unlink; the digest of what was copied."""
+    """Copy and fsync the file, check that it was not replaced, then unlink it. Return the checksum of the copy."""
     disk = os.fstatvfs(target)
     if disk.f_bavail * disk.f_frsize < file.size:
-        raise Refused(f"{file.name} cannot be copied: there are {disk.f_bavail * disk.f_frsize} bytes for {file.size}")
+        raise Refused(f"cannot copy {file.name}: {file.size} bytes needed, {disk.f_bavail * disk.f_frsize} bytes free")
     digest = _copy(reading, target, name)
     try:
         if os.stat(file.name, dir_fd=origin, follow_symlinks=False).st_ino != file.inode:
-            raise TargetError(f"{file.name} was replaced while it was copied; it stays")
+            raise TargetError(f"{file.name} was replaced during the copy; it was not moved")
         os.unlink(file.name, dir_fd=origin)
     except (OSError, TargetError):
         os.unlink(name, dir_fd=target)
@@ -242,7 +242,7 @@ def _copied(reading: Any, origin: int, file: File, target: int, name: str) -> st
 
 
 def _copy(reading: Any, target: int, name: str) -> str:
-    """Under a name of its own until it is whole, with the times and, as far as we may, the rights of the first."""
+    """Copy to a temporary name, then rename. Times and, if permitted, owner and mode are kept."""
     draft, digest, seen = f".{name}.part", hashlib.sha256(), os.fstat(reading.fileno())
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=target)
     try:
@@ -251,7 +251,7 @@ def _copy(reading: Any, target: int, name: str) -> str:
                 digest.update(piece)
                 writing.write(piece)
             writing.flush()
-            _as_it_was(handle, seen)
+            _copy_attributes(handle, seen)
             os.fsync(handle)
         os.rename(draft, name, src_dir_fd=target, dst_dir_fd=target)
         os.fsync(target)
@@ -261,8 +261,8 @@ def _copy(reading: Any, target: int, name: str) -> str:
     return digest.hexdigest()
 
 
-def _as_it_was(handle: int, seen: os.stat_result) -> None:
-    """Whoever could read it can read it again when it is back; another owner only root can give."""
+def _copy_attributes(handle: int, seen: os.stat_result) -> None:
+    """Copy owner, mode and times, so that a restored file has the same readers. Only root can set another owner."""
     for user, group in ((seen.st_uid, seen.st_gid), (-1, seen.st_gid)):
         try:
             os.fchown(handle, user, group)

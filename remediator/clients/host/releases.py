@@ -1,6 +1,6 @@
-"""Releases as folders: one folder for each, and a link that names the one in use.
+"""Releases as directories, with a symbolic link to the one in use.
 
-What was rolled back is written down beside the folders, so that rolling back twice never puts a bad release back.
+Rolled-back releases are recorded beside the directories, so that a second rollback never returns to a bad release.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from remediator.core.clock import rfc3339
 from remediator.errors import Refused, TargetError
 
 RECORD = ".rolled-back.json"
-"""In the folder of releases: name of a release → when it was rolled back."""
+"""File in the directory of releases: name of a release and the time when it was rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One release; ``at`` is when it was put in force if it is the current one, else when its folder was made."""
+    """One release. ``at`` is the time of the switch for the current release, else the time of the directory."""
 
     name: str
     at: datetime
@@ -38,10 +38,10 @@ class ReleaseFolders:
     link: Path
 
     def all(self) -> tuple[Folder, ...]:
-        """Every release, the newest first; the current one stands where its making puts it.
+        """Return all releases, newest first, in the order of their creation.
 
         Raises:
-            TargetError: a folder or the link is not there, or the link leads elsewhere.
+            TargetError: a directory or the link is missing, or the link points elsewhere.
         """
         current, undone = self.current(), self._undone()
         made = []
@@ -56,20 +56,20 @@ class ReleaseFolders:
             with os.scandir(self.releases) as found:
                 return [entry for entry in found if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."]
         except OSError as error:
-            raise TargetError(f"the releases in {self.releases} cannot be listed: {error.strerror}") from None
+            raise TargetError(f"cannot list the releases in {self.releases}: {error.strerror}") from None
 
     def current(self) -> str:
-        """The name of the release that the link names.
+        """Return the name of the release in use.
 
         Raises:
-            TargetError: there is no link, or it leads out of the folder of releases.
+            TargetError: there is no link, or it points outside the directory of releases.
         """
         try:
             target = Path(os.path.normpath(self.link.parent / self.link.readlink()))
         except OSError as error:
-            raise TargetError(f"{self.link} does not say which release is in use: {error.strerror}") from None
+            raise TargetError(f"cannot read the link {self.link}: {error.strerror}") from None
         if target.parent != Path(os.path.normpath(self.releases)) or not target.is_dir() or target.is_symlink():
-            raise TargetError(f"{self.link} leads to {target}, which is not a release in {self.releases}")
+            raise TargetError(f"{self.link} points to {target}, which is not a release in {self.releases}")
         return target.name
 
     def _switched(self) -> datetime:
@@ -81,26 +81,28 @@ class ReleaseFolders:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise TargetError(f"{self.releases / RECORD} cannot be read: {error}") from None
+            raise TargetError(f"cannot read {self.releases / RECORD}: {error}") from None
         return dict(found) if isinstance(found, dict) else {}
 
     def switch(self, to: str, *, expected: str, now: datetime) -> None:
-        """Let the link name another release, at once, and write down that the one before was rolled back.
+        """Switch the link atomically to another release, and record that the current one was rolled back.
 
         Raises:
             TargetError: the link is not as planned, or there is no such release.
-            Refused: it may not be written here.
+            Refused: there is no permission to write.
         """
         found = self.current()
         if found != expected:
-            raise TargetError(f"{self.link} names {found} now, not {expected} as planned: somebody was faster")
+            raise TargetError(
+                f"{self.link} was switched to {found} after planning (expected {expected}); nothing was changed"
+            )
         if to not in {folder.name for folder in self.all()}:
             raise TargetError(f"there is no release {to!r} in {self.releases}")
         try:
             _replace(self.releases / RECORD, json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1))
             self._point(to)
         except OSError as error:
-            raise Refused(f"{self.link} cannot be switched: {error.strerror}") from None
+            raise Refused(f"cannot switch {self.link}: {error.strerror}") from None
 
     def _point(self, to: str) -> None:
         draft = self.link.with_name(f".{self.link.name}.{secrets.token_hex(4)}")

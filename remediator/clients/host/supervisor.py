@@ -1,4 +1,4 @@
-"""supervisord's XML-RPC interface, over its unix socket or over TCP."""
+"""Client of supervisord's XML-RPC interface, over a unix socket or TCP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_CHARACTER = 4
 
 
 class ProcessState(IntEnum):
-    """supervisord's own states and numbers."""
+    """States of a process, with supervisord's numbers."""
 
     STOPPED = 0
     STARTING = 10
@@ -34,7 +34,7 @@ class ProcessState(IntEnum):
 
 
 class Fault(IntEnum):
-    """The refusals that a caller may want to tell apart."""
+    """Fault codes of supervisord."""
 
     SHUTDOWN_STATE = 6
     BAD_NAME = 10
@@ -50,7 +50,7 @@ class Fault(IntEnum):
 
 
 class SupervisorRefused(Refused):
-    """supervisord answered with a fault; ``fault`` says which."""
+    """supervisord answered with a fault; ``fault`` is its code."""
 
     def __init__(self, message: str, fault: Fault) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class SupervisorRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class ProcessPin:
-    """Which incarnation of a process was looked at; another start has another pid or another start time."""
+    """Identifies one start of a process. Another start has another pid or start time."""
 
     pid: int
     started: datetime | None
@@ -67,7 +67,7 @@ class ProcessPin:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process as supervisord sees it. ``pid`` is 0 when it does not run."""
+    """A process of supervisord. ``pid`` is 0 if it is not running."""
 
     group: str
     name: str
@@ -84,22 +84,22 @@ class Process:
 
     @property
     def full_name(self) -> str:
-        """``group:name``, or the name alone where both are the same, as supervisorctl prints it."""
+        """``group:name``, or only the name if both are equal, as in supervisorctl."""
         return self.name if self.name == self.group else f"{self.group}:{self.name}"
 
     @property
     def pin(self) -> ProcessPin:
-        """What to hand to a later call so that it refuses when the process is another one by then."""
+        """Pin for a later call, which is rejected if the process was restarted in between."""
         return ProcessPin(self.pid, self.started)
 
 
 class Supervisor:
-    """One supervisord.
+    """A client of one supervisord.
 
-    Every method raises what `HttpClient.call` raises, `SupervisorRefused` for a fault, and `BadAnswer` for
-    anything that is not XML-RPC. Those that change something take ``expected``: they look first, and raise
-    `TargetError` when the process is not the one that was planned against. supervisord cannot compare by itself, so
-    a restart in the millisecond between the two calls would still be missed.
+    Every method raises what `HttpClient.call` raises, `SupervisorRefused` for a fault, and `BadAnswer` if the answer is
+    not XML-RPC. Methods that change something take ``expected``: if the process was restarted since, they raise
+    `TargetError` and change nothing. supervisord cannot compare, so a restart in the millisecond between check and call
+    is missed.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -111,51 +111,51 @@ class Supervisor:
         await self._http.aclose()
 
     async def state(self) -> str:
-        """supervisord's own state: RUNNING, RESTARTING, SHUTDOWN or FATAL."""
+        """Return the state of supervisord itself: RUNNING, RESTARTING, SHUTDOWN or FATAL."""
         answer = await self._call("supervisor.getState")
         return str(_fields(answer)["statename"])
 
     async def processes(self) -> tuple[Process, ...]:
-        """Every process that it knows, running or not."""
+        """Return all configured processes, running or not."""
         answer = await self._call("supervisor.getAllProcessInfo")
         if not isinstance(answer, list):
-            raise BadAnswer(f"{self._url}: getAllProcessInfo did not answer a list")
+            raise BadAnswer(f"{self._url}: getAllProcessInfo did not return a list")
         return tuple(_process(each) for each in answer)
 
     async def process(self, name: str) -> Process:
-        """One process, by ``name`` or ``group:name``."""
+        """Return one process, by ``name`` or ``group:name``."""
         return _process(await self._call("supervisor.getProcessInfo", name))
 
     async def start(self, name: str, *, wait: bool = True, seconds: float | None = None) -> None:
-        """Start it; with ``wait``, answer only when it stayed up for its ``startsecs``.
+        """Start a process. With ``wait``, return after it has run for its ``startsecs``.
 
         Args:
-            seconds: how long to wait for the answer (default: the endpoint's timeout).
+            seconds: timeout of the call; default: the endpoint's.
         """
         await self._change("supervisor.startProcess", name, wait, seconds=seconds)
 
     async def stop(
         self, name: str, *, wait: bool = True, expected: ProcessPin | None = None, seconds: float | None = None
     ) -> None:
-        """Stop it; supervisord kills it after its ``stopwaitsecs``. With ``wait``, answer only when it is gone."""
+        """Stop a process; supervisord kills it after its ``stopwaitsecs``. With ``wait``, return after it has ended."""
         await self._check(name, expected)
         await self._change("supervisor.stopProcess", name, wait, seconds=seconds)
 
     async def signal(self, name: str, signal: str, *, expected: ProcessPin | None = None) -> None:
-        """Send a signal by name, such as ``TTIN`` or ``HUP``."""
+        """Send a signal by name, for example ``TTIN`` or ``HUP``."""
         await self._check(name, expected)
         await self._change("supervisor.signalProcess", name, signal)
 
     async def stdout(self, name: str, max_bytes: int = 16_384) -> str:
-        """The end of what it wrote to its standard output; control characters become spaces."""
+        """Return the end of the standard output. Control characters become spaces."""
         return await self._log("supervisor.readProcessStdoutLog", name, max_bytes)
 
     async def stderr(self, name: str, max_bytes: int = 16_384) -> str:
-        """The end of what it wrote to its standard error; refused (NO_FILE) where that goes to standard output."""
+        """Return the end of the standard error. Rejected (NO_FILE) if it is redirected to the standard output."""
         return await self._log("supervisor.readProcessStderrLog", name, max_bytes)
 
     async def _log(self, method: str, name: str, max_bytes: int) -> str:
-        """supervisord answers 500 when the piece begins inside a character, so up to three other places are tried."""
+        """Return the end of a log. supervisord answers 500 if it starts inside a character, so this tries again."""
         size = min(max_bytes, _MAX_LOG)
         for shorter in range(_LONGEST_CHARACTER):
             try:
@@ -163,18 +163,20 @@ class Supervisor:
             except HttpRefused as error:
                 if error.status != 500 or shorter == _LONGEST_CHARACTER - 1:
                     raise
-        raise AssertionError("the last round returns or raises")
+        raise AssertionError("the last iteration returns or raises")
 
     async def _check(self, name: str, expected: ProcessPin | None) -> None:
         if expected is None:
             return
         found = (await self.process(name)).pin
         if found != expected:
-            raise TargetError(f"{name} is pid {found.pid} now and not pid {expected.pid} as planned; nothing was done")
+            raise TargetError(
+                f"{name} was restarted after planning (pid {found.pid}, expected {expected.pid}); nothing was changed"
+            )
 
     async def _change(self, method: str, *arguments: str | bool, seconds: float | None = None) -> None:
         if await self._call(method, *arguments, reads=False, seconds=seconds) is not True:
-            raise BadAnswer(f"{self._url}: {method} did not answer true")
+            raise BadAnswer(f"{self._url}: {method} did not return true")
 
     async def _call(self, method: str, *arguments: Any, reads: bool = True, seconds: float | None = None) -> Any:
         answer = await self._http.call(
@@ -189,15 +191,15 @@ class Supervisor:
 
 
 def _loads(body: bytes, call: str) -> Any:
-    """The answer's value. Documents with a DTD are refused: that is where XML can grow or reach out."""
+    """Return the value of an answer. A DTD is rejected, since it allows entity expansion and external entities."""
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise BadAnswer(f"{call} answered XML with a document type")
+        raise BadAnswer(f"{call}: the answer contains a document type declaration")
     try:
         (value,), _ = xmlrpc.client.loads(_NOT_XML.sub(b" ", body))
     except xmlrpc.client.Fault as fault:
         raise SupervisorRefused(f"{call}: {fault.faultString}", _fault(fault.faultCode)) from None
     except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise BadAnswer(f"{call} did not answer XML-RPC: {error}") from None
+        raise BadAnswer(f"{call}: the answer is not XML-RPC: {error}") from None
     return value
 
 
@@ -207,7 +209,7 @@ def _fault(code: int) -> Fault:
 
 def _fields(answer: Any) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
-        raise BadAnswer("supervisord did not answer a struct")
+        raise BadAnswer("unexpected answer of supervisord: not a struct")
     return answer
 
 
@@ -229,7 +231,7 @@ def _process(answer: Any) -> Process:
             stderr_log=str(fields["stderr_logfile"]),
         )
     except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise BadAnswer(f"supervisord described a process without a usable {error}") from None
+        raise BadAnswer(f"unexpected answer of supervisord: process without a valid {error}") from None
 
 
 def _instant(seconds: int) -> datetime | None:

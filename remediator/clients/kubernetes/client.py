@@ -1,6 +1,6 @@
-"""Kubernetes' API: pods and why they crash, rollouts and their revisions, patches that compare before they change.
+"""Kubernetes API client: pods and their failures, rollouts and revisions, and patches with a version check.
 
-There is no exec, no attach, no port forwarding, no creation and no deletion in here.
+It has no exec, attach, port forwarding, creation or deletion.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class KubernetesRefused(Refused):
-    """The API server said no. ``reason`` is its own word: Forbidden, NotFound, Invalid, TooManyRequests, …"""
+    """The API server rejected the call. ``reason`` is its reason: Forbidden, NotFound, Invalid, TooManyRequests, …"""
 
     def __init__(self, message: str, status: int, reason: str) -> None:
         super().__init__(message)
@@ -51,8 +51,8 @@ class KubernetesRefused(Refused):
         self.reason = reason
 
 
-class Moved(TargetError):
-    """The object has another version by now than the one that was to be changed; nothing was done."""
+class Conflict(TargetError):
+    """The object was changed after it was read. Nothing was changed."""
 
 
 class _Status(msgspec.Struct):
@@ -70,11 +70,11 @@ class _Page(msgspec.Struct):
 
 
 class Kubernetes:
-    """One cluster, one namespace. Raises what `HttpClient.call` raises, and `KubernetesRefused` for refusals.
+    """A client of one namespace of a cluster. Raises what `HttpClient.call` raises, and `KubernetesRefused`.
 
-    Methods that change something take ``expected``, the ``resource_version`` that was planned against: the API server
-    itself compares, and if the object was changed by anybody since, nothing happens and `TargetError` is raised.
-    With ``dry_run`` it does all but keep the change.
+    Methods that change something take ``expected``, the ``resource_version`` of the plan. The API server compares it:
+    if the object was changed since, they raise `TargetError` and change nothing. With ``dry_run``, the server checks
+    the change and does not persist it.
     """
 
     def __init__(self, access: Access) -> None:
@@ -89,11 +89,11 @@ class Kubernetes:
         await self._http.aclose()
 
     async def version(self) -> str:
-        """Such as ``v1.31.2``."""
+        """Return the version of the cluster, for example ``v1.31.2``."""
         return (await self._call("GET", "/version")).json(_Version).git_version
 
     async def pods(self, selector: Selector | Mapping[str, str]) -> tuple[Pod, ...]:
-        """The pods with these labels.
+        """Return the pods with these labels.
 
         Raises:
             InputError: the selector is empty.
@@ -101,13 +101,13 @@ class Kubernetes:
         return await self._list("/api/v1", "pods", Pod, {"labelSelector": selector_text(selector)})
 
     async def pod(self, name: str) -> Pod:
-        """One pod."""
+        """Return one pod."""
         return (await self._call("GET", self._path("/api/v1", "pods", name))).json(Pod)
 
     async def logs(
         self, pod: str, container: str, lines: int = 100, *, previous: bool = False, max_bytes: int = _MAX_LOGS
     ) -> str:
-        """The last lines of a container, as many of them as fit; of the one before the last restart if ``previous``."""
+        """Return the last lines of a container that fit; with ``previous``, those before its last restart."""
         path = self._path("/api/v1", "pods", pod) + "/log"
         while True:
             parameters = {"container": _checked(container), "tailLines": lines, "previous": str(previous).lower()}
@@ -117,28 +117,28 @@ class Kubernetes:
             lines = max(lines // 4, 1)
 
     async def events(self, kind: str, name: str) -> tuple[Event, ...]:
-        """What was noted about one object (such as Pod, Deployment) in the last hour, oldest first."""
+        """Return the events of one object (kind Pod, Deployment, …), oldest first. They expire after about an hour."""
         fields = f"involvedObject.kind={kind},involvedObject.name={_checked(name)}"
         found = await self._list("/api/v1", "events", Event, {"fieldSelector": fields})
         return tuple(sorted(found, key=lambda event: event.at.timestamp() if event.at else 0))
 
     async def workloads(self, kind: Kind, selector: Selector | Mapping[str, str]) -> tuple[Workload, ...]:
-        """The Deployments, StatefulSets or ReplicaSets with these labels."""
+        """Return the Deployments, StatefulSets or ReplicaSets with these labels."""
         return await self._list("/apis/apps/v1", kind, Workload, {"labelSelector": selector_text(selector)})
 
     async def workload(self, kind: Kind, name: str) -> Workload:
-        """One of them."""
+        """Return one Deployment, StatefulSet or ReplicaSet."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(Workload)
 
     async def template(self, kind: Kind, name: str) -> Document:
-        """The pods that it makes, as the server describes them, with their secrets: for `replace_template` only."""
+        """Return the pod template, secrets included. Use it only for `replace_template`."""
         document = (await self._call("GET", self._path("/apis/apps/v1", kind, name))).json(dict[str, Any])
         try:
             template = document["spec"]["template"]
         except (KeyError, TypeError):
-            raise BadAnswer(f"{self.url}: {kind} {name} has no template") from None
+            raise BadAnswer(f"{self.url}: {kind} {name} has no pod template") from None
         if not isinstance(template, dict):
-            raise BadAnswer(f"{self.url}: the template of {kind} {name} is none")
+            raise BadAnswer(f"{self.url}: the pod template of {kind} {name} is not an object")
         return template
 
     async def patch(
@@ -151,7 +151,7 @@ class Kubernetes:
         expected: str | None = None,
         dry_run: bool = False,
     ) -> Workload:
-        """Change some fields; what it is after that."""
+        """Change some fields. Return the object after the change."""
         if expected is not None:
             patch = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": expected}}
         path = self._path("/apis/apps/v1", kind, name)
@@ -170,7 +170,7 @@ class Kubernetes:
         """Replace the whole pod template, as ``kubectl rollout undo`` does.
 
         Args:
-            annotations: all annotations that the object has after that, in the same change; None leaves them.
+            annotations: all annotations of the object after the change; None keeps the current ones.
         """
         operations: list[Document] = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": expected},
@@ -187,24 +187,24 @@ class Kubernetes:
             raise
 
     async def custom(self, resource: str, name: str) -> Document:
-        """An object of a custom resource, such as ``argoproj.io/v1alpha1/applications``, whole."""
+        """Return a custom resource object, for example of ``argoproj.io/v1alpha1/applications``."""
         return (await self._call("GET", self._path(*_custom(resource), name))).json(dict[str, Any])
 
     async def patch_custom(self, resource: str, name: str, patch: Document, *, expected: str) -> None:
-        """Change some fields of it, by a merge patch: what is null there is taken away."""
+        """Change some fields of a custom resource object by a merge patch. Fields with null are removed."""
         versioned = {**patch, "metadata": {"resourceVersion": expected}}
         await self._patch(self._path(*_custom(resource), name), versioned, "merge", False)
 
     async def scale(self, kind: Kind, name: str) -> Scale:
-        """How many replicas are wanted and there."""
+        """Return the desired and current number of replicas."""
         return (await self._call("GET", self._path("/apis/apps/v1", kind, name) + "/scale")).json(Scale)
 
     async def set_scale(
         self, kind: Kind, name: str, replicas: int, *, expected: str | None = None, dry_run: bool = False
     ) -> Scale:
-        """Want so many replicas, by the scale subresource, which needs no right to change anything else."""
+        """Set the number of replicas with the scale subresource, which needs no other permission."""
         if replicas < 0:
-            raise InputError("there cannot be fewer than 0 replicas")
+            raise InputError(f"replicas must be 0 or more, not {replicas}")
         patch: dict[str, Any] = {"spec": {"replicas": replicas}}
         if expected is not None:
             patch["metadata"] = {"resourceVersion": expected}
@@ -212,11 +212,11 @@ class Kubernetes:
         return (await self._patch(path, patch, "merge", dry_run)).json(Scale)
 
     async def autoscalers(self) -> tuple[Autoscaler, ...]:
-        """The HorizontalPodAutoscalers of the namespace: who scales what is not ours to scale."""
+        """Return the HorizontalPodAutoscalers of the namespace. Workloads that they scale must not be scaled here."""
         return await self._list("/apis/autoscaling/v1", "horizontalpodautoscalers", Autoscaler, {})
 
     async def may(self, verb: str, group: str, resource: str, name: str = "", subresource: str = "") -> bool:
-        """Whether we would be allowed to, by the API server's own word. Changes nothing."""
+        """Ask the API server whether we have this permission. Changes nothing."""
         wanted = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -258,7 +258,7 @@ class Kubernetes:
         try:
             return await self._http.call(method, path, **request)
         except HttpRefused as error:
-            raise _explained(error, f"{method} {path}", method == "GET" or bool(request.get("reads"))) from None
+            raise _refused(error, f"{method} {path}", method == "GET" or bool(request.get("reads"))) from None
 
 
 class _ReviewStatus(msgspec.Struct):
@@ -270,29 +270,29 @@ class _Review(msgspec.Struct):
 
 
 def restarted_at(instant: str) -> Document:
-    """The patch of ``kubectl rollout restart``: an annotation of the template, so that all pods are made anew."""
+    """Return the patch of ``kubectl rollout restart``: a template annotation, so that all pods are recreated."""
     return {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": instant}}}}}
 
 
-def _explained(error: HttpRefused, call: str, reads: bool) -> ClientError:
-    """What the API server said. A 5xx after a change leaves open whether it was kept (etcd may have timed out)."""
+def _refused(error: HttpRefused, call: str, reads: bool) -> ClientError:
+    """Return the error of a rejected call. After a 5xx to a change, the outcome is unknown: etcd may have timed out."""
     try:
         status = msgspec.json.decode(error.text, type=_Status)
     except msgspec.DecodeError:
         status = _Status("", error.text[:300])
     message = f"Kubernetes: {call}: {error.status} {status.reason}: {status.message}"
     if error.status >= 500 and not reads:
-        return TimedOut(f"{message}; whether it was done is unknown")
+        return TimedOut(f"{message}; the outcome is unknown")
     return KubernetesRefused(message, error.status, status.reason)
 
 
-def _changed(path: str) -> Moved:
-    return Moved(f"{path} was changed by somebody else since the plan was made; nothing was done")
+def _changed(path: str) -> Conflict:
+    return Conflict(f"{path} was changed after planning; nothing was changed")
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name) or len(name) > 253:
-        raise InputError(f"{name!r} is not a name in Kubernetes")
+        raise InputError(f"{name!r} is not a valid Kubernetes name")
     return name
 
 
@@ -305,4 +305,4 @@ def _decode(data: msgspec.Raw, type_: type[T], call: str) -> T:
     try:
         return msgspec.json.decode(data, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-        raise BadAnswer(f"{call} answered something unexpected: {error}") from None
+        raise BadAnswer(f"{call}: unexpected answer: {error}") from None

@@ -1,4 +1,4 @@
-"""How a Kubernetes cluster is reached: a kubeconfig file, or the service account of the pod that we run in."""
+"""Access to a Kubernetes cluster: a kubeconfig file, or the service account of the pod that this process runs in."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ import yaml
 from pydantic import model_validator
 
 from remediator.clients.endpoints import Endpoint, TlsSettings, read_secret
-from remediator.clients.tls import trusting
+from remediator.clients.tls import client_context
 from remediator.core.types import Duration, FilePath, Strict
 from remediator.errors import ConfigurationError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REFUSED_USER = {
-    "exec": "runs a program to log in, which is not done here; use a service account's token",
-    "auth-provider": "is a login that Kubernetes has dropped; use a service account's token",
-    "username": "is a login that Kubernetes has dropped; use a service account's token",
-    "as": "acts in another's name, which the audit log of the cluster would not show; give the right account",
+    "exec": "runs a program to sign in, which is not supported; use the token of a service account",
+    "auth-provider": "is not supported by Kubernetes any more; use the token of a service account",
+    "username": "is not supported by Kubernetes any more; use the token of a service account",
+    "as": "is impersonation, which is not supported; use the account itself",
 }
 
 
 class KubernetesEndpoint(Strict):
-    """A cluster: a kubeconfig and a context in it (default: its current one), or the pod's own service account."""
+    """A cluster: a kubeconfig and one of its contexts (default: the current one), or the pod's service account."""
 
     kubeconfig: FilePath | None = None
     context: str | None = None
@@ -45,13 +45,13 @@ class KubernetesEndpoint(Strict):
         if self.in_cluster == (self.kubeconfig is not None):
             raise ValueError("use either kubeconfig or in_cluster")
         if self.in_cluster and self.context is not None:
-            raise ValueError("context belongs to kubeconfig")
+            raise ValueError("context works only with kubeconfig")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """All that is needed to talk to an API server: where, in which namespace by default, by which proof."""
+    """Access to an API server: address, default namespace, TLS context and credentials."""
 
     endpoint: Endpoint
     namespace: str
@@ -60,10 +60,10 @@ class Access:
 
 
 def access(settings: KubernetesEndpoint) -> Access:
-    """The way in that the settings describe.
+    """Return the access that the settings describe.
 
     Raises:
-        ConfigurationError: a file is missing or wrong, or wants a login that is not supported.
+        ConfigurationError: a file is missing or invalid, or needs a kind of sign-in that is not supported.
     """
     if settings.kubeconfig is not None:
         found = from_kubeconfig(settings.kubeconfig, settings.context, timeout=settings.timeout)
@@ -80,25 +80,25 @@ def from_service_account(
     *,
     timeout: timedelta = timedelta(seconds=10),
 ) -> Access:
-    """The service account that Kubernetes gave this pod. Its token is read anew for every call: it is rotated."""
+    """Return the access of this pod's service account. Its token is rotated, so it is read for every call."""
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
-        raise ConfigurationError("this is not a pod of a cluster: KUBERNETES_SERVICE_HOST is not set")
+        raise ConfigurationError("in_cluster is set, but this is not a pod: KUBERNETES_SERVICE_HOST is not set")
     try:
         namespace = read_secret(folder / "namespace")
-        context = trusting(folder / "ca.crt")
+        context = client_context(folder / "ca.crt")
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the pod's service account cannot be used: {error}") from None
+        raise ConfigurationError(f"cannot use the pod's service account: {error}") from None
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Access(Endpoint(url=url, timeout=timeout), namespace, context, partial(_token_of, folder / "token"))
 
 
 def from_kubeconfig(path: Path, context: str | None = None, *, timeout: timedelta = timedelta(seconds=10)) -> Access:
-    """A context of a kubeconfig file; files that it names are beside it."""
+    """Return the access of a context in a kubeconfig file. Paths in it are relative to the file."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+        raise ConfigurationError(f"cannot read {path}: {error}") from None
     if not isinstance(config, dict):
         raise ConfigurationError(f"{path} is not a kubeconfig")
     return _File(path, config).access(context or config.get("current-context"), timeout)
@@ -106,7 +106,7 @@ def from_kubeconfig(path: Path, context: str | None = None, *, timeout: timedelt
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A kubeconfig that is being read."""
+    """A kubeconfig file and its content."""
 
     path: Path
     config: Mapping[str, Any]
@@ -115,15 +115,15 @@ class _File:
         chosen = self._named("context", context)
         cluster, user = self._named("cluster", chosen.get("cluster")), self._named("user", chosen.get("user"))
         if cluster.get("proxy-url"):
-            self._wrong("proxy-url is not supported")
+            self._fail("proxy-url is not supported")
         for key, reason in _REFUSED_USER.items():
             if user.get(key):
-                self._wrong(f"user {chosen['user']}: {key} {reason}")
+                self._fail(f"user {chosen['user']}: {key} {reason}")
         tls = TlsSettings(server_name=cluster.get("tls-server-name"))
         try:
             endpoint = Endpoint(url=cluster.get("server", ""), tls=tls, timeout=timeout)
         except ValueError as error:
-            self._wrong(f"cluster {chosen['cluster']}: {error}")
+            self._fail(f"cluster {chosen['cluster']}: {error}")
         namespace = chosen.get("namespace") or "default"
         return Access(endpoint, namespace, self._tls(cluster, user), self._credentials(user))
 
@@ -131,29 +131,29 @@ class _File:
         for entry in self.config.get(f"{kind}s") or ():
             if name and entry.get("name") == name:
                 return entry.get(kind) or {}
-        self._wrong(f"there is no {kind} {name!r}" if name else f"no {kind} is chosen")
+        self._fail(f"there is no {kind} {name!r}" if name else f"no {kind} is selected")
 
-    def _wrong(self, reason: str) -> NoReturn:
+    def _fail(self, reason: str) -> NoReturn:
         raise ConfigurationError(f"{self.path}: {reason}")
 
     def _data(self, section: Mapping[str, Any], key: str) -> bytes | None:
-        """What ``key-data`` holds, or the file that ``key`` names."""
+        """Return the content of ``key-data``, or of the file in ``key``."""
         try:
             if section.get(f"{key}-data"):
                 return b64decode(section[f"{key}-data"], validate=True)
             return (self.path.parent / section[key]).read_bytes() if section.get(key) else None
         except (OSError, binascii.Error, TypeError) as error:
-            self._wrong(f"{key}: {error}")
+            self._fail(f"{key}: {error}")
 
     def _tls(self, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
         authority = self._data(cluster, "certificate-authority")
         certificate, key = self._data(user, "client-certificate"), self._data(user, "client-key")
         try:
-            context = trusting(text=authority.decode() if authority else None)
+            context = client_context(text=authority.decode() if authority else None)
             if certificate is not None and key is not None:
                 _load_pair(context, certificate, key)
         except (ssl.SSLError, UnicodeDecodeError) as error:
-            self._wrong(f"a certificate or key cannot be used: {error}")
+            self._fail(f"cannot use a certificate or key: {error}")
         if cluster.get("insecure-skip-tls-verify"):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -171,10 +171,10 @@ def _token_of(path: Path) -> Mapping[str, str]:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Python takes a certificate only from files, so it gets some that only we can read, for this one moment."""
+    """Load a client certificate. Python reads it only from files, so temporary files with mode 0600 are used."""
     with tempfile.TemporaryDirectory() as folder:
         names = (Path(folder, "certificate"), Path(folder, "key"))
         for path, content in zip(names, (certificate, key), strict=True):
             path.touch(mode=0o600)
             path.write_bytes(content)
-        context.load_cert_chain(*names, password="")  # never ask on the terminal
+        context.load_cert_chain(*names, password="")  # without a password, Python would ask on the terminal

@@ -1,4 +1,4 @@
-"""What a Kubernetes API server tells, typed; without environment variables and other places where secrets are."""
+"""Typed answers of a Kubernetes API server, without environment variables and other fields that contain secrets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from remediator.clients.http import Part
 from remediator.errors import InputError
 
 Document = Mapping[str, Any]
-"""An object as the server describes it, whole, secrets included: to be sent back and nothing else."""
+"""The server's complete document of an object, secrets included. Use it only to send it back."""
 
 
 class Owner(Part, frozen=True, kw_only=True, rename="camel"):
-    """What an object belongs to."""
+    """Owner of an object."""
 
     kind: str
     name: str
@@ -25,7 +25,7 @@ class Owner(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Meta(Part, frozen=True, kw_only=True, rename="camel"):
-    """An object's names, and the version that it was read at."""
+    """Metadata of an object, with the version that was read."""
 
     name: str
     namespace: str = ""
@@ -40,25 +40,25 @@ class Meta(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def controller(self) -> Owner | None:
-        """What made it and looks after it."""
+        """The owner that controls the object."""
         return next((owner for owner in self.owner_references if owner.controller), None)
 
 
 class Waiting(Part, frozen=True, kw_only=True, rename="camel"):
-    """A container that does not run yet or again, such as for CrashLoopBackOff."""
+    """State of a container that waits to start, for example in CrashLoopBackOff."""
 
     reason: str = ""
     message: str = ""
 
 
 class Running(Part, frozen=True, kw_only=True, rename="camel"):
-    """A container that runs."""
+    """State of a running container."""
 
     started_at: datetime | None = None
 
 
 class Terminated(Part, frozen=True, kw_only=True, rename="camel"):
-    """How a container ended; ``reason`` is such as Error, OOMKilled, Completed."""
+    """State of a terminated container. ``reason`` is for example Error, OOMKilled or Completed."""
 
     exit_code: int
     signal: int = 0
@@ -69,7 +69,7 @@ class Terminated(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class ContainerState(Part, frozen=True, kw_only=True, rename="camel"):
-    """One of the three."""
+    """State of a container: one of waiting, running and terminated."""
 
     waiting: Waiting | None = None
     running: Running | None = None
@@ -77,7 +77,7 @@ class ContainerState(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class ContainerStatus(Part, frozen=True, kw_only=True, rename="camel"):
-    """A container of a pod: how it is, and how the one before it ended."""
+    """Status of a container, with the state before its last restart."""
 
     name: str
     ready: bool
@@ -88,7 +88,7 @@ class ContainerStatus(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Condition(Part, frozen=True, kw_only=True, rename="camel"):
-    """A named fact about an object; ``status`` is True, False or Unknown."""
+    """A condition of an object. ``status`` is True, False or Unknown."""
 
     type: str
     status: str
@@ -97,7 +97,7 @@ class Condition(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Container(Part, frozen=True, kw_only=True, rename="camel"):
-    """A container as it is wanted."""
+    """Specification of a container."""
 
     name: str
     image: str = ""
@@ -128,12 +128,12 @@ class Pod(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def ready(self) -> bool:
-        """Whether it is counted upon to serve."""
+        """Whether the pod has the condition Ready."""
         return any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
 
 
 class Requirement(Part, frozen=True, kw_only=True, rename="camel"):
-    """``key In (values)`` and the like."""
+    """A requirement of a selector, such as ``key In (values)``."""
 
     key: str
     operator: str
@@ -146,13 +146,13 @@ class Requirement(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Selector(Part, frozen=True, kw_only=True, rename="camel"):
-    """Which pods belong to a workload."""
+    """Selector of a workload's pods."""
 
     match_labels: dict[str, str] = {}
     match_expressions: tuple[Requirement, ...] = ()
 
     def __str__(self) -> str:
-        """As the API wants it in a question."""
+        """Return the selector in the API's syntax for queries."""
         labels = (f"{name}={value}" for name, value in self.match_labels.items())
         return ",".join((*labels, *map(str, self.match_expressions)))
 
@@ -163,7 +163,7 @@ class _TemplateMeta(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Template(Part, frozen=True, kw_only=True, rename="camel"):
-    """The pods that a workload makes, as far as it may be shown."""
+    """Pod template of a workload, without secrets."""
 
     metadata: _TemplateMeta = _TemplateMeta()
     spec: _PodSpec = _PodSpec()
@@ -194,17 +194,17 @@ class Workload(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def revision(self) -> int | None:
-        """Of a Deployment, or of the ReplicaSet of one of its rollouts; None if it has none."""
+        """Revision of a Deployment or of one of its ReplicaSets, or None."""
         text = self.metadata.annotations.get("deployment.kubernetes.io/revision", "")
         return int(text) if text.isdigit() else None
 
     @property
     def observed(self) -> bool:
-        """Whether its status is about what is wanted now, and not about what was wanted before."""
+        """Whether the status is about the current specification, not an older one."""
         return self.status.observed_generation >= self.metadata.generation
 
     def condition(self, type_: str) -> Condition | None:
-        """The condition of that type."""
+        """Return the condition of this type."""
         return next((each for each in self.status.conditions if each.type == type_), None)
 
 
@@ -217,7 +217,7 @@ class _ScaleStatus(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Scale(Part, frozen=True, kw_only=True, rename="camel"):
-    """How many replicas are wanted and how many there are."""
+    """Desired and current number of replicas."""
 
     metadata: Meta
     spec: _ScaleSpec = _ScaleSpec()
@@ -225,7 +225,7 @@ class Scale(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Reference(Part, frozen=True, kw_only=True, rename="camel"):
-    """Another object."""
+    """Reference to another object."""
 
     kind: str = ""
     name: str = ""
@@ -245,7 +245,7 @@ class _AutoscalerStatus(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
-    """A HorizontalPodAutoscaler: who scales what, between which bounds."""
+    """A HorizontalPodAutoscaler: its target and bounds."""
 
     metadata: Meta
     spec: _AutoscalerSpec
@@ -253,7 +253,7 @@ class Autoscaler(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class Event(Part, frozen=True, kw_only=True, rename="camel"):
-    """Something that a controller noted about an object. ``type`` is Normal or Warning."""
+    """An event of an object. ``type`` is Normal or Warning."""
 
     metadata: Meta
     involved_object: Reference
@@ -267,18 +267,18 @@ class Event(Part, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def at(self) -> datetime | None:
-        """When it was noted last."""
+        """Time of the last occurrence."""
         return self.last_timestamp or self.event_time or self.metadata.creation_timestamp
 
 
 class ListMeta(Part, frozen=True, kw_only=True, rename="camel"):
-    """Of a list: how to ask for the rest of it."""
+    """Metadata of a list, with the token for its next page."""
 
     continue_: str = msgspec.field(name="continue", default="")
 
 
 def selector_text(selector: Selector | Mapping[str, str]) -> str:
-    """A selector as the API wants it.
+    """Return a selector in the API's syntax.
 
     Raises:
         InputError: it is empty, which would select everything.

@@ -1,4 +1,4 @@
-"""Why the containers of a pod do not run, in words for people and as facts."""
+"""Why the containers of a pod do not run, as text and as facts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _STUCK = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImage
 
 
 def containers(pod: Pod) -> tuple[ContainerStatus, ...]:
-    """All of a pod's, those that prepare it first."""
+    """Return all containers of a pod, init containers first."""
     return (*pod.status.init_container_statuses, *pod.status.container_statuses)
 
 
 def loops(container: ContainerStatus) -> bool:
-    """Whether it is started again and again, at this moment waiting for the next time or not."""
+    """Return whether the container is in a crash loop, waiting for the next start or not."""
     waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
     if waiting is not None and waiting.reason in _LOOPS:
         return True
@@ -26,12 +26,12 @@ def loops(container: ContainerStatus) -> bool:
 
 
 def stuck(container: ContainerStatus) -> bool:
-    """Whether its image cannot be had."""
+    """Return whether the container's image cannot be pulled."""
     return container.state.waiting is not None and container.state.waiting.reason in _STUCK
 
 
 def troubles(pod: Pod) -> list[str]:
-    """A sentence for each container that is not well, with how it ended last."""
+    """Return a text for each unhealthy container, with its last exit."""
     return [text for each in containers(pod) if (text := _trouble(pod.metadata.name, each))]
 
 
@@ -47,7 +47,7 @@ def _trouble(pod: str, container: ContainerStatus) -> str:
 
 
 def pod_facts(pod: Pod) -> dict[str, Any]:
-    """What a person wants to see of it."""
+    """Return the facts of a pod for display."""
     return {
         "name": pod.metadata.name,
         "phase": pod.status.phase,

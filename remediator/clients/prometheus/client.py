@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API v1: what is true now, what was true, and whether it can be believed."""
+"""Prometheus HTTP API client: current values, history, and the freshness of the data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from remediator.clients.prometheus.promql import selector, selectors
 from remediator.core.clock import format_duration, rfc3339
 from remediator.errors import BadAnswer, Refused, TimedOut
 
-_LONG_QUERY = 2000  # longer ones go into a POST body; urls are limited to about 8 kB on the way
-_STEPS_PER_QUERY = 10_000  # Prometheus refuses more than 11,000 points a series
+_LONG_QUERY = 2000  # longer queries are sent by POST, since proxies limit URLs to about 8 kB
+_STEPS_PER_QUERY = 10_000  # Prometheus rejects more than 11,000 points per series
 
 T = TypeVar("T")
 
 
 class PrometheusRefused(Refused):
-    """Prometheus said no; ``error_type`` is its own word: bad_data, execution, unavailable, internal, …"""
+    """Prometheus rejected the call. ``error_type`` is its reason: bad_data, execution, unavailable, internal, …"""
 
     def __init__(self, message: str, error_type: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class PrometheusRefused(Refused):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One value of one series. Of an instant query ``at`` is the instant asked about, not when it was measured."""
+    """One value of one series. In an instant query, ``at`` is the time of the query, not of the measurement."""
 
     labels: dict[str, str]
     value: float
@@ -37,9 +37,9 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True):
-    """The answer to an instant query. Empty means that Prometheus has no such data, which is not the value 0.
+    """Result of an instant query. An empty result means that there is no data, which differs from the value 0.
 
-    ``warnings`` are Prometheus' own; with some servers behind one address they mean that the answer is partial.
+    With several servers behind one address, ``warnings`` can mean that the result is partial.
     """
 
     samples: tuple[Sample, ...]
@@ -57,9 +57,9 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Freshness(msgspec.Struct, frozen=True):
-    """When one selector of an expression was measured last: over all its series the newest and the oldest instant.
+    """Times of the last samples of a selector: the newest and the oldest over all its series.
 
-    Both are None when there is no data at all.
+    Both are None if there is no data.
     """
 
     selector: str
@@ -79,7 +79,7 @@ class Target(Part, frozen=True, kw_only=True, rename="camel"):
 
 
 class RuleAlert(Part, frozen=True, kw_only=True, rename="camel"):
-    """An alert of a rule, pending or firing, as Prometheus sees it."""
+    """A pending or firing alert of a rule."""
 
     labels: dict[str, str]
     annotations: dict[str, str] = {}
@@ -150,10 +150,10 @@ class _Build(msgspec.Struct):
 
 
 class Prometheus:
-    """One Prometheus, or something that speaks its API.
+    """A client of one Prometheus, or of a server with the same API.
 
-    Every method raises what `HttpClient.call` raises for a read, and `PrometheusRefused` when Prometheus explains its
-    refusal; an evaluation that ran out of time over there is TimedOut.
+    Every method raises what `HttpClient.call` raises for a read, and `PrometheusRefused` if Prometheus gives a reason.
+    A query that exceeds the timeout of the server raises TimedOut.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -165,14 +165,14 @@ class Prometheus:
         await self._http.aclose()
 
     async def query(self, expression: str, at: datetime | None = None, *, lookback: timedelta | None = None) -> Vector:
-        """What an expression evaluates to at an instant (default: its now). A scalar is one sample without labels.
+        """Evaluate an expression at a time (default: now). A scalar becomes one sample without labels.
 
         Args:
-            lookback: how old a sample may be to count, instead of the server's 5 minutes. Prometheus before 2.43
-                ignores it, so prove freshness with `freshness` where it matters.
+            lookback: maximum age of a sample, instead of the server's 5 minutes. Prometheus before 2.43 ignores it;
+                use `freshness` to be certain.
 
         Raises:
-            BadAnswer: it evaluates to a string, a range of samples, or native histograms.
+            BadAnswer: the result is a string, a range of samples, or native histograms.
         """
         parameters = {"query": expression}
         if at is not None:
@@ -183,12 +183,14 @@ class Prometheus:
         if result.result_type == "scalar":
             return Vector((_sample({}, _decode(result.result, tuple[float, str])),), envelope.warnings)
         if result.result_type != "vector":
-            raise BadAnswer(f"{self.url}: {expression!r} gives a {result.result_type}, not an instant vector")
+            raise BadAnswer(
+                f"{self.url}: the result of {expression!r} is a {result.result_type}, not an instant vector"
+            )
         items = _decode(result.result, tuple[_VectorItem, ...])
         return Vector(tuple(_sample(item.metric, item.value) for item in items), envelope.warnings)
 
     async def samples(self, selector_: str, within: timedelta, at: datetime | None = None) -> tuple[Series, ...]:
-        """The raw samples that a selector found in the time before an instant, with the times they were taken."""
+        """Return the raw samples of a selector in the time before ``at``, with their own times."""
         parameters = {"query": f"{selector_}[{format_duration(within)}]"}
         if at is not None:
             parameters["time"] = rfc3339(at)
@@ -196,10 +198,10 @@ class Prometheus:
         return _series(result)
 
     async def freshness(self, expression: str, at: datetime | None = None) -> tuple[Freshness, ...]:
-        """When the data that an expression reads was measured, selector by selector (offsets are not considered).
+        """Return the age of the data of each selector in an expression. Offsets are ignored.
 
-        This is what tells a quiet system from a Prometheus that has stopped scraping: the value of an expression
-        looks the same for five minutes.
+        This distinguishes a quiet system from a Prometheus that stopped scraping: the value of an expression stays the
+        same for five minutes.
         """
         return tuple([await self._freshness(each, at) for each in selectors(expression)])
 
@@ -211,12 +213,9 @@ class Prometheus:
         return Freshness(selector_, _instant(times[-1]), _instant(times[0]))
 
     async def query_range(self, expression: str, start: datetime, end: datetime, step: timedelta) -> tuple[Series, ...]:
-        """What an expression evaluated to at every step from start to end, both included.
-
-        Ranges too long for one question are asked in pieces.
-        """
+        """Evaluate an expression at every step from start to end, inclusive. A long range is split into queries."""
         points: dict[tuple[tuple[str, str], ...], list[tuple[datetime, float]]] = {}
-        for first, last in _pieces(start, end, step):
+        for first, last in _chunks(start, end, step):
             parameters = {
                 "query": expression,
                 "start": rfc3339(first),
@@ -231,70 +230,72 @@ class Prometheus:
     async def firing_history(
         self, labels: Mapping[str, str], start: datetime, end: datetime, step: timedelta
     ) -> tuple[Series, ...]:
-        """When alerts with these labels fired, from the ALERTS series: a point for every step at which one did."""
+        """Return when alerts with these labels fired: one point per step, from the ALERTS series."""
         return await self.query_range(selector("ALERTS", {**labels, "alertstate": "firing"}), start, end, step)
 
     async def alerts(self) -> tuple[RuleAlert, ...]:
-        """Every alert of its rules that is pending or firing now."""
+        """Return all pending and firing alerts."""
         return (await self._get("/api/v1/alerts", _Alerts)).alerts
 
     async def targets(self) -> tuple[Target, ...]:
-        """Every target that it scrapes, with its health and last error."""
+        """Return all scrape targets with their health and last error."""
         return (await self._get("/api/v1/targets", _Targets, state="active")).active_targets
 
     async def alert_rules(self) -> tuple[RuleGroup, ...]:
-        """Its alerting rules, by group."""
+        """Return the alerting rules by group."""
         return (await self._get("/api/v1/rules", _Rules, type="alert")).groups
 
     async def version(self) -> str:
-        """Such as ``2.53.0``."""
+        """Return the version, for example ``2.53.0``."""
         return (await self._get("/api/v1/status/buildinfo", _Build)).version
 
     async def ready(self) -> None:
-        """Return if it is ready to answer queries; raise otherwise."""
+        """Check that the server is ready to answer queries. Raise an error if it is not."""
         await self._http.get("/-/ready")
 
     async def _get(self, path: str, type_: type[T], **parameters: str) -> T:
-        return _decode((await self._ask("GET", path, parameters)).data, type_)
+        return _decode((await self._send("GET", path, parameters)).data, type_)
 
     async def _evaluate(self, path: str, parameters: Mapping[str, str]) -> tuple[_Envelope, _Result]:
         method = "POST" if len(parameters["query"]) > _LONG_QUERY else "GET"
-        envelope = await self._ask(method, path, parameters)
+        envelope = await self._send(method, path, parameters)
         return envelope, _decode(envelope.data, _Result)
 
-    async def _ask(self, method: str, path: str, parameters: Mapping[str, str]) -> _Envelope:
+    async def _send(self, method: str, path: str, parameters: Mapping[str, str]) -> _Envelope:
         place = {"form": parameters} if method == "POST" else {"params": parameters}
         try:
             answer: Answer = await self._http.call(method, path, reads=True, **place)  # type: ignore[arg-type]
         except HttpRefused as error:
-            raise _explained(error) from error
+            raise _refused(error) from error
         envelope = answer.json(_Envelope)
         if envelope.status != "success":
-            raise BadAnswer(f"{answer.call} answered 200 and status {envelope.status!r}")
+            raise BadAnswer(f"{answer.call} answered 200 with status {envelope.status!r}")
         return envelope
 
 
-def _explained(error: HttpRefused) -> Refused | TimedOut:
-    """What Prometheus said about it, if it was Prometheus who answered."""
+def _refused(error: HttpRefused) -> Refused | TimedOut:
+    """Return the error with the reason of Prometheus, or the original one if a proxy answered."""
     try:
         envelope = msgspec.json.decode(error.text, type=_Envelope)
     except msgspec.DecodeError:
         return error
     if envelope.error_type == "timeout":
         return TimedOut(f"{error}")
-    return PrometheusRefused(f"Prometheus refused: {envelope.error_type}: {envelope.error}", envelope.error_type)
+    return PrometheusRefused(
+        f"Prometheus rejected the query: {envelope.error_type}: {envelope.error}", envelope.error_type
+    )
 
 
 def _decode(data: msgspec.Raw | bytes, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-        raise BadAnswer(f"Prometheus answered something unexpected: {error}") from None
+        raise BadAnswer(f"unexpected answer of Prometheus: {error}") from None
 
 
 def _series(result: _Result) -> tuple[Series, ...]:
     if result.result_type != "matrix":
-        raise BadAnswer(f"Prometheus answered a {result.result_type} instead of a range")
+        raise BadAnswer(f"unexpected answer of Prometheus: {result.result_type} instead of a range")
     items = _decode(result.result, tuple[_MatrixItem, ...])
     return tuple(Series(item.metric, tuple(_point(each) for each in item.values)) for item in items)
 
@@ -308,19 +309,19 @@ def _point(pair: tuple[float, str]) -> tuple[datetime, float]:
     try:
         return _instant(pair[0]), float(pair[1])
     except ValueError as error:
-        raise BadAnswer(f"Prometheus answered something unexpected: {error}") from None
+        raise BadAnswer(f"unexpected answer of Prometheus: {error}") from None
 
 
 def _instant(seconds: float) -> datetime:
-    """To the millisecond, which is what Prometheus keeps."""
+    """Convert Unix time to the millisecond, which is the precision of Prometheus."""
     try:
         return datetime.fromtimestamp(round(seconds, 3), UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise BadAnswer(f"Prometheus answered an impossible time: {error}") from None
+        raise BadAnswer(f"unexpected answer of Prometheus: invalid time: {error}") from None
 
 
-def _pieces(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """The range cut so that each piece has few enough steps, without asking for any instant twice."""
+def _chunks(start: datetime, end: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """Split a range into chunks within the limit of steps. No time is in two chunks."""
     while start <= end:
         last = min(end, start + step * (_STEPS_PER_QUERY - 1))
         yield start, last

@@ -1,4 +1,4 @@
-"""PromQL as text: putting values into it safely, and finding what it reads."""
+"""PromQL as text: insert values safely, and find the selectors of an expression."""
 
 from __future__ import annotations
 
@@ -24,36 +24,35 @@ _KEYWORDS = _LISTS | {"and", "or", "unless", "atan2", "bool", "offset", "inf", "
 
 
 def escape_value(value: str) -> str:
-    """The value as it may stand between the quotes of a label matcher, whichever quotes those are.
+    """Escape a value for a label matcher with any kind of quotes.
 
-    Quotes are written as hexadecimal escapes, so that no value ends the string that it was put into.
+    Quotes become hexadecimal escapes, so that no value can end the string that contains it.
     """
     return "".join(_ESCAPES.get(character, character) for character in value)
 
 
 def escape_pattern(value: str) -> str:
-    """The value as it may stand between the quotes of a ``=~`` matcher: matched literally."""
+    """Escape a value for a ``=~`` matcher, so that it matches literally."""
     return escape_value(_REGEX_SPECIAL.sub(lambda found: "\\" + found.group(), value))
 
 
 def selector(metric: str, labels: Mapping[str, str]) -> str:
-    """``metric{name="value",…}`` for exactly these labels.
+    """Return ``metric{name="value",…}`` for these labels.
 
     Raises:
-        InputError: the metric's or a label's name is none.
+        InputError: the name of the metric or of a label is not valid.
     """
     for name, kind in ((metric, _NAME), *((label, _LABEL) for label in labels)):
         if not kind.fullmatch(name):
-            raise InputError(f"{name!r} is not a name in PromQL")
+            raise InputError(f"{name!r} is not a valid name in PromQL")
     inside = ",".join(f'{name}="{escape_value(value)}"' for name, value in labels.items())
     return f"{metric}{{{inside}}}" if inside else metric
 
 
 def selectors(expression: str) -> tuple[str, ...]:
-    """The vector selectors that an expression reads, each once, in order, without range and offset.
+    """Return the vector selectors of an expression, each once, in order, without range and offset.
 
-    It reads tokens and not grammar, so it expects an expression that Prometheus accepts; of any other it may find
-    too much or too little.
+    This reads tokens, not the grammar, so the expression must be valid.
     """
     tokens = list(_tokens(expression))
     found: list[str] = []
@@ -64,11 +63,11 @@ def selectors(expression: str) -> tuple[str, ...]:
 
 
 def is_comparison(expression: str) -> bool:
-    """Whether what an expression yields are the series for which a comparison holds, and not the values of its truth.
+    """Return whether an expression filters series by a comparison, so that any result means *true*.
 
-    Of ``x == 0`` Prometheus gives each x that is 0, with the value 0: that there is one is the answer. Of ``x``,
-    ``x == bool 0`` and ``sum(x > 5)`` the value is. ``and`` and ``unless`` give what stands left of them, ``or`` what
-    stands on both sides.
+    ``x == 0`` returns each series with the value 0; the existence of a result is the answer. For ``x``,
+    ``x == bool 0`` and ``sum(x > 5)``, the value is the answer. ``and`` and ``unless`` return their left side, ``or``
+    both sides.
     """
     return _compares(list(_tokens(expression)))
 
@@ -89,7 +88,7 @@ def _compares(tokens: list[tuple[str, str]]) -> bool:
 
 
 def _outside(tokens: list[tuple[str, str]]) -> Iterator[int]:
-    """The places of tokens that stand in no bracket."""
+    """Yield the positions of tokens outside brackets."""
     depth = 0
     for at, (kind, text) in enumerate(tokens):
         depth -= kind == "sign" and text in ")]}"
@@ -105,7 +104,7 @@ def _tokens(expression: str) -> Iterator[tuple[str, str]]:
 
 
 def _step(tokens: list[tuple[str, str]], at: int, found: list[str]) -> int:
-    """Take one selector, or pass over one other thing; the place after it."""
+    """Read one selector or skip one other element. Return the position after it."""
     kind, text = tokens[at]
     following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
     if text == "{":
@@ -127,12 +126,12 @@ def _step(tokens: list[tuple[str, str]], at: int, found: list[str]) -> int:
 
 
 def _is_aggregation_prefix(following: str) -> bool:
-    """``sum by (x) (…)``: the name before ``by`` or ``without`` is an operator and not a metric."""
+    """In ``sum by (x) (…)``, the name before ``by`` or ``without`` is an operator, not a metric."""
     return following.lower() in ("by", "without")
 
 
 def _after(tokens: list[tuple[str, str]], opening: int, closing: str) -> int:
-    """The place after the bracket that closes here; the end if none does."""
+    """Return the position after the closing bracket, or the end if there is none."""
     for at in range(opening, len(tokens)):
         if tokens[at] == ("sign", closing):
             return at + 1

@@ -1,7 +1,7 @@
-"""Redis: what it tells about itself, and the few commands that a remedy may send it.
+"""Redis client: diagnosis, and the few commands that a remedy may send.
 
-There is no way to send any other command: no KEYS, FLUSHALL, DEBUG, MONITOR, SHUTDOWN or EVAL. ACLs cannot limit
-which parameters CONFIG SET may change, so the lists of those are here.
+Other commands cannot be sent: no KEYS, FLUSHALL, DEBUG, MONITOR, SHUTDOWN or EVAL. Redis ACLs cannot limit the
+parameters of CONFIG SET, so this module lists the allowed ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WRITABLE = frozenset(
         "timeout",
     }
 )
-"""What CONFIG SET may change; each can be set back to its old value."""
+"""Parameters that CONFIG SET may change. Each can be set back to its old value."""
 
 READABLE = WRITABLE | {
     "appenddirname",
@@ -61,16 +61,16 @@ READABLE = WRITABLE | {
     "replica-read-only",
     "replica-serve-stale-data",
 }
-"""What CONFIG GET may read: no passwords, no keys."""
+"""Parameters that CONFIG GET may read: no passwords, no keys."""
 
 _TEST_PREFIX = "remediator:write-test:"
-_TEST_LIFE = 10_000  # milliseconds after which a test key that was not deleted goes by itself
+_TEST_LIFE = 10_000  # milliseconds after which a test key that was not deleted expires
 _SCAN_COUNT = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How it serves; ``latency`` is that of a PING, when it answered one."""
+    """State of the server. ``latency`` is the time of a PING, if it was answered."""
 
     state: RedisState
     detail: str
@@ -80,13 +80,13 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether it answers; not whether it accepts writes, which only a write test tells."""
+        """Whether it answers. Only `Redis.write_test` shows whether it accepts writes."""
         return self.state is RedisState.SERVING
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """A parameter, what it was and what it is now. A restart forgets it unless CONFIG REWRITE follows."""
+    """A parameter with its old and new value. A restart loses the change unless CONFIG REWRITE follows."""
 
     name: str
     old: str
@@ -94,12 +94,11 @@ class ConfigChange:
 
 
 class Redis:
-    """One Redis. Every call makes a connection of its own and closes it, so that a restart cannot confuse it.
+    """A client of one Redis server. Every call opens and closes its own connection, so a restart does no harm.
 
-    Raises, from every method:
-        RedisUnreachable, RedisTimedOut, RedisRefused, RedisBadAnswer: each with its ``state``.
+    Every method raises RedisUnreachable, RedisTimedOut, RedisRefused and RedisBadAnswer, each with its ``state``.
 
-    Methods that change something take ``expected``, a run id from `run_id`: if the server was restarted since, they
+    Methods that change something take ``expected``, a run ID from `run_id`. If the server was restarted since, they
     raise `TargetError` and change nothing.
     """
 
@@ -107,180 +106,179 @@ class Redis:
         self.endpoint = endpoint
 
     async def health(self) -> Health:
-        """How it serves. Does not raise: whatever is wrong is the answer."""
+        """Return the state of the server. A failure is an answer, not an exception."""
         try:
-            async with connected(self.endpoint) as link:
-                latency = await _ping(link)
-                greeting = link.greeting
+            async with connected(self.endpoint) as connection:
+                latency = await _ping(connection)
+                info = connection.server_info
         except (RedisUnreachable, RedisTimedOut, RedisRefused, RedisBadAnswer) as error:
             return Health(error.state, str(error))
-        return Health(RedisState.SERVING, "answers", greeting.version, greeting.role, latency)
+        return Health(RedisState.SERVING, "answers", info.version, info.role, latency)
 
     async def ping(self) -> timedelta:
-        """How long a PING took, on a connection that was open."""
-        async with connected(self.endpoint) as link:
-            return await _ping(link)
+        """Return the latency of a PING on an open connection."""
+        async with connected(self.endpoint) as connection:
+            return await _ping(connection)
 
     async def info(self, *sections: str) -> Info:
-        """The fields of these sections, or of the default ones."""
-        async with connected(self.endpoint) as link:
-            return await _info(link, *sections)
+        """Return the INFO fields of these sections, or of the default sections."""
+        async with connected(self.endpoint) as connection:
+            return await _info(connection, *sections)
 
     async def run_id(self) -> str:
-        """Which incarnation of the server this is; another start has another."""
+        """Return the run ID of the server. It changes with every start."""
         return (await self.info("server")).text("run_id")
 
     async def role(self) -> Role:
-        """Whether it is a master, and of whom it is a replica otherwise."""
-        async with connected(self.endpoint) as link:
-            return facts.role(await link.ask("ROLE"))
+        """Return the replication role: master, or replica of which master."""
+        async with connected(self.endpoint) as connection:
+            return facts.role(await connection.read("ROLE"))
 
     async def config_get(self, name: str) -> str:
-        """A parameter of `READABLE`.
+        """Return a parameter of `READABLE`.
 
         Raises:
-            InputError: it is not one of those.
+            InputError: the parameter is not in the list.
         """
         _allowed(name, READABLE, "GET")
-        async with connected(self.endpoint) as link:
-            return await _config(link, name)
+        async with connected(self.endpoint) as connection:
+            return await _config(connection, name)
 
     async def config_set(self, name: str, value: str, *, expected: str | None = None) -> ConfigChange:
-        """Set a parameter of `WRITABLE` until the next restart, and tell what it was.
+        """Set a parameter of `WRITABLE` until the next restart. Return the old and new value.
 
         Raises:
-            InputError: it is not one of those.
+            InputError: the parameter is not in the list.
         """
         _allowed(name, WRITABLE, "SET")
-        async with connected(self.endpoint) as link:
-            await _check(link, expected)
-            old = await _config(link, name)
-            await link.tell("CONFIG", "SET", name, value)
-            return ConfigChange(name, old, await _config(link, name))
+        async with connected(self.endpoint) as connection:
+            await _check(connection, expected)
+            old = await _config(connection, name)
+            await connection.write("CONFIG", "SET", name, value)
+            return ConfigChange(name, old, await _config(connection, name))
 
     async def config_rewrite(self, *, expected: str | None = None) -> None:
-        """Write what is set now into the server's own configuration file."""
-        await self._tell("CONFIG", "REWRITE", expected=expected)
+        """Write the current parameters to the server's configuration file (CONFIG REWRITE)."""
+        await self._write("CONFIG", "REWRITE", expected=expected)
 
     async def bgsave(self, *, expected: str | None = None) -> str:
-        """Begin to write a snapshot. The reply is no proof: see INFO persistence for whether it succeeded."""
-        return text(await self._tell("BGSAVE", expected=expected))
+        """Start a snapshot (BGSAVE). INFO persistence shows whether it succeeded; the reply does not."""
+        return text(await self._write("BGSAVE", expected=expected))
 
     async def bgrewriteaof(self, *, expected: str | None = None) -> str:
-        """Begin to rewrite the append-only file, or put it in line behind a snapshot; the reply says which.
+        """Start to rewrite the append-only file, or schedule it after a running snapshot. The reply says which.
 
-        The reply is no proof that it succeeded: see INFO persistence.
+        INFO persistence shows whether it succeeded; the reply does not.
         """
-        return text(await self._tell("BGREWRITEAOF", expected=expected))
+        return text(await self._write("BGREWRITEAOF", expected=expected))
 
     async def lastsave(self) -> datetime:
-        """When the last snapshot succeeded; the server's start if none has."""
-        async with connected(self.endpoint) as link:
-            return facts.instant(await link.ask("LASTSAVE"))
+        """Return the time of the last successful snapshot, or of the server's start if there is none."""
+        async with connected(self.endpoint) as connection:
+            return facts.instant(await connection.read("LASTSAVE"))
 
     async def memory_purge(self, *, expected: str | None = None) -> None:
-        """Give memory that was freed back to the system."""
-        await self._tell("MEMORY", "PURGE", expected=expected)
+        """Return freed memory to the operating system (MEMORY PURGE)."""
+        await self._write("MEMORY", "PURGE", expected=expected)
 
     async def memory_usage(self, key: str) -> int | None:
-        """The bytes that a key takes, estimated from samples of it; None without such a key."""
-        async with connected(self.endpoint) as link:
-            reply = await link.ask("MEMORY", "USAGE", key)
+        """Return the memory of a key in bytes, estimated from samples, or None if the key does not exist."""
+        async with connected(self.endpoint) as connection:
+            reply = await connection.read("MEMORY", "USAGE", key)
         return None if reply is None else int(reply)
 
     async def big_keys(
         self, *, limit: int = 10_000, top: int = 10, within: timedelta = timedelta(seconds=5)
     ) -> BigKeys:
-        """The biggest keys among the first ``limit`` that SCAN shows, or as many as it looks at in that time."""
-        async with connected(self.endpoint) as link:
-            return await _big_keys(link, limit, top, time.monotonic() + within.total_seconds())
+        """Return the biggest of the first ``limit`` keys of SCAN, or of those scanned within the time."""
+        async with connected(self.endpoint) as connection:
+            return await _big_keys(connection, limit, top, time.monotonic() + within.total_seconds())
 
     async def slowlog(self, count: int = 25) -> tuple[SlowCommand, ...]:
-        """The latest slow commands, newest first."""
-        async with connected(self.endpoint) as link:
-            return facts.slow_commands(await link.ask("SLOWLOG", "GET", count))
+        """Return the latest slow commands, newest first."""
+        async with connected(self.endpoint) as connection:
+            return facts.slow_commands(await connection.read("SLOWLOG", "GET", count))
 
     async def latency(self) -> tuple[LatencyEvent, ...]:
-        """What the latency monitor has seen; nothing while latency-monitor-threshold is 0."""
-        async with connected(self.endpoint) as link:
-            return facts.latency_events(await link.ask("LATENCY", "LATEST"))
+        """Return the events of the latency monitor. There are none while latency-monitor-threshold is 0."""
+        async with connected(self.endpoint) as connection:
+            return facts.latency_events(await connection.read("LATENCY", "LATEST"))
 
     async def clients(self) -> tuple[Client, ...]:
-        """Every connection, ours among them."""
-        async with connected(self.endpoint) as link:
-            return facts.clients(await link.ask("CLIENT", "LIST"))
+        """Return all connections of the server, including this one."""
+        async with connected(self.endpoint) as connection:
+            return facts.clients(await connection.read("CLIENT", "LIST"))
 
     async def kill_client(self, client_id: int, *, expected: str | None = None) -> bool:
-        """Close one connection; False if there was none with that id (ids are never used again)."""
-        return bool(await self._tell("CLIENT", "KILL", "ID", client_id, expected=expected))
+        """Close one connection. Return False if there is none with this ID (IDs are not reused)."""
+        return bool(await self._write("CLIENT", "KILL", "ID", client_id, expected=expected))
 
     async def write_test(self, token: str) -> timedelta:
-        """Prove that a value can be written, read back and deleted; how long that took.
+        """Write, read and delete a test key. Return how long that took.
 
-        The key is our own, is never one that exists, and expires by itself if the deletion does not come through.
+        The test never overwrites a key. The key expires if it cannot be deleted.
 
         Args:
-            token: makes the key unique, such as the run's id.
+            token: makes the key unique, for example the ID of the run.
 
         Raises:
             RedisRefused: with the state that explains it (read-only, out of memory, cannot persist, …).
-            RedisBadAnswer: what was read is not what was written.
+            RedisBadAnswer: the value read differs from the value written.
         """
         key = _TEST_PREFIX + token
-        async with connected(self.endpoint) as link:
+        async with connected(self.endpoint) as connection:
             begun = time.monotonic()
-            if await link.tell("SET", key, token, "NX", "PX", _TEST_LIFE) is None:
-                raise RedisBadAnswer(f"{link.name} has a key {key} already")
-            found = await link.ask("GET", key)
-            deleted = await link.tell("DEL", key)
+            if await connection.write("SET", key, token, "NX", "PX", _TEST_LIFE) is None:
+                raise RedisBadAnswer(f"{connection.name} already has the key {key}")
+            found = await connection.read("GET", key)
+            deleted = await connection.write("DEL", key)
         if found != token.encode() or deleted != 1:
-            raise RedisBadAnswer(f"{link.name} did not give back what was written to it")
+            raise RedisBadAnswer(f"{connection.name} returned another value than was written")
         return timedelta(seconds=time.monotonic() - begun)
 
-    async def _tell(self, *command: str | int, expected: str | None) -> Any:
-        async with connected(self.endpoint) as link:
-            await _check(link, expected)
-            return await link.tell(*command)
+    async def _write(self, *command: str | int, expected: str | None) -> Any:
+        async with connected(self.endpoint) as connection:
+            await _check(connection, expected)
+            return await connection.write(*command)
 
 
-async def _ping(link: RedisConnection) -> timedelta:
+async def _ping(connection: RedisConnection) -> timedelta:
     begun = time.monotonic()
-    if await link.ask("PING") != b"PONG":
-        raise RedisBadAnswer(f"{link.name} did not answer PING with PONG")
+    if await connection.read("PING") != b"PONG":
+        raise RedisBadAnswer(f"{connection.name} sent an unexpected reply to PING")
     return timedelta(seconds=time.monotonic() - begun)
 
 
-async def _info(link: RedisConnection, *sections: str) -> Info:
-    return facts.info(await link.ask("INFO", *sections))
+async def _info(connection: RedisConnection, *sections: str) -> Info:
+    return facts.info(await connection.read("INFO", *sections))
 
 
-async def _check(link: RedisConnection, expected: str | None) -> None:
-    if expected is not None and (await _info(link, "server")).text("run_id") != expected:
+async def _check(connection: RedisConnection, expected: str | None) -> None:
+    if expected is not None and (await _info(connection, "server")).text("run_id") != expected:
         raise TargetError(
-            f"{link.name} was restarted since the plan was made, or another one is the master by now; "
-            "nothing was changed"
+            f"{connection.name} was restarted after planning, or another server is the master now; nothing was changed"
         )
 
 
-async def _config(link: RedisConnection, name: str) -> str:
-    reply = await link.ask("CONFIG", "GET", name)
+async def _config(connection: RedisConnection, name: str) -> str:
+    reply = await connection.read("CONFIG", "GET", name)
     if not isinstance(reply, list) or len(reply) != 2:
-        raise RedisRefused(f"{link.name} has no parameter {name}", RedisState.REFUSING)
+        raise RedisRefused(f"{connection.name} has no parameter {name!r}", RedisState.REFUSING)
     return text(reply[1])
 
 
 def _allowed(name: str, names: frozenset[str], verb: str) -> None:
     if name not in names:
-        raise InputError(f"CONFIG {verb} {name!r} is not allowed; allowed are {', '.join(sorted(names))}")
+        raise InputError(f"CONFIG {verb} {name!r} is not allowed; allowed parameters: {', '.join(sorted(names))}")
 
 
-async def _big_keys(link: RedisConnection, limit: int, top: int, deadline: float) -> BigKeys:
+async def _big_keys(connection: RedisConnection, limit: int, top: int, deadline: float) -> BigKeys:
     biggest: list[tuple[int, bytes]] = []
     scanned, cursor = 0, b"0"
     while True:
-        reply = await link.ask("SCAN", cursor, "COUNT", min(_SCAN_COUNT, max(limit - scanned, 1)))
+        reply = await connection.read("SCAN", cursor, "COUNT", min(_SCAN_COUNT, max(limit - scanned, 1)))
         cursor, keys = reply
-        sizes = await link.ask_each(("MEMORY", "USAGE", key) for key in keys)
+        sizes = await connection.read_many(("MEMORY", "USAGE", key) for key in keys)
         scanned += len(keys)
         found = [(size, key) for size, key in zip(sizes, keys, strict=True) if size is not None]
         biggest = heapq.nlargest(top, biggest + found)

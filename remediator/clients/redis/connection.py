@@ -1,4 +1,4 @@
-"""One connection to a Redis server, and what every way of not being served means."""
+"""A connection to a Redis server, and the meaning of every failure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from remediator.clients.tls import NOT_STRICT
 from remediator.errors import BadAnswer, Refused, TimedOut, Unreachable
 
 Word = bytes | str | int
-_REFUSED = f"[Errno {errno.ECONNREFUSED}]"  # of a name with several addresses, asyncio gives only the text
+_REFUSED = f"[Errno {errno.ECONNREFUSED}]"  # for a host with several addresses, asyncio reports only the text
 
 
 class RedisState(StrEnum):
-    """How a Redis serves, as far as one question tells."""
+    """State of a Redis server, as one command shows it. Playbooks compare these values."""
 
     SERVING = "serving"
-    DOWN = "down"  # the host is there and nobody accepts connections
-    UNREACHABLE = "out of reach"  # no route, no name, cut off, swallowed: whether it runs is unknown
-    UNTRUSTED = "not trusted"  # TLS failed: somebody is there who is not who we look for, or does not know us
+    DOWN = "down"  # the host answers and rejects connections: no process listens
+    UNREACHABLE = "out of reach"  # no route, no DNS name, or packets lost: whether it runs is unknown
+    UNTRUSTED = "not trusted"  # TLS failed: wrong server certificate, or our client certificate was rejected
     UNASKED = "not asked"  # our own credentials cannot be read
-    SILENT = "silent"  # accepts connections and does not answer: hung, stopped, or blocked by one slow command
+    SILENT = "silent"  # accepts connections and does not answer: hung, stopped, or blocked by a slow command
     LOADING = "loading"
     NO_PASSWORD = "no password given"  # noqa: S105 - a state, not a secret
     WRONG_PASSWORD = "wrong password"  # noqa: S105
@@ -51,7 +51,7 @@ class RedisState(StrEnum):
 
 
 class RedisUnreachable(Unreachable):
-    """No connection, or none that answers: no command was sent."""
+    """There is no working connection. No command was sent."""
 
     def __init__(self, message: str, state: RedisState) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class RedisTimedOut(TimedOut):
 
 
 class RedisRefused(Refused):
-    """Redis answered with an error; ``state`` says what it means for the server."""
+    """Redis answered with an error; ``state`` is the state that explains it."""
 
     def __init__(self, message: str, state: RedisState) -> None:
         super().__init__(message)
@@ -73,14 +73,14 @@ class RedisRefused(Refused):
 
 
 class RedisBadAnswer(BadAnswer):
-    """Whatever answers there, it is not what a Redis answers."""
+    """The answer is not one of Redis."""
 
     state = RedisState.CONFUSED
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server said about itself when we connected; empty strings from one older than Redis 6."""
+    """What the server reports in HELLO. Empty before Redis 6."""
 
     version: str = ""
     mode: str = ""
@@ -88,24 +88,24 @@ class ServerInfo:
 
 
 class RedisConnection:
-    """A connection on which commands can be sent, one after the other."""
+    """A connection. Commands are sent one after the other."""
 
     def __init__(self, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
         self.name = endpoint.name
-        self.greeting = ServerInfo()
+        self.server_info = ServerInfo()
         self._connection = connection
         self._seconds = endpoint.timeout.total_seconds()
 
-    async def ask(self, *command: Word) -> Any:
-        """The reply to a command that changes nothing."""
+    async def read(self, *command: Word) -> Any:
+        """Send a command that changes nothing and return its reply."""
         return (await self._send([command], changes=False))[0]
 
-    async def tell(self, *command: Word) -> Any:
-        """The reply to a command that may change something: without one its outcome is unknown."""
+    async def write(self, *command: Word) -> Any:
+        """Send a command that may change something and return its reply. Without a reply, its outcome is unknown."""
         return (await self._send([command], changes=True))[0]
 
-    async def ask_each(self, commands: Iterable[tuple[Word, ...]]) -> list[Any]:
-        """The replies to several commands that change nothing, sent at once."""
+    async def read_many(self, commands: Iterable[tuple[Word, ...]]) -> list[Any]:
+        """Send several commands that change nothing in one batch and return their replies."""
         return await self._send(list(commands), changes=False)
 
     async def _send(self, commands: list[tuple[Word, ...]], *, changes: bool) -> list[Any]:
@@ -120,16 +120,16 @@ class RedisConnection:
         except (TimeoutError, exceptions.TimeoutError):
             raise RedisTimedOut(f"{self.name} did not answer {name} within {self._seconds:g} s") from None
         except exceptions.RedisError as error:
-            raise self._meaning(error, name, changes) from error
+            raise self._failure(error, name, changes) from error
         except ValueError as error:
-            raise RedisBadAnswer(f"{self.name} answered {name} with garbage: {error}") from error
+            raise RedisBadAnswer(f"{self.name} sent an invalid answer to {name}: {error}") from error
 
-    def _meaning(self, error: exceptions.RedisError, command: str, changes: bool) -> Exception:
+    def _failure(self, error: exceptions.RedisError, command: str, changes: bool) -> Exception:
         state = _state(error)
         if state is not None:
             return RedisRefused(f"{self.name} refused {command}: {state}: {error}", state)
         if isinstance(error, exceptions.InvalidResponse):
-            return RedisBadAnswer(f"{self.name} answered {command} with garbage: {error}")
+            return RedisBadAnswer(f"{self.name} sent an invalid answer to {command}: {error}")
         if changes:
             return RedisTimedOut(f"{self.name} closed the connection before it answered {command}")
         return RedisUnreachable(f"{self.name} closed the connection: {error}", _state_of_failed_connection(error))
@@ -137,59 +137,62 @@ class RedisConnection:
 
 @asynccontextmanager
 async def connect(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
-    """A connection of our own, authenticated, to a Redis that is neither a cluster node nor a Sentinel.
+    """Open an authenticated connection to a Redis server that is neither a cluster node nor a Sentinel.
 
     Raises:
-        RedisUnreachable: no connection, or nobody answers on it.
-        RedisRefused: it does not let us in, or is of a kind that is not supported.
+        RedisUnreachable: there is no connection, or the server does not answer.
+        RedisRefused: the credentials are rejected, or the kind of server is not supported.
     """
-    async with open_link(endpoint) as link:
-        if link.greeting.mode == "cluster":
+    async with open_connection(endpoint) as server:
+        if server.server_info.mode == "cluster":
             raise RedisRefused(
-                f"{link.name} is part of a Redis Cluster, which is not supported: name a standalone server or a "
-                "replica of a Sentinel set-up",
+                f"{server.name} is part of a Redis Cluster, which is not supported: use a standalone server, or "
+                "Redis with Sentinel",
                 RedisState.CLUSTER,
             )
-        if link.greeting.mode == "sentinel":
-            raise RedisRefused(f"{link.name} is a Sentinel; name it under sentinel", RedisState.SENTINEL)
-        yield link
+        if server.server_info.mode == "sentinel":
+            raise RedisRefused(f"{server.name} is a Sentinel: configure it under 'sentinel'", RedisState.SENTINEL)
+        yield server
 
 
 @asynccontextmanager
-async def open_link(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
-    """Like `connect`, whatever kind of server it is."""
+async def open_connection(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
+    """Open an authenticated connection to any kind of server."""
     connection = _connection(endpoint)
     try:
-        link = RedisConnection(endpoint, connection)
-        await _shake_hands(link, endpoint, connection)
-        yield link
+        server = RedisConnection(endpoint, connection)
+        await _handshake(server, endpoint, connection)
+        yield server
     finally:
-        with suppress(exceptions.RedisError, OSError):  # it is gone already, which is what was wanted
+        with suppress(exceptions.RedisError, OSError):  # the connection is closed already
             await connection.disconnect()
 
 
-async def _shake_hands(link: RedisConnection, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
+async def _handshake(server: RedisConnection, endpoint: RedisEndpoint, connection: AbstractConnection) -> None:
     credentials = _credentials(endpoint)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
         if credentials:
-            await link.ask("AUTH", *credentials)
-        link.greeting = _greeting(await link.ask("HELLO"))
+            await server.read("AUTH", *credentials)
+        server.server_info = _server_info(await server.read("HELLO"))
         if endpoint.db:
-            await link.ask("SELECT", endpoint.db)
+            await server.read("SELECT", endpoint.db)
     except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
         state = _state_of_failed_connection(error)
-        why = "nobody listens" if state is RedisState.DOWN else f"{state}: {error}"
-        raise RedisUnreachable(f"no connection to {link.name}: {why}", state) from error
+        why = "connection refused" if state is RedisState.DOWN else f"{state}: {error}"
+        raise RedisUnreachable(f"no connection to {server.name}: {why}", state) from error
     except RedisTimedOut as error:
-        raise RedisUnreachable(f"{link.name} accepts connections but does not answer", RedisState.SILENT) from error
+        raise RedisUnreachable(f"{server.name} accepts connections but does not answer", RedisState.SILENT) from error
     except RedisRefused as error:
         if "unknown command" not in str(error):  # older than Redis 6: no HELLO
             raise
 
 
 def _state_of_failed_connection(error: BaseException) -> RedisState:
-    """Only a refused connection proves that nobody listens; redis-py hides the reason behind its own error."""
+    """Return the state that explains a failed connection. Only a refused connection proves that no process listens.
+
+    redis-py wraps the original error, so this function follows the chain of causes.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__
@@ -203,18 +206,18 @@ def _state_of_failed_connection(error: BaseException) -> RedisState:
 def _credentials(endpoint: RedisEndpoint) -> tuple[str, ...]:
     for file in (endpoint.tls.ca_file, endpoint.tls.cert_file, endpoint.tls.key_file) if endpoint.tls else ():
         if file is not None and not file.is_file():
-            raise RedisUnreachable(f"{endpoint.name} was not asked: {file} is missing", RedisState.UNASKED)
+            raise RedisUnreachable(f"no command was sent to {endpoint.name}: {file} is missing", RedisState.UNASKED)
     if endpoint.password_file is None:
         return ()
     try:
         password = read_secret(endpoint.password_file)
     except (OSError, ValueError) as error:
-        raise RedisUnreachable(f"{endpoint.name} was not asked: {error}", RedisState.UNASKED) from None
+        raise RedisUnreachable(f"no command was sent to {endpoint.name}: {error}", RedisState.UNASKED) from None
     return (password,) if endpoint.username is None else (endpoint.username, password)
 
 
 def _connection(endpoint: RedisEndpoint) -> AbstractConnection:
-    """One that does exactly what it is told: no retries, no library name, no database, no read limit of its own."""
+    """Return a connection without redis-py's additions: no retries, library name, database or read timeout."""
     seconds = endpoint.timeout.total_seconds()
     settings: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": seconds, "protocol": 2}
     settings["driver_info"] = None
@@ -235,21 +238,21 @@ def _tls(tls: TlsSettings) -> dict[str, Any]:
     }
 
 
-def _greeting(reply: Any) -> ServerInfo:
+def _server_info(reply: Any) -> ServerInfo:
     if not isinstance(reply, list) or len(reply) % 2:
-        raise RedisBadAnswer(f"HELLO was answered with {type(reply).__name__}")
+        raise RedisBadAnswer(f"unexpected reply to HELLO: {type(reply).__name__}")
     fields = dict(zip(map(text, reply[::2]), reply[1::2], strict=True))
     return ServerInfo(*(text(fields.get(name, b"")) for name in ("version", "mode", "role")))
 
 
 def text(reply: Any) -> str:
-    """A reply as text, whatever bytes it is made of.
+    """Decode a reply. Bytes that are not UTF-8 are escaped.
 
     Raises:
-        RedisBadAnswer: it is not a string.
+        RedisBadAnswer: the reply is not a string.
     """
     if not isinstance(reply, bytes):
-        raise RedisBadAnswer(f"a string was expected and {type(reply).__name__} came")
+        raise RedisBadAnswer(f"unexpected reply: {type(reply).__name__} instead of a string")
     return reply.decode("utf-8", "backslashreplace")
 
 
@@ -271,7 +274,10 @@ _BY_WORD = {
 
 
 def _state(error: exceptions.RedisError) -> RedisState | None:
-    """What an error reply means; None if it is not a reply. redis-py strips the code from those it has a class for."""
+    """Return the state that an error reply stands for, or None if the error is not a reply.
+
+    redis-py removes the code from the text of those errors that have a class.
+    """
     message = str(error)
     if "max number of clients" in message:
         return RedisState.TOO_MANY_CLIENTS

@@ -1,4 +1,4 @@
-"""Redis' files on this host: whether they are whole, as Redis' own tools judge."""
+"""Check Redis' files on this host with Redis' own tools."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from remediator.clients.host.disk import tool
 from remediator.errors import TargetError, TimedOut, Unreachable
 
 
-async def rdb_flaw(path: Path, seconds: float = 60.0) -> str | None:
-    """What is wrong with a snapshot, or None if it is whole.
+async def rdb_problem(path: Path, seconds: float = 60.0) -> str | None:
+    """Return what is wrong with a snapshot, or None if it is intact.
 
     Raises:
-        TargetError: it cannot be told: the tool is missing or takes too long.
+        TargetError: the tool is missing, or takes too long.
     """
-    return await _flaw("redis-check-rdb", path, seconds)
+    return await _check("redis-check-rdb", path, seconds)
 
 
-async def aof_flaw(path: Path, seconds: float = 60.0) -> str | None:
-    """What is wrong with an append-only file (its manifest, since Redis 7), or None if it is whole.
+async def aof_problem(path: Path, seconds: float = 60.0) -> str | None:
+    """Return what is wrong with an append-only file (since Redis 7: its manifest), or None if it is intact.
 
     Raises:
-        TargetError: it cannot be told: the tool is missing or takes too long.
+        TargetError: the tool is missing, or takes too long.
     """
-    return await _flaw("redis-check-aof", path, seconds)
+    return await _check("redis-check-aof", path, seconds)
 
 
-async def _flaw(name: str, path: Path, seconds: float) -> str | None:
+async def _check(name: str, path: Path, seconds: float) -> str | None:
     program = tool(name)
     if program is None:
-        raise TargetError(f"{name} is not installed, so whether {path.name} is whole cannot be told")
+        raise TargetError(f"cannot check {path.name}: {name} is not installed")
     try:
         ended = await process.run((program, str(path)), seconds=seconds)
     except (TimedOut, Unreachable) as error:
-        raise TargetError(f"whether {path.name} is whole cannot be told: {error}") from None
+        raise TargetError(f"cannot check {path.name}: {error}") from None
     return None if ended.status == 0 else ended.output.strip().rpartition("\n")[2][-300:]

@@ -1,4 +1,4 @@
-"""What a Redis tells, typed."""
+"""Typed answers of Redis."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ _LONGEST_NAME = 200
 
 
 class Info(dict[str, str]):
-    """The fields of INFO. Asking for one that is not there, or is not of that type, raises `RedisBadAnswer`."""
+    """The fields of INFO. A missing field, or one of another type, raises `RedisBadAnswer`."""
 
     def text(self, name: str) -> str:
-        """As it came."""
+        """Return a field as text."""
         if name not in self:
             raise RedisBadAnswer(f"INFO has no field {name}")
         return self[name]
 
     def integer(self, name: str) -> int:
-        """As a whole number."""
+        """Return a field as an integer."""
         return int(self.number(name))
 
     def number(self, name: str) -> float:
-        """As a number."""
+        """Return a field as a number."""
         try:
             return float(self.text(name))
         except ValueError:
-            raise RedisBadAnswer(f"INFO says {name}:{self[name]}, which is not a number") from None
+            raise RedisBadAnswer(f"INFO field {name} is not a number: {self[name]!r}") from None
 
     def flag(self, name: str) -> bool:
-        """Of a field that is 0 or 1."""
+        """Return a field with the value 0 or 1 as a boolean."""
         return self.integer(name) != 0
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """``master`` or ``slave``; a replica's master and the state of its link (``connected``, ``sync``, …)."""
+    """``master`` or ``slave``. A replica also has its master and the state of the link (``connected``, ``sync``, …)."""
 
     name: str
     offset: int
@@ -51,7 +51,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class BigKey:
-    """A key (shortened for display) and the bytes that it takes in memory."""
+    """A key (shortened for display) and its memory in bytes."""
 
     name: str
     size: int
@@ -59,7 +59,7 @@ class BigKey:
 
 @dataclass(frozen=True, slots=True)
 class BigKeys:
-    """The biggest of the keys that were looked at; ``complete`` if those were all."""
+    """The biggest of the scanned keys. ``complete`` is true if all keys were scanned."""
 
     keys: tuple[BigKey, ...]
     scanned: int
@@ -68,7 +68,7 @@ class BigKeys:
 
 @dataclass(frozen=True, slots=True)
 class SlowCommand:
-    """One entry of the slow log: the command's name and key, never its values."""
+    """An entry of the slow log: name and key of the command, never its values."""
 
     at: datetime
     took: timedelta
@@ -78,7 +78,7 @@ class SlowCommand:
 
 @dataclass(frozen=True, slots=True)
 class LatencyEvent:
-    """The latest and the worst pause of one cause, by the latency monitor."""
+    """The latest and the worst latency of one cause, from the latency monitor."""
 
     cause: str
     at: datetime
@@ -88,7 +88,7 @@ class LatencyEvent:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A connection to the server, and the bytes of memory that it takes there."""
+    """A connection to the server, with its memory there in bytes."""
 
     id: int
     address: str
@@ -102,12 +102,12 @@ class Client:
 
 _SEPARATOR = re.compile(r"([:/|#{}]+)")
 _OF_SECRETS = re.compile(r"sess|token|auth|jwt|csrf|otp|secret|passw|api.?key|refresh|cookie", re.IGNORECASE)
-"""What stands behind such a word is somebody's way in: whoever has ``session:<id>`` is signed in as its user."""
+"""The part of a key after such a word may be a credential: who knows ``session:<id>`` can use that session."""
 _OPAQUE = re.compile(r"[0-9a-fA-F-]{16,}|(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w+=.-]{16,}", re.ASCII)
 
 
 def shown(name: bytes) -> str:
-    """A key or word for display, without the parts that may be credentials: ``session:…``, ``cart:…:items``."""
+    """Return a key for display, without parts that may be credentials: ``session:…``, ``cart:…:items``."""
     parts = _SEPARATOR.split(text(name))
     for at in range(0, len(parts), 2):
         after_word = at >= 2 and any(_OF_SECRETS.search(before) for before in parts[:at:2])
@@ -118,11 +118,11 @@ def shown(name: bytes) -> str:
 
 
 def slow_commands(reply: Any) -> tuple[SlowCommand, ...]:
-    """From SLOWLOG GET."""
+    """Parse the reply to SLOWLOG GET."""
     try:
         return tuple(_slow_command(entry) for entry in reply)
     except (IndexError, TypeError) as error:
-        raise RedisBadAnswer(f"SLOWLOG was answered with something unexpected: {error}") from None
+        raise RedisBadAnswer(f"unexpected reply to SLOWLOG: {error}") from None
 
 
 def _slow_command(entry: Any) -> SlowCommand:
@@ -132,11 +132,11 @@ def _slow_command(entry: Any) -> SlowCommand:
 
 
 def latency_events(reply: Any) -> tuple[LatencyEvent, ...]:
-    """From LATENCY LATEST."""
+    """Parse the reply to LATENCY LATEST."""
     try:
         return tuple(_latency_event(entry) for entry in reply)
     except (ValueError, IndexError, TypeError) as error:
-        raise RedisBadAnswer(f"LATENCY was answered with something unexpected: {error}") from None
+        raise RedisBadAnswer(f"unexpected reply to LATENCY: {error}") from None
 
 
 def _latency_event(entry: Any) -> LatencyEvent:
@@ -145,7 +145,7 @@ def _latency_event(entry: Any) -> LatencyEvent:
 
 
 def clients(reply: Any) -> tuple[Client, ...]:
-    """From CLIENT LIST."""
+    """Parse the reply to CLIENT LIST."""
     return tuple(_client(line) for line in text(reply).splitlines() if line)
 
 
@@ -163,29 +163,29 @@ def _client(line: str) -> Client:
             memory=int(fields.get("tot-mem", fields["omem"])),
         )
     except (KeyError, ValueError) as error:
-        raise RedisBadAnswer(f"CLIENT LIST was answered with something unexpected: {error}") from None
+        raise RedisBadAnswer(f"unexpected reply to CLIENT LIST: {error}") from None
 
 
 def instant(seconds: Any) -> datetime:
-    """From seconds since 1970."""
+    """Convert Unix time in seconds."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
-        raise RedisBadAnswer(f"{seconds!r} is not a time") from None
+        raise RedisBadAnswer(f"{seconds!r} is not a valid time") from None
 
 
 def role(reply: Any) -> Role:
-    """From ROLE."""
+    """Parse the reply to ROLE."""
     try:
         if reply[0] == b"master":
             return Role("master", int(reply[1]), replicas=len(reply[2]))
         master = (text(reply[1]), int(reply[2]))
         return Role(text(reply[0]), int(reply[4]), master=master, link=text(reply[3]))
     except (IndexError, TypeError, ValueError) as error:
-        raise RedisBadAnswer(f"ROLE was answered with something unexpected: {error}") from None
+        raise RedisBadAnswer(f"unexpected reply to ROLE: {error}") from None
 
 
 def info(reply: Any) -> Info:
-    """From INFO."""
+    """Parse the reply to INFO."""
     lines = text(reply).splitlines()
     return Info(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""Redis Sentinel: who is the master."""
+"""Redis Sentinel: find the master."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remediator.clients.redis.connection import (
     RedisState,
     RedisUnreachable,
     connect,
-    open_link,
+    open_connection,
     text,
 )
 from remediator.errors import ClientError, Refused, Unreachable
@@ -24,33 +24,33 @@ from remediator.errors import ClientError, Refused, Unreachable
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """Where the master is, as said by so many of the Sentinels that answered."""
+    """Address of the master, and how many Sentinels agree on it."""
 
     host: str
     port: int
-    said_by: int
-    asked: int
+    votes: int
+    sentinels: int
 
 
 class Sentinel:
-    """The Sentinels of one master."""
+    """A client of the Sentinels of one master."""
 
     def __init__(self, endpoint: SentinelEndpoint) -> None:
         self.endpoint = endpoint
 
     async def master(self) -> Master:
-        """Where the master is now, by the word of a majority of all the Sentinels.
+        """Return the address of the master that a majority of all Sentinels reports.
 
         Raises:
-            Unreachable: too few of them answer to be a majority.
-            RedisRefused: they do not know that master, or do not let us in.
-            RedisBadAnswer: no majority of them agrees, as while a failover is under way.
+            Unreachable: fewer than a majority of the Sentinels answer.
+            RedisRefused: they do not know the master, or reject the credentials.
+            RedisBadAnswer: there is no majority for one address, for example during a failover.
         """
         answers: list[tuple[str, int]] = []
         failures: list[ClientError] = []
-        for endpoint in _each(self.endpoint):
+        for endpoint in _sentinels(self.endpoint):
             try:
-                answers.append(await self._ask(endpoint))
+                answers.append(await self._query(endpoint))
             except ClientError as error:
                 failures.append(error)
         return self._majority(answers, failures)
@@ -62,33 +62,35 @@ class Sentinel:
             raise refused or Unreachable(f"only {len(answers)} of {count} Sentinels answer: {failures[0]}")
         (host, port), votes = Counter(answers).most_common(1)[0]
         if votes * 2 <= count:
-            raise RedisBadAnswer(f"the Sentinels do not agree where {self.endpoint.master} is: {sorted(set(answers))}")
+            raise RedisBadAnswer(
+                f"the Sentinels do not agree on the address of {self.endpoint.master!r}: {sorted(set(answers))}"
+            )
         return Master(host, port, votes, count)
 
-    async def _ask(self, endpoint: RedisEndpoint) -> tuple[str, int]:
-        async with open_link(endpoint) as link:
-            reply = await link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.endpoint.master)
+    async def _query(self, endpoint: RedisEndpoint) -> tuple[str, int]:
+        async with open_connection(endpoint) as connection:
+            reply = await connection.read("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.endpoint.master)
         if reply is None:
-            raise RedisRefused(f"{endpoint.name} does not watch {self.endpoint.master}", RedisState.REFUSING)
+            raise RedisRefused(f"{endpoint.name} does not monitor {self.endpoint.master!r}", RedisState.REFUSING)
         if not isinstance(reply, list) or len(reply) != 2 or not text(reply[1]).isdigit():
-            raise RedisBadAnswer(f"{endpoint.name} did not answer with an address")
+            raise RedisBadAnswer(f"{endpoint.name} sent no address")
         return text(reply[0]), int(reply[1])
 
 
-def _each(endpoint: SentinelEndpoint) -> tuple[RedisEndpoint, ...]:
-    """How each of the Sentinels is reached."""
-    who = {name: getattr(endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
-    return tuple(RedisEndpoint(host=each.host, port=each.port, **who) for each in endpoint.sentinels)
+def _sentinels(endpoint: SentinelEndpoint) -> tuple[RedisEndpoint, ...]:
+    """Return the endpoint of each Sentinel."""
+    shared = {name: getattr(endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
+    return tuple(RedisEndpoint(host=each.host, port=each.port, **shared) for each in endpoint.sentinels)
 
 
 @asynccontextmanager
 async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
-    """A connection to a Redis; behind Sentinels, to the one that is the master at this moment.
+    """Open a connection to a Redis server. With Sentinels, connect to the current master.
 
     Raises:
-        RedisUnreachable: no connection; or too few Sentinels answer, so nobody knows which one is meant.
-        RedisRefused: it, or the Sentinels, do not let us in or are of a kind that is not supported.
-        RedisBadAnswer: no majority of the Sentinels agrees.
+        RedisUnreachable: there is no connection, or too few Sentinels answer.
+        RedisRefused: credentials are rejected, or the kind of server is not supported.
+        RedisBadAnswer: there is no majority of Sentinels for one master.
     """
     if endpoint.sentinel is not None:
         try:
@@ -96,5 +98,5 @@ async def connected(endpoint: RedisEndpoint) -> AsyncIterator[RedisConnection]:
         except Unreachable as error:
             raise RedisUnreachable(f"{endpoint.name}: {error}", RedisState.UNREACHABLE) from error
         endpoint = endpoint.model_copy(update={"host": master.host, "port": master.port, "sentinel": None})
-    async with connect(endpoint) as link:
-        yield link
+    async with connect(endpoint) as connection:
+        yield connection

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from remediator.clients.host import disk
 from remediator.clients.host.disk import File
-from remediator.clients.redis.files import rdb_flaw
+from remediator.clients.redis.files import rdb_problem
 from remediator.core.clock import Clock, format_duration
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -133,7 +133,7 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
         return frozenset(newest)
     flaws: list[tuple[str, str]] = []
     for file in files[: max(_LOOKED_AT, backups.keep)]:
-        flaw = await rdb_flaw(backups.path / file.name)
+        flaw = await rdb_problem(backups.path / file.name)
         if flaw is None:
             return frozenset(newest | {file.name} | {name for name, _ in flaws})
         flaws.append((file.name, flaw))

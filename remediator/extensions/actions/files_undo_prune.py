@@ -55,7 +55,7 @@ class FilesUndoPrune(Action):
         stop = threading.Event()
         try:
             put = await asyncio.to_thread(
-                quarantine.put_back, parameters.batch, backups.path, lambda: not stop.is_set()
+                quarantine.restore, parameters.batch, backups.path, lambda: not stop.is_set()
             )
         finally:
             stop.set()  # out of time: the thread ends after the file that it is at

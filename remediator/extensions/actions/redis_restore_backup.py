@@ -19,7 +19,7 @@ from pydantic import Field
 
 from remediator.clients.host import disk
 from remediator.clients.host.disk import File
-from remediator.clients.redis.files import rdb_flaw
+from remediator.clients.redis.files import rdb_problem
 from remediator.core.clock import rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
@@ -121,7 +121,7 @@ async def _whole(folder: Path, pattern: str, name: str | None) -> File:
     found = await asyncio.to_thread(disk.listed, folder, pattern)
     chosen = [file for file in found if name in (None, file.name)]
     for file in chosen[:5]:
-        if await rdb_flaw(folder / file.name) is None:
+        if await rdb_problem(folder / file.name) is None:
             return file
     raise TargetError(f"{folder} has no backup {name or ''} that is whole ({len(chosen)} looked at)")
 

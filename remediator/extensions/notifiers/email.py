@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from remediator.clients.tls import trusting
+from remediator.clients.tls import client_context
 from remediator.core.clock import SystemClock
 from remediator.core.types import FilePath, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
@@ -97,7 +97,7 @@ def _meaning(error: smtplib.SMTPException) -> Exception:
 
 
 def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:
-    context = trusting(settings.ca_file)
+    context = client_context(settings.ca_file)
     if settings.tls == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=_PATIENCE, context=context)
     else:

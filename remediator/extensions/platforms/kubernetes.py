@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remediator.clients.kubernetes.client import Kubernetes, KubernetesRefused, Moved, restarted_at
+from remediator.clients.kubernetes.client import Conflict, Kubernetes, KubernetesRefused, restarted_at
 from remediator.clients.kubernetes.kubeconfig import KubernetesEndpoint, access
 from remediator.clients.kubernetes.models import ContainerStatus, Pod, Workload
 from remediator.clients.kubernetes.pods import containers, loops, pod_facts, stuck, troubles
@@ -245,7 +245,7 @@ async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, 
         try:
             await change(seen)
             return
-        except Moved:
+        except Conflict:
             if not left:
                 raise
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from remediator.clients.allowed_requests import AllowedRequest, forbidden
+from remediator.clients.allowed_requests import AllowedRequest, forbidden_reason
 from remediator.core.outcome import Outcome
 from remediator.errors import BadAnswer, Refused, TargetError, TimedOut, Unreachable
 from remediator.extensions.actions.base import EffectStatus
@@ -86,7 +86,7 @@ def test_an_address_that_is_no_web_address_is_refused(url: str) -> None:
 )
 def test_where_it_may_not_go(address: str, private: bool, allowed: bool) -> None:
     """Never to a cloud's metadata; to private networks only where the settings say so."""
-    assert (forbidden(address, private=private) is None) is allowed
+    assert (forbidden_reason(address, private=private) is None) is allowed
 
 
 async def test_a_name_that_resolves_to_this_host_is_refused() -> None:

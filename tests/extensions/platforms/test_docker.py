@@ -532,9 +532,9 @@ async def test_a_container_with_power_over_its_host_is_not_made_anew(
     compose(docker_engine, "--pid=host")
     service = bound(docker_engine)
     pin = (await platform.status(service)).pin
-    with pytest.raises(TargetError, match="PidMode host is never created"):
+    with pytest.raises(TargetError, match="PidMode=host are not created"):
         await platform.rollback(service, pin, image_id(docker_engine, other))
-    with pytest.raises(TargetError, match="PidMode host is never created"):
+    with pytest.raises(TargetError, match="PidMode=host are not created"):
         await platform.scale(service, pin, 2)
     assert names(docker_engine) == {"web_1"}
 
