@@ -125,7 +125,7 @@ async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
     container = docker_engine.run("--- trap '' TERM; while true; do sleep 0.1; done")
     started = docker_engine.inspect(container, "{{.State.StartedAt}}")
     hasty = connect(docker_engine.host, timeout="50ms")
-    await hasty.context()
+    await hasty.engine()
     with pytest.raises(TimedOut):
         await hasty.restart(container, stop_timeout=0)
     until(lambda: docker_engine.inspect(container, "{{.State.StartedAt}}") != started, "the restart")
@@ -270,10 +270,10 @@ async def test_over_tcp_with_a_client_certificate(
     async with listener(relay, authority.server_context(certificate, key, clients=True)) as port:
         url = endpoint_url(f"tcp://127.0.0.1:{port}", tls=True)
         tls = {"ca_file": authority.ca_file}
-        context = await connect(url, tls={**tls, "cert_file": mine, "key_file": my_key}).context()
+        context = await connect(url, tls={**tls, "cert_file": mine, "key_file": my_key}).engine()
         assert context.version
         with pytest.raises((Unreachable, TimedOut)):
-            await connect(url, tls=tls).context()
+            await connect(url, tls=tls).engine()
 
 
 def _relay(socket: str) -> Serve:
@@ -323,7 +323,7 @@ async def test_a_proxy_that_forbids_a_call_is_a_refusal(connect: Callable[..., D
     """A socket proxy answers 403 and some HTML."""
     async with peer(reply(403, b"<html>Forbidden</html>")) as server:
         with pytest.raises(DockerRefused, match="Forbidden") as refused:
-            await connect(server.url).context()
+            await connect(server.url).engine()
         assert refused.value.status == 403
 
 

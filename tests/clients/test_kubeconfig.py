@@ -95,15 +95,15 @@ async def ask(way: Access) -> bytes:
     ("cluster", "user", "message"),
     [
         ({}, {"exec": {"command": "aws"}}, "exec runs a program"),
-        ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider is a login"),
-        ({}, {"username": "a", "password": "b"}, "username is a login"),
-        ({}, {"as": "root"}, "another's name"),
+        ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider is not supported"),
+        ({}, {"username": "a", "password": "b"}, "username is not supported"),
+        ({}, {"as": "root"}, "as is impersonation"),
         ({"proxy-url": "http://p"}, {}, "proxy-url"),
         ({"server": ""}, {}, "must be http"),
         ({"certificate-authority": "missing"}, {}, "certificate-authority"),
         ({"certificate-authority-data": "%%%"}, {}, "certificate-authority"),
-        ({"certificate-authority-data": b64encode(b"x").decode()}, {}, "cannot be used"),
-        ({}, {"client-certificate-data": "eA==", "client-key-data": "eA=="}, "cannot be used"),
+        ({"certificate-authority-data": b64encode(b"x").decode()}, {}, "cannot use"),
+        ({}, {"client-certificate-data": "eA==", "client-key-data": "eA=="}, "cannot use"),
     ],
 )
 def test_logins_that_are_not_supported_are_named(cluster: Any, user: Any, message: str, tmp_path: Path) -> None:

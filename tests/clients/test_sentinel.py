@@ -53,14 +53,14 @@ async def test_sentinels_that_disagree_are_not_believed(make_redis: MakeRedis, s
 
 async def test_a_master_that_they_do_not_watch_is_refused(sentinels: list[Server]) -> None:
     """A mistake in the settings is not taken for a failover."""
-    with pytest.raises(RedisRefused, match="does not watch other"):
+    with pytest.raises(RedisRefused, match="does not monitor 'other'"):
         await client_of(sentinels, "other").master()
 
 
 async def test_a_sentinel_is_not_a_redis(sentinels: list[Server]) -> None:
     """Named as a Redis it is refused, with where it belongs."""
     health = await Redis(RedisEndpoint(port=sentinels[0].port)).health()
-    assert health.state is RedisState.SENTINEL and "under sentinel" in health.detail
+    assert health.state is RedisState.SENTINEL and "under 'sentinel'" in health.detail
 
 
 def wait_for(sentinel: Server, question: str, redis: Server) -> None:
@@ -104,7 +104,7 @@ async def test_the_master_is_asked_wherever_it_is(sentinels: list[Server], maste
 async def test_without_a_word_of_the_sentinels_nothing_is_asked(sentinels: list[Server]) -> None:
     """No majority, an unknown master: the state says what is wrong, and no address is guessed."""
     other = await Redis(behind(sentinels, "other")).health()
-    assert other.state is RedisState.REFUSING and "does not watch other" in other.detail
+    assert other.state is RedisState.REFUSING and "does not monitor 'other'" in other.detail
     for each in sentinels[:2]:
         each.kill()
     health = await Redis(behind(sentinels)).health()
@@ -113,7 +113,7 @@ async def test_without_a_word_of_the_sentinels_nothing_is_asked(sentinels: list[
 
 def test_an_address_beside_the_sentinels_is_a_mistake() -> None:
     """One of the two would be wrong one day."""
-    with pytest.raises(ValidationError, match="leave out host, port and socket"):
+    with pytest.raises(ValidationError, match="remove host, port and socket"):
         RedisEndpoint.model_validate({"host": "redis", "sentinel": {"sentinels": [{"host": "a"}], "master": "m"}})
 
 
@@ -134,7 +134,7 @@ async def test_a_failover_between_plan_and_act_is_noticed(
         wait_for(each, "SENTINEL GET-MASTER-ADDR-BY-NAME main", replica)
     until(lambda: "role:master" in replica.ask("INFO", "replication"), "it is the master", 60)
 
-    with pytest.raises(TargetError, match="another one is the master by now"):
+    with pytest.raises(TargetError, match="another server is the master now"):
         await redis.config_set("maxmemory", "100mb", expected=planned)
     assert replica.ask("CONFIG", "GET", "maxmemory").endswith("0")
     assert (await redis.health()).role == "master"

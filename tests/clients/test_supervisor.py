@@ -116,7 +116,7 @@ async def test_a_process_that_was_replaced_since_the_plan_is_left_alone(client: 
     await client.start("sleeper")
     successor = await client.process("sleeper")
     for change in (client.stop("sleeper", expected=planned), client.signal("sleeper", "KILL", expected=planned)):
-        with pytest.raises(TargetError, match="nothing was done"):
+        with pytest.raises(TargetError, match="nothing was changed"):
             await change
     later = await client.process("sleeper")
     assert later == _at(successor, later)

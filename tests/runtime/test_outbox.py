@@ -49,7 +49,7 @@ async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
     sent = {item.channel: (item.status, item.attempts) for item in await web.outbox(asked.run_id)}
     assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", TRIES_BEFORE_NEXT)
     listed = await web.context.store.read(outbox.list_dead)
-    assert len(listed) == 1 and "webhook cannot be reached" in (listed[0].error or "")
+    assert len(listed) == 1 and "webhook is unreachable" in (listed[0].error or "")
     assert '"next_channel":"chat"' in await web.audit_text()
     async with web.client() as client:
         page, told = (await client.get("/")).text, (await client.get("/api/v1/messages/dead")).json()

@@ -54,9 +54,7 @@ class FilesUndoPrune(Action):
         quarantine = bindings.quarantine(backups)
         stop = threading.Event()
         try:
-            put = await asyncio.to_thread(
-                quarantine.restore, parameters.batch, backups.path, lambda: not stop.is_set()
-            )
+            put = await asyncio.to_thread(quarantine.restore, parameters.batch, backups.path, lambda: not stop.is_set())
         finally:
             stop.set()  # out of time: the thread ends after the file that it is at
         return Result(Outcome.OK, f"{len(put)} backups are back in {backups.path}", {"files": list(put)})

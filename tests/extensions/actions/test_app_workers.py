@@ -82,7 +82,7 @@ async def test_another_master_than_planned_is_refused(app: App) -> None:
         await do(action, target(app), call=call, by=1)
 
 
-@pytest.mark.parametrize(("content", "says"), [("", "process id"), ("x", "process id"), ("4194305", "does not run")])
+@pytest.mark.parametrize(("content", "says"), [("", "process ID"), ("x", "process ID"), ("4194305", "not running")])
 async def test_a_pid_file_that_names_nobody_is_refused(tmp_path: Path, content: str, says: str) -> None:
     """No signal is ever sent on a guess."""
     (tmp_path / "pid").write_text(content)
@@ -137,13 +137,13 @@ async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[st
     with pytest.raises(TargetError, match="the inventory does not say"):
         await plan(action, service("app"), **given)
     nowhere = service("app", app_server={"pid_file": str(tmp_path / "pid")})
-    with pytest.raises(TargetError, match="cannot be read"):
+    with pytest.raises(TargetError, match="cannot read"):
         await plan(action, nowhere, **given)
     (tmp_path / "pid").write_text("gunicorn")
-    with pytest.raises(TargetError, match="process id"):
+    with pytest.raises(TargetError, match="process ID"):
         await plan(action, nowhere, **given)
     (tmp_path / "pid").write_text("4194305")
-    with pytest.raises(TargetError, match="does not run"):
+    with pytest.raises(TargetError, match="not running"):
         await plan(action, nowhere, **given)
 
 
@@ -158,7 +158,7 @@ async def test_a_server_that_is_not_ours_to_signal_is_refused(action: Action, gi
         where = service("app", app_server={"pid_file": str(pid_file), "max_workers": 4})
         call, before = await plan(action, where, **given), app.workers()
         if os.geteuid() == 0:
-            with nobody(), pytest.raises(Refused, match="belongs to somebody else"):
+            with nobody(), pytest.raises(Refused, match="belongs to another user"):
                 await do(action, where, call=call, **given)
         assert app.workers() == before
 

@@ -138,7 +138,7 @@ async def test_a_folder_that_is_a_link_is_refused(place: Place, tmp_path: Path) 
     place.folder.rename(elsewhere)
     place.folder.symlink_to(elsewhere)
 
-    with pytest.raises(TargetError, match="no folder that can be used"):
+    with pytest.raises(TargetError, match="cannot open the directory"):
         await plan(PRUNE, place.service())
 
 
@@ -161,7 +161,7 @@ async def test_one_that_was_written_anew_stays(place: Place) -> None:
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-4.rdb").write_bytes(b"another")
 
-    with pytest.raises(TargetError, match="was changed since the plan was made"):
+    with pytest.raises(TargetError, match="was changed after planning"):
         await do(PRUNE, place.service(), call=call)
     assert (place.folder / "dump-4.rdb").read_bytes() == b"another"
 
@@ -181,7 +181,7 @@ async def test_what_was_put_in_its_place_is_not_replaced(place: Place) -> None:
     result = await do(PRUNE, place.service(), call=call)
     (place.folder / "dump-4.rdb").write_text("new")
 
-    with pytest.raises(TargetError, match="is there again"):
+    with pytest.raises(TargetError, match="exists again"):
         await undo(PRUNE, ACTIONS, place.service(), call, result)
     assert (place.folder / "dump-4.rdb").read_text() == "new"
 
@@ -293,7 +293,7 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
     call = await plan(PRUNE, place.service())
     before = place.names()
     readable(place)
-    with nobody(place.folder), pytest.raises(Refused, match=r"cannot be written|may not be read|cannot be moved"):
+    with nobody(place.folder), pytest.raises(Refused, match=r"cannot write|no permission to read|cannot move"):
         await do(PRUNE, place.service(), call=call)
     assert place.names() == before
     assert (await observe(PRUNE, place.service(), call)).happened is EffectStatus.NO
@@ -301,7 +301,7 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
     result = await do(PRUNE, place.service(), call=call)
     undo_prune, batch = ACTIONS["files.undo_prune"], str(result.output["batch"])
     back = await plan(undo_prune, place.service(), batch=batch)
-    with nobody(hidden=place.quarantine), pytest.raises(Refused, match="may not be read"):
+    with nobody(hidden=place.quarantine), pytest.raises(Refused, match="no permission to read"):
         await do(undo_prune, place.service(), call=back, batch=batch)
     assert (await observe(undo_prune, place.service(), back, batch=batch)).happened is EffectStatus.NO
 
@@ -362,7 +362,7 @@ async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, s
     """On another disk that is too small: refused before a byte is written, and nothing is gone."""
     place.backup("dump-9.rdb", 9, size=5_000_000)
     service = Place(place.folder, small / "quarantine", place.snapshot).service()
-    with pytest.raises(Refused, match=r"dump-9\.rdb cannot be copied"):
+    with pytest.raises(Refused, match=r"cannot copy dump-9\.rdb"):
         await do(PRUNE, service)
     assert "dump-9.rdb" in place.names()
     assert [path.name for path in (small / "quarantine").iterdir()] == []

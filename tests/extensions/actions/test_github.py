@@ -173,7 +173,7 @@ async def test_what_the_inventory_does_not_allow_is_refused(
 async def test_what_github_does_not_have_is_missing(action: Action, given: dict[str, Any], token: Path) -> None:
     """It says 404 also to those who may not look."""
     async with peer(reply(404, b'{"message": "Not Found"}', "connection: close")) as web:
-        with pytest.raises(TargetError, match="the token may not see it"):
+        with pytest.raises(TargetError, match="the token has no access"):
             await plan(action, at(web.url, token), **given)
 
 

@@ -83,7 +83,7 @@ async def test_a_redis_that_was_restarted_since_is_refused(redis_server: Redis) 
     redis_server.kill()
     redis_server.start()
 
-    with pytest.raises(TargetError, match="was restarted since the plan was made"):
+    with pytest.raises(TargetError, match="was restarted after planning"):
         await do(action, redis, call=call, **given)
 
 
