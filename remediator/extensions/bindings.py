@@ -1,4 +1,4 @@
-"""What the inventory says of a service, or the sentence that it does not say it: for actions that need it."""
+"""What actions need from the inventory entry of a service. Each function raises an error if it is missing."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ T = TypeVar("T")
 
 
 def redis(service: Service) -> Redis:
-    """A client of the service's Redis.
+    """Return a client of the Redis of a service.
 
     Raises:
-        TargetError: the inventory does not say where it is; likewise for the others.
+        TargetError: the inventory does not define it. The other functions raise the same error.
     """
-    return Redis(_said(service.redis, f"where the Redis of {service.name} is"))
+    return Redis(_required(service, service.redis, "redis"))
 
 
 def disk(service: Service) -> Disk:
-    """The filesystem that the service keeps its data on."""
-    return _said(service.disk, f"on which disk {service.name} keeps its data")
+    """Return the data disk of a service."""
+    return _required(service, service.disk, "disk")
 
 
 def backups(service: Service) -> Backups:
-    """The service's backups."""
-    return _said(service.backups, f"where the backups of {service.name} are")
+    """Return the backups of a service."""
+    return _required(service, service.backups, "backups")
 
 
 def quarantine(found: Backups) -> Quarantine:
-    """Where backups are moved before they are deleted."""
+    """Return the folder to which backups are moved before they are deleted."""
     return Quarantine(found.quarantine or found.path / ".quarantine")
 
 
 def app_server(service: Service) -> AppServer:
-    """The service's gunicorn master."""
-    return _said(service.app_server, f"where the app server of {service.name} is")
+    """Return the gunicorn master of a service."""
+    return _required(service, service.app_server, "app_server")
 
 
 def nginx(service: Service) -> tuple[Nginx, IncludedFile]:
-    """The nginx before a service, and its included file that is ours."""
-    found = _said(service.nginx, f"where the nginx before {service.name} is")
-    pid_file = _said(found.pid_file, f"where the pid file of the nginx before {service.name} is")
+    """Return the nginx in front of a service, and the included file that the remediator writes."""
+    found = _required(service, service.nginx, "nginx")
+    pid_file = _required(service, found.pid_file, "nginx.pid_file")
     binary = "nginx" if found.binary is None else str(found.binary)
     return found, IncludedFile(NginxFiles(found.include, pid_file, binary, found.config))
 
 
 def github(service: Service) -> Repository:
-    """A client of the repository whose workflows deploy the service."""
-    return Repository(_said(service.github, f"which repository deploys {service.name}"))
+    """Return a client of the GitHub repository that deploys a service."""
+    return Repository(_required(service, service.github, "github"))
 
 
 def argocd(service: Service) -> Managed:
-    """The Argo CD Application that deploys the service."""
-    found = _said(service.argocd, f"which Argo CD Application deploys {service.name}")
+    """Return the Argo CD Application that deploys a service."""
+    found = _required(service, service.argocd, "argocd")
     return Managed(_cluster(found), "Application", found.application)
 
 
 def flux(service: Service) -> Managed:
-    """The Flux object that deploys the service."""
-    found = _said(service.flux, f"which Flux object deploys {service.name}")
+    """Return the Flux object that deploys a service."""
+    found = _required(service, service.flux, "flux")
     return Managed(_cluster(found), found.kind, found.name)
 
 
@@ -82,12 +82,12 @@ def _cluster(found: ArgoCd | Flux) -> KubernetesEndpoint:
 
 
 def elasticache(service: Service) -> ReplicationGroups:
-    """A client of the service's ElastiCache."""
-    found = _said(service.elasticache, f"which ElastiCache {service.name} is")
+    """Return a client of the ElastiCache replication group of a service."""
+    found = _required(service, service.elasticache, "elasticache")
     return ReplicationGroups(found.replication_group, found.region, found.endpoint_url, found.timeout)
 
 
-def _said(value: T | None, what: str) -> T:
+def _required(service: Service, value: T | None, key: str) -> T:
     if value is None:
-        raise TargetError(f"the inventory does not say {what}")
+        raise TargetError(f"service {service.name!r} has no {key!r} in the inventory; add it")
     return value

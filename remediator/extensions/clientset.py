@@ -1,4 +1,4 @@
-"""The world: every client that actions, checks and guards may use, made once by the composition root."""
+"""The clients that actions, checks and guards can use. The service creates them once."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NOTHING = Inventory(apiVersion="remediator/v1", kind="Inventory", services={})
 
 @dataclass(frozen=True, slots=True)
 class ClientSet:
-    """What can be asked and acted upon."""
+    """All clients of the service, with the clock and the allowed requests and commands."""
 
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     prometheus: Prometheus | None = None
     alertmanagers: tuple[Alertmanager, ...] = ()
     clock: Clock = field(default_factory=SystemClock)
     folder: Path = Path()
-    """What relative paths in the settings of guards start from: where the settings file is."""
+    """Folder of the settings file. Relative paths in the settings of guards start here."""
     state: Path | None = None
-    """The folder that the service writes to, where a person may put a file that says stop."""
+    """State folder of the service, where an operator can create the stop file."""
     requests: Mapping[str, AllowedRequest] = field(default_factory=dict)
-    """The requests that ``http.request`` may make, by name."""
+    """Requests that ``http.request`` can send, by name."""
     commands: Mapping[str, AllowedCommand] = field(default_factory=dict)
-    """The commands that ``command.run`` may run, by name."""
+    """Commands that ``command.run`` can run, by name."""
     inventory: Callable[[], Inventory] = lambda: NOTHING
-    """The inventory in force; another one after a reload."""
+    """Returns the active inventory, which a reload replaces."""

@@ -1,6 +1,6 @@
-"""What the author of a plugin runs in tests: that what a plugin declares and does is what the engine relies on.
+"""Conformance tests for authors of plugins: they check what the pipeline relies on.
 
-Each function raises ``AssertionError`` with a sentence that says what is wrong, so any test runner can call it.
+Each function raises ``AssertionError`` with the reason, so that any test runner can call it.
 """
 
 from __future__ import annotations
@@ -21,90 +21,93 @@ from remediator.extensions.notifiers.base import Message, Section
 from remediator.playbooks.inventory import Service
 
 EVIL = "<b>bold</b> <!channel> @everyone [link](https://evil.example)"
-"""Text as an alert's label may hold it."""
+"""A label value with markup."""
 
 
 def action_is_declared(kind: type[Action]) -> None:
-    """Its declarations are there, and do not speak against each other."""
-    assert (kind.__doc__ or "").strip(), f"{kind.__name__} has no docstring; its first line is shown to people"
+    """Check that the declarations of an action are complete and consistent."""
+    assert (kind.__doc__ or "").strip(), (
+        f"{kind.__name__} has no docstring; its first line is the summary of the action"
+    )
     _closed(kind.Parameters, kind.name)
-    assert kind.timeout.total_seconds() > 0, f"{kind.name}: timeout is not positive"
-    assert kind.mutates or not kind.destructive, f"{kind.name}: destructive, but it says that it changes nothing"
+    assert kind.timeout.total_seconds() > 0, f"{kind.name}: timeout must be positive"
+    assert kind.mutates or not kind.destructive, f"{kind.name}: destructive, but mutates is False"
     reverses = kind.back is not Action.back
     assert kind.reversible or not reverses, f"{kind.name}: it has back(), but is not declared reversible"
 
 
 async def plan_only_reads(action: Action, service: Service, parameters: Any, state: Callable[[], Any]) -> PlannedCall:
-    """Planning twice changes nothing and comes to the same call; it is returned.
+    """Check that planning changes nothing and is repeatable, and return the planned call.
 
     Args:
-        state: what the action could change, as a value that compares.
+        state: returns what the action can change, as a comparable value.
     """
     before = state()
     first, second = await action.plan(service, parameters), await action.plan(service, parameters)
     assert state() == before, f"{action.name}: plan() changed something"
     assert first.comparable() == second.comparable(), f"{action.name}: two plans differ; list it in volatile_fields"
     stored = msgspec.json.decode(msgspec.json.encode(first), type=PlannedCall)
-    assert stored == first, f"{action.name}: the call is another one after JSON"
+    assert stored == first, f"{action.name}: the call changes when it is stored as JSON"
     return first
 
 
 async def changed_pin_is_refused(
     action: Action, service: Service, parameters: Any, call: PlannedCall, state: Callable[[], Any]
 ) -> None:
-    """A call that was planned against something else is not made.
+    """Check that a call for another target is refused.
 
     Args:
-        call: planned against what is not there any more.
+        call: a call whose pin does not match the current target.
     """
     before = state()
     try:
         outcome = (await action.execute(service, parameters, call)).outcome
     except (TargetError, Refused):
         outcome = Outcome.FAILED
-    assert outcome is Outcome.FAILED, f"{action.name}: it acted on something else than was planned for"
-    assert state() == before, f"{action.name}: it refused, but changed something"
+    assert outcome is Outcome.FAILED, f"{action.name}: execute() accepted a call for another target"
+    assert state() == before, f"{action.name}: execute() refused the call, but changed something"
 
 
-async def observe_tells(action: Action, service: Service, parameters: Any) -> None:
-    """Observing says no before the call was made, and yes after."""
+async def observe_reports_effect(action: Action, service: Service, parameters: Any) -> None:
+    """Check that ``observe`` returns *no* before the call and *yes* after it."""
     call, since = await action.plan(service, parameters), datetime.now(UTC)
     before = await action.observe(service, parameters, call, since)
-    assert before.happened is EffectStatus.NO, f"{action.name}: not done yet, but observe says {before.happened}"
+    assert before.happened is EffectStatus.NO, f"{action.name}: observe() returned {before.happened} before the call"
     done = await action.execute(service, parameters, call)
     assert done.outcome is Outcome.OK, f"{action.name}: {done.summary}"
     after = await action.observe(service, parameters, call, since)
-    assert after.happened is EffectStatus.YES, f"{action.name}: done, but observe says {after.happened}"
+    assert after.happened is EffectStatus.YES, f"{action.name}: observe() returned {after.happened} after the call"
 
 
 async def check_answers(check: Check, service: Service, parameters: Any, answer: CheckAnswer) -> None:
-    """It gives this answer as things are. Ask for each of *ok*, *fail* and *unknown*."""
+    """Check that a check returns this answer now. Call it for each of *ok*, *fail* and *unknown*."""
     _closed(type(check).Parameters, check.name)
     evidence = await check.observe(service, parameters)
     assert evidence.answer is answer, f"{check.name}: {evidence.answer} ({evidence.summary}), not {answer}"
-    assert evidence.summary.strip(), f"{check.name}: an answer without a sentence"
+    assert evidence.summary.strip(), f"{check.name}: the answer has no summary"
 
 
 def evil_message() -> Message:
-    """A message whose every text is :data:`EVIL`, to be sent by a notifier under test."""
+    """Return a message with :data:`EVIL` as every text, for a test of a notifier."""
     return Message(
         "message-1", "run-1", "notice", EVIL, sections=(Section(EVIL, (EVIL,)), Section(EVIL, (EVIL,), True))
     )
 
 
 def is_escaped(delivered: str, *live: str) -> None:
-    """What the channel got has none of the strings that are markup there.
+    """Check that a delivered text contains no active markup.
 
     Args:
-        live: parts of :data:`EVIL` that would be markup in this channel.
+        delivered: what the channel received.
+        live: parts of :data:`EVIL` that are markup in this channel.
     """
     assert live, "name the parts of EVIL that are markup in this channel"
-    assert "bold" in delivered, "the text itself did not arrive"
+    assert "bold" in delivered, "the text is missing"
     for part in live:
-        assert part in EVIL, f"{part!r} is no part of EVIL, so that it is missing proves nothing"
+        assert part in EVIL, f"{part!r} is not part of EVIL, so that its absence proves nothing"
         assert part not in delivered, f"{part!r} arrived as markup"
 
 
 def _closed(model: type[BaseModel], name: str) -> None:
-    assert model.model_config.get("extra") == "forbid", f"{name}: its parameters take unknown keys"
-    assert model.model_config.get("frozen"), f"{name}: its parameters can be changed"
+    assert model.model_config.get("extra") == "forbid", f"{name}: Parameters must forbid unknown keys"
+    assert model.model_config.get("frozen"), f"{name}: Parameters must be frozen"

@@ -1,4 +1,4 @@
-"""Doing an action as the engine does: parameters checked, planned, then executed, or observed when nobody answered."""
+"""Plan, execute, observe and undo an action as the pipeline does."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from remediator.playbooks.inventory import Service
 
 
 def service(name: str = "redis", **parts: Any) -> Service:
-    """A service of an inventory; without a platform that could be asked."""
+    """Return a service of an inventory. Its platform does not answer."""
     platform = parts.pop("platform", {"kind": "supervisor", "url": "unix:///nowhere/s.sock", "program": name})
     return Service.model_validate({"name": name, "platform": platform, **parts})
 
 
 async def plan(action: Action, target: Service, **given: Any) -> PlannedCall:
-    """What it would do; the same when it is planned again, or no approval of it could ever hold."""
+    """Plan an action twice, and return the call. A different second call would void every approval."""
     parameters = action.Parameters.model_validate(given)
     made = await action.plan(target, parameters)
-    assert (await action.plan(target, parameters)).core() == made.core(), (
-        f"{action.name} plans something else each time"
-    )
+    assert (await action.plan(target, parameters)).core() == made.core(), f"{action.name}: two plans differ"
     return made
 
 
 async def do(action: Action, target: Service, *, call: PlannedCall | None = None, **given: Any) -> Result:
-    """Plan it, unless that was done, and do it."""
+    """Plan an action, unless a call is given, and execute it."""
     parameters = action.Parameters.model_validate(given)
     return await action.execute(target, parameters, call or await action.plan(target, parameters))
 
@@ -35,7 +33,7 @@ async def do(action: Action, target: Service, *, call: PlannedCall | None = None
 async def observe(
     action: Action, target: Service, call: PlannedCall, *, since: datetime | None = None, **given: Any
 ) -> Observation:
-    """What a look says of it afterwards."""
+    """Observe the effect of a call."""
     parameters = action.Parameters.model_validate(given)
     return await action.observe(target, parameters, call, since or datetime.now(UTC))
 
@@ -43,7 +41,7 @@ async def observe(
 async def undo(
     action: Action, actions: dict[str, Action], target: Service, call: PlannedCall, result: Result
 ) -> Result:
-    """Do what it says puts it back."""
+    """Execute the call that undoes an action."""
     back = action.back(call, result.output)
-    assert back is not None, f"{action.name} has no way back"
+    assert back is not None, f"{action.name} cannot be undone"
     return await do(actions[back.action], target, **back.parameters)

@@ -1,8 +1,10 @@
-"""The handbook pages whose tables come from the code: ``python -m tests.support.reference_pages``."""
+"""Generate the reference sections of docs/ from the code: ``python -m tests.support.reference_pages``."""
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
@@ -18,6 +20,7 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding
 
 DOCS = Path(__file__).parents[2] / "docs"
+_NO_BREAK = "\0"
 BEGIN, END = "<!-- from the code -->", "<!-- end of what is from the code -->"
 BINDINGS: tuple[type[BaseModel], ...] = (DockerBinding, KubernetesBinding, SupervisorBinding, SystemdBinding)
 VERBS = {
@@ -28,11 +31,11 @@ VERBS = {
     "service.releases": "releases",
     "service.rollback": "rollback",
 }
-"""The actions that a platform carries out, and the method that each needs; a platform that lacks it refuses."""
+"""The actions on platforms, with the method that each needs. Platforms without the method refuse the action."""
 
 
 def actions() -> str:
-    """A section for each action."""
+    """Return a section for each action."""
     return "\n".join(_action(action) for action in sorted(Registry().actions, key=lambda each: each.name))
 
 
@@ -42,12 +45,12 @@ def _action(action: type[Action]) -> str:
     traits += ["reversible"] if action.reversible else []
     traits += ["**destructive**: requires approval"] if action.destructive else []
     traits += ["**always requires approval**"] if action.requires_approval else []
-    told = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
-    return f"## {action.name}\n\n{_about(action)}\n\n*{told}*\n\n{_parameters(action.Parameters)}"
+    line = ", ".join([*traits, f"timeout {format_duration(action.timeout)}"])
+    return f"## {action.name}\n\n{_about(action)}\n\n*{line}*\n\n{_parameters(action.Parameters)}"
 
 
 def checks() -> str:
-    """A section for each check."""
+    """Return a section for each check."""
     sections = (
         f"## {check.name}\n\n{_about(check)}\n\n{_parameters(check.Parameters)}"
         for check in sorted(Registry().checks, key=lambda each: each.name)
@@ -56,7 +59,7 @@ def checks() -> str:
 
 
 def platforms() -> str:
-    """A section for each platform: what it can do, and what its binding in the inventory may say."""
+    """Return a section for each platform: the supported actions, and the keys of its binding in the inventory."""
     return "\n".join(_platform(platform) for platform in sorted(Registry().platforms, key=lambda each: each.kind))
 
 
@@ -73,8 +76,10 @@ def _can(platform: type[Platform], method: str) -> bool:
 
 def _about(kind: type[Action] | type[Check] | type[Platform]) -> str:
     text = (sys.modules[kind.__module__].__doc__ or "").strip()
-    said = text.partition(": ")[2] if text.startswith("``") else text
-    return said[:1].upper() + said[1:]
+    text = text.partition(": ")[2] if text.startswith("``") else text
+    text = re.sub(r"``[^`]+``", lambda code: code[0].replace(" ", _NO_BREAK), text)
+    filled = (textwrap.fill(each, 120, break_long_words=False, break_on_hyphens=False) for each in text.split("\n\n"))
+    return "\n\n".join(filled).replace(_NO_BREAK, " ")
 
 
 def _parameters(model: type[BaseModel]) -> str:
@@ -103,7 +108,7 @@ def _default(field: object) -> str:
 
 
 def with_sections(page: str, sections: str) -> str:
-    """The page with its sections from the code."""
+    """Return the page with the generated sections replaced."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n{sections}{END}{rest.split(END)[1]}"
 

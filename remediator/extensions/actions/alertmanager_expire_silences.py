@@ -17,35 +17,37 @@ from remediator.playbooks.inventory import Service
 
 
 class ExpireParameters(Parameters):
-    """Which silences."""
+    """Parameters of ``alertmanager.expire_silences``."""
 
     mark: str = Field(pattern=r"^remediator run .{1,300}$", description="Full comment of the silences to expire.")
 
 
 class AlertmanagerExpireSilences(Action):
-    """End silences of our own."""
+    """Expire the silences that this run created."""
 
     name = "alertmanager.expire_silences"
     Parameters = ExpireParameters
     idempotent = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._alertmanagers = world.alertmanagers
+    def __init__(self, clients: ClientSet) -> None:
+        self._alertmanagers = clients.alertmanagers
 
     async def plan(self, service: Service, parameters: ExpireParameters) -> PlannedCall:
         ids = await marked(self._alertmanagers, parameters.mark)
-        return PlannedCall(text=f"end {len(ids)} silences ({parameters.mark})", arguments={"silences": ids})
+        return PlannedCall(
+            text=f"expire {len(ids)} silences with the comment {parameters.mark!r}", arguments={"silences": ids}
+        )
 
     async def execute(self, service: Service, parameters: ExpireParameters, call: PlannedCall) -> Result:
         ended = 0
         for silence in await marked(self._alertmanagers, parameters.mark):
             await self._expire(silence)
             ended += 1
-        return Result(Outcome.OK, f"{ended} silences ended", {"ended": ended})
+        return Result(Outcome.OK, f"{ended} silences expired", {"ended": ended})
 
     async def _expire(self, silence: str) -> None:
-        last = Unreachable("there is no Alertmanager to ask")
+        last = Unreachable("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
         for alertmanager in self._alertmanagers:
             try:
                 return await alertmanager.expire_silence(silence)
@@ -56,8 +58,8 @@ class AlertmanagerExpireSilences(Action):
     async def observe(
         self, service: Service, parameters: ExpireParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """They are looked for."""
+        """Search for silences with the comment."""
         left = await marked(self._alertmanagers, parameters.mark)
         return Observation(
-            EffectStatus.NO if left else EffectStatus.YES, f"{len(left)} silences are there", {"silences": left}
+            EffectStatus.NO if left else EffectStatus.YES, f"{len(left)} silences are active", {"silences": left}
         )

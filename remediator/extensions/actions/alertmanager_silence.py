@@ -26,7 +26,7 @@ _LONGEST = timedelta(hours=4)
 
 
 class SilenceParameters(Parameters):
-    """Whom about, and for how long."""
+    """Parameters of ``alertmanager.silence``."""
 
     services: tuple[str, ...] = Field(
         default=(), description="Services of the inventory; default: all that depend on the target."
@@ -35,32 +35,34 @@ class SilenceParameters(Parameters):
 
 
 class AlertmanagerSilence(Action):
-    """Silence the alerts about a service's dependants."""
+    """Silence the alerts of services that depend on the target."""
 
     name = "alertmanager.silence"
     Parameters = SilenceParameters
     reversible = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._alertmanagers = world.alertmanagers
-        self._inventory = world.inventory
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._alertmanagers = clients.alertmanagers
+        self._inventory = clients.inventory
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: SilenceParameters) -> PlannedCall:
         if not self._alertmanagers:
-            raise TargetError("no Alertmanager is configured to ask for silence")
+            raise TargetError("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
         names = parameters.services or self._inventory().dependants(service.name)
         if not names:
-            raise TargetError(f"nothing in the inventory depends on {service.name}")
+            raise TargetError(
+                f"no service in the inventory depends on {service.name!r}; name the services in 'services'"
+            )
         labels = [dict(self._inventory().service(name).known_as) for name in names]
         length = min(parameters.duration, _LONGEST)
         return PlannedCall(
-            text=f"silence alerts about {', '.join(names)} for {format_duration(length)}",
+            text=f"silence the alerts of {', '.join(names)} for {format_duration(length)}",
             arguments={"labels": labels, "seconds": length.total_seconds(), "mark": self._mark(service)},
             volatile_fields=("mark",),
-            undo="end the silences",
-            risk=f"Whatever else is wrong with {', '.join(names)} is not heard either.",
+            undo="expire the silences",
+            risk=f"Alerts of {', '.join(names)} with another cause are silenced too.",
         )
 
     def _mark(self, service: Service) -> str:
@@ -83,14 +85,14 @@ class AlertmanagerSilence(Action):
         return Result(Outcome.OK, f"{len(ids)} silences until {rfc3339(until)[:19]}Z", {"silences": ids})
 
     async def _post(self, silence: NewSilence) -> str:
-        """At the first that can be reached: the members of a cluster tell each other."""
+        """Create the silence in the first reachable Alertmanager. The members of a cluster replicate silences."""
         last: Unreachable | None = None
         for alertmanager in self._alertmanagers:
             try:
                 return await alertmanager.post_silence(silence)
             except Unreachable as error:
                 last = error
-        assert last is not None, "the plan has seen to it that there is one"
+        assert last is not None, "plan() requires an Alertmanager"
         raise last
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
@@ -99,12 +101,14 @@ class AlertmanagerSilence(Action):
     async def observe(
         self, service: Service, parameters: SilenceParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The comment is looked for."""
+        """Search for silences with the comment."""
         found = await marked(self._alertmanagers, str(call.arguments["mark"]))
         if len(found) >= len(call.arguments["labels"]):
-            return Observation(EffectStatus.YES, f"{len(found)} silences are there", {"silences": found})
+            return Observation(EffectStatus.YES, f"{len(found)} silences are active", {"silences": found})
         if found:
             return Observation(
-                EffectStatus.CANNOT_TELL, f"{len(found)} silences are there, not all", {"silences": found}
+                EffectStatus.CANNOT_TELL,
+                f"only {len(found)} of {len(call.arguments['labels'])} silences are active",
+                {"silences": found},
             )
-        return Observation(EffectStatus.NO, "there is no such silence")
+        return Observation(EffectStatus.NO, "no silence with this comment is active")

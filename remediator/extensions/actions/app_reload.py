@@ -15,7 +15,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -23,29 +22,28 @@ _LOOK = 0.05
 
 
 class AppReload(Action):
-    """Let gunicorn replace its workers, by HUP."""
+    """Reload gunicorn with HUP, which replaces all workers."""
 
     name = "app.reload"
     idempotent = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It signals processes of this host."""
-
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         master = process.named_by(bindings.app_server(service).pid_file)
         workers = sorted(child.pid for child in process.children(master))
         return PlannedCall(
-            text=f"send HUP to gunicorn (pid {master.pid}): it replaces its {len(workers)} workers",
+            text=f"send HUP to gunicorn (pid {master.pid}), which replaces its {len(workers)} workers",
             arguments={"workers": workers},
             pin={"pid": master.pid, "ticks": master.ticks},
-            risk="A configuration that is wrong by now takes effect; extra workers are forgotten.",
+            risk="An invalid configuration takes effect, and workers that were added are removed.",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
         if process.named_by(bindings.app_server(service).pid_file) != master:
-            raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
+            raise TargetError(
+                f"gunicorn is no longer pid {master.pid}: it was restarted after planning; nothing was changed"
+            )
         before = {child.pid for child in process.children(master)}
         process.send(master, signal.SIGHUP)
         while True:
@@ -58,8 +56,8 @@ class AppReload(Action):
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """None of the planned workers is left: it happened, or the same came about otherwise."""
+        """Compare the workers: without any of the planned ones, the reload took effect."""
         now = {child.pid for child in process.children(process.named_by(bindings.app_server(service).pid_file))}
         if now and not now & set(call.arguments["workers"]):
             return Observation(EffectStatus.YES, f"all {len(now)} workers are new", {"workers": sorted(now)})
-        return Observation(EffectStatus.NO, "workers of before are still there", {"workers": sorted(now)})
+        return Observation(EffectStatus.NO, "some workers from before the reload still run", {"workers": sorted(now)})

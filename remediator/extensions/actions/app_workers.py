@@ -21,17 +21,16 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError, TimedOut
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _LOOK = 0.05
 _EACH = 15.0
-"""Seconds in which one worker has to come or go."""
+"""Seconds that one worker may take to start or stop."""
 
 
 class WorkersParameters(Parameters):
-    """How many: an absolute number, or so many more (or fewer) than there are. The inventory has the bounds."""
+    """Parameters of ``app.workers``. The inventory defines the limits."""
 
     to: int | None = Field(default=None, ge=1, le=512, description="Number of workers.")
     by: int | None = Field(default=None, ge=-64, le=64, description="Number of workers to add; negative to remove.")
@@ -39,20 +38,17 @@ class WorkersParameters(Parameters):
     @model_validator(mode="after")
     def _one(self) -> WorkersParameters:
         if (self.to is None) == (self.by is None):
-            raise ValueError("give one of to and by")
+            raise ValueError("set exactly one of 'to' and 'by'")
         return self
 
 
 class AppWorkers(Action):
-    """Change how many workers gunicorn has, by TTIN and TTOU."""
+    """Change the number of gunicorn workers with TTIN and TTOU."""
 
     name = "app.workers"
     Parameters = WorkersParameters
     reversible = True
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It signals processes of this host."""
 
     async def plan(self, service: Service, parameters: WorkersParameters) -> PlannedCall:
         server = bindings.app_server(service)
@@ -61,29 +57,33 @@ class AppWorkers(Action):
         asked = parameters.to if parameters.to is not None else now + (parameters.by or 0)
         wanted = min(max(asked, server.min_workers), server.max_workers)
         if wanted == now:
-            bounds = f"from {server.min_workers} to {server.max_workers}"
-            raise TargetError(f"{service.name} has {now} workers, and {asked} are asked for; allowed are {bounds}")
+            bounds = f"{server.min_workers} to {server.max_workers}"
+            raise TargetError(
+                f"{service.name} cannot have {asked} workers: it has {now}, and the inventory allows {bounds}"
+            )
         word = "TTIN" if wanted > now else "TTOU"
         return PlannedCall(
             text=f"send {word} to gunicorn (pid {master.pid}) {abs(wanted - now)} times: {now} to {wanted} workers",
             arguments={"from": now, "to": wanted},
             pin={"pid": master.pid, "ticks": master.ticks},
-            undo=f"have {now} workers again",
-            risk="Each worker needs its own memory and its own connections to Redis." if wanted > now else None,
+            undo=f"return to {now} workers",
+            risk="Each worker needs memory and connections to Redis." if wanted > now else None,
         )
 
     async def execute(self, service: Service, parameters: WorkersParameters, call: PlannedCall) -> Result:
         master = _planned(call)
         if process.named_by(bindings.app_server(service).pid_file) != master:
-            raise TargetError(f"gunicorn is not process {master.pid} any more, as planned: somebody restarted it")
+            raise TargetError(
+                f"gunicorn is no longer pid {master.pid}: it was restarted after planning; nothing was changed"
+            )
         wanted, now = int(call.arguments["to"]), len(process.children(master))
         if now != call.arguments["from"]:
-            raise TargetError(f"{service.name} has {now} workers, not {call.arguments['from']} as planned")
+            raise TargetError(f"{service.name} has {now} workers; {call.arguments['from']} when the plan was made")
         while now != wanted:
             number = signal.SIGTTIN if wanted > now else signal.SIGTTOU
             process.send(master, number)
             now = await _counted(master, now + (1 if wanted > now else -1))
-        return Result(Outcome.OK, f"{service.name} has {now} workers, counted", dict(call.arguments))
+        return Result(Outcome.OK, f"{service.name} has {now} workers", dict(call.arguments))
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"to": int(call.arguments["from"])})
@@ -91,7 +91,7 @@ class AppWorkers(Action):
     async def observe(
         self, service: Service, parameters: WorkersParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The workers are counted; a new master has forgotten it all."""
+        """Count the workers. A restarted master has lost the change."""
         master = process.named_by(bindings.app_server(service).pid_file)
         now = len(process.children(master))
         facts = {"workers": now, "pid": master.pid}
@@ -100,7 +100,7 @@ class AppWorkers(Action):
         if master != _planned(call) or now == call.arguments["from"]:
             return Observation(EffectStatus.NO, f"{service.name} has {now} workers", facts)
         return Observation(
-            EffectStatus.CANNOT_TELL, f"{service.name} has {now} workers: some of them came or went", facts
+            EffectStatus.CANNOT_TELL, f"{service.name} has {now} workers: only some were added or removed", facts
         )
 
 
@@ -109,13 +109,13 @@ def _planned(call: PlannedCall) -> Process:
 
 
 async def _counted(master: Process, wanted: int) -> int:
-    """The number of workers, once it is as wanted.
+    """Wait until the number of workers is as wanted, and return it.
 
     Raises:
-        TimedOut: it is not; another signal now might be one too many.
+        TimedOut: it is not. Another signal could change it once too often.
     """
     for _ in range(int(_EACH / _LOOK)):
         if len(process.children(master)) == wanted:
             return wanted
         await asyncio.sleep(_LOOK)
-    raise TimedOut(f"gunicorn did not have {wanted} workers within {_EACH:g} s")
+    raise TimedOut(f"gunicorn did not reach {wanted} workers within {_EACH:g} s")

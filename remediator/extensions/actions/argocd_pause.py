@@ -17,7 +17,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -25,29 +24,28 @@ _KNOWN = frozenset({"prune", "selfHeal", "allowEmpty", "enabled"})
 
 
 class ArgocdPause(Action):
-    """Pause the automatic syncs of an Argo CD Application."""
+    """Pause the automatic sync of an Argo CD Application."""
 
     name = "argocd.pause"
     reversible = True
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the cluster that the service's Application is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         managed = bindings.argocd(service)
         seen = await managed.read()
         policy = automated(seen)
         if policy is None:
-            raise TargetError(f"{managed.name} does not sync by itself: it is paused already")
+            raise TargetError(f"{managed.name}: automatic sync is already paused")
         if strangers := sorted(set(policy) - _KNOWN):
-            raise TargetError(f"{managed.name}: automated has {', '.join(strangers)}, which could not be put back")
+            raise TargetError(
+                f"{managed.name}: an undo cannot restore these fields of automated: {', '.join(strangers)}"
+            )
         return PlannedCall(
-            text=f"{managed.name}: take spec.syncPolicy.automated ({policy or 'as it is by default'}) away",
+            text=f"{managed.name}: remove spec.syncPolicy.automated ({policy or 'the default policy'})",
             arguments={"automated": policy},
             pin={"uid": uid(seen), "automated": policy},
-            undo="put spec.syncPolicy.automated back as it was",
-            risk=f"What is committed from now on is not deployed.{held_by(seen)}",
+            undo="restore spec.syncPolicy.automated",
+            risk=f"New commits are not deployed until this is undone.{held_by(seen)}",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
@@ -55,11 +53,11 @@ class ArgocdPause(Action):
 
         def decide(seen: Document) -> Document:
             if {"uid": uid(seen), "automated": automated(seen)} != dict(call.pin):
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"spec": {"syncPolicy": {"automated": None}}}
 
         await managed.change(decide)
-        return Result(Outcome.OK, f"{managed.name} does not sync by itself any more", dict(call.arguments))
+        return Result(Outcome.OK, f"{managed.name}: automatic sync is paused", dict(call.arguments))
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("argocd.resume", {"automated": dict(call.arguments["automated"])})
@@ -67,9 +65,9 @@ class ArgocdPause(Action):
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The policy says it."""
+        """Read the sync policy."""
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
-            return Observation(EffectStatus.YES, "it does not sync by itself")
+            return Observation(EffectStatus.YES, "automatic sync is paused")
         happened = EffectStatus.NO if policy == call.pin["automated"] else EffectStatus.CANNOT_TELL
-        return Observation(happened, f"it syncs by itself: {policy}", {"automated": policy})
+        return Observation(happened, f"automatic sync is on: {policy}", {"automated": policy})

@@ -14,48 +14,44 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class Automated(BaseModel):
-    """``spec.syncPolicy.automated``, in Argo CD's own words."""
+    """``spec.syncPolicy.automated``, with the field names of Argo CD."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    prune: bool | None = Field(default=None, description="Delete what is not in git any more.")
-    selfHeal: bool | None = Field(default=None, description="Put back what was changed by hand.")
-    allowEmpty: bool | None = Field(default=None, description="Also if nothing at all is in git.")
-    enabled: bool | None = Field(default=None, description="Whether it is on.")
+    prune: bool | None = Field(default=None, description="Delete resources that were removed from git.")
+    selfHeal: bool | None = Field(default=None, description="Revert manual changes.")
+    allowEmpty: bool | None = Field(default=None, description="Sync even if git contains no resources.")
+    enabled: bool | None = Field(default=None, description="Whether automatic sync is on.")
 
 
 class ResumeParameters(Parameters):
-    """How it syncs."""
+    """Parameters of ``argocd.resume``."""
 
     automated: Automated = Field(default=Automated(), description="Sync policy; an undo uses the recorded one.")
 
 
 class ArgocdResume(Action):
-    """Resume the automatic syncs of an Argo CD Application."""
+    """Resume the automatic sync of an Argo CD Application."""
 
     name = "argocd.resume"
     Parameters = ResumeParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the cluster that the service's Application is in."""
-
     async def plan(self, service: Service, parameters: ResumeParameters) -> PlannedCall:
         managed = bindings.argocd(service)
         seen = await managed.read()
         if (policy := automated(seen)) is not None:
-            raise TargetError(f"{managed.name} syncs by itself already: {policy}")
+            raise TargetError(f"{managed.name}: automatic sync is already on: {policy}")
         wanted = _wanted(parameters)
         return PlannedCall(
             text=f"{managed.name}: set spec.syncPolicy.automated to {wanted}",
             arguments={"automated": wanted},
             pin={"uid": uid(seen)},
-            risk="Whatever git says is deployed at once, also what was kept out by pausing.",
+            risk="Argo CD deploys the current commit at once, including changes made during the pause.",
         )
 
     async def execute(self, service: Service, parameters: ResumeParameters, call: PlannedCall) -> Result:
@@ -63,22 +59,22 @@ class ArgocdResume(Action):
 
         def decide(seen: Document) -> Document:
             if {"uid": uid(seen)} != dict(call.pin) or automated(seen) is not None:
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             gone: dict[str, Any] = dict.fromkeys(written_automated(seen) or {})
             return {"spec": {"syncPolicy": {"automated": {**gone, **call.arguments["automated"]}}}}
 
         await managed.change(decide)
-        return Result(Outcome.OK, f"{managed.name} syncs by itself again", dict(call.arguments))
+        return Result(Outcome.OK, f"{managed.name}: automatic sync is on again", dict(call.arguments))
 
     async def observe(
         self, service: Service, parameters: ResumeParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The policy says it."""
+        """Read the sync policy."""
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
-            return Observation(EffectStatus.NO, "it does not sync by itself")
+            return Observation(EffectStatus.NO, "automatic sync is paused")
         happened = EffectStatus.YES if policy == call.arguments["automated"] else EffectStatus.CANNOT_TELL
-        return Observation(happened, f"it syncs by itself: {policy}", {"automated": policy})
+        return Observation(happened, f"automatic sync is on: {policy}", {"automated": policy})
 
 
 def _wanted(parameters: ResumeParameters) -> dict[str, bool]:

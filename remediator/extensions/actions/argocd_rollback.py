@@ -30,21 +30,21 @@ _WHAT = ("revision", "revisions", "source", "sources")
 
 
 class RollbackParameters(Parameters):
-    """To what."""
+    """Parameters of the rollback."""
 
     to: int | None = Field(default=None, ge=0, description="ID in the history; default: the entry deployed before.")
 
 
 class ArgocdRollback(Action):
-    """Roll an Argo CD Application back to what it had deployed before."""
+    """Roll an Argo CD Application back to an earlier deployment."""
 
     name = "argocd.rollback"
     Parameters = RollbackParameters
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.argocd(service)
@@ -57,8 +57,8 @@ class ArgocdRollback(Action):
             pin={"uid": uid(seen), "current": now["id"]},
             volatile_fields=("mark",),
             undo=f"sync to history {now['id']} again",
-            risk="Git still says otherwise: mend it there before automatic syncs are resumed.",
-            measurement=None if paused else "automatic syncs are on, and have to be paused by a step before",
+            risk="Git still contains the newer version: revert it there before you resume automatic sync.",
+            measurement=None if paused else "automatic sync is on; an earlier step must pause it",
         )
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
@@ -66,16 +66,18 @@ class ArgocdRollback(Action):
 
         def decide(seen: Document) -> Document:
             if automated(seen) is not None:
-                raise TargetError(f"{managed.name} syncs by itself, which would win; pause it first (argocd.pause)")
+                raise TargetError(
+                    f"{managed.name}: automatic sync would revert the rollback; pause it first with argocd.pause"
+                )
             if busy(seen):
-                raise TargetError(f"{managed.name}: another operation goes on; nothing was done")
+                raise TargetError(f"{managed.name}: another operation is in progress; nothing was changed")
             now, before = _way_back(managed.name, history(seen), int(call.arguments["to"]))
             if {"uid": uid(seen), "current": now["id"]} != dict(call.pin):
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"operation": _operation(seen, before, str(call.arguments["mark"]))}
 
         await managed.change(decide)
-        summary = f"{managed.name}: Argo CD was asked to go back to history {call.arguments['to']}"
+        summary = f"{managed.name}: requested a sync to history {call.arguments['to']}"
         return Result(Outcome.OK, summary, dict(call.arguments))
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
@@ -84,38 +86,42 @@ class ArgocdRollback(Action):
     async def observe(
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Our mark is looked for in the operation that is asked for, and in the last one."""
+        """Search for the mark of this run in the requested operation and in the last one."""
         managed = bindings.argocd(service)
         seen = await managed.read()
         marks = [each.get("value") for operation in operations(seen) for each in operation.get("info") or ()]
         if call.arguments["mark"] in marks:
-            return Observation(EffectStatus.YES, f"{managed.name} has the operation", {"marks": marks})
+            return Observation(EffectStatus.YES, f"{managed.name} has the requested operation", {"marks": marks})
         now = history(seen)[0]["id"] if history(seen) else None
         untouched = now == call.pin["current"] and not busy(seen)
         happened = EffectStatus.NO if untouched else EffectStatus.CANNOT_TELL
-        return Observation(happened, f"{managed.name} is at history {now}, without our operation", {"current": now})
+        return Observation(
+            happened, f"{managed.name} is at history {now}, without the requested operation", {"current": now}
+        )
 
 
 def _way_back(name: str, deployed: Sequence[dict[str, Any]], to: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is deployed, and what to go back to: of that id, or the newest before it that is another.
+    """Return the current deployment and the one to roll back to: that ID, or the newest earlier one that differs.
 
     Raises:
-        TargetError: there is none; or what is deployed was gone back to already.
+        TargetError: there is none, or the current deployment is already the result of a rollback.
     """
     if not deployed:
-        raise TargetError(f"{name} has deployed nothing yet")
+        raise TargetError(f"{name} has not deployed anything yet")
     now, older = deployed[0], deployed[1:]
     if to is not None:
         found = next((each for each in deployed if each.get("id") == to), None)
         if found is None or _same(found, now):
             ids = ", ".join(str(each.get("id")) for each in older) or "none"
-            raise TargetError(f"{name}: history {to} is not there, or is what is deployed; there are: {ids}")
+            raise TargetError(f"{name}: history {to} does not exist or is deployed now; other entries: {ids}")
         return now, found
     others = [each for each in older if not _same(each, now)]
     if len(others) < len(older) and not _same(older[0], now):
-        raise TargetError(f"{name}: {_told(now)} was gone back to already; going on is a person's choice, by its id")
+        raise TargetError(
+            f"{name}: {_told(now)} is already the result of a rollback; to go back further, set 'to' to a history ID"
+        )
     if not others:
-        raise TargetError(f"{name}: nothing else was deployed before {_told(now)}")
+        raise TargetError(f"{name}: no other version was deployed before {_told(now)}")
     return now, others[0]
 
 
@@ -133,7 +139,10 @@ def _mark(clock: Clock) -> str:
 
 
 def _operation(seen: Document, to: Mapping[str, Any], mark: str) -> dict[str, Any]:
-    """A sync to what is recorded, with the application's own options; what the controller takes up and then removes."""
+    """Return a sync operation to a recorded version, with the options of the Application.
+
+    The controller starts the operation and then removes it from the object.
+    """
     sync = {name: to[name] for name in _WHAT if to.get(name)}
     options = (seen["spec"].get("syncPolicy") or {}).get("syncOptions")
     return {

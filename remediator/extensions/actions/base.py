@@ -1,4 +1,4 @@
-"""Actions: verbs on a target. Each declares what it is, so that the engine knows what it may do with it."""
+"""The contract of actions: what an action declares, and the methods that the pipeline calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.playbooks.inventory import Service
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of an attempt, in one sentence and as values."""
+    """The outcome of an attempt, with a summary for people and values for programs."""
 
     outcome: Outcome
     summary: str
@@ -27,7 +27,7 @@ class Result:
 
 
 class EffectStatus(StrEnum):
-    """What observing a target says about an attempt of unknown outcome."""
+    """Whether an attempt with an unknown outcome took effect."""
 
     YES = "yes"
     NO = "no"
@@ -36,7 +36,7 @@ class EffectStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Whether an attempt took effect, and by what sign."""
+    """Whether an attempt took effect, with the evidence."""
 
     happened: EffectStatus
     summary: str
@@ -45,60 +45,63 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class UndoCall:
-    """The call of an action that puts back what another one did."""
+    """The call of an action that undoes another one."""
 
     action: str
     parameters: Mapping[str, Any]
 
 
 RUN: ContextVar[str] = ContextVar("remediator_run", default="")
-"""The run that is being advanced in this task, for marks that actions leave in other systems."""
+"""ID of the run in the current task. Actions write it into other systems as a mark."""
 
 
 class Action(ABC):
-    """One kind of action. ``Parameters`` is the model of its ``with`` block.
+    """Base class of actions. ``Parameters`` is the model of the ``with`` block.
 
-    Instances hold clients, never state: any replica may plan, execute or observe the same attempt.
+    An instance holds clients and no state, because another replica may execute or observe the attempt.
     """
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
     mutates: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
-    """Doing it twice is the same as once; only then may the engine repeat an attempt by itself."""
+    """Whether repeating the action is safe. Only then does the pipeline repeat an attempt automatically."""
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
-    """It may lose data; lint warns when it can run without a person."""
+    """Whether the action can lose data. Lint warns if it can run without an approval."""
     requires_approval: ClassVar[bool] = False
-    """A person agrees to it first, whatever the playbook and its mode say."""
+    """Whether the action needs an approval in every mode."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
 
-    def __init__(self, world: ClientSet) -> None:
-        """Keep the clients that it needs, never state."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Keep the needed clients."""
 
     @abstractmethod
     async def plan(self, service: Service, parameters: Any) -> PlannedCall:
-        """Resolve to exact calls. Reads only.
+        """Resolve the parameters to exact calls. Changes nothing.
 
         Raises:
-            TargetError: missing or ambiguous.
-            ClientError: the platform cannot be asked.
+            TargetError: the target is missing, ambiguous or in the wrong state.
+            ClientError: the platform does not answer.
         """
 
     @abstractmethod
     async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
-        """Do it, once. The caller bounds it in time and takes ``Unreachable``, ``TargetError`` and ``Refused`` as
-        failed, ``TimedOut``, ``BadAnswer`` and cancellation as unknown."""
+        """Make the planned calls once. The caller sets the timeout.
+
+        The caller treats ``Unreachable``, ``TargetError`` and ``Refused`` as *failed*, and ``TimedOut``, ``BadAnswer``
+        and a cancellation as *unknown*.
+        """
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
-        """How what ``call`` did is put back, from what it recorded; None if it cannot be.
+        """Return the call that undoes this call; None if it cannot be undone.
 
         Args:
-            call: as it was made.
-            output: of its result; empty if it is not known.
+            call: the call that was made.
+            output: output of its result; empty if the result is unknown.
         """
         return None
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
-        """Whether an attempt that began at ``since`` took effect. Reads only; the default cannot tell."""
-        return Observation(EffectStatus.CANNOT_TELL, f"{self.name} leaves no sign that could be looked for")
+        """Return whether an attempt that began at ``since`` took effect. Changes nothing. Default: unknown."""
+        return Observation(EffectStatus.CANNOT_TELL, f"{self.name} leaves no trace to check")

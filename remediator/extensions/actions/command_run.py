@@ -23,7 +23,7 @@ _KEPT = 4000
 
 
 class CommandParameters(Parameters):
-    """Which one, and its values."""
+    """Parameters of ``command.run``."""
 
     command: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the command under commands in the settings."
@@ -34,40 +34,42 @@ class CommandParameters(Parameters):
 
 
 class CommandRun(Action):
-    """Run an allowed command: argv, no shell, none of our environment."""
+    """Run a command that the settings allow, without a shell and without the environment of the service."""
 
     name = "command.run"
     Parameters = CommandParameters
     destructive = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._commands = world.commands
+    def __init__(self, clients: ClientSet) -> None:
+        self._commands = clients.commands
 
     async def plan(self, service: Service, parameters: CommandParameters) -> PlannedCall:
         argv = _argv(self._allowed(parameters), parameters)
         return PlannedCall(
             text=f"run: {shlex.join(argv)}",
             arguments={"argv": list(argv)},
-            risk="What the command does is not known to the remediator, nor how it is put back.",
+            risk="The remediator does not know the effect of the command and cannot undo it.",
         )
 
     def _allowed(self, parameters: CommandParameters) -> AllowedCommand:
         allowed = self._commands.get(parameters.command)
         if allowed is None:
             known = ", ".join(sorted(self._commands)) or "none"
-            raise TargetError(f"the settings allow no command {parameters.command!r}; allowed are: {known}")
+            raise TargetError(f"the settings do not allow the command {parameters.command!r}; allowed: {known}")
         return allowed
 
     async def execute(self, service: Service, parameters: CommandParameters, call: PlannedCall) -> Result:
         allowed = self._allowed(parameters)
         argv = _argv(allowed, parameters)
         if list(argv) != call.arguments["argv"]:
-            raise TargetError(f"the settings have another {parameters.command!r} than when the plan was made")
+            raise TargetError(
+                f"the command {parameters.command!r} was changed in the settings after planning; it was not run"
+            )
         ended = await process.run(argv, seconds=allowed.timeout.total_seconds())
         outcome = Outcome.OK if ended.status == 0 else Outcome.FAILED
         last = ended.output.strip().rpartition("\n")[2][:200]
-        text = f"{argv[0]} ended with status {ended.status}" + (f": {last}" if last else "")
+        text = f"{argv[0]} exited with status {ended.status}" + (f": {last}" if last else "")
         return Result(outcome, text, {"status": ended.status, "output": ended.output[-_KEPT:]})
 
 

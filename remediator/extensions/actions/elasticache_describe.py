@@ -12,7 +12,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -27,15 +26,12 @@ _FACTS = {
 
 
 class ElasticacheDescribe(Action):
-    """Look at a service's ElastiCache. Reads only."""
+    """Read the state of an ElastiCache replication group. Read-only."""
 
     name = "elasticache.describe"
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=30)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         return PlannedCall(text=f"describe {bindings.elasticache(service).name}")
@@ -44,7 +40,7 @@ class ElasticacheDescribe(Action):
         groups = bindings.elasticache(service)
         found = await groups.describe()
         outcome = Outcome.OK if found.status == "available" else Outcome.FAILED
-        roles = [f"{each.node_group_id} {each.primary or 'primary not told'}" for each in found.node_groups]
+        roles = [f"{each.node_group_id} {each.primary or 'primary unknown'}" for each in found.node_groups]
         summary = f"{groups.name}: {found.status}, {found.cache_node_type}; {', '.join(roles) or 'no shard'}"
         facts = msgspec.to_builtins(found)
         return Result(outcome, summary, {name: facts[key] for name, key in _FACTS.items()})

@@ -17,13 +17,12 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class NodeTypeParameters(Parameters):
-    """Which machines."""
+    """Parameters of ``elasticache.modify_node_type``."""
 
     node_type: str = Field(
         pattern=r"^cache\.[a-z0-9-]+\.[a-z0-9]+$", description="Node type for all nodes, for example cache.r7g.large."
@@ -31,16 +30,13 @@ class NodeTypeParameters(Parameters):
 
 
 class ElasticacheModifyNodeType(Action):
-    """Change the node type of an ElastiCache replication group; a person agrees first, always."""
+    """Change the node type of an ElastiCache replication group. Always requires approval."""
 
     name = "elasticache.modify_node_type"
     Parameters = NodeTypeParameters
     reversible = True
     requires_approval = True
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: NodeTypeParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
@@ -49,22 +45,25 @@ class ElasticacheModifyNodeType(Action):
         if found.status != "available":
             raise TargetError(f"{groups.name} is {found.status}; it can be modified only when available")
         if old == new:
-            raise TargetError(f"{groups.name} has nodes of type {new} already")
+            raise TargetError(f"{groups.name} already has nodes of type {new}")
         return PlannedCall(
             text=f"{groups.name}: ModifyReplicationGroup, CacheNodeType from {old} to {new}, immediately",
             arguments={"from": old, "to": new},
             pin={"node_type": old},
-            undo=f"change the node type to {old} again",
-            risk="It costs another price. Connections break at the end, and a smaller type evicts what does not fit.",
+            undo=f"change the node type back to {old}",
+            risk="The price changes. Connections break at the end. A smaller type evicts keys that do not fit.",
         )
 
     async def execute(self, service: Service, parameters: NodeTypeParameters, call: PlannedCall) -> Result:
         groups = bindings.elasticache(service)
         found = await groups.describe()
         if {"node_type": found.cache_node_type} != dict(call.pin) or found.status != "available":
-            raise TargetError(f"{groups.name} is {found.status} with {found.cache_node_type} by now; nothing was done")
+            raise TargetError(
+                f"{groups.name} is {found.status} with {found.cache_node_type}, which differs from the plan; "
+                "nothing was changed"
+            )
         await groups.modify_node_type(str(call.arguments["to"]))
-        return Result(Outcome.OK, f"{groups.name} changes to {call.arguments['to']}", dict(call.arguments))
+        return Result(Outcome.OK, f"{groups.name} is changing to {call.arguments['to']}", dict(call.arguments))
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"node_type": call.arguments["from"]})
@@ -72,7 +71,7 @@ class ElasticacheModifyNodeType(Action):
     async def observe(
         self, service: Service, parameters: NodeTypeParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The type says that it is done; the old one on a group that is available, that it was never begun."""
+        """Read the node type. The new type means done; the old type on an available group means not started."""
         groups = bindings.elasticache(service)
         found = await groups.describe()
         facts = {"status": found.status, "node_type": found.cache_node_type}

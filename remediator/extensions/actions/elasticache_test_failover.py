@@ -16,16 +16,15 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _NOTED = "test failover api called"
-"""How ElastiCache begins the event that names the shard."""
+"""First words of the ElastiCache event that names the shard, in lower case."""
 
 
 class FailoverParameters(Parameters):
-    """Which shard."""
+    """Parameters of ``elasticache.test_failover``."""
 
     node_group: str | None = Field(
         default=None, pattern=r"^[0-9]{1,4}$", description="ID of the shard, for example 0001; default: the only shard."
@@ -33,14 +32,11 @@ class FailoverParameters(Parameters):
 
 
 class ElasticacheTestFailover(Action):
-    """Fail an ElastiCache shard over to one of its replicas."""
+    """Promote a replica of an ElastiCache shard to primary."""
 
     name = "elasticache.test_failover"
     Parameters = FailoverParameters
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's ElastiCache."""
 
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:
         groups = bindings.elasticache(service)
@@ -48,10 +44,10 @@ class ElasticacheTestFailover(Action):
         shard = _shard(groups.name, found, parameters.node_group)
         _ready(groups.name, found, shard)
         return PlannedCall(
-            text=f"{groups.name}: TestFailover of shard {shard.node_group_id} (primary {shard.primary or 'not told'})",
+            text=f"{groups.name}: TestFailover of shard {shard.node_group_id} (primary {shard.primary or 'unknown'})",
             arguments={"node_group": shard.node_group_id},
             pin={"primary": shard.primary},
-            risk="Writes fail while a replica takes over, and what it had not yet received is lost.",
+            risk="Writes fail during the failover. Writes that the replica has not received are lost.",
         )
 
     async def execute(self, service: Service, parameters: FailoverParameters, call: PlannedCall) -> Result:
@@ -60,40 +56,46 @@ class ElasticacheTestFailover(Action):
         shard = _shard(groups.name, found, str(call.arguments["node_group"]))
         _ready(groups.name, found, shard)
         if {"primary": shard.primary} != dict(call.pin):
-            raise TargetError(f"{groups.name}: {shard.primary} is primary by now: somebody or something was faster")
+            raise TargetError(f"{groups.name}: {shard.primary} became primary after planning; nothing was changed")
         await groups.test_failover(shard.node_group_id)
         return Result(
-            Outcome.OK, f"{groups.name}: shard {shard.node_group_id} fails over", {"was_primary": shard.primary}
+            Outcome.OK,
+            f"{groups.name}: failover of shard {shard.node_group_id} started",
+            {"was_primary": shard.primary},
         )
 
     async def observe(
         self, service: Service, parameters: FailoverParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """ElastiCache notes who called for it; another primary says it too. That it was not done, nothing says: notes
-        come late."""
+        """Search the events for the call, and compare the primary.
+
+        The result is never *no*, because events arrive late.
+        """
         groups = bindings.elasticache(service)
         node_group = str(call.arguments["node_group"])
         noted = [each.message for each in await groups.events(since) if each.message.lower().startswith(_NOTED)]
         if any(message.rstrip(".").endswith(node_group) for message in noted):
-            return Observation(EffectStatus.YES, f"{groups.name} noted the call", {"events": noted})
+            return Observation(EffectStatus.YES, f"{groups.name} has an event for the call", {"events": noted})
         found = await groups.describe()
         primary = _shard(groups.name, found, node_group).primary
         facts = {"primary": primary, "status": found.status}
         if primary is not None and primary != call.pin["primary"]:
-            return Observation(EffectStatus.YES, f"{groups.name}: {primary} is primary now", facts)
-        return Observation(EffectStatus.CANNOT_TELL, f"{groups.name}: {found.status}, nothing noted yet", facts)
+            return Observation(EffectStatus.YES, f"{groups.name}: {primary} is the primary now", facts)
+        return Observation(
+            EffectStatus.CANNOT_TELL, f"{groups.name} is {found.status}, without an event for the call yet", facts
+        )
 
 
 def _shard(name: str, found: ReplicationGroup, wanted: str | None) -> NodeGroup:
     shards = [each for each in found.node_groups if wanted in (None, each.node_group_id)]
     if len(shards) != 1:
         there = ", ".join(each.node_group_id for each in found.node_groups) or "none"
-        raise TargetError(f"{name}: exactly one shard has to be meant; give node_group; there are: {there}")
+        raise TargetError(f"{name} does not have exactly one such shard; set 'node_group' to one of: {there}")
     return shards[0]
 
 
 def _ready(name: str, found: ReplicationGroup, shard: NodeGroup) -> None:
     if found.status != "available":
-        raise TargetError(f"{name} is {found.status}; it fails over only when available")
+        raise TargetError(f"{name} is {found.status}; a failover needs the status available")
     if found.automatic_failover.lower() != "enabled" or len(shard.node_group_members) < 2:
-        raise TargetError(f"{name}: automatic failover is off, or shard {shard.node_group_id} has no replica")
+        raise TargetError(f"{name}: a failover needs automatic failover and a replica in shard {shard.node_group_id}")

@@ -15,7 +15,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -23,13 +22,13 @@ _MEBIBYTE = 1024 * 1024
 
 
 class DiskUseParameters(Parameters):
-    """How much to tell."""
+    """Parameters of ``files.disk_use``."""
 
     top: int = Field(default=10, ge=1, le=100, description="Number of largest files to list.")
 
 
 class FilesDiskUse(Action):
-    """Tell who fills a service's disk; failed if it is fuller than the inventory allows. Reads only."""
+    """Report what fills the data disk. Fails above the limit of the inventory. Read-only."""
 
     name = "files.disk_use"
     Parameters = DiskUseParameters
@@ -37,11 +36,8 @@ class FilesDiskUse(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It looks at files of this host."""
-
     async def plan(self, service: Service, parameters: DiskUseParameters) -> PlannedCall:
-        return PlannedCall(text=f"look at the files in {bindings.disk(service).path} and how full their disk is")
+        return PlannedCall(text=f"read the sizes of files in {bindings.disk(service).path} and the usage of their disk")
 
     async def execute(self, service: Service, parameters: DiskUseParameters, call: PlannedCall) -> Result:
         settings = bindings.disk(service)
@@ -58,12 +54,12 @@ class FilesDiskUse(Action):
             "top": [{"file": name, "space": files[name]} for name in _biggest(files, parameters.top)],
         }
         told = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
-        text = f"{settings.path} is {usage.percent:.0f} % full: {told or 'nothing of it below this folder'}"
+        text = f"{settings.path} is {usage.percent:.0f} % full: {told or 'no files in this folder'}"
         return Result(Outcome.OK if usage.percent < settings.full_percent else Outcome.FAILED, text, facts)
 
 
 def by_kind(files: Mapping[str, int], backups: PurePosixPath | None) -> dict[str, int]:
-    """Bytes taken by backups, the append-only file, snapshots, temporary files of Redis, and the rest."""
+    """Return the bytes used by backups, the append-only file, snapshots, temporary Redis files and other files."""
     kinds = {"backups": 0, "aof": 0, "rdb": 0, "temporary": 0, "other": 0}
     for name, space in files.items():
         kinds[_kind(PurePosixPath(name), backups)] += space
@@ -85,7 +81,7 @@ def _biggest(files: Mapping[str, int], top: int) -> list[str]:
 
 
 def _backups(service: Service) -> PurePosixPath | None:
-    """The folder of backups, below the disk's; None where it is elsewhere."""
+    """Return the backup folder relative to the data folder; None if it is outside."""
     folder = bindings.disk(service).path
     if service.backups is None or not service.backups.path.is_relative_to(folder):
         return None

@@ -32,11 +32,11 @@ from remediator.playbooks.inventory import Backups, Service
 
 _MEBIBYTE = 1024 * 1024
 _LOOKED_AT = 5
-"""So many of the newest are looked at for one that is whole."""
+"""Number of newest backups to examine for a complete one."""
 
 
 class PruneParameters(Parameters):
-    """How far to go: a goal for the disk, an age, or both (then both must hold for a file to go)."""
+    """Parameters of ``files.prune``. With both, a file must meet both conditions."""
 
     goal_percent: int | None = Field(
         default=None, ge=1, le=99, description="Move only as many files as needed to reach this disk usage (percent)."
@@ -45,7 +45,7 @@ class PruneParameters(Parameters):
 
 
 class FilesPrune(Action):
-    """Move old backups into quarantine; the newest stay, and one of them is whole."""
+    """Move old backups into quarantine. The newest stay, and one of them is complete."""
 
     name = "files.prune"
     Parameters = PruneParameters
@@ -53,8 +53,8 @@ class FilesPrune(Action):
     destructive = False
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._clock: Clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._clock: Clock = clients.clock
 
     async def plan(self, service: Service, parameters: PruneParameters) -> PlannedCall:
         backups, now = bindings.backups(service), self._clock.now()
@@ -64,7 +64,7 @@ class FilesPrune(Action):
         expired = await asyncio.to_thread(_expired, backups, now)
         if not chosen and not expired:
             raise TargetError(
-                f"no backup in {backups.path} may go: {len(files)} there, {len(kept)} of them stay anyway"
+                f"no backup in {backups.path} can be moved: {len(files)} found, {len(kept)} of them must stay"
             )
         return PlannedCall(
             text="; ".join(filter(None, (_told_of(expired), _told(backups, files, chosen)))),
@@ -75,7 +75,7 @@ class FilesPrune(Action):
                 "expired": expired,
             },
             volatile_fields=("batch",),
-            undo=f"move them back, within {format_duration(backups.grace)}",
+            undo=f"move the backups back, within {format_duration(backups.grace)}",
             risk=_risk(backups),
         )
 
@@ -85,10 +85,10 @@ class FilesPrune(Action):
         try:
             moved = await asyncio.to_thread(self._prune, backups, call, stop)
         finally:
-            stop.set()  # out of time: the thread ends after the file that it is at
+            stop.set()  # after a timeout, the thread stops after the current file
         after = await asyncio.to_thread(disk.usage, backups.path)
         output = {"batch": call.arguments["batch"], "moved": moved, "percent": round(after.percent, 1)}
-        text = f"{len(moved)} backups moved; the disk is {after.percent:.0f} % full, it was {before.percent:.0f} %"
+        text = f"{len(moved)} backups moved; the disk is {after.percent:.0f} % full (before: {before.percent:.0f} %)"
         return Result(Outcome.OK, text, output)
 
     def _prune(self, backups: Backups, call: PlannedCall, stop: threading.Event) -> list[str]:
@@ -106,27 +106,27 @@ class FilesPrune(Action):
     async def observe(
         self, service: Service, parameters: PruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The planned files are all gone, or all there; where some are gone, the rest may be planned anew."""
+        """Count the planned files that are still there. If only some were moved, a new plan can move the rest."""
         backups = bindings.backups(service)
         batches = await asyncio.to_thread(bindings.quarantine(backups).batches)
         if held := set(call.arguments["expired"]) & set(batches):
-            return Observation(
-                EffectStatus.NO, f"{len(held)} batches whose time is over are there", {"expired": len(held)}
-            )
+            return Observation(EffectStatus.NO, f"{len(held)} expired batches still exist", {"expired": len(held)})
         there = {file.inode for file in await asyncio.to_thread(disk.listed, backups.path, backups.pattern)}
         left = [each["name"] for each in call.arguments["files"] if each["inode"] in there]
         if not left:
-            return Observation(EffectStatus.YES, "all of them are in quarantine", {"left": 0})
+            return Observation(EffectStatus.YES, "all planned files are in quarantine", {"left": 0})
         return Observation(
-            EffectStatus.NO, f"{len(left)} of {len(call.arguments['files'])} are there", {"left": len(left)}
+            EffectStatus.NO,
+            f"{len(left)} of {len(call.arguments['files'])} planned files are still there",
+            {"left": len(left)},
         )
 
 
 async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
-    """Names that stay: the newest ones, and the newest that is whole.
+    """Return the names of the backups that stay: the newest ones and the newest complete one.
 
     Raises:
-        TargetError: none of the newest is whole: then no backup goes at all.
+        TargetError: none of the newest is complete. Then no backup is moved.
     """
     newest = {file.name for file in files[: backups.keep]}
     if backups.verify == "none" or not files:
@@ -138,11 +138,11 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
             return frozenset(newest | {file.name} | {name for name, _ in flaws})
         flaws.append((file.name, flaw))
     told = "; ".join(f"{name}: {flaw}" for name, flaw in flaws[:3])
-    raise TargetError(f"none of the newest backups in {backups.path} is whole, so none is moved: {told}")
+    raise TargetError(f"none of the newest backups in {backups.path} is complete, so that none is moved: {told}")
 
 
 def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
-    """The oldest first, until the goal is reached."""
+    """Return the backups to move: the oldest first, until the goal is reached."""
     backups = bindings.backups(service)
     if parameters.older_than is not None:
         before = (now - parameters.older_than).timestamp()
@@ -161,7 +161,7 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
 
 
 def _expired(backups: Backups, now: datetime) -> list[str]:
-    """Batches whose grace is over."""
+    """Return the batches whose grace period has ended."""
     found = bindings.quarantine(backups).batches()
     return sorted(batch for batch, note in found.items() if now - _at(note) >= backups.grace)
 
@@ -186,7 +186,7 @@ def _told(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> st
 
 
 def _told_of(expired: Sequence[str]) -> str:
-    return f"delete for good what is in quarantine since {', '.join(expired)}" if expired else ""
+    return f"delete these batches from quarantine permanently: {', '.join(expired)}" if expired else ""
 
 
 def _names(files: Sequence[File]) -> str:
@@ -195,9 +195,9 @@ def _names(files: Sequence[File]) -> str:
 
 
 def _risk(backups: Backups) -> str:
-    risk = f"After {format_duration(backups.grace)} nobody can restore from them."
+    risk = f"After {format_duration(backups.grace)}, these backups cannot be restored."
     folder = bindings.quarantine(backups).folder
     nearest = folder if folder.exists() else folder.parent
     if nearest.exists() and disk.same_filesystem(backups.path, nearest):
-        return f"{risk} The quarantine is on the same disk: room is made only when the grace is over."
+        return f"{risk} The quarantine is on the same disk: space is freed only after the grace period."
     return risk

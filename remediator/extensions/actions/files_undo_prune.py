@@ -14,27 +14,23 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class UndoPruneParameters(Parameters):
-    """Which batch."""
+    """Parameters of ``files.undo_prune``."""
 
     batch: str = Field(pattern=r"^[0-9A-Za-z]{1,40}$", description="Name of the batch, as files.prune reports it.")
 
 
 class FilesUndoPrune(Action):
-    """Put backups back that files.prune moved into quarantine."""
+    """Move backups from quarantine back to the backup folder."""
 
     name = "files.undo_prune"
     Parameters = UndoPruneParameters
     idempotent = True
     timeout = timedelta(seconds=120)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It moves files of this host."""
 
     async def plan(self, service: Service, parameters: UndoPruneParameters) -> PlannedCall:
         backups = bindings.backups(service)
@@ -43,7 +39,7 @@ class FilesUndoPrune(Action):
         size = sum(int(file["size"]) for file in note["files"])
         free = (await asyncio.to_thread(disk.usage, backups.path)).free
         if size > free and not disk.same_filesystem(backups.path, quarantine.folder):
-            raise TargetError(f"the backups need {size} bytes, and {backups.path} has {free}")
+            raise TargetError(f"the backups need {size} bytes, but {backups.path} has only {free} bytes free")
         return PlannedCall(
             text=f"move {len(note['files'])} backups of batch {parameters.batch} back to {backups.path}",
             arguments={"batch": parameters.batch},
@@ -56,14 +52,14 @@ class FilesUndoPrune(Action):
         try:
             put = await asyncio.to_thread(quarantine.restore, parameters.batch, backups.path, lambda: not stop.is_set())
         finally:
-            stop.set()  # out of time: the thread ends after the file that it is at
-        return Result(Outcome.OK, f"{len(put)} backups are back in {backups.path}", {"files": list(put)})
+            stop.set()  # after a timeout, the thread stops after the current file
+        return Result(Outcome.OK, f"{len(put)} backups moved back to {backups.path}", {"files": list(put)})
 
     async def observe(
         self, service: Service, parameters: UndoPruneParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The batch's list goes last, so as long as it is there, there is something to be moved."""
+        """Search for the batch. Its list is removed last, so that an existing batch is not done."""
         quarantine = bindings.quarantine(bindings.backups(service))
         there = parameters.batch in await asyncio.to_thread(quarantine.batches)
-        happened, word = (EffectStatus.NO, "still") if there else (EffectStatus.YES, "no more")
+        happened, word = (EffectStatus.NO, "still") if there else (EffectStatus.YES, "no longer")
         return Observation(happened, f"batch {parameters.batch} is {word} in quarantine")

@@ -11,19 +11,15 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class FluxResume(Action):
-    """Resume what Flux does about a service."""
+    """Resume the reconciliation of a Flux object."""
 
     name = "flux.resume"
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         managed = bindings.flux(service)
@@ -33,7 +29,7 @@ class FluxResume(Action):
         return PlannedCall(
             text=f"{managed.name}: set spec.suspend to false",
             pin={"uid": uid(seen)},
-            risk="Whatever git says is deployed at once, also what was kept out by suspending.",
+            risk="Flux deploys the current commit at once, including changes made during the suspension.",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
@@ -41,16 +37,16 @@ class FluxResume(Action):
 
         def decide(seen: Document) -> Document:
             if {"uid": uid(seen)} != dict(call.pin) or not seen["spec"].get("suspend"):
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"spec": {"suspend": False}}
 
         await managed.change(decide)
-        return Result(Outcome.OK, f"{managed.name} is reconciled again")
+        return Result(Outcome.OK, f"{managed.name} is no longer suspended")
 
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The field says it."""
+        """Read the field."""
         suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
         happened = EffectStatus.NO if suspended else EffectStatus.YES
         return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -22,13 +22,12 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class RollbackParameters(Parameters):
-    """To what."""
+    """Parameters of the rollback."""
 
     to: str | None = Field(
         default=None,
@@ -38,15 +37,12 @@ class RollbackParameters(Parameters):
 
 
 class FluxRollback(Action):
-    """Roll what Flux deploys back to what it had deployed before."""
+    """Hold a Flux source at an earlier revision, so that Flux rolls back."""
 
     name = "flux.rollback"
     Parameters = RollbackParameters
     reversible = True
     timeout = timedelta(seconds=60)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the cluster that the Flux object is in."""
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.flux(service)
@@ -62,9 +58,9 @@ class FluxRollback(Action):
             text=f"{source.name}: set spec.ref.{field} to {point} ({revision}), from {now}",
             arguments={"source": source.name, "point": point, "revision": revision, "held": before},
             pin=_pin(deployed, seen),
-            undo=f"set spec.ref.{field} to {before} again" if before else f"take spec.ref.{field} away again",
-            risk="Everything that is deployed from this source goes back with it. What is committed from now on is not "
-            f"deployed: mend it in git before the source is let go (flux.release).{held_by(seen)}",
+            undo=f"set spec.ref.{field} back to {before}" if before else f"remove spec.ref.{field}",
+            risk="Everything deployed from this source is rolled back too. New commits are not deployed: revert the "
+            f"change in git, then release the source with flux.release.{held_by(seen)}",
         )
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
@@ -75,7 +71,7 @@ class FluxRollback(Action):
 
         def decide(seen: Document) -> Document:
             if _pin(deployed, seen) != dict(call.pin) or source.name != call.arguments["source"]:
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             _goes_on(managed, deployed)
             _goes_on(source, seen)
             return {"spec": {"ref": {flux.HOLDS[source.kind]: point}}}
@@ -90,7 +86,7 @@ class FluxRollback(Action):
     async def observe(
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The field says it."""
+        """Read the field."""
         managed = bindings.flux(service)
         source = flux.source(managed, await managed.read())
         seen = await source.read()
@@ -113,28 +109,32 @@ def _pin(deployed: Document, seen: Document) -> dict[str, Any]:
 
 def _goes_on(managed: Managed, seen: Document) -> None:
     if seen["spec"].get("suspend"):
-        raise TargetError(f"{managed.name} is suspended: Flux would deploy nothing; resume it first")
+        raise TargetError(
+            f"{managed.name} is suspended, so that Flux deploys nothing; resume it first with flux.resume"
+        )
 
 
 def _way_back(name: str, source: Managed, deployed: Document, held: str | None, to: str | None) -> tuple[str, str]:
-    """What is deployed, and the revision to go back to: the named one, or the newest other that was applied.
+    """Return the deployed revision and the one to roll back to: the named one, or the newest other applied one.
 
     Raises:
-        TargetError: there is none; or the source is held already, so that going on is a person's choice.
+        TargetError: there is none, or the source is already held. Then only a named revision is accepted.
     """
     now = flux.attempted(deployed)
     if now is None:
-        raise TargetError(f"{name} has deployed nothing yet")
+        raise TargetError(f"{name} has not deployed anything yet")
     current = held or flux.point(source.kind, now)
     others = [each for each in flux.applied(deployed) if flux.point(source.kind, each) != current]
     if to is not None:
         found = next((each for each in others if to in (each, flux.point(source.kind, each))), None)
         if found is None:
             there = ", ".join(others) or "none"
-            raise TargetError(f"{name}: {to} is not recorded as applied, or is what is deployed; there are: {there}")
+            raise TargetError(f"{name}: {to} was not applied or is deployed now; other revisions: {there}")
         return now, found
     if held is not None:
-        raise TargetError(f"{source.name} is held at {held} already; going on is a person's choice, by its revision")
+        raise TargetError(f"{source.name} is already held at {held}; to go back further, set 'to' to a revision")
     if not others:
-        raise TargetError(f"{name}: nothing else is recorded as applied before {now} (Flux records more since 2.7)")
+        raise TargetError(
+            f"{name}: no other revision was applied before {now}; Flux records earlier revisions since version 2.7"
+        )
     return now, others[0]

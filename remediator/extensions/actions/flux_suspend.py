@@ -18,31 +18,27 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class FluxSuspend(Action):
-    """Suspend what Flux does about a service."""
+    """Suspend the reconciliation of a Flux object."""
 
     name = "flux.suspend"
     reversible = True
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the cluster that the Flux object is in."""
-
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         managed = bindings.flux(service)
         seen = await managed.read()
         if seen["spec"].get("suspend"):
-            raise TargetError(f"{managed.name} is suspended already")
+            raise TargetError(f"{managed.name} is already suspended")
         return PlannedCall(
             text=f"{managed.name}: set spec.suspend to true",
             pin={"uid": uid(seen)},
-            undo="set spec.suspend to false again",
-            risk=f"What is committed from now on is not deployed.{held_by(seen)}",
+            undo="set spec.suspend to false",
+            risk=f"New commits are not deployed until this is undone.{held_by(seen)}",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
@@ -50,7 +46,7 @@ class FluxSuspend(Action):
 
         def decide(seen: Document) -> Document:
             if {"uid": uid(seen)} != dict(call.pin) or seen["spec"].get("suspend"):
-                raise TargetError(f"{managed.name} was changed since the plan was made; nothing was done")
+                raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"spec": {"suspend": True}}
 
         await managed.change(decide)
@@ -62,7 +58,7 @@ class FluxSuspend(Action):
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The field says it."""
+        """Read the field."""
         suspended = bool((await bindings.flux(service).read())["spec"].get("suspend"))
         happened = EffectStatus.YES if suspended else EffectStatus.NO
         return Observation(happened, f"suspended: {suspended}", {"suspended": suspended})

@@ -19,11 +19,11 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _SETTLED = timedelta(minutes=2)
-"""So long GitHub may take until a workflow that was started is in its lists."""
+"""Time after which GitHub lists a workflow run that was started."""
 
 
 class DispatchParameters(Parameters):
-    """Which one, and what to give to it. File, branch and what may be given are the inventory's alone."""
+    """Parameters of ``github.dispatch_workflow``. The inventory defines the file, branch and allowed inputs."""
 
     dispatch: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the workflow under dispatch in the inventory."
@@ -34,26 +34,24 @@ class DispatchParameters(Parameters):
 
 
 class GithubDispatchWorkflow(Action):
-    """Start a workflow on GitHub Actions, as the inventory allows. What it does cannot be seen from here."""
+    """Start a GitHub workflow that the inventory allows."""
 
     name = "github.dispatch_workflow"
     Parameters = DispatchParameters
     timeout = timedelta(seconds=45)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: DispatchParameters) -> PlannedCall:
         repository, allowed = _allowed(service, parameters)
         if running := await self._running(repository, allowed):
-            raise TargetError(
-                f"{repository.name}: run {running} of {allowed.workflow} was started already, and goes on"
-            )
+            raise TargetError(f"{repository.name}: run {running} of {allowed.workflow} is already in progress")
         given = ", ".join(f"{name}={value}" for name, value in parameters.inputs.items())
         return PlannedCall(
-            text=f"{repository.name}: start {allowed.workflow} of {allowed.ref}" + (f" with {given}" if given else ""),
+            text=f"{repository.name}: start {allowed.workflow} on {allowed.ref}" + (f" with {given}" if given else ""),
             arguments=_arguments(repository, allowed, parameters),
-            risk="What the workflow does is not known here; who may change it may do anything that it may.",
+            risk="The effect of the workflow is unknown. Anyone who can edit the workflow can change it.",
         )
 
     async def _running(self, repository: Repository, allowed: Dispatch) -> int | None:
@@ -63,20 +61,22 @@ class GithubDispatchWorkflow(Action):
     async def execute(self, service: Service, parameters: DispatchParameters, call: PlannedCall) -> Result:
         repository, allowed = _allowed(service, parameters)
         if _arguments(repository, allowed, parameters) != dict(call.arguments):
-            raise TargetError(f"the inventory says something else of {parameters.dispatch!r} than when it was planned")
+            raise TargetError(
+                f"{parameters.dispatch!r} was changed in the inventory after planning; it was not started"
+            )
         if running := await self._running(repository, allowed):
-            raise TargetError(f"{repository.name}: run {running} was started since the plan; nothing was done")
+            raise TargetError(f"{repository.name}: run {running} was started after planning; nothing was started")
         await repository.dispatch(allowed.workflow, allowed.ref, parameters.inputs)
         return Result(Outcome.OK, f"{repository.name}: {allowed.workflow} was started", dict(call.arguments))
 
     async def observe(
         self, service: Service, parameters: DispatchParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """A run that was started since then, by whomever: another would be one too many. None, only after a while."""
+        """Search for a run started since then. A run by another user counts too, so that none is started twice."""
         repository, allowed = _allowed(service, parameters)
         found = await repository.dispatched(allowed.workflow, allowed.ref, since)
         facts = {"runs": [run.id for run in found]}
-        told = f"{len(found)} runs of {allowed.workflow} were started since"
+        told = f"{len(found)} runs of {allowed.workflow} were started since the attempt began"
         if found:
             return Observation(EffectStatus.YES, told, facts)
         late = self._clock.now() - since > _SETTLED
@@ -88,14 +88,16 @@ def _allowed(service: Service, parameters: DispatchParameters) -> tuple[Reposito
     allowed = repository.settings.dispatch.get(parameters.dispatch)
     if allowed is None:
         known = ", ".join(sorted(repository.settings.dispatch)) or "none"
-        raise TargetError(f"the inventory allows no workflow {parameters.dispatch!r}; allowed are: {known}")
+        raise TargetError(f"the inventory does not allow the workflow {parameters.dispatch!r}; allowed: {known}")
     if strangers := sorted(set(parameters.inputs) - set(allowed.inputs)):
-        raise TargetError(f"{parameters.dispatch} takes no {', '.join(strangers)}")
+        raise TargetError(f"{parameters.dispatch!r} does not accept the inputs: {', '.join(strangers)}")
     for name, declared in allowed.inputs.items():
         if name not in parameters.inputs and declared.required:
-            raise TargetError(f"{parameters.dispatch} needs {name}")
+            raise TargetError(f"{parameters.dispatch!r} requires the input {name!r}")
         if name in parameters.inputs and not declared.fits(parameters.inputs[name]):
-            raise TargetError(f"{name}: {str(parameters.inputs[name])[:60]!r} is not what the inventory allows")
+            raise TargetError(
+                f"input {name!r}: the inventory does not allow the value {str(parameters.inputs[name])[:60]!r}"
+            )
     return repository, allowed
 
 

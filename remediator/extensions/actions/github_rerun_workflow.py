@@ -22,24 +22,24 @@ from remediator.playbooks.inventory import Service
 
 _FAILED = frozenset({"failure", "timed_out", "startup_failure"})
 _SETTLED = timedelta(minutes=1)
-"""So long GitHub may take until what was asked for is seen."""
+"""Time after which GitHub shows a requested attempt."""
 
 
 class RerunParameters(Parameters):
-    """Which workflow."""
+    """Parameters of ``github.rerun_workflow``."""
 
     workflow: str = Field(description="File name of the workflow, as listed under rerun in the inventory.")
 
 
 class GithubRerunWorkflow(Action):
-    """Run the failed jobs of a deployment again on GitHub Actions."""
+    """Rerun the failed jobs of the latest run of a workflow."""
 
     name = "github.rerun_workflow"
     Parameters = RerunParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RerunParameters) -> PlannedCall:
         repository = _allowing(service, parameters.workflow)
@@ -49,11 +49,11 @@ class GithubRerunWorkflow(Action):
             raise TargetError(f"{repository.name}: the latest run of {parameters.workflow}, {latest.id}, is {said}")
         commit, branch = latest.head_sha[:12], repository.settings.branch
         return PlannedCall(
-            text=f"{repository.name}: run the failed jobs of run {latest.id} again "
+            text=f"{repository.name}: rerun the failed jobs of run {latest.id} "
             f"({parameters.workflow}, commit {commit} of {branch}, attempt {latest.run_attempt}: {latest.conclusion})",
             arguments={"workflow": parameters.workflow, "run": latest.id},
             pin={"attempt": latest.run_attempt, "commit": latest.head_sha},
-            risk="What its jobs did before they failed may be done twice.",
+            risk="The jobs may repeat what they did before they failed.",
         )
 
     async def execute(self, service: Service, parameters: RerunParameters, call: PlannedCall) -> Result:
@@ -62,17 +62,17 @@ class GithubRerunWorkflow(Action):
         seen = {"attempt": latest.run_attempt, "commit": latest.head_sha}
         if latest.id != call.arguments["run"] or seen != dict(call.pin) or latest.status != "completed":
             raise TargetError(
-                f"{repository.name}: attempt {latest.run_attempt} of run {latest.id} is the latest by now: "
-                "somebody was faster; nothing was done"
+                f"{repository.name}: attempt {latest.run_attempt} of run {latest.id} started after planning; "
+                "nothing was changed"
             )
         await repository.rerun_failed(latest.id)
         output = {"run": latest.id, "url": latest.html_url}
-        return Result(Outcome.OK, f"{repository.name}: run {latest.id} runs again", output)
+        return Result(Outcome.OK, f"{repository.name}: rerun of run {latest.id} requested", output)
 
     async def observe(
         self, service: Service, parameters: RerunParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The number of its attempts says it, once GitHub had time to count."""
+        """Compare the number of attempts, which GitHub updates with a delay."""
         repository = _allowing(service, parameters.workflow)
         run = await repository.run(int(call.arguments["run"]))
         facts = {"attempt": run.run_attempt, "status": run.status}
@@ -87,12 +87,12 @@ def _allowing(service: Service, workflow: str) -> Repository:
     repository = bindings.github(service)
     if workflow not in repository.settings.rerun:
         known = ", ".join(repository.settings.rerun) or "none"
-        raise TargetError(f"the inventory does not allow {workflow!r} to be run again; allowed are: {known}")
+        raise TargetError(f"the inventory does not allow to rerun {workflow!r}; allowed: {known}")
     return repository
 
 
 async def _latest(repository: Repository, workflow: str) -> WorkflowRun:
     found = await repository.runs(workflow, branch=repository.settings.branch)
     if not found:
-        raise TargetError(f"{repository.name}: {workflow} never ran on {repository.settings.branch}")
+        raise TargetError(f"{repository.name}: {workflow} has no run on {repository.settings.branch}")
     return max(found, key=lambda run: run.created_at)

@@ -22,7 +22,7 @@ _LONGEST = 1000
 
 
 class RequestParameters(Parameters):
-    """Which one, and what to say. The address is the settings' alone."""
+    """Parameters of ``http.request``. Only the settings define the URL."""
 
     request: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the request under requests in the settings."
@@ -33,14 +33,14 @@ class RequestParameters(Parameters):
 
 
 class HttpRequest(Action):
-    """Ask a web server for something, as the settings allow."""
+    """Send an HTTP request that the settings allow."""
 
     name = "http.request"
     Parameters = RequestParameters
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._requests = world.requests
+    def __init__(self, clients: ClientSet) -> None:
+        self._requests = clients.requests
 
     async def plan(self, service: Service, parameters: RequestParameters) -> PlannedCall:
         allowed = self._allowed(parameters)
@@ -55,28 +55,28 @@ class HttpRequest(Action):
         allowed = self._requests.get(parameters.request)
         if allowed is None:
             known = ", ".join(sorted(self._requests)) or "none"
-            raise TargetError(f"the settings allow no request {parameters.request!r}; allowed are: {known}")
+            raise TargetError(f"the settings do not allow the request {parameters.request!r}; allowed: {known}")
         strangers = sorted(set(parameters.fields) - set(allowed.fields))
         if strangers:
-            raise TargetError(f"the request {parameters.request!r} takes no {', '.join(strangers)}")
+            raise TargetError(f"the request {parameters.request!r} does not accept the fields: {', '.join(strangers)}")
         for name, value in parameters.fields.items():
             if len(str(value)) > _LONGEST:
-                raise TargetError(f"{name} is longer than {_LONGEST} characters")
+                raise TargetError(f"the field {name!r} is longer than {_LONGEST} characters")
         return allowed
 
     async def execute(self, service: Service, parameters: RequestParameters, call: PlannedCall) -> Result:
         allowed = self._allowed(parameters)
         if {"method": allowed.method, "url": allowed.url} != dict(call.pin):
-            raise TargetError(f"the settings have another {parameters.request!r} than when the plan was made")
+            raise TargetError(
+                f"the request {parameters.request!r} was changed in the settings after planning; it was not sent"
+            )
         body: dict[str, Any] = dict(parameters.fields)
         try:
             answer = await request(allowed, body)
         except HttpRefused as error:
             if error.status < 500:
                 raise
-            return Result(
-                Outcome.UNKNOWN, f"{error}; whether it was done before that is unknown", {"status": error.status}
-            )
+            return Result(Outcome.UNKNOWN, f"{error}; the request may have taken effect", {"status": error.status})
         text = answer.body[:_KEPT].decode(errors="replace")
         return Result(
             Outcome.OK, f"{allowed.method} {allowed.url}: {answer.status}", {"status": answer.status, "text": text}

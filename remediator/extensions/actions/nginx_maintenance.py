@@ -15,20 +15,19 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class MaintenanceParameters(Parameters):
-    """On or off."""
+    """Parameters of ``nginx.maintenance``."""
 
     on: bool = Field(default=True, description="Whether to start or end maintenance mode.")
     retry_after: int = Field(default=60, ge=1, le=86_400, description="Seconds after which clients should retry.")
 
 
 class NginxMaintenance(Action):
-    """Begin or end nginx' maintenance mode."""
+    """Start or end the maintenance mode of nginx."""
 
     name = "nginx.maintenance"
     Parameters = MaintenanceParameters
@@ -36,22 +35,19 @@ class NginxMaintenance(Action):
     reversible = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It works on files and processes of this host."""
-
     async def plan(self, service: Service, parameters: MaintenanceParameters) -> PlannedCall:
         _, file = bindings.nginx(service)
         before, master = file.content(), file.master()
         if before not in (OFF, content(parameters.retry_after)) and "\nreturn " not in before:
-            raise TargetError("nginx has another temporary rule in force; end that first")
+            raise TargetError("another temporary rule is active in nginx; end it first")
         wanted = content(parameters.retry_after) if parameters.on else OFF
         verb = "begin" if parameters.on else "end"
         return PlannedCall(
             text=f"nginx (pid {master.pid}): {verb} maintenance mode; test the configuration, then reload",
             arguments={"content": wanted, "before": before},
             pin={"pid": master.pid, "ticks": master.ticks},
-            undo="end it" if parameters.on else "begin it again",
-            risk="Every request gets 503 from nginx itself." if parameters.on else None,
+            undo="end maintenance mode" if parameters.on else "start maintenance mode again",
+            risk="nginx answers every request with status 503." if parameters.on else None,
         )
 
     async def execute(self, service: Service, parameters: MaintenanceParameters, call: PlannedCall) -> Result:
@@ -59,7 +55,7 @@ class NginxMaintenance(Action):
         master = Process(int(call.pin["pid"]), int(call.pin["ticks"]))
         wanted, before = str(call.arguments["content"]), str(call.arguments["before"])
         workers = await file.apply(wanted, expected=before, master=master)
-        return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"on": parameters.on})
+        return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"on": parameters.on})
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"on": call.arguments["before"] != OFF})
@@ -67,7 +63,7 @@ class NginxMaintenance(Action):
     async def observe(
         self, service: Service, parameters: MaintenanceParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The file says it, and a worker was started since to read it; else it can be done again without harm."""
+        """Read the file and the start times of the workers. Otherwise the action can be repeated safely."""
         _, file = bindings.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
@@ -76,5 +72,5 @@ class NginxMaintenance(Action):
 
 
 def content(retry_after: int) -> str:
-    """What the included file says in maintenance mode."""
+    """Return the content of the included file in maintenance mode."""
     return f"{MARK}add_header Retry-After {retry_after} always;\nreturn 503;\n"

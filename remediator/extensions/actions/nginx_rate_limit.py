@@ -15,7 +15,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -23,7 +22,7 @@ _BURST = {"gentle": 100, "normal": 20, "strict": 5}
 
 
 class RateLimitParameters(Parameters):
-    """How strict. What the zone allows in a second is the operator's, in nginx' own configuration."""
+    """Parameters of ``nginx.rate_limit``. The nginx configuration defines the rate of the zone."""
 
     level: Literal["off", "gentle", "normal", "strict"] = Field(
         default="normal",
@@ -32,7 +31,7 @@ class RateLimitParameters(Parameters):
 
 
 class NginxRateLimit(Action):
-    """Limit the rate of requests from one address; off ends it."""
+    """Limit the request rate of each client address, or end the limit."""
 
     name = "nginx.rate_limit"
     Parameters = RateLimitParameters
@@ -40,23 +39,22 @@ class NginxRateLimit(Action):
     reversible = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It works on files and processes of this host."""
-
     async def plan(self, service: Service, parameters: RateLimitParameters) -> PlannedCall:
         nginx, file = bindings.nginx(service)
         zone = nginx.zone
         before, master = file.content(), file.master()
         if "\nreturn " in before:
-            raise TargetError("nginx is in maintenance mode, which a rate limit would end")
+            raise TargetError("nginx is in maintenance mode, which a rate limit would end; end it first")
         wanted = content(parameters.level, zone)
-        what = "no limit but nginx' own" if parameters.level == "off" else f"zone {zone}, {parameters.level}"
+        what = "no temporary limit" if parameters.level == "off" else f"zone {zone}, {parameters.level}"
         return PlannedCall(
-            text=f"nginx (pid {master.pid}): rate limit for each address: {what}; test the configuration, then reload",
+            text=f"nginx (pid {master.pid}): rate limit per address: {what}; test the configuration, then reload",
             arguments={"content": wanted, "before": before},
             pin={"pid": master.pid, "ticks": master.ticks},
-            undo="put back what was in force before",
-            risk=None if parameters.level == "off" else "Who asks more often gets 429, well-meaning clients included.",
+            undo="restore the previous rule",
+            risk=None
+            if parameters.level == "off"
+            else "Clients above the limit get status 429, including legitimate ones.",
         )
 
     async def execute(self, service: Service, parameters: RateLimitParameters, call: PlannedCall) -> Result:
@@ -65,7 +63,7 @@ class NginxRateLimit(Action):
         workers = await file.apply(
             str(call.arguments["content"]), expected=str(call.arguments["before"]), master=master
         )
-        return Result(Outcome.OK, f"nginx has {workers} new workers with it", {"level": parameters.level})
+        return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"level": parameters.level})
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"level": level_of(str(call.arguments["before"]))})
@@ -73,7 +71,7 @@ class NginxRateLimit(Action):
     async def observe(
         self, service: Service, parameters: RateLimitParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The file says it, and a worker was started since to read it; else it can be done again without harm."""
+        """Read the file and the start times of the workers. Otherwise the action can be repeated safely."""
         _, file = bindings.nginx(service)
         written = file.content() == call.arguments["content"]
         if written and file.in_use(since.timestamp()):
@@ -82,10 +80,10 @@ class NginxRateLimit(Action):
 
 
 def content(level: str, zone: str) -> str:
-    """What the included file says for a level."""
+    """Return the content of the included file for a level."""
     return OFF if level == "off" else f"{MARK}limit_req zone={zone} burst={_BURST[level]} nodelay;\n"
 
 
 def level_of(text: str) -> str:
-    """The level that such a content means; off for any other."""
+    """Return the level of a file content; off for any other content."""
     return next((level for level, burst in _BURST.items() if f" burst={burst} " in text), "off")

@@ -20,18 +20,17 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 _MEBIBYTE = 1024 * 1024
 _LOOK = 0.1
 _SPARE = 1.2
-"""So much more room than the estimate."""
+"""Safety factor for the estimated space."""
 
 
 class RewriteParameters(Parameters):
-    """How careful to be."""
+    """Parameters of ``redis.bgrewriteaof``."""
 
     memory_percent: int = Field(
         default=30, ge=0, le=100, description="Free host memory required for the fork, in percent of Redis memory."
@@ -39,15 +38,12 @@ class RewriteParameters(Parameters):
 
 
 class RedisBgrewriteaof(Action):
-    """Rewrite the append-only file, if there is room for it."""
+    """Rewrite the append-only file if disk and memory suffice."""
 
     name = "redis.bgrewriteaof"
     Parameters = RewriteParameters
     idempotent = True
     timeout = timedelta(minutes=5)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: RewriteParameters) -> PlannedCall:
         redis = bindings.redis(service)
@@ -59,10 +55,10 @@ class RedisBgrewriteaof(Action):
             text=f"BGREWRITEAOF on {service.name}",
             arguments={"size": size, "rewrites": info.integer("aof_rewrites")},
             volatile_fields=("size", "rewrites"),
-            measurement=f"its append-only file has {size / _MEBIBYTE:.1f} MiB; at most {needed / _MEBIBYTE:.1f} MiB "
-            "are needed for the new one, and they are free",
+            measurement=f"the append-only file has {size / _MEBIBYTE:.1f} MiB; the new one needs at most "
+            f"{needed / _MEBIBYTE:.1f} MiB, which are free",
             pin={"run_id": info.text("run_id")},
-            risk="While it is written, Redis needs more memory and more disk.",
+            risk="During the write, Redis needs more memory and disk space.",
         )
 
     async def execute(self, service: Service, parameters: RewriteParameters, call: PlannedCall) -> Result:
@@ -73,7 +69,8 @@ class RedisBgrewriteaof(Action):
         await redis.bgrewriteaof(expected=str(call.pin["run_id"]))
         info = await _written(redis)
         size, status = info.integer("aof_current_size"), info.text("aof_last_bgrewrite_status")
-        text = f"the append-only file has {size / _MEBIBYTE:.1f} MiB, it had {call.arguments['size'] / _MEBIBYTE:.1f}"
+        before = call.arguments["size"]
+        text = f"the append-only file has {size / _MEBIBYTE:.1f} MiB (before: {before / _MEBIBYTE:.1f} MiB)"
         if status != "ok":
             return Result(Outcome.FAILED, f"Redis could not rewrite its append-only file; {text}", {"size": size})
         return Result(Outcome.OK, text, {"size": size, "before": call.arguments["size"]})
@@ -81,19 +78,19 @@ class RedisBgrewriteaof(Action):
     async def observe(
         self, service: Service, parameters: RewriteParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Redis counts its rewrites."""
+        """Compare the number of rewrites that Redis counts."""
         info = await bindings.redis(service).info("server", "persistence")
         if info.text("run_id") != call.pin["run_id"]:
-            return Observation(EffectStatus.NO, "Redis was started anew since")
+            return Observation(EffectStatus.NO, "Redis was restarted since the attempt began")
         if _writing(info):
-            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing it")
+            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing the file")
         if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
             return Observation(EffectStatus.YES, "Redis has rewritten its append-only file")
         return Observation(EffectStatus.NO, "Redis has not rewritten its append-only file")
 
 
 async def _written(redis: Redis) -> Info:
-    """What it tells once it writes no more; the caller bounds it in time."""
+    """Wait until Redis has finished writing, and return its state. The caller sets the timeout."""
     while True:
         info = await redis.info("persistence")
         if not _writing(info):
@@ -114,30 +111,30 @@ def _possible(service: Service, info: Info) -> None:
         ("aof_rewrite_in_progress", "rewriting"),
     ):
         if info.flag(field):
-            raise Refused(f"{service.name} is {what} just now")
+            raise Refused(f"{service.name} is {what} now; try again later")
 
 
 async def _room(service: Service, info: Info, parameters: RewriteParameters) -> float:
-    """Bytes that the new file may take, if they are free.
+    """Return the bytes that the new file may need.
 
     Raises:
-        TargetError: nobody says where the disk is.
-        Refused: there is not enough of disk or memory.
+        TargetError: the inventory does not define the data disk.
+        Refused: disk space or memory does not suffice.
     """
     folder = bindings.disk(service).path
-    # what is in memory is an upper bound of what has to be written down again, but for tiny data sets' overhead
+    # used memory is an upper bound of the new file size, except for the overhead of tiny data sets
     needed = _SPARE * min(info.integer("used_memory"), info.integer("aof_current_size"))
     free = (await asyncio.to_thread(disk.usage, folder)).free
     if free < needed:
-        raise Refused(f"the new file may need {needed:.0f} bytes, and {folder} has {free} free")
+        raise Refused(f"the new file may need {needed:.0f} bytes, but {folder} has only {free} bytes free")
     memory = info.integer("used_memory") * parameters.memory_percent / 100
     if (available := _memory()) is not None and available < memory:
-        raise Refused(f"the fork may need {memory:.0f} bytes of memory, and the host has {available}")
+        raise Refused(f"the fork may need {memory:.0f} bytes of memory, but the host has only {available} available")
     return needed
 
 
 def _memory() -> int | None:
-    """Bytes of memory that this host can give, or None where it does not say."""
+    """Return the available memory of this host in bytes; None if it is unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

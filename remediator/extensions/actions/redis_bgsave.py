@@ -15,7 +15,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import Refused
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -25,14 +24,11 @@ _SPARE = 1.2
 
 
 class RedisBgsave(Action):
-    """Write a snapshot of Redis' data."""
+    """Write a snapshot of the Redis data."""
 
     name = "redis.bgsave"
     idempotent = True
     timeout = timedelta(minutes=5)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory", "persistence")
@@ -42,9 +38,9 @@ class RedisBgsave(Action):
             text=f"BGSAVE on {service.name}",
             arguments={"saves": info.integer("rdb_saves"), "last": info.integer("rdb_last_save_time")},
             volatile_fields=("saves", "last"),
-            measurement=f"{used:.1f} MiB of data at most, and there is room for them",
+            measurement=f"at most {used:.1f} MiB of data, which fit on the disk",
             pin={"run_id": info.text("run_id")},
-            risk="While it is written, Redis needs more memory and more disk.",
+            risk="During the write, Redis needs more memory and disk space.",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
@@ -59,19 +55,19 @@ class RedisBgsave(Action):
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """Redis counts its snapshots."""
+        """Compare the number of snapshots that Redis counts."""
         info = await bindings.redis(service).info("server", "persistence")
         if info.text("run_id") != call.pin["run_id"]:
-            return Observation(EffectStatus.NO, "Redis was started anew since")
+            return Observation(EffectStatus.NO, "Redis was restarted since the attempt began")
         if info.flag("rdb_bgsave_in_progress"):
-            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing it")
+            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing the file")
         if info.integer("rdb_saves") > call.arguments["saves"] and info["rdb_last_bgsave_status"] == "ok":
-            return Observation(EffectStatus.YES, "Redis has written a snapshot since")
-        return Observation(EffectStatus.NO, "Redis has written no snapshot since")
+            return Observation(EffectStatus.YES, "Redis has written a snapshot since the attempt began")
+        return Observation(EffectStatus.NO, "Redis has not written a snapshot since the attempt began")
 
 
 async def _written(redis: Redis) -> Info:
-    """What it tells once it writes no more; the caller bounds it in time."""
+    """Wait until Redis has finished writing, and return its state. The caller sets the timeout."""
     while True:
         info = await redis.info("persistence")
         if not info.flag("rdb_bgsave_in_progress"):
@@ -80,17 +76,17 @@ async def _written(redis: Redis) -> Info:
 
 
 async def _possible(service: Service, info: Info) -> None:
-    """Nothing else is being written, and there is room.
+    """Require that Redis is not writing, and that the disk has space.
 
     Raises:
-        TargetError: nobody says where the disk is.
-        Refused: it is busy, or there is not enough room.
+        TargetError: the inventory does not define the data disk.
+        Refused: Redis is writing or loading, or disk space does not suffice.
     """
     busy = ("loading", "rdb_bgsave_in_progress", "aof_rewrite_in_progress")
     if any(info.flag(field) for field in busy):
-        raise Refused(f"{service.name} is loading or writing just now")
+        raise Refused(f"{service.name} is loading or writing now; try again later")
     needed = info.integer("used_memory") * _SPARE
     folder = bindings.disk(service).path
     free = (await asyncio.to_thread(disk.usage, folder)).free
     if free < needed:
-        raise Refused(f"the snapshot may need {needed:.0f} bytes, and {folder} has {free} free")
+        raise Refused(f"the snapshot may need {needed:.0f} bytes, but {folder} has only {free} bytes free")

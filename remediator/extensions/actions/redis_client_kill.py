@@ -14,13 +14,12 @@ from remediator.core.types import Duration
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class ClientKillParameters(Parameters):
-    """Who is meant: everything that is given must hold. Replicas and monitors are never meant."""
+    """Parameters of ``redis.client_kill``. A client must meet all conditions; replicas and monitors never match."""
 
     memory_over: int | None = Field(
         default=None, ge=1024, description="Close connections that use more memory than this, in bytes."
@@ -35,11 +34,11 @@ class ClientKillParameters(Parameters):
     @model_validator(mode="after")
     def _something(self) -> ClientKillParameters:
         if self.memory_over is None and self.idle_over is None:
-            raise ValueError("give memory_over or idle_over: nothing would mean every client")
+            raise ValueError("set memory_over or idle_over; without a condition, every client would match")
         return self
 
     def means(self, client: Client) -> bool:
-        """Whether a client is one of them."""
+        """Return whether a client meets the conditions."""
         if client.command in ("sync", "psync", "monitor", "replconf"):
             return False
         heavy = self.memory_over is None or client.memory > self.memory_over
@@ -47,44 +46,41 @@ class ClientKillParameters(Parameters):
 
 
 class RedisClientKill(Action):
-    """Close connections to Redis, each by its id, which is never used again."""
+    """Close connections to Redis by their IDs. Redis never reuses an ID."""
 
     name = "redis.client_kill"
     Parameters = ClientKillParameters
     idempotent = True
     timeout = timedelta(seconds=30)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
-
     async def plan(self, service: Service, parameters: ClientKillParameters) -> PlannedCall:
         redis = bindings.redis(service)
         run_id, clients = await redis.run_id(), await redis.clients()
         chosen = _chosen(clients, parameters)
         if not chosen:
-            raise TargetError(f"none of the {len(clients)} clients of {service.name} is meant")
+            raise TargetError(f"none of the {len(clients)} clients of {service.name} meets the conditions")
         names = ", ".join(f"{client.id} ({client.address})" for client in chosen[:10])
         return PlannedCall(
             text=f"CLIENT KILL on {service.name} for {len(chosen)} of {len(clients)} connections: {names}",
             arguments={"ids": [client.id for client in chosen]},
             pin={"run_id": run_id},
-            risk="What these clients wait for is lost; they may connect again at once.",
+            risk="Pending requests of these clients fail. The clients can connect again at once.",
         )
 
     async def execute(self, service: Service, parameters: ClientKillParameters, call: PlannedCall) -> Result:
         redis, killed = bindings.redis(service), 0
         for client in call.arguments["ids"]:
             killed += await redis.kill_client(int(client), expected=str(call.pin["run_id"]))
-        text = f"{killed} connections closed, {len(call.arguments['ids']) - killed} were gone already"
+        text = f"{killed} connections closed; {len(call.arguments['ids']) - killed} had already ended"
         return Result(Outcome.OK, text, {"killed": killed})
 
     async def observe(
         self, service: Service, parameters: ClientKillParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """They are there, or they are not."""
+        """Search for the planned connections."""
         there = {client.id for client in await bindings.redis(service).clients()} & set(call.arguments["ids"])
         happened = EffectStatus.NO if there else EffectStatus.YES
-        return Observation(happened, f"{len(there)} of the connections are still open", {"open": sorted(there)})
+        return Observation(happened, f"{len(there)} of the planned connections are still open", {"open": sorted(there)})
 
 
 def _chosen(clients: Sequence[Client], parameters: ClientKillParameters) -> list[Client]:

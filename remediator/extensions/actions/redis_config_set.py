@@ -14,7 +14,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -34,14 +33,14 @@ Name = Literal[
     "tcp-keepalive",
     "timeout",
 ]
-"""No paths, no passwords, no replication; persistence has actions of its own, which ask a person."""
+"""Without paths, passwords and replication. Persistence has its own actions, which require approval."""
 NAMES = get_args(Name)
 _UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 
 
 class ConfigSetParameters(Parameters):
-    """Which parameter, and its value."""
+    """Parameters of ``redis.config_set``."""
 
     name: Name = Field(description="Name of the parameter.")
     value: str = Field(
@@ -55,7 +54,7 @@ class ConfigSetParameters(Parameters):
 
 
 class RedisConfigSet(Action):
-    """Set one of Redis' harmless parameters."""
+    """Change a Redis parameter that can be restored."""
 
     name = "redis.config_set"
     Parameters = ConfigSetParameters
@@ -63,15 +62,12 @@ class RedisConfigSet(Action):
     reversible = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
-
     async def plan(self, service: Service, parameters: ConfigSetParameters) -> PlannedCall:
         redis = bindings.redis(service)
         run_id, old = await redis.run_id(), await redis.config_get(parameters.name)
         if same(old, parameters.value):
-            raise TargetError(f"{parameters.name} of {service.name} is {old} already")
-        lasting = ", then CONFIG REWRITE" if parameters.rewrite else "; a restart of Redis forgets it"
+            raise TargetError(f"{parameters.name} of {service.name} is already {old}")
+        lasting = ", then CONFIG REWRITE" if parameters.rewrite else "; a restart of Redis discards it"
         return PlannedCall(
             text=f"CONFIG SET {parameters.name} {parameters.value} on {service.name} (now {old or 'empty'}){lasting}",
             arguments={"name": parameters.name, "value": parameters.value, "old": old, "rewrite": parameters.rewrite},
@@ -86,7 +82,7 @@ class RedisConfigSet(Action):
         if parameters.rewrite:
             await redis.config_rewrite(expected=expected)
         well = same(change.new, parameters.value)
-        text = f"{change.name} is {change.new}, it was {change.old or 'empty'}"
+        text = f"{change.name} is {change.new} (before: {change.old or 'empty'})"
         return Result(Outcome.OK if well else Outcome.FAILED, text, {"old": change.old, "new": change.new})
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
@@ -96,23 +92,23 @@ class RedisConfigSet(Action):
     async def observe(
         self, service: Service, parameters: ConfigSetParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """It is asked what it is."""
+        """Read the parameter."""
         now = await bindings.redis(service).config_get(parameters.name)
         happened = EffectStatus.YES if same(now, parameters.value) else EffectStatus.NO
         return Observation(happened, f"{parameters.name} is {now or 'empty'}", {"value": now})
 
 
 _RISKS = {
-    "maxmemory": "With less than is used, keys are evicted or writes refused at once.",
-    "maxmemory-policy": "Keys may be evicted that somebody counts on, sessions among them.",
-    "maxclients": "With fewer than there are, new connections are refused.",
-    "timeout": "Idle connections are closed.",
-    "stop-writes-on-bgsave-error": "Without it, data that are never saved are accepted.",
+    "maxmemory": "Below the used memory, Redis evicts keys or rejects writes at once.",
+    "maxmemory-policy": "Redis may evict keys that applications need, for example sessions.",
+    "maxclients": "Below the current number of clients, Redis rejects new connections.",
+    "timeout": "Redis closes idle connections.",
+    "stop-writes-on-bgsave-error": "If this is off, Redis accepts writes that it cannot save.",
 }
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two values mean the same: Redis answers 104857600 where 100mb was set."""
+    """Return whether two values are equal. Redis returns 104857600 for 100mb."""
     return _plain(one) == _plain(other)
 
 

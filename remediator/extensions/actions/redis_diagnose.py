@@ -15,7 +15,6 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import ClientError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -34,7 +33,7 @@ _PERSISTENCE = (
 
 
 class DiagnoseParameters(Parameters):
-    """What to ask, and how long to look for big keys."""
+    """Parameters of ``redis.diagnose``."""
 
     parts: tuple[Part, ...] = Field(
         default=("memory", "persistence", "role", "clients", "slowlog", "latency"),
@@ -46,7 +45,7 @@ class DiagnoseParameters(Parameters):
 
 
 class RedisDiagnose(Action):
-    """Ask Redis about itself. Reads only; a part that cannot be told is told as such."""
+    """Read the state of Redis. Reports an error for each part that cannot be read. Read-only."""
 
     name = "redis.diagnose"
     Parameters = DiagnoseParameters
@@ -54,15 +53,12 @@ class RedisDiagnose(Action):
     idempotent = True
     timeout = timedelta(seconds=15)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
-
     async def plan(self, service: Service, parameters: DiagnoseParameters) -> PlannedCall:
-        return PlannedCall(text=f"ask Redis of {service.name} about {', '.join(parameters.parts)}")
+        return PlannedCall(text=f"read from Redis of {service.name}: {', '.join(parameters.parts)}")
 
     async def execute(self, service: Service, parameters: DiagnoseParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
-        await redis.ping()  # whoever does not answer at all is unreachable, not empty
+        await redis.ping()  # a server that does not answer is unreachable, not empty
         facts: dict[str, Any] = {}
         for part in parameters.parts:
             try:
@@ -134,9 +130,9 @@ def _told(facts: Mapping[str, Any]) -> str:
     if "count" in facts.get("clients", {}):
         told.append(f"{facts['clients']['count']} clients")
     if facts.get("slowlog") and isinstance(facts["slowlog"], list):
-        told.append(f"slowest lately: {facts['slowlog'][0]['command']}")
+        told.append(f"slowest recent command: {facts['slowlog'][0]['command']}")
     if facts.get("big_keys", {}).get("keys"):
         biggest = facts["big_keys"]["keys"][0]
         told.append(f"biggest key: {biggest['key']} ({biggest['bytes']} bytes)")
     failed = [part for part, value in facts.items() if isinstance(value, dict) and "error" in value]
-    return "Redis: " + ("; ".join(told) or "asked") + (f"; not told: {', '.join(failed)}" if failed else "")
+    return "Redis: " + ("; ".join(told) or "no details") + (f"; not readable: {', '.join(failed)}" if failed else "")

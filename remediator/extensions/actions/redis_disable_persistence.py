@@ -18,13 +18,12 @@ from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result, UndoCall
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class DisableParameters(Parameters):
-    """Which of the two."""
+    """Parameters of ``redis.disable_persistence``."""
 
     what: Literal["aof", "snapshots", "both"] = Field(
         default="both", description="What to disable: the append-only file (aof), automatic snapshots or both."
@@ -32,7 +31,7 @@ class DisableParameters(Parameters):
 
 
 class RedisDisablePersistence(Action):
-    """Switch Redis' persistence off. Everything since is lost when Redis ends."""
+    """Disable Redis persistence. A restart of Redis then loses all later writes."""
 
     name = "redis.disable_persistence"
     Parameters = DisableParameters
@@ -41,29 +40,26 @@ class RedisDisablePersistence(Action):
     destructive = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
-
     async def plan(self, service: Service, parameters: DisableParameters) -> PlannedCall:
         redis = bindings.redis(service)
         old = {name: await redis.config_get(name) for name in ("appendonly", "save")}
         new = wanted(parameters.what)
         if all(old[name] == value for name, value in new.items()):
-            raise TargetError(f"{service.name} does not persist {parameters.what} already")
+            raise TargetError(f"{service.name}: persistence ({parameters.what}) is already disabled")
         sets = ", ".join(f"CONFIG SET {name} {value!r}" for name, value in new.items())
         return PlannedCall(
             text=f"on {service.name}: {sets} (now appendonly {old['appendonly']}, save {old['save']!r})",
             arguments={"old": {name: old[name] for name in new}, "new": new},
             pin={"run_id": await redis.run_id()},
-            undo="set what was set before; the append-only file is then written anew",
-            risk="If Redis ends while this is in force, all that was written since is lost.",
+            undo="restore the previous settings; Redis then rewrites its append-only file",
+            risk="If Redis stops before persistence is restored, all writes since then are lost.",
         )
 
     async def execute(self, service: Service, parameters: DisableParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
         for name, value in call.arguments["new"].items():
             await redis.config_set(name, value, expected=str(call.pin["run_id"]))
-        return Result(Outcome.OK, f"{service.name} writes nothing down any more", dict(call.arguments))
+        return Result(Outcome.OK, f"{service.name}: persistence ({parameters.what}) is disabled", dict(call.arguments))
 
     def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("redis.restore_persistence", dict(call.arguments["old"]))
@@ -71,15 +67,15 @@ class RedisDisablePersistence(Action):
     async def observe(
         self, service: Service, parameters: DisableParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """It is asked what is set."""
+        """Read the parameters."""
         redis = bindings.redis(service)
         now = {name: await redis.config_get(name) for name in call.arguments["new"]}
         happened = EffectStatus.YES if now == call.arguments["new"] else EffectStatus.NO
-        return Observation(happened, f"set are: {now}", now)
+        return Observation(happened, f"current values: {now}", now)
 
 
 def wanted(what: str) -> dict[str, str]:
-    """What is set to switch it off."""
+    """Return the parameters that disable persistence."""
     both = {"appendonly": "no", "save": ""}
     kept = {"aof": "appendonly", "snapshots": "save"}.get(what)
     return both if kept is None else {kept: both[kept]}

@@ -8,7 +8,6 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
@@ -16,14 +15,11 @@ _MEBIBYTE = 1024 * 1024
 
 
 class RedisMemoryPurge(Action):
-    """Give unused memory of Redis back. No data are touched."""
+    """Return unused Redis memory to the operating system. No data is changed."""
 
     name = "redis.memory_purge"
     idempotent = True
     timeout = timedelta(seconds=30)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         info = await bindings.redis(service).info("server", "memory")
@@ -32,9 +28,9 @@ class RedisMemoryPurge(Action):
             text=f"MEMORY PURGE on {service.name}",
             arguments={"resident": resident},
             volatile_fields=("resident",),
-            measurement=f"it uses {used / _MEBIBYTE:.1f} MiB of the {resident / _MEBIBYTE:.1f} MiB that it holds",
+            measurement=f"Redis uses {used / _MEBIBYTE:.1f} MiB of {resident / _MEBIBYTE:.1f} MiB resident memory",
             pin={"run_id": info.text("run_id")},
-            risk="Redis may answer nothing for some milliseconds.",
+            risk="Redis may not answer for some milliseconds.",
         )
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
@@ -42,11 +38,11 @@ class RedisMemoryPurge(Action):
         await redis.memory_purge(expected=str(call.pin["run_id"]))
         now = (await redis.info("memory")).integer("used_memory_rss")
         before = int(call.arguments["resident"])
-        text = f"Redis holds {now / _MEBIBYTE:.1f} MiB, it held {before / _MEBIBYTE:.1f}"
+        text = f"Redis has {now / _MEBIBYTE:.1f} MiB resident memory (before: {before / _MEBIBYTE:.1f} MiB)"
         return Result(Outcome.OK, text, {"resident": now, "before": before})
 
     async def observe(
         self, service: Service, parameters: Parameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """It leaves no sign, and does no harm when it is done again."""
-        return Observation(EffectStatus.NO, "it leaves no sign, and may be done again")
+        """Return *no*: the action leaves no trace, and repeating it is safe."""
+        return Observation(EffectStatus.NO, "the action leaves no trace; repeating it is safe")

@@ -38,7 +38,7 @@ _SPARE = 1.1
 
 
 class RestoreBackupParameters(Parameters):
-    """Which backup, and what Redis reads at its start."""
+    """Parameters of ``redis.restore_backup``."""
 
     backup: str | None = Field(
         default=None,
@@ -52,29 +52,29 @@ class RestoreBackupParameters(Parameters):
 
 
 class RedisRestoreBackup(Action):
-    """Put a backup in the place of Redis' own files, and start it. Loses what was written since the backup."""
+    """Replace the files of Redis with a backup and start Redis. Loses data written after the backup."""
 
     name = "redis.restore_backup"
     Parameters = RestoreBackupParameters
     destructive = True
     timeout = timedelta(minutes=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RestoreBackupParameters) -> PlannedCall:
         status = await self._platforms[service.platform.kind].status(service)
         if status.state in (State.RUNNING, State.STARTING):
-            raise TargetError(f"{service.name} runs; a backup is only restored while it does not")
+            raise TargetError(f"{service.name} is running; a backup is restored only while Redis is stopped")
         folder, backups = bindings.disk(service).path, bindings.backups(service)
         backup = await _whole(backups.path, backups.pattern, parameters.backup)
         free = (await asyncio.to_thread(disk.usage, folder)).free
         if free < backup.size * _SPARE:
-            raise Refused(f"the backup needs {backup.size} bytes, and {folder} has {free} free")
+            raise Refused(f"the backup needs {backup.size} bytes, but {folder} has only {free} bytes free")
         taken = rfc3339(datetime.fromtimestamp(backup.changed / 1e9, UTC))[:19]
         return PlannedCall(
-            text=f"move Redis' files in {folder} aside, put {backup.name} (of {taken}Z) in their place, start Redis",
+            text=f"move the Redis files in {folder} to a new folder, copy {backup.name} ({taken}Z), start Redis",
             arguments={
                 "backup": backup.name,
                 "size": backup.size,
@@ -83,47 +83,51 @@ class RedisRestoreBackup(Action):
             },
             volatile_fields=("aside",),
             pin=status.pin,
-            risk=f"Everything that was written after {taken}Z is lost.",
+            risk=f"All data written after {taken}Z is lost.",
         )
 
     async def execute(self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall) -> Result:
         platform = self._platforms[service.platform.kind]
         status = await platform.status(service)
         if status.state in (State.RUNNING, State.STARTING):
-            raise TargetError(f"{service.name} runs by now: somebody was faster")
+            raise TargetError(f"{service.name} was started after planning; nothing was changed")
         folder, source = bindings.disk(service).path, bindings.backups(service).path / str(call.arguments["backup"])
         if _inode(source) != call.arguments["inode"]:
-            raise TargetError(f"{source.name} is not the file that was planned, or is gone")
+            raise TargetError(f"{source.name} was replaced or removed after planning; nothing was changed")
         digest = await asyncio.to_thread(_put, folder, source, str(call.arguments["aside"]), parameters.append_only)
         await platform.restart(service, status.pin, parameters.stop_timeout)
         aside = folder / str(call.arguments["aside"])
-        return Result(Outcome.OK, f"Redis starts from {source.name}; its own files are in {aside}", {"sha256": digest})
+        return Result(
+            Outcome.OK, f"Redis started from {source.name}; its earlier files are in {aside}", {"sha256": digest}
+        )
 
     async def observe(
         self, service: Service, parameters: RestoreBackupParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The folder that the files are moved to is made first, and Redis is started last."""
+        """Check the first and the last change: the folder for the earlier files, and the state of Redis."""
         facts: dict[str, Any] = {"aside": call.arguments["aside"]}
         if not (bindings.disk(service).path / str(call.arguments["aside"])).exists():
-            return Observation(EffectStatus.NO, "Redis' files are where they were", facts)
+            return Observation(EffectStatus.NO, "the Redis files were not moved", facts)
         status = await self._platforms[service.platform.kind].status(service)
         if status.state is State.RUNNING:
-            return Observation(EffectStatus.YES, f"Redis' files were replaced: {status.summary}", facts)
-        return Observation(EffectStatus.CANNOT_TELL, f"Redis' files were moved aside: {status.summary}", facts)
+            return Observation(EffectStatus.YES, f"the Redis files were replaced: {status.summary}", facts)
+        return Observation(
+            EffectStatus.CANNOT_TELL, f"the Redis files were moved, but Redis is not running: {status.summary}", facts
+        )
 
 
 async def _whole(folder: Path, pattern: str, name: str | None) -> File:
-    """The backup that is asked for, or the newest, if it is whole.
+    """Return the named backup, or the newest complete one.
 
     Raises:
-        TargetError: there is none.
+        TargetError: there is no complete backup.
     """
     found = await asyncio.to_thread(disk.listed, folder, pattern)
     chosen = [file for file in found if name in (None, file.name)]
     for file in chosen[:5]:
         if await rdb_problem(folder / file.name) is None:
             return file
-    raise TargetError(f"{folder} has no backup {name or ''} that is whole ({len(chosen)} looked at)")
+    raise TargetError(f"{folder} has no complete backup{f' {name!r}' if name else ''} ({len(chosen)} found)")
 
 
 def _inode(path: Path) -> int | None:
@@ -134,13 +138,13 @@ def _inode(path: Path) -> int | None:
 
 
 def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
-    """The backup's SHA-256, once its copy is in place."""
+    """Move the Redis files, copy the backup, and return the SHA-256 of the copy."""
     try:
-        (folder / aside).mkdir(mode=0o700)  # the first thing that changes: until here, nothing has happened
+        (folder / aside).mkdir(mode=0o700)  # the first change; observe() reports "no" without this folder
     except FileExistsError:
-        raise TargetError(f"{folder / aside} is there: this was begun before") from None
+        raise TargetError(f"{folder / aside} already exists: an earlier attempt created it") from None
     except OSError as error:
-        raise Refused(f"{folder} cannot be written: {error.strerror}") from None
+        raise Refused(f"cannot write to {folder}: {error.strerror}") from None
     try:
         for name in _OWN:
             if os.path.lexists(folder / name):
@@ -148,7 +152,9 @@ def _put(folder: Path, source: Path, aside: str, append_only: bool) -> str:
         return _copied(folder, source, append_only)
     except OSError as error:
         _undone(folder, aside)
-        raise Refused(f"{source.name} cannot be put into {folder}, which is as before: {error.strerror}") from None
+        raise Refused(
+            f"cannot copy {source.name} to {folder}: {error.strerror}; the Redis files were moved back"
+        ) from None
 
 
 def _copied(folder: Path, source: Path, append_only: bool) -> str:
@@ -169,10 +175,10 @@ def _copied(folder: Path, source: Path, append_only: bool) -> str:
 
 
 def _undone(folder: Path, aside: str) -> None:
-    """Redis' own files where they were: whoever starts it next must not find it empty."""
+    """Move the Redis files back, so that the next start does not find an empty folder."""
     for name in _OWN:
         if not os.path.lexists(folder / aside / name):
-            continue  # was not there, or was not moved
+            continue  # did not exist, or was not moved
         if name == _APPEND_ONLY:
             shutil.rmtree(folder / name, ignore_errors=True)
         os.rename(folder / aside / name, folder / name)

@@ -11,13 +11,12 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions import bindings
 from remediator.extensions.actions.base import Action, EffectStatus, Observation, Result
-from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Service
 
 
 class RestoreParameters(Parameters):
-    """What is to be set, as in redis.conf."""
+    """Parameters of ``redis.restore_persistence``, as in redis.conf."""
 
     appendonly: Literal["yes", "no"] | None = Field(default=None, description="Whether to enable the append-only file.")
     save: str | None = Field(
@@ -29,26 +28,23 @@ class RestoreParameters(Parameters):
     @model_validator(mode="after")
     def _something(self) -> RestoreParameters:
         if self.appendonly is None and self.save is None:
-            raise ValueError("give appendonly or save")
+            raise ValueError("set appendonly or save")
         return self
 
     @property
     def sets(self) -> dict[str, str]:
-        """Parameter → value."""
+        """The Redis parameters to set, with their values."""
         both = {"appendonly": self.appendonly, "save": self.save}
         return {name: value for name, value in both.items() if value is not None}
 
 
 class RedisRestorePersistence(Action):
-    """Switch Redis' persistence on again."""
+    """Enable Redis persistence again."""
 
     name = "redis.restore_persistence"
     Parameters = RestoreParameters
     idempotent = True
     timeout = timedelta(seconds=30)
-
-    def __init__(self, world: ClientSet) -> None:
-        """It talks to the service's Redis."""
 
     async def plan(self, service: Service, parameters: RestoreParameters) -> PlannedCall:
         redis = bindings.redis(service)
@@ -57,20 +53,22 @@ class RedisRestorePersistence(Action):
             text=f"on {service.name}: {sets}",
             arguments=parameters.sets,
             pin={"run_id": await redis.run_id()},
-            risk="The append-only file is written anew, which needs room." if parameters.appendonly == "yes" else None,
+            risk="Redis rewrites the append-only file, which needs disk space."
+            if parameters.appendonly == "yes"
+            else None,
         )
 
     async def execute(self, service: Service, parameters: RestoreParameters, call: PlannedCall) -> Result:
         redis = bindings.redis(service)
         for name, value in parameters.sets.items():
             await redis.config_set(name, value, expected=str(call.pin["run_id"]))
-        return Result(Outcome.OK, f"{service.name} persists as before", dict(call.arguments))
+        return Result(Outcome.OK, f"{service.name}: persistence is restored", dict(call.arguments))
 
     async def observe(
         self, service: Service, parameters: RestoreParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """It is asked what is set."""
+        """Read the parameters."""
         redis = bindings.redis(service)
         now = {name: await redis.config_get(name) for name in parameters.sets}
         happened = EffectStatus.YES if now == parameters.sets else EffectStatus.NO
-        return Observation(happened, f"set are: {now}", now)
+        return Observation(happened, f"current values: {now}", now)

@@ -29,7 +29,7 @@ _SIGNS = {
     "corrupt_data": re.compile(r"(.*(?:Bad file format|checksum|Unexpected end of file|corrupt).*)", re.IGNORECASE),
     "exception": re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)(?:: .*)?)$"),
 }
-"""What a line can tell of the cause; the last line of each kind counts."""
+"""Patterns of lines that show a cause. The last line of each kind counts."""
 _CANNOT_SAVE = re.compile(
     r"(.*(?:Background saving error|Can't save in background|Error saving DB|Write error saving DB|can't exit"
     r"|Failed opening the (?:temp )?RDB file|Error writing to the AOF file|MISCONF).*)",
@@ -39,11 +39,11 @@ _SAVED = re.compile(
     r"Background saving terminated with success|DB saved on disk"
     r"|AOF write error looks solved|Ready to accept connections"
 )
-"""Ends an earlier `_CANNOT_SAVE` line: Redis saved since, or a new process has started."""
+"""A line that makes an earlier `_CANNOT_SAVE` line obsolete: Redis saved later, or a new process started."""
 
 
 class LogsParameters(Parameters):
-    """How much to read."""
+    """Parameters of ``service.logs``."""
 
     lines: int = Field(default=100, ge=1, le=2000, description="Number of last lines to read from each stream.")
     previous: bool = Field(
@@ -52,7 +52,7 @@ class LogsParameters(Parameters):
 
 
 class ServiceLogs(Action):
-    """Read a service's logs. Reads only."""
+    """Read the last log lines of a service. Read-only."""
 
     name = "service.logs"
     Parameters = LogsParameters
@@ -60,8 +60,8 @@ class ServiceLogs(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: LogsParameters) -> PlannedCall:
         return PlannedCall(text=f"read the last {parameters.lines} log lines of {service.name}")
@@ -73,7 +73,7 @@ class ServiceLogs(Action):
         telling = [line for line in lines if _TELLING.search(line)]
         signs = told_by(lines)
         cause = next(iter(signs.items()), None)
-        summary = telling[-1][:300] if telling else f"{len(lines)} lines, none of them an error"
+        summary = telling[-1][:300] if telling else f"{len(lines)} lines without an error"
         if cause is not None:
             summary = f"{cause[0].replace('_', ' ')}: {cause[1]}"[:300]
         facts = {"signs": signs, "traceback": "Traceback (most recent call last)" in text}
@@ -81,7 +81,7 @@ class ServiceLogs(Action):
 
 
 def told_by(lines: Sequence[str]) -> dict[str, str]:
-    """What the lines tell of a cause: kind of sign → the last line, or part of it, that has it; the clearest first."""
+    """Return what the lines show about the cause: kind, and the last line (or part of it). The clearest comes first."""
     found: dict[str, str] = {}
     for sign, pattern in _SIGNS.items():
         matches = (pattern.search(line) for line in reversed(lines))

@@ -20,13 +20,13 @@ from remediator.playbooks.inventory import Service
 
 
 class ReleasesParameters(Parameters):
-    """What counts as recent."""
+    """Parameters of ``service.releases``."""
 
     within: Duration = Field(default=timedelta(hours=1), description="A change within this time counts as recent.")
 
 
 class ServiceReleases(Action):
-    """Look at a service's releases; ok if the one in use came recently. Reads only."""
+    """List the releases of a service. Ok if the current one is recent. Read-only."""
 
     name = "service.releases"
     Parameters = ReleasesParameters
@@ -34,18 +34,18 @@ class ServiceReleases(Action):
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: ReleasesParameters) -> PlannedCall:
-        return PlannedCall(text=f"look at the releases of {service.name}")
+        return PlannedCall(text=f"read the releases of {service.name}")
 
     async def execute(self, service: Service, parameters: ReleasesParameters, call: PlannedCall) -> Result:
         found = await self._platforms[service.platform.kind].releases(service)
         current = next((release for release in found if release.current), None)
         if current is None:
-            raise TargetError(f"no release of {service.name} is in use")
+            raise TargetError(f"{service.name} has no current release")
         at, before = current.created_at, [release.id for release in found[found.index(current) + 1 :]]
         recent = at is not None and self._clock.now() - at <= parameters.within
         since = "an unknown time" if at is None else f"{rfc3339(at)[:19]}Z"

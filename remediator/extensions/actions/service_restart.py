@@ -18,20 +18,20 @@ from remediator.playbooks.inventory import Service
 
 
 class RestartParameters(Parameters):
-    """How to restart."""
+    """Parameters of ``service.restart``."""
 
     stop_timeout: Duration = Field(default=timedelta(seconds=30), description="Time to stop, and again time to start.")
 
 
 class ServiceRestart(Action):
-    """Restart a service."""
+    """Restart a service on its platform."""
 
     name = "service.restart"
     Parameters = RestartParameters
     timeout = timedelta(seconds=60)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: RestartParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
@@ -42,7 +42,7 @@ class ServiceRestart(Action):
             arguments={"stop_timeout": seconds},
             pin=status.pin,
             volatile_fields=(OWN_RESTARTS,),
-            risk="Clients lose their connections; what was not persisted is lost.",
+            risk="Clients lose their connections. Data that was not persisted is lost.",
         )
 
     async def execute(self, service: Service, parameters: RestartParameters, call: PlannedCall) -> Result:
@@ -55,14 +55,13 @@ class ServiceRestart(Action):
     async def observe(
         self, service: Service, parameters: RestartParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """A process of another incarnation than the planned one, running: it happened. None running: it did not
-        get that far, and starting it is still what is wanted."""
+        """Compare the instance: a new running one means restarted. If none runs, the restart did not finish."""
         status = await self._platforms[service.platform.kind].status(service)
         facts: dict[str, Any] = {"pin": dict(status.pin), "state": status.state.value}
         if status.state in (State.STOPPED, State.EXITED, State.CRASH_LOOP):
-            return Observation(EffectStatus.NO, f"it is not running: {status.summary}", facts)
+            return Observation(EffectStatus.NO, f"the service is not running: {status.summary}", facts)
         if dict(status.pin) == dict(call.pin):
-            return Observation(EffectStatus.NO, f"it is the same process as before: {status.summary}", facts)
+            return Observation(EffectStatus.NO, f"the service was not restarted: {status.summary}", facts)
         if status.state in (State.RUNNING, State.STARTING):
-            return Observation(EffectStatus.YES, f"it has been started anew: {status.summary}", facts)
+            return Observation(EffectStatus.YES, f"the service was restarted: {status.summary}", facts)
         return Observation(EffectStatus.CANNOT_TELL, status.summary, facts)

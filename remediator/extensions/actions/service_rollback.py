@@ -21,7 +21,7 @@ from remediator.playbooks.inventory import Service
 
 
 class RollbackParameters(Parameters):
-    """Which way back."""
+    """Parameters of ``service.rollback``."""
 
     changed_within: Duration | None = Field(
         default=None, description="Only if the current release was deployed within this time; default: always."
@@ -29,15 +29,15 @@ class RollbackParameters(Parameters):
 
 
 class ServiceRollback(Action):
-    """Roll a service back to its previous release. What was rolled back once is never put back by this."""
+    """Roll a service back to its previous release, never to one that was rolled back before."""
 
     name = "service.rollback"
     Parameters = RollbackParameters
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
@@ -49,8 +49,8 @@ class ServiceRollback(Action):
             + platform.describe_rollback(service, previous.id),
             arguments={"from": current.id, "to": previous.id},
             pin=status.pin,
-            volatile_fields=(OWN_RESTARTS, "pid", "started"),  # one that crashes is another process each time
-            risk=f"What only {current.id} can do is gone, and data that it wrote may be strange to {previous.id}.",
+            volatile_fields=(OWN_RESTARTS, "pid", "started"),  # a crashing service has a new process each time
+            risk=f"Features new in {current.id} stop working; {previous.id} may not read data that {current.id} wrote.",
         )
 
     def _recent(self, service: Service, current: Release, within: timedelta | None) -> None:
@@ -59,7 +59,7 @@ class ServiceRollback(Action):
         if self._clock.now() - current.created_at > within:
             since, length = rfc3339(current.created_at)[:19], format_duration(within)
             raise TargetError(
-                f"{service.name} runs {current.id} since {since}Z, longer than {length}: it is no new release"
+                f"{service.name} has run {current.id} since {since}Z, longer than {length}: it is not a new release"
             )
 
     async def execute(self, service: Service, parameters: RollbackParameters, call: PlannedCall) -> Result:
@@ -68,41 +68,43 @@ class ServiceRollback(Action):
         status = await platform.status(service)
         outcome = Outcome.OK if status.state in (State.RUNNING, State.STARTING) else Outcome.FAILED
         return Result(
-            outcome, f"{service.name} is back at {call.arguments['to']}: {status.summary}", dict(call.arguments)
+            outcome, f"{service.name} was rolled back to {call.arguments['to']}: {status.summary}", dict(call.arguments)
         )
 
     async def observe(
         self, service: Service, parameters: RollbackParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The release in use says it: the old one, and nothing happened; the other one, started since, and it did."""
+        """Compare the current release: the planned one, started since, means done."""
         platform = self._platforms[service.platform.kind]
         current = [release.id for release in await platform.releases(service) if release.current]
         status = await platform.status(service)
         facts: dict[str, Any] = {"current": current, "state": status.state.value}
         if current == [call.arguments["from"]]:
-            return Observation(EffectStatus.NO, f"{service.name} still is at {current[0]}", facts)
+            return Observation(EffectStatus.NO, f"{service.name} still runs {current[0]}", facts)
         anew = status.started_at is not None and status.started_at >= since - timedelta(seconds=1)
         if current == [call.arguments["to"]] and anew:
-            return Observation(EffectStatus.YES, f"{service.name} was started anew at {current[0]}", facts)
+            return Observation(EffectStatus.YES, f"{service.name} was started with {current[0]}", facts)
         return Observation(EffectStatus.CANNOT_TELL, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
 
 
 def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Release]:
-    """The release in use, and the newest before it that was not rolled back already.
+    """Return the current release, and the newest earlier one that was not rolled back.
 
     Raises:
-        TargetError: there is no such one, or more than one is in use.
+        TargetError: there is none, or several releases are current.
     """
     current = [release for release in releases if release.current]
     if len(current) != 1:
         names = ", ".join(release.id for release in current) or "none"
-        raise TargetError(f"{service.name}: exactly one release should be in use, and these are: {names}")
+        raise TargetError(f"{service.name}: exactly one release must be current, but these are: {names}")
     older = releases[releases.index(current[0]) + 1 :]
     usable = [release for release in older if not release.facts.get("redo") and not release.facts.get("same")]
     if not usable:
         skipped = ", ".join(release.id for release in older)
-        because = f"; {skipped} was rolled back itself, or is the same" if skipped else ""
-        raise TargetError(f"{service.name}: no release before {current[0].id} is on record{because}")
+        because = f"; skipped, because they were rolled back or are equal: {skipped}" if skipped else ""
+        raise TargetError(f"{service.name}: no release before {current[0].id} is recorded{because}")
     if current[0].facts.get("tied") or usable[0].facts.get("tied"):
-        raise TargetError(f"{service.name}: releases of exactly the same age; which was before {current[0].id}?")
+        raise TargetError(
+            f"{service.name}: several releases have the same age, so that the one before {current[0].id} is unknown"
+        )
     return current[0], usable[0]

@@ -19,7 +19,7 @@ from remediator.playbooks.inventory import Service
 
 
 class ScaleParameters(Parameters):
-    """How many: an absolute number, or so many more (or fewer) than there are; within bounds."""
+    """Parameters of ``service.scale``."""
 
     replicas: int | None = Field(default=None, ge=0, le=1000, description="Number of instances.")
     by: int | None = Field(default=None, ge=-100, le=100, description="Number of instances to add; negative to remove.")
@@ -29,27 +29,31 @@ class ScaleParameters(Parameters):
     @model_validator(mode="after")
     def _one(self) -> ScaleParameters:
         if (self.replicas is None) == (self.by is None):
-            raise ValueError("give one of replicas and by")
+            raise ValueError("set exactly one of 'replicas' and 'by'")
         if self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum} is more than maximum {self.maximum}")
+            raise ValueError(f"minimum {self.minimum} is greater than maximum {self.maximum}")
         return self
 
     def wanted(self, now: int) -> int:
-        """The number to have, when there are ``now``."""
+        """Return the wanted number of instances.
+
+        Args:
+            now: current number of instances.
+        """
         asked = self.replicas if self.replicas is not None else now + (self.by or 0)
         return min(max(asked, self.minimum), self.maximum)
 
 
 class ServiceScale(Action):
-    """Change how many instances of a service there are."""
+    """Change the number of instances of a service."""
 
     name = "service.scale"
     Parameters = ScaleParameters
     reversible = True
     timeout = timedelta(seconds=120)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: ScaleParameters) -> PlannedCall:
         platform = self._platforms[service.platform.kind]
@@ -58,14 +62,14 @@ class ServiceScale(Action):
         wanted = parameters.wanted(now)
         text = platform.describe_scale(service, wanted)
         if wanted == now:
-            raise TargetError(f"{service.name} has {now} instances already, and may not have others")
+            raise TargetError(f"{service.name} already has {now} instances, and the limits allow no other number")
         return PlannedCall(
             text=f"{text} ({now} now)",
             arguments={"from": now, "to": wanted},
             pin=status.pin,
             volatile_fields=(OWN_RESTARTS,),
-            undo=f"scale {service.name} to {now} again",
-            risk="What every instance uses (connections, memory, disk) is used more." if wanted > now else None,
+            undo=f"scale {service.name} back to {now}",
+            risk="Each instance uses connections, memory and disk space." if wanted > now else None,
         )
 
     async def execute(self, service: Service, parameters: ScaleParameters, call: PlannedCall) -> Result:
@@ -81,7 +85,7 @@ class ServiceScale(Action):
     async def observe(
         self, service: Service, parameters: ScaleParameters, call: PlannedCall, since: datetime
     ) -> Observation:
-        """The platform's own number says it."""
+        """Compare the number of instances that the platform reports."""
         status = await self._platforms[service.platform.kind].status(service)
         now = int(status.facts.get("replicas", status.instances))
         if now == call.arguments["to"]:

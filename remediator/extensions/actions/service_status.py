@@ -14,21 +14,23 @@ from remediator.playbooks.inventory import Service
 
 
 class ServiceStatusAction(Action):
-    """Look at a service's processes. Reads only."""
+    """Read the state of the instances of a service. Read-only."""
 
     name = "service.status"
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
-        return PlannedCall(text=f"look at the processes of {service.name}")
+        return PlannedCall(text=f"read the state of {service.name}")
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
         status = await self._platforms[service.platform.kind].status(service)
         outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
-        return Result(outcome, status.summary, dict(status.facts) | facts)  # our words before the platform's own
+        return Result(
+            outcome, status.summary, dict(status.facts) | facts
+        )  # common names win over those of the platform

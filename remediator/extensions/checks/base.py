@@ -1,4 +1,4 @@
-"""Checks: what is true now. They only look, and they tell apart "no" from "cannot tell"."""
+"""The contract of checks. A check changes nothing, and its answer separates *fail* from *unknown*."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from remediator.playbooks.inventory import Service
 
 
 class CheckAnswer(StrEnum):
-    """What a check says."""
+    """The answer of a check."""
 
     OK = "ok"
     FAIL = "fail"
     UNKNOWN = "unknown"
-    """Could not be seen: no data, no connection to the witness. Never the same as "no"."""
+    """No data or no connection to the source. Never the same as *fail*."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was seen, in one sentence and as values."""
+    """The result of a check, with a summary for people and values for programs."""
 
     answer: CheckAnswer
     summary: str
@@ -32,16 +32,16 @@ class Evidence:
 
 
 class Check(ABC):
-    """One kind of look. ``Parameters`` is the model of its ``with`` block."""
+    """Base class of checks. ``Parameters`` is the model of the ``with`` block."""
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
     uses_prometheus: ClassVar[bool] = False
-    """Whether it can say nothing without one; lint looks at this."""
+    """Whether the check needs Prometheus. Lint reports it if the settings name none."""
 
-    def __init__(self, world: ClientSet) -> None:
-        """Keep the clients that it needs, never state."""
+    def __init__(self, clients: ClientSet) -> None:
+        """Keep the needed clients."""
 
     @abstractmethod
     async def observe(self, service: Service, parameters: Any) -> Evidence:
-        """Look once. Does not raise for what it finds or cannot find; that is the answer."""
+        """Check once. Returns *unknown* instead of raising an error."""

@@ -16,13 +16,13 @@ _WORST = (CheckAnswer.FAIL, CheckAnswer.UNKNOWN, CheckAnswer.OK)
 
 
 class DependenciesOk(Check):
-    """Asks the platform, and the Redis, of each service that this one depends on, directly or not."""
+    """Check all direct and indirect dependencies of a service, on their platform or in their Redis."""
 
     name = "dependencies.ok"
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
-        self._inventory = world.inventory
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
+        self._inventory = clients.inventory
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         inventory = self._inventory()
@@ -30,7 +30,7 @@ class DependenciesOk(Check):
             [inventory.service(name) for name in inventory.causes(service.name)] if service.name in inventory else []
         )
         if not needed:
-            return Evidence(CheckAnswer.OK, f"{service.name} depends on nothing in the inventory")
+            return Evidence(CheckAnswer.OK, f"{service.name} has no dependencies in the inventory")
         looked = await asyncio.gather(*(self._look(each) for each in needed))
         answer = min((found.answer for found in looked), key=_WORST.index)
         facts = {
@@ -47,7 +47,7 @@ class DependenciesOk(Check):
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except (RemediatorError, KeyError) as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"cannot be asked: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"no answer: {error}")
         if status.state is State.UNKNOWN:
             return Evidence(CheckAnswer.UNKNOWN, status.summary)
         return Evidence(CheckAnswer.OK if status.state is State.RUNNING else CheckAnswer.FAIL, status.summary)

@@ -21,7 +21,7 @@ from remediator.playbooks.inventory import Service
 
 
 class ErrorRateParameters(Parameters):
-    """What is too much."""
+    """Parameters of ``error.rate``."""
 
     max_ratio: float = Field(default=0.05, ge=0, le=1, description="A larger share of errors fails.")
     window: Duration = Field(default=timedelta(minutes=1), description="Time window of the rate.")
@@ -39,25 +39,25 @@ class ErrorRateParameters(Parameters):
 
 
 class ErrorRate(Check):
-    """Asks Prometheus; without enough answers to judge by it is unknown, never ok."""
+    """Compare the share of 5xx responses with a limit. With too few responses, the answer is unknown."""
 
     name = "error.rate"
     Parameters = ErrorRateParameters
     uses_prometheus = True
 
-    def __init__(self, world: ClientSet) -> None:
-        self._prometheus = world.prometheus
+    def __init__(self, clients: ClientSet) -> None:
+        self._prometheus = clients.prometheus
 
     async def observe(self, service: Service, parameters: ErrorRateParameters) -> Evidence:
         if self._prometheus is None:
-            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured to ask")
+            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         try:
             everything, errors = await _rates(self._prometheus, parameters)
         except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"Prometheus cannot tell: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}")
         total, failed = sum(everything), sum(rate for _, rate in errors)
         if not everything or total < parameters.minimum:
-            return Evidence(CheckAnswer.UNKNOWN, f"{service.name} gave too few answers to judge by", {"rate": total})
+            return Evidence(CheckAnswer.UNKNOWN, f"{service.name} has too few responses for a rate", {"rate": total})
         ratio = failed / total
         facts: dict[str, Any] = {
             "ratio": round(ratio, 4),
@@ -68,14 +68,14 @@ class ErrorRate(Check):
             ),
         }
         where = ", ".join(f"{labels['status']} at {labels['route']}" for labels, _ in errors[:3])
-        text = f"{ratio:.1%} of {total:.1f} answers a second are errors" + (f": {where}" if where else "")
+        text = f"{ratio:.1%} of {total:.1f} responses per second are errors" + (f": {where}" if where else "")
         return Evidence(CheckAnswer.OK if ratio <= parameters.max_ratio else CheckAnswer.FAIL, text, facts)
 
 
 async def _rates(
     prometheus: Prometheus, parameters: ErrorRateParameters
 ) -> tuple[list[float], list[tuple[dict[str, str], float]]]:
-    """Answers a second in all, and errors a second by route and status, the most first."""
+    """Return the responses per second, and the errors per second by route and status, the most frequent first."""
     window = format_duration(parameters.window)
     counter = f'{parameters.metric}{{job="{parameters.job}"'
     total = await prometheus.query(f"sum(rate({counter}}}[{window}]))")

@@ -17,7 +17,7 @@ from remediator.playbooks.inventory import Service
 
 
 class HttpOkParameters(Parameters):
-    """Which of the service's paths."""
+    """Parameters of ``http.ok``."""
 
     path: Literal["ready", "live"] = Field(
         default="ready", description="Path to request, by its name in the inventory."
@@ -26,14 +26,14 @@ class HttpOkParameters(Parameters):
 
 
 class HttpOk(Check):
-    """Asks the service itself; a status from 200 to 299 is ok."""
+    """Send a request to a service. A status from 200 to 299 is ok."""
 
     name = "http.ok"
     Parameters = HttpOkParameters
 
     async def observe(self, service: Service, parameters: HttpOkParameters) -> Evidence:
         if service.http is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where {service.name} answers HTTP")
+            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'http' in the inventory")
         path = service.http.ready if parameters.path == "ready" else service.http.live
         url = f"{service.http.url}{path}"
         client = HttpClient(Endpoint(url=service.http.url, timeout=parameters.timeout), max_bytes=64 * 1024)
@@ -41,12 +41,14 @@ class HttpOk(Check):
             answer = await client.call("GET", path)
         except HttpRefused as error:
             return Evidence(
-                CheckAnswer.FAIL, f"{url} answers {error.status}", {"status": error.status, "text": error.text[:500]}
+                CheckAnswer.FAIL,
+                f"{url} returned status {error.status}",
+                {"status": error.status, "text": error.text[:500]},
             )
         except (Unreachable, TimedOut) as error:
             return Evidence(CheckAnswer.FAIL, str(error), {"status": None})
         except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"{url} cannot be understood: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"{url} returned an invalid response: {error}")
         finally:
             await client.aclose()
-        return Evidence(CheckAnswer.OK, f"{url} answers {answer.status}", {"status": answer.status})
+        return Evidence(CheckAnswer.OK, f"{url} returned status {answer.status}", {"status": answer.status})

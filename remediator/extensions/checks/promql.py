@@ -25,7 +25,7 @@ from remediator.playbooks.inventory import Service
 
 
 class PromqlParameters(Parameters):
-    """A comparison that holds when all is well: of any of its series, as in an alerting rule."""
+    """Parameters of ``promql``."""
 
     query: str = Field(description="PromQL expression.")
     max_age: Duration = Field(
@@ -34,25 +34,25 @@ class PromqlParameters(Parameters):
 
 
 class Promql(Check):
-    """Asks Prometheus."""
+    """Evaluate a PromQL expression."""
 
     name = "promql"
     Parameters = PromqlParameters
     uses_prometheus = True
 
-    def __init__(self, world: ClientSet) -> None:
-        self._prometheus = world.prometheus
-        self._clock = world.clock
+    def __init__(self, clients: ClientSet) -> None:
+        self._prometheus = clients.prometheus
+        self._clock = clients.clock
 
     async def observe(self, service: Service, parameters: PromqlParameters) -> Evidence:
         if self._prometheus is None:
-            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured to ask")
+            return Evidence(CheckAnswer.UNKNOWN, "no Prometheus is configured; set 'prometheus' in the settings")
         facts: dict[str, Any] = {"query": parameters.query}
         try:
             vector = await self._prometheus.query(parameters.query)
             fresh = await self._prometheus.freshness(parameters.query)
         except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"Prometheus cannot tell: {error}", facts)
+            return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}", facts)
         facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
         oldest = [item.newest for item in fresh]
         stale = [
@@ -61,7 +61,7 @@ class Promql(Check):
         facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
         if stale:
             age = format_duration(parameters.max_age)
-            return Evidence(CheckAnswer.UNKNOWN, f"no data of the last {age} for {', '.join(stale)}", facts)
+            return Evidence(CheckAnswer.UNKNOWN, f"no data from the last {age} for {', '.join(stale)}", facts)
         return _judged(parameters.query, [item.value for item in vector.samples], facts)
 
     def _old(self, at: Any, parameters: PromqlParameters) -> bool:

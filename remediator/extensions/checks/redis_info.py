@@ -12,7 +12,7 @@ from remediator.playbooks.inventory import Service
 
 
 class RedisInfoParameters(Parameters):
-    """Which field of INFO, and its bounds."""
+    """Parameters of ``redis.info``."""
 
     field: str = Field(
         pattern="^[a-z0-9_]+$", description="Name of the field, for example connected_clients or used_memory."
@@ -27,25 +27,25 @@ class RedisInfoParameters(Parameters):
     @model_validator(mode="after")
     def _something(self) -> RedisInfoParameters:
         if self.minimum is None and self.maximum is None and self.equals is None:
-            raise ValueError("give minimum, maximum or equals")
+            raise ValueError("set minimum, maximum or equals")
         return self
 
 
 class RedisInfo(Check):
-    """Asks Redis itself."""
+    """Compare a field of Redis INFO with limits."""
 
     name = "redis.info"
     Parameters = RedisInfoParameters
 
     async def observe(self, service: Service, parameters: RedisInfoParameters) -> Evidence:
         if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
         try:
             info = await Redis(service.redis).info(parameters.section)
             found = info.text(parameters.field)
             well = _within(parameters, found, None if parameters.equals is not None else info.number(parameters.field))
         except ClientError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"Redis does not tell {parameters.field}: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"cannot read {parameters.field} from Redis: {error}")
         text = f"Redis: {parameters.field} is {found}"
         return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, text, {"field": parameters.field, "value": found})
 
@@ -53,6 +53,6 @@ class RedisInfo(Check):
 def _within(parameters: RedisInfoParameters, found: str, number: float | None) -> bool:
     if parameters.equals is not None:
         return found == parameters.equals
-    assert number is not None, "asked for bounds"
+    assert number is not None, "a limit needs a number"
     above = parameters.minimum is None or number >= parameters.minimum
     return above and (parameters.maximum is None or number <= parameters.maximum)

@@ -9,13 +9,13 @@ from remediator.playbooks.inventory import Service
 
 
 class RedisPing(Check):
-    """Asks Redis itself."""
+    """Send PING to Redis, and check that it has finished loading."""
 
     name = "redis.ping"
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
         health = await Redis(service.redis).health()
         facts = {"state": health.state.value, "version": health.version, "role": health.role}
         summary = f"Redis: {health.state.value}" + ("" if health.ok else f" ({health.detail})")

@@ -12,15 +12,15 @@ from remediator.playbooks.inventory import Service
 
 
 class RedisWriteTest(Check):
-    """Writes one short-lived key of our own."""
+    """Write, read and delete a test key with a short expiry."""
 
     name = "redis.write_test"
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"the inventory does not say where the Redis of {service.name} is")
+            return Evidence(CheckAnswer.UNKNOWN, f"service {service.name!r} has no 'redis' in the inventory")
         try:
             await Redis(service.redis).write_test(secrets.token_hex(8))
         except ClientError as error:
-            return Evidence(CheckAnswer.FAIL, f"Redis does not take writes: {error}")
+            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}")
         return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")

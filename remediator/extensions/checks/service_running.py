@@ -11,18 +11,18 @@ from remediator.playbooks.inventory import Service
 
 
 class ServiceRunning(Check):
-    """Asks the platform."""
+    """Check that all instances of a service run."""
 
     name = "service.running"
 
-    def __init__(self, world: ClientSet) -> None:
-        self._platforms = world.platforms
+    def __init__(self, clients: ClientSet) -> None:
+        self._platforms = clients.platforms
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         try:
             status = await self._platforms[service.platform.kind].status(service)
         except RemediatorError as error:
-            return Evidence(CheckAnswer.UNKNOWN, f"the platform cannot tell: {error}")
+            return Evidence(CheckAnswer.UNKNOWN, f"the platform does not answer: {error}")
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
         if status.state is State.UNKNOWN:
             return Evidence(CheckAnswer.UNKNOWN, status.summary, facts)

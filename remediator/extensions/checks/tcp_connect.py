@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from remediator.core.clock import format_duration
 from remediator.core.types import Duration
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
@@ -17,14 +18,14 @@ from remediator.playbooks.inventory import Service
 
 
 class TcpConnectParameters(Parameters):
-    """Which of the service's addresses."""
+    """Parameters of ``tcp.connect``."""
 
     endpoint: Literal["http", "redis"] = Field(default="http", description="Name of the address in the inventory.")
     timeout: Duration = Field(default=timedelta(seconds=2), description="Timeout of the connection.")
 
 
 class TcpConnect(Check):
-    """Connects, and closes the connection."""
+    """Open a TCP connection to a service and close it."""
 
     name = "tcp.connect"
     Parameters = TcpConnectParameters
@@ -33,7 +34,8 @@ class TcpConnect(Check):
         address = _address(service, parameters.endpoint)
         if address is None:
             return Evidence(
-                CheckAnswer.UNKNOWN, f"the inventory has no {parameters.endpoint} address of {service.name}"
+                CheckAnswer.UNKNOWN,
+                f"service {service.name!r} has no TCP address under {parameters.endpoint!r} in the inventory",
             )
         host, port = address
         facts = {"host": host, "port": port}
@@ -41,9 +43,15 @@ class TcpConnect(Check):
             async with asyncio.timeout(parameters.timeout.total_seconds()):
                 _, writer = await asyncio.open_connection(host, port)
         except TimeoutError:
-            return Evidence(CheckAnswer.FAIL, f"{host}:{port} does not accept within {parameters.timeout}", facts)
+            return Evidence(
+                CheckAnswer.FAIL,
+                f"{host}:{port} did not accept the connection within {format_duration(parameters.timeout)}",
+                facts,
+            )
         except OSError as error:
-            return Evidence(CheckAnswer.FAIL, f"{host}:{port} does not accept: {error.strerror or error}", facts)
+            return Evidence(
+                CheckAnswer.FAIL, f"{host}:{port} did not accept the connection: {error.strerror or error}", facts
+            )
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

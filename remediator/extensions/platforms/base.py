@@ -1,7 +1,6 @@
-"""Platforms: what a service runs on. One playbook works on all of them, because actions speak to this contract.
+"""The contract of platforms, on which services run.
 
-A sixth plural beside stores, checks, actions, guards and notifiers: without it every ``service.*`` action would know
-every platform, and a new platform would mean an edit in each.
+The ``service.*`` actions use only this contract, so that one playbook works on every platform.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from remediator.playbooks.inventory import Service
 
 
 class State(StrEnum):
-    """What a service's processes do, in words common to all platforms."""
+    """The state of a service, in terms common to all platforms."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -26,86 +25,89 @@ class State(StrEnum):
     EXITED = "exited"
     CRASH_LOOP = "crash_loop"
     MIXED = "mixed"
-    """Some instances run, some do not."""
+    """Some instances run, others do not."""
     UNKNOWN = "unknown"
 
 
 OWN_RESTARTS = "own_restarts"
-"""Part of a pin that moves by itself: how far a crash loop had come. It tells the platform's own restarts from somebody
-else's, and is no part of what people approve."""
+"""Part of a pin: the progress of a crash loop, which changes with each restart by the platform.
+
+It separates restarts by the platform from other restarts. It is not part of what an approver approves, so that a crash
+loop does not void an approval.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One look at a service."""
+    """The state of a service at one time."""
 
     state: State
     summary: str
     instances: int
     healthy: int
     pin: Mapping[str, Any]
-    """What identifies this very incarnation: pid and start time, container id, observed generation."""
+    """Identity of the current instance, for example PID and start time, container ID or observed generation."""
     started_at: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One state of a service's software that the platform has on record and can put back."""
+    """A recorded version of a service that the platform can restore."""
 
     id: str
-    """What ``rollback`` takes: an image's id, the name of a recorded ReplicaSet, a folder's name."""
+    """Argument of ``rollback``: an image ID, the name of a ReplicaSet or the name of a folder."""
     created_at: datetime | None
     current: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """``same``: it would change nothing but a restart; ``redo``: going there would repeat what was undone; ``tied``:
-    whether it came before or after another cannot be told."""
+    """``same``: equal to the current release. ``redo``: was rolled back before. ``tied``: the order relative to another
+    release is unknown."""
 
 
 class Platform(ABC):
-    """A kind of platform. Methods take the service, whose ``platform`` binding is of this kind.
+    """Base class of platforms. Methods take a service whose ``platform`` binding is of this kind.
 
-    Every method raises the errors of :mod:`remediator.errors`: ``Unreachable`` when nothing can have happened,
-    ``TimedOut`` when it is unknown, ``TargetError`` when the service is missing, ambiguous, or not what ``pin`` says.
+    Every method raises the errors of :mod:`remediator.errors`: ``Unreachable`` if nothing was changed, ``TimedOut`` if
+    the outcome is unknown, ``TargetError`` if the service is missing, ambiguous or differs from ``pin``.
     """
 
     kind: ClassVar[str]
 
     async def aclose(self) -> None:
-        """Close its connections, if it keeps any."""
+        """Close all connections."""
 
     @abstractmethod
     async def status(self, service: Service) -> ServiceStatus:
-        """How it is now. Reads only."""
+        """Return the current state. Changes nothing."""
 
     @abstractmethod
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """The last lines that it wrote; of the incarnation before this one if ``previous``."""
+        """Return the last log lines; with ``previous``, those of the previous instance."""
 
     @abstractmethod
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
-        """The exact calls of a restart, as one sentence."""
+        """Return the exact calls of a restart in one sentence."""
 
     @abstractmethod
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
-        """Restart exactly the incarnation that ``pin`` names, or refuse."""
+        """Restart the instance that ``pin`` identifies; refuse if it is another one."""
 
     def describe_scale(self, service: Service, replicas: int) -> str:
-        """The exact calls of a scaling, as one sentence."""
-        raise TargetError(f"{service.name} cannot be scaled on {self.kind}")
+        """Return the exact calls of a scaling in one sentence."""
+        raise TargetError(f"cannot scale {service.name}: the platform {self.kind} does not support it")
 
     async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
-        """Have so many instances, or refuse."""
-        raise TargetError(f"{service.name} cannot be scaled on {self.kind}")
+        """Set the number of instances; refuse if the service differs from ``pin``."""
+        raise TargetError(f"cannot scale {service.name}: the platform {self.kind} does not support it")
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """What is on record, the newest first. Reads only."""
-        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
+        """Return the recorded releases, the newest first. Changes nothing."""
+        raise TargetError(f"{service.name} has no releases: the platform {self.kind} does not record them")
 
     def describe_rollback(self, service: Service, to: str) -> str:
-        """The exact calls of a rollback, as one sentence."""
-        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
+        """Return the exact calls of a rollback in one sentence."""
+        raise TargetError(f"{service.name} has no releases: the platform {self.kind} does not record them")
 
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
-        """Put back the release with this id, or refuse."""
-        raise TargetError(f"{self.kind} keeps no releases of {service.name}")
+        """Restore the release with this ID; refuse if the service differs from ``pin``."""
+        raise TargetError(f"{service.name} has no releases: the platform {self.kind} does not record them")

@@ -43,14 +43,14 @@ _CALM = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The containers that are a service now, and those that an interrupted change left behind."""
+    """The containers of a service, and those that an interrupted change left behind."""
 
     instances: tuple[Container, ...]
     leftovers: tuple[Container, ...]
 
 
 class DockerPlatform(Platform):
-    """Services that are containers."""
+    """Services that run as Docker containers."""
 
     kind = "docker"
 
@@ -68,7 +68,7 @@ class DockerPlatform(Platform):
         return _status(service, await _find(client, service), self._clock.now())
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """All containers' ends; with ``previous`` what each wrote until it ended last."""
+        """Return the last lines of all containers; with ``previous``, those before the last restart."""
         _, client = self._of(service)
         instances = (await _find(client, service)).instances
         texts = []
@@ -78,7 +78,7 @@ class DockerPlatform(Platform):
         return "\n".join(texts)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
-        return f"{_where(service)}: restart with {stop_timeout:g} s to stop, one container after the other"
+        return f"{_where(service)}: restart one container after the other, each with {stop_timeout:g} s to stop"
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         _, client = self._of(service)
@@ -86,12 +86,12 @@ class DockerPlatform(Platform):
             await client.restart(each.id, stop_timeout=max(round(stop_timeout), 1), expected=each.pin)
 
     def describe_scale(self, service: Service, replicas: int) -> str:
-        return f"{_where(service)}: create or remove containers until there are {replicas}; volumes are kept"
+        return f"{_where(service)}: create or remove containers until {replicas} exist; volumes are kept"
 
     async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
         _, client = self._of(service)
         if replicas < 1:
-            raise TargetError(f"{service.name} cannot be scaled below one container")
+            raise TargetError(f"cannot scale {service.name} below one container")
         found = await _find(client, service)
         instances = _as_planned(service, found, pin)
         await tidy(client, found.leftovers, instances)
@@ -99,16 +99,16 @@ class DockerPlatform(Platform):
             try:
                 await add(client, instances[0], number)
             except InputError as error:
-                raise TargetError(f"{service.name} cannot be scaled: {error}") from None
+                raise TargetError(f"cannot scale {service.name}: {error}") from None
         for each in _surplus(instances, replicas):
             await client.stop(each.id, stop_timeout=STOP_TIMEOUT)
             await client.remove(each.id)
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """The images of the service's repository on this host, the last built first; of those that were built in the
-        same second, or all on the fixed day of reproducible builds, the last that came here.
+        """Return the images of the repository of the service on this host, the newest build first.
 
-        ``created_at`` of the current one is when it was deployed, of the others when they were built.
+        Images with the same build time (as in reproducible builds) are ordered by their arrival on this host.
+        ``created_at`` is the deployment time of the current release, and the build time of the others.
         """
         _, client = self._of(service)
         instances = (await _find(client, service)).instances
@@ -120,7 +120,7 @@ class DockerPlatform(Platform):
 
     def describe_rollback(self, service: Service, to: str) -> str:
         what = "with its networks, volumes and configuration"
-        return f"{_where(service)}: make each container anew from image {to[:19]} {what}, then remove the old one"
+        return f"{_where(service)}: create each container again from image {to[:19]} {what}, then remove the old one"
 
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
         _, client = self._of(service)
@@ -133,7 +133,7 @@ class DockerPlatform(Platform):
                 try:
                     await replace(client, each, image, to)
                 except InputError as error:
-                    raise TargetError(f"{service.name} cannot be rolled back: {error}") from None
+                    raise TargetError(f"cannot roll back {service.name}: {error}") from None
 
     def _of(self, service: Service) -> tuple[DockerBinding, Docker]:
         binding = _binding(service)
@@ -160,31 +160,31 @@ def _where(service: Service) -> str:
     binding = _binding(service)
     if binding.project is None:
         labels = ",".join(f"{name}={value}" for name, value in binding.labels.items())
-        return f"Docker at {binding.url}: containers labelled {labels}"
+        return f"Docker at {binding.url}: containers with labels {labels}"
     return f"Docker at {binding.url}: containers of Compose service {binding.project}/{binding.service or service.name}"
 
 
 async def _find(client: Docker, service: Service) -> _Found:
-    """Exactly the containers that are meant.
+    """Return the containers of the service.
 
     Raises:
-        TargetError: none, more than the inventory says, or two with the same number.
+        TargetError: there is none, there are more than in the inventory, or two have the same number.
     """
     listed = await client.containers(_labels(service))
     looked = await asyncio.gather(*(_look(client, each.id) for each in listed))
     found = _sorted_out([each for each in looked if each is not None and each.labels.get(ONE_OFF) != "True"])
     if not found.instances:
-        raise TargetError(f"{_where(service)}: there is none; correct the inventory, or create it")
+        raise TargetError(f"{_where(service)}: not found; correct the inventory or create it")
     declared = [each for each in found.instances if ADDED not in each.labels]
     numbers = [each.labels[NUMBER] for each in found.instances if NUMBER in each.labels]
     if len(declared) > service.instances or len(numbers) != len(set(numbers)):
         names = ", ".join(sorted(own_name(each) for each in found.instances))
-        raise TargetError(f"{_where(service)}: {service.instances} expected, and these are there: {names}")
+        raise TargetError(f"{_where(service)}: expected {service.instances}, found {names}")
     return found
 
 
 async def _look(client: Docker, container: str) -> Container | None:
-    """One container; None if it went away since it was listed."""
+    """Return a container; None if it was removed after it was listed."""
     try:
         return await client.container(container)
     except DockerRefused as error:
@@ -194,7 +194,7 @@ async def _look(client: Docker, container: str) -> Container | None:
 
 
 def _sorted_out(containers: Sequence[Container]) -> _Found:
-    """A new container counts once it was started, and then the one that it replaces counts no more."""
+    """Separate instances from leftovers. A started replacement is the instance; before that, the old container is."""
     there = {each.id for each in containers}
     unborn = {
         each.id
@@ -215,31 +215,33 @@ def _order(container: Container) -> tuple[int, str]:
 
 
 def _until(container: Container) -> datetime | None:
-    """Between the end of the incarnation before this one and the start of this one; None if none runs now.
+    """Return a time between the last end and the last start of a container; None if it does not run.
 
-    Docker notes a start after the first words of what it started, and an end before the last.
+    Docker records a start after the first output of the process, and an end before its last output.
     """
     ended, started = container.state.finished_at, container.state.started_at
     if ended.year == 1:
-        return container.created  # it never ended: before this one there is nothing
+        return container.created  # it never ended, so that there is no previous instance
     return None if ended >= started else ended + (started - ended) / 2
 
 
 def _as_planned(service: Service, found: _Found, pin: Mapping[str, Any]) -> tuple[Container, ...]:
-    """The instances, if they are those of the plan. Docker's own restarts of a crashing container do not count.
+    """Return the instances if they are those of the plan. Restarts of a crashing container by Docker are ignored.
 
     Raises:
-        TargetError: others, or started anew by somebody since.
+        TargetError: they are others, or one was restarted after planning.
     """
     planned = pin.get("containers", {})
     if {each.id for each in found.instances} != set(planned):
         now = ", ".join(f"{own_name(each)} ({each.id[:12]})" for each in found.instances)
-        raise TargetError(f"{service.name} is {now} now, not what was planned against: somebody was faster")
+        raise TargetError(
+            f"{service.name} has other containers than when the plan was made: {now}; nothing was changed"
+        )
     for each in found.instances:
         then = planned[each.id] or pin[OWN_RESTARTS][each.id]
         same = each.state.started_at.isoformat() == then["started"]
         if not same and each.restart_count <= int(then.get("restarts", 0)):
-            raise TargetError(f"{own_name(each)} was started anew since the plan was made: somebody was faster")
+            raise TargetError(f"{own_name(each)} was restarted after planning; nothing was changed")
     return found.instances
 
 
@@ -250,7 +252,7 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
     missing = service.instances - len(states)
     told = [_told(each, state) for each, state in zip(found.instances, states, strict=True)]
     if missing > 0:
-        told.append(f"{missing} missing of {service.instances}")
+        told.append(f"{missing} of {service.instances} missing")
     return ServiceStatus(
         state=state,
         summary="; ".join(told),
@@ -268,8 +270,8 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
 
 
 def _pin(instances: Sequence[Container]) -> dict[str, Any]:
-    """Which incarnations were looked at. What Docker itself restarts again and again is pinned apart from the others:
-    it is the same crash loop after one more restart, and people's word for it holds."""
+    """Return the identity of the instances. A crash loop is pinned separately: another restart by Docker does not void
+    the plan and its approval."""
     looping = [each for each in instances if each.restart_count]
     steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
     pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
@@ -277,7 +279,7 @@ def _pin(instances: Sequence[Container]) -> dict[str, Any]:
 
 
 def _life(container: Container) -> dict[str, Any]:
-    """Docker counts a restart of its own when it decides on it, which is before it starts."""
+    """Return the start time and number of restarts. Docker counts a restart before the process starts."""
     begun = container.restart_count - container.state.restarting
     return {"started": container.state.started_at.isoformat(), "restarts": begun}
 
@@ -341,7 +343,7 @@ def _facts(container: Container, state: State) -> dict[str, Any]:
 
 
 def _owner(container: Container) -> dict[str, str] | None:
-    """Who would put it back or kill it: a container of Swarm or of a kubelet is not ours to change."""
+    """Return the controller of a container, Swarm or a kubelet, which would revert a change."""
     for label, kind in (("com.docker.swarm.service.name", "swarm"), ("io.kubernetes.pod.name", "kubernetes")):
         if label in container.labels:
             return {"kind": kind, "name": container.labels[label]}
@@ -354,7 +356,7 @@ def _free_numbers(instances: Iterable[Container], wanted: int) -> list[int]:
 
 
 def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Container]:
-    """Which ones go: those that scaling made, the last first, then the others."""
+    """Return the containers to remove: first those that scaling created, the last one first."""
     ordered = sorted(instances, key=lambda each: (ADDED in each.labels, *_order(each)), reverse=True)
     return ordered[: max(len(instances) - replicas, 0)]
 
@@ -377,13 +379,13 @@ def _release(image: ListedImage, instances: Sequence[Container], *, tied: bool) 
 
 
 async def _recorded(client: Docker, service: Service, instances: Sequence[Container], to: str) -> str:
-    """What to call the image with this id.
+    """Return the name of the image with this ID.
 
     Raises:
-        TargetError: it is not on the host, is not the service's, or is what runs already.
+        TargetError: the image is not on the host, belongs to another service, or runs already.
     """
     if all(each.image == to for each in instances):
-        raise TargetError(f"{service.name} runs {to[:19]} already")
+        raise TargetError(f"{service.name} already runs {to[:19]}")
     name = await repository(client, instances[0])
     images = {image.id: image for image in await client.images(reference=name)}
     if to not in images:

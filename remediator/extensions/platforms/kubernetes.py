@@ -20,10 +20,13 @@ from remediator.playbooks.inventory import KubernetesBinding, Service
 
 HASH = "pod-template-hash"
 HISTORY = "deployment.kubernetes.io/revision-history"
-"""Annotation of a ReplicaSet that came back by an undo: the revisions that it had before."""
+"""Annotation of a ReplicaSet that was restored by an undo: its earlier revisions."""
 UNDONE = "remediator.undone"
-"""Annotation of a Deployment: the releases that were rolled back, each as the digest of its template. The controller
-copies it to the ReplicaSets, where it is read too, because ``kubectl rollout undo`` replaces the Deployment's own."""
+"""Annotation of a Deployment: digests of the templates of releases that were rolled back.
+
+The controller copies it to the ReplicaSets. It is read there too, because ``kubectl rollout undo`` replaces the
+annotation of the Deployment.
+"""
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 _ARGO_CD = ("argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id")
@@ -39,7 +42,7 @@ Change = Callable[[Workload], Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A Deployment, its ReplicaSets and its pods, those of its newest rollout apart."""
+    """A Deployment with its ReplicaSets and pods."""
 
     deployment: Workload
     sets: tuple[Workload, ...]
@@ -47,14 +50,14 @@ class _Look:
 
     @property
     def newest(self) -> tuple[Pod, ...]:
-        """The pods of the rollout that is wanted now."""
+        """The pods of the newest rollout."""
         current = _current(self.deployment, self.sets)
         hash_ = None if current is None else current.metadata.labels.get(HASH)
         return tuple(pod for pod in self.pods if hash_ and pod.metadata.labels.get(HASH) == hash_)
 
 
 class KubernetesPlatform(Platform):
-    """Services that are Deployments."""
+    """Services that run as Kubernetes Deployments."""
 
     kind = "kubernetes"
 
@@ -74,7 +77,7 @@ class KubernetesPlatform(Platform):
         return _status(look, owner, events)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """The ends of all containers of at most five pods, those that are not ready first."""
+        """Return the last lines of the containers of at most five pods, unready pods first."""
         client = self._of(service)
         pods = sorted((await _look(client, service)).pods, key=lambda pod: (pod.ready, pod.metadata.name))
         wanted = [(pod, each) for pod in pods[:_MOST_PODS] for each in pod.status.container_statuses]
@@ -85,7 +88,7 @@ class KubernetesPlatform(Platform):
         return f"{_where(service)}: rollout restart (patch of the template's annotation {RESTARTED_AT})"
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
-        """All pods are made anew in the order that the Deployment's strategy says; their own grace period holds."""
+        """Replace all pods with a rollout. ``stop_timeout`` has no effect: the pods have their own grace period."""
         client = self._of(service)
         patch = restarted_at(rfc3339(self._clock.now())[:19] + "Z")
 
@@ -101,20 +104,20 @@ class KubernetesPlatform(Platform):
     async def scale(self, service: Service, pin: Mapping[str, Any], replicas: int) -> None:
         client = self._of(service)
         if replicas < 1:
-            raise TargetError(f"{service.name} cannot be scaled below one pod")
+            raise TargetError(f"cannot scale {service.name} below one pod")
 
         async def change(seen: Workload) -> None:
             name = seen.metadata.name
             for autoscaler in await _autoscalers(client, name):
                 raise TargetError(
-                    f"HorizontalPodAutoscaler {autoscaler} scales {name} and would undo this; ask it there"
+                    f"HorizontalPodAutoscaler {autoscaler} would revert the scaling of {name}; change its limits"
                 )
             await client.set_scale("deployments", name, replicas, expected=seen.metadata.resource_version)
 
         await _if_unchanged(client, service, pin, change)
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """The Deployment's revisions that are still kept, the last used first. ``id`` is the ReplicaSet's name."""
+        """Return the recorded revisions, the most recently used first. ``id`` is the name of the ReplicaSet."""
         client = self._of(service)
         deployment = await _deployment(client, service)
         sets = await _sets(client, deployment)
@@ -163,7 +166,7 @@ def _connect(endpoint: KubernetesEndpoint) -> Kubernetes:
     try:
         return Kubernetes(access(endpoint))
     except ConfigurationError as error:
-        raise TargetError(f"the cluster cannot be asked: {error}") from None
+        raise TargetError(f"cannot connect to the cluster: {error}") from None
 
 
 def _binding(service: Service) -> KubernetesBinding:
@@ -180,10 +183,10 @@ def _where(service: Service) -> str:
 
 
 async def _deployment(client: Kubernetes, service: Service) -> Workload:
-    """Exactly the Deployment that is meant.
+    """Return the Deployment of the service.
 
     Raises:
-        TargetError: there is none, or the pods of the selector belong to several, or to something else.
+        TargetError: there is none, or the selected pods do not belong to exactly one Deployment.
     """
     binding = _binding(service)
     name = binding.deployment or await _owner_of_pods(client, service, binding.selector)
@@ -192,7 +195,7 @@ async def _deployment(client: Kubernetes, service: Service) -> Workload:
     except KubernetesRefused as error:
         if error.reason != "NotFound":
             raise
-        raise TargetError(f"{_where(service)}: there is none; correct the inventory, or create it") from None
+        raise TargetError(f"{_where(service)}: not found; correct the inventory or create it") from None
 
 
 async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping[str, str]) -> str:
@@ -201,11 +204,11 @@ async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping
     strangers = sorted(kind for kind, _ in makers if kind != "ReplicaSet")
     if not pods or strangers:
         found = f"pods of {', '.join(strangers)}" if strangers else "no pod"
-        raise TargetError(f"{_where(service)}: {found} found, where pods of one Deployment were expected")
+        raise TargetError(f"{_where(service)}: expected pods of one Deployment, found {found}")
     sets = [await client.workload("replicasets", name) for _, name in sorted(makers)]
     names = {owner.name if (owner := each.metadata.controller) else each.metadata.name for each in sets}
     if len(names) != 1:
-        raise TargetError(f"{_where(service)}: they belong to several: {', '.join(sorted(names))}")
+        raise TargetError(f"{_where(service)}: the pods belong to several Deployments: {', '.join(sorted(names))}")
     return names.pop()
 
 
@@ -218,7 +221,7 @@ async def _look(client: Kubernetes, service: Service) -> _Look:
 
 
 async def _sets(client: Kubernetes, deployment: Workload) -> tuple[Workload, ...]:
-    """The ReplicaSets of a Deployment, the last used first."""
+    """Return the ReplicaSets of a Deployment, the most recently used first."""
     found = await client.workloads("replicasets", deployment.spec.selector)
     mine = [each for each in found if (owner := each.metadata.controller) and owner.uid == deployment.metadata.uid]
     return tuple(sorted(mine, key=lambda each: -(each.revision or 0)))
@@ -229,19 +232,20 @@ def _current(deployment: Workload, sets: Sequence[Workload]) -> Workload | None:
 
 
 async def _if_unchanged(client: Kubernetes, service: Service, pin: Mapping[str, Any], change: Change) -> None:
-    """Read it again, and change it if it still is what was planned against; the API server compares once more.
+    """Read the Deployment again and change it if it equals ``pin``.
 
-    Its version moves with every change of its status too, which in a crash loop is all the time: such a conflict did
-    nothing, so it is read and compared again, a few times.
+    The order defends that only the planned object is changed: compare UID and generation, then send the resource
+    version, which the API server compares once more. The resource version also changes with the status, in a crash
+    loop all the time. Such a conflict changed nothing, so that the comparison is repeated a few times.
 
     Raises:
-        TargetError: it is another object, or somebody wants something else of it by now.
+        TargetError: it is another object, or its specification was changed after planning.
     """
     for left in reversed(range(_TRIES)):
         seen = await _deployment(client, service)
         if {"uid": seen.metadata.uid, "generation": seen.metadata.generation} != dict(pin):
             name = seen.metadata.name
-            raise TargetError(f"Deployment {name} was changed since the plan was made: somebody was faster")
+            raise TargetError(f"Deployment {name} was modified after planning; nothing was changed")
         try:
             await change(seen)
             return
@@ -257,7 +261,7 @@ async def _autoscalers(client: Kubernetes, deployment: str) -> list[str]:
 
 
 async def _owner(client: Kubernetes, deployment: Workload) -> dict[str, Any] | str | None:
-    """Who else keeps it as it is, and which of our actions that would put back; a sentence if it cannot be told."""
+    """Return the controller of a Deployment and the actions that it would revert; a sentence if it is unknown."""
     marks = {**deployment.metadata.labels, **deployment.metadata.annotations}
     for kind, names in (("argocd", _ARGO_CD), ("flux", _FLUX)):
         for name in names:
@@ -266,12 +270,12 @@ async def _owner(client: Kubernetes, deployment: Workload) -> dict[str, Any] | s
     try:
         autoscalers = await _autoscalers(client, deployment.metadata.name)
     except KubernetesRefused as error:
-        return f"whether an autoscaler has it cannot be told: {error}"
+        return f"cannot read the autoscalers: {error}"
     return {"kind": "hpa", "name": autoscalers[0], "undoes": ["service.scale"]} if autoscalers else None
 
 
 async def _events(client: Kubernetes, pods: Sequence[Pod]) -> list[str]:
-    """What was noted about pods that are not ready; evidence, so nothing if it may not be read."""
+    """Return the warnings about unready pods; empty without the right to read events."""
     troubled = [pod for pod in pods if not pod.ready][:_MOST_PODS]
     try:
         found = [event for pod in troubled for event in await client.events("Pod", pod.metadata.name)]
@@ -284,14 +288,14 @@ async def _logs(client: Kubernetes, pod: Pod, container: ContainerStatus, lines:
     try:
         text = await client.logs(pod.metadata.name, container.name, lines, previous=previous)
     except KubernetesRefused as error:
-        if error.status != 400:  # it has not started yet, or there was none before it
+        if error.status != 400:  # the container has not started, or has no previous instance
             raise
         return ""
     return f"[{pod.metadata.name}/{container.name}]\n{text}"
 
 
 async def _template(client: Kubernetes, replica_set: Workload) -> dict[str, Any]:
-    """The template that a ReplicaSet keeps, without what its Deployment added."""
+    """Return the template of a ReplicaSet without the label that the Deployment added."""
     template = dict(await client.template("replicasets", replica_set.metadata.name))
     metadata = dict(template.get("metadata") or {})
     metadata["labels"] = {name: value for name, value in (metadata.get("labels") or {}).items() if name != HASH}
@@ -299,7 +303,7 @@ async def _template(client: Kubernetes, replica_set: Workload) -> dict[str, Any]
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two templates differ in nothing but when they were restarted."""
+    """Return whether two templates are equal, except for the time of the last restart."""
     return _bare(one) == _bare(other)
 
 
@@ -311,7 +315,7 @@ def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(template: Mapping[str, Any]) -> str:
-    """Return the same 32 characters for two templates that are the `_same`."""
+    """Return 32 characters that are equal for templates that `_same` considers equal."""
     return hashlib.sha256(json.dumps(_bare(template), sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -322,9 +326,9 @@ def _undone(deployment: Workload, sets: Sequence[Workload]) -> list[str]:
 
 
 def _with_undone(deployment: Workload, sets: Sequence[Workload], left: str, to: str) -> dict[str, str]:
-    """Return the Deployment's annotations with the release that is left remembered as rolled back.
+    """Return the annotations of the Deployment, with the release ``left`` recorded as rolled back.
 
-    Going to a release that was itself rolled back tells nothing bad of the one that is left.
+    It is not recorded if ``to`` was rolled back before, because then ``left`` may be good.
     """
     undone = _undone(deployment, sets)
     if to not in undone:
@@ -335,9 +339,10 @@ def _with_undone(deployment: Workload, sets: Sequence[Workload], left: str, to: 
 def _bad(deployment: Workload, sets: Sequence[Workload], templates: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
     """Return the names of the ReplicaSets that a rollback must not choose.
 
-    Our own rollbacks are on record. What a person undid shows only in the history of the ReplicaSet that came back: it
-    has its earlier revisions there, and Kubernetes gave it a new, higher revision. Each revision between those was left
-    by going back. A ReplicaSet that is on record as bad tells nothing in this way: it came back by a new deployment.
+    The annotation records rollbacks by the remediator. A rollback by a person shows only in the history of the
+    restored ReplicaSet: it lists its earlier revisions, and Kubernetes gave it a new, higher revision. Each revision
+    between those was rolled back. A ReplicaSet that is recorded as rolled back is no evidence, because it came back
+    with a new deployment.
     """
     undone = set(_undone(deployment, sets))
     recorded = {name for name, template in templates.items() if _digest(template) in undone}
@@ -373,17 +378,17 @@ def _release(
 
 
 def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], to: str) -> Workload:
-    """The ReplicaSet of that name.
+    """Return the ReplicaSet with this name.
 
     Raises:
-        TargetError: it is not kept, or is what is wanted already.
+        TargetError: it does not exist, or is the current one.
     """
     found = next((each for each in sets if each.metadata.name == to), None)
     if found is None:
-        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; there are: {', '.join(_names(sets))}")
+        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {', '.join(_names(sets))}")
     current = _current(deployment, sets)
     if current is not None and found.metadata.uid == current.metadata.uid:
-        raise TargetError(f"{service.name} is at {to} already")
+        raise TargetError(f"{service.name} already runs {to}")
     return found
 
 
@@ -397,7 +402,7 @@ def _status(look: _Look, owner: Any, events: Sequence[str]) -> ServiceStatus:
     state = _state(look, ready)
     told = [text for pod in look.pods for text in troubles(pod)]
     started = [pod.status.start_time for pod in look.pods if pod.status.start_time is not None]
-    rollout = "" if deployment.observed else ", the last change not yet acted upon"
+    rollout = "" if deployment.observed else ", the last change is not yet observed"
     summary = f"{deployment.metadata.name}: {ready} of {wanted} pods ready{rollout}"
     return ServiceStatus(
         state=state,

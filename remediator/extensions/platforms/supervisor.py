@@ -35,11 +35,11 @@ _STATES = {
     ProcessState.UNKNOWN: State.UNKNOWN,
 }
 _PATIENCE = 60.0
-"""Seconds in which a program has to stop, and to start, when a release is put back."""
+"""Seconds that a program may take to stop, and again to start, in a rollback."""
 
 
 class SupervisorPlatform(Platform):
-    """Services that are supervisord programs."""
+    """Services that run as supervisord programs."""
 
     kind = "supervisor"
 
@@ -58,7 +58,7 @@ class SupervisorPlatform(Platform):
         return _status(process, release)
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """Both streams' ends; supervisord keeps one log over restarts, so ``previous`` changes nothing."""
+        """Return the last lines of both streams. ``previous`` has no effect: supervisord has one log over restarts."""
         binding, client = self._of(service)
         texts = [await client.stdout(binding.program)]
         try:
@@ -78,14 +78,15 @@ class SupervisorPlatform(Platform):
         process = await _find(client, binding.program)
         if process.pin != planned:
             raise TargetError(
-                f"{service.name} is pid {process.pid} now, not pid {planned.pid} as planned: somebody was faster"
+                f"{service.name} has pid {process.pid}, not pid {planned.pid}: it was restarted after planning; "
+                "nothing was changed"
             )
         if process.state in (ProcessState.RUNNING, ProcessState.STARTING, ProcessState.BACKOFF):
             await client.stop(binding.program, expected=planned, seconds=stop_timeout)
         await client.start(binding.program, seconds=stop_timeout)
 
     async def releases(self, service: Service) -> tuple[Release, ...]:
-        """The folders that the inventory names, beside the link to the one in use."""
+        """Return the release folders of the inventory. A link names the current one."""
         found = await asyncio.to_thread(_folders(service).all)
         return tuple(_release(folder) for folder in found)
 
@@ -97,11 +98,13 @@ class SupervisorPlatform(Platform):
         )
 
     async def rollback(self, service: Service, pin: Mapping[str, Any], to: str) -> None:
-        """Switches the link if it is as planned, and starts the program anew. The process is not compared: one that
-        crashes again and again is another one each time."""
+        """Switch the link if it is as planned, and restart the program.
+
+        The process is not compared, because a crashing program has a new process each time.
+        """
         binding, client = self._of(service)
         folders, now = _folders(service), SystemClock().now()
-        await _find(client, binding.program)  # whether it can be asked at all, before anything is changed
+        await _find(client, binding.program)  # first ensure that supervisord answers, before anything is changed
         await asyncio.to_thread(folders.switch, to, expected=str(pin["release"]), now=now)
         try:
             await client.stop(binding.program, seconds=_PATIENCE)
@@ -126,7 +129,7 @@ def _binding(service: Service) -> SupervisorBinding:
 
 def _folders(service: Service) -> ReleaseFolders:
     if service.releases is None:
-        raise TargetError(f"the inventory does not say where the releases of {service.name} are")
+        raise TargetError(f"service {service.name!r} has no 'releases' in the inventory; add it")
     found = service.releases
     return ReleaseFolders(Path(os.path.normpath(found.releases)), Path(os.path.normpath(found.current)))
 

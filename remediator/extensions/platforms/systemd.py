@@ -36,18 +36,18 @@ _STATES = {
 
 
 class SystemdPlatform(Platform):
-    """Services that are systemd units of this host."""
+    """Services that run as systemd units of this host."""
 
     kind = "systemd"
 
     async def status(self, service: Service) -> ServiceStatus:
-        """What ``systemctl show`` says."""
+        """Return the state from ``systemctl show``."""
         unit = _unit(service)
         text = await _systemctl("show", "--timestamp=unix", f"--property={','.join(_PROPERTIES)}", "--", unit)
         return described(unit, properties(text))
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        """From the journal, which goes over restarts, so ``previous`` changes nothing."""
+        """Return the last lines of the journal. ``previous`` has no effect: the journal covers all restarts."""
         argv = ("journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}", f"--unit={_unit(service)}")
         ended = await _run(argv, _READ)
         if ended.status != 0:
@@ -61,7 +61,9 @@ class SystemdPlatform(Platform):
         unit = _unit(service)
         now = (await self.status(service)).pin
         if not as_planned(pin, now):
-            raise TargetError(f"{unit} is {dict(now)} now, not {dict(pin)} as planned: somebody was faster")
+            raise TargetError(
+                f"{unit} is {dict(now)}, not {dict(pin)}: it was restarted after planning; nothing was changed"
+            )
         await _systemctl("restart", "--", unit, seconds=stop_timeout * 2)
 
 
@@ -72,22 +74,22 @@ def _unit(service: Service) -> str:
 
 
 async def _systemctl(*arguments: str, seconds: float = _READ) -> str:
-    """Its output.
+    """Run systemctl and return its output.
 
     Raises:
-        Unreachable: systemd is not what runs this host.
-        TargetError: there is no such unit.
-        Refused: it says no.
+        Unreachable: systemd does not run on this host.
+        TargetError: the unit does not exist.
+        Refused: systemctl reports an error.
     """
     ended = await _run(("systemctl", "--no-pager", "--no-ask-password", *arguments), seconds)
     text = ended.output.strip()
     if ended.status == 0:
         return ended.output
     if "not been booted with systemd" in text or "connect to bus" in text:
-        raise Unreachable(f"systemd does not run this host: {text[-300:]}")
+        raise Unreachable(f"systemd does not run on this host: {text[-300:]}")
     if "not found" in text or "not be found" in text:
         raise TargetError(f"systemctl: {text[-300:]}")
-    raise Refused(f"systemctl {arguments[0]} ended with status {ended.status}: {text[-300:]}")
+    raise Refused(f"systemctl {arguments[0]} exited with status {ended.status}: {text[-300:]}")
 
 
 async def _run(argv: Sequence[str], seconds: float) -> process.Ended:
@@ -98,16 +100,16 @@ async def _run(argv: Sequence[str], seconds: float) -> process.Ended:
 
 
 def properties(text: str) -> dict[str, str]:
-    """What ``systemctl show`` printed: name → value."""
+    """Parse the output of ``systemctl show`` into names and values."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
-    """What the properties of a unit mean.
+    """Return the state that the properties of a unit describe.
 
     Raises:
-        TargetError: there is no such unit.
-        BadAnswer: a property is missing or senseless.
+        TargetError: the unit does not exist.
+        BadAnswer: a property is missing or invalid.
     """
     try:
         if found["LoadState"] == "not-found":
@@ -117,7 +119,7 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
         started = _instant(found["ActiveEnterTimestamp"])
         pid, restarts = int(found["MainPID"]), int(found.get("NRestarts") or 0)
     except (KeyError, ValueError) as error:
-        raise BadAnswer(f"systemctl show described {unit} without a usable {error}") from None
+        raise BadAnswer(f"systemctl show returned an invalid property for {unit}: {error}") from None
     running = state is State.RUNNING
     told = f"{unit} is {active} ({sub}" + (f", pid {pid})" if pid else f", {found.get('Result', '')})")
     return ServiceStatus(
@@ -132,13 +134,13 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
 
 
 def _pin(found: Mapping[str, str], restarts: int) -> dict[str, Any]:
-    """Which incarnation it is; of a unit that systemd itself restarts again and again, how far that has come."""
+    """Return the identity of the instance; for a crash loop, also the number of restarts by systemd."""
     life = {"pid": int(found["MainPID"]), "invocation": found.get("InvocationID", "")}
     return {OWN_RESTARTS: {**life, "restarts": restarts}} if restarts else life
 
 
 def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether nobody but systemd itself has started the unit anew: a start by somebody sets its count back."""
+    """Return whether only systemd restarted the unit since ``pin``. Any other start resets the number of restarts."""
     loop = now.get(OWN_RESTARTS)
     if loop is None or dict(pin) == dict(now):
         return dict(pin) == dict(now)
@@ -146,5 +148,5 @@ def as_planned(pin: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _instant(text: str) -> datetime | None:
-    """Of ``@1700000000``; nothing where it never began."""
+    """Parse a time such as ``@1700000000``; None if the unit never started."""
     return datetime.fromtimestamp(int(text.removeprefix("@")), UTC) if text not in ("", "n/a", "0", "@0") else None

@@ -56,7 +56,7 @@ async def test_the_bounds_of_the_inventory_hold(app: App) -> None:
     action = AppWorkers(WORLD)
     assert (await plan(action, target(app, most=3), to=64)).arguments["to"] == 3
 
-    with pytest.raises(TargetError, match="allowed are from 1 to 2"):
+    with pytest.raises(TargetError, match="the inventory allows 1 to 2"):
         await plan(action, target(app, most=2), by=5)
 
 
@@ -67,7 +67,7 @@ async def test_another_number_than_planned_is_refused(app: App) -> None:
     app.signal(signal.SIGTTIN)
     until(lambda: len(app.workers()) == 3, "somebody's third worker")
 
-    with pytest.raises(TargetError, match="has 3 workers, not 2 as planned"):
+    with pytest.raises(TargetError, match="has 3 workers; 2 when the plan was made"):
         await do(action, target(app), call=call, by=1)
 
 
@@ -78,7 +78,7 @@ async def test_another_master_than_planned_is_refused(app: App) -> None:
     app.stop()
     app.start()
 
-    with pytest.raises(TargetError, match="somebody restarted it"):
+    with pytest.raises(TargetError, match="restarted after planning"):
         await do(action, target(app), call=call, by=1)
 
 
@@ -122,7 +122,7 @@ async def test_a_process_of_somebody_else_is_not_signalled(app: App) -> None:
     pid_file = app.folder / "state/app.pid"
     pid_file.write_text(str(os.getpid()))
 
-    with pytest.raises(TargetError, match="any more"):
+    with pytest.raises(TargetError, match="no longer pid"):
         await do(action, target(app), call=call, by=1)
 
 
@@ -134,7 +134,7 @@ EITHER = pytest.mark.parametrize(
 @EITHER
 async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[str, int], tmp_path: Path) -> None:
     """No server in the inventory; no file; nonsense in it; a process that does not run."""
-    with pytest.raises(TargetError, match="the inventory does not say"):
+    with pytest.raises(TargetError, match="in the inventory; add it"):
         await plan(action, service("app"), **given)
     nowhere = service("app", app_server={"pid_file": str(tmp_path / "pid")})
     with pytest.raises(TargetError, match="cannot read"):
@@ -199,5 +199,5 @@ async def test_a_reload_of_another_master_than_planned_is_refused(app: App) -> N
     call = await plan(action, target(app))
     app.stop()
     app.start()
-    with pytest.raises(TargetError, match="somebody restarted it"):
+    with pytest.raises(TargetError, match="restarted after planning"):
         await do(action, target(app), call=call)

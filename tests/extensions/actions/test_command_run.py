@@ -25,7 +25,7 @@ def action(*argv: str, **more: Any) -> CommandRun:
 
 async def test_without_settings_there_is_no_command() -> None:
     """Off by default."""
-    with pytest.raises(TargetError, match="the settings allow no command 'it'; allowed are: none"):
+    with pytest.raises(TargetError, match="the settings do not allow the command 'it'; allowed: none"):
         await plan(CommandRun(ClientSet()), APP, command="it")
 
 
@@ -115,7 +115,7 @@ async def test_settings_that_changed_since_the_plan_are_noticed() -> None:
     """What was approved is what runs."""
     call = await plan(action("/bin/echo", "one"), APP, command="it")
 
-    with pytest.raises(TargetError, match="another 'it' than when the plan was made"):
+    with pytest.raises(TargetError, match="'it' was changed in the settings after planning"):
         await do(action("/bin/echo", "two"), APP, call=call, command="it")
 
 

@@ -94,7 +94,7 @@ async def test_age_and_goal_both_hold(place: Place) -> None:
     call = await plan(PRUNE, place.service(), older_than="84h")
     assert [each["name"] for each in call.arguments["files"]] == ["dump-4.rdb"]
 
-    with pytest.raises(TargetError, match="may go"):
+    with pytest.raises(TargetError, match="can be moved"):
         await plan(PRUNE, place.service(), goal_percent=99)
 
 
@@ -103,7 +103,7 @@ async def test_without_one_that_is_whole_none_goes(place: Place) -> None:
     for name in place.names():
         (place.folder / name).write_bytes(b"REDIS nonsense")
 
-    with pytest.raises(TargetError, match=r"none of the newest backups in .* is whole, so none is moved"):
+    with pytest.raises(TargetError, match=r"none of the newest backups in .* is complete, so that none is moved"):
         await plan(PRUNE, place.service())
     assert len(place.names()) == 5
 
@@ -157,7 +157,7 @@ async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: 
 
 
 async def test_one_that_was_written_anew_stays(place: Place) -> None:
-    """Same name, other content: it is not the file that was planned."""
+    """Same name, other content: it is replaced or removed after planning."""
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-4.rdb").write_bytes(b"another")
 
@@ -219,7 +219,7 @@ async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Pl
     await do(PRUNE, place.service())
     later = Registry().make_actions(ClientSet(clock=Later()))["files.prune"]
     call = await plan(later, place.service(grace="1d"))
-    assert call.text.startswith("delete for good what is in quarantine since ")
+    assert call.text.startswith("delete these batches from quarantine permanently: ")
     assert (await observe(later, place.service(), call)).happened is EffectStatus.NO
     await do(later, place.service(grace="1d"), call=call)
     assert list(place.quarantine.iterdir()) == []

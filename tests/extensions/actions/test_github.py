@@ -122,7 +122,7 @@ async def test_the_failed_jobs_of_the_latest_run_are_run_again(token: Path) -> N
     assert result.outcome is Outcome.OK and hub.posted == [("/runs/1/rerun-failed-jobs", None)]
     assert b"authorization: bearer ghp_secret" in hub.heads[-1].lower()
     assert hub.heads[-1].lower().count(b"\r\nhost: 127.0.0.1:") == 1
-    assert "ghp_secret" not in repr(call) and "run 1 again" in call.text
+    assert "ghp_secret" not in repr(call) and "rerun the failed jobs of run 1 " in call.text
 
 
 async def test_an_older_run_is_never_run_again(token: Path) -> None:
@@ -140,7 +140,7 @@ async def test_a_workflow_is_started_with_its_inputs(token: Path) -> None:
     hub = Hub()
     async with served(hub, token) as target:
         result = await do(DISPATCH, target, **CHANGES[1][1])
-        with pytest.raises(TargetError, match="started already"):
+        with pytest.raises(TargetError, match="already in progress"):
             await plan(DISPATCH, target, **CHANGES[1][1])
 
     sent = {"ref": "main", "inputs": {"version": "v1.2.3", "dry": "false"}}
@@ -150,13 +150,25 @@ async def test_a_workflow_is_started_with_its_inputs(token: Path) -> None:
 @pytest.mark.parametrize(
     ("action", "given", "says"),
     [
-        (RERUN, {"workflow": "other.yml"}, "does not allow 'other.yml'"),
+        (RERUN, {"workflow": "other.yml"}, "does not allow to rerun 'other.yml'"),
         (RERUN, {"workflow": "../../x"}, "does not allow"),
-        (DISPATCH, {"dispatch": "destroy"}, "allows no workflow 'destroy'"),
-        (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1", "dry": True, "ref": "x"}}, "takes no ref"),
-        (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1"}}, "needs dry"),
-        (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1; rm -rf /", "dry": True}}, "version: 'v1; rm"),
-        (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1", "dry": "yes"}}, "dry: 'yes'"),
+        (DISPATCH, {"dispatch": "destroy"}, "does not allow the workflow 'destroy'"),
+        (
+            DISPATCH,
+            {"dispatch": "rollback", "inputs": {"version": "v1", "dry": True, "ref": "x"}},
+            "not accept the inputs: ref",
+        ),
+        (DISPATCH, {"dispatch": "rollback", "inputs": {"version": "v1"}}, "requires the input 'dry'"),
+        (
+            DISPATCH,
+            {"dispatch": "rollback", "inputs": {"version": "v1; rm -rf /", "dry": True}},
+            "does not allow the value 'v1; rm",
+        ),
+        (
+            DISPATCH,
+            {"dispatch": "rollback", "inputs": {"version": "v1", "dry": "yes"}},
+            "does not allow the value 'yes'",
+        ),
     ],
 )
 async def test_what_the_inventory_does_not_allow_is_refused(
@@ -165,7 +177,7 @@ async def test_what_the_inventory_does_not_allow_is_refused(
     """Before anything is sent; and so is all, where it names no repository."""
     with pytest.raises(TargetError, match=says):
         await plan(action, at("http://127.0.0.1:9", token), **given)
-    with pytest.raises(TargetError, match="which repository deploys app"):
+    with pytest.raises(TargetError, match="service 'app' has no 'github' in the inventory"):
         await plan(action, service("app"), **given)
 
 
@@ -242,7 +254,7 @@ async def test_what_changed_since_the_plan_is_left_alone(action: Action, given: 
         call = await plan(action, target, **given)
         hub.runs[0]["run_attempt"] = 2
         hub.runs.append(hub.made(7, "rollback.yml", "workflow_dispatch", None))
-        with pytest.raises(TargetError, match="nothing was done"):
+        with pytest.raises(TargetError, match=r"nothing was (changed|started)"):
             await do(action, target, call=call, **given)
         other = {"rollback": {"workflow": "rollback.yml", "ref": "other", "inputs": INPUTS}}
         elsewhere = at(target.github.url if target.github else "", token, dispatch=other, rerun=[])

@@ -119,7 +119,7 @@ RULES = pytest.mark.parametrize(
 @RULES
 async def test_without_an_nginx_nothing_is_planned(action: Action, given: dict[str, str], tmp_path: Path) -> None:
     """None in the inventory, or a pid file that names nobody."""
-    with pytest.raises(TargetError, match="the inventory does not say where the nginx"):
+    with pytest.raises(TargetError, match="service 'app' has no 'nginx' in the inventory"):
         await plan(action, service("app"), **given)
     (tmp_path / "pid").write_text("nginx")
     where = {"include": str(tmp_path / "x.conf"), "pid_file": str(tmp_path / "pid"), "zone": "tight"}

@@ -116,7 +116,7 @@ async def test_without_an_address_or_an_answer_nothing_is_planned(name: str, mak
     action, away = ACTIONS[name], make_redis()
     away.kill()
 
-    with pytest.raises(TargetError, match="the inventory does not say"):
+    with pytest.raises(TargetError, match="in the inventory; add it"):
         await do(action, service("redis"), **given)
     with pytest.raises(Unreachable):
         await do(action, target(away), **given)
@@ -151,7 +151,7 @@ async def test_nothing_is_written_while_something_is(make_redis: MakeRedis, name
     server.ask("SET", "key", "value")
     server.ask("BGSAVE")
 
-    with pytest.raises(Refused, match=r"just now"):
+    with pytest.raises(Refused, match="try again later"):
         await plan(ACTIONS[name], target(server))
 
 
@@ -197,7 +197,7 @@ async def test_only_the_clients_that_are_meant_are_closed(redis_server: Redis) -
     assert result.output == {"killed": 1}
     assert "name=heavy" not in left and "name=light" in left
     assert (await observe(action, target_, call, **given)).happened is EffectStatus.YES
-    with pytest.raises(TargetError, match="is meant"):
+    with pytest.raises(TargetError, match="meets the conditions"):
         await plan(action, target_, **given)
     for each in (heavy, light):
         with suppress(OSError, client.ConnectionError):
@@ -286,5 +286,5 @@ async def test_a_backup_is_restored_only_into_a_redis_that_does_not_run(
     assert (await observe(action, redis, call, since=since)).happened is EffectStatus.YES
     until(lambda: donor._cli("GET", "from").stdout.strip() == "backup", "the backup's data are served")
     assert (data / call.arguments["aside"] / "appendonlydir" / "appendonly.aof.manifest").read_text() == "nonsense\n"
-    with pytest.raises(TargetError, match="only restored while it does not"):
+    with pytest.raises(TargetError, match="a backup is restored only while Redis is stopped"):
         await plan(action, redis)

@@ -97,7 +97,7 @@ async def test_the_first_that_can_be_reached_is_asked(client: Client) -> None:
 
 async def test_without_dependants_or_alertmanager_there_is_nothing_to_silence(client: Client) -> None:
     """Never everything."""
-    with pytest.raises(TargetError, match="nothing in the inventory depends on shop"):
+    with pytest.raises(TargetError, match="no service in the inventory depends on 'shop'"):
         await plan(actions(client)["alertmanager.silence"], INVENTORY.service("shop"))
     with pytest.raises(TargetError, match="no Alertmanager is configured"):
         await plan(actions()["alertmanager.silence"], REDIS)

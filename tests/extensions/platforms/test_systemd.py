@@ -82,7 +82,7 @@ async def test_on_a_host_without_systemd_it_is_unreachable() -> None:
     if Path("/run/systemd/system").exists():
         pytest.skip("systemd runs this host; its units are not ours to try things on")
 
-    with pytest.raises(Unreachable, match="systemd does not run this host"):
+    with pytest.raises(Unreachable, match="systemd does not run on this host"):
         await SystemdPlatform().status(UNIT)
 
 

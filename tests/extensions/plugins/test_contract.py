@@ -51,7 +51,7 @@ async def test_the_example_action_conforms(drain: Any, tmp_path: Path) -> None:
     call = await conformance.plan_only_reads(drain, SERVICE, parameters, state)
     stale = msgspec.structs.replace(call, pin={"folder": -1})
     await conformance.changed_pin_is_refused(drain, SERVICE, parameters, stale, state)
-    await conformance.observe_tells(drain, SERVICE, parameters)
+    await conformance.observe_reports_effect(drain, SERVICE, parameters)
 
 
 async def test_the_example_check_separates_fail_from_unknown(registry: Registry, tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ async def test_faults_are_found(drain: Any, tmp_path: Path) -> None:
         await conformance.plan_only_reads(Writes(ClientSet()), SERVICE, parameters, state)
     with pytest.raises(AssertionError, match="two plans differ"):
         await conformance.plan_only_reads(Differs(ClientSet()), SERVICE, parameters, state)
-    with pytest.raises(AssertionError, match="not done yet"):
-        await conformance.observe_tells(Guesses(ClientSet()), SERVICE, parameters)
+    with pytest.raises(AssertionError, match="before the call"):
+        await conformance.observe_reports_effect(Guesses(ClientSet()), SERVICE, parameters)
     call = await drain.plan(SERVICE, parameters)
-    with pytest.raises(AssertionError, match="something else"):
+    with pytest.raises(AssertionError, match="another target"):
         await conformance.changed_pin_is_refused(drain, SERVICE, parameters, call, state)
 
 
