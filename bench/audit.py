@@ -67,7 +67,7 @@ def make(size: int, redactor: Redactor) -> tuple[list[SealedEntry], Head]:
 
 
 def sealing(redactor: Redactor, size: int = 20_000) -> dict[str, float]:
-    """Entries sealed a second, alone and in groups; drafts are made beforehand."""
+    """Entries sealed a second, alone and in groups; drafts are made first."""
     drafts = [draft(number) for number in range(size)]
 
     def grouped(group: int) -> float:

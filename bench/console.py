@@ -60,7 +60,7 @@ PAGES = {
 
 
 def prepare(folder: Path, count: int, port: int) -> Path:
-    """A service's folder with so many runs; its settings file."""
+    """Make the folder of a service with a number of runs; return its settings file."""
     (folder / "state").mkdir(parents=True)
     database = folder / "state/remediator.db"
     context = history_fixture.open_(database)

@@ -35,7 +35,7 @@ def open_(path: Path) -> sqlalchemy.Engine:
 
 
 def make(path: Path, count: int, days: int, before: int = 200, seed: int = 7) -> None:
-    """Fill a new file with so many incidents over so many days up to :data:`END`, and alerts of the time before."""
+    """Fill a new file with incidents over some days up to :data:`END`, and alerts of the time before."""
     engine = open_(path)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")

@@ -20,7 +20,7 @@ BUDGET_MICROSECONDS, BUDGET_RATIO = 50.0, 1.5
 SHAPES: Mapping[str, str] = {
     "alertname": "each playbook has its own alertname, and asks for severity and environment too",
     "service": "all playbooks share one alertname, and differ in the service that they ask for",
-    "pattern": "each playbook asks for a regular expression with a beginning of its own",
+    "pattern": "each playbook asks for a regular expression with its own beginning",
 }
 Labels = Mapping[str, str]
 

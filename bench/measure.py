@@ -34,7 +34,7 @@ class Load:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -72,7 +72,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def wrk(url: str, script: Path, connections: int, seconds: float) -> Load:
-    """Load one URL for so long."""
+    """Load one URL for a time."""
     program = find("wrk")
     if program is None:
         raise SystemExit("wrk is missing: as root, run 'apt-get install wrk', then try again.")

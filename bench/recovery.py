@@ -1,9 +1,10 @@
 """From an acknowledged notification to the action, our share of the time to recovery, and a storm of 10,000 alerts:
 ``python -m bench.recovery [--json]``
 
-The target is a server of the bench's own that notes when it is told to heal and is well from then on, so that no
-restart's own time counts. Beside it, in turns, the same told by Debian's ``webhook`` running ``curl``: no guards, no
-plan, no record, no proof. Budget (docs/architecture.md): at most 20 ms from the 2xx to the call and 100 ms of our own
+The target is a server of the bench. It records when the remedy arrives and is healthy after it, so that no restart time
+counts. In turns with it, Debian's ``webhook`` runs ``curl`` for the same alert, without guards, plan, record or proof.
+
+Budget (docs/architecture.md): at most 20 ms from the 2xx to the call and 100 ms of our own
 until the recovery is proved, medians, on SQLite; in a storm one run a target and no 5xx.
 """
 

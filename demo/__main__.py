@@ -1,4 +1,8 @@
-"""``python -m demo``: FAULT=<alert> for one, KEEP=1 keeps it up, CRASH_REMEDIATOR=1 is cruel."""
+"""``python -m demo``: start the stack, inject each fault, show how it heals.
+
+Environment: FAULT=<alert> shows one fault, KEEP=1 leaves the stack running, CRASH_REMEDIATOR=1 kills the remediator in
+the middle of each run.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from demo.stack.settings import ROOT, Settings, StackError, from_environment
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be shown."""
+    """What the environment asks for."""
 
     faults: list[Fault]
     refusals: bool
@@ -36,7 +40,7 @@ class Wish:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Wish:
-        """FAULT, KEEP and CRASH_REMEDIATOR.
+        """Read FAULT, KEEP and CRASH_REMEDIATOR.
 
         Raises:
             StackError: there is no such fault.
@@ -47,7 +51,7 @@ class Wish:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """0 if every fault was healed, 1 if not or the stack cannot run, 2 for wrong usage."""
+    """Return the exit status: 0 all faults healed, 1 not all healed or the stack cannot run, 2 wrong usage."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         wish = Wish.from_environment(environment)
@@ -68,7 +72,7 @@ def _complain(console: Console, error: StackError) -> None:
 
 
 def chosen(name: str) -> list[Fault]:
-    """The faults of this name or alert; all without one.
+    """Return the faults with this name or alert; all faults if the name is empty.
 
     Raises:
         StackError: there is none.
@@ -76,12 +80,12 @@ def chosen(name: str) -> list[Fault]:
     found = [fault for fault in FAULTS if name in ("", fault.ALERT, fault.NAME)]
     if not found:
         known = ", ".join(sorted({fault.ALERT for fault in FAULTS} | {fault.NAME for fault in FAULTS}))
-        raise StackError(f"there is no fault {name!r}; there are: {known}")
+        raise StackError(f"unknown fault {name!r}; known faults: {known}")
     return found
 
 
 def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
-    programs.ensure()  # before anything is said to start
+    programs.ensure()  # first: a missing program is reported before anything starts
     ours = not processes.running(settings)
     keep = wish.keep or not ours
     begun = time.monotonic()
@@ -91,7 +95,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
         probe = _begin(settings, console)
         for fault in wish.faults:
             if (why := fault.needs(probe)) is not None:
-                console.print(f"{fault.NAME} is not shown: {why}\n", style="yellow", highlight=False)
+                console.print(f"{fault.NAME} is skipped: {why}\n", style="yellow", highlight=False)
                 continue
             outcomes.append(_one(probe, console, fault, crash=wish.crash))
             _record(console, settings, outcomes[-1])
@@ -102,7 +106,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
             _report(console, settings, outcomes, seconds=time.monotonic() - begun)
         if not keep:
             processes.down(settings)
-            console.print("stopped; nothing of it runs any more", highlight=False)
+            console.print("stopped; no process of the stack is left", highlight=False)
     if refused:
         console.print(refusals.table(refused))
     if keep:
@@ -114,7 +118,7 @@ def _demonstrate(settings: Settings, console: Console, wish: Wish) -> int:
 def _begin(settings: Settings, console: Console) -> Probe:
     probe = Probe(settings)
     if not processes.running(settings):
-        processes.forget(settings)  # yesterday's budgets and breakers would, rightly, have their say
+        processes.forget(settings)  # limits and circuit breakers of an earlier demo would block this one
     text = "redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator"
     console.print(f"[bold]starting[/bold] {text} …", highlight=False)
     with console.status("starting") as status:
@@ -126,12 +130,12 @@ def _begin(settings: Settings, console: Console) -> Probe:
         ):
             status.update(f"waiting for {what}")
             processes.wait(ready, what, 60)
-    console.print("all up: every target is scraped, traffic flows, the Watchdog alert reaches the remediator\n")
+    console.print("all up: Prometheus scrapes every target, traffic flows, the Watchdog alert reaches the remediator\n")
     return probe
 
 
 def _one(probe: Probe, console: Console, fault: Fault, *, crash: bool) -> Outcome:
-    processes.wait(lambda: probe.at_rest(fault.ALERT), f"rest before {fault.NAME}", 420)
+    processes.wait(lambda: probe.at_rest(fault.ALERT), f"the end of earlier alerts and runs before {fault.NAME}", 420)
     console.rule(fault.NAME, align="left")
     outcome = Follower(probe, console, fault, crash=crash).follow()
     console.print()
@@ -151,7 +155,7 @@ def _record(console: Console, settings: Settings, outcome: Outcome) -> None:
 
 
 def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, seconds: float) -> None:
-    table = Table(title=f"What was broken, and what became of it ({seconds:.0f} s in all)", title_justify="left")
+    table = Table(title=f"Faults and results ({seconds:.0f} s)", title_justify="left")
     for column in ("fault", "alert", "detected after", "healed after", "steps", "proof", "run"):
         table.add_column(column, overflow="fold")
     for outcome in outcomes:
@@ -168,8 +172,8 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
     console.print(table)
     command = shutil.which("remediator", path=os.path.dirname(sys.executable)) or "remediator"
     for label, text in (
-        ("look at a run", shlex.join((command, "runs", "show", "RUN", "--config", str(settings.remediator_yaml)))),
-        ("check the record", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
+        ("show a run", shlex.join((command, "run", "show", "RUN", "--config", str(settings.remediator_yaml)))),
+        ("verify the audit log", shlex.join((command, "audit", "verify", "--db", str(settings.database)))),
         ("logs", f"{settings.state}/logs"),
     ):
         console.print(f"{label + ':':18} {text}", highlight=False, soft_wrap=True, markup=False)
@@ -177,7 +181,7 @@ def _report(console: Console, settings: Settings, outcomes: list[Outcome], *, se
 
 def _tell_how_to_go_on(console: Console, settings: Settings) -> None:
     state = "" if settings.state == ROOT / "state" else f" STATE={shlex.quote(str(settings.state))}"
-    text = f"\nstill running; 'make down{state}' stops it\n{urls(settings)}"
+    text = f"\nthe stack is still running; stop it with 'make down{state}'\n{urls(settings)}"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 

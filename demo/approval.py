@@ -30,13 +30,13 @@ from demo.stack.settings import ROOT, StackError, from_environment
 from remediator.core.identity import hash_token, make_token
 
 PATIENCE = 180.0
-"""Seconds for each part; a person who is waited for gets the 15 minutes of the request."""
+"""Timeout of each part in seconds; a person has the 15 minutes of the request."""
 PERSON = "ann"
 OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
 
 
 class Story:
-    """One approval, told line by line, checked by our own eyes."""
+    """One approval, printed line by line and checked independently of the remediator."""
 
     def __init__(self, probe: Probe, console: Console, received: Chat, token: str, *, by_hand: bool) -> None:
         self._probe = probe
@@ -46,7 +46,7 @@ class Story:
         self._by_hand = by_hand
 
     def tell(self) -> None:
-        """All of it.
+        """Run the whole demonstration.
 
         Raises:
             StackError: something is not as promised.
@@ -81,14 +81,14 @@ class Story:
         return message
 
     def _robots(self, link: str, run_id: str) -> None:
-        """Unfurling, prefetching, scanning: whatever looks, looks."""
+        """Open the link as robots do: unfurling, prefetching, scanning."""
         with httpx.Client(headers={"User-Agent": "Slackbot-LinkExpanding 1.0"}) as robot:
             for method in ("HEAD", "GET", "GET"):
                 robot.request(method, link).raise_for_status()
             robot.post(link, data={"verb": "approve", "token": self._token})
         self._demand(self._status(run_id) == "awaiting_approval", "a robot's visit changed the run")
-        self._demand(disk_backups.percent(self._probe) > disk_backups.WELL, "something was done without a word")
-        self._say("robots looked at the link and posted to it: the run still waits, the disk is still full")
+        self._demand(disk_backups.percent(self._probe) > disk_backups.WELL, "an action ran before a person decided")
+        self._say("robots opened the link and posted to it: the run still waits, the disk is still full")
 
     def _decide(self, link: str) -> None:
         with httpx.Client() as browser:
@@ -101,10 +101,10 @@ class Story:
                 "verb": "approve",
                 "token": self._token,
                 "typed": "redis",
-                "reason": "seen, go ahead",
+                "reason": "checked, go ahead",
             }
             browser.post(link, data=said, follow_redirects=True).raise_for_status()
-        self._say(f"{PERSON} looked at the page and pressed Approve")
+        self._say(f"{PERSON} read the page and pressed Approve")
 
     def _follow(self, run_id: str) -> None:
         told, until = 0, time.monotonic() + (900 if self._by_hand else PATIENCE)
@@ -118,13 +118,13 @@ class Story:
             time.sleep(0.2)
         self._demand(self._status(run_id) == "succeeded", f"the run is {self._status(run_id)}")
         proof = disk_backups.healed(self._probe)
-        self._demand(proof is not None, "the disk is not as it should be, as we see it")
-        self._say(f"[green]healed, seen by ourselves:[/green] {proof}")
+        self._demand(proof is not None, "our own check does not see the disk healed")
+        self._say(f"[green]healed, checked independently:[/green] {proof}")
 
     def _look_again(self, link: str) -> None:
         text = html.unescape(re.sub(r"<[^>]+>|\s+", " ", httpx.get(link).text))
         found = re.search(rf"It was approved at [0-9: -]+Z by {PERSON}", text)
-        self._demand(found is not None, "the link does not say who approved, and when")
+        self._demand(found is not None, "the link does not show who approved and when")
         assert found is not None
         self._say(f"the same link, opened again: [bold]{found[0]}[/bold]")
 
@@ -133,7 +133,9 @@ class Story:
         argv += ["--db", str(self._probe.settings.database)]
         log = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
         decided = [line for line in log.splitlines() if "approval." in line]
-        self._demand(any("approval.decided" in line and PERSON in line for line in decided), "it is not on record")
+        self._demand(
+            any("approval.decided" in line and PERSON in line for line in decided), "the audit log has no such decision"
+        )
         self._console.print("[bold]in the audit log[/bold]")
         for line in decided:
             self._console.print(escape(line), highlight=False, style="dim", overflow="ellipsis", no_wrap=True)
@@ -150,7 +152,7 @@ class Story:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """0 if all of it was as promised."""
+    """Return the exit status: 0 if every check held."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         settings = from_environment(environment)
@@ -166,7 +168,7 @@ def main(environment: Mapping[str, str]) -> int:
     except KeyboardInterrupt:
         console.print("interrupted", style="red")
         return 1
-    console.print("approved by a person, healed, proved, on record")
+    console.print("approved by a person, healed, verified, recorded in the audit log")
     return 0
 
 
@@ -176,7 +178,7 @@ def _demonstrate(probe: Probe, console: Console, *, by_hand: bool) -> None:
     console.print("[bold]starting[/bold] the local stack …", highlight=False)
     processes.up(probe.settings)
     if (why := disk_backups.needs(probe)) is not None:
-        raise StackError(f"this is not shown: {why}")
+        raise StackError(f"demonstration skipped: {why}")
     token = make_token()
     people = {"kind": "People", "people": {PERSON: {"roles": ["approver"], "tokens": [hash_token(token)]}}}
     probe.settings.remediator_yaml.with_name("people.yaml").write_text(yaml.safe_dump(people))
@@ -187,7 +189,7 @@ def _demonstrate(probe: Probe, console: Console, *, by_hand: bool) -> None:
 
 
 def _asking(received: Chat) -> dict[str, Any]:
-    """No rung of its own for this environment: the playbook asks, as it is shipped."""
+    """Remove the mode of this environment: the playbook then asks, as shipped."""
     return {
         "environment": "demo-approve",
         "access": {"people": "people.yaml"},

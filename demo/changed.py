@@ -1,4 +1,4 @@
-"""The running stack's remediator with other settings, for as long as a part of the demonstration lasts."""
+"""Run the remediator of the stack with other settings for a part of the demonstration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from demo.probe import Probe
 from demo.stack import processes
 
 PATIENCE = 90.0
-"""Seconds in which it has to be ready again."""
+"""Timeout in seconds until it is ready again."""
 
 
 @contextmanager
 def settings(probe: Probe, changes: Mapping[str, Any]) -> Iterator[None]:
-    """Top-level settings replaced; the settings of before, however it ends."""
+    """Replace top-level settings and restore the old ones at the end, also after an error."""
     path = probe.settings.remediator_yaml
     before = path.read_text()
     try:
@@ -28,7 +28,7 @@ def settings(probe: Probe, changes: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _put_in_force(probe: Probe, text: str) -> None:
-    """It reads them when it starts."""
+    """Restart the remediator, because it reads these settings at the start."""
     probe.settings.remediator_yaml.write_text(text)
     supervisor = processes.Supervisor(probe.settings)
     if supervisor.info("remediator")["pid"]:

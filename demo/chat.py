@@ -1,4 +1,4 @@
-"""A chat on loopback: keeps what is posted to it, as a channel of kind ``webhook`` posts it."""
+"""A chat on loopback: it keeps the messages that a channel of kind ``webhook`` posts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Chat:
-    """Where it listens, and what has come."""
+    """Address and received messages."""
 
     url: str
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Chat:
 
 @contextmanager
 def chat() -> Iterator[Chat]:
-    """It, on a port that nobody uses."""
+    """Start it on a free port."""
     kept = Chat("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ def chat() -> Iterator[Chat]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the demonstration tells what matters."""
+            """Log nothing: the demonstration prints what matters."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     kept.url = f"http://127.0.0.1:{server.server_port}/"

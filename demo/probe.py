@@ -1,4 +1,4 @@
-"""The demonstration's own eyes: it asks every server itself and believes nothing that the remediator says of them."""
+"""Independent checks of the demonstration: they ask every server directly and do not rely on the remediator."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from demo.stack.settings import Settings
 
 
 class Probe:
-    """Looks at a running local stack."""
+    """Check a running local stack."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._supervisor = Supervisor(settings)
 
     def pid(self, program: str) -> int:
-        """Of a program under supervisord; 0 if it does not run."""
+        """Return the PID of a program under supervisord; 0 if it does not run."""
         return int(self._supervisor.info(program)["pid"])
 
     def workers(self) -> int:
-        """How many workers the app has, by the kernel's list of its children."""
+        """Return the number of app workers, from the kernel's list of child processes."""
         pid = self.pid("app")
         try:
             return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
@@ -38,12 +38,12 @@ class Probe:
             return 0
 
     def starts(self, program: str) -> int:
-        """How often supervisord has started a program, by its own log."""
+        """Return how often supervisord has started a program, from its log."""
         log = (self.settings.state / "logs/supervisord.log").read_text(errors="replace")
         return len(re.findall(rf"spawned: '{re.escape(program)}' with pid", log))
 
     def redis_serves(self) -> str | None:
-        """A sentence if Redis takes a write and gives it back and the app finds nothing missing; else None."""
+        """Return a sentence if Redis accepts and returns a write and the app is ready; else None."""
         try:
             with self.redis() as client:
                 client.ping()
@@ -55,7 +55,7 @@ class Probe:
         return "PING, SET and GET answered, app ready" if self.app_ready() else None
 
     def redis_run_id(self) -> str:
-        """Redis' own name for this stretch of its running; another start has another. Empty while it is away."""
+        """Return the run_id of Redis, which changes with each start; empty while Redis does not answer."""
         try:
             with self.redis() as client:
                 return str(client.info("server")["run_id"])
@@ -63,7 +63,7 @@ class Probe:
             return ""
 
     def redis(self) -> redis.Redis:
-        """A client of the stack's Redis, with little patience."""
+        """Return a Redis client with short timeouts."""
         return redis.Redis(
             port=self.settings.ports.redis,
             password=self.settings.secret("redis.password"),
@@ -73,41 +73,41 @@ class Probe:
         )
 
     def app_ready(self) -> bool:
-        """Whether the app says that nothing is missing."""
+        """Return whether the app reports ready."""
         return self.get(self.settings.ports.app, "/readyz") is not None
 
     def firing(self, alertname: str) -> bool:
-        """Whether Alertmanager holds this alert as not ended; when it cannot be asked, it may be."""
+        """Return whether Alertmanager has this alert as active; True if Alertmanager does not answer."""
         query = urllib.parse.urlencode({"filter": f'alertname="{alertname}"'})
         found = self.get(self.settings.ports.alertmanager, f"/api/v2/alerts?{query}")
         return found is None or bool(found)
 
     def targets_up(self) -> bool:
-        """Whether Prometheus scrapes all of its targets."""
+        """Return whether Prometheus scrapes all its targets."""
         found = self.get(self.settings.ports.prometheus, "/api/v1/targets?state=active")
         targets = found["data"]["activeTargets"] if found is not None else []
         return bool(targets) and all(target["health"] == "up" for target in targets)
 
     def watchdog_heard(self) -> bool:
-        """Whether an alert has come all the way: Prometheus, Alertmanager, remediator."""
+        """Return whether the Watchdog alert came through Prometheus and Alertmanager to the remediator."""
         text = self.text(self.settings.ports.remediator, "/metrics") or ""
         found = re.search(r"^remediator_watchdog_last_seen_seconds (\S+)$", text, re.MULTILINE)
         return found is not None and float(found[1]) > 0
 
     def traffic_flows(self) -> bool:
-        """Whether requests are counted, so that rates of them exist."""
+        """Return whether Prometheus counts requests, so that rates exist."""
         query = urllib.parse.urlencode({"query": "sum(rate(http_request_duration_seconds_count[10s])) > 0"})
         found = self.get(self.settings.ports.prometheus, f"/api/v1/query?{query}")
         return found is not None and bool(found["data"]["result"])
 
     def runs(self, alertname: str) -> list[dict[str, Any]]:
-        """The remediator's runs for an alert, newest first; empty while it does not answer."""
+        """Return the runs for an alert, newest first; empty while the remediator does not answer."""
         newest = self.get(self.settings.ports.remediator, "/api/v1/runs?limit=20") or []
         told = (self.run(run["id"]) for run in newest)
         return [run for run in told if run and alertname in {alert["alertname"] for alert in run["alerts"]}]
 
     def at_rest(self, alertname: str) -> bool:
-        """Whether the alert, its runs and the quiet time after it are over: the next one is a new incident."""
+        """Return whether the alert, its runs and the resolve grace are over: the next alert is a new incident."""
         if self.firing(alertname):
             return False
         return all(
@@ -116,17 +116,17 @@ class Probe:
         )
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """One run with its timeline; None while it does not answer."""
+        """Return one run with its timeline; None while the remediator does not answer."""
         found: dict[str, Any] | None = self.get(self.settings.ports.remediator, f"/api/v1/runs/{run_id}")
         return found
 
     def get(self, port: int, path: str) -> Any:
-        """JSON from a server of the stack; None if it does not answer well."""
+        """Return JSON from a server of the stack; None without a good answer."""
         text = self.text(port, path)
         return None if text is None else json.loads(text)
 
     def text(self, port: int, path: str) -> str | None:
-        """Text from a server of the stack; None if it does not answer well."""
+        """Return text from a server of the stack; None without a good answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
                 return str(answer.read(), "utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What it refuses, and why: RedisDown during a freeze, while stopped and silenced, and once too often in an hour.
+"""Refusals and their reasons: RedisDown in a change freeze, with a stop and a silence, and above the rate limit.
 
 Each time Redis is killed for real and stays dead, because somebody or something says no; the reason is the
 remediator's, that nothing was done is seen by ourselves. Then the obstacle is taken away, and Redis is healed.
@@ -30,30 +30,30 @@ from demo.stack import processes
 from demo.stack.settings import ROOT, StackError, from_environment
 
 PATIENCE = 90.0
-"""Seconds for each: until it is refused, and until it is healed after all."""
+"""Timeouts in seconds: until the refusal, and until the healing afterwards."""
 ALERT = "RedisDown"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One remedy that was refused, and what became of it."""
+    """One refused remedy and its result."""
 
     what: str
     reason: str
     text: str
     dead: bool
-    """Redis was seen to be dead still, some time after the refusal."""
+    """Whether Redis was still down some time after the refusal."""
     healed: bool
-    """Redis serves again, after the obstacle was taken away."""
+    """Whether Redis served again after the obstacle was removed."""
 
     @property
     def well(self) -> bool:
-        """Refused for a reason, really not acted on, and healed in the end."""
+        """Return whether the remedy was refused with a reason, nothing was done, and Redis healed in the end."""
         return bool(self.reason) and self.dead and self.healed
 
 
 def show(probe: Probe, console: Console) -> list[Refusal]:
-    """All of it, on a running stack; its settings are as they were when it ends."""
+    """Run all refusals on a running stack; the settings are restored at the end."""
     told = []
     for scene in (_freeze, _silence, _budget):
         told.append(scene(probe, console))
@@ -62,9 +62,9 @@ def show(probe: Probe, console: Console) -> list[Refusal]:
 
 
 def table(refusals: list[Refusal]) -> Table:
-    """For the end of the demonstration."""
-    shown = Table(title="What it refused, and why", title_justify="left")
-    for column in ("when", "reason", "in its words", "nothing was done", "healed afterwards"):
+    """Print the table for the end of the demonstration."""
+    shown = Table(title="Refused remedies", title_justify="left")
+    for column in ("case", "reason", "explanation", "nothing done", "healed afterwards"):
         shown.add_column(column, overflow="fold")
     for item in refusals:
         shown.add_row(item.what, item.reason, item.text, "yes" if item.dead else "NO", "yes" if item.healed else "NO")
@@ -72,7 +72,7 @@ def table(refusals: list[Refusal]) -> Table:
 
 
 def _freeze(probe: Probe, console: Console) -> Refusal:
-    """A dated window that covers today."""
+    """Refuse during a freeze window that covers today."""
     now = datetime.now(UTC)
     window = {"name": "year-end freeze", "from": f"{now - timedelta(days=1):%Y-%m-%d}"}
     window["to"] = f"{now + timedelta(days=1):%Y-%m-%d}"
@@ -84,27 +84,33 @@ def _freeze(probe: Probe, console: Console) -> Refusal:
 
 
 def _silence(probe: Probe, console: Console) -> Refusal:
-    """Stopped first, so that there is a run at all: Alertmanager tells nobody of what is silenced from the start."""
-    _rule(console, "RedisDown while an operator has pressed stop, and then silenced the alert")
-    paused = _remediator(probe, "pause", "--reason", "an operator looks first").split(":")[0]
-    _say(console, f"remediator pause: {paused}")
+    """Refuse with a stop, then with a silence.
+
+    The stop comes first, because Alertmanager does not send an alert that is silenced from the start.
+    """
+    _rule(console, "RedisDown while an operator has set a stop and then silenced the alert")
+    paused = _remediator(probe, "stop", "create", "--reason", "an operator looks first").split(":")[0]
+    _say(console, f"remediator stop create: {paused}")
     _kill(probe, console)
-    _wait(lambda: _blocked(probe, "kill_switch:stopped") is not None, "refused by the stop button")
+    _wait(lambda: _blocked(probe, "kill_switch:stopped") is not None, "the refusal by the kill switch")
     silence = _post_silence(probe)
     _say(console, f"the alert is silenced in Alertmanager ({silence}), and the stop released")
-    _remediator(probe, "resume", paused)
+    _remediator(probe, "stop", "release", paused)
     held = _held(probe, console, "still_firing:suppressed")
     _delete_silence(probe, silence)
     return Refusal("stopped, then silenced", *held, healed=_heals(probe, console))
 
 
 def _budget(probe: Probe, console: Console) -> Refusal:
-    """Three an hour: those of the demonstration so far count too, as they should."""
-    _rule(console, "RedisDown for the fourth time in an hour, with a budget of three")
+    """Refuse above a limit of three runs an hour; earlier runs of the demonstration count too."""
+    _rule(console, "RedisDown for the fourth time in an hour, with a limit of three")
     with _guards(probe, {"rate_limit": {"target": ["3/1h"]}}):
         for _ in range(4):
             _kill(probe, console)
-            _wait(lambda: _blocked(probe, "rate_limit:used_up") is not None or _serves(probe), "refused or healed")
+            _wait(
+                lambda: _blocked(probe, "rate_limit:used_up") is not None or _serves(probe),
+                "a refusal or a healed Redis",
+            )
             if _blocked(probe, "rate_limit:used_up") is not None:
                 break
             _rest(probe)
@@ -113,7 +119,7 @@ def _budget(probe: Probe, console: Console) -> Refusal:
 
 
 def _held(probe: Probe, console: Console, reason: str) -> tuple[str, str, bool]:
-    """The reason, its text, and whether Redis is seen dead two seconds later."""
+    """Return the reason, its text, and whether Redis is still down two seconds later."""
     _wait(lambda: _blocked(probe, reason) is not None, f"refused: {reason}")
     run = _blocked(probe, reason)
     text = "" if run is None else str(run["detail"].get("text", ""))
@@ -132,13 +138,13 @@ def _serves(probe: Probe) -> bool:
 
 
 def _heals(probe: Probe, console: Console) -> bool:
-    _say(console, "the obstacle is taken away")
+    _say(console, "the obstacle is removed")
     try:
         _wait(lambda: _serves(probe), "healed")
         _rest(probe)
     except StackError:
         return False
-    _say(console, "[green]healed, seen by ourselves[/green]")
+    _say(console, "[green]healed, checked independently[/green]")
     return True
 
 
@@ -153,7 +159,7 @@ def _kill(probe: Probe, console: Console) -> None:
 
 
 def _guards(probe: Probe, guards: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """The stack with other settings of guards; the settings of before, however it ends."""
+    """Run the stack with other guard settings and restore the old ones at the end, also after an error."""
     now = yaml.safe_load(probe.settings.remediator_yaml.read_text())
     return changed.settings(probe, {"guards": {**now["guards"], **guards}})
 
@@ -173,7 +179,7 @@ def _post_silence(probe: Probe) -> str:
         "startsAt": now.isoformat(),
         "endsAt": (now + timedelta(hours=1)).isoformat(),
         "createdBy": "demo",
-        "comment": "people are at work on it",
+        "comment": "operators are working on it",
     }
     return str(json.loads(_call(probe, "POST", "/api/v2/silences", body))["silenceID"])
 
@@ -203,12 +209,12 @@ def _say(console: Console, text: str) -> None:
 
 
 def main() -> int:
-    """On a stack that runs already ('make up'): 0 if all was refused and healed as it should."""
+    """Run on a stack that is already up ('make up'); return 0 if every remedy was refused and healed as expected."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         probe = Probe(from_environment(os.environ))
         if not processes.running(probe.settings):
-            raise StackError("the stack does not run; 'make up' starts it")
+            raise StackError("the stack is not running; start it with 'make up'")
         processes.wait(probe.watchdog_heard, "the Watchdog alert at the remediator", 60)
         refusals = show(probe, console)
     except StackError as error:

@@ -1,4 +1,4 @@
-"""Following one fault from injection to proof, told line by line."""
+"""Follow one fault from injection to proof, printed line by line."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from demo.faults import Fault
 from demo.probe import Probe
 
 PATIENCE = 120.0
-"""Seconds in which a fault has to be healed."""
+"""Timeout in seconds for healing a fault."""
 LOOK = 0.1
 OVER = frozenset({"succeeded", "failed", "escalated", "cancelled"})
 
 
 @dataclass
 class Outcome:
-    """What became of one fault; times in seconds from its injection."""
+    """Result of one fault; times are seconds since its injection."""
 
     fault: Fault
     detected: float | None = None
     healed: float | None = None
     ended: float | None = None
-    """When Alertmanager no longer held the alert."""
+    """When the alert ended in Alertmanager."""
     status: str = ""
     run_id: str = ""
     steps: list[str] = field(default_factory=list)
     proof: str = ""
     wrong: list[str] = field(default_factory=list)
-    """What else was found to be not as promised."""
+    """Broken promises that were found."""
 
     @property
     def well(self) -> bool:
-        """A proved heal."""
+        """Return whether the fault is healed and proved."""
         return not self.problem()
 
     def problem(self) -> str:
-        """Why this is not a proved heal, in words; empty if it is one."""
+        """Return why this is no proved heal; empty if it is one."""
         for missing, text in (
             (self.detected is None, f"{self.fault.ALERT} did not fire"),
-            (not self.run_id, "the remediator began no run"),
-            (self.healed is None, "not healed, as we see it"),
-            (self.status != "succeeded", f"the run is {self.status or 'not known'}"),
+            (not self.run_id, "the remediator started no run"),
+            (self.healed is None, "our own check does not see it healed"),
+            (self.status != "succeeded", f"the run is {self.status or 'unknown'}"),
             (self.ended is None, f"{self.fault.ALERT} still fires"),
         ):
             if missing:
@@ -57,7 +57,7 @@ class Outcome:
 
 
 class Follower:
-    """Follows one fault."""
+    """Follow one fault."""
 
     def __init__(self, probe: Probe, console: Console, fault: Fault, *, crash: bool) -> None:
         self._probe = probe
@@ -70,7 +70,7 @@ class Follower:
         self._redis = ""
 
     def follow(self) -> Outcome:
-        """Inject, watch, and return when all is proved or patience ends."""
+        """Inject the fault and watch; return when everything is proved or at the timeout."""
         fault, outcome = self._outcome.fault, self._outcome
         known = {run["id"] for run in self._probe.runs(fault.ALERT)}
         starts = self._probe.starts(fault.STARTED_ONCE) if fault.STARTED_ONCE else 0
@@ -113,7 +113,7 @@ class Follower:
         if proof is not None:
             outcome.healed, outcome.proof = self._since(), proof
             self._redis = self._probe.redis_run_id()
-            self._say(f"[green]healed, seen by ourselves:[/green] {proof}")
+            self._say(f"[green]healed, checked independently:[/green] {proof}")
 
     def _tell(self, run: dict[str, Any]) -> None:
         outcome = self._outcome
@@ -121,17 +121,17 @@ class Follower:
             self._say(f"remediator: {escape(event['text'][:160])}", event["kind"])
         self._told = len(run["timeline"])
         outcome.status = str(run["status"])
-        outcome.steps = [f"{step['action']}: {step['outcome'] or 'begun'}" for step in run["steps"]]
+        outcome.steps = [f"{step['action']}: {step['outcome'] or 'started'}" for step in run["steps"]]
         if self._crash and not self._killed and run["steps"] and outcome.status in ("running", "verifying"):
             self._kill_the_remediator()
 
     def _kill_the_remediator(self) -> None:
         self._killed = self._probe.pid("remediator")
         os.kill(self._killed, signal.SIGKILL)
-        self._say("[red]kill -9 of the remediator, in the middle of it[/red]; supervisord will start it again")
+        self._say("[red]kill -9 of the remediator in the middle of the run[/red]; supervisord starts it again")
 
     def _conclude(self, starts: int) -> None:
-        """What is looked at once, when all is quiet: that nothing was done twice."""
+        """Check once at the end that nothing was done twice."""
         outcome, program = self._outcome, self._outcome.fault.STARTED_ONCE
         if program is not None and outcome.healed is not None:
             more = self._probe.starts(program) - starts
@@ -139,28 +139,28 @@ class Follower:
         if outcome.healed is not None:
             self._put_back()
         if self._redis:
-            self._check(self._probe.redis_run_id() == self._redis, "Redis was started again after it was healed")
+            self._check(self._probe.redis_run_id() == self._redis, "Redis was restarted after it was healed")
         if self._crash:
             again = self._killed and self._probe.pid("remediator") not in (0, self._killed)
-            self._check(bool(again), "the remediator was not killed and started again in the middle")
+            self._check(bool(again), "the remediator was not killed and restarted in the middle")
         if not outcome.wrong and outcome.healed is not None:
             once = f"{program} was started once" if program is not None else ""
-            survived = "the remediator died in the middle and went on" if self._crash else ""
+            survived = "the remediator was killed in the middle and continued" if self._crash else ""
             outcome.proof = ", ".join(filter(None, (outcome.proof, once, survived)))
 
     def _put_back(self) -> None:
-        """What was to last for a while only has to go again by itself."""
+        """Check that a temporary measure is undone automatically."""
         over = getattr(self._outcome.fault, "over", None)
         if over is None:
             return
-        self._say("waiting until the temporary measure is put back")
+        self._say("waiting until the temporary measure is undone")
         until = time.monotonic() + PATIENCE
         while not (told := over(self._probe)) and time.monotonic() < until:
             time.sleep(LOOK)
         self._check(bool(told), "the temporary measure is still in force")
         if told:
             self._outcome.proof += f", {told}"
-            self._say(f"[green]seen by ourselves:[/green] {told}")
+            self._say(f"[green]checked independently:[/green] {told}")
 
     def _check(self, holds: bool, otherwise: str) -> None:
         if not holds:
@@ -168,16 +168,16 @@ class Follower:
             self._say(f"[red]{otherwise}[/red]")
 
     def _show(self, status: Status) -> None:
-        """What is being waited for; seen on a terminal only."""
+        """Show what it waits for; visible on a terminal only."""
         outcome = self._outcome
         if outcome.detected is None:
-            doing = "Prometheus and Alertmanager have yet to notice"
+            doing = "waiting for the alert"
         elif not outcome.run_id:
-            doing = "the remediator has yet to hear of it"
+            doing = "waiting for a run of the remediator"
         elif outcome.status not in OVER:
             doing = f"the remediator: {outcome.status.replace('_', ' ')}"
         else:
-            doing = "the alert has yet to end"
+            doing = "waiting for the end of the alert"
         status.update(f"{self._since():6.1f} s  {doing}")
 
     def _since(self) -> float:

@@ -1,4 +1,4 @@
-"""``python -m remediator``."""
+"""Run the command line: ``python -m remediator``."""
 
 from remediator.cli.main import main
 

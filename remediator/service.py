@@ -406,10 +406,10 @@ def load_people(config: Config) -> People:
 def _post(
     config: Config, registry: Registry, keyring: Keyring, people: People, world: ClientSet, store: Store
 ) -> Outbox:
-    letters = MessageRenderer(keyring, config.public_url.rstrip("/"))
+    renderer = MessageRenderer(keyring, config.public_url.rstrip("/"))
     chart = None if world.prometheus is None else partial(last_hour_png, world.prometheus, store)
     return Outbox(
-        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, letters, people, chart
+        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, renderer, people, chart
     )
 
 

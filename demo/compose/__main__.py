@@ -1,4 +1,4 @@
-"""``python -m demo.compose``: the Compose stack on a real Engine, broken for real, healed before your eyes.
+"""``python -m demo.compose``: real faults in the Compose stack on a real Docker Engine, and how they heal.
 
 Needs docker, docker-compose (or ``docker compose``) and the images; where none can be pulled, ``stand-ins.sh`` makes
 them. Environment: DOCKER_HOST, FAULT=<alert> for one, KEEP=1 keeps it up, STATE=folder for the demonstration's files.
@@ -34,23 +34,23 @@ ENDS = ("succeeded", "failed", "escalated", "cancelled")
 
 
 class DemoError(Exception):
-    """It cannot be shown here; the message says why."""
+    """The demonstration cannot run; the message says why."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The Compose stack with short waits, and the remediator's own view of it."""
+    """The Compose stack with short intervals."""
 
     state: Path
 
     def compose(self, *arguments: str) -> str:
-        """Run Compose on it; what it printed."""
+        """Run Compose and return its output."""
         files = ["-f", str(ROOT / "docker-compose.yml"), "-f", str(self.state / "overlay.yml")]
         argv = [*_compose(), "-p", PROJECT, *files, *arguments]
         return self._run(argv)
 
     def docker(self, *arguments: str) -> str:
-        """Run docker; what it printed."""
+        """Run docker and return its output."""
         return self._run(["docker", *arguments])
 
     def _run(self, argv: list[str]) -> str:
@@ -62,7 +62,7 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
         if not Path(socket).exists() or not stat.S_ISSOCK(os.stat(socket).st_mode):
-            raise DemoError(f"there is no Docker Engine at {socket}; set DOCKER_HOST to a unix socket")
+            raise DemoError(f"no Docker Engine at {socket}; set DOCKER_HOST to a unix socket")
         chosen = {name: os.environ.get(name, port) for name, port in PORTS.items()}
         group = str(os.stat(socket).st_gid)
         return {
@@ -74,33 +74,33 @@ class Stack:
         }
 
     def container(self, service: str, number: int = 1) -> str:
-        """The id of one of a service's containers."""
+        """Return the ID of one container of a service."""
         labels = [f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}"]
         labels.append(f"com.docker.compose.container-number={number}")
         filters = [part for label in labels for part in ("--filter", f"label={label}")]
         return self.docker("ps", "--all", "--quiet", *filters).split("\n")[0]
 
     def url(self, name: str) -> str:
-        """Of a published port."""
+        """Return the URL of a published port."""
         return f"http://127.0.0.1:{self._environment()[name]}"
 
     def runs(self) -> list[dict[str, Any]]:
-        """What the remediator tells of its runs."""
+        """Return the runs of the remediator."""
         found = _get(f"{self.url('REMEDIATOR_PORT')}/api/v1/runs")
         return list(found or ())
 
     def deploy(self, release: str) -> None:
-        """Do what a person or a pipeline would: another tag, and Compose makes the containers anew."""
+        """Deploy as a person or a CI job does: set another tag, and Compose recreates the containers."""
         os.environ["APP_RELEASE"] = release
         self.compose("up", "-d", "--no-deps", "app")
 
 
 def main() -> int:
-    """0 if every fault was healed, 1 if not or it cannot run, 2 for wrong usage."""
+    """Return the exit status: 0 all faults healed, 1 not all healed or it cannot run, 2 wrong usage."""
     wanted = os.environ.get("FAULT", "")
     faults = [fault for fault in FAULTS if wanted in ("", fault.ALERT)]
     if not faults:
-        print(f"there is no fault {wanted!r}; there are: {', '.join(fault.ALERT for fault in FAULTS)}")
+        print(f"unknown fault {wanted!r}; known faults: {', '.join(fault.ALERT for fault in FAULTS)}")
         return 2
     stack = Stack(Path(os.environ.get("STATE") or ROOT / "state/compose").resolve())
     traffic = None
@@ -131,7 +131,7 @@ def _compose() -> list[str]:
 
 
 def _write(stack: Stack) -> None:
-    """The stack's own settings, in a hurry; and an overlay that puts them in the place of the patient ones."""
+    """Write the settings of the stack with short intervals, and an overlay that uses them."""
     stack.state.mkdir(parents=True, exist_ok=True)
     subprocess.run([ROOT / "deploy/compose/secrets.sh"], check=True)
     prometheus = _read("deploy/compose/prometheus.yml")
@@ -168,14 +168,14 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
         "guards": {
             "cooldown": "1s",
             "rate_limit": everything,
-            "circuit_breaker": {"ineffective": "20/6h"},  # one fault after the other
-            "dependency": {"settle": "20s"},  # what a dead Redis did to the app fades; then it is the app's turn
+            "circuit_breaker": {"ineffective": "20/6h"},  # the demonstration injects one fault after the other
+            "dependency": {"settle": "20s"},  # time for the app to recover from the Redis fault before its own faults
         },
     }
 
 
 def _overlay(state: Path) -> dict[str, Any]:
-    """Over docker-compose.yml. Redis' volume is a small real file system, so that it can be filled."""
+    """Return the overlay of docker-compose.yml. The volume of Redis is a small file system, so that it can fill."""
     places = {
         "prometheus": {
             "prometheus.yml": "/etc/prometheus/prometheus.yml",
@@ -212,7 +212,7 @@ def _heard(stack: Stack) -> bool:
 
 
 def _quiet(stack: Stack) -> bool:
-    """No alert of the demonstration is active any more, and no run is under way."""
+    """Return whether no alert of the demonstration is active and no run is open."""
     question = ["wget", "-q", "-O", "-", "http://127.0.0.1:9093/api/v2/alerts"]
     alerts = json.loads(stack.docker("exec", stack.container("alertmanager"), *question))
     names = {alert["labels"]["alertname"] for alert in alerts}
@@ -220,8 +220,8 @@ def _quiet(stack: Stack) -> bool:
 
 
 def _show(stack: Stack, fault: Fault) -> bool:
-    """Break it, follow the run that heals it, and look for ourselves."""
-    wait(lambda: _quiet(stack), "an end of the alerts before")
+    """Inject the fault, follow the run that heals it, and check the result independently."""
+    wait(lambda: _quiet(stack), "the end of earlier alerts")
     known = {run["id"] for run in stack.runs()}
     begun = time.monotonic()
     print(f"── {fault.ALERT}: {fault.TELLS}", flush=True)
@@ -242,12 +242,12 @@ def _show(stack: Stack, fault: Fault) -> bool:
         return False
 
     try:
-        wait(over, f"an end of {fault.ALERT}")
-        wait(lambda: fault.healed(stack) is not None, f"our own proof that {fault.ALERT} is over", 60)
+        wait(over, f"the end of {fault.ALERT}")
+        wait(lambda: fault.healed(stack) is not None, f"independent proof that {fault.ALERT} is over", 60)
     except DemoError as error:
         print(f"  {time.monotonic() - begun:6.1f} s  NOT healed: {error}", flush=True)
         return False
-    print(f"  {time.monotonic() - begun:6.1f} s  healed, seen by ourselves: {fault.healed(stack)}\n", flush=True)
+    print(f"  {time.monotonic() - begun:6.1f} s  healed, checked independently: {fault.healed(stack)}\n", flush=True)
     return told.split(": ")[1].startswith("succeeded")
 
 

@@ -1,4 +1,4 @@
-"""The faults of the demonstration: one file each, and its line in :data:`FAULTS`."""
+"""The faults of the demonstration: one file each, listed in :data:`FAULTS`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from demo.probe import Probe
 
 
 class Fault(Protocol):
-    """A fault that is injected for real, and looked at independently of the remediator."""
+    """A real fault, checked independently of the remediator."""
 
     NAME: str
-    """In the table."""
+    """Name in the table."""
     ALERT: str
-    """The alert that it has to raise."""
+    """Alert that it must raise."""
     TELLS: str
-    """What is done to the stack, in plain words."""
+    """Sentence that describes the fault."""
     STARTED_ONCE: str | None
-    """The program that healing has to start exactly once, by supervisord's own record; None if that says nothing."""
+    """Program that the remedy must start exactly once, by the log of supervisord; None if that does not apply."""
 
     def needs(self, probe: Probe) -> str | None:
-        """Why it cannot be shown here, as a sentence's second half; None if it can."""
+        """Return why it cannot be shown here, as the second half of a sentence; None if it can."""
 
     def inject(self, probe: Probe) -> None:
-        """Do it."""
+        """Inject the fault."""
 
     def healed(self, probe: Probe) -> str | None:
-        """The proof that it is over, found by our own means; None while it is not."""
+        """Return independent proof that it is over; None while it is not."""
 
-    # a fault whose remedy is temporary has ``over(probe)`` besides: the proof that it was put back, None until it is
+    # a fault with a temporary remedy also has ``over(probe)``: proof that the remedy was undone, None until then
 
 
 def _all(*faults: Fault) -> tuple[Fault, ...]:
-    """Modules are faults when they have a fault's names; here the type checker sees to it."""
+    """Return the module as a fault, so that the type checker verifies its names."""
     return faults
 
 
 FAULTS = _all(redis_killed, redis_hung, app_bad_release, app_bad_code, app_spike, disk_backups, disk_aof)
-"""In the order in which they are shown."""
+"""Faults in the order of the demonstration."""

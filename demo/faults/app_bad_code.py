@@ -1,4 +1,4 @@
-"""A release that starts well and then answers every second request with an error."""
+"""A release that starts and then answers every second request with an error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ VERSION = "1.2.0"
 
 
 def needs(probe: Probe) -> str | None:
-    """Nothing that is not everywhere."""
+    """Return None: it works everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """A deployment as any other: a new folder, the link, a restart."""
+    """Deploy as usual: new folder, link, restart."""
     files.release(probe.settings, VERSION, "[faults]\nerror_rate = 0.5\n")
     files.switch(probe.settings, VERSION)
     supervisor = processes.Supervisor(probe.settings)
@@ -27,7 +27,7 @@ def inject(probe: Probe) -> None:
 
 
 def healed(probe: Probe) -> str | None:
-    """The app is another release, and twenty requests in a row through nginx are answered."""
+    """Return proof: the app runs another release and answers twenty requests in a row through nginx."""
     ready = probe.get(probe.settings.ports.app, "/readyz")
     if ready is None or ready["release"] == VERSION:
         return None

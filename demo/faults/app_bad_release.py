@@ -1,4 +1,4 @@
-"""A release that does not start: it needs a module that nobody installed. gunicorn ends, supervisord tries again."""
+"""A release that does not start: a module is missing. gunicorn exits, supervisord starts it again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from demo.stack import files, processes
 
 NAME = "Bad release: it does not start"
 ALERT = "AppCrashLoopBackOff"
-TELLS = "release 1.1.0 is deployed; it imports a module that is not there"
+TELLS = "release 1.1.0 is deployed; it imports a module that is not installed"
 STARTED_ONCE: str | None = None
 VERSION = "1.1.0"
 
 
 def needs(probe: Probe) -> str | None:
-    """Nothing that is not everywhere."""
+    """Return None: it works everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """A deployment as any other: a new folder, the link, a restart."""
+    """Deploy as usual: new folder, link, restart."""
     files.release(probe.settings, VERSION, 'modules = ["prices_client"]\n')
     files.switch(probe.settings, VERSION)
     supervisor = processes.Supervisor(probe.settings)
@@ -27,7 +27,7 @@ def inject(probe: Probe) -> None:
 
 
 def healed(probe: Probe) -> str | None:
-    """The app is ready, and says itself that it is another release."""
+    """Return proof: the app is ready and reports another release."""
     ready = probe.get(probe.settings.ports.app, "/readyz")
     if ready is None or ready["release"] == VERSION:
         return None

@@ -1,4 +1,4 @@
-"""More is asked of the app than its workers have room for: requests are turned away, with status 503."""
+"""More requests than the workers can take: the app refuses requests with status 503."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from demo.stack import load_spike, processes
 
 NAME = "Traffic spike"
 ALERT = "AppHighErrorRate"
-TELLS = f"{load_spike.CLIENTS} clients ask at the same time, each answer takes a second, two workers have room for 64"
+TELLS = (
+    f"{load_spike.CLIENTS} clients send requests at the same time; each answer takes a second; two workers can hold 64"
+)
 STARTED_ONCE: str | None = None
 _USUAL = 2
 _ASKED = 10
 
 
 def needs(probe: Probe) -> str | None:
-    """Nothing that is not everywhere."""
+    """Return None: it works everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """It ends by itself, like any spike."""
+    """Start the spike; it ends after a while."""
     processes.Supervisor(probe.settings).call("startProcess", "spike")
 
 
 def healed(probe: Probe) -> str | None:
-    """There are more workers than usual, while the spike lasts, and each of some requests is answered."""
+    """Return proof: more workers than usual during the spike, and every test request answered."""
     workers = probe.workers()
     if workers <= _USUAL or not probe.pid("spike"):
         return None
@@ -33,5 +35,5 @@ def healed(probe: Probe) -> str | None:
 
 
 def over(probe: Probe) -> str | None:
-    """The measure was temporary: there are as many workers as usual again."""
-    return "put back afterwards: 2 workers" if probe.workers() == _USUAL else None
+    """Return proof that the temporary measure was undone: the usual number of workers."""
+    return "undone afterwards: 2 workers" if probe.workers() == _USUAL else None

@@ -1,4 +1,4 @@
-"""Redis' disk is full of its own append-only file: one key is written again and again, and every write is kept."""
+"""The append-only file fills the disk of Redis: one key is written again and again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from demo.stack import volume
 
 NAME = "Disk full: append-only file"
 ALERT = "RedisDiskFull"
-TELLS = "one key is overwritten until the append-only file has nearly filled Redis' disk"
+TELLS = "one key is overwritten until the append-only file has nearly filled the disk of Redis"
 STARTED_ONCE: str | None = None
 _KEY = "demo:counter"
 _MOST = 1000
 
 
 def inject(probe: Probe) -> None:
-    """256 KiB each time; Redis' own rewrite begins at 64 MiB, which is more than the disk has."""
+    """Write 256 KiB each time. Redis starts its own rewrite at 64 MiB, which is more than the disk has."""
     for backup in (volume.folder(probe.settings) / "backups").glob("*.rdb"):
-        backup.unlink()  # of the fault before; here they are not to be blamed
+        backup.unlink()  # from the fault before: backups must not be the cause here
     with probe.redis() as client:
         for _ in range(_MOST):
             if disk_backups.percent(probe) >= disk_backups.FULL:
@@ -29,7 +29,7 @@ def inject(probe: Probe) -> None:
 
 
 def healed(probe: Probe) -> str | None:
-    """There is room again, and Redis takes writes."""
+    """Return proof: free space, and Redis accepts writes."""
     percent = disk_backups.percent(probe)
     if percent > disk_backups.WELL or probe.redis_serves() is None:
         return None

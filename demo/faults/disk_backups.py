@@ -1,4 +1,4 @@
-"""Redis' disk is full of old backups: a nightly copy that nobody ever deletes."""
+"""Old backups fill the disk of Redis: nightly copies that are never deleted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from demo.stack import volume
 
 NAME = "Disk full: old backups"
 ALERT = "RedisDiskFull"
-TELLS = "backups of Redis are copied to Redis' own disk until it is nearly full"
+TELLS = "backups of Redis are copied to its data disk until it is nearly full"
 STARTED_ONCE: str | None = None
 FULL, WELL = 92.0, 80.0
-"""Percent of the disk: to be filled to, and to be emptied to."""
+"""Percent of the disk: filled to, and healthy below."""
 _BALLAST = "demo:ballast"
 _MOST = 50
 
 
 def inject(probe: Probe) -> None:
-    """Real snapshots, each a day older than the one before; the newest is from last night."""
+    """Copy real snapshots, each a day older than the last; the newest is from last night."""
     with probe.redis() as client:
         client.set(_BALLAST, os.urandom(4 * volume.MEBIBYTE))
         client.save()
@@ -36,7 +36,7 @@ def inject(probe: Probe) -> None:
 
 
 def healed(probe: Probe) -> str | None:
-    """There is room again, backups are left, and Redis takes writes."""
+    """Return proof: free space, backups left, and Redis accepts writes."""
     left = len(list((volume.folder(probe.settings) / "backups").glob("*.rdb")))
     if percent(probe) > WELL or left < 2 or probe.redis_serves() is None:
         return None
@@ -44,16 +44,16 @@ def healed(probe: Probe) -> str | None:
 
 
 def percent(probe: Probe) -> float:
-    """How full Redis' disk is, as df counts."""
+    """Return how full the disk of Redis is in percent, as df counts."""
     found = os.statvfs(volume.folder(probe.settings))
     used = found.f_blocks - found.f_bfree
     return 100 * used / (used + found.f_bavail)
 
 
 def needs(probe: Probe) -> str | None:
-    """Why it cannot be shown here, in a sentence; None if it can."""
+    """Return why it cannot be shown here; None if it can."""
     if not volume.mounted(probe.settings):
-        return "it needs a small filesystem for Redis' data, which only root can mount"
+        return "it needs a small file system for the data of Redis, which only root can mount"
     if not volume.seen(probe.settings):
-        return "it needs a small filesystem that node_exporter sees, and process 1 is in another mount namespace"
+        return "it needs a small file system that node_exporter sees, but process 1 is in another mount namespace"
     return None

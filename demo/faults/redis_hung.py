@@ -1,4 +1,4 @@
-"""Redis hangs: it accepts connections and answers nothing, as in a stuck disk write or a runaway script."""
+"""Redis hangs: it accepts connections and does not answer, as in a stuck disk write or a long script."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from demo.probe import Probe
 
 NAME = "Redis hung"
 ALERT = "RedisDown"
-TELLS = "SIGSTOP of redis-server: it keeps its connections and answers nothing"
+TELLS = "SIGSTOP of redis-server: it keeps its connections and does not answer"
 STARTED_ONCE: str | None = "redis"
 
 
 def needs(probe: Probe) -> str | None:
-    """Nothing that is not everywhere."""
+    """Return None: it works everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """SIGSTOP."""
+    """Send SIGSTOP."""
     os.kill(probe.pid("redis"), signal.SIGSTOP)
 
 
 def healed(probe: Probe) -> str | None:
-    """It takes a write and gives it back, and the app says that it is whole."""
+    """Return proof: Redis accepts and returns a write, and the app is ready."""
     return probe.redis_serves()

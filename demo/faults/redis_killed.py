@@ -1,4 +1,4 @@
-"""Redis dies at once, as by the kernel's out-of-memory killer."""
+"""Redis is killed, as the out-of-memory killer of the kernel does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ STARTED_ONCE: str | None = "redis"
 
 
 def needs(probe: Probe) -> str | None:
-    """Nothing that is not everywhere."""
+    """Return None: it works everywhere."""
     return None
 
 
 def inject(probe: Probe) -> None:
-    """kill -9."""
+    """Send SIGKILL."""
     os.kill(probe.pid("redis"), signal.SIGKILL)
 
 
 def healed(probe: Probe) -> str | None:
-    """It takes a write and gives it back, and the app says that it is whole."""
+    """Return proof: Redis accepts and returns a write, and the app is ready."""
     return probe.redis_serves()

@@ -1,1 +1,1 @@
-"""``make demo``: the whole stack, real faults, and what becomes of them, told as it happens."""
+"""The local stack: Redis, exporters, app, nginx, Prometheus, Alertmanager and the remediator under supervisord."""

@@ -10,7 +10,7 @@ from demo.stack.settings import Settings, StackError, from_environment
 
 
 def main(arguments: list[str]) -> int:
-    """Do what is asked; 0 all well, 1 not, 2 wrong usage."""
+    """Run the command; return 0 for success, 1 for failure, 2 for wrong usage."""
     if not arguments or arguments[0] not in VERBS or (len(arguments) > 1 and arguments[0] != "logs"):
         print(f"usage: python -m demo.stack {'|'.join(VERBS)}   (logs takes a program's name)", file=sys.stderr)
         return 2
@@ -29,7 +29,7 @@ def _up(settings: Settings) -> int:
 
 def _down(settings: Settings) -> int:
     processes.down(settings)
-    print(f"stopped; everything that it wrote is in {settings.state}")
+    print(f"stopped; its files are in {settings.state}")
     return 0
 
 
@@ -43,7 +43,7 @@ def _status(settings: Settings) -> int:
 def _logs(settings: Settings, name: str = "") -> int:
     known = sorted(path.stem for path in (settings.state / "logs").glob("*.log"))
     if name and name not in known:
-        raise StackError(f"there is no log of {name!r}; there are: {', '.join(known) or 'none'}")
+        raise StackError(f"no log of {name!r}; logs: {', '.join(known) or 'none'}")
     for each in [name] if name else known:
         print(processes.tail(settings, each, 200 if name else 10), end="\n\n")
     return 0
@@ -58,11 +58,11 @@ def _restart_remediator(settings: Settings) -> int:
 
 def _demand(settings: Settings) -> None:
     if not processes.running(settings):
-        raise StackError("the stack does not run; 'make up' starts it")
+        raise StackError("the stack is not running; start it with 'make up'")
 
 
 def urls(settings: Settings) -> str:
-    """Where to look."""
+    """Return the addresses, one per line."""
     ports = settings.ports
     return "\n".join(
         (

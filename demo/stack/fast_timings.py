@@ -14,7 +14,7 @@ from typing import Any
 from remediator.core.clock import format_duration, parse_duration
 
 FOR, RANGE = 60, 5
-"""How many times shorter an alert waits, and looks back."""
+"""Divisors of the ``for`` of alerts and of the ranges of their rates."""
 LEAST_FOR, LEAST_RANGE = timedelta(seconds=2), timedelta(seconds=10)
 """No shorter than this: with a scrape each second, a rate still has its samples."""
 
@@ -22,7 +22,7 @@ _RANGE = re.compile(r"\[(\d\w*)\]")
 
 
 def rules(source: Any) -> Any:
-    """A rule file whose alerts wait and look back for less; nothing else is changed."""
+    """Return a rule file with shorter ``for`` and ranges; nothing else changes."""
     return {"groups": [_group(group) for group in source["groups"]]}
 
 
@@ -46,7 +46,7 @@ _PLAYBOOK_TIMES = {"window: 1m": "window: 10s", "[1m]": "[10s]", "offset 15m": "
 
 
 def playbook(text: str) -> str:
-    """A playbook's text whose queries look back, and whose temporary measures last, for less; nothing else differs."""
+    """Return a playbook with shorter query ranges and temporary measures; nothing else changes."""
     for long, short in _PLAYBOOK_TIMES.items():
         text = text.replace(long, short)
     return text

@@ -22,7 +22,7 @@ _COMMON = {
 
 
 def supervisord_conf(settings: Settings) -> str:
-    """All programs. Redis is not restarted by supervisord: that is what the remediator is here to do.
+    """Return all programs. supervisord does not restart Redis: the remediator does.
 
     The socket asks for no password: only this user may connect to it, which the kernel sees to, and Debian's node
     exporter, which tells Prometheus of crash loops, cannot send one over a unix socket.
@@ -87,7 +87,7 @@ def _app(settings: Settings) -> dict[str, dict[str, str]]:
         APP_PORT=str(ports.app),
         APP_STATE_DIR=f"{state}/app",
         FAULTS_ENABLED="true",
-        MAX_IN_FLIGHT="32",  # so few that a demonstration can use them up
+        MAX_IN_FLIGHT="32",  # low, so that the demonstration reaches the limit
         REDIS_HOST="127.0.0.1",
         REDIS_PASSWORD=settings.secret("redis.password"),
         REDIS_PORT=str(ports.redis),
@@ -164,7 +164,7 @@ def _remediator(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def _command(program: str | None, *arguments: str) -> str:
-    assert program is not None, "programs.ensure() has seen to it"
+    assert program is not None, "programs.ensure() has run"
     return shlex.join((program, *arguments))
 
 

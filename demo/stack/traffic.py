@@ -1,4 +1,4 @@
-"""A little steady traffic through nginx, so that rates exist: ``python -m demo.stack.traffic URL``."""
+"""``python -m demo.stack.traffic URL``: steady traffic through nginx, so that rates exist."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PAUSE = 0.1
 
 
 def main(url: str) -> None:
-    """Read and write a few items and look at an own session, whatever the answers are, until stopped."""
+    """Read and write items and read a session until stopped; errors are ignored."""
     with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
         number = 0
         while True:
-            with suppress(httpx.HTTPError):  # the app or nginx is away: that is what the alerts are for
+            with suppress(httpx.HTTPError):  # the app or nginx is down: the alerts report it
                 one(client, number)
             time.sleep(PAUSE)
             number += 1
 
 
 def one(client: httpx.Client, number: int) -> httpx.Response:
-    """The request of this number: every fortieth makes an item, or logs in; most of the others read one of a few."""
+    """Send the request of this number: every fortieth writes an item or logs in, the others read."""
     if number % 40 == 0:
         return client.post("/items", json={"name": f"item {number}", "price_cents": number})
     if number % 40 == 20:

@@ -1,4 +1,4 @@
-"""A small filesystem of its own for Redis' data, as the runbook asks: so that a full disk can be shown for real.
+"""A small file system for the data of Redis, so that a really full disk can be shown.
 
 It needs root and a kernel that mounts: where it cannot be had, Redis' data are in a plain folder, and what shows a full
 disk is left out with a sentence.
@@ -18,26 +18,26 @@ SIZE = 64 * MEBIBYTE
 
 
 def folder(settings: Settings) -> Path:
-    """Where it is mounted: what Prometheus' rule for Redis' disk looks for has redis in its mount point."""
+    """Return the mount point. It contains ``redis``, because the alert rule selects mount points by that."""
     return settings.state / "redis"
 
 
 def mounted(settings: Settings) -> bool:
-    """Whether Redis' data are on a filesystem of their own."""
+    """Return whether the data of Redis are on their own file system."""
     return folder(settings).is_mount()
 
 
 def seen(settings: Settings) -> bool:
-    """Whether node_exporter tells of it: it looks at the mounts of process 1, which in a sandbox may be others."""
+    """Return whether node_exporter sees it: it reads the mounts of process 1, which differ in a sandbox."""
     try:
         lines = Path("/proc/1/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return True  # it looks at its own then
+        return True  # it then reads its own mounts
     return str(folder(settings).resolve()).replace(" ", "\\040") in (line.split()[1] for line in lines)
 
 
 def mount(settings: Settings) -> None:
-    """Mount it, made anew if it is not there; nothing where that is not possible."""
+    """Create and mount it; do nothing where that is not possible."""
     if os.geteuid() != 0 or mounted(settings):
         return
     image = settings.state / "redis.img"
@@ -62,17 +62,19 @@ def _loop(image: Path, target: Path) -> bool:
 
 
 def unmount(settings: Settings) -> None:
-    """Take it away; what is on a disk image stays there.
+    """Unmount it; the data on a disk image stay there.
 
     Raises:
         StackError: it is in use.
     """
     if mounted(settings) and not _run("umount", str(folder(settings))):
-        raise StackError(f"{folder(settings)} cannot be unmounted; see who uses it: 'fuser -vm {folder(settings)}'")
+        raise StackError(
+            f"{folder(settings)} cannot be unmounted; find the process that uses it with 'fuser -vm {folder(settings)}'"
+        )
 
 
 def forget(settings: Settings) -> None:
-    """Take it away with what is on it."""
+    """Unmount it and delete its data."""
     unmount(settings)
     (settings.state / "redis.img").unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from remediator.core.clock import format_duration
 from remediator.playbooks.catalogue import Catalogue
 from remediator.playbooks.model import Goto, Look, Playbook, Step
 
-MADE = "Made by `remediator docs` from the playbook; change that, not this."
+MADE = "Made by `remediator playbook docs` from the playbook; change that, not this."
 
 Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
 Section = tuple[str, Sequence[str], Table | None]

@@ -215,7 +215,7 @@ match:
   alertname: {start.alert}
 
 # observe: record only; shadow: say what it would do; approve: ask a person first; auto: act within the guards.
-# Begin with shadow, and go up when its record is good:  remediator promote {start.name}
+# Begin with shadow, and go up when its record is good:  remediator playbook set-mode {start.name}
 mode: shadow
 
 # A service of the inventory; nothing else is ever touched.

@@ -1,1 +1,1 @@
-"""The command line. ``main.py`` is the list of commands; each has a file of its own."""
+"""The command line. Each command or group of commands has a module of its name; helpers begin with an underscore."""

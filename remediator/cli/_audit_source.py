@@ -1,4 +1,4 @@
-"""Where the commands find the audit log: in the service's database, opened only to read."""
+"""The audit log as the commands read it: the live log in the database, read-only, and the archive before it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from remediator.storage.repositories import audit as records
 
 
 class DatabaseLog:
-    """The log in a database."""
+    """The live log in a database."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -49,15 +49,15 @@ class DatabaseLog:
         return records.get_head(self._connection)
 
     def moved(self) -> int:
-        """Up to which number entries have moved to the archive, as the database remembers it."""
+        """Return the number of the last entry that was moved to the archive, as recorded in the database."""
         return live_log_start(self._connection).seq
 
 
 def sealed(folder: Path | None, database: Path | None, config_path: Path) -> list[Segment]:
-    """The sealed segments: of the folder that was named, or where the settings, or the service by itself, have them.
+    """Return the sealed segments in ``folder``, or in the archive of the settings, or beside the database.
 
     Raises:
-        ArchiveError: a file there is none.
+        ArchiveError: a file in the folder is not a valid segment.
     """
     if folder is None:
         folder = archive_folder(load_config(config_path, Config)) if database is None else database.parent / "archive"
@@ -65,7 +65,7 @@ def sealed(folder: Path | None, database: Path | None, config_path: Path) -> lis
 
 
 class WholeLog:
-    """Sealed segments, and the live log after them, as one log."""
+    """Sealed segments and the live log after them, as one log."""
 
     def __init__(self, segments: Sequence[Segment], live: AuditReader) -> None:
         self._segments = segments
@@ -73,7 +73,7 @@ class WholeLog:
 
     @property
     def start(self) -> Head:
-        """Where it begins: at the beginning, or where the oldest file that was kept says."""
+        """Return the state before its first entry: the genesis, or the start of the oldest segment."""
         return self._segments[0].start if self._segments else GENESIS
 
     def entries(
@@ -106,11 +106,11 @@ class WholeLog:
 
 @contextmanager
 def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]:
-    """The log in a SQLite file, or else in the database that the settings name; a service may have it open.
+    """Open the log in a SQLite file, or else in the database of the settings; a service may be using it.
 
     Raises:
-        ConfigurationError: no file was named, and the settings cannot be used.
-        StoreUnavailable: it cannot be read, or is no remediator's database.
+        ConfigurationError: no file was given, and the settings cannot be used.
+        StoreUnavailable: the database cannot be read, or it is not a database of remediator.
     """
     if database is None:
         with read_only_connection(load_config(config_path, Config)) as connection:
@@ -129,12 +129,12 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
 
 
 def _open(database: Path) -> sqlite3.Connection:
-    # not by way of an URL of SQLAlchemy's, which would lose what is special in a file's name
+    # a URL of SQLAlchemy would lose special characters in the file's name
     return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=ro", uri=True)
 
 
 def _any_text(connection: Connection) -> None:
-    """Read text that is none, as SQLite keeps it if told to: it is for verification to name."""
+    """Make SQLite return text that is not valid UTF-8 too, so that verification can report it."""
     raw = connection.connection.dbapi_connection
     if isinstance(raw, sqlite3.Connection):
         raw.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")

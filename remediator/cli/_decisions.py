@@ -1,4 +1,4 @@
-"""What ``approve``, ``reject``, ``snooze``, ``renew``, ``cancel`` and ``retry`` share: who is at this terminal."""
+"""Shared parts of the commands that decide: who decides, on which request, and what the settings allow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from sqlalchemy import Connection
 
 from remediator.cli import _direct_store
+from remediator.cli._options import config_option
 from remediator.config import Config, read_secret
 from remediator.core.approval import Person, Role
 from remediator.errors import InputError
@@ -22,63 +23,67 @@ from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs
 from remediator.storage.repositories.approvals import Approval
 
-TOKEN = "REMEDIATOR_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_VARIABLE = "REMEDIATOR_TOKEN"  # noqa: S105 - the variable's name
 F = TypeVar("F", bound=Callable[..., Any])
 
-_token_file = click.option(
+token_option = click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"File with your operator token; default: the variable {TOKEN}.",
+    help=f"File with your operator token (default: the variable {TOKEN_VARIABLE}).",
 )
-_reason = click.option("--reason", default="", help="Why; others read it.")
+reason_option = click.option("--reason", default="", help="Reason, which others read (default: none).")
+request_argument = click.argument("request_or_run", metavar="REQUEST|RUN")
 
 
-def token_option(command: F) -> F:
-    """``--token-file``."""
-    return _token_file(command)
+def decision_options(command: F) -> F:
+    """Add the options and the argument that every decision on a request has."""
+    for option in (request_argument, reason_option, token_option, config_option):
+        command = option(command)
+    return command
 
 
-def reason_option(command: F) -> F:
-    """``--reason``."""
-    return _reason(command)
-
-
-def who(config: Config, token_file: Path | None) -> Person:
-    """Whose operator token was given.
+def authenticate(config: Config, token_file: Path | None) -> Person:
+    """Return the person whose operator token was given.
 
     Raises:
-        InputError: none was, or it is not known.
+        InputError: no token was given, or no person in the people file has it.
     """
-    token = read_secret(token_file) if token_file is not None else os.environ.get(TOKEN, "")
+    token = read_secret(token_file) if token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
     if not token:
-        raise InputError(f"say who you are: an operator token in {TOKEN} or --token-file; 'remediator token' makes one")
+        raise InputError(
+            f"no operator token: set {TOKEN_VARIABLE} or give --token-file; 'remediator approval token' creates a token"
+        )
     person = load_people(config).by_token(token)
     if person is None:
-        raise InputError("this operator token is not in the people file")
+        raise InputError("unknown operator token: the people file does not contain its hash")
     return person
 
 
-def at_this_terminal() -> Person:
-    """The user of this machine, as one who breaks the glass: whoever may write the database is an operator here."""
-    return Person(_direct_store.person(), "terminal", frozenset({Role.OPERATOR}))
+def terminal_operator(actor: str | None = None) -> Person:
+    """Return the user of this terminal, or ``actor``, as an operator: whoever can write the database is one."""
+    return Person(actor or _direct_store.terminal_user(), "terminal", frozenset({Role.OPERATOR}))
 
 
-def rules_of(config: Config) -> DecisionPolicy:
-    """What the settings say about deciding."""
+def policy_of(config: Config) -> DecisionPolicy:
+    """Return the rules for decisions from the settings."""
     return DecisionPolicy(config.approvals.allow_link_only, config.approvals.snooze_duration)
 
 
-def found_by(connection: Connection, name: str) -> Approval:
-    """The request with this id, or the one that a run waits for, or its last, which is decided.
+def find_request(connection: Connection, name: str) -> Approval:
+    """Return the request with this ID, or the open request of the run with this ID, or the run's last request.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such request.
     """
-    pending = approvals.get(connection, name) or approvals.get_pending(connection, name)
-    found = pending or approvals.get_latest(connection, name)
+    found = (
+        approvals.get(connection, name)
+        or approvals.get_pending(connection, name)
+        or approvals.get_latest(connection, name)
+    )
     if found is None:
-        there = runs.get(connection, name) is not None
-        raise InputError(f"{name} never asked anybody" if there else f"there is no request or run {name}")
+        if runs.get(connection, name) is not None:
+            raise InputError(f"run {name!r} has no approval request")
+        raise InputError(f"no request or run {name!r}; 'remediator status' lists the open requests")
     return found
 
 
@@ -92,24 +97,28 @@ def decide(
     *,
     break_glass: bool = False,
 ) -> None:
-    """Say a word on the request with this id, or on the one that a run waits for, and print what came of it.
+    """Record a decision on a request and print the result; exit with 1 if the request was already decided.
 
     Raises:
         InputError: there is no such request.
-        NotAllowed: this person may not.
+        PermissionDenied: this person may not decide on it.
     """
     config = load_config(config_path, Config)
-    without_token = token_file is None and not os.environ.get(TOKEN)
-    person = at_this_terminal() if break_glass and without_token else who(config, token_file)
+    without_token = token_file is None and not os.environ.get(TOKEN_VARIABLE)
+    person = terminal_operator() if break_glass and without_token else authenticate(config, token_file)
 
     def write(tx: Tx) -> tuple[str, DecisionResult]:
-        found = found_by(tx.connection, name)
-        word = DecisionRequest(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
-        return found.id, decisions.decide(tx, word, rules_of(config))
+        found = find_request(tx.connection, name)
+        request = DecisionRequest(found.id, found.plan_hash, verb, person, reason, confirm, break_glass)
+        return found.id, decisions.decide(tx, request, policy_of(config))
 
-    approval_id, heard = _direct_store.write(config, write)
-    if heard.counted:
-        click.echo(f"{person.id} said {verb}; {approval_id} is {heard.status}")
-    else:
-        click.echo(f"nothing was changed; {approval_id} is {heard.status} already")
-        raise SystemExit(1)
+    approval_id, result = _direct_store.write(config, write)
+    if not result.counted:
+        exit_unchanged(approval_id, result.status)
+    click.echo(f"{verb} by {person.id} recorded; request {approval_id} is {result.status}")
+
+
+def exit_unchanged(approval_id: str, status: str) -> None:
+    """Print that the request was decided before, and exit with 1."""
+    click.echo(f"nothing was changed: request {approval_id} is already {status}")
+    raise SystemExit(1)

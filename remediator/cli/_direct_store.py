@@ -30,8 +30,8 @@ from remediator.storage.url import parse_postgresql_url
 T = TypeVar("T")
 
 
-def person() -> str:
-    """Who is at this terminal, as the audit log names people: ``user:ann@host``."""
+def terminal_user() -> str:
+    """Return the user of this terminal, as the audit log names people: ``user:ann@host``."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

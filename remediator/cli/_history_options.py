@@ -1,4 +1,4 @@
-"""What ``replay`` and ``backtest`` share: which playbooks, against which, and how it is shown."""
+"""Shared parts of ``playbook replay`` and ``playbook backtest``: which playbooks to compare, and the output."""
 
 from __future__ import annotations
 
@@ -24,25 +24,29 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import LoadedConfig, load
 
 _OPTIONS = (
-    click.option("--since", default="30d", show_default=True, help="How far back."),
     click.option(
-        "--playbooks", multiple=True, type=click.Path(path_type=Path, exists=True), help="Instead of those in force."
+        "--playbooks",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True),
+        help="Playbook file or folder; can be repeated (default: the active playbooks).",
     ),
-    click.option("--against", help="Another version to compare with: a path, or a git ref."),
-    click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Write the chart into this file."),
+    click.option("--against", metavar="PATH|GIT_REF", help="Other version to compare with (default: none)."),
+    click.option(
+        "--svg", type=click.Path(path_type=Path, dir_okay=False), help="File to write a chart to (default: no chart)."
+    ),
 )
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that both commands have."""
+    """Add the options that both commands have."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for."""
+class Comparison:
+    """The options of a replay or a backtest."""
 
     config: Config
     playbooks: tuple[Path, ...]
@@ -51,14 +55,14 @@ class Asked:
     format: str
 
 
-def show(asked: Asked, history: History) -> None:
-    """Walk the history, and print what came of it."""
-    paths = asked.playbooks or tuple(asked.config.playbooks)
-    after = would_have(history, _loaded(asked.config, paths), asked.config)
-    before = None if asked.against is None else _before(asked, paths, asked.against, history)
-    if asked.svg is not None:
-        asked.svg.write_text(results.svg(after), encoding="utf-8")
-    if asked.format == "json":
+def show(options: Comparison, history: History) -> None:
+    """Run the history through the playbooks, and print the result."""
+    paths = options.playbooks or tuple(options.config.playbooks)
+    after = would_have(history, _loaded(options.config, paths), options.config)
+    before = None if options.against is None else _other_version(options, paths, options.against, history)
+    if options.svg is not None:
+        options.svg.write_text(results.svg(after), encoding="utf-8")
+    if options.format == "json":
         data: dict[str, Any] = results.figures(after)
         if before is not None:
             data |= {"against": results.figures(before), "difference": results.difference(before, after)}
@@ -66,14 +70,14 @@ def show(asked: Asked, history: History) -> None:
         return
     click.echo(results.text(after))
     if before is not None:
-        click.echo(f"\nagainst {asked.against}:\n{results.difference_text(results.difference(before, after))}")
+        click.echo(f"\nagainst {options.against}:\n{results.difference_text(results.difference(before, after))}")
 
 
-def _before(asked: Asked, paths: Sequence[Path], against: str, history: History) -> Outcome:
+def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> Outcome:
     if Path(against).exists():
-        return would_have(history, _loaded(asked.config, [Path(against)]), asked.config)
+        return would_have(history, _loaded(options.config, [Path(against)]), options.config)
     with _at_ref(paths, against) as old:
-        return would_have(history, _loaded(asked.config, old), asked.config)
+        return would_have(history, _loaded(options.config, old), options.config)
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
@@ -82,15 +86,15 @@ def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:
 
 @contextmanager
 def _at_ref(paths: Sequence[Path], ref: str) -> Iterator[list[Path]]:
-    """The same files and folders as they were in git."""
+    """Extract the same files and folders as they are at a git ref; yield their paths."""
     top = Path(_git(paths[0], "rev-parse", "--show-toplevel").decode().strip())
     inside = [path.resolve().relative_to(top.resolve()) for path in paths]
     tree = _git(top, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{tree}}").decode().strip()
     archive = _git(top, "archive", "--format=tar", tree, "--", *map(str, inside))
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            # Debian 12's Python has no filter="data" yet; what git packs leads nowhere else, but for its links
-            packed.extractall(folder, [one for one in packed if one.isfile() or one.isdir()])  # noqa: S202
+            # Debian 12's Python has no filter="data" yet; an archive of git has safe paths, but it may have links
+            packed.extractall(folder, [each for each in packed if each.isfile() or each.isdir()])  # noqa: S202
         yield [Path(folder) / path for path in inside]
 
 
@@ -98,12 +102,12 @@ def _git(near: Path, *arguments: str) -> bytes:
     folder = near if near.is_dir() else near.parent
     try:
         argv = [shutil.which("git") or "git", "-C", str(folder), *arguments]
-        done = subprocess.run(argv, capture_output=True, check=True, timeout=60)  # noqa: S603 - no shell, fixed words
+        done = subprocess.run(argv, capture_output=True, check=True, timeout=60)  # noqa: S603 - no shell
     except FileNotFoundError:
-        raise ConfigurationError("--against: git is not installed, and there is no such path") from None
+        raise ConfigurationError("--against: no such path, and git is not installed; give a path") from None
     except subprocess.SubprocessError as error:
         said = getattr(error, "stderr", b"") or b""
         raise ConfigurationError(
-            f"--against: no such path, and git says: {said.decode(errors='replace').strip()}"
+            f"--against: no such path or git ref: {said.decode(errors='replace').strip()}"
         ) from None
     return done.stdout

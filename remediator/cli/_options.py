@@ -1,17 +1,19 @@
-"""Options that several commands share, and how a command writes a file."""
+"""Options that several commands share, and the writing of output files."""
 
 from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import click
 
 from remediator.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 config_option = click.option(
     "--config",
@@ -19,29 +21,45 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("remediator.yaml"),
     envvar="REMEDIATOR_CONFIG",
-    show_default=True,
-    help="The settings file.",
-)
-
-format_option = click.option(
-    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
+    help="Settings file (default: remediator.yaml, or the variable REMEDIATOR_CONFIG).",
 )
 
 output_option = click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     default=Path("-"),
-    help="A file; otherwise standard output.",
+    help="File to write (default: -, which is standard output).",
 )
+
+since_option = click.option(
+    "--since", default="30d", metavar="DURATION", help="How far back to look, such as 12h or 7d (default: 30d)."
+)
+
+actor_option = click.option(
+    "--actor", help="Who does this, for the audit log, such as user:ann (default: the user of this terminal)."
+)
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """Return ``--format`` with these formats; the first is the default."""
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(formats),
+        default=formats[0],
+        help=f"Output format (default: {formats[0]}).",
+    )
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Where ``--output`` says, for as long as the block runs. A file appears whole or not at all: if the command fails,
-    what was there stays. What is no plain file, such as a device or a pipe, is written to and never replaced.
+    """Open the file of ``--output`` for the duration of the block.
+
+    A regular file is replaced only after the block succeeds; after an error, the old file is unchanged. Devices and
+    pipes are written to directly and never replaced.
 
     Raises:
-        InputError: there is no such folder, or nothing may be written there.
+        InputError: the folder does not exist, or the file cannot be written.
     """
     if str(path) == "-":
         stream: IO[bytes] = sys.stdout.buffer
@@ -49,24 +67,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         stream.flush()
         return
     path = path.resolve()
-    plain = path.is_file() or not path.exists()
-    place = path.with_name(f".{path.name}.{secrets.token_hex(8)}") if plain else path
+    regular = path.is_file() or not path.exists()
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}") if regular else path
     try:
-        file = place.open("xb" if plain else "wb")
+        file = draft.open("xb" if regular else "wb")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
     try:
         with file:
             yield file
-        if plain:
-            _keep_mode(path, place)
-            place.replace(path)
+        if regular:
+            if path.exists():  # keep the permissions of the file that is replaced
+                draft.chmod(path.stat().st_mode & 0o7777)
+            draft.replace(path)
     finally:
-        if plain:
-            place.unlink(missing_ok=True)
-
-
-def _keep_mode(path: Path, draft: Path) -> None:
-    """Who may read a file that is written anew stays as it was."""
-    if path.exists():
-        draft.chmod(path.stat().st_mode & 0o7777)
+        if regular:
+            draft.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""``remediator audit``: verify, read and hand out the audit log. Works on the files alone; the service need not run.
+"""The ``remediator audit`` commands. They read the database and the archive directly; the service need not run.
 
-Exit status: 0 the log verifies, 1 it does not, 2 wrong usage, 3 it could not be read.
+Exit status: 0 the log is unchanged, 1 it was changed, 2 wrong usage, 3 it cannot be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from msgspec import structs
 from remediator.audit import (
     GENESIS,
     BadSignature,
-    Checkpoint,
     Head,
     Kind,
     Problem,
@@ -44,21 +43,25 @@ from remediator.errors import AuditError, InputError
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _ANY = click.Path(path_type=Path, exists=True)
 
-_database = click.option("--db", "database", type=_FILE, help="A SQLite file, without any settings; it is only read.")
-_export = click.option("--export", "exported", type=click.File("rb"), help="An export instead ('-': from a pipe).")
+_database = click.option(
+    "--db", "database", type=_FILE, help="SQLite file to read (default: the database of the settings)."
+)
 _archive = click.option(
-    "--archive", "archived", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Sealed segments."
+    "--archive",
+    "archived",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with sealed segments (default: from the settings, or archive beside --db).",
 )
 _checkpoints = click.option(
     "--checkpoints",
     "points",
     type=_ANY,
     multiple=True,
-    help="A file or folder of signed checkpoints, or of text that has some in it (chat, syslog); several may be.",
+    help="File or folder with signed checkpoints, or text that contains them; can be repeated (default: none).",
 )
-_keys = click.option("--key", "keys", type=_FILE, multiple=True, help="Public keys whose checkpoints count.")
-_kind = click.option("--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only these.")
-_run = click.option("--run", help="Only of this run.")
+_keys = click.option(
+    "--key", "keys", type=_FILE, multiple=True, help="File with a public key to trust; can be repeated (default: none)."
+)
 
 
 class _Since(click.ParamType[datetime]):
@@ -72,27 +75,38 @@ class _Since(click.ParamType[datetime]):
             try:
                 return before(SystemClock().now(), value)
             except InputError:
-                self.fail(f"{value!r} is neither a time (2026-01-31T12:00:00Z) nor an age (24h)", param, ctx)
+                self.fail(
+                    f"invalid time {value!r}: expected a time or an age, for example 2026-01-31T12:00:00Z or 24h",
+                    param,
+                    ctx,
+                )
 
 
-_since = click.option("--since", type=_Since(), help="A time (RFC 3339) or an age (30d): only from then on.")
+_since = click.option(
+    "--since", type=_Since(), help="Time, such as 2026-01-31T12:00:00Z, or age, such as 24h (default: the beginning)."
+)
 
 
 @click.group("audit")
 def command() -> None:
-    """The audit log: verify, tail, search, export, prove."""
+    """Verify, read and export the audit log."""
 
 
 @command.command("verify")
 @config_option
 @_database
-@_export
+@click.option(
+    "--export",
+    "exported",
+    type=click.File("rb"),
+    help="Export to read, or - for standard input (default: the database).",
+)
 @_archive
 @_checkpoints
 @_keys
-@click.option("--origin", help="Of which log the checkpoints must be.")
-@click.option("--strict", is_flag=True, help="Also check the spelling inside the entries' data (slower).")
-@format_option
+@click.option("--origin", help="Name of the log that the checkpoints must have (default: any).")
+@click.option("--strict", is_flag=True, help="Also check that the data of each entry is canonical JSON (slower).")
+@format_option("text", "json")
 def verify_(
     config_path: Path,
     database: Path | None,
@@ -104,19 +118,21 @@ def verify_(
     strict: bool,
     format_: str,
 ) -> None:
-    """Say whether the log is as it was written, or name the first entry that is not, and what is wrong.
+    """Check that the log is unchanged, or name the first bad entry.
+
+    Exit status 1 if the log was changed.
 
     \b
     Examples:
       remediator audit verify --checkpoints /mnt/other/checkpoints --key audit.key.pub
       remediator audit export | remediator audit verify --export -
     """
-    notes, known = _notes(points), _verifiers(keys)
+    notes, known = _notes(points), _load_keys(keys)
     if notes and not known:
-        raise click.UsageError("--checkpoints needs --key: a checkpoint is only worth its signature")
+        raise click.UsageError("--checkpoints needs --key, to check the signatures")
     now = SystemClock().now()
     if exported is not None:
-        start, rows = export.read(_some(exported))
+        start, rows = export.read(_require_lines(exported))
         result = verify(rows, notes, known, start=start, now=now, origin=origin, strict=strict)
     else:
         segments = sealed(archived, database, config_path)
@@ -135,33 +151,33 @@ def verify_(
                 strict=strict,
             )
             result = _with_hint(result, reader.moved(), segments)
-    _report(result, format_)
+    _print_result(result, format_)
     if not result.ok:
         raise SystemExit(1)
 
 
-def _some(exported: IO[bytes]) -> Iterator[bytes]:
-    """An export's lines. One without any is what a command that failed has left: nothing is proved by that."""
+def _require_lines(exported: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines of an export; refuse an empty one, which a failed command leaves and which proves nothing."""
     lines = iter(exported)
     first = next(lines, None)
     if first is None:
-        raise AuditError("the export is empty: there is nothing in it to verify")
+        raise AuditError("the export is empty; check the command that wrote it")
     return chain((first,), lines)
 
 
 def _with_hint(result: Verification, moved: int, segments: Sequence[Segment]) -> Verification:
-    """Entries that are said to be in the archive are missing all the same, until somebody shows them."""
+    """Add a remark if the missing entries should be in the archive; they count as missing until they are given."""
     if not moved or result.ok or result.findings[0].problem is not Problem.MISSING:
         return result
-    hint = f"The database says that entries 1 to {moved} were moved to the archive"
+    hint = f"Entries 1 to {moved} were moved to the archive"
     if not segments:
-        hint += ": give --archive FOLDER."
+        hint += "; give its folder with --archive."
     elif (result.findings[0].seq or 0) <= moved:
-        hint += f"; in {segments[0].path.parent} there is no file that has these."
+        hint += f"; no file in {segments[0].path.parent} contains them."
     return structs.replace(result, remarks=(hint, *result.remarks))
 
 
-def _report(result: Verification, format_: str) -> None:
+def _print_result(result: Verification, format_: str) -> None:
     if format_ == "json":
         click.echo(msgspec.json.encode({"ok": result.ok} | msgspec.to_builtins(result)).decode())
         return
@@ -177,27 +193,34 @@ def _report(result: Verification, format_: str) -> None:
 @command.command("tail")
 @config_option
 @_database
-@click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
-@format_option
+@click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=20, help="Entries to show (default: 20).")
+@format_option("text", "json")
 def tail(config_path: Path, database: Path | None, lines: int, format_: str) -> None:
-    """The newest entries."""
+    """Show the newest entries.
+
+    \b
+    Example:
+      remediator audit tail --lines 50
+    """
     with audit_log(database, config_path) as reader:
         after = max(0, reader.head().seq - lines)
         for row in reader.entries(after_seq=after):
-            _show(row, format_)
+            _print_entry(row, format_)
 
 
 @command.command("search")
 @config_option
 @_database
 @_archive
-@_run
-@_kind
+@click.option("--run", help="Only entries of this run (default: all).")
+@click.option(
+    "--kind", type=click.Choice([kind.value for kind in Kind]), metavar="KIND", help="Only this kind (default: all)."
+)
 @_since
-@click.option("--actor", help="Only by this one.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
+@click.option("--actor", help="Only entries of this person or replica, such as user:ann (default: all).")
+@click.option("--limit", type=click.IntRange(1), default=1000, help="Most entries to show (default: 1000).")
 @click.argument("text", required=False)
-@format_option
+@format_option("text", "json")
 def search(
     config_path: Path,
     database: Path | None,
@@ -210,7 +233,9 @@ def search(
     text: str | None,
     format_: str,
 ) -> None:
-    """Entries that match every condition; TEXT anywhere in them, whatever its case.
+    """Search entries.
+
+    An entry must match all options and contain TEXT, in upper or lower case.
 
     \b
     Example:
@@ -226,13 +251,13 @@ def search(
             if actor and export.read_entry(row).actor != actor:
                 continue
             if found == limit:
-                click.echo(f"there is more: these are the first {limit}; --limit or --since shows the rest", err=True)
+                click.echo(f"only the first {limit} entries are shown; use --limit or --since to see more", err=True)
                 return
-            _show(row, format_)
+            _print_entry(row, format_)
             found += 1
 
 
-def _show(row: SealedEntry, format_: str) -> None:
+def _print_entry(row: SealedEntry, format_: str) -> None:
     if format_ == "json":
         click.echo(export.to_jsonl(row), nl=False)
         return
@@ -240,7 +265,7 @@ def _show(row: SealedEntry, format_: str) -> None:
     about = " ".join(part for part in (entry.run or entry.episode, entry.playbook, entry.reason) if part)
     data = msgspec.json.encode(entry.data).decode()
     line = f"{entry.seq:>8}  {entry.written[:19]}Z  {entry.kind:<22} {entry.actor}  {about}  {data}"
-    # what others wrote must not steer the terminal
+    # labels and answers come from other systems: their control characters must not reach the terminal
     click.echo("".join(character if character.isprintable() else "�" for character in line))
 
 
@@ -249,7 +274,7 @@ def _show(row: SealedEntry, format_: str) -> None:
 @_database
 @_archive
 @_since
-@click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "ocsf"]), default="jsonl", show_default=True)
+@format_option("jsonl", "csv", "ocsf")
 @output_option
 def export_(
     config_path: Path,
@@ -259,8 +284,15 @@ def export_(
     format_: str,
     output: Path,
 ) -> None:
-    """The log for others, sealed segments included. Lines of JSON verify by themselves, also when they begin later
-    (--since)."""
+    """Export entries for other tools.
+
+    The export includes the archive. 'remediator audit verify --export' verifies JSON Lines without the database, also
+    if they begin later (--since).
+
+    \b
+    Example:
+      remediator audit export --format csv --since 30d --output audit.csv
+    """
     segments = sealed(archived, database, config_path)
     with audit_log(database, config_path) as reader, writing(output) as file:
         start, rows = _from(reader, segments, since)
@@ -282,7 +314,7 @@ _FORMATS: dict[str, Callable[[SealedEntry], bytes]] = {
 def _from(
     reader: AuditReader, segments: Sequence[Segment], since: datetime | None
 ) -> tuple[Head, Iterator[SealedEntry]]:
-    """All entries from the first one of that time on, and where the log stood before it."""
+    """Return the entries from this time on, and the state of the log before them."""
     end = reader.head().seq
     live = takewhile(lambda row: row.seq <= end, reader.entries(after_seq=segments[-1].end.seq if segments else 0))
     start, rows = archive.join_live(segments, live)
@@ -312,11 +344,19 @@ def prove_(
     keys: tuple[Path, ...],
     entry: int,
 ) -> None:
-    """A proof, for someone without the log, that ENTRY (a number) is in it (C2SP tlog-proof, to standard output)."""
-    note = _covering(_notes(points), _verifiers(keys), entry)
+    """Write a proof for one entry.
+
+    The proof shows, to a person without the log, that the entry with the number ENTRY is in it. It goes to standard
+    output, as a C2SP tlog-proof.
+
+    \b
+    Example:
+      remediator audit prove 4711 --checkpoints /mnt/other/checkpoints --key audit.key.pub > entry.proof
+    """
+    note = _covering(_notes(points), _load_keys(keys), entry)
     segments = sealed(archived, database, config_path)
     if segments and segments[0].start.seq:
-        raise InputError("a proof needs the log from its first entry on; the archive begins later")
+        raise InputError(f"a proof needs all entries; the archive begins after entry {segments[0].start.seq}")
     _, old = archive.join_live(segments, ())
     hashes, canonical = [], b""
     with audit_log(database, config_path) as reader:
@@ -336,59 +376,63 @@ def _covering(notes: list[str], keys: list[Verifier], entry: int) -> str:
         try:
             point = checkpoint.verify(note, keys)
         except AuditError:
-            continue  # "audit verify" is the place that names what is wrong with checkpoints
+            continue  # "audit verify" reports bad checkpoints
         if point.size >= entry and (best is None or point.size > best[0]):
             best = point.size, note
     if best is None:
-        raise InputError(f"no checkpoint that can be believed covers entry {entry}; give --checkpoints and --key")
+        raise InputError(f"no valid checkpoint covers entry {entry}; give --checkpoints and --key")
     return best[1]
 
 
-@command.command("check")
+@command.command("check-proof")
 @_keys
 @click.argument("proof", type=click.File("r", encoding="utf-8"))
-@format_option
-def check(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
-    """Check a proof that 'prove' made; needs nothing but the public key."""
-    known = _verifiers(keys)
+@format_option("text", "json")
+def check_proof(keys: tuple[Path, ...], proof: IO[str], format_: str) -> None:
+    """Check a proof without the log.
+
+    PROOF is a file that 'remediator audit prove' wrote. Exit status 1 if the proof is not valid.
+
+    \b
+    Example:
+      remediator audit check-proof entry.proof --key audit.key.pub
+    """
+    known = _load_keys(keys)
     if not known:
-        raise click.UsageError("a proof is checked against a public key: --key")
+        raise click.UsageError("no public key; give it with --key")
     parsed = Proof.parse(proof.read())
     try:
         point = parsed.verify(known)
     except (BadProof, BadSignature, UnknownKey) as error:
-        click.echo(f"The proof does not hold: {error}.", err=True)
+        click.echo(f"The proof is not valid: {error}.", err=True)
         raise SystemExit(1) from error
-    _show_checked(parsed, point, format_)
-
-
-def _show_checked(proof: Proof, point: Checkpoint, format_: str) -> None:
+    number = parsed.index + 1
     if format_ == "json":
-        said = {"ok": True, "seq": proof.index + 1, "origin": point.origin, "size": point.size}
-        click.echo(msgspec.json.encode(said | {"entry": msgspec.Raw(proof.canonical)}).decode())
+        data = {"ok": True, "seq": number, "origin": point.origin, "size": point.size}
+        click.echo(msgspec.json.encode(data | {"entry": msgspec.Raw(parsed.canonical)}).decode())
         return
-    click.echo(f"The proof holds: this is entry {proof.index + 1} of the log {point.origin}.")
-    click.echo(proof.canonical.decode("utf-8", "backslashreplace"))
+    click.echo(f"The proof is valid: this is entry {number} of the log {point.origin}.")
+    click.echo(parsed.canonical.decode("utf-8", "backslashreplace"))
 
 
-def _verifiers(paths: tuple[Path, ...]) -> list[Verifier]:
+def _load_keys(paths: tuple[Path, ...]) -> list[Verifier]:
     return [key for path in paths for key in audit_keys.load_verifiers(path)]
 
 
 def _notes(paths: tuple[Path, ...]) -> list[str]:
-    return [note for path in paths for note in _found(path)]
+    return [note for path in paths for note in _read_notes(path)]
 
 
-def _found(path: Path) -> list[str]:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    notes = [note for file in files for note in checkpoint.find_notes(_text(file))]
+def _read_notes(path: Path) -> list[str]:
+    notes: list[str] = []
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        try:
+            notes += checkpoint.find_notes(file.read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}") from error
     if not notes:
-        raise InputError(f"{path} holds no signed checkpoint: name of the log, entries, root, then a line '— name …'")
+        raise InputError(
+            f"{path} contains no signed checkpoint; expected the name of the log, the number of entries, the root, and "
+            f"a signature line that begins with '—'"
+        )
     return notes
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""``remediator explain``: the straight line for one alert."""
+"""The ``remediator explain`` command."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 @click.command("explain")
 @config_option
-@format_option
-@click.option("--alert", metavar="FILE|FINGERPRINT", required=True, help="- for standard input.")
+@format_option("text", "json")
+@click.option(
+    "--alert",
+    metavar="FILE|FINGERPRINT",
+    required=True,
+    help="JSON file, such as alert.json or - for standard input, or the fingerprint of a firing alert.",
+)
 def command(config_path: Path, format_: str, alert: str) -> None:
-    """What would be done right now for an alert: one in a JSON file, or one that fires. Changes nothing.
+    """Show what would be done for an alert, and why; change nothing.
 
-    A file holds labels, an alert with labels, or a webhook notification. A fingerprint is Alertmanager's: 16
-    hexadecimal digits. Every guard is asked, also beyond the first that says no. Exit status 1 if no playbook
-    matches.
+    A file contains labels, an alert, or a webhook notification. A fingerprint is Alertmanager's: 16 hexadecimal
+    digits. All guards are evaluated, even after one blocks. Exit status 1 if no playbook matches.
 
     \b
     Examples:
@@ -37,13 +41,15 @@ def command(config_path: Path, format_: str, alert: str) -> None:
       remediator explain --alert 5ac5a6b4ab2bb3b1
     """
     config = load_config(config_path, Config)
-    told = [(labels, asyncio.run(explain.explain(config, labels))) for labels in _alerts(config, alert)]
+    explained = [(labels, asyncio.run(explain.explain(config, labels))) for labels in _alerts(config, alert)]
     if format_ == "json":
-        data = [{"labels": labels, "playbooks": [explain.as_json(line) for line in lines]} for labels, lines in told]
+        data = [
+            {"labels": labels, "playbooks": [explain.as_json(line) for line in lines]} for labels, lines in explained
+        ]
         click.echo(json.dumps(data, indent=2))
     else:
-        click.echo("\n\n".join("\n".join(_lines(labels, lines)) for labels, lines in told))
-    if not any(not line.missing for _, lines in told for line in lines):
+        click.echo("\n\n".join("\n".join(_text(labels, lines)) for labels, lines in explained))
+    if not any(not line.missing for _, lines in explained for line in lines):
         raise SystemExit(1)
 
 
@@ -54,24 +60,24 @@ def _alerts(config: Config, alert: str) -> list[dict[str, str]]:
         return explain.read_alert(file.read())
 
 
-def _lines(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:
+def _text(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:
     shown = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
     matching = [line for line in lines if not line.missing]
-    told = [f"receive  {{{shown}}}"]
-    told += [f"match    not {line.playbook}: {'; '.join(line.missing)}" for line in lines if line.missing]
+    text = [f"receive  {{{shown}}}"]
+    text += [f"match    not {line.playbook}: {'; '.join(line.missing)}" for line in lines if line.missing]
     if not matching:
-        told.append("match    no playbook is for this alert")
+        text.append("match    no playbook matches this alert")
     for line in matching:
-        told += _line(line)
-    return told
+        text += _playbook_text(line)
+    return text
 
 
-def _line(line: Line) -> list[str]:
-    told = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
+def _playbook_text(line: Line) -> list[str]:
+    text = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
     if line.plan is None:
-        return [*told, f"plan     {line.error}", f"would    {line.would}"]
-    told += [f"plan     {step.id}: {step.call.summary}" for step in line.plan.steps]
+        return [*text, f"plan     {line.error}", f"would    {line.would}"]
+    text += [f"plan     {step.id}: {step.call.summary}" for step in line.plan.steps]
     assert line.judgement is not None
-    told += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.judgement.verdicts]
-    told += [f"verify   {check.check}" for check in line.plan.checks]
-    return [*told, f"would    {line.would}"]
+    text += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.judgement.verdicts]
+    text += [f"verify   {check.check}" for check in line.plan.checks]
+    return [*text, f"would    {line.would}"]

@@ -1,4 +1,4 @@
-"""``remediator lint``: every mistake in playbooks, inventory and settings, before 3 a.m."""
+"""The ``remediator lint`` command."""
 
 from __future__ import annotations
 
@@ -12,34 +12,41 @@ import click
 
 from remediator.authoring.lint.reporters import REPORTERS
 from remediator.authoring.lint.runner import Sources, kind_of, lint
-from remediator.cli._plugins import named
+from remediator.cli._options import format_option
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity
-from remediator.playbooks.loader import load_config
+from remediator.playbooks.loader import load_config, read_model
 
 _SEVERITIES = click.Choice([each.value for each in Severity])
-_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("lint")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=click.Choice(list(REPORTERS)), default="text", show_default=True)
+@format_option(*REPORTERS)
 @click.option(
     "--config",
-    type=_file,
-    help="Settings file, which names the plugins; default: remediator.yaml, if it is near; without it none are known.",
+    type=_FILE,
+    help="Settings file, for its playbooks and plugins (default: remediator.yaml near the first path).",
 )
-@click.option("--inventory", type=_file, help="Default: the settings file's, or inventory.yaml, if it is near.")
+@click.option(
+    "--inventory", type=_FILE, help="Inventory file (default: from the settings file, or near the first path)."
+)
 @click.option(
     "--alerting",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Prometheus rule files or folders of them; default: alerting, if it is near.",
+    help="Prometheus rule file or folder; can be repeated (default: alerting near the first path).",
 )
-@click.option("--min-severity", type=_SEVERITIES, default="info", show_default=True, help="Show nothing below this.")
-@click.option("--fail-on", type=_SEVERITIES, default="warning", show_default=True, help="Exit with 1 from this on.")
+@click.option("--min-severity", type=_SEVERITIES, default="info", help="Lowest severity to show (default: info).")
+@click.option(
+    "--fail-on",
+    type=_SEVERITIES,
+    default="warning",
+    help="Lowest severity that gives exit status 1 (default: warning).",
+)
 def command(
     paths: tuple[Path, ...],
     format_: str,
@@ -49,10 +56,12 @@ def command(
     min_severity: str,
     fail_on: str,
 ) -> None:
-    """Check PATHS (files and folders; default: those of --config, or playbooks) with their settings file and inventory:
-    every error at once, with its place and how to mend it.
+    """Find all errors in playbooks, inventory and settings.
 
-    Exit status: 0 nothing found, 1 findings, 2 wrong usage, 3 could not run.
+    PATHS are files and folders (default: the playbooks of --config, or the folder playbooks). Each finding has its
+    location, its cause and how to fix it.
+
+    Exit status: 0 no findings; 1 findings; 2 wrong usage; 3 a file cannot be read.
 
     \b
     Examples:
@@ -60,14 +69,17 @@ def command(
       remediator lint playbooks/redis-down.yaml --fail-on error
       remediator lint playbooks --format github
     """
-    chosen = _sources(list(paths) or _named(config), config, inventory, alerting)
-    report = lint(chosen, Registry.load(named(chosen.config)).catalogue(), Config, datetime.now(UTC).date())
+    sources = _sources(list(paths) or _configured(config), config, inventory, alerting)
+    # errors in the settings file are findings of lint itself: here only its plugins count, if it can be read
+    settings = None if sources.config is None else read_model(sources.config, Config).model
+    registry = Registry() if settings is None else Registry.load(settings.plugins)
+    report = lint(sources, registry.catalogue(), Config, datetime.now(UTC).date())
     click.echo(REPORTERS[format_](report, report.at_least(Severity(min_severity))))
     sys.exit(1 if report.at_least(Severity(fail_on)) else 0)
 
 
-def _named(config: Path | None) -> list[Path]:
-    """The playbooks of the settings file; one that cannot be read is a diagnostic, or an error, of what comes next."""
+def _configured(config: Path | None) -> list[Path]:
+    """Return the playbook paths of the settings file, or the default; lint itself reports errors in that file."""
     with suppress(ConfigurationError):
         if config is not None:
             return list(load_config(config, Config).playbooks)
@@ -75,10 +87,10 @@ def _named(config: Path | None) -> list[Path]:
 
 
 def _sources(paths: list[Path], config: Path | None, inventory: Path | None, alerting: Sequence[Path]) -> Sources:
-    """What was named, and what lies near: in the folder of the first path, or one above it."""
+    """Return the files to check: those given, and those in the folder of the first path or in its parent."""
     for path in paths:
         if not path.exists():
-            raise ConfigurationError(f"{path}: there is no such file or folder")
+            raise ConfigurationError(f"{path}: no such file or folder")
     files = [path for path in paths if path.is_file()]
     kinds = {path: kind_of(path) for path in files}
     inventory = inventory or next((path for path in files if kinds[path] == "Inventory"), None)

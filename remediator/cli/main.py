@@ -1,6 +1,6 @@
-"""The list of commands. Each is imported only when it is called, so that ``--help`` is quick.
+"""The ``remediator`` command: its subcommands, its errors and its exit status.
 
-Exit status: 0 all well, 1 findings or a failed expectation, 2 wrong usage or settings, 3 could not run.
+A subcommand's module is imported only when the command is called, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -11,54 +11,46 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import ModuleType
 
 import click
 
 from remediator import __version__
-from remediator.errors import ClientError, InputError, RemediatorError
+from remediator.errors import InputError, RemediatorError
 
 COMMANDS = {
-    "approve": "Say yes to the plan that a run waits with.",
-    "audit": "The audit log: verify, tail, search, export, prove.",
-    "backtest": "What playbooks would have done, from the alerts that Prometheus remembers.",
-    "backup": "A copy of the store, taken while it is in use.",
-    "cancel": "Stop a run, whatever state it is in.",
-    "docs": "A runbook page for people, made from each playbook.",
-    "explain": "What would be done for an alert, and why not.",
-    "lint": "Every mistake in playbooks and inventory, before 3 a.m.",
-    "migrate": "Bring the database to this version's schema.",
-    "new": "A commented start for a new playbook.",
-    "pause": "The stop button: start no action any more.",
-    "promote": "Let a playbook do more, or less, by itself.",
-    "reject": "Say no: the run ends, nothing is done.",
-    "renew": "Ask people anew, where a plan is not what would be done now.",
-    "replay": "What playbooks would have done with the notifications that are stored.",
-    "report": "What the records show.",
-    "restore": "Put a backup of the store in place.",
-    "resume": "Release the stop button.",
-    "retry": "Another run for an incident that still fires.",
-    "runs": "What is being done and was done.",
-    "schema": "JSON Schema of playbooks, inventory and settings, for editors.",
+    "explain": "Show what would be done for an alert, and why; change nothing.",
+    "lint": "Find all errors in playbooks, inventory and settings.",
+    "report": "Report what was healed, how fast, and what was refused.",
     "serve": "Run the service.",
-    "snooze": "Not now: the run asks again later.",
-    "status": "What holds the remediator back right now.",
-    "test": "Playbooks' tests, on a virtual clock.",
-    "timeline": "The post-incident document of a run or an episode.",
-    "token": "Make an operator token.",
+    "status": "Show what blocks actions now.",
+    "test": "Run the tests of playbooks on a virtual clock.",
 }
+GROUPS = {
+    "approval": "Decide on approval requests.",
+    "audit": "Verify, read and export the audit log.",
+    "db": "Migrate, back up and restore the database.",
+    "playbook": "Write, document and replay playbooks; change their modes.",
+    "run": "List, show, cancel and retry runs.",
+    "stop": "Create, list and release stops.",
+}
+EXIT_STATUS = (
+    "Exit status: 0 success; 1 findings, a failed expectation, an active stop, or a decision that did not count; "
+    "2 wrong usage or settings; 3 the command could not do its work."
+)
 
 NOT_IN_A_SERVICE = ("rich", "pygments", "opentelemetry")
-"""What httpx, structlog and redis load only if it is there, for consoles and tracing that a service does not have: a
-tenth of its start and 6 MB (``bench/footprint``)."""
+"""Packages that httpx, structlog and redis import if they are installed, for consoles and tracing. A service needs none
+of them; they would cost a tenth of its start time and 6 MB (``bench/footprint``)."""
 
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return [*COMMANDS, *GROUPS]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in COMMANDS and name not in GROUPS:
             return None
         with _without(NOT_IN_A_SERVICE if name == "serve" else ()):
             module = _load(f"remediator.cli.{name}")
@@ -66,13 +58,13 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+        for title, names in (("Commands", COMMANDS), ("Groups of commands", GROUPS)):
+            with formatter.section(title):
+                formatter.write_dl(list(names.items()))
 
 
 def _load(name: str) -> ModuleType:
-    """A module, imported without the garbage collector: what is defined stays, and looking through it takes a fifth
-    of the start."""
+    """Import a module without garbage collection: its definitions stay, and tracing them takes a fifth of the start."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -84,9 +76,9 @@ def _load(name: str) -> ModuleType:
 
 @contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """As if these packages were not installed, for those who would load them only if they are."""
+    """Hide these packages from code that imports them only if they are installed."""
     absent = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] # None is the interpreter's own sign for that
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] # None makes the interpreter refuse the import
     try:
         yield
     finally:
@@ -94,35 +86,62 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
-STATUS = (
-    "Exit status: 0 all well; 1 findings, a failed expectation, a stop that stands, or a word that did not count; "
-    "2 wrong usage or settings; 3 it could not be done."
-)
-
-
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=STATUS)
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="remediator")
 def cli() -> None:
-    """Alert-driven remediation that asks when it is not sure, and proves what it did."""
+    """Run known remedies for alerts: safely, with approval where needed, and with an audit log of every step."""
 
 
 def main() -> None:
-    """Run a command; what goes wrong on purpose is a sentence and an exit status, never a traceback."""
+    """Run a command. An expected error ends as one line on standard error and an exit status, never as a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it is closed
-            stream.reconfigure(errors="backslashreplace")  # what this terminal's alphabet lacks is spelled out
+            stream.reconfigure(errors="backslashreplace")  # escape characters that the terminal cannot show
     try:
-        cli(prog_name="remediator")
+        status = cli(prog_name="remediator", standalone_mode=False)
+    except click.Abort:
+        _fail("interrupted", 1)
+    except click.UsageError as error:
+        _fail(usage_message(error), error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
     except InputError as error:
-        _fail(error, 2)
-    except ClientError as error:
-        _fail(error, 3)
+        _fail(str(error), 2)
     except RemediatorError as error:
-        _fail(error, 3)
-    except OSError as error:  # a full disk, a folder that may not be read: of this machine, and no defect of ours
+        _fail(str(error), 3)
+    except OSError as error:  # a full disk, a folder without permission: a fault of this machine, not a defect
         _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 3)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(error: RemediatorError | str, status: int) -> None:
-    click.echo(f"remediator: {error}", err=True)
+def usage_message(error: click.UsageError) -> str:
+    """Return what is wrong with a command line, with the nearest valid name, or else the help to read."""
+    text = error.format_message()
+    near: list[str] = []
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        text = f"no such option {error.option_name!r}"
+        options = {name.strip("-"): name for item in error.ctx.command.params for name in item.opts}
+        near = [options[name] for name in get_close_matches(error.option_name.strip("-"), options)]
+    elif isinstance(error, click.exceptions.NoSuchCommand) and error.ctx is not None:
+        text = f"no such command {error.command_name!r}"
+        near = _nearest_commands(error.ctx, error.command_name)
+    if near:
+        return f"{text}; did you mean {near[0]!r}?"
+    path = error.ctx.command_path if error.ctx else "remediator"
+    return f"{text[:1].lower()}{text[1:].rstrip('.')}; see '{path} --help'"
+
+
+def _nearest_commands(ctx: click.Context, name: str) -> list[str]:
+    """Return similar names, and before them the same name in a group, such as ``db migrate`` for ``migrate``."""
+    group = ctx.command
+    assert isinstance(group, click.Group)
+    near = get_close_matches(name, group.list_commands(ctx))
+    if group is not cli:
+        return near
+    inner = {each: cli.get_command(ctx, each) for each in GROUPS}
+    return [f"{each} {name}" for each, found in inner.items() if name in getattr(found, "commands", ())] + near
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"remediator: {message}", err=True)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""``remediator serve``: the service."""
+"""The ``remediator serve`` command."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from remediator.web.routes import application
     "--role",
     type=click.Choice(["all", "receive", "work"]),
     default="all",
-    show_default=True,
-    help="Acknowledge notifications only, or only do what follows from them (PostgreSQL).",
+    help="Part of the work: receive notifications, work on runs, or all (default: all); parts need PostgreSQL.",
 )
 def command(config_path: Path, role: Role) -> None:
-    """Run the service until it is told to stop (SIGTERM, Ctrl-C).
+    """Run the service.
 
-    Playbooks and inventory are read again when they change, and on SIGHUP; if they cannot be used, the last good
-    ones stay in force. The settings file is read at the start only.
+    SIGTERM or Ctrl-C stops it after the current steps. Changed playbooks and a changed inventory are reloaded
+    automatically, and on SIGHUP; if they have errors, the last valid version stays active. The settings file is read
+    only at the start.
 
     \b
     Example:
@@ -49,15 +49,18 @@ def command(config_path: Path, role: Role) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its own handling of signals: that ends with raising them again, which would end the
-    process before steps under way are finished and the store is closed."""
+    """A uvicorn server without signal handlers.
+
+    uvicorn raises a signal again after it has handled it. That would end the process before the current steps are
+    finished and the store is closed.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def stop(self) -> None:
-        """Take no new requests, finish those under way, and return."""
+        """Accept no new requests, finish the current ones, and return."""
         self.should_exit = True
 
 
@@ -69,10 +72,12 @@ def _stop(server: _Server, service: Service) -> None:
 async def _serve(config: Config, role: Role) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
-        raise ConfigurationError(f"listen: {config.listen!r} is not address:port")
+        raise ConfigurationError(
+            f"listen: invalid address {config.listen!r}; expected ADDRESS:PORT, for example 127.0.0.1:8080"
+        )
     async with run_service(config, role=role) as service:
         gc.collect()
-        gc.freeze()  # what start-up made stays: looking through it again takes 100 ms, in which nothing is answered
+        gc.freeze()  # objects of the start stay: tracing them again would block all answers for 100 ms
         server = _Server(
             uvicorn.Config(
                 application(service),
@@ -82,7 +87,7 @@ async def _serve(config: Config, role: Role) -> None:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
-                proxy_headers=False,  # who connects is who we believe, or not; see access.proxy
+                proxy_headers=False,  # the address of the connection counts; see access.proxy
                 backlog=2048,
             )
         )
@@ -91,11 +96,11 @@ async def _serve(config: Config, role: Role) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reloading.ask)
         await server.serve()
     if not server.started:
-        raise ConfigurationError(f"listen: {config.listen} cannot be bound; is something else on that port?")
+        raise ConfigurationError(f"listen: cannot bind {config.listen}; check that no other process uses the port")
 
 
 def set_up_logging(settings: Log) -> None:
-    """One line an event, on standard error; ``human`` for eyes, ``json`` for machines."""
+    """Write one line per event to standard error, as text (``human``) or as JSON."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render: Any = (
         structlog.processors.JSONRenderer()

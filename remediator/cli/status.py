@@ -1,4 +1,4 @@
-"""``remediator status``: what holds the remediator back right now."""
+"""The ``remediator status`` command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from remediator.cli._options import config_option, format_option
+from remediator.cli.stop import stop_data, stop_text
 from remediator.config import Config
 from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.extensions.guards._stop_file import read_stop_file
@@ -22,112 +23,107 @@ from remediator.storage.repositories.approvals import Approval
 
 @click.command("status")
 @config_option
-@format_option
+@format_option("text", "json")
 def command(config_path: Path, format_: str) -> None:
-    """Stops, requests that wait for people, demotions, tripped breakers, the Watchdog, and how many runs wait for what.
+    """Show what blocks actions now.
 
-    Exit status 1 if a stop stands.
+    That is: stops, open requests, changed modes, open circuit breakers, the Watchdog, playbooks that were not
+    reloaded, and the number of runs in each state. Exit status 1 if a stop is active.
+
+    \b
+    Example:
+      remediator status
     """
     config = load_config(config_path, Config)
     with read_only_connection(config) as connection:
-        found = state(connection, config)
+        found = _status(connection, config)
     if format_ == "json":
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join(_lines(found)))
+        click.echo("\n".join(_text(found)))
     if found["stops"] or found["stop_file"]:
         raise SystemExit(1)
 
 
-def state(connection: Connection, config: Config) -> dict[str, Any]:
-    """What is so, as JSON."""
+def _status(connection: Connection, config: Config) -> dict[str, Any]:
     now = SystemClock().now()
-    heard = key_values.get(connection, key_values.WATCHDOG)
-    said = read_stop_file(config.state)
-    open_runs = runs.list_page(connection, 10_000, open_only=True)
-    waiting: dict[str, int] = {}
-    for run in open_runs:
+    received = key_values.get(connection, key_values.WATCHDOG)
+    stop_file = read_stop_file(config.state)
+    open_runs: dict[str, int] = {}
+    for run in runs.list_page(connection, 10_000, open_only=True):
         why = run.blocked_by or run.reason
         key = run.status.value if why is None else f"{run.status.value} ({why})"
-        waiting[key] = waiting.get(key, 0) + 1
+        open_runs[key] = open_runs.get(key, 0) + 1
     return {
-        "stop_file": None if said is None else {"path": str(said.path), "reason": said.reason},
-        "stops": [
-            {
-                "id": stop.id,
-                "stops": stop.subject,
-                "reason": stop.reason,
-                "who": stop.created_by,
-                "since": rfc3339(stop.created_at),
-                "until": None if stop.expires_at is None else rfc3339(stop.expires_at),
-            }
-            for stop in stops.list_active(connection, now)
-        ],
+        "stop_file": None if stop_file is None else {"path": str(stop_file.path), "reason": stop_file.reason},
+        "stops": [stop_data(stop) for stop in stops.list_active(connection, now)],
         "autonomy": {
-            name: {"mode": place.mode, "who": place.who, "reason": place.reason, "since": rfc3339(place.at)}
+            name: {"mode": place.mode, "actor": place.who, "reason": place.reason, "changed_at": rfc3339(place.at)}
             for name, place in sorted(autonomy.list_overrides(connection).items())
         },
-        "breakers": {
-            name: {"why": why, "scope": scope, "tripped": rfc3339(at)}
+        "circuit_breakers": {
+            name: {"reason": why, "scope": scope, "opened_at": rfc3339(at)}
             for name, (why, scope, at) in sorted(breakers.list_tripped(connection).items())
         },
-        "asks": [_ask(connection, item) for item in approvals.list_pending(connection)],
+        "requests": [_request(connection, item) for item in approvals.list_pending(connection)],
         "watchdog": {
-            "heard": None if heard is None else rfc3339(heard.at),
-            "silence": key_values.watchdog_problem(connection, now, watchdog_within(config)),
+            "received_at": None if received is None else rfc3339(received.at),
+            "problem": key_values.watchdog_problem(connection, now, watchdog_within(config)),
         },
-        "service": [
-            {"replica": item.id, "role": item.role, "version": item.version, "seen": rfc3339(item.seen_at)}
+        "replicas": [
+            {"id": item.id, "role": item.role, "version": item.version, "seen_at": rfc3339(item.seen_at)}
             for item in replicas.list_alive(connection, now - REPLICA_TIMEOUT)
         ],
-        "runs": waiting,
-        "unusable": {item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config},
+        "runs": open_runs,
+        "not_reloaded": {
+            item.id: item.rejected_config for item in replicas.list_all(connection) if item.rejected_config
+        },
     }
 
 
-def _ask(connection: Connection, item: Approval) -> dict[str, Any]:
+def _request(connection: Connection, item: Approval) -> dict[str, Any]:
     run = runs.get(connection, item.run_id)
     return {
-        "request": item.id,
+        "id": item.id,
         "run": item.run_id,
         "playbook": "" if run is None else run.playbook,
         "target": "" if run is None else run.target,
-        "until": rfc3339(item.expires_at),
+        "expires_at": rfc3339(item.expires_at),
         "quorum": item.quorum,
-        "agreed": sum(said.verb == "approve" for said in approvals.list_decisions(connection, item.id)),
+        "approvals": sum(decision.verb == "approve" for decision in approvals.list_decisions(connection, item.id)),
     }
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    lines = []
-    if found["stop_file"]:
-        lines.append(f"STOPPED by file {found['stop_file']['path']}: {found['stop_file']['reason']}")
+def _text(found: dict[str, Any]) -> list[str]:
+    stop_file, stopped = found["stop_file"], found["stop_file"] or found["stops"]
+    lines = [] if stopped else ["no stop is active"]
+    if stop_file:
+        lines.append(f"stop     everything stopped by the file {stop_file['path']}: {stop_file['reason']}")
     for stop in found["stops"]:
-        until = f" until {stop['until']}" if stop["until"] else ""
-        lines.append(f"STOPPED {stop['stops']} by {stop['who']} since {stop['since']}{until}: {stop['reason']}")
-        lines.append(f"        resume with: remediator resume {stop['id']}")
-    for replica, findings in found["unusable"].items():
-        lines.append(f"PLAYBOOKS not reloaded by {replica}, the last good ones stay in force:")
-        lines += [f"        {finding}" for finding in findings]
+        lines += [f"stop     {stop_text(stop)}", f"         to release it: remediator stop release {stop['id']}"]
+    for replica, findings in found["not_reloaded"].items():
+        lines.append(f"reload   ATTENTION: {replica} could not reload the playbooks and keeps the last valid version:")
+        lines += [f"         {finding}" for finding in findings]
+    for item in found["requests"]:
+        missing = item["quorum"] - item["approvals"]
+        lines += [
+            f"request  {item['playbook']} on {item['target']} ({item['run']}) needs {missing} more "
+            f"{'approval' if missing == 1 else 'approvals'} until {item['expires_at']}",
+            f"         to see the plan: remediator run show {item['run']}",
+        ]
     lines += [
-        f"asks     {item['playbook']} on {item['target']} ({item['run']}) waits for {item['quorum'] - item['agreed']} "
-        f"to approve, until {item['until']}: look with remediator runs show {item['run']}"
-        for item in found["asks"]
-    ]
-    lines += [
-        f"ladder   {name}: {place['mode']}, by {place['who']}: {place['reason']}"
+        f"mode     {name}: {place['mode']}, set by {place['actor']}: {place['reason']}"
         for name, place in found["autonomy"].items()
     ]
     lines += [
-        f"breaker  {name}: tripped {item['tripped']} ({item['why']}, {item['scope']})"
-        for name, item in found["breakers"].items()
+        f"breaker  {name}: open since {item['opened_at']} ({item['reason']}, {item['scope']})"
+        for name, item in found["circuit_breakers"].items()
     ]
-    late = found["watchdog"]["silence"]
-    lines.append(f"watchdog {f'ATTENTION: {late}' if late else found['watchdog']['heard'] or 'not watched'}")
-    lines += [f"service  {item['replica']} ({item['role']}) seen {item['seen']}" for item in found["service"]]
-    if not found["service"]:
+    problem = found["watchdog"]["problem"]
+    lines.append(f"watchdog {f'ATTENTION: {problem}' if problem else found['watchdog']['received_at'] or 'off'}")
+    lines += [f"replica  {item['id']} ({item['role']}) seen {item['seen_at']}" for item in found["replicas"]]
+    if not found["replicas"]:
         lines.append(
-            f"service  ATTENTION: none was seen in the last {format_duration(REPLICA_TIMEOUT)}; is it running?"
+            f"replica  ATTENTION: none in the last {format_duration(REPLICA_TIMEOUT)}; check that the service runs"
         )
-    lines += [f"runs     {count} {what}" for what, count in sorted(found["runs"].items())]
-    return lines if found["stops"] or found["stop_file"] else ["nothing is stopped", *lines]
+    return lines + [f"runs     {count} {status}" for status, count in sorted(found["runs"].items())]

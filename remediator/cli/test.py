@@ -1,4 +1,4 @@
-"""``remediator test``: playbooks' tests, before the first time for real."""
+"""The ``remediator test`` command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring.testing.runner import Report, files_in, run
+from remediator.cli._options import format_option
 from remediator.cli._plugins import plugins_option, registry_for
 from remediator.playbooks.diagnostics import render
 
@@ -17,20 +18,27 @@ from remediator.playbooks.diagnostics import render
 @click.command("test")
 @plugins_option
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--only", default="", metavar="TEXT", help="Just the tests whose names have this in them.")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--coverage", type=click.IntRange(0, 100), default=0, help="Fail below this percentage of branches.")
+@click.option("--only", default="", metavar="TEXT", help="Run only tests whose name contains TEXT (default: all).")
+@format_option("text", "json")
+@click.option(
+    "--coverage",
+    type=click.IntRange(0, 100),
+    default=0,
+    help="Exit with 1 if tests reach fewer percent of a playbook's branches (default: 0).",
+)
 def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format_: str, coverage: int) -> None:
-    """Play the tests in PATHS (*.test.yaml, playbooks that have one beside them, folders; default: playbooks).
+    """Run the tests of playbooks on a virtual clock.
 
-    The engine is the real one; clock, alerts, and what checks and actions answer are the test's.
+    PATHS are test files (*.test.yaml), playbooks with a test beside them, and folders (default: playbooks). The
+    pipeline is the production code. The alerts, the clock, and the results of checks and actions come from the test.
 
-    Exit status: 0 all as expected, 1 some are not, 2 wrong usage, 3 a file cannot be used.
+    Exit status: 0 all tests passed; 1 a test failed; 2 wrong usage; 3 a file cannot be used.
 
     \b
     Examples:
       remediator test
       remediator test playbooks/redis-down.yaml --only restart
+      remediator test --coverage 100
     """
     registry = registry_for(config_path)
     reports = [run(file, registry, only) for file in files_in(list(paths) or [Path("playbooks")])]
@@ -49,11 +57,9 @@ def _text(reports: Sequence[Report]) -> str:
         for diagnostic in (*one.errors, *(item for test in one.tests for item in test.diagnostics)):
             lines.append("\n" + render(diagnostic) + "\n")
         if one.untaken:
-            lines.append(f"  not taken: {', '.join(one.untaken)}")
+            lines.append(f"  branches not tested: {', '.join(one.untaken)}")
     tests, failed = sum(len(one.tests) for one in reports), sum(one.failed for one in reports)
-    lines.append(
-        f"\n{tests} tests, {failed} failed, {sum(bool(one.errors) for one in reports)} files that cannot be used"
-    )
+    lines.append(f"\n{tests} tests, {failed} failed, {sum(bool(one.errors) for one in reports)} files cannot be used")
     return "\n".join(lines)
 
 
@@ -61,7 +67,7 @@ def _head(one: Report) -> str:
     if not one.branches:
         return one.file
     taken = len(one.branches) - len(one.untaken)
-    return f"{one.file}: {taken} of {len(one.branches)} branches taken ({_percent(one)} %)"
+    return f"{one.file}: {taken} of {len(one.branches)} branches tested ({_percent(one)} %)"
 
 
 def _percent(one: Report) -> int:

@@ -27,7 +27,7 @@ class Entry(Strict):
     roles: tuple[Role, ...] = Field(default=(Role.VIEWER,), description="viewer, approver, operator or admin.")
     groups: tuple[str, ...] = Field(default=(), description="Groups that playbooks name under approval.groups.")
     tokens: tuple[Digest, ...] = Field(
-        default=(), description="SHA-256 of each operator token, in hex; 'remediator token' makes one."
+        default=(), description="SHA-256 of each operator token, in hex; 'remediator approval token' makes one."
     )
     slack: str = Field(default="", pattern=r"^$|^T[A-Z0-9]+/[UW][A-Z0-9]+$", description="Workspace/user id in Slack.")
 

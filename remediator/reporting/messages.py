@@ -1,19 +1,21 @@
-"""What messages say: the same facts for every channel, read from the store when the message is sent, so that a request
-never shows what is not so any more."""
+"""The messages to people. Every channel gets the same facts.
+
+A message is rendered when it is sent, from the current state of the store. A request that waited in the outbox
+therefore never shows outdated facts.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import Connection
 
-from remediator.core import approval as words
+from remediator.core import approval as rules
 from remediator.core.approval import BUTTON, ApprovalLink
-from remediator.core.clock import format_duration, rfc3339
+from remediator.core.clock import rfc3339
 from remediator.core.plan import Plan, PlannedStep
 from remediator.core.run import TERMINAL, Episode, Reason, Run, Status
 from remediator.core.run_detail import AwaitingApprovalDetail
@@ -21,330 +23,297 @@ from remediator.core.tokens import Keyring
 from remediator.extensions.notifiers.base import Ask, Message, Notifier, Section, Tone
 from remediator.pipeline import condition_scope
 from remediator.playbooks import cel
+from remediator.reporting.formatting import format_age, format_datetime, format_time
 from remediator.storage.repositories import approvals, episodes, evidence, runs
 from remediator.storage.repositories.approvals import SNOOZED, Approval
 from remediator.storage.repositories.evidence import EvidenceRecord
 from remediator.storage.repositories.outbox import OutboxMessage
 
-_LINE = 400
-_CALL = 8000
-"""A call is shown whole: what people approve is never cut, except by a channel that says so."""
-_EVIDENCE = 6
-_GOOD = (Status.SUCCEEDED,)
-_VOID = {
-    "resolved": "the alert has resolved by itself",
+_MAX_LINE = 400
+_MAX_TITLE = 200
+_MAX_CALL = 8000
+"""Calls have much room: approvers must see exactly what they approve. A channel that cuts a call says so."""
+_MAX_ALERTS = 5
+_MAX_EVIDENCE = 6
+_VOID_REASONS = {
+    "resolved": "the alert was resolved",
     "cancelled": "the run was cancelled",
-    "deadline": "the run took longer than it may",
+    "deadline": "the run reached its time limit",
 }
+_DECIDED = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
+_URGENT = ("break glass", "watchdog", "storm", "playbooks", "alert set aside")
+"""Topics of notices that are shown as a problem."""
 
 
-def sanitize(text: object, limit: int = _LINE) -> str:
-    """One line without control characters, without characters that turn the text's direction, and not endless."""
-    clean = "".join(letter if _printable(letter) else " " for letter in str(text))
+def sanitize(text: object, limit: int = _MAX_LINE) -> str:
+    """Return text on one line of limited length, without control characters and without characters that change the
+    direction of text."""
+    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    clean = "".join(" " if unicodedata.category(letter) in hidden else letter for letter in str(text))
     clean = " ".join(clean.split())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def _printable(letter: str) -> bool:
-    return unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-
-
 @dataclass(frozen=True, slots=True)
 class MessageRenderer:
-    """Writes messages.
+    """Renders messages.
 
     Args:
         keyring: signs the links.
-        public_url: how people reach the console, without a slash at its end; empty: messages have no links.
-        link_life: how long a link shows what became of it, after the request is over.
+        public_url: the address of the console, without a slash at its end. If empty, messages have no links.
     """
 
     keyring: Keyring
     public_url: str
 
-    def write(
+    def render(
         self, connection: Connection, queued: OutboxMessage, notifier: Notifier, name: str, now: datetime
     ) -> Message:
-        """The message for a channel, as things are now."""
+        """Return the message for a channel, from the current state of the store."""
         run = None if queued.run_id is None else runs.get(connection, queued.run_id)
-        if run is None:
-            return _notice(queued, run, self._run_link(None))
-        if queued.kind in ("approval", "update"):
-            found = approvals.get(connection, str(queued.content.get("approval", "")))
-            if found is not None:
-                return self._about(connection, queued, run, found, notifier, name, now)
-        if queued.kind == "escalation":
-            return _escalation(connection, queued, run, self._run_link(run))
-        return _notice(queued, run, self._run_link(run))
+        link = f"{self.public_url}/runs/{run.id}" if run is not None and self.public_url else ""
+        if run is not None and queued.kind in ("approval", "update"):
+            approval = approvals.get(connection, str(queued.content.get("approval", "")))
+            if approval is not None:
+                return self._request(connection, queued, run, approval, link, notifier, name, now)
+        if run is not None and queued.kind == "escalation":
+            return _escalation(connection, queued, run, link)
+        return _notice(queued, run, link)
 
-    def _run_link(self, run: Run | None) -> str:
-        return f"{self.public_url}/runs/{run.id}" if run is not None and self.public_url else ""
-
-    def _about(
+    def _request(
         self,
         connection: Connection,
         queued: OutboxMessage,
         run: Run,
-        found: Approval,
+        approval: Approval,
+        link: str,
         notifier: Notifier,
         name: str,
         now: datetime,
     ) -> Message:
-        assert run.plan is not None, "a request is for a plan"
+        assert run.plan is not None, "a request belongs to a plan"
         plan = run.plan
-        pending = found.status == "pending" and now < found.expires_at
-        ask = self._ask(run, found, plan, notifier, name, now) if pending else None
-        alerts = episodes.list_for_run(connection, run.id)
-        said = approvals.list_decisions(connection, found.id)
-        looked = evidence.list_for_run(connection, run.id)
-        sections = [
-            Section("What fires", tuple(fires(alerts, now))),
-            Section(
-                "What will be done" if pending else "What it was about", tuple(calls(plan, found.step, looked)), True
-            ),
-            Section("What it risks", tuple(risks(plan, found.step))),
-        ]
-        seen = tuple(proof(looked))
-        sections += causes(looked)
-        sections += [Section("Evidence", seen)] if seen else []
-        if pending:
-            sections.append(Section("Why you are asked", (why_asked(run),)))
-            how = () if self.public_url else (f"decide by: remediator approve {found.id} (or reject, or snooze)",)
-            sections.append(Section("Who may approve, and until when", (until(found, now), who_may(found), *how)))
-        else:
-            said_lines = [f"{item.identity} said {item.verb} at {item.at:%H:%M:%S}Z" for item in said]
-            sections.insert(0, Section("What became of it", tuple([outcome_text(run, found), *said_lines])))
+        pending = approval.status == "pending" and now < approval.expires_at
         final = run.status in TERMINAL
+        seen = evidence.list_for_run(connection, run.id)
+        sections = [
+            Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), now))),
+            Section(
+                "Planned calls" if pending else "Plan of this request",
+                tuple(call_lines(plan, approval.step, seen)),
+                exact=True,
+            ),
+            Section("Risks", tuple(risk_lines(plan, approval.step))),
+            *_findings(seen),
+        ]
+        if pending:
+            title, tone = "Approve?", Tone.ASK
+            command = f"To decide, run: remediator approval approve {approval.id} (or reject, snooze)"
+            lines = (deadline_text(approval, now), f"Who may approve: {approvers_text(approval)}")
+            sections.append(Section("Why approval is needed", (approval_reason(run),)))
+            sections.append(Section("Approvers and deadline", lines if self.public_url else (*lines, command)))
+        else:
+            title, tone = f"{outcome_text(run, approval)}:", Tone.NOTE
+            if run.status is Status.SUCCEEDED:
+                tone = Tone.GOOD
+            elif final and run.status is not Status.CANCELLED:
+                tone = Tone.PROBLEM
+            decisions = [
+                f"{_DECIDED.get(item.verb, item.verb)} by {item.identity} at {format_time(item.at)}"
+                for item in approvals.list_decisions(connection, approval.id)
+            ]
+            sections.insert(0, Section("Result", (outcome_text(run, approval), *decisions)))
         return Message(
             id=queued.id,
             run_id=run.id,
             kind=queued.kind,
-            title=_title(run, found, pending),
-            tone=_tone(run, pending, final),
+            title=sanitize(f"{title} {run.playbook} on {run.target}", _MAX_TITLE),
+            tone=tone,
             sections=tuple(sections),
-            ask=ask,
-            link=self._run_link(run),
-            body=_body(run, found),
+            ask=self._ask(run, approval, plan, notifier, name, now) if pending else None,
+            link=link,
+            body={
+                "approval": approval.id,
+                "approval_status": approval.status,
+                "expires_at": rfc3339(approval.expires_at),
+                "quorum": approval.quorum,
+                "groups": list(approval.groups),
+                "run": run.id,
+                "run_status": run.status.value,
+                "playbook": run.playbook,
+                "target": run.target,
+                "plan_hash": approval.plan_hash,
+            },
             final=final,
         )
 
-    def _ask(self, run: Run, found: Approval, plan: Plan, notifier: Notifier, name: str, now: datetime) -> Ask:
+    def _ask(self, run: Run, approval: Approval, plan: Plan, notifier: Notifier, name: str, now: datetime) -> Ask:
         person = notifier.person
         audience = f"person:{person}" if person else f"channel:{name}"
-        link = ApprovalLink(found.id, run.id, found.plan_hash, audience, found.expires_at)
+        link = ApprovalLink(approval.id, run.id, approval.plan_hash, audience, approval.expires_at)
         url = f"{self.public_url}/approve/{link.token(self.keyring, now)}" if self.public_url else ""
         buttons = {}
         if notifier.proves_people:
             value = link.token(self.keyring, now, BUTTON)
-            # what can destroy something is not approved by a thumb: the page asks for the target's name
-            verbs = ("reject", "snooze") if words.destructive(plan) else ("approve", "reject", "snooze")
+            # a destructive plan has no approve button: on the page, the approver must type the name of the target
+            verbs = ("reject", "snooze") if rules.destructive(plan) else ("approve", "reject", "snooze")
             buttons = dict.fromkeys((*verbs, "pause"), value)
-        return Ask(found.id, found.expires_at, who_may(found), url, buttons)
+        return Ask(approval.id, approval.expires_at, approvers_text(approval), url, buttons)
 
 
-def _title(run: Run, found: Approval, pending: bool) -> str:
-    if pending:
-        return sanitize(f"Approve? {run.playbook} on {run.target}", 200)
-    return sanitize(f"{outcome_text(run, found)}: {run.playbook} on {run.target}", 200)
-
-
-def _tone(run: Run, pending: bool, final: bool) -> Tone:
-    if pending:
-        return Tone.ASK
-    if run.status in _GOOD:
-        return Tone.GOOD
-    return Tone.PROBLEM if final and run.status is not Status.CANCELLED else Tone.NOTE
-
-
-def outcome_text(run: Run, found: Approval) -> str:
-    """What a request has come to, in a few words, and the run after it."""
-    told = {
-        "approved": "Approved",
-        "rejected": "Rejected",
-        "expired": "Expired",
-        "void": _voided(found),
-        "pending": "Expired",  # asked for the past: the run is about to say so too
-    }[found.status]
+def outcome_text(run: Run, approval: Approval) -> str:
+    """Return the outcome of a request, and of the run after it, in a few words."""
     if run.status is Status.SUCCEEDED:
         return "Healed"
-    if found.status == "approved":
-        return {
-            Status.FAILED: "Approved, and it failed",
-            Status.ESCALATED: "Approved, and it did not heal",
-            Status.CANCELLED: "Approved, then cancelled",
-        }.get(run.status, told)
-    return sanitize(told, 200)
+    if approval.status == "approved":
+        after = {
+            Status.FAILED: "Approved, but the run failed",
+            Status.ESCALATED: "Approved, but the run was escalated",
+            Status.CANCELLED: "Approved, then the run was cancelled",
+        }
+        return after.get(run.status, "Approved")
+    if approval.status != "void":
+        return "Rejected" if approval.status == "rejected" else "Expired"  # a pending request is past its deadline here
+    reason = void_reason(approval)
+    if reason.startswith(SNOOZED):
+        return sanitize(reason[0].upper() + reason[1:], _MAX_TITLE)
+    return sanitize(f"Void ({reason})" if reason else "Void", _MAX_TITLE)
 
 
-def _voided(found: Approval) -> str:
-    why = why_void(found)
-    if why.startswith(SNOOZED):
-        return why[0].upper() + why[1:]
-    return f"Void ({why})" if why else "Void"
+def void_reason(approval: Approval) -> str:
+    """Return why a request is void; empty if no reason is stored."""
+    return _VOID_REASONS.get(approval.reason or "", approval.reason or "")
 
 
-def why_void(found: Approval) -> str:
-    """Why a request is void, in words; empty if nobody said."""
-    return _VOID.get(found.reason or "", found.reason or "")
-
-
-def _body(run: Run, found: Approval) -> Mapping[str, Any]:
-    return {
-        "approval": found.id,
-        "approval_status": found.status,
-        "expires_at": rfc3339(found.expires_at),
-        "quorum": found.quorum,
-        "groups": list(found.groups),
-        "run": run.id,
-        "run_status": run.status.value,
-        "playbook": run.playbook,
-        "target": run.target,
-        "plan_hash": found.plan_hash,
-    }
-
-
-def fires(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
-    """What fires, on what, since when: one line for each alert, at most five."""
-    for alert in alerts[:5]:
+def alert_lines(alerts: Sequence[Episode], now: datetime) -> Iterator[str]:
+    """Yield each alert with its labels, its state and since when, and its summary. At most five alerts."""
+    for alert in alerts[:_MAX_ALERTS]:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
-        since = f"since {alert.started_at:%H:%M:%S}Z ({format_duration(_whole(now - alert.started_at))})"
+        since = f"since {format_time(alert.started_at)} ({format_age(now - alert.started_at)} ago)"
         yield sanitize(f"{alert.alertname} {{{labels}}} {alert.status.value} {since}")
         summary = alert.annotations.get("summary") or alert.annotations.get("description")
         if summary:
             yield sanitize(summary)
-    if len(alerts) > 5:
-        yield f"and {len(alerts) - 5} more"
+    if len(alerts) > _MAX_ALERTS:
+        yield f"and {len(alerts) - _MAX_ALERTS} more"
 
 
-def _whole(length: timedelta) -> timedelta:
-    return timedelta(seconds=max(0, int(length.total_seconds())))
-
-
-def acting(plan: Plan, only: str | None = None) -> list[PlannedStep]:
-    """The steps that change something; only one of them, if a request is for that one."""
+def mutating_steps(plan: Plan, only: str | None = None) -> list[PlannedStep]:
+    """Return the steps that change something; only the given one if a request is for one step."""
     return [step for step in plan.steps if step.mutates and only in (None, step.id)]
 
 
-def calls(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecord] = ()) -> Iterator[str]:
-    """The exact calls, in order; of those that depend on something, whether they are due as things are."""
-    steps = acting(plan, only)
+def call_lines(plan: Plan, only: str | None = None, seen: Sequence[EvidenceRecord] = ()) -> Iterator[str]:
+    """Yield the exact calls in order, each with its condition: whether it holds, or when the step runs."""
+    steps = mutating_steps(plan, only)
     for number, step in enumerate(steps, start=1):
         head = f"{number}. " if len(steps) > 1 else ""
-        later = ", if the step before did not help" if number > 1 else ""
-        left_out, only_if = _depends(plan, step, seen)
-        yield sanitize(f"{head}{step.title}{left_out or later}: {step.call.summary}{only_if}", _CALL)
+        note = " (only if the previous step did not help)" if number > 1 else ""
+        condition = ""
+        if step.when is not None:
+            expression = cel.compile(step.when)
+            later = any(reference.root in ("steps", "target") for reference in expression.references)
+            scope = condition_scope.variables(plan.parameters, ("", ""), seen)
+            holds = None if later else expression.evaluate(scope)
+            if holds is False:
+                note = " (skipped: condition not met)"
+            if holds is not True:
+                condition = f" (only if {step.when})"
+        yield sanitize(f"{head}{step.title}{note}: {step.call.summary}{condition}", _MAX_CALL)
     if not steps:
-        yield "nothing is changed"
+        yield "no step changes anything"
 
 
-def _depends(plan: Plan, step: PlannedStep, seen: Sequence[EvidenceRecord]) -> tuple[str, str]:
-    """What is said of a step with a condition; nothing if it holds by what is known now."""
-    if step.when is None:
-        return "", ""
-    condition = cel.compile(step.when)
-    later = any(reference.root in ("steps", "target") for reference in condition.references)
-    holds = None if later else condition.evaluate(condition_scope.variables(plan.parameters, ("", ""), seen))
-    if holds is True:
-        return "", ""
-    return ", left out as things are" if holds is False else "", f" (only if {step.when})"
-
-
-def risks(plan: Plan, only: str | None = None) -> Iterator[str]:
-    """What may go wrong or get lost, and how it is put back."""
-    for step in acting(plan, only):
+def risk_lines(plan: Plan, only: str | None = None) -> Iterator[str]:
+    """Yield what each step may break or lose, and how it is undone."""
+    for step in mutating_steps(plan, only):
         if step.destructive:
-            yield sanitize(f"{step.title}: DESTROYS DATA that cannot be brought back")
+            yield sanitize(f"{step.title}: DESTROYS DATA that cannot be restored")
         if step.call.risk:
             yield sanitize(f"{step.title}: {step.call.risk}")
-        yield sanitize(f"{step.title}: {f'put back by: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
+        yield sanitize(f"{step.title}: {f'undo: {step.call.undo}' if step.call.undo else 'cannot be undone'}")
 
 
-def proof(seen: Sequence[EvidenceRecord]) -> Iterator[str]:
-    """The observations that matter: what is not well first, the newest of each name."""
+def evidence_lines(seen: Sequence[EvidenceRecord]) -> Iterator[str]:
+    """Yield the newest observation of each check, failed ones first. At most six."""
     newest = {item.name: item for item in seen if item.phase != "conclude"}
-    ranked = sorted(newest.values(), key=lambda item: item.status == "ok")
-    for item in ranked[:_EVIDENCE]:
+    for item in sorted(newest.values(), key=lambda item: item.status == "ok")[:_MAX_EVIDENCE]:
         yield sanitize(f"{item.name} {item.status}: {item.summary}")
 
 
-def why_asked(run: Run) -> str:
-    """Why a person is asked at all."""
+def _findings(seen: Sequence[EvidenceRecord]) -> Iterator[Section]:
+    """Yield the sections with the likely cause and the evidence, if there are any."""
+    causes = tuple(sanitize(item.summary) for item in seen if item.phase == "conclude")
+    for heading, lines in (("Likely cause", causes), ("Evidence", tuple(evidence_lines(seen)))):
+        if lines:
+            yield Section(heading, lines)
+
+
+def approval_reason(run: Run) -> str:
+    """Return why a run needs an approval."""
     detail = run.detail if isinstance(run.detail, AwaitingApprovalDetail) else AwaitingApprovalDetail()
     if run.reason is Reason.CONDITION_UNKNOWN:
         return sanitize(f"step {detail.step}: {detail.text}")
     if run.reason is Reason.GUARD_UNKNOWN:
-        return sanitize(f"guard {detail.guard} cannot tell: {detail.text}")
+        return sanitize(f"guard {detail.guard} answered unknown: {detail.text}")
     if run.reason is Reason.STEP_NEEDS_APPROVAL:
-        return sanitize(f"step {detail.step} needs a person in every mode")
-    return f"this playbook asks before it acts here (mode {run.mode})"
+        return sanitize(f"step {detail.step} needs an approval in every mode")
+    return f"this playbook runs in mode {run.mode}"
 
 
-def who_may(found: Approval) -> str:
-    """Who may approve, in words."""
-    who = f"members of {', '.join(found.groups)}" if found.groups else "any approver"
-    return sanitize(who if found.quorum == 1 else f"{found.quorum} different people: {who}")
+def approvers_text(approval: Approval) -> str:
+    """Return who may approve a request."""
+    who = f"members of {', '.join(approval.groups)}" if approval.groups else "any approver"
+    return sanitize(who if approval.quorum == 1 else f"{approval.quorum} different people: {who}")
 
 
-def until(found: Approval, now: datetime) -> str:
-    """Until when, in words."""
-    left = format_duration(_whole(found.expires_at - now))
-    return f"until {found.expires_at:%Y-%m-%d %H:%M:%S}Z ({left} from now); then the run goes to people"
+def deadline_text(approval: Approval, now: datetime) -> str:
+    """Return when a request expires, and what happens then."""
+    left = format_age(approval.expires_at - now)
+    return (
+        f"Expires at {format_datetime(approval.expires_at)} (in {left}). "
+        "Without a decision, nothing is done and the run is escalated."
+    )
 
 
 def _escalation(connection: Connection, queued: OutboxMessage, run: Run, link: str) -> Message:
-    alerts = episodes.list_for_run(connection, run.id)
-    seen = evidence.list_for_run(connection, run.id)
-    sections = [Section("What fires", tuple(fires(alerts, queued.created_at)))]
-    words_ = tuple(_told(queued.content, run))
-    status = queued.content.get("status", "escalated")
-    if words_:
-        sections.append(Section("What happened", words_))
-    sections += causes(seen)
-    found = tuple(proof(seen))
-    sections += [Section("Evidence", found)] if found else []
+    status, reason = queued.content.get("status", "escalated"), queued.content.get("reason")
+    state = f"{status}: {str(reason).replace('_', ' ')}" if reason else str(status)
+    details, detail = [], queued.content.get("detail")
+    if isinstance(detail, Mapping):
+        for name in ("text", "message", "why", "observed", "missing"):
+            if value := detail.get(name):
+                details.append(sanitize("; ".join(map(str, value)) if isinstance(value, list) else value))
+    advice = "" if run.plan is None else run.plan.escalate_message
+    command = f"To see everything that happened, run: remediator run show {run.id}"
+    sections = [
+        Section("Result", (sanitize(f"Status: {state}"), *details)),
+        Section("Alerts", tuple(alert_lines(episodes.list_for_run(connection, run.id), queued.created_at))),
+        *_findings(evidence.list_for_run(connection, run.id)),
+        Section("Next step", tuple(sanitize(line) for line in (advice, "" if link else command) if line)),
+    ]
     return Message(
         id=queued.id,
         run_id=run.id,
         kind=queued.kind,
-        title=sanitize(f"A person is needed: {run.playbook} on {run.target} ({status})", 200),
+        title=sanitize(f"Action needed: {run.playbook} on {run.target} ({state})", _MAX_TITLE),
         tone=Tone.PROBLEM,
-        sections=tuple(sections),
+        sections=tuple(section for section in sections if section.lines),
         link=link,
         body={"run": run.id, "playbook": run.playbook, "target": run.target, **dict(queued.content)},
         final=True,
     )
 
 
-def causes(seen: Sequence[EvidenceRecord]) -> list[Section]:
-    """What the evidence points to, if it does."""
-    found = tuple(sanitize(item.summary) for item in seen if item.phase == "conclude")
-    return [Section("Likely cause", found)] if found else []
-
-
-def _told(content: Mapping[str, Any], run: Run) -> Iterator[str]:
-    message = "" if run.plan is None else run.plan.escalate_message
-    if message:
-        yield sanitize(message)
-    if content.get("reason"):
-        yield sanitize(f"reason: {content['reason']}")
-    detail = content.get("detail")
-    if isinstance(detail, Mapping):
-        for name in ("text", "message", "why", "observed", "missing"):
-            if detail.get(name):
-                value = detail[name]
-                yield sanitize("; ".join(map(str, value)) if isinstance(value, list) else value)
-
-
 def _notice(queued: OutboxMessage, run: Run | None, link: str) -> Message:
     text = queued.content.get("text") or queued.content.get("why") or queued.content.get("about") or queued.kind
     about = f" ({run.playbook} on {run.target})" if run is not None else ""
-    loud = queued.content.get("about") in ("break glass", "watchdog", "storm", "playbooks", "alert set aside")
     return Message(
         id=queued.id,
         run_id=queued.run_id,
         kind=queued.kind,
-        title=sanitize(f"{text}{about}", 200),
-        tone=Tone.PROBLEM if loud else Tone.NOTE,
+        title=sanitize(f"{text}{about}", _MAX_TITLE),
+        tone=Tone.PROBLEM if queued.content.get("about") in _URGENT else Tone.NOTE,
         link=link,
         body=dict(queued.content),
     )

@@ -41,7 +41,7 @@ class Outbox:
         channels: by the names that playbooks and settings use.
         fallback: for names that the settings do not have.
         approvals: names of the channels for requests, the first first.
-        letters: writes the messages.
+        renderer: renders the messages.
         people: who is known here, and in which groups.
         chart: the small picture of what a run's alert measures, for channels that take one.
     """
@@ -49,7 +49,7 @@ class Outbox:
     channels: Mapping[str, Notifier]
     fallback: Notifier
     approvals: Sequence[str]
-    letters: MessageRenderer
+    renderer: MessageRenderer
     people: People
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -208,7 +208,7 @@ async def _send(context: PipelineContext, post: Outbox, queued: OutboxMessage, n
     """
     notifier = post.notifier(name)
     now = context.clock.now()
-    message = await context.store.read(lambda connection: post.letters.write(connection, queued, notifier, name, now))
+    message = await context.store.read(lambda connection: post.renderer.render(connection, queued, notifier, name, now))
     if queued.kind == "approval" and message.ask is None:
         return Delivery({"overtaken": True})  # decided or over before it could be asked
     if post.chart is not None and notifier.takes_charts and queued.kind in _PICTURED and queued.run_id is not None:

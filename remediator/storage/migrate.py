@@ -47,10 +47,10 @@ def require_current(connection: Connection) -> None:
         migrate(connection)
         return
     if found is None:
-        raise StoreCorrupt("the database is empty; run 'remediator migrate' once")
+        raise StoreCorrupt("the database is empty; run 'remediator db migrate' once")
     if found > HEAD:
         raise StoreCorrupt(f"the database has schema {found}, this version knows {HEAD}; start the newer remediator")
-    raise StoreCorrupt(f"the database has schema {found}, this version needs {HEAD}; run 'remediator migrate'")
+    raise StoreCorrupt(f"the database has schema {found}, this version needs {HEAD}; run 'remediator db migrate'")
 
 
 def _require_whole(connection: Connection) -> None:

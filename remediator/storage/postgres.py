@@ -54,7 +54,7 @@ class PostgresStore(Store):
 
     Raises:
         StoreUnavailable: unreachable, or without the rights that are needed.
-        StoreCorrupt: its schema is not this version's; ``remediator migrate`` brings it forward.
+        StoreCorrupt: its schema is not this version's; ``remediator db migrate`` brings it forward.
     """
 
     name = "postgresql"

@@ -180,7 +180,7 @@ def run_page(site: Site) -> Handler:
             sent=sent,
             archived=archived,
             items=timeline_items(timeline),
-            fires=list(messages.fires(timeline.alerts, site.now)),
+            fires=list(messages.alert_lines(timeline.alerts, site.now)),
             has_chart=site.service.world.prometheus is not None and bool(timeline.alerts),
             may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
             may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,

@@ -81,7 +81,7 @@ def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
 
 def test_a_backtest_tells_what_would_have_been_done(project: Remediator, remembered: Prometheus) -> None:
     """Three episodes: one restart each, the second one held by the cooldown; other alerts have no playbook."""
-    found = told(project, "backtest", "--prometheus", remembered.url, "--since", "7d")
+    found = told(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d")
 
     assert found["episodes"] == 4
     assert found["unmatched"] == {"Nobody": 1}
@@ -98,7 +98,7 @@ def test_people_are_asked_where_the_playbook_asks(project: Remediator, remembere
     changed = other(project, mode="approve", guards={})
     arguments = ["--prometheus", remembered.url, "--since", "7d", "--playbooks", str(changed)]
 
-    found = told(project, "backtest", *arguments, "--against", str(project.folder / "playbooks"))
+    found = told(project, "playbook", "backtest", *arguments, "--against", str(project.folder / "playbooks"))
 
     assert found["approvals_asked"] == 3
     assert found["blocked_by_guard"] == {}
@@ -117,20 +117,20 @@ def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: 
         subprocess.run(["git", "-C", str(project.folder), *arguments], check=True)
     path = project.folder / "playbooks" / "redis-down.yaml"
     path.write_text(yaml.safe_dump(project.playbooks[0] | {"mode": "observe"}))
-    arguments = ["backtest", "--prometheus", remembered.url, "--since", "7d", "--against"]
+    arguments = ["playbook", "backtest", "--prometheus", remembered.url, "--since", "7d", "--against"]
 
     found = told(project, *arguments, "HEAD")
     assert found["difference"]["counts"]["actions"] == [2, 0]
 
     refused = call(project, *arguments, "--output=x")
     assert refused.returncode == 2
-    assert "git says" in refused.stderr
+    assert "no such path or git ref" in refused.stderr
 
 
 def test_the_text_and_the_chart_show_it(project: Remediator, remembered: Prometheus) -> None:
     """For people: figures, bars and what was assumed; the SVG is complete in itself."""
     chart = project.folder / "chart.svg"
-    done = call(project, "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
+    done = call(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
 
     assert done.returncode == 0, done.stderr
     for wanted in ("runs      3", "approvals 0 asked", "1 cooldown", "█", "assumed", "1 x Nobody: no playbook"):
@@ -150,7 +150,7 @@ def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) ->
     database = project.folder / "state" / "remediator.db"
     before = database.read_bytes()
 
-    found = told(project, "replay", "--since", "1h", "--playbooks", str(other(project, mode="auto")))
+    found = told(project, "playbook", "replay", "--since", "1h", "--playbooks", str(other(project, mode="auto")))
 
     assert (found["runs"], found["actions"]) == (1, 1)
     assert database.read_bytes() == before

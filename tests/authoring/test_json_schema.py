@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from remediator.authoring.json_schema import KINDS, committed, schema
-from remediator.cli.schema import command
+from remediator.cli.playbook import schema as command
 from remediator.config import Config
 from remediator.extensions.registry import Registry
 from tests.authoring.lint.catalogue import CATALOGUE
@@ -30,7 +30,7 @@ def complaints(content: Any) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_committed_schemas_are_current(kind: str) -> None:
-    """If this fails: python -m remediator schema --write docs/schema"""
+    """If this fails: python -m remediator playbook schema --output-dir docs/schema"""
     made = committed([kind], Registry().catalogue(), Config)
     for name, content in made.items():
         assert (ROOT / "docs" / "schema" / name).read_text(encoding="utf-8") == content
@@ -138,6 +138,6 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     runner = CliRunner()
     printed = runner.invoke(command, ["inventory"])
     assert json.loads(printed.output)["$defs"]["Service"]["properties"].keys() >= {"platform", "depends_on"}
-    assert runner.invoke(command, ["--write", str(tmp_path / "schema")]).exit_code == 0
+    assert runner.invoke(command, ["--output-dir", str(tmp_path / "schema")]).exit_code == 0
     assert {path.name for path in (tmp_path / "schema").iterdir()} == {f"{kind}.json" for kind in KINDS}
     assert runner.invoke(command, []).exit_code == 2

@@ -1,4 +1,4 @@
-"""``remediator docs``: the pages say what the playbooks do, and those in the repository are current."""
+"""``remediator playbook docs``: the pages say what the playbooks do, and those in the repository are current."""
 
 from __future__ import annotations
 
@@ -35,10 +35,20 @@ TRICKY = {
 
 
 def test_the_pages_in_the_repository_are_current() -> None:
-    """``docs/playbooks`` is what ``remediator docs`` writes now, and holds no page of a playbook that is gone."""
-    argv = [sys.executable, "-m", "remediator", "docs", "playbooks", "--write", "docs/playbooks", "--check"]
+    """``docs/playbooks`` has the current page of every playbook, and no other page."""
+    argv = [
+        sys.executable,
+        "-m",
+        "remediator",
+        "playbook",
+        "docs",
+        "playbooks",
+        "--output-dir",
+        "docs/playbooks",
+        "--check",
+    ]
     made = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, f"remediator docs --write docs/playbooks; {made.stdout}{made.stderr}"
+    assert made.returncode == 0, f"remediator playbook docs --output-dir docs/playbooks; {made.stdout}{made.stderr}"
 
 
 @pytest.mark.parametrize("playbook", SHIPPED, ids=lambda each: each.name)
@@ -84,7 +94,7 @@ def test_what_hurts_in_a_format_is_escaped() -> None:
 
 def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
     """``--check`` names a page that differs and one that belongs to no playbook, and writes nothing."""
-    argv = [sys.executable, "-m", "remediator", "docs", "playbooks", "--write", str(tmp_path)]
+    argv = [sys.executable, "-m", "remediator", "playbook", "docs", "playbooks", "--output-dir", str(tmp_path)]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
     (tmp_path / "redis-down.md").write_text("old")
     (tmp_path / "gone.md").write_text("old")
@@ -93,5 +103,5 @@ def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
 
     assert made.returncode == 1
     assert "redis-down.md: not current" in made.stdout
-    assert "gone.md: of no playbook" in made.stdout
+    assert "gone.md: no playbook has this name" in made.stdout
     assert (tmp_path / "redis-down.md").read_text() == "old"

@@ -1,4 +1,4 @@
-"""``remediator new``: what it writes can be used at once and cannot do harm."""
+"""``remediator playbook new``: what it writes can be used at once and cannot do harm."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize(("name", "target"), [("shop-down", "shop"), ("cache-slow", "redis")])
 def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str) -> None:
     """The start for an alert that the rules know names its service; lint and test are content."""
-    made = remediator(folder, "new", "playbook", name)
+    made = remediator(folder, "playbook", "new", name)
     assert made.returncode == 0, made.stderr
     text = (folder / "playbooks" / f"{name}.yaml").read_text()
     assert f"target: {target}\n" in text
@@ -66,10 +66,10 @@ def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:
     path.parent.mkdir()
     path.write_text("mine")
 
-    made = remediator(folder, "new", "playbook", "shop-down")
+    made = remediator(folder, "playbook", "new", "shop-down")
 
     assert made.returncode == 2
-    assert "is there already" in made.stderr
+    assert "already exists" in made.stderr
     assert path.read_text() == "mine"
 
 
@@ -79,6 +79,6 @@ def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:
 )
 def test_what_cannot_be_guessed_is_asked_for(folder: Path, arguments: list[str], said: str) -> None:
     """A bad name, an alert of nobody, and a mistyped service are a sentence and status 2."""
-    made = remediator(folder, "new", "playbook", *arguments)
+    made = remediator(folder, "playbook", "new", *arguments)
     assert made.returncode == 2
     assert said in made.stderr

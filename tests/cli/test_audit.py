@@ -242,15 +242,15 @@ def test_a_proof_convinces_without_the_log(
     proof.write_text(made.stdout)
     stranger = tmp_path / "stranger.pub"
     keys.create(tmp_path / "stranger", ORIGIN)
-    checked = run("check", "--key", key, proof)
+    checked = run("check-proof", "--key", key, proof)
 
     assert (made.exit_code, checked.exit_code) == (0, 0)
-    assert checked.stdout.startswith(f"The proof holds: this is entry 7 of the log {ORIGIN}.\n")
+    assert checked.stdout.startswith(f"The proof is valid: this is entry 7 of the log {ORIGIN}.\n")
     assert ROWS[6].canonical.decode() in checked.stdout
-    assert json.loads(run("check", "--key", key, "--format", "json", proof).stdout)["entry"]["seq"] == 7
-    assert run("check", "--key", stranger, proof).exit_code == 1
+    assert json.loads(run("check-proof", "--key", key, "--format", "json", proof).stdout)["entry"]["seq"] == 7
+    assert run("check-proof", "--key", stranger, proof).exit_code == 1
     proof.write_text(made.stdout.replace("index 6", "index 5"))
-    assert run("check", "--key", key, proof).exit_code == 1
+    assert run("check-proof", "--key", key, proof).exit_code == 1
 
 
 def test_no_proof_is_made_of_a_log_that_was_changed(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
@@ -274,7 +274,7 @@ def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
     assert run("search", "--db", database, "--actor", "nobody").stdout == ""
     few = run("search", "--db", database, "--limit", "2")
     assert few.stdout.count("\n") == 2
-    assert "there is more: these are the first 2" in few.stderr
+    assert "only the first 2 entries are shown" in few.stderr
     assert run("search", "--db", database, "--limit", SIZE).stderr == ""
 
 
@@ -323,7 +323,7 @@ def test_it_is_only_read(run: Run, database: Path, checkpoints: Path, key: Path)
         ["verify", "--db", "{db}", "--checkpoints", "nowhere"],
         ["search", "--db", "{db}", "--since", "yesterday"],
         ["search", "--db", "{db}", "--kind", "no.such"],
-        ["check", "{points}"],
+        ["check-proof", "{points}"],
         ["prove", "--db", "{db}", "zero"],
     ],
 )

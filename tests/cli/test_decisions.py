@@ -44,12 +44,12 @@ async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
 async def test_a_word_counts_once(web: WebService, verb: str, status: str) -> None:
     """By the run's id or the request's; said again it changes nothing, and the exit status says so."""
     asked = await web.request_approval()
-    code, said = await _run(web, "ann", verb, asked.run_id, "--reason", "seen")
-    assert code == 0 and f"ann said {verb}" in said
+    code, said = await _run(web, "ann", "approval", verb, asked.run_id, "--reason", "seen")
+    assert code == 0 and f"{verb} by ann recorded" in said
     after = await web.state(asked)
     assert after.status == status
-    again, said = await _run(web, "bob", verb, asked.id)
-    assert again == 1 and f"nothing was changed; {asked.id} is {status} already" in said
+    again, said = await _run(web, "bob", "approval", verb, asked.id)
+    assert again == 1 and f"nothing was changed: request {asked.id} is already {status}" in said
     log = await web.audit_text()
     assert f'"verb":"{verb}"' in log and '"how":"token"' in log and "seen" in log
 
@@ -58,17 +58,17 @@ async def test_a_word_counts_once(web: WebService, verb: str, status: str) -> No
 async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebService) -> None:
     """Not while it may stand, not by who may not decide; then once, with what has changed."""
     asked = await web.request_approval()
-    code, said = await _run(web, "ann", "renew", asked.run_id)
+    code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
     assert code == 2 and "cannot be told now" in said, said
     assert (await web.state(asked)).status == "pending"
     path = web.service.config.base_dir / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
-    code, said = await _run(web, "victor", "renew", asked.run_id)
+    code, said = await _run(web, "victor", "approval", "refresh", asked.run_id)
     assert code not in (0, 1) and "needs the role approver" in said, said
-    code, said = await _run(web, "ann", "renew", asked.run_id)
-    assert code == 0 and f"ann asks anew; {asked.id} is void: the playbook has changed" in said, said
-    code, said = await _run(web, "ann", "renew", asked.id)
-    assert code == 1 and f"nothing was changed; {asked.id} is void already" in said, said
+    code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
+    assert code == 0 and f"request {asked.id} refreshed by ann: the playbook has changed" in said, said
+    code, said = await _run(web, "ann", "approval", "refresh", asked.id)
+    assert code == 1 and f"nothing was changed: request {asked.id} is already void" in said, said
     assert (await web.state(asked)).status == "void"
     assert '"actor":"ann"' in await web.audit_text()
 
@@ -77,8 +77,8 @@ async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebServ
 async def test_who_may_not_is_told_why(web: WebService) -> None:
     """No token, a viewer's, somebody's out of the group: refused in a sentence, and the request stands."""
     asked = await web.request_approval(groups=("sre",))
-    for who, told in (("", "say who you are"), ("victor", "needs the role approver"), ("eve", "sre")):
-        code, said = await _run(web, who, "approve", asked.run_id)
+    for who, told in (("", "no operator token"), ("victor", "needs the role approver"), ("eve", "sre")):
+        code, said = await _run(web, who, "approval", "approve", asked.run_id)
         assert code not in (0, 1) and told in said, said
         assert "Traceback" not in said
     assert (await web.state(asked)).status == "pending"
@@ -88,9 +88,9 @@ async def test_who_may_not_is_told_why(web: WebService) -> None:
 async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
     """Without the target's name no; with it yes."""
     asked = await web.request_approval(destructive=True)
-    code, said = await _run(web, "ann", "approve", asked.run_id)
+    code, said = await _run(web, "ann", "approval", "approve", asked.run_id)
     assert code != 0 and "redis" in said
-    code, said = await _run(web, "ann", "approve", asked.run_id, "--confirm", "redis")
+    code, said = await _run(web, "ann", "approval", "approve", asked.run_id, "--confirm", "redis")
     assert code == 0, said
     assert (await web.state(asked)).status == "approved"
 
@@ -109,28 +109,30 @@ async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, what: 
     book = web.context.playbooks.active
     await web.context.store.write(lambda tx: playbooks.add_versions(tx, book))
     before = await web.head()
-    code, said = await _run(web, "oscar", "pause", what, name, "--reason", "x")
+    code, said = await _run(web, "oscar", "stop", "create", what, name, "--reason", "x")
     assert code == 2 and f"there is no {what[2:]} '{name}'" in said and told in said, said
     assert await web.head() == before
     right = "redis" if what == "--service" else "redis-disk-full"
-    code, said = await _run(web, "oscar", "pause", what, right, "--reason", "x")
+    code, said = await _run(web, "oscar", "stop", "create", what, right, "--reason", "x")
     assert code == 0 and f"{what[2:]} {right} stopped" in said, said
 
 
 async def test_a_broken_inventory_keeps_nobody_from_stopping(web: WebService) -> None:
     """The name cannot be checked then; that is said, and the stop stands."""
     web.service.config.inventory.write_text("kind: Nonsense")
-    code, said = await _run(web, "oscar", "pause", "--service", "redis", "--reason", "x")
+    code, said = await _run(web, "oscar", "stop", "create", "--service", "redis", "--reason", "x")
     assert code == 0 and "cannot be read" in said and "service redis stopped" in said, said
 
 
 async def test_status_says_what_waits_and_what_is_stopped(web: WebService) -> None:
     """A request and a stop, on one screen."""
     asked = await web.request_approval()
-    code, said = await _run(web, "oscar", "pause", "--service", "redis", "--reason", "by hand", "--for", "1h")
+    code, said = await _run(
+        web, "oscar", "stop", "create", "--service", "redis", "--reason", "by hand", "--duration", "1h"
+    )
     assert code == 0, said
     code, said = await _run(web, "", "status")
-    asks = f"redis-disk-full on redis ({asked.run_id}) waits for 1 to approve"
+    asks = f"redis-disk-full on redis ({asked.run_id}) needs 1 more approval"
     assert code == 1 and asks in said and "by hand" in said, said
     assert "ATTENTION: the Watchdog was never heard" in said, said
 
@@ -138,7 +140,7 @@ async def test_status_says_what_waits_and_what_is_stopped(web: WebService) -> No
 async def test_who_decides_by_terminal_sees_what(web: WebService) -> None:
     """The exact calls and the risk, before the word that it takes."""
     asked = await web.request_approval()
-    code, said = await _run(web, "", "runs", "show", asked.run_id)
+    code, said = await _run(web, "", "run", "show", asked.run_id)
     lines = [line.partition(" ")[0] for line in said.splitlines()]
     assert code == 0 and {"do", "risk", "decide"} <= set(lines), said
-    assert f"decide  remediator approve {asked.run_id}" in said
+    assert f"decide  remediator approval approve {asked.run_id}" in said

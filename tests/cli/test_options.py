@@ -89,7 +89,7 @@ def test_so_long_ago() -> None:
         (("report", "--since", "3000y"), 2, "remediator: "),
         (("report", "--output", "nowhere/report.md"), 2, "nowhere/report.md cannot be written"),
         (("audit", "export", "--format", "csv", "--output", "/dev/full"), 3, "No space left on device"),
-        (("pause", "--reason", "x", "--for", "9000d"), 2, "at most a year"),
+        (("stop", "create", "--reason", "x", "--duration", "9000d"), 2, "year"),
     ],
 )
 def test_what_goes_wrong_is_a_sentence(tmp_path: Path, argv: tuple[str, ...], status: int, said: str) -> None:
@@ -99,7 +99,7 @@ def test_what_goes_wrong_is_a_sentence(tmp_path: Path, argv: tuple[str, ...], st
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    migrated = _remediator(("migrate",), tmp_path, environment)
+    migrated = _remediator(("db", "migrate"), tmp_path, environment)
     assert migrated.returncode == 0, migrated.stderr
     done = _remediator(argv, tmp_path, environment)
     assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr

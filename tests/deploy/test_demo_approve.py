@@ -58,7 +58,7 @@ async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stac
             await page.fill("#typed", "redis")  # its last resort can lose data, so the target has to be named
             await page.click("button[value=approve]")
             await page.wait_for_selector("text=It was approved")
-            await page.click("text=Follow the run")
+            await page.click("text=Show the run")
             await page.wait_for_selector("h1 .status.succeeded")  # nobody reloads it
             await picture(page, "demo-healed")
             await page.goto(link)

@@ -28,13 +28,13 @@ def test_a_dead_redis_is_restarted_and_proved_well(stack: Stack) -> None:
 
 
 def test_the_story_of_a_heal_is_told_in_order(stack: Stack) -> None:
-    """``remediator runs show`` tells what happened as the straight line."""
+    """``remediator run show`` tells what happened as the straight line."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     run = stack.remediator.wait_for("succeeded")
 
     shown = subprocess.run(
-        [sys.executable, "-m", "remediator", "runs", "show", run["id"], "--config", str(stack.remediator.config)],
+        [sys.executable, "-m", "remediator", "run", "show", run["id"], "--config", str(stack.remediator.config)],
         capture_output=True,
         text=True,
         check=True,

@@ -197,8 +197,8 @@ def test_the_command_tells_what_a_person_and_a_program_need(kick: Path) -> None:
     runner = CliRunner()
     fine = runner.invoke(command, [str(kick)])
     assert fine.exit_code == 0
-    assert "2 of 5 branches taken (40 %)" in fine.output and "ok   healed" in fine.output
-    assert "not taken: again fails, again is skipped, success is not proved" in fine.output
+    assert "2 of 5 branches tested (40 %)" in fine.output and "ok   healed" in fine.output
+    assert "branches not tested: again fails, again is skipped, success is not proved" in fine.output
     assert runner.invoke(command, [str(kick), "--coverage", "80"]).exit_code == 1
     [plain] = json.loads(runner.invoke(command, [str(kick), "--format", "json"]).output)
     assert plain["tests"] == [{"name": "healed", "failures": []}]

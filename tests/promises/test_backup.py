@@ -49,10 +49,12 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
         pouring.start()
         until(lambda: len(acknowledged) > 100, "many are there")
         before = set(acknowledged)
-        done = service.command_line("backup", str(backup))
+        done = service.command_line("db", "backup", str(backup))
         assert done.returncode == 0, done.stderr
-        assert "exists; a backup never overwrites" in service.command_line("backup", str(backup)).stderr
-        assert "is in use by process" in service.command_line("restore", str(backup), "--who", "ann").stderr
+        assert "exists; a backup never overwrites" in service.command_line("db", "backup", str(backup)).stderr
+        assert (
+            "is in use by process" in service.command_line("db", "restore", str(backup), "--actor", "user:ann").stderr
+        )
         enough.set()
         pouring.join(60)
         service.stop()
@@ -63,9 +65,12 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
         assert was >= set(acknowledged) and was > bodies(backup)
         damaged = tmp_path / "damaged.db"
         damaged.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
-        assert "it is no usable backup" in service.command_line("restore", str(damaged), "--who", "ann").stderr
+        assert (
+            "it is no usable backup"
+            in service.command_line("db", "restore", str(damaged), "--actor", "user:ann").stderr
+        )
         assert bodies(here) == was
-        done = service.command_line("restore", str(backup), "--who", "ann")
+        done = service.command_line("db", "restore", str(backup), "--actor", "user:ann")
         assert done.returncode == 0, done.stderr
         assert bodies(here) == bodies(backup)
         assert bodies(here.with_name("remediator.db.before-1")) == was

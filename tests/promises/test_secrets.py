@@ -151,9 +151,9 @@ def _said(stack: Stack, run: str) -> Iterator[tuple[str, bytes]]:
     commands = [
         *(("audit", "export", "--format", form) for form in ("jsonl", "csv", "ocsf")),
         *(("report", "--since", "1d", "--format", form) for form in ("html", "md", "json")),
-        *(("timeline", run, "--format", form) for form in ("html", "md")),
+        *(("run", "timeline", run, "--format", form) for form in ("html", "md")),
         ("audit", "tail", "-n", "1000"),
-        ("runs", "show", run),
+        ("run", "show", run),
     ]
     for words in commands:
         argv = [sys.executable, "-m", "remediator", *words, "--config", str(stack.remediator.config)]

@@ -66,7 +66,7 @@ def sql(database: Path, statement: str) -> None:
 
 SQLITE = {
     "a newer schema": ("UPDATE alembic_version SET version_num = '9999'", "start the newer remediator"),
-    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator migrate'"),
+    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator db migrate'"),
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
     "a run of a newer version": (LATER, "start the newer version, and let it finish there"),
@@ -240,9 +240,9 @@ def test_a_database_that_is_damaged_while_it_runs(service: CrashingRemediator) -
 
 
 POSTGRES = {
-    "an empty database": ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "run 'remediator migrate' once"),
+    "an empty database": ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "run 'remediator db migrate' once"),
     "a newer schema": ("UPDATE alembic_version SET version_num = '9999'", "start the newer remediator"),
-    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator migrate'"),
+    "an older schema": ("UPDATE alembic_version SET version_num = '0000'", "run 'remediator db migrate'"),
     "no version": ("DROP TABLE alembic_version", "not a remediator's, or half migrated; restore it"),
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
     "a run two versions ahead": (MUCH_LATER, "start the newer version, and let it finish there"),
@@ -262,7 +262,7 @@ POSTGRES = {
 def replica(service: CrashingRemediator, postgres_url: str) -> CrashingRemediator:
     """On a migrated PostgreSQL; not started."""
     service.settings["store"] = postgres_url
-    migrated = service.command_line("migrate")
+    migrated = service.command_line("db", "migrate")
     assert migrated.stdout == f"schema: none -> {HEAD}\n", migrated.stderr
     return service
 

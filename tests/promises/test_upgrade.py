@@ -114,8 +114,8 @@ def test_an_upgrade_with_everything_in_flight(make_house: MakeHouse, postgres_ur
     until(lambda: counted(url, "SELECT count(*) FROM attempts WHERE mutates AND outcome IS NULL") == 1, "it restarts")
 
     first = replica(house, "new-1", new, "kill@before:call")
-    assert f"schema {HEAD}, this version needs {NEXT}; run 'remediator migrate'" in refused(first)
-    migrated = first.command_line("migrate")
+    assert f"schema {HEAD}, this version needs {NEXT}; run 'remediator db migrate'" in refused(first)
+    migrated = first.command_line("db", "migrate")
     assert migrated.stdout == f"schema: {HEAD} -> {NEXT}\n", migrated.stderr
     tell(old, "TargetDown", others[0])
     until(lambda: succeeded(old) == {settles, under_way, others[0]}, "the old version works on, on the new schema")

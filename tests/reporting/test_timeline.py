@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from remediator.authoring.testing.execute import play
 from remediator.authoring.testing.model import Case, Suite
-from remediator.cli.timeline import command
+from remediator.cli.run import timeline as command
 from remediator.extensions.registry import Registry
 from remediator.playbooks.loader import load_playbooks, read
 from remediator.reporting import document, incident_document

@@ -114,7 +114,7 @@ def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, ch
 
     assert service.names() >= {"redis-down"}
     assert place in service.log
-    assert any(place in finding for found in service.status()["unusable"].values() for finding in found)
+    assert any(place in finding for found in service.status()["not_reloaded"].values() for finding in found)
     assert service.audit_has("config.rejected")
     until(lambda: any(place.encode() in item.body for item in chat.received), "the chat is told")
 
@@ -122,7 +122,7 @@ def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, ch
     until(lambda: service.gauge() == "1.0", "mended files are in force again")
     assert good.is_file()
     assert "app-down" in service.names()
-    assert service.status()["unusable"] == {}
+    assert service.status()["not_reloaded"] == {}
     until(lambda: any(b"good again" in item.body for item in chat.received), "the chat is told of the end")
 
 

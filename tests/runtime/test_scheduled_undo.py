@@ -96,13 +96,13 @@ def test_the_stop_button_holds_a_measure_in_force(started: Callable[..., Stack])
     stack = started(playbook({**MEASURE, "undo": {"after": "4s"}}))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     stack.remediator.wait_for("succeeded")
-    told = command(stack, "pause", "--reason", "we look at it ourselves")
+    told = command(stack, "stop", "create", "--reason", "we look at it ourselves")
 
     with pytest.raises(AssertionError):
         until(lambda: policy(stack) == "noeviction", "it would be put back", 6)
     stop = re.search(r"stop-\w+", told)
     assert stop is not None, told
-    command(stack, "resume", stop[0])
+    command(stack, "stop", "release", stop[0])
     until(lambda: policy(stack) == "noeviction", "it is put back")
 
 

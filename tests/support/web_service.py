@@ -200,9 +200,9 @@ class WebService:
 
     def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
         """The sender's channels."""
-        letters = MessageRenderer(self.service.keyring, BASE)
+        renderer = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
-        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, letters, self.service.people)
+        return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.people)
 
 
 @asynccontextmanager

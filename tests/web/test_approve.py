@@ -11,7 +11,7 @@ import pytest
 
 from remediator.core.plan import Plan
 from remediator.core.reason import Reason
-from remediator.reporting.messages import calls
+from remediator.reporting.messages import call_lines
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, runs, stops
 from remediator.storage.repositories.evidence import EvidenceRecord
@@ -294,7 +294,7 @@ async def test_alert_text_is_text(web: WebService) -> None:
     [
         (None, "Delete old backups: move 3 files"),
         ("evidence.disk.ok == false", "Delete old backups: move 3 files"),
-        ("evidence.disk.ok", "Delete old backups, left out as things are: move 3 files"),
+        ("evidence.disk.ok", "Delete old backups (skipped: condition not met): move 3 files"),
         ("evidence.other.ok", "(only if evidence.other.ok)"),
         ("has(steps.earlier)", "(only if has(steps.earlier))"),
     ],
@@ -304,7 +304,7 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
     asked = msgspec.structs.replace(step(), when=when)
     plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
     seen = [EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)]
-    [told] = calls(plan, None, seen)
+    [told] = call_lines(plan, None, seen)
     assert said in told and "backups to quarantine" in told
     assert ("only if" in told) is (when is not None and when != "evidence.disk.ok == false")
 
@@ -314,14 +314,14 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
     [
         (
             "resolved",
-            "Void (the alert has resolved by itself)",
-            "void: the alert has resolved by itself.",
+            "Void (the alert was resolved)",
+            "void: the alert was resolved.",
         ),
         ("cancelled", "Void (the run was cancelled)", "void: the run was cancelled."),
         (
             "deadline",
-            "Void (the run took longer than it may)",
-            "void: the run took longer than it may.",
+            "Void (the run reached its time limit)",
+            "void: the run reached its time limit.",
         ),
         ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
     ],

@@ -1,4 +1,4 @@
-"""The faults of the Compose demonstration: one file each, and its line in :data:`FAULTS`."""
+"""The faults of the Compose demonstration: one file each, listed in :data:`FAULTS`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from demo.compose.faults import app_crash_loop, app_errors, redis_disk_full, red
 
 
 class Fault(Protocol):
-    """A fault that is injected for real, and looked at independently of the remediator. ``stack`` is the demo's."""
+    """A real fault, checked independently of the remediator."""
 
     @property
     def ALERT(self) -> str:
-        """The alert that it has to raise."""
+        """Alert that it must raise."""
 
     @property
     def TELLS(self) -> str:
-        """What is done, in plain words."""
+        """Sentence that describes the fault."""
 
     @property
     def PLAYBOOKS(self) -> tuple[str, ...]:
-        """The playbooks one of which has to heal it."""
+        """Playbooks, one of which must heal it."""
 
     def inject(self, stack: Any) -> None:
-        """Do it."""
+        """Inject the fault."""
 
     def healed(self, stack: Any) -> str | None:
-        """The proof that it is over, found by our own means; None while it is not."""
+        """Return independent proof that it is over; None while it is not."""
 
 
 FAULTS: tuple[Fault, ...] = (redis_down, app_crash_loop, app_errors, redis_disk_full)
-"""In the order in which they are shown."""
+"""Faults in the order of the demonstration."""

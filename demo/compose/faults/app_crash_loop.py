@@ -1,4 +1,4 @@
-"""A release is deployed that ends at start, because a module is missing."""
+"""A release that exits at the start, because a module is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from demo.compose.faults import probes
 
 ALERT = "AppCrashLoopBackOff"
-TELLS = "release 1.1-crash is deployed, which needs a module that nobody installed"
+TELLS = "release 1.1-crash is deployed, which needs a module that is not installed"
 PLAYBOOKS = ("app-crash-loop",)
 
 

@@ -1,4 +1,4 @@
-"""A release is deployed half of whose answers are errors."""
+"""A release that answers every second request with an error."""
 
 from __future__ import annotations
 

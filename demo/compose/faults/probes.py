@@ -1,4 +1,4 @@
-"""The demonstration's own eyes: what the app answers through nginx, and what Redis says in its container."""
+"""Independent checks: the app through nginx, and Redis inside its container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CLI = 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli "$@"'
 
 
 def redis(stack: Any, *words: str) -> str:
-    """A command of Redis, by its own client in its own container; an empty text if it cannot be asked."""
+    """Run a Redis command with the client in its container; return an empty text if that fails."""
     try:
         return str(stack.docker("exec", stack.container("redis"), "sh", "-c", _CLI, "sh", *words))
     except Exception as error:  # noqa: BLE001  (docker's own exit status: Redis or its container is away)
@@ -23,7 +23,7 @@ def _raise(error: Exception) -> str:
 
 
 def ready(stack: Any) -> dict[str, Any] | None:
-    """What the app says of itself if nothing is missing."""
+    """Return the readiness report of the app; None if it is not ready."""
     try:
         with urllib.request.urlopen(f"{stack.url('NGINX_PORT')}/readyz", timeout=3) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -33,7 +33,7 @@ def ready(stack: Any) -> dict[str, Any] | None:
 
 
 def errors(stack: Any, requests: int = 40) -> int | None:
-    """How many of so many requests are answered by 5xx; None if the app does not answer at all."""
+    """Return how many of a number of requests get a 5xx; None if the app does not answer."""
     count = 0
     for _ in range(requests):
         try:
@@ -46,7 +46,7 @@ def errors(stack: Any, requests: int = 40) -> int | None:
 
 
 def releases(stack: Any) -> set[str]:
-    """The images of the app's containers that run."""
+    """Return the images of the running app containers."""
     found = set()
     for number in (1, 2):
         if container := stack.container("app", number):

@@ -1,4 +1,4 @@
-"""Old backups fill the file system of Redis' data."""
+"""Old backups fill the data file system of Redis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from demo.compose.faults import probes
 
 ALERT = "RedisDiskFull"
-TELLS = "old backups fill the 48 MiB file system of Redis' data"
+TELLS = "old backups fill the 48 MiB data file system of Redis"
 PLAYBOOKS = ("redis-disk-full",)
 _BALLAST = """
 local parts = {}
@@ -32,7 +32,7 @@ done
 
 
 def inject(stack: Any) -> None:
-    """Real snapshots of some megabytes each, a day older than the one before."""
+    """Write real snapshots of some megabytes, each a day older than the last."""
     probes.redis(stack, "EVAL", _BALLAST, "0")
     probes.redis(stack, "SAVE")
     stack.docker("exec", stack.container("redis"), "sh", "-c", _FILL)
@@ -45,4 +45,4 @@ def healed(stack: Any) -> str | None:
         return None
     if probes.redis(stack, "SET", "demo:probe", "1", "EX", "10") != "OK":
         return None
-    return f"{used.strip()} used, and Redis takes a write"
+    return f"{used.strip()} used, and Redis accepts a write"

@@ -1,4 +1,4 @@
-"""Redis is killed as by kill -9; Docker, which was told to, does not start it again."""
+"""Redis is killed with SIGKILL, and Docker is set not to restart it."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def inject(stack: Any) -> None:
 def healed(stack: Any) -> str | None:
     if probes.redis(stack, "SET", "demo:probe", "1", "EX", "10") != "OK" or probes.ready(stack) is None:
         return None
-    return "Redis takes a write, the app finds nothing missing"
+    return "Redis accepts a write, and the app is ready"

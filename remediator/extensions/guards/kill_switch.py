@@ -43,7 +43,7 @@ class KillSwitch(Guard):
                 GuardAnswer.BLOCK,
                 "stopped",
                 f"{stop.subject} stopped by {stop.created_by} at {at}{until}: {stop.reason} "
-                f"(resume with: remediator resume {stop.id})",
+                f"(release it with: remediator stop release {stop.id})",
                 {
                     "stop": stop.id,
                     "scope": stop.scope,

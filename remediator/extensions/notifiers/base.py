@@ -92,7 +92,7 @@ class Message:
     def links(self) -> list[tuple[str, str]]:
         """What can be opened: the name of each link, and the link. None where no public address is set."""
         ask = "" if self.ask is None else self.ask.link
-        return [(name, url) for name, url in (("Look and decide", ask), ("Follow the run", self.link)) if url]
+        return [(name, url) for name, url in (("Review and decide", ask), ("Show the run", self.link)) if url]
 
     @property
     def incident(self) -> str:

@@ -150,7 +150,7 @@ def _buttons(message: Message, whole: bool) -> Iterator[dict[str, Any]]:
         if whole or verb != "approve":
             yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
     for name, url in message.links:
-        yield _button(name, "remediator.open" if name == "Look and decide" else "remediator.follow") | {"url": url}
+        yield _button(name, "remediator.open" if name == "Review and decide" else "remediator.follow") | {"url": url}
 
 
 def _button(name: str, action: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def service(tmp_path: Path) -> Iterator[Remediator]:
 @pytest.mark.promise(10)
 def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack: Stack) -> None:
     """Redis dies while everything is paused: nothing is done, and the run says who paused. Resumed, it heals."""
-    paused = remediator(stack.remediator, "pause", "--reason", "database move", "--as", "user:ann")
+    paused = remediator(stack.remediator, "stop", "create", "--reason", "database move", "--actor", "user:ann")
     assert paused.returncode == 0, paused.stderr
     stop_id = paused.stdout.split(":")[0]
     stack.kill_redis()
@@ -47,7 +47,7 @@ def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack:
     assert run["detail"]["text"].startswith("everything stopped by user:ann at ")
     assert run["steps"] == []
 
-    assert remediator(stack.remediator, "resume", stop_id).returncode == 0
+    assert remediator(stack.remediator, "stop", "release", stop_id).returncode == 0
     stack.remediator.wait_for("succeeded")
     begun = next(
         item
@@ -64,7 +64,7 @@ def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack:
 def test_a_stop_that_would_stop_nothing_is_refused(service: Remediator) -> None:
     """A slip in a name: said at once, with the name that was meant; nothing is written."""
     for option, slip, meant in (("--playbook", "redis-dwon", "redis-down"), ("--service", "redes", "redis")):
-        refused = remediator(service, "pause", option, slip, "--reason", "disk swap")
+        refused = remediator(service, "stop", "create", option, slip, "--reason", "disk swap")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert f"there is no {option[2:]} {slip!r}; did you mean {meant!r}?" in refused.stderr
     assert remediator(service, "status").returncode == 0
@@ -73,27 +73,37 @@ def test_a_stop_that_would_stop_nothing_is_refused(service: Remediator) -> None:
 def test_stopping_does_not_need_files_that_can_be_read(service: Remediator) -> None:
     """Somebody is in the middle of an edit: the stop stands, and it is said that the name was not checked."""
     (service.folder / "inventory.yaml").write_text("services: {redis: [")
-    paused = remediator(service, "pause", "--service", "redis", "--reason", "disk swap")
+    paused = remediator(service, "stop", "create", "--service", "redis", "--reason", "disk swap")
     assert paused.returncode == 0, paused.stderr
-    assert "nobody checks that name" in paused.stderr and "Traceback" not in paused.stderr
+    assert "is not checked" in paused.stderr and "Traceback" not in paused.stderr
     assert remediator(service, "status").returncode == 1
 
 
 def test_status_tells_what_holds(service: Remediator) -> None:
     """Stops, with how to resume, and exit status 1 while one stands."""
     assert remediator(service, "status").returncode == 0
-    remediator(service, "pause", "--service", "redis", "--reason", "disk swap", "--for", "2h", "--as", "user:ann")
+    remediator(
+        service,
+        "stop",
+        "create",
+        "--service",
+        "redis",
+        "--reason",
+        "disk swap",
+        "--duration",
+        "2h",
+        "--actor",
+        "user:ann",
+    )
 
     shown = remediator(service, "status", "--format", "json")
 
     stop = json.loads(shown.stdout)["stops"][0]
-    assert (shown.returncode, stop["stops"], stop["reason"], stop["who"]) == (
-        1,
-        "service redis",
-        "disk swap",
-        "user:ann",
-    )
-    assert stop["until"] is not None
+    assert shown.returncode == 1
+    assert (stop["scope"], stop["name"], stop["reason"], stop["actor"]) == ("service", "redis", "disk swap", "user:ann")
+    assert stop["expires_at"] is not None
+    listed = remediator(service, "stop", "list")
+    assert listed.stdout.startswith(f"{stop['id']}  service redis stopped by user:ann since ")
 
 
 def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) -> None:
@@ -111,9 +121,9 @@ def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) 
     assert stopped()
     stop_id = json.loads(remediator(service, "status", "--format", "json").stdout)["stops"][0]["id"]
 
-    refused = remediator(service, "resume", stop_id)
+    refused = remediator(service, "stop", "release", stop_id)
     (state / "STOP").unlink()
-    released = remediator(service, "resume", stop_id)
+    released = remediator(service, "stop", "release", stop_id)
 
     assert (refused.returncode, released.returncode) == (2, 0)
     assert "remove it first" in refused.stderr
@@ -122,11 +132,14 @@ def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("pause", "--reason", " "), "a reason is needed"),
-        (("pause", "--playbook", "a", "--service", "b", "--reason", "x"), "not both"),
-        (("pause", "--reason", "x", "--for", "soon"), "is not a duration"),
-        (("resume", "stop-none"), "does not stand"),
-        (("promote", "none", "--to", "auto", "--reason", "x"), "there is no playbook 'none'; there are: redis-down"),
+        (("stop", "create", "--reason", " "), "a reason"),
+        (("stop", "create", "--playbook", "a", "--service", "b", "--reason", "x"), "not both"),
+        (("stop", "create", "--reason", "x", "--duration", "soon"), "duration"),
+        (("stop", "release", "stop-none"), "stop 'stop-none' is not active"),
+        (
+            ("playbook", "set-mode", "none", "--mode", "auto", "--reason", "x"),
+            "no playbook 'none'; there are: redis-down",
+        ),
     ],
 )
 def test_wrong_use_is_told_in_a_sentence(service: Remediator, argv: tuple[str, ...], message: str) -> None:
@@ -140,9 +153,10 @@ def test_wrong_use_is_told_in_a_sentence(service: Remediator, argv: tuple[str, .
 def test_promotion_is_on_record_and_shown(service: Remediator) -> None:
     """A person puts a playbook on another rung; status shows where it is, and by whom."""
     done = remediator(
-        service, "promote", "redis-down", "--to", "approve", "--reason", "two bad nights", "--as", "user:ann"
+        *(service, "playbook", "set-mode", "redis-down", "--mode", "approve"),
+        *("--reason", "two bad nights", "--actor", "user:ann"),
     )
 
-    assert done.stdout == "redis-down: auto -> approve (its file says auto)\n"
+    assert done.stdout == "redis-down: auto -> approve (mode in its file: auto)\n"
     place = json.loads(remediator(service, "status", "--format", "json").stdout)["autonomy"]["redis-down"]
-    assert (place["mode"], place["who"], place["reason"]) == ("approve", "user:ann", "two bad nights")
+    assert (place["mode"], place["actor"], place["reason"]) == ("approve", "user:ann", "two bad nights")

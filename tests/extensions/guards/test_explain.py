@@ -51,7 +51,7 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     assert "would    do nothing: still_firing blocked: not firing on 1 of 1 peers" in calm.stdout, calm.stderr
 
     fired = explain(stack, {"alertname": "Nothing"}, tmp_path)
-    assert (fired.returncode, "no playbook is for this alert" in fired.stdout) == (1, True)
+    assert (fired.returncode, "no playbook matches this alert" in fired.stdout) == (1, True)
 
     shown = explain(stack, labels, tmp_path, "--format", "json")
     line = json.loads(shown.stdout)[0]["playbooks"][0]

@@ -27,7 +27,8 @@ async def test_it_blocks_everything(house: House) -> None:
     verdict = await house.verdict("kill_switch")
 
     assert verdict.sentence == (
-        "blocked: everything stopped by user:ann at 12:00:00Z: database move (resume with: remediator resume stop-1)"
+        "blocked: everything stopped by user:ann at 12:00:00Z: database move "
+        "(release it with: remediator stop release stop-1)"
     )
     assert verdict.inputs["reason"] == "database move"
 

@@ -1,4 +1,4 @@
-"""What does not fit: every channel takes the longest message, and it still says what a decision needs."""
+"""Long messages: every channel accepts the longest one, and it still contains what an approver needs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from remediator.extensions.notifiers.base import Ask, Message, Section, Tone
 from tests.extensions.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, LINK, settings
 from tests.support.guard_history import NOON
 
-UNTIL = "until 2026-03-04 12:15:00Z (15m from now)"
+UNTIL = "Expires at 2026-03-04 12:15:00 UTC (in 15m)"
 
 
 def huge(letter: str) -> Message:
-    """As much as a message can hold: every line as long as it gets, of one letter."""
+    """Return the longest possible message: every line has its maximum length."""
     line = (letter * 400)[:400]
     sections = (
-        Section("What fires", (line,) * 11),
-        Section("What will be done", ("1. restart redis",) + (line * 5,) * 12, True),
-        Section("What it risks", (line,) * 24),
+        Section("Alerts", (line,) * 11),
+        Section("Planned calls", ("1. restart redis",) + (line * 5,) * 12, True),
+        Section("Risks", (line,) * 24),
         Section("Likely cause", (line,) * 3),
         Section("Evidence", (line,) * 6),
-        Section("Why you are asked", (line,)),
-        Section("Who may approve, and until when", (UNTIL, "any approver")),
+        Section("Why approval is needed", (line,)),
+        Section("Approvers and deadline", (UNTIL, "Who may approve: any approver")),
     )
     buttons = dict.fromkeys(("approve", "reject", "snooze", "pause"), "token")
     ask = Ask("approval-1", NOON + timedelta(minutes=15), "any approver", LINK + "t" * 400, buttons)
@@ -59,7 +59,7 @@ def _discord(body: Any) -> None:
     fields = embed["fields"]
     assert len(embed["title"]) <= 256 and len(fields) <= 25 and len(embed["description"]) <= 4096
     assert all(len(item["name"]) <= 256 and 0 < utf16(item["value"]) <= 1024 for item in fields)
-    assert all(item["value"].endswith("\n```") for item in fields), "no block is left open"
+    assert all(item["value"].endswith("\n```") for item in fields), "every code block is closed"
     total = utf16(embed["title"] + embed["description"]) + sum(utf16(item["name"] + item["value"]) for item in fields)
     assert total <= 6000
 
@@ -83,7 +83,7 @@ def _google_chat(body: Any) -> None:
 
 def _mattermost(body: Any) -> None:
     assert len(json.dumps(body["attachments"], ensure_ascii=False)) <= 8000 + 600
-    assert body["attachments"][0]["text"].count("```") % 2 == 0, "no block is left open"
+    assert body["attachments"][0]["text"].count("```") % 2 == 0, "every code block is closed"
 
 
 def _pagerduty(body: Any) -> None:
@@ -109,8 +109,8 @@ LIMITS = {
 
 @pytest.mark.parametrize("kind", HTTP)
 @pytest.mark.parametrize("letter", ["x", "日", "😀", "<!channel>&@here`"])
-async def test_the_longest_message_fits_and_still_says_what_counts(kind: str, letter: str, tmp_path: Path) -> None:
-    """Within each service's limits, with what will be done, until when, and the link on which to decide."""
+async def test_longest_message_fits_and_contains_the_essentials(kind: str, letter: str, tmp_path: Path) -> None:
+    """It is within the limits of the service and contains the planned calls, the deadline and the link."""
     message = huge(letter)
     notifier = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
@@ -126,12 +126,12 @@ async def test_the_longest_message_fits_and_still_says_what_counts(kind: str, le
         assert needed in text, needed
 
 
-async def test_nobody_approves_by_a_button_what_the_message_could_not_show(tmp_path: Path) -> None:
-    """Slack's approve button goes where the plan does not fit; the page shows all of it. No and stop stay."""
+async def test_slack_has_no_approve_button_if_the_plan_was_cut(tmp_path: Path) -> None:
+    """If the plan does not fit, approving needs the page, which shows all of it. The other buttons stay."""
     message = huge("x")
     for sections, there in (
         (message.sections, False),
-        ((Section("What will be done", ("restart redis",), True),), True),
+        ((Section("Planned calls", ("restart redis",), True),), True),
     ):
         notifier = KINDS["slack"](settings("slack", tmp_path))
         async with respx.mock() as router:
@@ -140,13 +140,13 @@ async def test_nobody_approves_by_a_button_what_the_message_could_not_show(tmp_p
             body = json.loads(router.calls[0].request.content)
         await notifier.aclose()
         buttons = {item["action_id"] for item in body["blocks"][-1]["elements"]}
-        assert ("remediator.pipeline.approve" in buttons) is there
+        assert ("remediator.approve" in buttons) is there
         assert {"remediator.reject", "remediator.snooze", "remediator.pause", "remediator.open"} <= buttons
 
 
 @pytest.mark.parametrize("kind", HTTP)
-async def test_without_a_public_address_no_message_has_a_broken_link(kind: str, tmp_path: Path) -> None:
-    """A link to nowhere would have the whole message refused: there is none."""
+async def test_messages_without_public_url_have_no_links(kind: str, tmp_path: Path) -> None:
+    """Services refuse a message with an empty link, so it has none."""
     message = huge("x")
     assert message.ask is not None
     bare = replace(message, ask=replace(message.ask, link=""), link="")
@@ -156,14 +156,14 @@ async def test_without_a_public_address_no_message_has_a_broken_link(kind: str, 
         await notifier.send(bare)
         body = router.calls[0].request.content.decode()
     await notifier.aclose()
-    assert "Look and decide" not in body and "Follow the run" not in body
+    assert "Review and decide" not in body and "Show the run" not in body
 
 
-def test_short_sections_are_whole_and_long_ones_say_that_they_are_not() -> None:
-    """What fits stays as it is; what is cut ends by saying so; what will be done has more room than the rest."""
+def test_long_sections_are_cut_and_say_so() -> None:
+    """Short sections are unchanged. A cut section ends with a note. Exact sections get more room."""
     sections = [
-        Section("What fires", ("x" * 5000,)),
-        Section("What will be done", ("y" * 5000,), True),
+        Section("Alerts", ("x" * 5000,)),
+        Section("Planned calls", ("y" * 5000,), True),
         Section("Evidence", ("short",)),
     ]
     fires, done, evidence = fit(sections, 2000)

@@ -1,4 +1,4 @@
-"""Every channel: the message's facts arrive, the label's tricks do not, and what a refusal means is understood."""
+"""Every channel: the facts arrive, text of labels stays text, and errors are classified."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ MESSAGE = Message(
     title=f"Approve? redis-down on redis {EVIL}",
     tone=Tone.ASK,
     sections=(
-        Section("What fires", (f"RedisDown {{path={EVIL}}} firing",)),
-        Section("What will be done", ("restart redis",), True),
+        Section("Alerts", (f"RedisDown {{path={EVIL}}} firing",)),
+        Section("Planned calls", ("restart redis",), True),
     ),
     ask=Ask("approval-1", NOON + timedelta(minutes=15), "any approver", LINK, {"approve": "token", "reject": "token"}),
     link="https://remediator.example/runs/run-1",
@@ -48,7 +48,7 @@ HEALED = replace(MESSAGE, kind="update", title="Healed", tone=Tone.GOOD, ask=Non
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
-    """Settings with which each kind works."""
+    """Return valid settings of a notifier."""
     secret = folder / "secret"
     secret.write_text("s3cret-value-of-the-channel")
     hook = folder / "hook"
@@ -88,13 +88,13 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notifier]:
 
 
 def bodies(router: respx.MockRouter) -> list[Any]:
-    """What was posted."""
+    """Return the JSON bodies of all requests."""
     return [json.loads(call.request.content) for call in router.calls]
 
 
 @pytest.mark.parametrize("made", HTTP, indirect=True)
 async def test_the_facts_arrive_once(made: Notifier) -> None:
-    """What fires, what will be done, and the link, in one request."""
+    """One request contains the alert, the planned call and the link."""
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(made.kind, {})))
         await made.send(MESSAGE)
@@ -108,8 +108,8 @@ async def test_the_facts_arrive_once(made: Notifier) -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(400, PermanentFailure), (404, PermanentFailure), (429, RetryAfter), (500, Exception)]
 )
-async def test_a_refusal_is_understood_and_tells_no_secret(made: Notifier, status: int, error: type[Exception]) -> None:
-    """4xx is for good, 429 is later, 5xx may mend; and no error has the address or the key in it."""
+async def test_errors_are_classified_and_contain_no_secret(made: Notifier, status: int, error: type[Exception]) -> None:
+    """4xx is permanent, 429 is a rate limit, 5xx is temporary; no error contains the URL or the key."""
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(return_value=httpx.Response(status, headers={"Retry-After": "7"}, text="no"))
         with pytest.raises(error) as raised:
@@ -122,7 +122,7 @@ async def test_a_refusal_is_understood_and_tells_no_secret(made: Notifier, statu
 
 @pytest.mark.parametrize("made", HTTP, indirect=True)
 async def test_an_outage_is_unreachable(made: Notifier) -> None:
-    """No connection: tried again later; the address stays out of the error."""
+    """Without a connection, sending is retried later; the error does not contain the URL."""
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(side_effect=httpx.ConnectError("no route to hooks.example/s3cret"))
         with pytest.raises(Unreachable) as raised:
@@ -131,8 +131,8 @@ async def test_an_outage_is_unreachable(made: Notifier) -> None:
     assert "s3cret" not in str(raised.value)
 
 
-async def test_slack_takes_label_text_as_letters(tmp_path: Path) -> None:
-    """Rich text is literal; the fallback is escaped; nothing unfurls; buttons carry signed values only."""
+async def test_slack_shows_labels_as_plain_text(tmp_path: Path) -> None:
+    """Rich text is literal, the fallback text is escaped, links are not unfurled, buttons hold signed values."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.post("https://slack.com/api/chat.postMessage").respond(json=ANSWERS["slack"])
@@ -146,7 +146,7 @@ async def test_slack_takes_label_text_as_letters(tmp_path: Path) -> None:
     assert not any(part.get("type") == "mrkdwn" for part in _parts(sent["blocks"]))
     assert sent["unfurl_links"] is False and sent["unfurl_media"] is False
     actions = {part["action_id"]: part for part in _parts(sent["blocks"]) if "action_id" in part}
-    assert actions["remediator.pipeline.approve"]["value"] == "token" and actions["remediator.open"]["url"] == LINK
+    assert actions["remediator.approve"]["value"] == "token" and actions["remediator.open"]["url"] == LINK
     assert (updated["ts"], reply["thread_ts"]) == ("1.2", "1.2")
 
 
@@ -160,8 +160,8 @@ def _parts(value: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(item)
 
 
-async def test_slack_says_no_with_200(tmp_path: Path) -> None:
-    """ok:false is a refusal: for good where the token or channel is wrong, later where it is too much."""
+async def test_slack_errors_with_status_200(tmp_path: Path) -> None:
+    """``ok: false`` is an error: permanent for a wrong token or channel, temporary for a rate limit."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         route = router.post("https://slack.com/api/chat.postMessage")
@@ -176,7 +176,7 @@ async def test_slack_says_no_with_200(tmp_path: Path) -> None:
 
 
 async def test_teams_uses_text_runs_only(tmp_path: Path) -> None:
-    """A TextRun knows no markdown; a TextBlock would."""
+    """A TextRun does not interpret Markdown; a TextBlock would."""
     teams = KINDS["teams"](settings("teams", tmp_path))
     async with respx.mock as router:
         router.route().respond(202)
@@ -188,8 +188,8 @@ async def test_teams_uses_text_runs_only(tmp_path: Path) -> None:
     assert card["actions"][0]["url"] == LINK
 
 
-async def test_discord_mentions_nobody_and_updates_in_place(tmp_path: Path) -> None:
-    """allowed_mentions is empty, label text cannot leave its code block, and the end is written into the message."""
+async def test_discord_has_no_mentions_and_updates_in_place(tmp_path: Path) -> None:
+    """allowed_mentions is empty, text of labels stays in its code block, and an update edits the message."""
     discord = KINDS["discord"](settings("discord", tmp_path))
     async with respx.mock(assert_all_called=False) as router:
         router.route().respond(json={"id": "9"})
@@ -206,7 +206,7 @@ async def test_discord_mentions_nobody_and_updates_in_place(tmp_path: Path) -> N
 
 
 async def test_mattermost_keeps_label_text_in_code(tmp_path: Path) -> None:
-    """Backquotes cannot end the code block, and there are no mentions in one."""
+    """Backquotes cannot end the code block, and a code block has no mentions."""
     mattermost = KINDS["mattermost"](settings("mattermost", tmp_path))
     async with respx.mock as router:
         router.route().respond(200, text="ok")
@@ -221,7 +221,7 @@ async def test_mattermost_keeps_label_text_in_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", ["telegram", "google_chat"], indirect=True)
 async def test_html_is_escaped(made: Notifier) -> None:
-    """What looks like a tag arrives as letters; previews are off."""
+    """Text that looks like a tag is escaped; previews are off."""
     async with respx.mock as router:
         router.route().respond(json=ANSWERS.get(made.kind, {}))
         await made.send(MESSAGE)
@@ -236,8 +236,8 @@ async def test_html_is_escaped(made: Notifier) -> None:
 @pytest.mark.parametrize(
     ("kind", "opens", "closes"), [("pagerduty", "trigger", "resolve"), ("opsgenie", "alerts", "close")]
 )
-async def test_what_woke_somebody_ends_with_the_run(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
-    """One incident for a run; a run that healed ends it."""
+async def test_pager_alert_is_closed_with_the_run(kind: str, opens: str, closes: str, tmp_path: Path) -> None:
+    """A run opens one pager incident; when the run heals, the incident is closed."""
     notifier = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock as router:
         router.route().respond(202, json={})
@@ -249,10 +249,8 @@ async def test_what_woke_somebody_ends_with_the_run(kind: str, opens: str, close
 
 
 @pytest.mark.parametrize(("kind", "name"), [("pagerduty", "dedup_key"), ("opsgenie", "alias")])
-async def test_who_acknowledged_a_request_is_woken_when_a_person_is_needed(
-    kind: str, name: str, tmp_path: Path
-) -> None:
-    """Asked, acknowledged, nobody answered: the escalation is no repeat of the request; a repeat of itself is."""
+async def test_escalation_pages_after_an_acknowledged_request(kind: str, name: str, tmp_path: Path) -> None:
+    """An escalation has another key than the request, so it pages again. A repeated escalation has the same key."""
     notifier = KINDS[kind](settings(kind, tmp_path))
     needed = replace(MESSAGE, id="message-2", kind="escalation", ask=None, tone=Tone.PROBLEM)
     async with respx.mock() as router:
@@ -264,8 +262,8 @@ async def test_who_acknowledged_a_request_is_woken_when_a_person_is_needed(
     assert keys[0] == keys[1] and keys[2] == keys[3] and keys[0] != keys[2]
 
 
-async def test_telegram_takes_an_edit_made_again_for_done(tmp_path: Path) -> None:
-    """The answer to an edit was lost; the second one is refused as no change, and the end is told all the same."""
+async def test_telegram_repeated_edit_is_success(tmp_path: Path) -> None:
+    """The answer to an edit was lost, and Telegram refuses the second one as unchanged: the update goes on."""
     telegram = KINDS["telegram"](settings("telegram", tmp_path))
     same = {"ok": False, "description": "Bad Request: message is not modified"}
     async with respx.mock() as router:
@@ -280,7 +278,7 @@ async def test_telegram_takes_an_edit_made_again_for_done(tmp_path: Path) -> Non
 
 
 async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
-    """A real receiver on loopback: JSON with the link, the bearer token, and an HMAC over the very bytes."""
+    """A real receiver on loopback gets JSON with the link, the bearer token, and an HMAC of the body."""
     key = tmp_path / "key"
     key.write_text("k" * 20)
     with receiver() as chat:
@@ -296,7 +294,7 @@ async def test_the_webhook_signs_what_it_sends(tmp_path: Path) -> None:
 
 
 class Mailbox:
-    """A mail server that keeps what it takes; ``refuse`` is its answer instead."""
+    """A mail server that stores mails. If ``refuse`` is set, it answers with that instead."""
 
     def __init__(self) -> None:
         self.mails: list[bytes] = []
@@ -310,7 +308,7 @@ class Mailbox:
 
 
 async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
-    """A real mail server: no header can be smuggled in, HTML is escaped, the end answers the request."""
+    """A real mail server: headers cannot be injected, HTML is escaped, the update replies to the request."""
     box = Mailbox()
     port = free_port()
     controller = Controller(box, "127.0.0.1", port)
@@ -336,14 +334,14 @@ async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
     assert second["In-Reply-To"] == first["Message-ID"]
 
 
-async def test_a_mail_server_that_is_not_there(tmp_path: Path) -> None:
-    """Unreachable, to be tried again."""
+async def test_missing_mail_server_is_unreachable(tmp_path: Path) -> None:
+    """The error is temporary: sending is retried."""
     with pytest.raises(Unreachable):
         await KINDS["email"](settings("email", tmp_path)).send(MESSAGE)
 
 
-async def test_apprise_delivers_or_says_so(tmp_path: Path) -> None:
-    """A service behind Apprise gets plain text; one that is not there is an error."""
+async def test_apprise_delivers_plain_text(tmp_path: Path) -> None:
+    """A service behind Apprise gets the message as plain text."""
     with receiver() as chat:
         (tmp_path / "urls").write_text(chat.url.replace("http://", "json://"))
         apprise = KINDS["apprise"]({"url_file": str(tmp_path / "urls")})
@@ -352,15 +350,15 @@ async def test_apprise_delivers_or_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_settings_that_cannot_work_are_refused(kind: str, tmp_path: Path) -> None:
-    """An unknown key, or a missing one, is an error at the start and not at 3 a.m."""
+def test_invalid_settings_are_refused(kind: str, tmp_path: Path) -> None:
+    """An unknown or missing key is an error at the start, not at the first message."""
     with pytest.raises(ConfigurationError):
         KINDS[kind]({**settings(kind, tmp_path), "nonsense": 1})
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_file_name_and_docs_agree(kind: str) -> None:
-    """A notifier's name is its file's, and its section's in docs/notifiers.md."""
+    """A notifier has the name of its module and of its section in docs/notifiers.md."""
     assert KINDS[kind].__module__ == f"remediator.extensions.notifiers.{kind}"
     page = Path(__file__).parents[3] / "docs" / "notifiers.md"
     assert f"\n## {kind}\n" in page.read_text()
@@ -373,7 +371,7 @@ def test_file_name_and_docs_agree(kind: str) -> None:
         ({"token_file": "t", "chat": "1", "chanel": "x"}, "telegram: there is no setting 'chanel'"),
     ],
 )
-def test_a_slip_in_a_channel_is_named(settings: dict[str, str], said: str) -> None:
-    """Which setting, in the words of settings."""
+def test_error_names_the_setting(settings: dict[str, str], said: str) -> None:
+    """The message names the setting as the settings file does."""
     with pytest.raises(ConfigurationError, match=said):
         KINDS["telegram"](settings)

@@ -233,6 +233,6 @@ def test_schema_and_lint_know_the_named_plugin(drained: Drained) -> None:
     wrong["steps"][0]["with"] = {"folders": "pool"}
     (drained.folder / "playbooks/app-slow.yaml").write_text(yaml.safe_dump(wrong))
 
-    assert "example.drain" in drained.tool("schema", "playbook", "--config", str(drained.config)).stdout
-    assert "example.drain" not in drained.tool("schema", "playbook").stdout
+    assert "example.drain" in drained.tool("playbook", "schema", "playbook", "--config", str(drained.config)).stdout
+    assert "example.drain" not in drained.tool("playbook", "schema", "playbook").stdout
     assert "folders" in drained.tool("lint", "playbooks", "--config", str(drained.config)).stdout

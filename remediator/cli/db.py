@@ -1,0 +1,95 @@
+"""The ``remediator db`` commands: migrate, back up and restore the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import sqlalchemy
+import sqlalchemy.exc
+
+from remediator.audit import Draft, Kind
+from remediator.cli import _direct_store
+from remediator.cli._options import actor_option, config_option
+from remediator.config import Config
+from remediator.errors import ConfigurationError, StoreUnavailable
+from remediator.playbooks.loader import load_config
+from remediator.service import database_file, store_url
+from remediator.storage import migrate as migrations
+from remediator.storage.backup import create_backup, restore_backup
+from remediator.storage.sqlite import exclusive_lock
+
+
+@click.group("db")
+def command() -> None:
+    """Migrate, back up and restore the database."""
+
+
+@command.command("migrate")
+@config_option
+def migrate(config_path: Path) -> None:
+    """Bring the database to the schema of this version, in one transaction.
+
+    Run it once, before you start the replicas of a new version. Replicas of the old version continue to run.
+
+    \b
+    Example:
+      remediator db migrate --config /etc/remediator/remediator.yaml
+    """
+    config = load_config(config_path, Config)
+    sqlite = config.store == "sqlite"
+    url = sqlalchemy.make_url(f"sqlite:///{database_file(config)}") if sqlite else store_url(config)
+    try:
+        with sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+            before = migrations.revision(connection)
+            migrations.migrate(connection)
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the database cannot be migrated: {str(error.orig).strip().splitlines()[0]}") from None
+    click.echo(f"schema: {before or 'none'} -> {migrations.HEAD}")
+
+
+@command.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@config_option
+def backup(file: Path, config_path: Path) -> None:
+    """Write a consistent, checked copy of the SQLite database to FILE.
+
+    The service may run. For PostgreSQL, use pg_dump --format=custom --file=FILE "$URL".
+
+    \b
+    Example:
+      remediator db backup /var/backups/remediator-$(date +%F).db
+    """
+    config = load_config(config_path, Config)
+    if config.store != "sqlite":
+        raise ConfigurationError(
+            'store: PostgreSQL has its own backup tool: pg_dump --format=custom --file=FILE "$URL"'
+        )
+    size = create_backup(config.state / "remediator.db", file)
+    click.echo(f"{file}: {size} bytes, checked")
+
+
+@command.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@config_option
+@actor_option
+def restore(file: Path, config_path: Path, actor: str | None) -> None:
+    """Replace the SQLite database by the backup FILE; keep the old one beside it.
+
+    The service must not run. Everything after the backup is lost, including rate limits and cooldowns: check the
+    targets before you start the service. For PostgreSQL, use pg_restore --clean --dbname="$URL" FILE.
+
+    \b
+    Example:
+      remediator db restore /var/backups/remediator-2026-03-04.db --actor user:ann
+    """
+    config = load_config(config_path, Config)
+    if config.store != "sqlite":
+        raise ConfigurationError('store: PostgreSQL has its own restore tool: pg_restore --clean --dbname="$URL" FILE')
+    database = database_file(config)
+    with exclusive_lock(database):
+        old = restore_backup(file, database)
+        data = {"command": "restore", "file": file.name}
+        draft = Draft(kind=Kind.OPERATOR_COMMAND, actor=actor or _direct_store.terminal_user(), data=data)
+        _direct_store.write(config, lambda tx: tx.append_audit(draft))
+    click.echo(f"{database}: restored from {file}" + (f"; the old database is {old}" if old else ""))

@@ -1,0 +1,283 @@
+"""The ``remediator playbook`` commands: for authors of playbooks, and to change a playbook's mode."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from remediator.authoring import json_schema, scaffold
+from remediator.authoring.backtest import History
+from remediator.authoring.backtest.history import remembered, stored
+from remediator.authoring.lint.alerting import read_alerts
+from remediator.authoring.runbook_pages import FORMATS
+from remediator.cli import _direct_store
+from remediator.cli._history_options import Comparison, history_options, show
+from remediator.cli._options import actor_option, config_option, format_option, since_option
+from remediator.cli._plugins import plugins_option, registry_for
+from remediator.clients.endpoints import Endpoint
+from remediator.clients.prometheus.client import Prometheus
+from remediator.config import Config
+from remediator.core.clock import SystemClock, before, parse_duration
+from remediator.errors import ConfigurationError, InputError
+from remediator.extensions.registry import Registry
+from remediator.playbooks.diagnostics import Severity, did_you_mean
+from remediator.playbooks.inventory import Inventory
+from remediator.playbooks.loader import load, load_config, load_error, load_playbooks, read, read_model
+from remediator.playbooks.model import Playbook
+from remediator.service import read_only_connection
+from remediator.storage import Tx
+from remediator.storage.repositories import autonomy, breakers
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group("playbook")
+def command() -> None:
+    """Write, document and replay playbooks; change their modes."""
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--alert", default="", help="Name of the alert (default: NAME in CamelCase).")
+@click.option("--target", default="", help="Service of the inventory (default: the one that the alert rule names).")
+@click.option(
+    "--output-dir", "folder", type=_FOLDER, default=Path("playbooks"), help="Folder to write to (default: playbooks)."
+)
+@click.option("--inventory", type=_FILE, help="Inventory file (default: inventory.yaml near the folder).")
+@click.option(
+    "--alerting",
+    type=click.Path(path_type=Path, exists=True),
+    help="Prometheus rule file or folder (default: alerting near the folder).",
+)
+def new(name: str, alert: str, target: str, folder: Path, inventory: Path | None, alerting: Path | None) -> None:
+    """Write a commented playbook and its test.
+
+    The playbook does nothing until you change its mode. Existing files are never overwritten.
+
+    \b
+    Example:
+      remediator playbook new cache-slow --alert CacheSlow --target redis
+    """
+    inventory = inventory or _near(folder, "inventory.yaml")
+    if inventory is None:
+        raise InputError(f"no inventory.yaml in or near {folder}; give it with --inventory")
+    path = folder / f"{name}.yaml"
+    rules = alerting or _near(folder, "alerting")
+    known = [] if rules is None else read_alerts([rules])
+    alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
+    start = scaffold.begin(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
+    _write_new(path, scaffold.playbook(start, _schema_path(folder, "playbook")))
+    _write_new(folder / f"{name}.test.yaml", scaffold.test(start, _schema_path(folder, "test")))
+    click.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
+    if known and start.alert not in {item.name for item in known}:
+        click.echo(f"{rules} has no alert rule {start.alert!r} yet; lint warns until it exists")
+    click.echo(f"next: edit it, then run: remediator lint {path} && remediator test {path}")
+
+
+def _channels(folder: Path) -> Sequence[str]:
+    """Return the channels of the settings file near the folder; none if it has errors, which lint reports."""
+    found = _near(folder, "remediator.yaml")
+    config = None if found is None else read_model(found, Config).model
+    return () if config is None else tuple(config.channels)
+
+
+def _near(folder: Path, name: str) -> Path | None:
+    places = (folder / name, folder.resolve().parent / name, Path(name))
+    return next((place for place in places if place.exists()), None)
+
+
+def _schema_path(folder: Path, kind: str) -> str:
+    found = _near(folder, f"docs/schema/{kind}.json")
+    return "" if found is None else os.path.relpath(found.resolve(), folder.resolve())
+
+
+def _write_new(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{path} already exists; nothing was written") from None
+
+
+@command.command("docs")
+@plugins_option
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@format_option(*FORMATS)
+@click.option("--output-dir", type=_FOLDER, help="Folder to write one file per playbook to (default: standard output).")
+@click.option("--check", is_flag=True, help="With --output-dir: write nothing; exit with 1 if a page is not current.")
+def docs(config_path: Path | None, paths: tuple[Path, ...], format_: str, output_dir: Path | None, check: bool) -> None:
+    """Write the runbook page of each playbook in PATHS, with a flowchart.
+
+    PATHS are files and folders (default: playbooks).
+
+    \b
+    Examples:
+      remediator playbook docs playbooks/redis-down.yaml
+      remediator playbook docs --format html --output-dir site
+      remediator playbook docs --output-dir docs/playbooks --check
+    """
+    catalogue = registry_for(config_path).catalogue()
+    found = load_playbooks(list(paths) or [Path("playbooks")], catalogue, None)
+    errors = [item for item in found.diagnostics if item.severity is Severity.ERROR]
+    if errors:
+        raise load_error("the playbooks cannot be used", errors)
+    ending, make = FORMATS[format_]
+    pages = {f"{playbook.name}{ending}": make(playbook, catalogue) for playbook in found.playbooks}
+    if output_dir is None:
+        click.echo("\n".join(pages.values()), nl=False)
+    elif check:
+        _check_pages(output_dir, pages, ending)
+    else:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for name, text in pages.items():
+            (output_dir / name).write_text(text, encoding="utf-8")
+            click.echo(output_dir / name)
+
+
+def _check_pages(folder: Path, pages: dict[str, str], ending: str) -> None:
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: no such folder; write the pages first, without --check")
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob(f"*{ending}")}
+    stale = sorted(name for name in pages.keys() | there.keys() if pages.get(name) != there.get(name))
+    for name in stale:
+        click.echo(f"{folder / name}: {'not current' if name in pages else 'no playbook has this name'}")
+    if stale:
+        raise SystemExit(1)
+
+
+@command.command("schema")
+@plugins_option
+@click.argument("kind", type=click.Choice(json_schema.KINDS), required=False)
+@click.option("--output-dir", type=_FOLDER, help="Folder to write all schemas to (default: print the schema of KIND).")
+def schema(config_path: Path | None, kind: str | None, output_dir: Path | None) -> None:
+    """Print the JSON Schema of one KIND of file, for completion in an editor.
+
+    Name the schema in the first line of a file: "# yaml-language-server: $schema=PATH".
+
+    \b
+    Examples:
+      remediator playbook schema playbook > playbook.json
+      remediator playbook schema --output-dir docs/schema
+    """
+    catalogue = registry_for(config_path).catalogue()
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for name, content in json_schema.committed(json_schema.KINDS, catalogue, Config).items():
+            (output_dir / name).write_text(content, encoding="utf-8")
+    elif kind is not None:
+        click.echo(json_schema.text(json_schema.schema(kind, catalogue, Config)), nl=False)
+    else:
+        raise click.UsageError(f"give a kind ({', '.join(json_schema.KINDS)}), or a folder with --output-dir")
+
+
+@command.command("replay")
+@config_option
+@format_option("text", "json")
+@since_option
+@history_options
+def replay(
+    config_path: Path, format_: str, since: str, playbooks: tuple[Path, ...], against: str | None, svg: Path | None
+) -> None:
+    """Show what playbooks would have done with the stored notifications; change nothing.
+
+    The production pipeline runs on a virtual clock. The assumptions are printed with the result.
+
+    \b
+    Examples:
+      remediator playbook replay --since 7d
+      remediator playbook replay --playbooks changed/ --against main
+    """
+    config = load_config(config_path, Config)
+    end = SystemClock().now()
+    with read_only_connection(config) as connection:
+        history = stored(connection, before(end, since), end)
+    show(Comparison(config, playbooks, against, svg, format_), history)
+
+
+@command.command("backtest")
+@config_option
+@format_option("text", "json")
+@click.option("--prometheus", "url", help="URL, such as http://127.0.0.1:9090 (default: from the settings file).")
+@click.option("--step", default="1m", help="Time resolution; shorter firings may be missed (default: 1m).")
+@since_option
+@history_options
+def backtest(
+    config_path: Path,
+    format_: str,
+    url: str | None,
+    step: str,
+    since: str,
+    playbooks: tuple[Path, ...],
+    against: str | None,
+    svg: Path | None,
+) -> None:
+    """Show what playbooks would have done with the alerts in Prometheus' history; change nothing.
+
+    The history is the series ALERTS.
+
+    \b
+    Examples:
+      remediator playbook backtest --prometheus http://127.0.0.1:9090 --since 30d
+      remediator playbook backtest --against HEAD~1 --svg backtest.svg
+    """
+    config = load_config(config_path, Config)
+    endpoint = config.prometheus if url is None else Endpoint(url=url)
+    if endpoint is None:
+        raise ConfigurationError("no Prometheus in the settings file; give its URL with --prometheus")
+    end = SystemClock().now()
+    history = asyncio.run(_fetch(endpoint, before(end, since), end, parse_duration(step), config))
+    show(Comparison(config, playbooks, against, svg, format_), history)
+
+
+async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timedelta, config: Config) -> History:
+    prometheus = Prometheus(endpoint)
+    try:
+        return await remembered(prometheus, start, end, step, config.watchdog.alertname)
+    finally:
+        await prometheus.aclose()
+
+
+@command.command("set-mode")
+@config_option
+@click.argument("name")
+@click.option("--mode", type=click.Choice(autonomy.MODES), required=True, help="New mode.")
+@click.option("--reason", required=True, help="Reason, for the audit log.")
+@actor_option
+def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | None) -> None:
+    """Change a playbook's mode in this environment. Only an operator can raise it.
+
+    The change is valid until the mode in the playbook's file changes. Raising the mode also resets the circuit breaker
+    of the playbook.
+
+    \b
+    Examples:
+      remediator playbook set-mode redis-down --mode auto --reason "30 of 30 approved, none failed"
+      remediator playbook set-mode redis-down --mode approve --reason "two failures last night"
+    """
+    config = load_config(config_path, Config)
+    written = _playbook(config, name).mode_in(config.environment)
+    person = actor or _direct_store.terminal_user()
+
+    def write(tx: Tx) -> str:
+        old = autonomy.effective_mode(tx.connection, name, written)
+        autonomy.set_mode(tx, name, mode, written, person, reason)
+        if autonomy.lower_mode(old, mode) == old and breakers.list_tripped(tx.connection).get(name):
+            breakers.reset(tx, name, person, reason)
+        return old
+
+    click.echo(f"{name}: {_direct_store.write(config, write)} -> {mode} (mode in its file: {written})")
+
+
+def _playbook(config: Config, name: str) -> Playbook:
+    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
+    known = {playbook.name: playbook for playbook in loaded.playbooks}
+    if name not in known:
+        raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
+    return known[name]
