@@ -55,7 +55,7 @@ MUTANTS = (
     ),
     Mutant(
         1, "a store that hangs lets its senders wait", "storage/group_commit.py",
-        "async with asyncio.timeout(self._patience):", "async with asyncio.timeout(None):", CONTRACT,
+        "async with asyncio.timeout(self._accept_timeout):", "async with asyncio.timeout(None):", CONTRACT,
     ),
     Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "storage/indexes.py",
@@ -89,13 +89,13 @@ MUTANTS = (
            "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "storage/repositories/runs.py",
            "    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
-    Mutant(0, "a query that no index serves", "storage/repositories/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says\n", "", QUERIES),
+    Mutant(0, "a query that no index serves", "storage/repositories/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index\n", "", QUERIES),
     Mutant(0, "an event is slept through", "storage/repositories/runs.py", "notified = (table.c.wakeup_count != wakeup_count) &", "notified = (table.c.wakeup_count < 0) &", INTAKE),
     Mutant(0, "each end has all looked at that wait for a hand", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
     Mutant(0, "an end does not wake those that it alone held", "storage/repositories/blocked_runs.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
     Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
     Mutant(2, "who sets a fact second at the same moment is refused", "storage/repositories/key_values.py",
-           "given.on_conflict_do_update(index_elements=[table.c.name], set_=fresh)", "given", CONTRACT),
+           "given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values)", "given", CONTRACT),
     Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + context.timeouts.guard_recheck_interval)", "until", CLAIMS),
 )  # fmt: skip
 

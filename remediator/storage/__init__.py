@@ -1,8 +1,8 @@
-"""The store: where everything durable lives, and the one gate through which it is written.
+"""The store: all durable state, and the single write path to it.
 
-A piece of work is a plain function of a transaction (:class:`Tx`). The gate runs many of them inside one database
-transaction, each in a savepoint of its own, seals what they wrote to the audit log, commits once, and only then
-answers. So "committed" is what every awaited ``write`` means, and a state never changes without its audit entry.
+A piece of work is a function of a transaction (:class:`Tx`). The writer runs many of them in one database transaction,
+each in a savepoint, appends their entries to the audit log, commits once, and only then returns. Therefore an awaited
+``write`` is committed and fsynced, and a state never changes without its audit entry.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from remediator.core.clock import Clock
 T = TypeVar("T")
 
 TOPIC_NOTIFICATIONS = "notifications"
-"""Topic: a notification waits to be taken in."""
+"""Topic: a notification is in the inbox."""
 TOPIC_RUNS = "runs"
 """Topic: a run may be due."""
 TOPIC_RECONCILE = "reconcile"
-"""Topic: a notification was shortened; what it left out has to be fetched."""
+"""Topic: Alertmanager truncated a notification; the missing alerts have to be fetched."""
 TOPIC_MESSAGES = "messages"
-"""Topic: a message waits to be sent."""
+"""Topic: a message is in the outbox."""
 
 
 @dataclass(slots=True)
 class Tx:
-    """What a piece of work gets: a connection inside the transaction, the store's time, and the audit log's pen."""
+    """The argument of a piece of work: a connection inside the transaction, the time, and the audit log."""
 
     connection: Connection
     now: datetime
-    """The database's clock, not the host's: leases of replicas on several hosts compare against it."""
+    """The time of the database, not of the host, because replicas on several hosts compare their leases with it."""
     began_at: float = 0.0
-    """The event loop's clock just before ``now`` was asked for: so much of any lease granted here has passed since."""
+    """The event loop's monotonic time just before ``now`` was read; a lease granted here has lasted since then."""
     drafts: list[Draft] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
 
     def redact(self, value: Any) -> Any:
-        """A JSON value without secrets; every free text goes through this before it is stored."""
+        """Return a JSON value without secrets. Every free text passes through here before it is stored."""
         return redact_json(value, self.redactor)
 
     def redact_json(self, encoded: bytes) -> bytes:
-        """JSON that others sent, without secrets: the same bytes, unless there is something to look at."""
+        """Return encoded JSON without secrets; the same bytes if it contains none."""
         if not self.redactor.may_contain_secret(encoded):
             return encoded
         value = msgspec.json.decode(encoded)
@@ -58,27 +58,27 @@ class Tx:
         return encoded if clean == value else msgspec.json.encode(clean)
 
     def append_audit(self, draft: Draft) -> None:
-        """Write an entry; it is sealed and committed together with everything else of this work, or not at all."""
+        """Append an entry to the audit log; it is committed with the other changes of this work, or not at all."""
         self.drafts.append(draft)
 
     def notify(self, topic: str) -> None:
-        """After the commit, wake whoever waits for ``topic``, in every replica."""
+        """Wake the loops that wait for ``topic``, in every replica, after the commit."""
         self.topics.add(topic)
 
 
 class Wakeups:
-    """Events by topic, for loops that otherwise poll. A wake-up may be spurious, and may be lost: poll as well."""
+    """Events by topic, so that loops need not poll often. A wake-up may be spurious or lost, so loops poll as well."""
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
 
     def set(self, topics: set[str]) -> None:
-        """Wake the waiters of these topics. Only from the event loop's own thread."""
+        """Wake the waiters of these topics. Call it only in the thread of the event loop."""
         for topic in topics:
             self._events.setdefault(topic, asyncio.Event()).set()
 
     async def wait(self, topic: str, seconds: float) -> None:
-        """Return when ``topic`` was woken since the last wait, or after so many seconds."""
+        """Return when ``topic`` was set since the last wait, or after this many seconds."""
         event = self._events.setdefault(topic, asyncio.Event())
         try:
             async with asyncio.timeout(seconds):
@@ -88,60 +88,60 @@ class Wakeups:
         event.clear()
 
     def consume(self, topic: str) -> bool:
-        """Whether ``topic`` was woken since this or a wait was last asked."""
+        """Return whether ``topic`` was set since the last wait or consume, and clear it."""
         event = self._events.setdefault(topic, asyncio.Event())
-        woken = event.is_set()
+        was_set = event.is_set()
         event.clear()
-        return woken
+        return was_set
 
 
 class Store(ABC):
-    """The contract of a store; ``tests/storage`` runs one suite on every implementation."""
+    """The contract of a store; ``tests/storage`` runs one test suite on every implementation."""
 
     name: str
     wakeups: Wakeups
     redactor: Redactor
-    """Cuts the installation's secrets out of what is audited; replaced when the inventory is."""
+    """Removes the secrets of this installation from what is stored; replaced when the inventory is reloaded."""
     clock_offset: timedelta = timedelta(0)
-    """How far the database's clock was ahead of this host's when it was last asked."""
+    """Time of the database minus time of this host, when the database was last asked."""
 
     @abstractmethod
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run ``work`` in a transaction and return its result once that is committed and synced.
+        """Run ``work`` in a transaction and return its result after the commit and fsync.
 
-        ``work`` must be quick, do no I/O of its own, and may be run again from the start if the database asked for
-        that. An exception that it raises undoes only its own changes and comes back to the caller.
+        ``work`` must be quick and do no I/O of its own. The writer may run it again from the start if the database
+        requires a retry. If it raises, only its own changes are undone, and the exception is raised to the caller.
 
         Raises:
-            StoreUnavailable: not committed as far as can be told (locked, full, gone).
+            StoreUnavailable: probably not committed (locked, full or unreachable).
         """
 
     @abstractmethod
     async def accept(self, source: str, body: bytes) -> None:
-        """Put a notification into the inbox, durably. The hot path: many go in by one statement and one sync."""
+        """Store a notification in the inbox, durably. The hot path: one statement and one fsync for many of them."""
 
     @abstractmethod
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` on a connection that sees what was committed; it must not write."""
+        """Run ``work`` on a connection that sees one committed snapshot; ``work`` must not write."""
 
     def require_free_space(self) -> None:
-        """See that another notification fits, as far as can be told without writing one.
+        """Check that another notification fits on the disk.
 
         Raises:
-            StoreUnavailable: it may not.
+            StoreUnavailable: it may not fit.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what was begun, then let go of the database."""
+        """Finish the work that has begun, then close the database."""
 
 
 class StoreClock:
-    """The store's time, told by this host's clock: what leases, timers and deadlines of all replicas agree on.
+    """The time of the store, which leases, timers and deadlines of all replicas use; advanced by this host's clock.
 
     Args:
-        store: asked for the time with every transaction.
-        host: runs between them.
+        store: knows its offset to the host's clock from each transaction.
+        host: the clock of this host.
     """
 
     def __init__(self, store: Store, host: Clock) -> None:

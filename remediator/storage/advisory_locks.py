@@ -1,4 +1,4 @@
-"""Turns: work that several replicas must not do at the same time, because each counts what the others write."""
+"""Advisory locks for work that only one replica may do at a time, because it counts what the other replicas write."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from sqlalchemy import Connection
 from remediator.errors import RemediatorError
 
 LOCK_INTENT = 7_302_517_002
-"""The turn to judge and write an action's intent. Any constant, one for each kind of turn."""
-LOCK_RECONCILE = 7_302_517_005
-"""The turn to compare our episodes with what Alertmanager holds."""
-LOCK_PRUNE = 7_302_517_006
-"""The turn to forget what is over for long."""
-LOCK_INGEST = 7_302_517_004
-"""The turn to take notifications in, since their order matters."""
+"""Evaluate the guards and write the intent of an action. Each lock has an arbitrary constant of its own."""
 LOCK_MONITORS = 7_302_517_003
-"""The turn to compare the state of the world with what people were told of it."""
+"""Compare the monitored state with what was last reported."""
+LOCK_INGEST = 7_302_517_004
+"""Process notifications, because their order matters."""
+LOCK_RECONCILE = 7_302_517_005
+"""Compare the episodes in the store with the alerts in Alertmanager."""
+LOCK_PRUNE = 7_302_517_006
+"""Delete history that is older than the retention."""
 
 
 class LockUnavailable(RemediatorError):
-    """Another replica has the turn; try again in a moment."""
+    """Another replica holds the lock; retry later."""
 
 
-def try_lock(connection: Connection, turn: int) -> None:
-    """Have a turn until the end of this transaction. SQLite has one writer, so there it is had already.
+def try_lock(connection: Connection, key: int) -> None:
+    """Take an advisory lock until the end of this transaction.
+
+    On SQLite this does nothing: it has a single writer, which is this transaction.
 
     Raises:
-        Taken: another replica has it. Not waited for: it may in turn wait for a row that this transaction holds.
+        LockUnavailable: another replica holds it. Waiting could deadlock, because that replica may in turn wait for a
+            row that this transaction has locked.
     """
     if connection.dialect.name != "postgresql":
         return
-    if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({turn})").scalar():
-        raise LockUnavailable("another replica has the turn")
+    if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
+        raise LockUnavailable("another replica holds the lock")

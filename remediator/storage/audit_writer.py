@@ -1,4 +1,4 @@
-"""The audit log's one sequencer: the row ``audit_head``, locked while entries are numbered and chained."""
+"""The single sequencer of the audit log: the row in ``audit_head``, locked while entries are numbered and chained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from remediator.storage.schema import audit, audit_head
 def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redactor: Redactor) -> None:
     """Number, chain and store entries inside the caller's transaction.
 
-    The head is locked last, after every other row that the transaction touches, so that two replicas cannot wait
-    for each other; and held only until the commit.
+    Call this after the transaction has locked all its other rows. Because every replica locks the head last, two
+    replicas cannot deadlock on it, and the lock is held only until the commit.
     """
     head = read_head(connection, lock=True)
     entries, after = seal(head, drafts, now, redactor)
@@ -39,15 +39,15 @@ def append(connection: Connection, drafts: Sequence[Draft], now: datetime, redac
 
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head:
-    """The log's head: number and hash of the last entry, and the Merkle range over all of them.
+    """Return the head of the log: number and hash of the last entry, and the Merkle range over all entries.
 
     Raises:
-        StoreCorrupt: there is none, or what is there is no head.
+        StoreCorrupt: the head is missing or has the wrong types.
     """
     statement = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.tree)
     row = connection.execute(statement.with_for_update() if lock else statement).first()
     if row is None:
         raise StoreCorrupt("the audit log has no head; restore the database from a backup")
     if not (isinstance(row.seq, int) and isinstance(row.hash, bytes) and isinstance(row.tree, bytes)):
-        raise StoreCorrupt("the audit log's head is none that was written here; restore the database from a backup")
+        raise StoreCorrupt("the head of the audit log was changed; restore the database from a backup")
     return Head(row.seq, row.hash, row.tree)

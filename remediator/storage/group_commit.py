@@ -1,4 +1,4 @@
-"""The write gate: one thread that turns many small pieces of work into few synced transactions."""
+"""Group commit: one thread that turns many small pieces of work into few fsynced transactions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.storage.transaction import BeginFailed, Dialect, Job, run_group,
 
 @dataclass(slots=True)
 class _Waiting:
-    """A job, and who waits for it."""
+    """A job and the future that gets its result."""
 
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -31,21 +31,21 @@ class GroupCommit:
 
     Args:
         dialect: the database.
-        wakeups: woken after each commit.
-        group: most jobs in one transaction; bounds how long a reader of the answer can be held up by others.
-        patience: seconds until a sender is told to try again. A database that hangs says nothing, and a sender that
-            gives up by itself does not say so on every balancer.
+        wakeups: notified after each commit.
+        group: most jobs in one transaction; bounds how long the first answer waits for the others.
+        accept_timeout: seconds until the sender of a notification is answered with an error, so that it retries. A
+            database that hangs reports no error, and behind some load balancers a sender's own timeout is not visible.
     """
 
-    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512, patience: float = 5.0) -> None:
+    def __init__(self, dialect: Dialect, wakeups: Wakeups, group: int = 512, accept_timeout: float = 5.0) -> None:
         self._dialect = dialect
         self._wakeups = wakeups
         self._group = group
-        self._patience = patience
+        self._accept_timeout = accept_timeout
         self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._connection: Connection | None = dialect.connect()
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="write-gate", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="group-commit", daemon=True)
         self._thread.start()
 
     async def write(self, work: Callable[[Tx], Any]) -> Any:
@@ -55,10 +55,10 @@ class GroupCommit:
     async def accept(self, source: str, body: bytes) -> None:
         """See :meth:`remediator.storage.Store.accept`."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._accept_timeout):
                 await self._submit(Job(source=source, body=body))
         except TimeoutError:
-            raise StoreUnavailable(f"the store has not answered for {self._patience:g} s") from None
+            raise StoreUnavailable(f"the store has not answered for {self._accept_timeout:g} s") from None
 
     def _submit(self, job: Job) -> asyncio.Future[Any]:
         if self._closed:
@@ -69,7 +69,7 @@ class GroupCommit:
         return future
 
     async def close(self) -> None:
-        """Do what is queued, then stop the thread."""
+        """Finish the queued work, then stop the thread."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -88,9 +88,16 @@ class GroupCommit:
                     stopping = True
                     break
                 waiting.append(one)
-            # who sent a notification and was told to try again will; work is done whether or not somebody waits
+            # A sender whose notification timed out retries, so its notification is dropped here. Work is done even if
+            # its caller was cancelled.
             waiting = [one for one in waiting if one.job.work is not None or not one.future.cancelled()]
-            self._answer_all(waiting, self._transact([one.job for one in waiting]))
+            topics = self._transact([one.job for one in waiting])
+            for loop in {one.loop for one in waiting}:
+                mine = [one for one in waiting if one.loop is loop]
+                try:
+                    loop.call_soon_threadsafe(self._answer, mine, topics)
+                except RuntimeError:
+                    continue  # that loop is closed: nobody waits for the answer
         if self._connection is not None:
             self._connection.close()
 
@@ -98,14 +105,13 @@ class GroupCommit:
         try:
             try:
                 return run_group(self._dialect, self._connected(), jobs)
-            except (
-                BeginFailed
-            ):  # a connection that was cut while it was idle: nothing was begun, so it is safe to repeat
+            except BeginFailed:
+                # The connection was cut while it was idle. Nothing was begun, so a second try is safe.
                 self._disconnect()
                 return run_group(self._dialect, self._connected(), jobs)
-        except Exception as error:  # noqa: BLE001 - the thread must outlive a defect; the callers are told
+        except Exception as error:  # noqa: BLE001 - the thread must survive a defect; the callers get the error
             cause = error.__cause__ if isinstance(error, BeginFailed) else error
-            for job in jobs:  # nothing of this group is known to be durable
+            for job in jobs:  # nothing of this group is known to be durable, so no caller gets a result
                 job.result, job.error = None, to_store_error(cause)
             self._disconnect()
             return set()
@@ -124,21 +130,13 @@ class GroupCommit:
         except sqlalchemy.exc.SQLAlchemyError:
             pass
         finally:
-            connection.invalidate()  # not even the pool is to use it again
+            connection.invalidate()  # the pool must not reuse it either
             connection.close()
-
-    def _answer_all(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:
-        for loop in {one.loop for one in waiting}:
-            mine = [one for one in waiting if one.loop is loop]
-            try:
-                loop.call_soon_threadsafe(self._answer, mine, topics)
-            except RuntimeError:
-                continue  # that loop is closed: nobody is left to answer
 
     def _answer(self, waiting: Sequence[_Waiting], topics: set[str]) -> None:
         for one in waiting:
             if one.future.done():
-                continue  # the caller was cancelled; its work stands all the same
+                continue  # the caller was cancelled; its work is committed all the same
             if one.job.error is not None:
                 one.future.set_exception(one.job.error)
             else:

@@ -1,7 +1,7 @@
-"""Indexes of the schema, apart from its tables: only migrations need them, and naming PostgreSQL's options loads all of
-its dialect (80 ms and 6 MB that a start on SQLite does not want).
+"""Indexes of the schema, in a module of their own, because only migrations need them.
 
-Partial unique indexes carry promises: they hold whatever the code above them does.
+Naming PostgreSQL's options loads its whole dialect, which takes 80 ms and 6 MB that a start on SQLite does not need.
+Partial unique indexes enforce promises in the database, whatever the code above them does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Index, text
 
-from remediator.core.run import OPEN, Status
+from remediator.core.run import OPEN
 from remediator.storage.schema import (
     approvals,
     attempts,
@@ -32,13 +32,11 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 def _true(column: str) -> dict[str, Any]:
-    """As SQLAlchemy asks for it: SQLite uses a partial index only if the query has its condition word for word."""
+    """Write the condition as SQLAlchemy does: SQLite uses a partial index only if the query repeats its condition."""
     return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
 
 
-def _words(statuses: frozenset[Status]) -> str:
-    return ", ".join(f"'{status}'" for status in sorted(statuses))
-
+_OPEN_STATUSES = ", ".join(f"'{status}'" for status in sorted(OPEN))
 
 Index("ix_notifications_pending", notifications.c.id, **_where("processed_at IS NULL"))
 Index("ix_notifications_received_at", notifications.c.received_at)
@@ -47,11 +45,11 @@ Index("ix_episodes_closes_at", episodes.c.closes_at, **_where("status = 'resolve
 Index("ix_episodes_open", episodes.c.started_at, **_where("status <> 'closed'"))
 Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.started_at)
 Index("ix_episodes_started_at", episodes.c.started_at)
-# one incident, one run; one hand on a target: by constraint, whatever the code above does
+# Promises: one run per incident, and at most one run with the lock of a target.
 Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_true("incident_open"))
 Index("uq_runs_target_lock", runs.c.target, unique=True, **_true("holds_target"))
 Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
-Index("ix_runs_open", runs.c.created_at, **_where(f"status IN ({_words(OPEN)})"))
+Index("ix_runs_open", runs.c.created_at, **_where(f"status IN ({_OPEN_STATUSES})"))
 Index("ix_runs_created_at", runs.c.created_at)
 Index("ix_runs_playbook_target_created_at", runs.c.playbook, runs.c.target, runs.c.created_at)
 Index("ix_runs_playbook_created_at", runs.c.playbook, runs.c.created_at)
@@ -61,7 +59,7 @@ Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status 
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
-# budgets and cooldowns count what was really begun
+# The guards rate_limit and cooldown count the actions that were started.
 Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_intent_at", attempts.c.intent_at, **_true("mutates"))

@@ -1,7 +1,7 @@
-"""Bringing a database to this version's schema: once, versioned, under a lock, never as a side effect of a start.
+"""Migrate a database to the schema of this version. A start never migrates, with one exception.
 
-The one exception is an empty SQLite file, which is given its schema when the service first opens it, so that a
-laptop needs no extra command.
+The exception is an empty SQLite file: the service creates its schema when it first opens the file, so that a laptop
+needs no extra command.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from remediator.errors import StoreCorrupt, StoreUnavailable
 from remediator.storage.schema import metadata
 
 HEAD = "0001"
-"""Revision of ``schema.py``; the newest file under ``migrations/versions`` has the same."""
+"""Revision of ``schema.py``, which is the revision of the newest file in ``migrations/versions``."""
 
-_LOCK = 7_302_517_001  # any constant: the advisory lock under which PostgreSQL is migrated
+_LOCK = 7_302_517_001  # advisory lock on PostgreSQL: one migration at a time; an arbitrary constant
 
 
 def revision(connection: Connection) -> str | None:
-    """The schema revision of a database; None for an empty one."""
+    """Return the schema revision of a database; None if it is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -29,19 +29,25 @@ def revision(connection: Connection) -> str | None:
 
 
 def require_current(connection: Connection) -> None:
-    """Refuse a database whose schema is not this version's; an empty SQLite file is given it.
+    """Refuse a database with another schema than this version's; create the schema in an empty SQLite file.
 
     Raises:
-        StoreCorrupt: older (say: migrate), newer (say: upgrade), or not ours.
+        StoreCorrupt: the schema is older, newer or incomplete, or the database is not a remediator's.
     """
     found = revision(connection)
+    tables = set(inspect(connection).get_table_names())
     if found == HEAD:
-        _require_whole(connection)
+        missing = sorted(metadata.tables.keys() - tables)
+        if missing:
+            raise StoreCorrupt(
+                f"the database has schema {HEAD} but no table {missing[0]}: half migrated or damaged; "
+                "restore it from a backup"
+            )
         return
-    if found is None and inspect(connection).get_table_names():
+    if found is None and tables:
         raise StoreCorrupt(
             "the database has tables but no schema version: it is not a remediator's, or half migrated; "
-            "restore it from a backup, or name another one"
+            "restore it from a backup, or configure another database"
         )
     if found is None and connection.dialect.name == "sqlite":
         migrate(connection)
@@ -53,18 +59,11 @@ def require_current(connection: Connection) -> None:
     raise StoreCorrupt(f"the database has schema {found}, this version needs {HEAD}; run 'remediator db migrate'")
 
 
-def _require_whole(connection: Connection) -> None:
-    missing = sorted(metadata.tables.keys() - set(inspect(connection).get_table_names()))
-    if missing:
-        text = f"the database says that it has schema {HEAD}, and has no table {missing[0]}"
-        raise StoreCorrupt(f"{text}: half migrated or damaged; restore it from a backup")
-
-
 def migrate(connection: Connection) -> None:
-    """Run what is missing, in one transaction, while other processes are kept out.
+    """Run the missing migrations in one transaction, while other processes are locked out.
 
     Raises:
-        StoreUnavailable: the database does not allow it (rights, space); nothing was changed.
+        StoreUnavailable: the database refuses (permissions, space); nothing was changed.
     """
     from alembic.config import Config  # noqa: PLC0415 - 100 ms that no ordinary start needs
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
@@ -82,11 +81,11 @@ def migrate(connection: Connection) -> None:
             environment.configure(
                 connection=connection,
                 fn=lambda current, context: script._upgrade_revs("head", current),
-                transactional_ddl=False,  # ours is already open
+                transactional_ddl=False,  # this transaction is already open
             )
             environment.run_migrations()
         connection.exec_driver_sql("COMMIT")
     except DBAPIError as error:
         connection.exec_driver_sql("ROLLBACK")
         first = str(error.orig).strip().splitlines()[0]
-        raise StoreUnavailable(f"the schema cannot be brought to {HEAD}: {first}; nothing was changed") from error
+        raise StoreUnavailable(f"the schema cannot be migrated to {HEAD}: {first}; nothing was changed") from error

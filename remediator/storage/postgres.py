@@ -1,4 +1,4 @@
-"""PostgreSQL: any number of replicas on one database. Time is the database's, wake-ups are LISTEN/NOTIFY."""
+"""PostgreSQL store: any number of replicas on one database. It has the clock; wake-ups use LISTEN/NOTIFY."""
 
 from __future__ import annotations
 
@@ -26,35 +26,37 @@ from remediator.storage.transaction import to_store_error
 T = TypeVar("T")
 
 CHANNEL = "remediator"
-# a replica that is paused in the middle of a transaction must not keep its locks from the others
+# A replica that is paused inside a transaction must not keep its locks.
 _OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
-# what is committed is on disk, whatever the server or the role has for a default
-_SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-# a server whose host is gone without a word is given up in half a minute, not in the kernel's quarter of an hour
-_ALIVE: dict[str, Any] = {
+# A commit is fsynced, whatever default the server or the role has.
+_SYNCHRONOUS_COMMIT = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+# Detect within 25 s a server that is gone without closing the connection; the kernel's default is 15 minutes.
+_KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-_MAY_NUMBER = """
+_MAY_USE_SEQUENCES = """
 SELECT coalesce(bool_and(has_sequence_privilege(s.oid, 'USAGE')), true)
 FROM pg_depend d JOIN pg_class t ON t.oid = d.refobjid JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
 WHERE d.deptype = 'a' AND t.relname = ANY(%s) AND pg_table_is_visible(t.oid)
 """
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 class PostgresStore(Store):
     """A store in a PostgreSQL database that is shared with other replicas.
 
     Args:
-        url: see :func:`remediator.storage.url.postgresql`.
-        clock: this host's, compared with the database's.
+        url: see :func:`remediator.storage.url.parse_postgresql_url`.
+        clock: the clock of this host, which is compared with the time of the database.
 
     Raises:
-        StoreUnavailable: unreachable, or without the rights that are needed.
-        StoreCorrupt: its schema is not this version's; ``remediator db migrate`` brings it forward.
+        StoreUnavailable: the server is unreachable, or the required privileges are missing.
+        StoreCorrupt: the schema is not this version's; ``remediator db migrate`` migrates it.
     """
 
     name = "postgresql"
@@ -66,61 +68,59 @@ class PostgresStore(Store):
         self._url = url
         self._engine = sqlalchemy.create_engine(
             self._url,
-            isolation_level="AUTOCOMMIT",  # the gate says BEGIN and COMMIT itself
+            isolation_level="AUTOCOMMIT",  # the writer sends BEGIN and COMMIT itself
             pool_size=4,
             max_overflow=4,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": _OPTIONS, **_ALIVE},
+            connect_args={"connect_timeout": 5, "options": _OPTIONS, **_KEEPALIVE},
         )
-        event.listen(self._engine, "connect", _take_any_text)
+        event.listen(self._engine, "connect", _replace_zero_bytes)
         try:
             with self.connect() as connection:
-                self._ask(connection)
-            self._gate = GroupCommit(self, self.wakeups)
+                self._check_usable(connection)
+            self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             raise
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="postgres-reader")
         self._listener: _Listener | None = None
 
-    begin = "BEGIN"
-    mark = "%s"
-
-    @property
-    def _where(self) -> str:
-        return str(self._url.host or self._url.query.get("host", "its socket"))
+    begin_statement = "BEGIN"
+    placeholder = "%s"
 
     def connect(self) -> Connection:
-        """The gate's connection; see :class:`remediator.storage.transaction.Dialect`."""
+        """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         try:
             connection = self._engine.connect()
-            connection.exec_driver_sql(_SYNCED)
+            connection.exec_driver_sql(_SYNCHRONOUS_COMMIT)
             return connection
         except sqlalchemy.exc.DBAPIError as error:
-            raise StoreUnavailable(f"PostgreSQL at {self._where} cannot be used: {_first_line(error)}") from error
+            host = self._url.host or self._url.query.get("host", "its socket")
+            raise StoreUnavailable(f"PostgreSQL at {host} cannot be used: {_first_line(error)}") from error
 
-    def _ask(self, connection: Connection) -> None:
-        """Whether everything can be done here that has to be."""
+    def _check_usable(self, connection: Connection) -> None:
+        """Check schema, read-only mode and privileges at the start, rather than at the first write."""
+        privileges = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{name}')" for name in _PRIVILEGES)
         try:
             require_current(connection)
             if connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
-                raise StoreUnavailable("PostgreSQL is read only: a standby? give the URL of the primary")
-            missing = [name for name in metadata.tables if not self._may(connection, name)]
-            numbers = connection.exec_driver_sql(_MAY_NUMBER, (list(metadata.tables),)).scalar()
-            missing += [] if numbers else ["the sequences"]
+                raise StoreUnavailable("PostgreSQL is read-only, probably a standby; configure the URL of the primary")
+            missing = [
+                table
+                for table in metadata.tables
+                if not connection.exec_driver_sql(privileges, (table,) * len(_PRIVILEGES)).scalar()
+            ]
+            if not connection.exec_driver_sql(_MAY_USE_SEQUENCES, (list(metadata.tables),)).scalar():
+                missing.append("the sequences")
             self.now(connection)
         except sqlalchemy.exc.DBAPIError as error:
-            raise StoreUnavailable(f"PostgreSQL does not let us: {_first_line(error)}; GRANT the rights") from error
+            raise StoreUnavailable(f"PostgreSQL refuses access: {_first_line(error)}; GRANT the privileges") from error
         if missing:
-            who, rights = self._url.username or "this user", ", ".join(_RIGHTS)
+            user, names = self._url.username or "this user", ", ".join(_PRIVILEGES)
             raise StoreUnavailable(
-                f"PostgreSQL: {who} may not use {missing[0]}; GRANT {rights} ON ALL TABLES "
-                f"and USAGE ON ALL SEQUENCES IN SCHEMA public TO {who}"
+                f"PostgreSQL: {user} may not use {missing[0]}; GRANT {names} ON ALL TABLES "
+                f"and USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}"
             )
-
-    def _may(self, connection: Connection, table: str) -> bool:
-        asked = "SELECT " + " AND ".join(f"has_table_privilege(%s, '{right}')" for right in _RIGHTS)
-        return bool(connection.exec_driver_sql(asked, (table,) * len(_RIGHTS)).scalar())
 
     def now(self, connection: Connection) -> datetime:
         micros = connection.exec_driver_sql(
@@ -130,20 +130,21 @@ class PostgresStore(Store):
         self.clock_offset = now - self._clock.now()
         return now
 
-    def ticks(self) -> float:
+    def monotonic(self) -> float:
         return time.monotonic()
 
-    def announce(self, connection: Connection, topics: set[str]) -> None:
+    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
         for topic in sorted(topics):
             connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, topic))
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        self._listen()
-        result: T = await self._gate.write(work)
+        if self._listener is None:  # it needs the running event loop
+            self._listener = _Listener(self._url, asyncio.get_running_loop(), self.wakeups)
+        result: T = await self._writer.write(work)
         return result
 
     async def accept(self, source: str, body: bytes) -> None:
-        await self._gate.accept(source, body)
+        await self._writer.accept(source, body)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
@@ -159,21 +160,19 @@ class PostgresStore(Store):
         except sqlalchemy.exc.DBAPIError as error:
             raise to_store_error(error) from error
 
-    def _listen(self) -> None:
-        if self._listener is None:
-            self._listener = _Listener(self._url, asyncio.get_running_loop(), self.wakeups)
-
     async def close(self) -> None:
         if self._listener is not None:
             await asyncio.to_thread(self._listener.close)
-        await self._gate.close()
+        await self._writer.close()
         self._readers.shutdown()
         self._engine.dispose()
 
 
-def _take_any_text(connection: Any, record: Any) -> None:
-    """PostgreSQL refuses text with a zero byte. A label or a line of some log may have one, and a notification that
-    can never be written would stand in the way of all that come after it: kept is the sign for what has no sign."""
+def _replace_zero_bytes(connection: Any, record: Any) -> None:
+    """Store text with U+FFFD in place of zero bytes, which PostgreSQL refuses.
+
+    A label or a log line may contain a zero byte. A notification that can never be written would block all later ones.
+    """
     from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 - only with the extra
 
     class AnyText(StrDumperUnknown):
@@ -184,7 +183,7 @@ def _take_any_text(connection: Any, record: Any) -> None:
 
 
 class _Listener:
-    """A thread on a connection of its own that turns NOTIFY into wake-ups; it reconnects for as long as it lives."""
+    """A thread with its own connection that turns NOTIFY into wake-ups; it reconnects until it is closed."""
 
     def __init__(self, url: sqlalchemy.URL, loop: asyncio.AbstractEventLoop, wakeups: Wakeups) -> None:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -199,16 +198,13 @@ class _Listener:
 
         while not self._closed.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5, **_ALIVE) as connection:
+                with psycopg.connect(self._url, autocommit=True, connect_timeout=5, **_KEEPALIVE) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
-                    self._relay(connection)
+                    while not self._closed.is_set():
+                        for notice in connection.notifies(timeout=0.5):
+                            self._loop.call_soon_threadsafe(self._wakeups.set, {notice.payload})
             except psycopg.Error:
-                self._closed.wait(1.0)  # polling goes on meanwhile; nothing is lost by missing a wake-up
-
-    def _relay(self, connection: Any) -> None:
-        while not self._closed.is_set():
-            for notice in connection.notifies(timeout=0.5):
-                self._loop.call_soon_threadsafe(self._wakeups.set, {notice.payload})
+                self._closed.wait(1.0)  # the loops poll as well, so a lost wake-up only costs time
 
     def close(self) -> None:
         self._closed.set()

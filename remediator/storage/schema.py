@@ -1,7 +1,7 @@
-"""The one schema, for SQLite and PostgreSQL. Migrations under ``migrations/`` must end at exactly this.
+"""The schema, for SQLite and PostgreSQL. The migrations under ``migrations/`` must result in exactly this.
 
-Instants are integers: microseconds since the epoch. JSON is text in canonical form, so that a hash over it can be
-checked again.
+Instants are integers, in microseconds since the epoch. JSON is text in canonical form, so that a hash of it can be
+verified later.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Json(TypeDecorator[Any]):
 
 
 Key = String(64)
-Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns row numbers automatically only for INTEGER
 
 metadata = MetaData(
     naming_convention={
@@ -78,10 +78,8 @@ notifications = Table(
     Column("received_at", Instant, nullable=False),
     Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
     Column("body", LargeBinary, nullable=False),
-    Column("processed_at", Instant, comment="when its last alert was folded into episodes"),
-    Column(
-        "processed_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"
-    ),
+    Column("processed_at", Instant, comment="when its last alert was processed"),
+    Column("processed_alerts", Integer, nullable=False, server_default="0", comment="number of alerts processed"),
     sqlite_autoincrement=True,
 )
 
@@ -122,15 +120,13 @@ runs = Table(
     Column("resume_to", String(24)),
     Column("engine_version", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False, server_default="0"),
-    Column(
-        "wakeup_count", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"
-    ),
-    Column("cancel_request", Json, comment="who asked to cancel it, when and why"),
-    Column("requested_by", String(320), comment="the person who started it by hand"),
-    Column("stuck_reported", String(24), comment="the status in which it was reported as stuck"),
+    Column("wakeup_count", BigInteger, nullable=False, server_default="0", comment="number of events received"),
+    Column("cancel_request", Json, comment="who requested to cancel it, and why"),
+    Column("requested_by", String(320), comment="the person who started it manually"),
+    Column("stuck_reported", String(24), comment="the status that was reported as stuck"),
     Column("lease_owner", String(200)),
     Column("lease_until", Instant),
-    Column("wake_at", Instant, comment="when it is due; NULL while only an event can move it"),
+    Column("wake_at", Instant, comment="when it is due; NULL if only an event can advance it"),
     Column("deadline_at", Instant),
     Column("incident_open", Boolean, nullable=False),
     Column("holds_target", Boolean, nullable=False),
@@ -160,7 +156,7 @@ attempts = Table(
     Column("target", String(200), nullable=False),
     Column("mutates", Boolean, nullable=False),
     Column("is_undo", Boolean, nullable=False, server_default=text("false")),
-    Column("call", Json, nullable=False, comment="the exact call and what it was planned against"),
+    Column("call", Json, nullable=False, comment="the exact call and the state it was planned for"),
     Column("fence", BigInteger, nullable=False),
     Column("intent_at", Instant, nullable=False),
     Column("outcome", String(16), comment="ok, failed or unknown; NULL while in flight"),
@@ -205,7 +201,7 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("plan_hash", Key, nullable=False),
-    Column("step", String(200), comment="the step that needs it; NULL for the whole plan"),
+    Column("step", String(200), comment="the step that requires it; NULL for the whole plan"),
     Column("status", String(16), nullable=False),
     Column("groups", Json, nullable=False),
     Column("quorum", Integer, nullable=False),
@@ -241,7 +237,7 @@ messages = Table(
     Column("created_at", Instant, nullable=False),
     Column("next_at", Instant),
     Column("sent_at", Instant),
-    Column("receipt", Json, comment="what the channel needs to update the message later"),
+    Column("receipt", Json, comment="the channel's reference for later updates of the message"),
     Column("error", Text),
 )
 
@@ -249,7 +245,7 @@ timers = Table(
     "timers",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("kind", String(32), nullable=False, comment="undo: put back a temporary measure"),
+    Column("kind", String(32), nullable=False, comment="undo, or still_firing: check for recurrence"),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
     Column("target", String(200)),
     Column("content", Json, nullable=False),
@@ -277,7 +273,7 @@ key_values = Table(
     Column("name", String(200), primary_key=True),
     Column("value", Json, nullable=False),
     Column("at", Instant, nullable=False),
-    comment="small durable state of guards and loops: last Watchdog, breakers, demotions, storms",
+    comment="small state of guards and loops, for example the last Watchdog notification",
 )
 
 replicas = Table(
@@ -289,7 +285,7 @@ replicas = Table(
     Column("role", String(32), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
-    Column("rejected_config", Json, comment="why it cannot use the playbook files as they are now"),
+    Column("rejected_config", Json, comment="why it cannot use the current playbook files; NULL while it does"),
 )
 
 playbook_versions = Table(
@@ -299,7 +295,7 @@ playbook_versions = Table(
     Column("name", String(200), nullable=False),
     Column("content", Json, nullable=False),
     Column("first_loaded_at", Instant, nullable=False),
-    comment="a run keeps the playbook that it started with, whatever the files say by then",
+    comment="each run uses the version that it started with",
 )
 
 audit = Table(
@@ -317,7 +313,7 @@ audit = Table(
 audit_head = Table(
     "audit_head",
     metadata,
-    Column("id", Integer, primary_key=True, comment="always 1: the one row that is the sequencer"),
+    Column("id", Integer, primary_key=True, comment="always 1; this row is the sequencer of the log"),
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
     Column("tree", LargeBinary, nullable=False, comment="compact Merkle range over all entries"),

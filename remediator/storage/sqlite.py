@@ -1,4 +1,4 @@
-"""SQLite: one file, one process, no server to install. WAL and ``synchronous=FULL``, so committed is on disk."""
+"""SQLite store: one file, one process, no server. With WAL and ``synchronous=FULL``, a commit is fsynced."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _NETWORK_FILE_SYSTEMS = {
     "fuse.glusterfs",
 }
 
-_ROOM = 1 << 20
-"""Bytes that have to be free. A small write still fits into what SQLite's log holds of the disk when nothing is left
-for a large one."""
+_MIN_FREE_BYTES = 1 << 20
+"""Free bytes that are required. On a full disk a small write can still fit into SQLite's WAL file, so a successful
+write does not prove that there is space for a large notification."""
 
 
 class SqliteStore(Store):
@@ -51,12 +51,12 @@ class SqliteStore(Store):
 
     Args:
         path: the database file; its folder must exist and be on a local file system.
-        clock: the time of leases and entries; one process, so its own clock is the database's.
-        redactor: knows the installation's secrets; without one, only their usual shapes are cut out.
+        clock: the time of leases and entries. There is one process, so its clock is the time of the database.
+        redactor: knows the secrets of this installation; without it, only text that looks like a secret is removed.
 
     Raises:
-        StoreUnavailable: another process has it, the disk is read-only or full, the path is wrong.
-        StoreCorrupt: it is no database, is damaged, or its schema is not this version's.
+        StoreUnavailable: another process uses the file, the disk is read-only or full, or the path is wrong.
+        StoreCorrupt: the file is not a database, is damaged, or has another schema than this version's.
     """
 
     name = "sqlite"
@@ -69,42 +69,41 @@ class SqliteStore(Store):
         self._lock = _take_lock(path)
         self._engine = _engine(path)
         try:
-            with _explained(path), self._engine.connect() as connection:
+            with _file_errors(path), self._engine.connect() as connection:
                 _assert_durable(connection, path)
                 require_current(connection)
-                connection.exec_driver_sql(
-                    "DELETE FROM key_values WHERE name IS NULL"
-                )  # reading may be all that is allowed
-            self._gate = GroupCommit(self, self.wakeups)
+                # A write that changes nothing, because the file may be readable but not writable.
+                connection.exec_driver_sql("DELETE FROM key_values WHERE name IS NULL")
+            self._writer = GroupCommit(self, self.wakeups)
         except BaseException:
             self._engine.dispose()
             self._lock.close()
             raise
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="sqlite-reader")
 
-    begin = "BEGIN IMMEDIATE"
-    mark = "?"
+    begin_statement = "BEGIN IMMEDIATE"
+    placeholder = "?"
 
     def connect(self) -> Connection:
-        """The gate's connection; see :class:`remediator.storage.transaction.Dialect`."""
-        with _explained(self.path):
+        """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
+        with _file_errors(self.path):
             return self._engine.connect()
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
 
-    def ticks(self) -> float:
+    def monotonic(self) -> float:
         return time.monotonic()
 
-    def announce(self, connection: Connection, topics: set[str]) -> None:
-        """One process: its own wake-ups are enough."""
+    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
+        """Do nothing: there is one process, which wakes its own loops."""
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        result: T = await self._gate.write(work)
+        result: T = await self._writer.write(work)
         return result
 
     async def accept(self, source: str, body: bytes) -> None:
-        await self._gate.accept(source, body)
+        await self._writer.accept(source, body)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
@@ -112,7 +111,7 @@ class SqliteStore(Store):
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN")  # one snapshot for all that the work reads
+                connection.exec_driver_sql("BEGIN")  # one snapshot for everything that the work reads
                 try:
                     return work(connection)
                 finally:
@@ -126,12 +125,13 @@ class SqliteStore(Store):
         except OSError as error:
             raise StoreUnavailable(f"{self.path.parent}: {error.strerror}") from error
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
-        if free < _ROOM:
-            text = f"{self.path.parent}: only {free // 1024} KiB are free; see to its free space"
-            raise StoreUnavailable(f"{text}, since a notification may not fit")
+        if free < _MIN_FREE_BYTES:
+            raise StoreUnavailable(
+                f"{self.path.parent}: only {free // 1024} KiB are free and a notification may not fit; free disk space"
+            )
 
     async def close(self) -> None:
-        await self._gate.close()
+        await self._writer.close()
         self._readers.shutdown()
         self._engine.dispose()
         self._lock.close()
@@ -140,7 +140,7 @@ class SqliteStore(Store):
 def _engine(path: Path) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(
         f"sqlite:///{path}",
-        isolation_level="AUTOCOMMIT",  # the gate says BEGIN and COMMIT itself
+        isolation_level="AUTOCOMMIT",  # the writer sends BEGIN and COMMIT itself
         connect_args={"timeout": 5.0, "check_same_thread": False, "cached_statements": 256},
         pool_size=4,
         max_overflow=8,
@@ -161,15 +161,16 @@ def _engine(path: Path) -> sqlalchemy.Engine:
 
 
 def _assert_durable(connection: Connection, path: Path) -> None:
-    wanted: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-    for name, value in wanted.items():
+    """Check the settings on which durability depends; some file systems silently refuse WAL."""
+    required: dict[str, Any] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    for name, value in required.items():
         found = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
         if found != value:
-            raise StoreUnavailable(f"{path}: SQLite answers {name}={found}, not {value}; use a local, writable disk")
+            raise StoreUnavailable(f"{path}: SQLite has {name}={found}, not {value}; use a local, writable disk")
 
 
 def _take_lock(path: Path) -> IO[str]:
-    """Hold an advisory lock beside the file: two processes on one SQLite file would be two masters."""
+    """Take the lock file beside the database: two processes on one SQLite file would both act as the only one."""
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"{path}: the folder {folder} does not exist; create it or correct 'state'")
@@ -179,7 +180,9 @@ def _take_lock(path: Path) -> IO[str]:
     try:
         handle = open(f"{path}.lock", "a+", encoding="ascii")  # noqa: SIM115 - held open as long as the store
     except OSError as error:
-        raise StoreUnavailable(f"{path}: cannot be written: {error.strerror}; correct its rights or 'state'") from error
+        raise StoreUnavailable(
+            f"{path}: cannot be written: {error.strerror}; correct its permissions or 'state'"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -194,17 +197,18 @@ def _take_lock(path: Path) -> IO[str]:
         os.write(handle.fileno(), str(os.getpid()).encode())
     except OSError as error:
         handle.close()
-        text = f"{path}: cannot be written: {error.strerror}; see to its rights and free space, or correct 'state'"
-        raise StoreUnavailable(text) from error
+        raise StoreUnavailable(
+            f"{path}: cannot be written: {error.strerror}; check its permissions and free space, or correct 'state'"
+        ) from error
     return handle
 
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Keep every remediator away from a database file that is to be replaced.
+    """Hold the lock of a database file while it is replaced, so that no remediator opens it.
 
     Raises:
-        StoreUnavailable: one has it.
+        StoreUnavailable: another process holds the lock.
     """
     handle = _take_lock(path)
     try:
@@ -214,12 +218,13 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def _file_system(folder: Path) -> str:
+    """Return the type of the file system of a folder; empty if it is unknown."""
     best, kind = "", ""
     here = str(folder.resolve())
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""  # not Linux: nothing to go by
+        return ""  # not Linux
     for line in mounts:
         _, point, name, *_ = line.split(" ")
         if (here == point or here.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
@@ -227,8 +232,8 @@ def _file_system(folder: Path) -> str:
     return kind
 
 
-class _explained:
-    """Turn what SQLite says about a file into what to do about it."""
+class _file_errors:
+    """Convert errors of SQLite about the file to errors that say what to do."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -239,6 +244,10 @@ class _explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         cause = getattr(error, "orig", error)
         if isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError):
-            raise StoreCorrupt(f"{self._path}: {cause}; restore it from a backup, or move it away to start anew")
+            raise StoreCorrupt(
+                f"{self._path}: {cause}; restore it from a backup, or move it away to start with an empty database"
+            )
         if isinstance(cause, sqlite3.OperationalError):
-            raise StoreUnavailable(f"{self._path}: {cause}; check its rights, free space and that it is a file")
+            raise StoreUnavailable(
+                f"{self._path}: {cause}; check that it is a file, its permissions and the free space"
+            )

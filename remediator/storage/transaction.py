@@ -1,6 +1,7 @@
-"""One transaction for many small pieces of work: each in a savepoint, sealed into the audit log together, synced once.
+"""Run many small pieces of work in one transaction: one savepoint each, one audit append, one commit and fsync.
 
-Synchronous and without threads, so that the gate runs it in production and the simulation on its virtual clock.
+This module is synchronous and starts no threads. The group commit writer runs it in production, and the simulation
+runs it on its virtual clock.
 """
 
 from __future__ import annotations
@@ -22,42 +23,42 @@ from remediator.storage import TOPIC_NOTIFICATIONS, Tx
 from remediator.storage.audit_writer import append
 
 _INSERT_NOTIFICATIONS = "INSERT INTO notifications (received_at, source, body) VALUES "
-_AT_ONCE = 256  # rows in one statement
-_AGAIN = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was done, do it again
-_READ_ONLY = "25006"  # PostgreSQL: this server was the primary, and is none any more
-_REPEATS = 3
-_OF_THE_WORK = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError)
+_ROWS_PER_STATEMENT = 256
+_RETRYABLE = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was done
+_READ_ONLY = "25006"  # PostgreSQL: the server was the primary and is a standby now
+_MAX_RETRIES = 3
+_CALLER_ERRORS = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError)
 
 
 class Dialect(Protocol):
-    """What differs between databases, as far as the gate is concerned."""
+    """What differs between databases for the writer."""
 
-    begin: str
-    mark: str
+    begin_statement: str
+    placeholder: str
     """Placeholder of the driver: ``?`` or ``%s``."""
     redactor: Redactor
-    """Cuts secrets out of whatever is stored."""
+    """Removes secrets from everything that is stored."""
 
     def connect(self) -> Connection:
-        """A fresh connection for the gate alone, in autocommit, ready to write; or StoreError."""
+        """Return a new connection for the writer, in autocommit mode and ready to write; or raise StoreError."""
         ...
 
     def now(self, connection: Connection) -> datetime:
-        """The database's idea of the time."""
+        """Return the time of the database."""
         ...
 
-    def ticks(self) -> float:
-        """The event loop's idea of the time, which no one can set."""
+    def monotonic(self) -> float:
+        """Return the monotonic time of this process, in seconds."""
         ...
 
-    def announce(self, connection: Connection, topics: set[str]) -> None:
-        """Tell other replicas, within the transaction, what to wake up for."""
+    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
+        """Notify the other replicas of these topics when the transaction commits."""
         ...
 
 
 @dataclass(slots=True)
 class Job:
-    """One piece of work, or one notification, and what became of it."""
+    """One piece of work, or one notification, with its result or error."""
 
     work: Callable[[Tx], Any] | None = None
     source: str = ""
@@ -67,119 +68,113 @@ class Job:
 
 
 class BeginFailed(Exception):
-    """The transaction could not even be begun: on another connection it may be."""
+    """The transaction could not begin; it may begin on another connection."""
 
 
 class GroupAborted(Exception):
-    """Some piece of work made the transaction fail: alone, the others may stand."""
+    """One piece of work made the transaction fail; the others may succeed in transactions of their own."""
 
 
 def run_group(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
-    """Do all jobs in one transaction, or, if one of them spoils that, each in its own.
+    """Run all jobs in one transaction; if one of them aborts it, run each job in a transaction of its own.
 
     Afterwards each job has its result or its error.
 
     Returns:
-        the topics to wake up for.
+        the topics to notify.
 
     Raises:
-        NotBegun: nothing was done; the connection is of no use.
-        Exception: nothing more is known to be durable; the connection is of no use. Jobs without an outcome have none.
+        BeginFailed: nothing was done; the connection is not usable.
+        Exception: it is unknown what is durable; the connection is not usable. Jobs may have neither result nor error.
     """
     try:
-        return _repeated(dialect, connection, jobs)
+        return _commit_with_retries(dialect, connection, jobs)
     except GroupAborted:
         pass
     topics: set[str] = set()
-    plain = [job for job in jobs if job.work is None]
-    for part in ([plain] if plain else []) + [[job] for job in jobs if job.work is not None]:
+    notifications = [job for job in jobs if job.work is None]
+    for part in ([notifications] if notifications else []) + [[job] for job in jobs if job.work is not None]:
         try:
-            topics |= _repeated(dialect, connection, part)
-        except GroupAborted as spoiled:
-            part[0].error = to_store_error(spoiled.__cause__)
+            topics |= _commit_with_retries(dialect, connection, part)
+        except GroupAborted as aborted:
+            part[0].error = to_store_error(aborted.__cause__)
     return topics
 
 
-def _repeated(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
-    for _ in range(_REPEATS):
+def _commit_with_retries(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
+    for _ in range(_MAX_RETRIES):
         try:
             return commit(dialect, connection, jobs)
-        except GroupAborted as spoiled:
-            state = getattr(getattr(spoiled.__cause__, "orig", None), "sqlstate", None)
+        except GroupAborted as aborted:
+            state = getattr(getattr(aborted.__cause__, "orig", None), "sqlstate", None)
             if state == _READ_ONLY:
-                raise BeginFailed from spoiled.__cause__
-            if state not in _AGAIN:
+                raise BeginFailed from aborted.__cause__
+            if state not in _RETRYABLE:
                 raise
     return commit(dialect, connection, jobs)
 
 
 def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set[str]:
-    """One transaction, once."""
+    """Run the jobs in one transaction, once.
+
+    The order matters: the notifications and the work first, then the audit entries with the head of the log locked
+    last, then the commit. Nobody gets an answer before the commit, which is what "committed" promises.
+    """
     try:
-        connection.exec_driver_sql(dialect.begin)
+        connection.exec_driver_sql(dialect.begin_statement)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BeginFailed from error
-    begun, now = dialect.ticks(), dialect.now(connection)
+    began_at, now = dialect.monotonic(), dialect.now(connection)
     topics: set[str] = set()
     rows = [(to_micros(now), job.source, job.body) for job in jobs if job.work is None]
-    if rows:
-        _insert(dialect, connection, rows)
-        topics.add(TOPIC_NOTIFICATIONS)
-    drafts = _work(dialect, connection, [job for job in jobs if job.work is not None], (begun, now), topics)
-    if topics:
-        dialect.announce(connection, topics)
-    failpoints.reach("before", lambda: _names(rows, drafts))
-    connection.exec_driver_sql("COMMIT")
-    failpoints.reach("after", lambda: _names(rows, drafts))
-    return topics
-
-
-def _insert(dialect: Dialect, connection: Connection, rows: Sequence[tuple[int, str, bytes]]) -> None:
-    """Few statements of many rows: after each statement this thread waits for its turn with the interpreter."""
-    row = f"({dialect.mark}, {dialect.mark}, {dialect.mark})"
-    for start in range(0, len(rows), _AT_ONCE):
-        part = rows[start : start + _AT_ONCE]
+    # Few statements with many rows: after each statement this thread has to wait for the interpreter's lock again.
+    row = f"({dialect.placeholder}, {dialect.placeholder}, {dialect.placeholder})"
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        part = rows[start : start + _ROWS_PER_STATEMENT]
         values = tuple(value for one in part for value in one)
         connection.exec_driver_sql(_INSERT_NOTIFICATIONS + ", ".join([row] * len(part)), values)
-
-
-def _work(
-    dialect: Dialect, connection: Connection, jobs: Sequence[Job], at: tuple[float, datetime], topics: set[str]
-) -> list[Draft]:
+        topics.add(TOPIC_NOTIFICATIONS)
     drafts: list[Draft] = []
     try:
         for job in jobs:
-            _work_one(job, Tx(connection, at[1], at[0], redactor=dialect.redactor), drafts, topics)
+            if job.work is not None:
+                tx = Tx(connection, now, began_at, redactor=dialect.redactor)
+                _run_in_savepoint(job, job.work, tx)
+                drafts += tx.drafts
+                topics |= tx.topics
         if drafts:
-            append(connection, drafts, at[1], dialect.redactor)
+            append(connection, drafts, now, dialect.redactor)
     except Exception as error:
         try:
             connection.exec_driver_sql("ROLLBACK")
         except sqlalchemy.exc.SQLAlchemyError:
-            raise error from None  # the connection or the disk is gone: no use in trying one by one
+            raise error from None  # the connection or the disk is gone: no use in running each job alone
         raise GroupAborted from error
-    return drafts
+    if topics:
+        dialect.notify_replicas(connection, topics)
+    failpoints.reach("before", lambda: _failpoint_names(rows, drafts))
+    connection.exec_driver_sql("COMMIT")
+    failpoints.reach("after", lambda: _failpoint_names(rows, drafts))
+    return topics
 
 
-def _work_one(job: Job, tx: Tx, drafts: list[Draft], topics: set[str]) -> None:
-    assert job.work is not None
-    connection = tx.connection
+def _run_in_savepoint(job: Job, work: Callable[[Tx], Any], tx: Tx) -> None:
+    """Run one piece of work; undo only its own changes if it raises."""
     job.result, job.error = None, None
-    connection.exec_driver_sql("SAVEPOINT work")
+    tx.connection.exec_driver_sql("SAVEPOINT work")
     try:
-        job.result = job.work(tx)
+        job.result = work(tx)
     except Exception as error:
-        if isinstance(error, sqlalchemy.exc.DBAPIError) and not isinstance(error, _OF_THE_WORK):
-            raise  # the database is in trouble, or chose this one as a victim; not the work's own mistake
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
-        job.error = error  # handed to the caller, who alone knows what it means
-    else:
-        drafts += tx.drafts
-        topics |= tx.topics
-    connection.exec_driver_sql("RELEASE SAVEPOINT work")
+        if isinstance(error, sqlalchemy.exc.DBAPIError) and not isinstance(error, _CALLER_ERRORS):
+            raise  # the database has a problem, or aborted this transaction; the work is not to blame
+        tx.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
+        tx.drafts.clear()
+        tx.topics.clear()
+        job.error = error  # raised to the caller, who knows what it means
+    tx.connection.exec_driver_sql("RELEASE SAVEPOINT work")
 
 
-def _names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:
+def _failpoint_names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:
     if rows:
         yield "notification"
     for draft in drafts:
@@ -190,7 +185,7 @@ def _names(rows: Sequence[object], drafts: Sequence[Draft]) -> Iterable[str]:
 
 
 def to_store_error(error: BaseException | None) -> Exception:
-    """What callers are told of an error of the database: a StoreError; others stay what they are."""
+    """Convert an error of the database to a StoreError; return other exceptions as they are."""
     if not isinstance(error, sqlalchemy.exc.SQLAlchemyError):
         return error if isinstance(error, Exception) else StoreUnavailable("the store cannot write now")
     cause = getattr(error, "orig", None) or error

@@ -1,4 +1,4 @@
-"""Where PostgreSQL is, as people write it: a URL, in libpq's form for several hosts too."""
+"""The PostgreSQL URL in the settings, also in libpq's form with several hosts."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import sqlalchemy.exc
 
 from remediator.errors import ConfigurationError
 
-_SEVERAL = re.compile(r"(?P<before>\w+://(?:[^@/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>.*)", re.DOTALL)
+_SEVERAL_HOSTS = re.compile(r"(?P<before>\w+://(?:[^@/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<after>.*)", re.DOTALL)
 _FORM = "postgresql://user:password@host:port/database"
 
 
 def parse_postgresql_url(text: str) -> sqlalchemy.URL:
-    """The URL, for SQLAlchemy with psycopg.
+    """Return the URL for SQLAlchemy with psycopg.
 
-    Of several hosts (``host:port,host:port``), the one that can be written is meant, as after a failover.
+    With several hosts (``host:port,host:port``), psycopg connects to the one that accepts writes, as after a failover.
 
     Raises:
-        ConfigurationError: it is none. The message has nothing of it, for it may hold a password.
+        ConfigurationError: the text is not a PostgreSQL URL. The message does not repeat the text, because it may
+            contain a password.
     """
-    kind, found, _ = text.partition("://")
-    if not found or kind not in ("postgresql", "postgres"):
+    scheme, found, _ = text.partition("://")
+    if not found or scheme not in ("postgresql", "postgres"):
         raise ConfigurationError(f"'store' is neither 'sqlite' nor a URL of the form {_FORM}")
-    several = _SEVERAL.fullmatch(text)
+    several = _SEVERAL_HOSTS.fullmatch(text)
     try:
         if several is None:
             url = sqlalchemy.make_url(text)
         else:
-            hosts, ports = zip(*(_host(each) for each in several["hosts"].split(",")), strict=True)
+            hosts, ports = zip(*(_host_and_port(each) for each in several["hosts"].split(",")), strict=True)
             url = sqlalchemy.make_url(several["before"] + several["after"])
             places = {"host": ",".join(hosts), "port": ",".join(ports)}
             url = url.set(query={"target_session_attrs": "read-write", **places, **url.query})
@@ -40,6 +41,6 @@ def parse_postgresql_url(text: str) -> sqlalchemy.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def _host(text: str) -> tuple[str, str]:
+def _host_and_port(text: str) -> tuple[str, str]:
     host, _, port = text.rpartition(":") if re.search(r":\d*$", text) else (text, "", "")
     return host.strip("[]"), port or "5432"

@@ -51,7 +51,7 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
         before = set(acknowledged)
         done = service.command_line("db", "backup", str(backup))
         assert done.returncode == 0, done.stderr
-        assert "exists; a backup never overwrites" in service.command_line("db", "backup", str(backup)).stderr
+        assert "a backup never overwrites a file" in service.command_line("db", "backup", str(backup)).stderr
         assert (
             "is in use by process" in service.command_line("db", "restore", str(backup), "--actor", "user:ann").stderr
         )
@@ -66,7 +66,7 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
         damaged = tmp_path / "damaged.db"
         damaged.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
         assert (
-            "it is no usable backup"
+            "not a usable backup"
             in service.command_line("db", "restore", str(damaged), "--actor", "user:ann").stderr
         )
         assert bodies(here) == was

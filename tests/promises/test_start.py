@@ -302,7 +302,7 @@ def test_a_postgresql_without_rights(replica: CrashingRemediator, postgres: Post
     postgres.sql(f"CREATE ROLE {user} LOGIN")
     try:
         replica.settings["store"] = postgres_url.replace("postgres@", f"{user}@")
-        assert "GRANT the rights" in refusal(replica)
+        assert "GRANT the privileges" in refusal(replica)
         for grant, still in RIGHTS:
             changed(postgres_url, grant.format(user=user))
             if still:

@@ -101,8 +101,8 @@ class SimStore(Store):
     """The store of one host."""
 
     name = "simulated"
-    begin = "BEGIN"
-    mark = "?"
+    begin_statement = "BEGIN"
+    placeholder = "?"
     redactor = PATTERNS_ONLY
 
     def __init__(
@@ -122,10 +122,10 @@ class SimStore(Store):
         self.clock_offset = self._database.now - self._clock.now()
         return self._database.now
 
-    def ticks(self) -> float:
+    def monotonic(self) -> float:
         return self._database.loop.time()
 
-    def announce(self, connection: Connection, topics: set[str]) -> None:
+    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
         """Do nothing: :meth:`transact` announces after the commit."""
 
     async def write(self, work: Callable[[Tx], T]) -> T:

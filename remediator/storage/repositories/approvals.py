@@ -1,4 +1,4 @@
-"""Approvals in the store: asked for, decided by compare-and-set, void when what they were for has changed."""
+"""Approval requests: created with their run's transition, decided by compare-and-set, void when the plan changed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from remediator.storage.schema import decisions
 from remediator.storage.schema import runs as runs_table
 
 SNOOZED = "snoozed by "
-"""How the reason of a request begins that somebody answered with "not now"."""
+"""Prefix of the reason of a snoozed request; the person follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One request for a decision about exactly one plan."""
+    """A request to decide about exactly one plan."""
 
     id: str
     run_id: str
@@ -46,7 +46,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one person said."""
+    """The decision of one person."""
 
     identity: str
     verb: str
@@ -65,11 +65,12 @@ def request(
     detail: AwaitingApprovalDetail,
     actor: str,
 ) -> Run:
-    """Put a run to people: state, request and message in one transaction."""
+    """Request approval for a run: write the transition, the request and the message in one transaction."""
     approval_id = ids.new("approval", tx.now)
     expires = tx.now + timedelta(seconds=plan.approval_expires)
-    # first: a process whose claim is gone must be told so, and not stumble over its successor's request
     detail = msgspec.structs.replace(detail, approval=approval_id)
+    # The transition comes first. A process that lost its claim must get Fenced, not a conflict with the request that
+    # the next owner of the run has created.
     after = runs.transition(tx, run, Status.AWAITING_APPROVAL, reason, detail, actor, wake_at=expires)
     tx.connection.execute(
         insert(table).values(
@@ -92,13 +93,13 @@ def request(
 
 
 def get_pending(connection: Connection, run_id: str) -> Approval | None:
-    """The request that waits, if one does."""
+    """Return the pending request of a run; None if there is none."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.status == "pending")).first()
     return None if row is None else _approval(row)
 
 
 def get_latest(connection: Connection, run_id: str) -> Approval | None:
-    """The last request of a run, decided or not."""
+    """Return the newest request of a run, decided or not; None if there is none."""
     row = connection.execute(
         select(table).where(table.c.run_id == run_id).order_by(table.c.requested_at.desc(), table.c.id.desc())
     ).first()
@@ -106,14 +107,14 @@ def get_latest(connection: Connection, run_id: str) -> Approval | None:
 
 
 def get(connection: Connection, approval_id: str, *, lock: bool = False) -> Approval | None:
-    """One, by its id; ``lock`` it while people's words on it are counted."""
+    """Return a request by its ID; ``lock`` the row while decisions on it are counted."""
     statement = select(table).where(table.c.id == approval_id)
     row = connection.execute(statement.with_for_update() if lock else statement).first()
     return None if row is None else _approval(row)
 
 
 def list_decisions(connection: Connection, approval_id: str) -> list[Decision]:
-    """What people said of it, in order."""
+    """Return the decisions on a request, oldest first."""
     columns = (decisions.c.identity, decisions.c.verb, decisions.c.at, decisions.c.reason, decisions.c.how)
     rows = connection.execute(
         select(*columns).where(decisions.c.approval_id == approval_id).order_by(decisions.c.at, decisions.c.identity)
@@ -133,26 +134,29 @@ def decide(
     alone: bool = False,
     snooze: timedelta = timedelta(0),
 ) -> str:
-    """Count one person's word; returns the request's status afterwards.
+    """Record the decision of one person. Return the status of the request afterwards.
 
-    The first rejection rejects; a quorum of distinct people approves; a snooze ends this request, and the run comes
-    back with a new one. Deciding again, or too late, changes nothing: the answer is the status that it had.
+    The first rejection rejects. A quorum of distinct people approves. A snooze ends this request, and the run creates a
+    new one later. A second decision by the same person, or one that is too late, changes nothing.
+
+    The checks and their order: the request is locked, so that two last approvals are counted one after the other; it
+    must be pending and for the plan that the person saw; it must not have expired; the person must be new.
 
     Args:
-        alone: this one word is enough, whatever the quorum (break-glass).
-        snooze: how long the run sleeps, if ``verb`` is ``snooze``.
+        alone: this decision is enough, whatever the quorum (break-glass).
+        snooze: until the run creates a new request, if ``verb`` is ``snooze``.
     """
     current = get(tx.connection, approval.id, lock=True)
     if current is None:
         return "gone"
     if current.status != "pending" or plan_hash != current.plan_hash:
-        return current.status  # decided already, or this person saw another plan
+        return current.status  # decided already, or the person saw another plan
     if tx.now >= current.expires_at:
         return "expired"
     run = runs.get(tx.connection, approval.run_id)
     assert run is not None
     if any(same_person(item.identity, identity) for item in list_decisions(tx.connection, approval.id)):
-        return "pending"  # this person has spoken already
+        return "pending"  # this person has decided already
     tx.connection.execute(
         insert(decisions).values(
             approval_id=approval.id, identity=identity, verb=verb, at=tx.now, reason=tx.redact(reason), how=how
@@ -177,17 +181,17 @@ def _after_approval(tx: Tx, approval: Approval, alone: bool) -> str:
 
 
 def get_requester(connection: Connection, run_id: str) -> str | None:
-    """Who started a run by hand, if somebody did: that person may not approve it."""
+    """Return the person who started a run manually and may not approve it; None if it started automatically."""
     return connection.execute(select(runs_table.c.requested_by).where(runs_table.c.id == run_id)).scalar()
 
 
 def set_requester(tx: Tx, run_id: str, who: str) -> None:
-    """Somebody starts this run by hand."""
+    """Record the person who started a run manually."""
     tx.connection.execute(update(runs_table).where(runs_table.c.id == run_id).values(requested_by=who))
 
 
 def close(tx: Tx, approval: Approval, status: str, reason: str | None = None) -> bool:
-    """Compare-and-set from ``pending``; False if somebody else was first. Those who were asked are told."""
+    """Set the status of a pending request and update its messages. Return False if it was not pending."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == approval.id, table.c.status == "pending")
@@ -199,14 +203,14 @@ def close(tx: Tx, approval: Approval, status: str, reason: str | None = None) ->
 
 
 def void(tx: Tx, run: Run, why: str, actor: str) -> None:
-    """What the pending request was for is not so any more."""
+    """Withdraw the pending request of a run, because it is outdated."""
     approval = get_pending(tx.connection, run.id)
     if approval is not None and close(tx, approval, "void", why):
         tx.append_audit(runs.draft(Kind.APPROVAL_VOID, run, actor, {"approval": approval.id}, why))
 
 
 def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
-    """What people approved turned out not to be so any more, before anything was done."""
+    """Withdraw an approval, because the plan is outdated and nothing was done yet."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == approval.id, table.c.status == "approved")
@@ -218,7 +222,7 @@ def revoke(tx: Tx, run: Run, approval: Approval, why: str, actor: str) -> None:
 
 
 def list_pending(connection: Connection, limit: int = 500) -> list[Approval]:
-    """All that wait, the one that expires next first."""
+    """Return the pending requests, the one that expires next first."""
     statement = select(table).where(table.c.status == "pending").order_by(table.c.expires_at).limit(limit)
     return [_approval(row) for row in connection.execute(statement)]
 

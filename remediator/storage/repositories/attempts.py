@@ -1,4 +1,4 @@
-"""Attempts: the write-ahead intent of every action, and what came of it."""
+"""Attempts: the write-ahead intent of every action, and its outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remediator.storage.schema import attempts as table
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one step. ``outcome`` is None while the call is in flight, or its process died."""
+    """One attempt of one step. ``outcome`` is None while the call is in flight, or if its process died."""
 
     id: str
     run_id: str
@@ -40,7 +40,7 @@ class Attempt:
 
 
 def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
-    """Write down what is about to be done. Commit this before doing it."""
+    """Record the intent of an action. It must be committed before the action is called."""
     columns = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
     tx.connection.execute(insert(table), columns)
     data = {
@@ -56,7 +56,7 @@ def record_intent(tx: Tx, run: Run, attempt: Attempt, actor: str) -> None:
 
 
 def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Mapping[str, Any], actor: str) -> None:
-    """Write down what came of it."""
+    """Record the outcome of an action."""
     values = {"outcome": outcome, "outcome_at": tx.now, "result": tx.redact(dict(result))}
     tx.connection.execute(update(table).where(table.c.id == attempt.id).values(**values))
     data = {"attempt": attempt.id, "step": attempt.step, "action": attempt.action, "outcome": outcome, **result}
@@ -64,7 +64,7 @@ def record_outcome(tx: Tx, run: Run, attempt: Attempt, outcome: str, result: Map
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[Attempt]:
-    """All of a run, in order."""
+    """Return the attempts of a run, oldest first."""
     rows = connection.execute(_OF_RUN, {"run": run_id})
     return [_attempt(row) for row in rows]
 
@@ -73,7 +73,7 @@ _OF_RUN = select(table).where(table.c.run_id == bindparam("run")).order_by(table
 
 
 def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
-    """The one whose outcome nobody wrote, if there is one."""
+    """Return the attempt of a run without an outcome; None if there is none."""
     row = connection.execute(select(table).where(table.c.run_id == run_id, table.c.outcome.is_(None))).first()
     return None if row is None else _attempt(row)
 
@@ -81,9 +81,9 @@ def get_in_flight(connection: Connection, run_id: str) -> Attempt | None:
 def list_started_since(
     connection: Connection, since: datetime, *, target: str | None = None, playbook: str | None = None
 ) -> list[tuple[datetime, str]]:
-    """(when, run) of every mutating action begun after then: what budgets and cooldowns count. Newest first.
+    """Return (time, run ID) of each run that started a mutating action after ``since``, newest first.
 
-    The first of a run stands for the run: a remedy that needs three steps is one remedy.
+    The guards rate_limit and cooldown count these. A run counts once, with its first action, however many steps it has.
     """
     asked = {"since": since, "target": target, "playbook": playbook}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -95,7 +95,7 @@ def list_started_since(
 
 @cache
 def _begun_since(given: tuple[str, ...]) -> Select[tuple[datetime, str]]:
-    """The statement for these conditions, built once: guards ask it a dozen times before each action."""
+    """Build the statement for these conditions once: guards run it a dozen times before each action."""
     conditions = [table.c.mutates, ~table.c.is_undo, table.c.intent_at > bindparam("since", type_=Instant)]
     conditions += [table.c[name] == bindparam(name) for name in given if name != "since"]
     return select(table.c.intent_at, table.c.run_id).where(*conditions)

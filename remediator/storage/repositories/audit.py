@@ -1,4 +1,4 @@
-"""Reading the audit log back: what ``remediator audit`` and a run's story are made from."""
+"""Read the audit log, for ``remediator audit`` and the timeline of a run."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from remediator.storage.schema import audit as table
 
 _PAGE = 5000
 WINDOW = 200_000
-"""How many entries a page looks through for one kind."""
-_AS_IT_STANDS = [type_coerce(column, BigInteger).label("at") if column is table.c.at else column for column in table.c]
-"""Times as numbers: one that none can be is for verification to name, not for the driver to stumble over."""
+"""Number of entries that one page searches for a kind."""
+_RAW_COLUMNS = [type_coerce(column, BigInteger).label("at") if column is table.c.at else column for column in table.c]
+"""Times as integers: an impossible time must be reported by the verification, not fail in the driver."""
 
 
 def get_head(connection: Connection) -> Head:
-    """Where the log ends."""
+    """Return the head of the log."""
     return read_head(connection)
 
 
 def oldest_time(connection: Connection) -> datetime | None:
-    """When the oldest entry was written that has not left for the archive; None if all have."""
+    """Return the time of the oldest entry in the database; None if all entries are in the archive."""
     return connection.execute(select(table.c.at).order_by(table.c.seq).limit(1)).scalar()
 
 
 def is_complete_since(connection: Connection, at: datetime) -> bool:
-    """Whether everything that was written since this instant is still in the database, or nothing has left it yet."""
-    oldest = connection.execute(select(*_AS_IT_STANDS).order_by(table.c.seq).limit(1)).first()
+    """Return whether the database has every entry since this instant."""
+    oldest = connection.execute(select(*_RAW_COLUMNS).order_by(table.c.seq).limit(1)).first()
     return oldest is None or oldest.seq == 1 or _instant(oldest.at) < at
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[SealedEntry]:
-    """All entries of a run, in order."""
+    """Return the entries of a run, oldest first."""
     return [
         _sealed(row)
-        for row in connection.execute(select(*_AS_IT_STANDS).where(table.c.run_id == run_id).order_by(table.c.seq))
+        for row in connection.execute(select(*_RAW_COLUMNS).where(table.c.run_id == run_id).order_by(table.c.seq))
     ]
 
 
@@ -57,11 +57,11 @@ def iterate(
     kind: str | None = None,
     since: datetime | None = None,
 ) -> Iterator[SealedEntry]:
-    """Entries in order, page by page, so that a long log never fills the memory."""
+    """Iterate over entries in order. They are read page by page, so that a long log does not fill the memory."""
     left = limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)
-        statement = select(*_AS_IT_STANDS).where(table.c.seq > after_seq).order_by(table.c.seq).limit(size)
+        statement = select(*_RAW_COLUMNS).where(table.c.seq > after_seq).order_by(table.c.seq).limit(size)
         for column, value in ((table.c.run_id, run), (table.c.kind, kind)):
             if value is not None:
                 statement = statement.where(column == value)
@@ -76,19 +76,19 @@ def iterate(
 
 
 def delete_until(tx: Tx, until: int) -> None:
-    """Delete the entries up to this one, which are sealed elsewhere."""
+    """Delete the entries up to this number; the caller has sealed them in the archive."""
     tx.connection.execute(delete(table).where(table.c.seq <= until))
 
 
 def list_newest(
     connection: Connection, limit: int, before: int | None = None, run: str | None = None, kind: str | None = None
 ) -> list[SealedEntry]:
-    """The last entries, newest first; ``before`` is the number of the last one on the page before.
+    """Return the last entries, newest first. ``before`` is the number of the last entry on the previous page.
 
-    By kind it looks through :data:`WINDOW` entries and no more, since kinds have no index: ``remediator audit search``
-    looks through all.
+    A search by kind covers only :data:`WINDOW` entries, because kinds have no index. ``remediator audit search`` covers
+    the whole log.
     """
-    statement = select(*_AS_IT_STANDS).order_by(table.c.seq.desc()).limit(limit)
+    statement = select(*_RAW_COLUMNS).order_by(table.c.seq.desc()).limit(limit)
     if before is not None:
         statement = statement.where(table.c.seq < before)
     if kind is not None and run is None:
@@ -100,11 +100,11 @@ def list_newest(
 
 
 def find_broken(shown: Sequence[SealedEntry], *, contiguous: bool) -> int | None:
-    """The number of the first entry that does not match its hash, or the entry before it; None if all do.
+    """Return the number of the first entry that does not match its hash or its predecessor; None if all match.
 
     Args:
         shown: newest first.
-        contiguous: no entry was left out between them, so that the chain can be followed too.
+        contiguous: the entries are consecutive, so that the chain is checked as well.
     """
     for item in reversed(shown):
         if hashlib.sha256(b"\0" + item.canonical).digest() != item.hash:
@@ -123,8 +123,8 @@ def _prev(row: SealedEntry) -> str | None:
 
 
 def _sealed(row: Row[Any]) -> SealedEntry:
-    """A row as it stands. SQLite keeps any type in any column, and an edit by hand easily leaves text where bytes were:
-    what no entry can be is kept in its place, and does not verify."""
+    """Return a row as an entry. SQLite accepts any type in any column, and a manual edit may leave text in place of
+    bytes. Such a value is kept as it is, so that the verification reports it."""
     canonical, stored = _bytes(row.canonical), _bytes(row.hash)
     return SealedEntry(row.seq, _instant(row.at), row.kind, row.run_id, row.episode_id, canonical, stored)
 

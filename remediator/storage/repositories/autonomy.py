@@ -1,4 +1,4 @@
-"""The autonomy ladder: what a playbook may do by itself. Breakers demote, only people promote."""
+"""The autonomy ladder: overrides of the mode in a playbook file. Circuit breakers demote, only operators promote."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from remediator.storage import Tx
 from remediator.storage.repositories import blocked_runs, key_values
 
 MODES = ("observe", "shadow", "approve", "auto")
-"""Lowest first."""
+"""All modes, the most restricted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModeOverride:
-    """Where somebody, or a breaker, has put a playbook."""
+    """The mode that an operator or a circuit breaker set for a playbook."""
 
     mode: str
     who: str
     reason: str
     written: str
-    """The mode in the playbook's file at that time: when the file changes, people have spoken anew."""
+    """The mode in the playbook file at that time. A later change of the file is a new decision of its authors."""
     at: datetime
 
 
@@ -33,18 +33,18 @@ def _name(playbook: str) -> str:
 
 
 def lower_mode(first: str, second: str) -> str:
-    """The lower one of two rungs."""
+    """Return the more restricted of two modes."""
     return min(first, second, key=MODES.index)
 
 
 def get_override(connection: Connection, playbook: str) -> ModeOverride | None:
-    """Where it was put; None if nobody did, so that its file decides."""
+    """Return the override of a playbook; None if the mode in its file applies."""
     fact = key_values.get(connection, _name(playbook))
     return None if fact is None else _place(fact.value, fact.at)
 
 
 def list_overrides(connection: Connection) -> dict[str, ModeOverride]:
-    """All that were put somewhere, by playbook."""
+    """Return all overrides, by playbook."""
     found = key_values.with_prefix(connection, _name(""))
     return {name.removeprefix(_name("")): _place(fact.value, fact.at) for name, fact in found.items()}
 
@@ -54,10 +54,10 @@ def _place(value: Any, at: datetime) -> ModeOverride:
 
 
 def effective_mode(connection: Connection, playbook: str, written: str) -> str:
-    """The rung on which it stands now.
+    """Return the mode that applies to a playbook.
 
     Args:
-        written: the mode that its file gives it in this environment.
+        written: the mode in its file for this environment.
     """
     set_mode = get_override(connection, playbook)
     if set_mode is None:
@@ -66,7 +66,7 @@ def effective_mode(connection: Connection, playbook: str, written: str) -> str:
 
 
 def set_mode(tx: Tx, playbook: str, mode: str, written: str, who: str, reason: str) -> None:
-    """Put a playbook on a rung, on record."""
+    """Override the mode of a playbook and append an audit entry."""
     reason = tx.redact(reason)
     before = effective_mode(tx.connection, playbook, written)
     key_values.set(tx, _name(playbook), {"mode": mode, "who": who, "reason": reason, "written": written})

@@ -1,5 +1,6 @@
-"""What reports still need of runs and episodes that have left: since when a playbook acts by itself, and how long its
-alerts lasted before. Bounded: one instant for each playbook, :data:`KEPT` lengths for each alert's name."""
+"""What reports need of deleted runs and episodes: since when a playbook acts automatically, and how long its alerts
+lasted before. Bounded: one instant per playbook and :data:`MAX_DURATIONS` durations per alert name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from remediator.storage import Tx
 from remediator.storage.repositories import key_values
 
 MAX_DURATIONS = 300
-"""How many lengths of one alert are kept, the latest before it was remedied by itself: enough for a distribution."""
+"""Number of durations kept per alert, the latest before automatic remediation: enough for a distribution."""
 
 
 def _since(playbook: str) -> str:
@@ -26,13 +27,13 @@ def _lasted(alertname: str) -> str:
 
 
 def automatic_since(connection: Connection) -> dict[str, datetime]:
-    """When each playbook first acted by itself, as far as that has left the database."""
+    """Return when each playbook first acted automatically, for runs that are deleted."""
     found = key_values.with_prefix(connection, _since(""))
     return {name.removeprefix(_since("")): from_micros(fact.value) for name, fact in found.items()}
 
 
 def list_durations(connection: Connection, alertnames: Iterable[str], until: datetime) -> list[float]:
-    """Seconds that alerts of these names lasted that began before then and have left the database; newest first."""
+    """Return how long, in seconds, deleted alerts of these names lasted that began before ``until``; newest first."""
     found = [
         fact.value["kept"] for name in alertnames if (fact := key_values.get(connection, _lasted(name))) is not None
     ]
@@ -41,10 +42,12 @@ def list_durations(connection: Connection, alertnames: Iterable[str], until: dat
 
 
 def record_automatic_action(tx: Tx, playbook: str, acted: datetime, alerts: Mapping[str, datetime]) -> None:
-    """A run that leaves now acted by itself then.
+    """Record that a run, which is deleted now, acted automatically.
 
     Args:
-        alerts: what it was for, by name, and when that began: from then on, alerts say nothing of the time before.
+        playbook: its playbook.
+        acted: the time of its first action.
+        alerts: its alerts by name, with the time when they began; later alerts are not from the time before automation.
     """
     _put_earlier(tx, _since(playbook), to_micros(acted))
     for name, began in alerts.items():
@@ -54,7 +57,7 @@ def record_automatic_action(tx: Tx, playbook: str, acted: datetime, alerts: Mapp
 
 
 def record_durations(tx: Tx, alertname: str, lengths: Sequence[tuple[datetime, datetime]]) -> None:
-    """Alerts of this name that leave now began and were over then."""
+    """Record the (start, end) of alerts of this name that are deleted now."""
     value = _value(tx, alertname)
     new = [
         (to_micros(began), (over - began).total_seconds())

@@ -1,4 +1,4 @@
-"""Breakers: when each tripped, and when a person reset it. Whether one is open follows from how runs ended."""
+"""Circuit breakers: when each opened, and when an operator reset it. The results of runs say whether it is open."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from remediator.core.clock import rfc3339
 from remediator.storage import Tx
 from remediator.storage.repositories import blocked_runs, key_values
 
-_KEPT = 20  # trips that are remembered
+_MAX_TRIPS = 20  # kept per playbook
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBreaker:
-    """An open breaker."""
+    """An open circuit breaker."""
 
     why: str
     """``failing`` or ``ineffective``."""
@@ -26,7 +26,7 @@ class OpenBreaker:
     runs: tuple[str, ...]
     at: datetime
     half_open_at: datetime | None
-    """When one run may try by itself; None: only a person lets it."""
+    """When one run may act automatically again; None: only after an operator resets the breaker."""
 
 
 def _name(playbook: str) -> str:
@@ -34,16 +34,16 @@ def _name(playbook: str) -> str:
 
 
 def trip(tx: Tx, playbook: str, opened: OpenBreaker) -> list[datetime]:
-    """Remember that it opened now; returns when it did, this time included."""
+    """Record that the breaker opened now. Return all times when it opened, including this one."""
     fact = key_values.get(tx.connection, _name(playbook))
     value = {} if fact is None else fact.value
-    trips = [*value.get("trips", []), rfc3339(tx.now)][-_KEPT:]
+    trips = [*value.get("trips", []), rfc3339(tx.now)][-_MAX_TRIPS:]
     key_values.set(tx, _name(playbook), {**value, "trips": trips, "why": opened.why, "scope": opened.scope})
     return [datetime.fromisoformat(at) for at in trips]
 
 
 def reset(tx: Tx, playbook: str, who: str, reason: str) -> None:
-    """A person lets it try again: what was before does not count any more."""
+    """Close a breaker on behalf of an operator; earlier results do not count any more."""
     reason = tx.redact(reason)
     key_values.set(tx, _name(playbook), {"reset": rfc3339(tx.now), "who": who, "reason": reason})
     tx.append_audit(Draft(kind=Kind.CIRCUIT_BREAKER_RESET, actor=who, playbook=playbook, reason=reason))
@@ -51,14 +51,14 @@ def reset(tx: Tx, playbook: str, who: str, reason: str) -> None:
 
 
 def reset_at(connection: Connection, playbook: str) -> datetime | None:
-    """When a person last reset it."""
+    """Return when an operator last reset the breaker of a playbook; None if never."""
     fact = key_values.get(connection, _name(playbook))
     said = None if fact is None else fact.value.get("reset")
     return None if said is None else datetime.fromisoformat(said)
 
 
 def list_tripped(connection: Connection) -> dict[str, tuple[str, str, datetime]]:
-    """The playbooks whose breaker tripped and was not reset since: why, for what scope, and when last."""
+    """Return the playbooks whose breaker opened and was not reset since: cause, scope and time of the last opening."""
     found = key_values.with_prefix(connection, _name(""))
     return {
         name.removeprefix(_name("")): (fact.value["why"], fact.value["scope"], fact.at)

@@ -1,4 +1,4 @@
-"""Runs that leave the database with all that hangs on them, and whatever else has lost its meaning."""
+"""Delete old runs with all their rows, and other rows that are not needed any more."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _OPEN = sorted(status.value for status in OPEN)
 
 
 def delete_runs(tx: Tx, until: datetime, limit: int, *, sealed: bool) -> list[str]:
-    """Forget runs that were over before then, the oldest first; returns their ids.
+    """Delete runs that ended before ``until``, the oldest first. Return their IDs.
 
-    What still means something stays: an incident that is open, a target that is held, a claim, a measure that is to be
-    put back, a message that is to be sent.
+    A run stays while its incident is open, or while it has a target lock, a claim, a scheduled undo or an unsent
+    message.
 
     Args:
-        sealed: nor is a run forgotten that has entries in the live log.
+        sealed: keep also the runs that have entries in the database's part of the audit log.
     """
     later = exists().where(timers.c.run_id == table.c.id, timers.c.done_at.is_(None))
     unsent = exists().where(messages.c.run_id == table.c.id, messages.c.status == "waiting")
@@ -58,7 +58,7 @@ def _alerts(tx: Tx, run_id: str) -> dict[str, datetime]:
 
 
 def delete_episodes(tx: Tx, until: datetime, limit: int) -> int:
-    """Forget those that were over before then and that no run is for any more; returns how many."""
+    """Delete episodes that ended before ``until`` and belong to no run. Return their number."""
     needed = exists().where(run_episodes.c.episode_id == episodes.c.id)
     over = (episodes.c.status == "closed", episodes.c.last_seen_at < until, ~needed)
     old = (
@@ -80,7 +80,7 @@ def delete_episodes(tx: Tx, until: datetime, limit: int) -> int:
 
 
 def delete_messages(tx: Tx, until: datetime, limit: int) -> int:
-    """Forget messages about no run that wait no more; returns how many. Those of runs leave with their run."""
+    """Delete old messages that belong to no run and do not wait. Return their number. Others go with their run."""
     over = (messages.c.run_id.is_(None), messages.c.status != "waiting", messages.c.created_at < until)
     old = select(messages.c.id).where(*over).limit(limit)
     ids = list(tx.connection.execute(old).scalars())
@@ -90,7 +90,7 @@ def delete_messages(tx: Tx, until: datetime, limit: int) -> int:
 
 
 def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
-    """Forget stops that were released, or ended by themselves, before then; returns how many."""
+    """Delete stops that were released or expired before ``until``. Return their number."""
     over = or_(stops.c.released_at < until, stops.c.expires_at < until)
     ids = list(tx.connection.execute(select(stops.c.id).where(over).limit(limit)).scalars())
     if ids:
@@ -99,8 +99,8 @@ def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
 
 
 def delete_playbook_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
-    """Forget versions of playbooks from before then that are not in force, and that no run which goes on began with;
-    returns how many."""
+    """Delete playbook versions from before ``until`` that are neither active nor used by an open run. Return their
+    number."""
     going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))
     hashes = playbook_versions.c.hash
     old = (

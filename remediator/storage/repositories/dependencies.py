@@ -1,4 +1,4 @@
-"""What goes on at services that others depend on: alerts that fire there, repairs that are under way."""
+"""The state of services on which others depend: firing alerts and active runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from remediator.storage.repositories import runs
 from remediator.storage.schema import episodes, run_episodes
 from remediator.storage.schema import runs as table
 
-_REPAIRING = (Status.RUNNING, Status.VERIFYING, Status.UNKNOWN_OUTCOME)
+_ACTING = (Status.RUNNING, Status.VERIFYING, Status.UNKNOWN_OUTCOME)
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyAlert:
-    """An alert that fires at a service."""
+    """A firing alert of a service."""
 
     service: str
     episode: str
@@ -28,17 +28,17 @@ class DependencyAlert:
 
 
 def list_active_runs(connection: Connection, targets: Sequence[str]) -> list[Run]:
-    """The runs that work on these targets, or have their hand on them still."""
+    """Return the runs that act on these targets or hold their lock."""
     statement = select(table.c.id).where(
         table.c.target.in_(targets),
-        or_(table.c.holds_target, table.c.status.in_([status.value for status in _REPAIRING])),
+        or_(table.c.holds_target, table.c.status.in_([status.value for status in _ACTING])),
     )
     found = (runs.get(connection, run_id) for run_id in connection.execute(statement).scalars().all())
     return [run for run in found if run is not None]
 
 
 def list_firing(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
-    """The alerts that fire at these services, longest first: those with a run there, and those labelled so."""
+    """Return the firing alerts of these services, oldest first: alerts with a run there, and alerts with this label."""
     return sorted(
         {*_with_run(connection, services), *_labelled(connection, services, label)}, key=lambda item: item.since
     )
@@ -60,14 +60,14 @@ def _with_run(connection: Connection, services: Sequence[str]) -> list[Dependenc
 
 
 def _labelled(connection: Connection, services: Sequence[str], label: str) -> list[DependencyAlert]:
-    """Labels are stored as compact JSON, where a name and its value stand side by side and quotes are escaped."""
+    """Search the labels as text: they are compact JSON, in which a name is next to its value and quotes are escaped."""
     text = type_coerce(episodes.c.labels, Text)
     pairs = {name: f"{json.dumps(label)}:{json.dumps(name, ensure_ascii=False)}" for name in services}
     rows = connection.execute(
         select(episodes.c.id, episodes.c.alertname, episodes.c.started_at, episodes.c.labels)
         .where(
             episodes.c.status == EpisodeStatus.FIRING.value,
-            episodes.c.status != EpisodeStatus.CLOSED.value,  # as the index says
+            episodes.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
             or_(*(text.contains(pair, autoescape=True) for pair in pairs.values())),
         )
         .limit(100)

@@ -1,4 +1,4 @@
-"""Episodes in the store."""
+"""Episodes: one stretch of one alert firing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from remediator.storage.schema import episodes as table
 from remediator.storage.schema import run_episodes, runs
 
 _BATCH = 500  # host parameters in one statement
-_FAR = 40  # batches that one search reads at most
+_MAX_BATCHES = 40  # in one search
 _JOINS = timedelta(days=1)
-"""An alert can join a run that began before it did, while that run is open."""
+"""An alert can be added to an open run that began up to this much earlier."""
 
 
 def _episode(row: Row[Any]) -> Episode:
@@ -25,7 +25,7 @@ def _episode(row: Row[Any]) -> Episode:
 
 
 def get_open(connection: Connection, identities: Sequence[str]) -> dict[str, Episode]:
-    """The episodes of these alerts that are not closed; at most one each."""
+    """Return the episodes of these alerts that are not closed, by identity; at most one each."""
     found: dict[str, Episode] = {}
     for start in range(0, len(identities), _BATCH):
         rows = connection.execute(_OPEN, {"identities": identities[start : start + _BATCH]})
@@ -39,7 +39,7 @@ _OPEN = select(table).where(
 
 
 def get_last_updates(connection: Connection, identities: Sequence[str]) -> dict[str, LastUpdate]:
-    """What is known of these alerts while they fire: all that is needed of most in a flood, and cheap to read."""
+    """Return the last update of those alerts that are firing. In a flood, most notifications need no more than this."""
     found: dict[str, LastUpdate] = {}
     for start in range(0, len(identities), _BATCH):
         for identity, *said in connection.execute(_LATEST, {"identities": identities[start : start + _BATCH]}):
@@ -50,12 +50,12 @@ def get_last_updates(connection: Connection, identities: Sequence[str]) -> dict[
 _LATEST = select(table.c.identity, table.c.last_seen_at, table.c.annotations).where(
     table.c.identity.in_(bindparam("identities", expanding=True)),
     table.c.status == EpisodeStatus.FIRING.value,
-    table.c.status != EpisodeStatus.CLOSED.value,  # as the index says
+    table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index
 )
 
 
 def insert_all(tx: Tx, episodes: Collection[Episode]) -> None:
-    """Store new ones."""
+    """Insert new episodes."""
     if episodes:
         tx.connection.execute(insert(table), [asdict(episode) for episode in episodes])
 
@@ -65,26 +65,26 @@ _UPDATE = update(table).where(table.c.id == bindparam("key")).values({name: bind
 
 
 def update_all(tx: Tx, episodes: Collection[Episode]) -> None:
-    """Store what a sighting or the sweep changed in them."""
+    """Update changed episodes."""
     if episodes:
         rows = [{"key": item.id, **{name: getattr(item, name) for name in _CHANGING}} for item in episodes]
         tx.connection.execute(_UPDATE, rows)
 
 
 def get(connection: Connection, episode_id: str) -> Episode | None:
-    """One, by its id."""
+    """Return an episode by its ID; None if there is none."""
     row = connection.execute(select(table).where(table.c.id == episode_id)).first()
     return None if row is None else _episode(row)
 
 
 def list_open(connection: Connection, limit: int = 1000) -> list[Episode]:
-    """Those not closed, newest first."""
+    """Return the episodes that are not closed, newest first."""
     statement = select(table).where(table.c.status != EpisodeStatus.CLOSED.value)
     return [_episode(row) for row in connection.execute(statement.order_by(table.c.started_at.desc()).limit(limit))]
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[Episode]:
-    """The episodes that a run is for, first joined first."""
+    """Return the episodes of a run, in the order in which they were added."""
     return [_episode(row) for row in connection.execute(_OF_RUN, {"run": run_id})]
 
 
@@ -97,16 +97,16 @@ _OF_RUN = (
 
 
 def list_firing(connection: Connection) -> list[Episode]:
-    """All that fire, however many."""
+    """Return all firing episodes."""
     rows = connection.execute(select(table).where(table.c.status == EpisodeStatus.FIRING.value, _NOT_CLOSED))
     return [_episode(row) for row in rows]
 
 
-_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # as the index says
+_NOT_CLOSED = table.c.status != EpisodeStatus.CLOSED.value  # the condition of the partial index
 
 
 def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -> list[Episode]:
-    """Resolved ones whose quiet time is over."""
+    """Return resolved episodes whose resolve_grace is over."""
     rows = connection.execute(
         select(table)
         .where(table.c.status == EpisodeStatus.RESOLVED.value, table.c.closes_at <= now)
@@ -117,7 +117,7 @@ def list_due_to_close(connection: Connection, now: datetime, limit: int = 500) -
 
 
 def next_close_at(connection: Connection) -> datetime | None:
-    """When the next quiet time ends."""
+    """Return when the next resolve_grace ends; None if no episode is resolved."""
     return connection.execute(_NEXT_CLOSING).scalar()
 
 
@@ -127,7 +127,7 @@ _NEXT_CLOSING = (
 
 
 def run_ids_by_episode(connection: Connection, episode_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Ids of the runs of each of these episodes."""
+    """Return the IDs of the runs of each of these episodes."""
     found: dict[str, list[str]] = {}
     ids = list(episode_ids)
     for start in range(0, len(ids), _BATCH):
@@ -144,10 +144,10 @@ def run_ids_of_alert(
     before: tuple[datetime, str] | None = None,
     **wanted: str | None,
 ) -> list[str]:
-    """Ids of at least so many runs of this alert, if there are, from its newest episodes on.
+    """Return the IDs of at least ``limit`` runs of an alert, if there are so many, from its newest episodes on.
 
     Args:
-        before: only runs before this (created_at, id), as :func:`remediator.storage.repositories.runs.page` counts.
+        before: only runs before this (created_at, id), as in :func:`remediator.storage.repositories.runs.list_page`.
         wanted: only runs with this playbook, target or status.
     """
     chosen = [runs.c[name] == value for name, value in wanted.items() if value is not None]
@@ -157,7 +157,7 @@ def run_ids_of_alert(
         newest = newest.where(table.c.started_at <= before[0] + _JOINS)
     newest = newest.order_by(table.c.started_at.desc()).limit(_BATCH)
     found: dict[str, None] = {}
-    for start in range(0, _BATCH * _FAR, _BATCH):  # one run may be for hundreds of alerts
+    for start in range(0, _BATCH * _MAX_BATCHES, _BATCH):  # one run may be for hundreds of alerts
         batch = list(connection.execute(newest.offset(start)).scalars())
         joined = select(runs.c.id).join(run_episodes, run_episodes.c.run_id == runs.c.id)
         joined = joined.where(run_episodes.c.episode_id.in_(batch), *chosen)

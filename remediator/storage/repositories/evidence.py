@@ -1,4 +1,4 @@
-"""Evidence and verdicts: what was seen, and what the guards said about it."""
+"""Evidence of checks and verdicts of guards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remediator.storage.schema import verdicts
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRecord:
-    """One observation of a run: a probe, a query, a log excerpt."""
+    """One observation of a run, for example the result of a check."""
 
     phase: str
     name: str
@@ -31,7 +31,7 @@ class EvidenceRecord:
 
 
 def add(tx: Tx, run: Run, seen: Iterable[EvidenceRecord], actor: str) -> None:
-    """Store observations, each with its audit entry."""
+    """Store observations, each with an audit entry."""
     for found in seen:
         item = replace(found, summary=tx.redact(found.summary), facts=tx.redact(found.facts))
         tx.connection.execute(
@@ -49,11 +49,11 @@ def add(tx: Tx, run: Run, seen: Iterable[EvidenceRecord], actor: str) -> None:
         facts = json.dumps(item.facts, sort_keys=True, default=str).encode()
         tx.append_audit(
             runs.draft(Kind.EVIDENCE, run, actor, data | {"facts": facts})
-        )  # their digest; the row has them
+        )  # the entry has their digest, the row has the facts
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
-    """All of a run, in order."""
+    """Return the observations of a run, oldest first."""
     columns = (table.c.phase, table.c.name, table.c.status, table.c.summary, table.c.facts, table.c.at)
     rows = connection.execute(select(*columns).where(table.c.run_id == run_id).order_by(table.c.id))
     return [EvidenceRecord(*row) for row in rows]
@@ -61,7 +61,7 @@ def list_for_run(connection: Connection, run_id: str) -> list[EvidenceRecord]:
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """One guard's verdict as stored."""
+    """The verdict of one guard."""
 
     at: datetime
     phase: str
@@ -73,7 +73,7 @@ class StoredVerdict:
 
 
 def add_verdicts(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) -> None:
-    """Store the verdicts of one evaluation as one audit entry and one row each."""
+    """Store the verdicts of one evaluation: one row each, and one audit entry for all."""
     items = list(judged)
     if not items:
         return
@@ -101,7 +101,7 @@ def add_verdicts(tx: Tx, run: Run, judged: Iterable[StoredVerdict], actor: str) 
 
 
 def list_verdicts(connection: Connection, run_id: str) -> list[StoredVerdict]:
-    """All of a run, in order."""
+    """Return the verdicts of a run, oldest first."""
     columns = (
         verdicts.c.at,
         verdicts.c.phase,

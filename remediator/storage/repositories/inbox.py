@@ -1,4 +1,4 @@
-"""The inbox: notifications as they were acknowledged, waiting to be folded into episodes."""
+"""The inbox: acknowledged notifications that wait to be processed into episodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remediator.storage.schema import notifications as table
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One stored webhook body."""
+    """A stored notification."""
 
     id: int
     received_at: datetime
@@ -24,10 +24,10 @@ class Received:
 
 
 def list_pending(tx: Tx, limit: int) -> list[Received]:
-    """The oldest that wait, in order; replicas take turns, since order within one alert matters.
+    """Return the oldest pending notifications, in order. Only one replica processes at a time, because order matters.
 
     Raises:
-        Taken: it is another replica's turn.
+        LockUnavailable: another replica processes notifications.
     """
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_INGEST)
     rows = tx.connection.execute(
@@ -40,41 +40,41 @@ def list_pending(tx: Tx, limit: int) -> list[Received]:
 
 
 def add(tx: Tx, source: str, body: bytes) -> None:
-    """One of our own making, in the caller's transaction."""
+    """Add a notification that the remediator created, in the caller's transaction."""
     tx.connection.execute(insert(table).values(received_at=tx.now, source=source, body=body))
     tx.notify(TOPIC_NOTIFICATIONS)
 
 
 def mark_processed(tx: Tx, received: Sequence[Received]) -> None:
-    """All alerts of these are folded now."""
+    """Record that all alerts of these notifications are processed."""
     ids = [item.id for item in received]
     tx.connection.execute(update(table).where(table.c.id.in_(ids)).values(processed_at=tx.now))
 
 
 def replace_body(tx: Tx, received: Received, body: bytes) -> None:
-    """Keep it without the secrets that were in it."""
+    """Replace the body by one without secrets."""
     tx.connection.execute(update(table).where(table.c.id == received.id).values(body=body))
 
 
 def mark_partly_processed(tx: Tx, received: Received, alerts: int) -> None:
-    """So many alerts of a long one are folded now; the rest waits for its turn."""
+    """Record how many alerts of a long notification are processed; the others stay pending."""
     tx.connection.execute(update(table).where(table.c.id == received.id).values(processed_alerts=alerts))
 
 
 def delete_processed(tx: Tx, before: datetime, limit: int = 500) -> int:
-    """Forget taken ones from before then, a bounded number; returns how many."""
+    """Delete up to ``limit`` processed notifications from before then. Return their number."""
     old = select(table.c.id).where(table.c.received_at < before, table.c.processed_at.is_not(None))
     chosen = old.order_by(table.c.received_at).limit(limit)
     return tx.connection.execute(delete(table).where(table.c.id.in_(chosen.scalar_subquery()))).rowcount
 
 
 def count_pending(connection: Connection) -> int:
-    """How many wait to be taken in."""
+    """Return the number of pending notifications."""
     return connection.execute(select(func.count()).where(table.c.processed_at.is_(None))).scalar_one()
 
 
 def list_received_between(connection: Connection, start: datetime, end: datetime) -> list[Received]:
-    """All that were acknowledged in this time and are still kept, in order."""
+    """Return the notifications that were received in this period and are still stored, oldest first."""
     rows = connection.execute(
         select(table.c.id, table.c.received_at, table.c.source, table.c.body, table.c.processed_alerts)
         .where(table.c.received_at >= start, table.c.received_at <= end)

@@ -1,4 +1,4 @@
-"""Messages to people: written with the transition that they tell of, sent afterwards, kept until sent or dead."""
+"""The transactional outbox: messages are stored with the transition that they report, and sent afterwards."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.schema import messages as table
 
 APPROVERS = "approvals"
-"""In place of a channel: whichever the settings name for requests, the first that takes it."""
+"""Channel name that stands for the channels of approval requests in the settings, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """One message to one channel."""
+    """A message to a channel."""
 
     id: str
     run_id: str | None
@@ -37,23 +37,23 @@ class OutboxMessage:
 
 
 def enqueue(tx: Tx, ids: Ids, kind: str, run: Run | None, content: Mapping[str, Any], channels: Sequence[str]) -> None:
-    """Queue one message for each channel; the sender resolves what they are."""
+    """Add one message per channel to the outbox."""
     for channel in channels:
         _insert(tx, ids.new("message", tx.now), None if run is None else run.id, channel, kind, content)
     if channels:
         tx.notify(TOPIC_MESSAGES)
 
 
-def enqueue_update(tx: Tx, run_id: str, became: str) -> None:
-    """What people were asked about has changed: have the requests that reached them say so.
+def enqueue_update(tx: Tx, run_id: str, status: str) -> None:
+    """Update the delivered messages of a request, because its status changed.
 
-    Each gets one message of kind ``update`` for each thing that it became, whoever says it how often.
+    Each message gets one update per status, however often this is called.
     """
     chosen = (table.c.run_id == run_id, table.c.kind == "approval", table.c.status == "sent")
     for row in tx.connection.execute(select(table).where(*chosen)).all():
-        update_id = f"{row.id}.{became}"
+        update_id = f"{row.id}.{status}"
         if tx.connection.execute(select(table.c.id).where(table.c.id == update_id)).first() is None:
-            content = {"approval": row.content["approval"], "of": row.id, "became": became}
+            content = {"approval": row.content["approval"], "of": row.id, "became": status}
             _insert(tx, update_id, run_id, row.channel, "update", content)
             tx.notify(TOPIC_MESSAGES)
 
@@ -74,20 +74,20 @@ def _insert(tx: Tx, message_id: str, run_id: str | None, channel: str, kind: str
 
 
 def fall_through(tx: Tx, message: OutboxMessage, channel: str, number: int) -> None:
-    """Send the same by another channel, the ``number``-th way that is tried."""
+    """Enqueue the message for the next channel, the ``number``-th route."""
     content = {**message.content, "route": number}
     _insert(tx, f"{message.id.partition('~')[0]}~{number}", message.run_id, channel, message.kind, content)
     tx.notify(TOPIC_MESSAGES)
 
 
 def get(connection: Connection, message_id: str) -> OutboxMessage | None:
-    """One, by its id."""
+    """Return a message by its ID; None if there is none."""
     row = connection.execute(select(table).where(table.c.id == message_id)).first()
     return None if row is None else _queued(row)
 
 
 def list_due(connection: Connection, now: datetime, limit: int = 20, busy: Collection[str] = ()) -> list[OutboxMessage]:
-    """Those to be tried now, the longest waiting first; without those for channels that are ``busy``."""
+    """Return the messages to send now, the longest waiting first, except those for ``busy`` channels."""
     statement = select(table).where(table.c.status == "waiting", table.c.next_at <= now)
     if busy:
         statement = statement.where(table.c.channel.not_in(list(busy)))
@@ -96,13 +96,13 @@ def list_due(connection: Connection, now: datetime, limit: int = 20, busy: Colle
 
 
 def postpone(tx: Tx, message_id: str, until: datetime) -> None:
-    """The channel has to rest: not before then, and it counts as no try."""
+    """Postpone a message because its channel is rate limited; this does not count as an attempt."""
     values = {"next_at": until, "attempts": table.c.attempts - 1}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
 def claim(tx: Tx, message: OutboxMessage, until: datetime) -> bool:
-    """Take a message for one try: nobody else tries before ``until``. False if another replica was first."""
+    """Claim a message for one attempt until ``until``. Return False if another replica was first."""
     return bool(
         tx.connection.execute(
             update(table)
@@ -113,27 +113,27 @@ def claim(tx: Tx, message: OutboxMessage, until: datetime) -> bool:
 
 
 def mark_sent(tx: Tx, message_id: str, receipt: Mapping[str, Any], channel: str) -> None:
-    """It was delivered, by this channel."""
+    """Record that a message was delivered by this channel."""
     values: dict[str, Any] = {"status": "sent", "sent_at": tx.now, "receipt": tx.redact(dict(receipt))}
     values |= {"next_at": None, "error": None, "channel": channel}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
 def mark_failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) -> None:
-    """It was not; try again then, or never: then it stands on the dead-letter list."""
+    """Record a failed attempt. The message is retried at ``again_at``; if that is None, it is a dead letter."""
     status = "dead" if again_at is None else "waiting"
     values = {"status": status, "error": tx.redact(error), "next_at": again_at}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
 
 
 def list_for_run(connection: Connection, run_id: str) -> list[OutboxMessage]:
-    """All about a run, in order."""
+    """Return the messages about a run, oldest first."""
     rows = connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c.created_at, table.c.id))
     return [_queued(row) for row in rows]
 
 
 def list_dead(connection: Connection, limit: int = 100) -> list[OutboxMessage]:
-    """Those given up, newest first."""
+    """Return the dead letters, newest first."""
     statement = select(table).where(table.c.status == "dead").order_by(table.c.created_at.desc()).limit(limit)
     return [_queued(row) for row in connection.execute(statement)]
 

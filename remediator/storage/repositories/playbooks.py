@@ -1,4 +1,4 @@
-"""Versions of playbooks that were ever in force: a run keeps the one that it began with."""
+"""Versions of playbooks. A run uses the version that it started with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from remediator.storage.schema import playbook_versions as table
 
 
 def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:
-    """Store those versions that are not stored yet."""
+    """Store the versions that are not stored yet."""
     hashes = [playbook.content_hash for playbook in playbooks]
     have = set(tx.connection.execute(select(table.c.hash).where(table.c.hash.in_(hashes))).scalars())
     rows = [
@@ -31,10 +31,10 @@ def add_versions(tx: Tx, playbooks: Collection[Playbook]) -> None:
 
 
 def list_names(connection: Connection) -> set[str]:
-    """Of all that were ever in force."""
+    """Return the names of all playbooks that have a stored version."""
     return set(connection.execute(select(table.c.name).distinct()).scalars())
 
 
 def get_content(connection: Connection, content_hash: str) -> Any | None:
-    """The content of a version."""
+    """Return the content of a version; None if it is not stored."""
     return connection.execute(select(table.c.content).where(table.c.hash == content_hash)).scalar()

@@ -1,4 +1,4 @@
-"""What speaks for letting a playbook do more by itself: what it would have done, and what people did."""
+"""The data on which an operator decides about the mode of a playbook: its runs, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remediator.storage.schema import runs as table
 
 @dataclass(frozen=True, slots=True)
 class RunDecision:
-    """One run, and what was decided about it."""
+    """A run and the decision on it."""
 
     id: str
     playbook: str
@@ -29,16 +29,16 @@ class RunDecision:
     first_action_at: datetime | None
     finished_at: datetime | None
     approval: str | None
-    """How the last request to people ended: approved, rejected, expired, void or pending; None if nobody was asked."""
+    """The status of its last approval request; None if there was none."""
     asked_at: datetime | None
     decided_at: datetime | None
     who: tuple[str, ...]
     alert_over_at: datetime | None
-    """When the last of its alerts was resolved; None while one fires."""
+    """When the last of its alerts was resolved; None while an alert fires."""
 
 
 def list_since(connection: Connection, since: datetime, playbook: str | None = None) -> list[RunDecision]:
-    """The runs that were created since then, oldest first."""
+    """Return the runs created since then, oldest first."""
     chosen = select(table).where(table.c.created_at >= since).order_by(table.c.created_at, table.c.id)
     if playbook is not None:
         chosen = chosen.where(table.c.playbook == playbook)

@@ -1,6 +1,6 @@
-"""What reports count: a period's runs, verdicts, approvals, actions and alerts, read by way of the indexes on time.
+"""The data of reports: runs, verdicts, approvals, actions and alerts of a period, read with the indexes on time.
 
-Instants are microseconds since the epoch here: a report over a year reads a hundred thousand of them.
+Instants are integers here, in microseconds since the epoch: a report over a year reads a hundred thousand of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from remediator.storage.repositories import baselines
 from remediator.storage.schema import approvals, attempts, episodes, run_episodes, runs, verdicts
 
 MAX_DURATIONS = 2000
-"""How many alerts from before automatic remediation are looked at, the latest first: enough for a distribution."""
+"""Number of alerts from before automatic remediation that are read, the latest first: enough for a distribution."""
 
 
 class RunRow(NamedTuple):
-    """One run of the period."""
+    """A run of the period."""
 
     id: str
     playbook: str
@@ -31,15 +31,15 @@ class RunRow(NamedTuple):
     first_action: int | None
     finished: int | None
     alert_started: int | None
-    """The first of its alerts was seen."""
+    """When the first of its alerts began."""
     alert_over: int | None
-    """The last of its alerts was resolved; None while one fires."""
+    """When the last of its alerts was resolved; None while an alert fires."""
     approved: bool
-    """A person approved it, or a step of it."""
+    """Whether a person approved it, or one of its steps."""
 
 
 class GuardRefusal(NamedTuple):
-    """How often a guard said no for one reason."""
+    """How many runs a guard blocked for one reason."""
 
     guard: str
     reason: str | None
@@ -48,7 +48,7 @@ class GuardRefusal(NamedTuple):
 
 
 class ApprovalRow(NamedTuple):
-    """One request to people."""
+    """An approval request."""
 
     playbook: str
     status: str
@@ -57,7 +57,7 @@ class ApprovalRow(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """One action that changes something, as often as a playbook used it on a target."""
+    """How often a playbook used a mutating action on a target, with the outcomes."""
 
     playbook: str
     target: str
@@ -70,13 +70,13 @@ class Remedy(NamedTuple):
 
 
 class AlertRow(NamedTuple):
-    """One alert's name over the period."""
+    """An alert name over the period."""
 
     alertname: str
     episodes: int
     flaps: int
     with_run: int
-    """Episodes that some playbook answered."""
+    """Number of episodes with a run."""
 
 
 def _int(column: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:
@@ -88,7 +88,7 @@ def _between(column: Column[Any], since: datetime, until: datetime) -> ColumnEle
 
 
 def runs_between(connection: Connection, since: datetime, until: datetime) -> list[RunRow]:
-    """The runs created in the period, oldest first."""
+    """Return the runs created in the period, oldest first."""
     columns = (runs.c.id, runs.c.playbook, runs.c.target, runs.c.mode, runs.c.status, runs.c.reason)
     instants = (_int(runs.c.created_at), _int(runs.c.first_action_at), _int(runs.c.finished_at))
     chosen = _between(runs.c.created_at, since, until)
@@ -115,7 +115,7 @@ def _approved(connection: Connection, chosen: ColumnElement[bool]) -> set[str]:
 
 
 def refusals_between(connection: Connection, since: datetime, until: datetime) -> list[GuardRefusal]:
-    """Which guard held how many runs, and why; the most frequent first."""
+    """Return how many runs each guard blocked, and why; the most frequent first."""
     held = func.count(verdicts.c.run_id.distinct()).label("held")
     rows = connection.execute(
         select(verdicts.c.guard, verdicts.c.reason, verdicts.c.answer, held)
@@ -127,7 +127,7 @@ def refusals_between(connection: Connection, since: datetime, until: datetime) -
 
 
 def approvals_between(connection: Connection, since: datetime, until: datetime) -> list[ApprovalRow]:
-    """The requests to people about runs that were created in the period."""
+    """Return the approval requests of runs created in the period."""
     rows = connection.execute(
         select(runs.c.playbook, approvals.c.status, _int(approvals.c.requested_at), _int(approvals.c.decided_at))
         .join(runs, runs.c.id == approvals.c.run_id)
@@ -138,7 +138,7 @@ def approvals_between(connection: Connection, since: datetime, until: datetime) 
 
 
 def remedies_between(connection: Connection, since: datetime, until: datetime) -> list[Remedy]:
-    """What was done to targets, the most frequent first; what puts a temporary measure back does not count."""
+    """Return the mutating actions of the period, the most frequent first; undos do not count."""
     begun = func.count().label("begun")
     key = (attempts.c.playbook, attempts.c.target, attempts.c.action)
     outcomes = [func.sum(case((attempts.c.outcome == word, 1), else_=0)) for word in ("ok", "failed", "unknown")]
@@ -152,7 +152,7 @@ def remedies_between(connection: Connection, since: datetime, until: datetime) -
 
 
 def alerts_between(connection: Connection, since: datetime, until: datetime) -> list[AlertRow]:
-    """The names of the alerts that began in the period, the most frequent first."""
+    """Return the names of the alerts that began in the period, the most frequent first."""
     answered = select(run_episodes.c.episode_id).where(run_episodes.c.episode_id == episodes.c.id).exists()
     count = func.count().label("count")
     with_run = func.sum(case((answered, 1), else_=0))
@@ -166,7 +166,7 @@ def alerts_between(connection: Connection, since: datetime, until: datetime) -> 
 
 
 def automatic_since(connection: Connection) -> dict[str, datetime]:
-    """When each playbook first acted by itself; those that never did are not in it."""
+    """Return when each playbook first acted automatically; a playbook that never did is missing."""
     first = func.min(runs.c.first_action_at)
     found = connection.execute(
         select(runs.c.playbook, first)
@@ -179,7 +179,7 @@ def automatic_since(connection: Connection) -> dict[str, datetime]:
 
 
 def alertnames_of(connection: Connection, playbook: str, since: datetime, until: datetime) -> list[str]:
-    """The names of the alerts that this playbook's runs of the period are for."""
+    """Return the alert names of this playbook's runs in the period."""
     statement = (
         select(episodes.c.alertname)
         .distinct()
@@ -191,8 +191,10 @@ def alertnames_of(connection: Connection, playbook: str, since: datetime, until:
 
 
 def durations_before(connection: Connection, alertnames: Sequence[str], until: datetime) -> list[float]:
-    """How many seconds alerts of these names lasted that began before then and that no playbook acted on by itself:
-    the latest of them, newest first. (The first that one did began before that action too.)
+    """Return how long, in seconds, alerts of these names lasted that began before ``until``, newest first.
+
+    Alerts on which a playbook acted automatically do not count, because the first such alert also began before that
+    action.
     """
     acted_on = (
         select(run_episodes.c.episode_id)

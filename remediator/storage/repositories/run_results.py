@@ -1,4 +1,4 @@
-"""How earlier runs ended that acted: what ramps and breakers judge a playbook by."""
+"""Results of earlier runs that acted, for the guards ramp and circuit_breaker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remediator.storage.schema import runs as table
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that acted, and what came of it."""
+    """A run that acted, and its result."""
 
     id: str
     target: str
@@ -22,7 +22,7 @@ class RunResult:
     """Its first action."""
     ended: datetime | None
     healed: bool | None
-    """None while it is under way, or if it was cancelled: that says nothing of the remedy."""
+    """None while it is open or if it was cancelled, because neither says anything about the remedy."""
 
 
 _HEALED = {Status.SUCCEEDED.value: True, Status.FAILED.value: False, Status.ESCALATED.value: False}
@@ -30,7 +30,7 @@ _OVER = {status.value for status in TERMINAL}
 
 
 def list_acted_since(connection: Connection, playbook: str, since: datetime) -> list[RunResult]:
-    """The runs of a playbook that acted since then, oldest first; without those that were cancelled."""
+    """Return the runs of a playbook that acted since then and were not cancelled, oldest first."""
     rows = connection.execute(_ACTED_SINCE, {"playbook": playbook, "since": since})
     return [
         RunResult(row.id, row.target, row.first_action_at, row.finished_at, _HEALED.get(row.status))

@@ -1,4 +1,4 @@
-"""The stop button: who pressed it, for what, why and until when. Only a person, or an expiry, releases it."""
+"""Stops: who stopped what, why, and until when. Only a person or the expiry ends a stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCOPES = ("global", "playbook", "service")
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One pressed stop button."""
+    """A stop of everything, of a playbook or of a service."""
 
     id: str
     scope: str
@@ -32,18 +32,18 @@ class Stop:
 
     @property
     def subject(self) -> str:
-        """What it stops, for people."""
+        """What it stops, as text."""
         return "everything" if self.scope == "global" else f"{self.scope} {self.name}"
 
     def applies_to(self, playbook: str, service: str) -> bool:
-        """Whether it stops this playbook on this service."""
+        """Return whether it stops this playbook on this service."""
         return self.scope == "global" or {"playbook": playbook, "service": service}.get(self.scope) == self.name
 
 
 def create(
     tx: Tx, stop_id: str, scope: str, name: str, reason: str, who: str, expires_at: datetime | None = None
 ) -> None:
-    """Start no action any more for everything, a playbook or a service."""
+    """Create a stop: from its commit on, no action starts in its scope."""
     reason = tx.redact(reason)
     values = {
         "id": stop_id,
@@ -60,7 +60,7 @@ def create(
 
 
 def release(tx: Tx, stop_id: str, who: str) -> bool:
-    """Release one; False if it does not stand."""
+    """Release a stop. Return False if it is not active."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == stop_id, table.c.released_at.is_(None))
@@ -73,17 +73,17 @@ def release(tx: Tx, stop_id: str, who: str) -> bool:
 
 
 def get(connection: Connection, stop_id: str) -> Stop | None:
-    """One, by its id, whether it stands or not."""
+    """Return a stop by its ID, active or not; None if there is none."""
     row = connection.execute(select(table).where(table.c.id == stop_id)).first()
     return None if row is None else Stop(**row._mapping)
 
 
 def list_active(connection: Connection, now: datetime) -> list[Stop]:
-    """All that stand now, oldest first."""
-    return [Stop(**row._mapping) for row in connection.execute(_STANDING, {"now": now})]
+    """Return the active stops, oldest first."""
+    return [Stop(**row._mapping) for row in connection.execute(_ACTIVE, {"now": now})]
 
 
-_STANDING = (
+_ACTIVE = (
     select(table)
     .where(
         table.c.released_at.is_(None),

@@ -1,4 +1,4 @@
-"""Storms: floods of new alerts, read from when episodes began."""
+"""Alert storms: many new alerts in a short time, read from the start times of episodes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from remediator.storage.schema import episodes as table
 
 
 def last_storm_at(connection: Connection, since: datetime, alerts: int, within: timedelta) -> datetime | None:
-    """The last instant since then at which ``alerts`` episodes had begun within the time before it; None if never."""
+    """Return the last instant since then by which ``alerts`` episodes had begun within ``within``; None if never."""
     given = {"since": to_micros(since), "length": within // timedelta(microseconds=1)}
-    found = connection.scalar(_last_flooded(alerts), given)
+    found = connection.scalar(_last_storm(alerts), given)
     return None if found is None else from_micros(found)
 
 
 @cache
-def _last_flooded(alerts: int) -> Select[int]:
-    """The statement, built once."""
+def _last_storm(alerts: int) -> Select[int]:
+    """Build the statement once."""
     began = type_coerce(table.c.started_at, BigInteger)
     since, length = bindparam("since", type_=BigInteger), bindparam("length", type_=BigInteger)
     earlier = func.lag(began, alerts - 1).over(order_by=(began, table.c.id))

@@ -1,4 +1,4 @@
-"""Runs that nothing moves on: stuck, or of a version that is not running here."""
+"""Runs that do not advance: stuck, or written by an engine version that does not run here."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _MOVING = (Status.MATCHED.value, Status.PLANNED.value, Status.UNKNOWN_OUTCOME.va
 
 
 def list_stuck(connection: Connection, since: datetime, limit: int = 50) -> list[Run]:
-    """Open runs that have been due since before then and were not taken, or that change their state by themselves and
-    have not for so long."""
+    """Return open runs that have been due since before ``since``, or that should have changed their status since."""
     late = table.c.wake_at < since
     moved = (
         select(func.max(audit.c.at))
@@ -40,14 +39,14 @@ def mark_reported(tx: Tx, run: Run) -> bool:
 
 
 def list_unsupported(connection: Connection, limit: int = 50) -> list[Run]:
-    """Open runs that this version cannot go on with: of a newer engine, or in a state that it does not know."""
+    """Return open runs that this version cannot process: of a newer engine, or in an unknown status."""
     newer = select(table.c.id).where(table.c.wake_at.is_not(None), table.c.engine_version > ENGINE_VERSION)
-    strange = select(table.c.id).where(table.c.status.in_(_unknown_words(connection)), table.c.finished_at.is_(None))
+    strange = select(table.c.id).where(table.c.status.in_(_unknown_statuses(connection)), table.c.finished_at.is_(None))
     return [*_found(connection, newer, limit), *_found(connection, strange, limit)]
 
 
-def _unknown_words(connection: Connection) -> list[str]:
-    """States in the table that are none of this version's: from word to word along the index, not from run to run."""
+def _unknown_statuses(connection: Connection) -> list[str]:
+    """Return the statuses in the table that this version does not know. It skips from value to value in the index."""
     words: list[str] = []
     following = select(func.min(table.c.status)).where(table.c.status > bindparam("word"))
     while word := connection.execute(following, {"word": words[-1] if words else ""}).scalar():

@@ -31,7 +31,7 @@ down_revision = None
 
 Key = String(64)
 Micros = BigInteger
-Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns row numbers automatically only for INTEGER
 
 metadata = MetaData(
     naming_convention={
@@ -51,10 +51,8 @@ notifications = Table(
     Column("received_at", Micros, nullable=False),
     Column("source", String(200), nullable=False, comment="webhook, or reconcile:<Alertmanager>"),
     Column("body", LargeBinary, nullable=False),
-    Column("processed_at", Micros, comment="when its last alert was folded into episodes"),
-    Column(
-        "processed_alerts", Integer, nullable=False, server_default="0", comment="how many alerts of it were folded"
-    ),
+    Column("processed_at", Micros, comment="when its last alert was processed"),
+    Column("processed_alerts", Integer, nullable=False, server_default="0", comment="number of alerts processed"),
     sqlite_autoincrement=True,
 )
 
@@ -95,15 +93,13 @@ runs = Table(
     Column("resume_to", String(24)),
     Column("engine_version", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False, server_default="0"),
-    Column(
-        "wakeup_count", BigInteger, nullable=False, server_default="0", comment="events that arrived, claimed or not"
-    ),
-    Column("cancel_request", Text, comment="who asked to cancel it, when and why"),
-    Column("requested_by", String(320), comment="the person who started it by hand"),
-    Column("stuck_reported", String(24), comment="the status in which it was reported as stuck"),
+    Column("wakeup_count", BigInteger, nullable=False, server_default="0", comment="number of events received"),
+    Column("cancel_request", Text, comment="who requested to cancel it, and why"),
+    Column("requested_by", String(320), comment="the person who started it manually"),
+    Column("stuck_reported", String(24), comment="the status that was reported as stuck"),
     Column("lease_owner", String(200)),
     Column("lease_until", Micros),
-    Column("wake_at", Micros, comment="when it is due; NULL while only an event can move it"),
+    Column("wake_at", Micros, comment="when it is due; NULL if only an event can advance it"),
     Column("deadline_at", Micros),
     Column("incident_open", Boolean, nullable=False),
     Column("holds_target", Boolean, nullable=False),
@@ -133,7 +129,7 @@ attempts = Table(
     Column("target", String(200), nullable=False),
     Column("mutates", Boolean, nullable=False),
     Column("is_undo", Boolean, nullable=False, server_default=text("false")),
-    Column("call", Text, nullable=False, comment="the exact call and what it was planned against"),
+    Column("call", Text, nullable=False, comment="the exact call and the state it was planned for"),
     Column("fence", BigInteger, nullable=False),
     Column("intent_at", Micros, nullable=False),
     Column("outcome", String(16), comment="ok, failed or unknown; NULL while in flight"),
@@ -178,7 +174,7 @@ approvals = Table(
     Column("id", Key, primary_key=True),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("plan_hash", Key, nullable=False),
-    Column("step", String(200), comment="the step that needs it; NULL for the whole plan"),
+    Column("step", String(200), comment="the step that requires it; NULL for the whole plan"),
     Column("status", String(16), nullable=False),
     Column("groups", Text, nullable=False),
     Column("quorum", Integer, nullable=False),
@@ -214,7 +210,7 @@ messages = Table(
     Column("created_at", Micros, nullable=False),
     Column("next_at", Micros),
     Column("sent_at", Micros),
-    Column("receipt", Text, comment="what the channel needs to update the message later"),
+    Column("receipt", Text, comment="the channel's reference for later updates of the message"),
     Column("error", Text),
 )
 
@@ -222,7 +218,7 @@ timers = Table(
     "timers",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("kind", String(32), nullable=False, comment="undo: put back a temporary measure"),
+    Column("kind", String(32), nullable=False, comment="undo, or still_firing: check for recurrence"),
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE")),
     Column("target", String(200)),
     Column("content", Text, nullable=False),
@@ -250,7 +246,7 @@ key_values = Table(
     Column("name", String(200), primary_key=True),
     Column("value", Text, nullable=False),
     Column("at", Micros, nullable=False),
-    comment="small durable state of guards and loops: last Watchdog, breakers, demotions, storms",
+    comment="small state of guards and loops, for example the last Watchdog notification",
 )
 
 replicas = Table(
@@ -262,7 +258,7 @@ replicas = Table(
     Column("role", String(32), nullable=False),
     Column("started_at", Micros, nullable=False),
     Column("seen_at", Micros, nullable=False),
-    Column("rejected_config", Text, comment="why it cannot use the playbook files as they are now"),
+    Column("rejected_config", Text, comment="why it cannot use the current playbook files; NULL while it does"),
 )
 
 playbook_versions = Table(
@@ -272,7 +268,7 @@ playbook_versions = Table(
     Column("name", String(200), nullable=False),
     Column("content", Text, nullable=False),
     Column("first_loaded_at", Micros, nullable=False),
-    comment="a run keeps the playbook that it started with, whatever the files say by then",
+    comment="each run uses the version that it started with",
 )
 
 audit = Table(
@@ -290,7 +286,7 @@ audit = Table(
 audit_head = Table(
     "audit_head",
     metadata,
-    Column("id", Integer, primary_key=True, comment="always 1: the one row that is the sequencer"),
+    Column("id", Integer, primary_key=True, comment="always 1; this row is the sequencer of the log"),
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
     Column("tree", LargeBinary, nullable=False, comment="compact Merkle range over all entries"),
@@ -303,7 +299,7 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 def _true(column: str) -> dict[str, Any]:
-    """As SQLAlchemy asks for it: SQLite uses a partial index only if the query has its condition word for word."""
+    """Write the condition as SQLAlchemy does: SQLite uses a partial index only if the query repeats its condition."""
     return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
 
 
@@ -316,7 +312,7 @@ Index("ix_episodes_closes_at", episodes.c.closes_at, **_where("status = 'resolve
 Index("ix_episodes_open", episodes.c.started_at, **_where("status <> 'closed'"))
 Index("ix_episodes_alertname_started_at", episodes.c.alertname, episodes.c.started_at)
 Index("ix_episodes_started_at", episodes.c.started_at)
-# one incident, one run; one hand on a target: by constraint, whatever the code above does
+# Promises: one run per incident, and at most one run with the lock of a target.
 Index("uq_runs_incident", runs.c.playbook, runs.c.target, unique=True, **_true("incident_open"))
 Index("uq_runs_target_lock", runs.c.target, unique=True, **_true("holds_target"))
 Index("ix_runs_due", runs.c.wake_at, **_where("wake_at IS NOT NULL"))
@@ -330,7 +326,7 @@ Index("ix_runs_blocked_by", runs.c.blocked_by, runs.c.wake_at, **_where("status 
 Index("ix_runs_blocked_by_run", runs.c.blocked_by_run, **_where("blocked_by_run IS NOT NULL"))
 Index("ix_run_episodes_episode_id", run_episodes.c.episode_id)
 Index("ix_attempts_run_id", attempts.c.run_id, attempts.c.intent_at)
-# budgets and cooldowns count what was really begun
+# The guards rate_limit and cooldown count the actions that were started.
 Index("ix_attempts_target", attempts.c.target, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_playbook", attempts.c.playbook, attempts.c.intent_at, **_true("mutates"))
 Index("ix_attempts_intent_at", attempts.c.intent_at, **_true("mutates"))
