@@ -66,8 +66,7 @@ def test_a_backup_under_load_is_put_back(tmp_path: Path) -> None:
         damaged = tmp_path / "damaged.db"
         damaged.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
         assert (
-            "not a usable backup"
-            in service.command_line("db", "restore", str(damaged), "--actor", "user:ann").stderr
+            "not a usable backup" in service.command_line("db", "restore", str(damaged), "--actor", "user:ann").stderr
         )
         assert bodies(here) == was
         done = service.command_line("db", "restore", str(backup), "--actor", "user:ann")
