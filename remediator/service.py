@@ -43,7 +43,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import LoadedConfig, load, load_config
-from remediator.playbooks.model import Off
+from remediator.playbooks.model import DisabledGuard
 from remediator.reporting.alert_series import last_hour_png
 from remediator.reporting.messages import MessageRenderer
 from remediator.runtime.checkpointing import run_checkpoint_loop
@@ -242,14 +242,14 @@ def _context(
     )
 
 
-def guards_off(config: Config) -> tuple[Off, ...]:
+def guards_off(config: Config) -> tuple[DisabledGuard, ...]:
     """The guards that are off in this whole installation, each with its written reason.
 
     Raises:
         ConfigurationError: one has no reason.
     """
     try:
-        return tuple(Off.model_validate(item) for item in config.guards.get("off", ()))
+        return tuple(DisabledGuard.model_validate(item) for item in config.guards.get("off", ()))
     except ValidationError as error:
         raise ConfigurationError(f"guards.off{_first(error)}") from None
 

@@ -86,7 +86,7 @@ def _playbook_file(catalogue: Catalogue) -> Schema:
     definitions = {**playbook.pop("$defs"), **fragment.pop("$defs"), "Include": include}
     definitions |= {"Playbook": playbook, "Fragment": fragment}
     for each in (playbook, fragment):
-        for section, item in (("diagnose", "Look"), ("steps", "Step")):
+        for section, item in (("diagnose", "Diagnosis"), ("steps", "Step")):
             each["properties"][section]["items"] = {"anyOf": [_ref(item), _ref("Include")]}
     playbook["properties"]["use"] = {
         "description": "Fragments that are merged under this playbook; what it says itself wins, lists as a whole.",
@@ -113,8 +113,8 @@ def _offer(definitions: Schema, catalogue: Catalogue) -> None:
     for place, key, names in (
         ("Step", "action", actions),
         ("Undo", "action", actions),
-        ("Look", "action", reading),
-        ("Look", "check", checks),
+        ("Diagnosis", "action", reading),
+        ("Diagnosis", "check", checks),
         ("CheckCall", "check", checks),
     ):
         _name(definitions[place], key, names)

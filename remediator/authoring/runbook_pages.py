@@ -10,7 +10,7 @@ from typing import Any
 from remediator.authoring.flowchart import flow, mermaid, svg
 from remediator.core.clock import format_duration
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.model import Goto, Look, Playbook, Step
+from remediator.playbooks.model import Diagnosis, Goto, Playbook, Step
 
 MADE = "Made by `remediator playbook docs` from the playbook; change that, not this."
 
@@ -128,7 +128,7 @@ def _guards(playbook: Playbook) -> list[str]:
     return ["Every guard is on, with the installation's settings, unless something else stands here.", *said, *off]
 
 
-def _call(look: Look) -> str:
+def _call(look: Diagnosis) -> str:
     return look.check or look.action or ""
 
 

@@ -1,4 +1,4 @@
-"""Kinds of values that playbooks, inventory and settings are made of."""
+"""Types of the values in playbooks, inventory and settings, and the errors of their validation."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def _to_duration(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"{value} has no unit; write {value:g}s, or 5m, 1h30m")
+        raise ValueError(f"{value} has no unit; write a duration like {value:g}s, 5m or 1h30m")
     if not isinstance(value, str):
-        raise ValueError("a duration is expected, like 30s, 5m or 1h30m")
+        raise ValueError("expected a duration like 30s, 5m or 1h30m")
     try:
         return parse_duration(value)
     except InputError as error:
@@ -42,7 +42,7 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 
 DURATION = "^([0-9]+(ms|[smhdwy]))+$|^0$"
-"""What a duration looks like, for editors."""
+"""The pattern of a duration, for editors."""
 
 Duration = Annotated[
     timedelta,
@@ -50,36 +50,40 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["5s", "1m30s", "250ms"]}),
 ]
-"""A length of time, written the way Prometheus writes it."""
+"""A duration in the notation of Prometheus, for example 1m30s."""
 
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
-"""A file; a relative one is beside the file it is named in (validate with ``context={"base": folder}``)."""
+"""The path of a file. A relative path starts at the folder of the file that names it: validate with
+``context={"base": folder}``.
+"""
 
 
 class Strict(BaseModel):
-    """A frozen model in which an unknown key is an error, not a shrug."""
+    """A frozen model in which an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _longer_than_nothing(length: timedelta) -> timedelta:
+def _check_positive(length: timedelta) -> timedelta:
     if length <= timedelta(0):
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be greater than 0s")
     return length
 
 
-PositiveDuration = Annotated[Duration, AfterValidator(_longer_than_nothing)]
-"""A duration of more than nothing."""
+PositiveDuration = Annotated[Duration, AfterValidator(_check_positive)]
+"""A duration greater than 0s."""
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def fitted(model: type[M], given: Mapping[str, Any], what: str) -> M:
-    """A ``with`` block as its model, once an alert's values are in it: what fits the playbook may not fit the action.
+    """Build the model of a ``with`` block after the values of the alert were substituted.
+
+    A block that is valid in the playbook can be invalid with these values.
 
     Raises:
-        InputError: it does not fit; one line that names what it is for, the key and the rule.
+        InputError: the block is invalid; the message is one line with its owner, the key and the reason.
     """
     try:
         return model.model_validate(dict(given))

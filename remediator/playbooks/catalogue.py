@@ -1,4 +1,4 @@
-"""What playbooks may name: actions, checks and guards, with the models of their settings. The registry fills it."""
+"""What playbooks can name: actions, checks and guards, with the models of their settings. The registry fills it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 @dataclass(frozen=True, slots=True)
 class ActionTraits:
-    """What an action declares of itself."""
+    """The traits that an action declares."""
 
     mutates: bool = True
     idempotent: bool = False
@@ -23,33 +23,36 @@ class ActionTraits:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What this installation offers to playbooks."""
+    """What this installation offers to playbooks, plugins included."""
 
     actions: Mapping[str, type[BaseModel]]
     checks: Mapping[str, type[BaseModel]]
     guards: Mapping[str, type[BaseModel]]
     traits: Mapping[str, ActionTraits] = field(default_factory=dict)
-    """Of actions; one that is not in here is taken for the most dangerous kind."""
+    """Traits of actions. An action without an entry is treated as destructive."""
     uses_prometheus: frozenset[str] = frozenset()
-    """The checks that can say nothing without a Prometheus."""
+    """The checks that need Prometheus."""
     notifiers: frozenset[str] = frozenset()
-    """Kinds of channels; empty where they are not known."""
+    """Kinds of channels; empty if they are not known."""
     summaries: Mapping[str, str] = field(default_factory=dict)
-    """Of checks and guards, for the schema."""
+    """Summaries of checks and guards, for the JSON Schema."""
 
     def traits_of(self, action: str) -> ActionTraits:
-        """What is known of an action."""
+        """Return the traits of an action."""
         return self.traits.get(action, ActionTraits(destructive=True))
 
 
-_PROBES: tuple[Any, ...] = ("5m", [], 1)
+_SAMPLES: tuple[Any, ...] = ("5m", [], 1)
 
 
 def plain_field(model: type[BaseModel]) -> str | None:
-    """The field of a guard's settings that a plain value stands for, found by giving the model one; None if none."""
-    for probe in _PROBES:
+    """Return the field of a guard's settings that a plain value sets; None if the guard needs a mapping.
+
+    The field is found by validating samples of plain values.
+    """
+    for sample in _SAMPLES:
         try:
-            made = model.model_validate(probe)
+            made = model.model_validate(sample)
         except ValidationError:
             continue
         if len(made.model_fields_set) == 1:

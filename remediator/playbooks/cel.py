@@ -1,10 +1,10 @@
-"""Conditions in playbooks: CEL, the Common Expression Language. No I/O, no loops without end; not Jinja, not Python.
+"""Conditions in playbooks, in CEL (Common Expression Language): no I/O, and every evaluation ends.
 
-A condition speaks of four things: ``evidence.<id>``, ``steps.<id>``, ``params.<name>`` and ``target``. It is true,
-false or *unknown*: what it names was not seen, or cannot be compared. Unknown is never taken for false.
+A condition can use ``evidence.<id>``, ``steps.<id>``, ``params.<name>`` and ``target``. Its result is true, false or
+*unknown*. It is unknown if a value is missing or cannot be compared. Unknown is never treated as false.
 
-The library (the CEL project's own, in C++) is loaded when the first condition is compiled, and only :func:`_program`
-and :func:`_result` know it.
+The library (from the CEL project, in C++) is loaded with the first condition. Only :func:`_program` and
+:func:`_result` use it.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from typing import Any, NoReturn
 from remediator.errors import ParseError
 
 ROOTS = ("evidence", "params", "steps", "target")
-"""What a condition can speak of."""
+"""The variables of a condition."""
 MAX_LENGTH = 1000
-"""Characters. Nesting (32 levels) and work (10,000 iterations) are bounded by the library."""
+"""Maximum number of characters. The library limits nesting (32 levels) and work (10,000 iterations)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Whether a condition holds cannot be told, and why. Using it as a boolean is a defect, and raises."""
+    """The result of a condition is unknown. Using it as a boolean is a defect, and raises."""
 
     reason: str
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("unknown is neither true nor false")
+        raise TypeError("the result is unknown, neither true nor false")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A name that a condition uses: ``evidence.ping`` is root ``evidence`` and name ``ping``."""
+    """A name in a condition: ``evidence.ping`` has the root ``evidence`` and the name ``ping``."""
 
     root: str
     name: str | None
-    """None where all of the root is meant, or the name is computed."""
+    """None if the condition uses the root as a whole, or computes the name."""
     column: int
-    """Of the root, counted from 1."""
+    """Column of the root, counted from 1."""
     field: str | None = None
-    """What follows the name, as in ``evidence.ping.ok``."""
+    """The field after the name, as in ``evidence.ping.ok``."""
     compared: str | None = None
-    """The literal that all of it is compared with by ``==`` or ``!=``, as it is written."""
+    """The literal that it is compared with by ``==`` or ``!=``, as written."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +56,29 @@ class Condition:
     _compiled: Any
 
     def evaluate(self, variables: Mapping[str, Any]) -> bool | Unknown:
-        """Whether it holds.
+        """Return whether the condition holds, or :class:`Unknown`.
 
         Args:
-            variables: mappings for the :data:`ROOTS`, made of what JSON knows; a missing root counts as empty.
+            variables: mappings for the :data:`ROOTS`, with JSON values; a missing root counts as empty.
         """
-        given = {root: _plain(variables.get(root, {})) for root in ROOTS}
+        given = {root: _to_cel(variables.get(root, {})) for root in ROOTS}
         return _result(self._compiled, given)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        """Every name that it uses, in order."""
+        """Return every name in the condition, in order."""
         return tuple(_references(self.text))
 
 
 @lru_cache(maxsize=4096)
 def compile(text: str) -> Condition:
-    """A condition, checked as far as can be without values.
+    """Compile a condition.
 
     Raises:
-        ParseError: no CEL; a name that is not one of :data:`ROOTS`; or not a question of true or false.
+        ParseError: the text is not CEL, uses a name outside of :data:`ROOTS`, or cannot be true or false.
     """
     if len(text) > MAX_LENGTH:
-        raise ParseError(f"the condition has {len(text)} characters; {MAX_LENGTH} are the most", 1)
+        raise ParseError(f"the condition has {len(text)} characters; the limit is {MAX_LENGTH}", 1)
     return Condition(text, _program(text))
 
 
@@ -91,45 +91,43 @@ def _program(text: str) -> Any:
 
     if _environment is None:
         dynamic = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-        _environment = cel.NewEnv(variables={**dict.fromkeys(ROOTS, dynamic), "target": _texts(cel)})
+        _environment = cel.NewEnv(
+            variables={**dict.fromkeys(ROOTS, dynamic), "target": cel.Type.Map(cel.Type.STRING, cel.Type.STRING)}
+        )
     try:
         compiled = _environment.compile(text)
     except RuntimeError as error:
-        raise _mistake(text, str(error)) from None
+        raise _parse_error(text, str(error)) from None
     kind = compiled.return_type()
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
-        hint = "compare it with something, like steps.restart.output.count > 3"
-        raise ParseError(f"this is {_kind(kind.name())} and not true or false", 1, hint)
+        hint = "compare it with a value, for example steps.restart.output.count > 3"
+        raise ParseError(f"the condition is {_type_name(kind.name())}, not true or false", 1, hint)
     return compiled
-
-
-def _texts(cel: Any) -> Any:
-    return cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
 
 
 def _result(compiled: Any, given: Mapping[str, Any]) -> bool | Unknown:
     try:
         result = compiled.eval(data=given)
-    except RuntimeError as error:  # values that CEL has no type for
+    except RuntimeError as error:  # CEL has no type for a value
         return Unknown(_reason(str(error)))
     kind, value = result.type().name(), result.value()
     if kind == "BOOL":
         return bool(value)
     if kind in ("ERROR", "UNKNOWN"):
         return Unknown(_reason(str(value)))
-    return Unknown(f"it is {_kind(kind)} and not true or false")
+    return Unknown(f"the condition is {_type_name(kind)}, not true or false")
 
 
-def _plain(value: Any) -> Any:
-    """The value in types that CEL has: numbers beyond 64 bits become floating, what JSON does not know becomes text."""
+def _to_cel(value: Any) -> Any:
+    """Convert a value to CEL types: integers beyond 64 bits become floats, and other types become text."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else float(value)
     if isinstance(value, Mapping):
-        return {_text(key): _plain(item) for key, item in value.items()}
+        return {_text(key): _to_cel(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_cel(item) for item in value]
     return _text(value)
 
 
@@ -137,7 +135,7 @@ def _text(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-_KINDS = {
+_TYPE_NAMES = {
     "INT": "a number",
     "UINT": "a number",
     "DOUBLE": "a number",
@@ -148,8 +146,8 @@ _KINDS = {
 }
 
 
-def _kind(name: str) -> str:
-    return _KINDS.get(name.partition("<")[0].upper(), f"of type {name.lower()}")
+def _type_name(name: str) -> str:
+    return _TYPE_NAMES.get(name.partition("<")[0].upper(), f"of type {name.lower()}")
 
 
 _PLACE = re.compile(r"<input>:(-?\d+):(-?\d+): (.*)")
@@ -159,72 +157,69 @@ _OVERLOAD = re.compile(r"no matching overload for '_?(.*?)_?' applied to '\((.*)
 _HYPHEN = re.compile(r"\.([A-Za-z_]\w*(?:-[A-Za-z_]\w*)+)")
 
 
-def _mistake(text: str, said: str) -> ParseError:
-    """The library's first complaint, as ours: with a column in the whole text, and a hint where we know one."""
-    found = _PLACE.search(said)
+def _parse_error(text: str, error: str) -> ParseError:
+    """Translate the first error of the library: with the column in the whole text, and with a hint if possible."""
+    found = _PLACE.search(error)
     if found is None or int(found[1]) < 1:
-        limit = "recursion" in said
-        return ParseError("it is nested too deeply" if limit else "it is not a condition in CEL", 1)
+        nested = "recursion" in error
+        return ParseError("the condition is nested too deeply" if nested else "the condition is not valid CEL", 1)
     before = text.split("\n")[: int(found[1]) - 1]
     column = sum(len(line) + 1 for line in before) + int(found[2])
-    message, hint, name = _explained(text, found[3])
-    return ParseError(message, _begin(text, name, column), hint)
-
-
-def _begin(text: str, name: str, column: int) -> int:
-    """Where a name begins; the library says where what follows it does."""
-    starts = [found.start() + 1 for found in re.finditer(rf"\b{re.escape(name)}\b", text)] if name else []
-    return max((start for start in starts if start <= column), default=column)
+    message, hint, name = _translate(text, found[3])
+    if name:  # the library reports the column of what follows the name
+        starts = [match.start() + 1 for match in re.finditer(rf"\b{re.escape(name)}\b", text)]
+        column = max((start for start in starts if start <= column), default=column)
+    return ParseError(message, column, hint)
 
 
 _PYTHON = {"and": "&&", "or": "||", "not": "!", "True": "true", "False": "false", "None": "null", "is": "=="}
 
 
-def _explained(text: str, said: str) -> tuple[str, str, str]:
-    """The message, the hint, and the name that both are about, if it is one."""
-    if name := _UNDECLARED.search(said):
+def _translate(text: str, error: str) -> tuple[str, str, str]:
+    """Return the message, the hint, and the name that the error is about, if there is one."""
+    if name := _UNDECLARED.search(error):
         return _undeclared(text, name[1])
-    if unexpected := _UNEXPECTED.search(said):
+    if unexpected := _UNEXPECTED.search(error):
         found = unexpected[1] or unexpected[2]
         word = next((word for word in ("not", "and", "or", "is") if re.search(rf"\b{word}\b", text)), found)
-        hint = f"{word} is written {_PYTHON[word]} in CEL" if word in _PYTHON else ""
+        hint = f"write {_PYTHON[word]} instead of {word}" if word in _PYTHON else ""
         return ("the condition ends too early" if found == "<EOF>" else f"unexpected {found!r}"), hint, ""
-    if overload := _OVERLOAD.search(said):
+    if overload := _OVERLOAD.search(error):
         return f"{overload[1]!r} cannot be applied to ({overload[2]})", "compare values of one type", ""
-    if "token recognition error" in said:
-        return _unreadable(said.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip())
-    return said.removeprefix("Syntax error: "), "", ""
+    if "token recognition error" in error:
+        return _unreadable(error.rpartition("at: ")[2].strip().removeprefix("'").removesuffix("'").strip())
+    return error.removeprefix("Syntax error: "), "", ""
 
 
 def _undeclared(text: str, name: str) -> tuple[str, str, str]:
     if name in _PYTHON:
-        return f"there is no {name!r} in CEL", f"write {_PYTHON[name]}", name
+        return f"{name!r} is not CEL", f"write {_PYTHON[name]}", name
     if hyphen := _HYPHEN.search(text):
-        return f"'-' in {hyphen[1]} means minus", f'write ["{hyphen[1]}"] in brackets', hyphen[1]
+        return f"'-' in {hyphen[1]} means minus", f'write the name in brackets: ["{hyphen[1]}"]', hyphen[1]
     if re.search(rf"\b{name}\s*\(", text):
-        return f"there is no function {name!r} in CEL", "", name
-    return f"there is no {name!r} here", f"a condition speaks of {', '.join(ROOTS)}", name
+        return f"unknown function {name!r}", "use the functions of CEL only", name
+    return f"unknown name {name!r}", f"a condition can use {', '.join(ROOTS)}", name
 
 
 def _unreadable(found: str) -> tuple[str, str, str]:
     if found.startswith(("'", '"')):
-        return "this quote is never closed", "", ""
+        return "this quote is not closed", "", ""
     if found == "=":
-        return "unexpected '='", "compare with ==", ""
+        return "unexpected '='", "write == to compare", ""
     if found == "$":
-        return "unexpected '$'", "nothing is replaced in conditions; write params.<name>", ""
+        return "unexpected '$'", "conditions do not substitute parameters; write params.<name>", ""
     return f"unexpected {found!r}", "", ""
 
 
 _MISSING = re.compile(r'Key not found in map : "(.*)"')
 
 
-def _reason(said: str) -> str:
-    if missing := _MISSING.search(said):
+def _reason(error: str) -> str:
+    if missing := _MISSING.search(error):
         return f"there is no {missing[1]!r}"
-    if "No matching overloads" in said:
-        return f"values of these types do not go together: {said.rpartition(' : ')[2].replace('_', ' ').strip()}"
-    return said.partition(": ")[2] or said
+    if "No matching overloads" in error:
+        return f"these types cannot be combined: {error.rpartition(' : ')[2].replace('_', ' ').strip()}"
+    return error.partition(": ")[2] or error
 
 
 _TOKEN = re.compile(
@@ -252,7 +247,7 @@ _LITERAL = re.compile(r"""true|false|null|[rR]?["'].*|\d.*""", re.DOTALL)
 
 
 def _compared(tokens: list[tuple[str, str, int]], at: int) -> str | None:
-    """The literal after ``==`` or ``!=`` at this place, unless it is part of something longer."""
+    """Return the literal after ``==`` or ``!=`` at this place, unless it is a part of a longer expression."""
     if tokens[at][1] + tokens[at + 1][1] not in ("==", "!="):
         return None
     sign, at = ("-", at + 3) if tokens[at + 2][1] == "-" else ("", at + 2)
@@ -263,7 +258,7 @@ def _compared(tokens: list[tuple[str, str, int]], at: int) -> str | None:
 
 
 def _member(tokens: list[tuple[str, str, int]], at: int) -> tuple[str | None, int]:
-    """The name in ``.name`` or ``["name"]`` and the place after it; None where neither stands."""
+    """Return the name in ``.name`` or ``["name"]`` and the place after it; None if there is neither."""
     if tokens[at][1] == "." and tokens[at + 1][0] == "name" and tokens[at + 2][1] != "(":
         return tokens[at + 1][1], at + 2
     if tokens[at][1] == "[" and tokens[at + 1][0] == "string" and tokens[at + 2][1] == "]":

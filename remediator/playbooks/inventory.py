@@ -1,6 +1,6 @@
-"""The inventory: services by name, what they run on, what they depend on, and where their ends are.
+"""The model of the inventory: services, their platforms, their dependencies and their endpoints.
 
-A relative file is beside the inventory. What is not in here cannot be a target, and no label can put it here.
+Relative paths start at the folder of the inventory. Only its services can be targets; a label cannot add one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.errors import ConfigurationError
+from remediator.playbooks.diagnostics import did_you_mean
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -30,7 +31,7 @@ class SupervisorBinding(Strict):
     password_file: FilePath | None = Field(default=None, description="File that contains the password.")
 
     @model_validator(mode="after")
-    def _who(self) -> SupervisorBinding:
+    def _check_credentials(self) -> SupervisorBinding:
         if self.username is not None and self.password_file is None:
             raise FieldError("username needs password_file", ("username",))
         return self
@@ -52,9 +53,12 @@ class DockerBinding(Strict):
     )
 
     @model_validator(mode="after")
-    def _some(self) -> DockerBinding:
+    def _check_selection(self) -> DockerBinding:
         if self.project is None and not self.labels:
-            raise FieldError("neither project nor labels", hint="nothing would mean every container of the host")
+            raise FieldError(
+                "neither project nor labels is set",
+                hint="set one; without both, every container of the host would match",
+            )
         if self.project is None and self.service is not None:
             raise FieldError("service needs project", ("service",))
         return self
@@ -74,10 +78,12 @@ class KubernetesBinding(Strict):
     timeout: Duration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
     @model_validator(mode="after")
-    def _one(self) -> KubernetesBinding:
+    def _check_selection(self) -> KubernetesBinding:
         if (self.deployment is None) == (not self.selector):
-            both = "both deployment and selector are given" if self.selector else "neither deployment nor selector"
-            raise FieldError(both, hint="give one of the two; nothing would mean every pod of the namespace")
+            message = (
+                "both deployment and selector are set" if self.selector else "neither deployment nor selector is set"
+            )
+            raise FieldError(message, hint="set one; without both, every pod of the namespace would match")
         return self
 
 
@@ -95,78 +101,82 @@ Binding = Annotated[SupervisorBinding | DockerBinding | KubernetesBinding | Syst
 
 
 class HttpEndpoint(Strict):
-    """Where a service answers HTTP."""
+    """The HTTP endpoint of a service."""
 
-    url: Url = Field(description="http://host:port, with its route prefix if it has one.")
-    ready: str = Field(default="/readyz", pattern="^/", description="Path that says whether it can serve.")
-    live: str = Field(default="/livez", pattern="^/", description="Path that says whether it is alive.")
-    metrics: str = Field(default="/metrics", pattern="^/", description="Path of its Prometheus metrics.")
+    url: Url = Field(description="URL, for example http://host:port, with the route prefix if there is one.")
+    ready: str = Field(default="/readyz", pattern="^/", description="Path of the readiness probe.")
+    live: str = Field(default="/livez", pattern="^/", description="Path of the liveness probe.")
+    metrics: str = Field(default="/metrics", pattern="^/", description="Path of the Prometheus metrics.")
 
 
 class AppServer(Strict):
-    """A gunicorn master, whose workers can be made more and fewer by signal."""
+    """A gunicorn master process. Signals increase or decrease the number of its workers."""
 
-    pid_file: FilePath = Field(description="File with the process id of the master.")
-    min_workers: int = Field(default=1, ge=1, le=512, description="Never fewer workers than this.")
-    max_workers: int = Field(default=8, ge=1, le=512, description="Never more workers than this.")
+    pid_file: FilePath = Field(description="File with the process ID of the master.")
+    min_workers: int = Field(default=1, ge=1, le=512, description="Minimum number of workers.")
+    max_workers: int = Field(default=8, ge=1, le=512, description="Maximum number of workers.")
 
     @model_validator(mode="after")
-    def _order(self) -> AppServer:
+    def _check_limits(self) -> AppServer:
         if self.min_workers > self.max_workers:
-            raise FieldError(f"min_workers {self.min_workers} is more than max_workers {self.max_workers}")
+            raise FieldError(f"min_workers {self.min_workers} is greater than max_workers {self.max_workers}")
         return self
 
 
 class Disk(Strict):
-    """The filesystem that a service keeps its data on."""
+    """The filesystem with the data of a service."""
 
-    path: FilePath = Field(description="A folder on it; for Redis, its dir.")
-    warn_percent: int = Field(default=80, ge=1, le=99, description="So full is worth a remark.")
-    full_percent: int = Field(default=90, ge=1, le=99, description="So full is a fault.")
+    path: FilePath = Field(description="A folder on the filesystem; for Redis, its dir.")
+    warn_percent: int = Field(default=80, ge=1, le=99, description="Usage in percent from which a warning is reported.")
+    full_percent: int = Field(default=90, ge=1, le=99, description="Usage in percent from which the check fails.")
 
 
 class Backups(Strict):
-    """Backup files that may be moved away, and later deleted, to make room: the only folder where that is allowed."""
+    """Backup files that can be moved to quarantine and later deleted, to free space. No other folder is touched."""
 
-    path: FilePath = Field(description="The folder; links out of it are not followed.")
-    pattern: str = Field(default="*.rdb", pattern=r"^[^/]+$", description="Names of the files, as in a shell; no path.")
-    keep: int = Field(default=3, ge=1, description="Always leave so many of the newest.")
+    path: FilePath = Field(description="Folder; links out of it are not followed.")
+    pattern: str = Field(
+        default="*.rdb", pattern=r"^[^/]+$", description="Shell pattern for the names of the files, without a path."
+    )
+    keep: int = Field(default=3, ge=1, description="Number of the newest files to keep.")
     verify: Literal["redis-rdb", "none"] = Field(
-        default="redis-rdb", description="How the newest is proved usable before any other goes."
+        default="redis-rdb", description="How to verify the newest file before an older one is removed."
     )
     quarantine: FilePath | None = Field(
-        default=None, description="Folder that they are moved to first, on another filesystem; default: beside them."
+        default=None, description="Folder on another filesystem to move files to first; default: beside the files."
     )
     grace: Duration = Field(
-        default=timedelta(days=1), description="How long they stay there at least; the next prune deletes them."
+        default=timedelta(days=1), description="Minimum time in quarantine; the next prune then deletes the files."
     )
 
 
 class Nginx(Strict):
-    """An nginx before a service, with one included file that is ours to write."""
+    """The nginx in front of a service, with one included file that remediator writes."""
 
-    include: FilePath = Field(description="The included file; its content is one of a fixed set.")
-    binary: FilePath | None = Field(default=None, description="nginx itself, to test a configuration; default: nginx.")
-    config: FilePath | None = Field(default=None, description="Its main configuration file; default: its own.")
-    pid_file: FilePath | None = Field(default=None, description="File with the process id of its master.")
-    service: str | None = Field(default=None, description="Its own service in this inventory, if it has one.")
-    zone: str = Field(default="app", pattern=r"^[a-z][a-z0-9_]*$", description="The limit_req zone.")
+    include: FilePath = Field(description="Included file; its content is one of a fixed set.")
+    binary: FilePath | None = Field(default=None, description="nginx binary, to test a configuration; default: nginx.")
+    config: FilePath | None = Field(default=None, description="Main configuration file; default: the default of nginx.")
+    pid_file: FilePath | None = Field(default=None, description="File with the process ID of the master.")
+    service: str | None = Field(default=None, description="Service of nginx in this inventory, if there is one.")
+    zone: str = Field(default="app", pattern=r"^[a-z][a-z0-9_]*$", description="Name of the limit_req zone.")
 
 
 class ElastiCache(Strict):
-    """A replication group of Amazon ElastiCache. Who we are is found by boto3's own chain, never written here."""
+    """A replication group of Amazon ElastiCache. Credentials come from the default chain of boto3, never from here."""
 
-    replication_group: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,39}$", description="Its id.")
-    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$", description="Default: what the environment says.")
-    endpoint_url: Url | None = Field(default=None, description="Of a server that speaks it, if it is not Amazon's.")
+    replication_group: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,39}$", description="ID of the replication group.")
+    region: str | None = Field(
+        default=None, pattern=r"^[a-z0-9-]+$", description="AWS region; default: from the environment."
+    )
+    endpoint_url: Url | None = Field(default=None, description="URL of a compatible server; default: AWS.")
     timeout: PositiveDuration = Field(default=timedelta(seconds=10), description="Timeout of one call.")
 
 
 class ArgoCd(Strict):
     """The Argo CD Application that deploys a service."""
 
-    application: str = Field(min_length=1, description="Its name.")
-    namespace: str = Field(default="argocd", min_length=1, description="Where the Application is, not what it deploys.")
+    application: str = Field(min_length=1, description="Name of the Application.")
+    namespace: str = Field(default="argocd", min_length=1, description="Namespace of the Application itself.")
     kubeconfig: FilePath | None = Field(
         default=None, description="Path of the kubeconfig; default: service account of the pod."
     )
@@ -177,9 +187,9 @@ class ArgoCd(Strict):
 class Flux(Strict):
     """The Flux object that deploys a service."""
 
-    kind: Literal["Kustomization", "HelmRelease"] = Field(description="Which of the two.")
-    name: str = Field(min_length=1, description="Its name.")
-    namespace: str = Field(default="flux-system", min_length=1, description="Where it is, not what it deploys.")
+    kind: Literal["Kustomization", "HelmRelease"] = Field(description="Kind of the object.")
+    name: str = Field(min_length=1, description="Name of the object.")
+    namespace: str = Field(default="flux-system", min_length=1, description="Namespace of the object itself.")
     kubeconfig: FilePath | None = Field(
         default=None, description="Path of the kubeconfig; default: service account of the pod."
     )
@@ -188,57 +198,61 @@ class Flux(Strict):
 
 
 class Deployment(Strict):
-    """Where releases of a service can be seen and put back, on platforms that do not keep them themselves."""
+    """Folders with the releases of a service, for rollbacks on platforms without a release history."""
 
-    releases: FilePath = Field(description="Folder with one folder for each release.")
-    current: FilePath = Field(description="The link that names the release in use.")
+    releases: FilePath = Field(description="Folder that contains one folder for each release.")
+    current: FilePath = Field(description="Link to the folder of the current release.")
 
 
 class Service(Strict):
-    """One service: a thing that actions work on."""
+    """One service, the target of actions."""
 
-    name: str = Field(default="", description="Filled in from the key; do not write it.")
-    platform: Binding = Field(description="What it runs on.")
-    depends_on: tuple[str, ...] = Field(default=(), description="Services that this one cannot work without.")
-    owner: str = Field(default="", description="Who is told of it by default: a channel of the settings file.")
-    instances: int = Field(default=1, ge=1, description="How many of it there should be.")
-    minimum_healthy: int = Field(default=0, ge=0, description="Instances that must stay up whatever is done.")
+    name: str = Field(default="", description="Set from the key; do not write it.")
+    platform: Binding = Field(description="Platform that runs the service.")
+    depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
+    owner: str = Field(default="", description="Channel of the settings file that is notified by default.")
+    instances: int = Field(default=1, ge=1, description="Desired number of instances.")
+    minimum_healthy: int = Field(default=0, ge=0, description="Minimum number of healthy instances during a run.")
     alerts_as: dict[str, str] = Field(
-        default={}, description="Labels by which alerts about it are known; default: service=<its name>."
+        default={}, description="Labels of alerts about this service; default: service=<name>."
     )
-    redis: RedisEndpoint | None = Field(default=None, description="Where its Redis answers.")
-    http: HttpEndpoint | None = Field(default=None, description="Where it answers HTTP.")
-    app_server: AppServer | None = Field(default=None, description="Its gunicorn master.")
-    disk: Disk | None = Field(default=None, description="The filesystem of its data.")
-    backups: Backups | None = Field(default=None, description="Its backup files.")
-    nginx: Nginx | None = Field(default=None, description="The nginx before it.")
-    releases: Deployment | None = Field(default=None, description="Its releases.")
-    argocd: ArgoCd | None = Field(default=None, description="The Argo CD Application that deploys it.")
-    flux: Flux | None = Field(default=None, description="The Flux object that deploys it.")
-    github: GitHub | None = Field(default=None, description="The repository whose workflows deploy it.")
-    elasticache: ElastiCache | None = Field(default=None, description="The ElastiCache that it is, or keeps data in.")
+    redis: RedisEndpoint | None = Field(default=None, description="Redis endpoint.")
+    http: HttpEndpoint | None = Field(default=None, description="HTTP endpoint.")
+    app_server: AppServer | None = Field(default=None, description="Gunicorn master process.")
+    disk: Disk | None = Field(default=None, description="Filesystem of the data.")
+    backups: Backups | None = Field(default=None, description="Backup files.")
+    nginx: Nginx | None = Field(default=None, description="nginx in front of the service.")
+    releases: Deployment | None = Field(default=None, description="Release folders.")
+    argocd: ArgoCd | None = Field(default=None, description="Argo CD Application that deploys the service.")
+    flux: Flux | None = Field(default=None, description="Flux object that deploys the service.")
+    github: GitHub | None = Field(default=None, description="Repository whose workflows deploy the service.")
+    elasticache: ElastiCache | None = Field(
+        default=None, description="ElastiCache replication group that the service is or uses."
+    )
 
     @property
-    def known_as(self) -> Mapping[str, str]:
-        """The labels that an alert about this service has."""
+    def alert_labels(self) -> Mapping[str, str]:
+        """Return the labels of alerts about this service."""
         return self.alerts_as or {"service": self.name}
 
-    def meant_by(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert with these labels is about this service."""
-        return all(labels.get(label) == value for label, value in self.known_as.items())
+    def matches_alert(self, labels: Mapping[str, str]) -> bool:
+        """Return whether an alert with these labels is about this service."""
+        return all(labels.get(label) == value for label, value in self.alert_labels.items())
 
 
 class Inventory(Strict):
-    """All services that actions may touch."""
+    """All services that can be targets of actions."""
 
-    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
+    apiVersion: Literal["remediator/v1"] = Field(description="Version of the inventory format.")
     kind: Literal["Inventory"]
-    environment: str | None = Field(default=None, description="For people; the settings file decides the ladder.")
-    services: dict[ServiceName, Service] = Field(description="By name.")
+    environment: str | None = Field(
+        default=None, description="Environment, for readers; the settings file selects the mode."
+    )
+    services: dict[ServiceName, Service] = Field(description="Services, by name.")
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, data: object) -> object:
+    def _set_names(cls, data: object) -> object:
         if isinstance(data, dict) and isinstance(data.get("services"), dict):
             services = {
                 name: {"name": name, **service} if isinstance(service, dict) else service
@@ -249,32 +263,37 @@ class Inventory(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Inventory:
-        raise_all(tuple(self._strangers()) or tuple(self._circles()))
+        raise_all(tuple(self._wrong_services()) or tuple(self._cycles()))
         return self
 
-    def _strangers(self) -> Iterator[FieldError]:
+    def _wrong_services(self) -> Iterator[FieldError]:
         for name, service in self.services.items():
             for at, other in enumerate(service.depends_on):
                 if other not in self.services:
                     place = ("services", name, "depends_on", at)
                     yield FieldError(
-                        f"there is no service {other!r}", place, hint=_there_are(self), rule="unknown-service"
+                        f"unknown service {other!r}",
+                        place,
+                        hint=did_you_mean(other, self.services),
+                        rule="unknown-service",
                     )
             if service.name != name:
-                yield FieldError(f"the service is called {name!r}", ("services", name, "name"), hint="leave name out")
+                yield FieldError(
+                    f"the name of this service is {name!r}", ("services", name, "name"), hint="remove name"
+                )
             if service.minimum_healthy > service.instances:
-                message = f"minimum_healthy {service.minimum_healthy} is more than the {service.instances} instances"
+                message = f"minimum_healthy {service.minimum_healthy} is greater than instances {service.instances}"
                 yield FieldError(message, ("services", name, "minimum_healthy"))
 
-    def _circles(self) -> Iterator[FieldError]:
+    def _cycles(self) -> Iterator[FieldError]:
         reported: set[str] = set()
         for name in self.services:
-            circle = _circle(self._depends_on, name)
-            if circle and not reported.intersection(circle):
-                reported.update(circle)
-                at = self.services[circle[0]].depends_on.index(circle[1])
-                message = f"services depend on each other in a circle: {' -> '.join(circle)}"
-                yield FieldError(message, ("services", circle[0], "depends_on", at), rule="dependency-cycle")
+            cycle = _cycle(self._depends_on, name)
+            if cycle and not reported.intersection(cycle):
+                reported.update(cycle)
+                at = self.services[cycle[0]].depends_on.index(cycle[1])
+                message = f"services depend on each other in a cycle: {' -> '.join(cycle)}"
+                yield FieldError(message, ("services", cycle[0], "depends_on", at), rule="dependency-cycle")
 
     @cached_property
     def _depends_on(self) -> dict[str, tuple[str, ...]]:
@@ -290,31 +309,28 @@ class Inventory(Strict):
         return name in self.services
 
     def service(self, name: str) -> Service:
-        """The service of this name.
+        """Return a service by its name.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: the inventory does not contain the service.
         """
         try:
             return self.services[name]
         except KeyError:
-            raise ConfigurationError(f"there is no service {name!r} in the inventory; {_there_are(self)}") from None
+            hint = did_you_mean(name, self.services) or "the inventory is empty"
+            raise ConfigurationError(f"unknown service {name!r}; {hint}") from None
 
-    def causes(self, name: str) -> tuple[str, ...]:
-        """All services that this one depends on, directly or not, the nearest first."""
+    def dependencies(self, name: str) -> tuple[str, ...]:
+        """Return all services that a service needs, directly or indirectly, the nearest first."""
         return _reach(self._depends_on, name)
 
-    def dependants(self, name: str) -> tuple[str, ...]:
-        """All services that depend on this one, directly or not, the nearest first."""
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """Return all services that need a service, directly or indirectly, the nearest first."""
         return _reach(self._needed_by, name)
 
-    def about(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
-        """The services that an alert with these labels is about."""
-        return tuple(service for service in self.services.values() if service.meant_by(labels))
-
-
-def _there_are(inventory: Inventory) -> str:
-    return f"there are: {', '.join(sorted(inventory.services)) or 'none'}"
+    def services_for(self, labels: Mapping[str, str]) -> tuple[Service, ...]:
+        """Return the services that an alert with these labels is about."""
+        return tuple(service for service in self.services.values() if service.matches_alert(labels))
 
 
 def _reach(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
@@ -327,21 +343,14 @@ def _reach(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
     return tuple(found)[1:]
 
 
-def _circle(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
-    """A way from a service back to itself, as its names, the first again at the end; empty if there is none."""
-    came: dict[str, str] = {}
+def _cycle(graph: Mapping[str, Iterable[str]], start: str) -> tuple[str, ...]:
+    """Return the shortest path from a service back to itself; empty if there is none. It begins and ends with it."""
+    paths: dict[str, tuple[str, ...]] = {start: (start,)}
     for name in (queue := [start]):
         for other in graph[name]:
             if other == start:
-                return (*_back(came, name, start), start)
-            if other not in came:
-                came[other] = name
+                return (*paths[name], start)
+            if other not in paths:
+                paths[other] = (*paths[name], other)
                 queue.append(other)
     return ()
-
-
-def _back(came: Mapping[str, str], name: str, start: str) -> tuple[str, ...]:
-    path = [name]
-    while path[-1] != start:
-        path.append(came[path[-1]])
-    return tuple(reversed(path))

@@ -1,6 +1,6 @@
-"""Playbooks as authors write them: match → guards → approval → diagnose → steps → verify → escalate.
+"""The model of playbooks: match → guards → approval → diagnose → steps → verify → escalate.
 
-The descriptions of the fields are the reference: the JSON Schema and the documentation are made from them.
+The JSON Schema and the documentation are generated from the descriptions of the fields.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ParameterType = Literal["string", "integer", "number", "boolean", "duration", "service"]
 
 
-def _checked(read: Callable[[str], Any], rule: str) -> Any:
+def _parsed_by(parse: Callable[[str], Any], rule: str) -> Any:
     def check(text: str) -> str:
         try:
-            read(text)
+            parse(text)
         except ParseError as error:
             raise FieldError(error.message, column=error.column, hint=error.hint, rule=rule) from None
         return text
@@ -37,43 +37,43 @@ def _checked(read: Callable[[str], Any], rule: str) -> Any:
     return AfterValidator(check)
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-MatcherText = Annotated[str, _checked(parse_matcher, "bad-matcher")]
-Pattern = Annotated[str, _checked(compile_pattern, "bad-pattern")]
-ConditionText = Annotated[str, _checked(cel.compile, "bad-condition")]
+MatcherText = Annotated[str, _parsed_by(parse_matcher, "bad-matcher")]
+Pattern = Annotated[str, _parsed_by(compile_pattern, "bad-pattern")]
+ConditionText = Annotated[str, _parsed_by(cel.compile, "bad-condition")]
 
 
 _NAMES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 
 
 class Match(Strict):
-    """Which alerts are meant. Everything that is given must hold."""
+    """Which alerts start the playbook. All conditions must hold."""
 
-    alertname: Annotated[tuple[str, ...], BeforeValidator(_listed), _NAMES] = Field(
-        default=(), description="Shorthand: one alertname, or a list of which one must be the alert's."
+    alertname: Annotated[tuple[str, ...], BeforeValidator(_as_list), _NAMES] = Field(
+        default=(), description="Name of the alert, or a list of names."
     )
     matchers: tuple[MatcherText, ...] = Field(
         default=(),
-        description='Alertmanager matchers, such as severity="critical" or env=~"prod|demo"; all must hold. '
-        "Regular expressions are RE2 and match the whole value; a label that is not there counts as empty.",
+        description='Alertmanager matchers, for example severity="critical" or env=~"prod|demo"; all must hold. '
+        "Regular expressions are RE2 and match the whole value. A missing label counts as empty.",
     )
 
     @model_validator(mode="after")
-    def _something(self) -> Match:
+    def _check_conditions(self) -> Match:
         if not self.alertname and not self.matchers:
-            raise FieldError("match says nothing, so it would take every alert", hint="give alertname or matchers")
+            raise FieldError("match has no condition, so it would match every alert", hint="add alertname or matchers")
         return self
 
     @cached_property
     def parsed(self) -> tuple[Matcher, ...]:
-        """All conditions as matchers; a choice of alertnames is one of plain alternatives."""
-        return (*self._named, *(parse_matcher(matcher) for matcher in self.matchers))
+        """Return all conditions as matchers. Several alert names become one regular expression."""
+        return (*self._alertname_matcher, *(parse_matcher(matcher) for matcher in self.matchers))
 
     @property
-    def _named(self) -> tuple[Matcher, ...]:
+    def _alertname_matcher(self) -> tuple[Matcher, ...]:
         if len(self.alertname) == 1:
             return (Matcher("alertname", Operator.EQUAL, self.alertname[0]),)
         names = "|".join(re.sub(r"([^\w\s])", r"\\\1", name) for name in self.alertname)
@@ -90,58 +90,59 @@ _OPTIONS: dict[str, frozenset[str]] = {
 
 
 class Parameter(Strict):
-    """A declared, validated value: the only door through which a label comes in."""
+    """A declared and validated value. Labels of the alert enter a playbook through parameters only."""
 
-    label: str | None = Field(default=None, min_length=1, description="The alert's label that it is taken from.")
-    value: Any = Field(default=None, description="Or a constant, instead of a label.")
+    label: str | None = Field(default=None, min_length=1, description="Label of the alert that contains the value.")
+    value: Any = Field(default=None, description="Constant, instead of a label.")
     type: ParameterType = Field(
         default="string",
-        description="What the label must hold. A service must be one of the inventory; a string has no control "
-        "characters and does not begin with '-'.",
+        description="Type of the value. A service must be in the inventory. A string must not contain control "
+        "characters or begin with '-'.",
     )
-    pattern: Pattern | None = Field(default=None, description="RE2; the whole of a string must match it.")
-    enum: tuple[str | int | float, ...] | None = Field(default=None, min_length=1, description="The allowed values.")
-    minimum: float | None = Field(default=None, description="The least number allowed.")
-    maximum: float | None = Field(default=None, description="The greatest number allowed.")
-    max_length: int = Field(default=200, ge=1, le=10_000, description="Most characters of a string.")
+    pattern: Pattern | None = Field(default=None, description="RE2 pattern that the whole string must match.")
+    enum: tuple[str | int | float, ...] | None = Field(default=None, min_length=1, description="Allowed values.")
+    minimum: float | None = Field(default=None, description="Smallest allowed number.")
+    maximum: float | None = Field(default=None, description="Largest allowed number.")
+    max_length: int = Field(default=200, ge=1, le=10_000, description="Maximum number of characters of a string.")
     default: Any = Field(
         default=None,
-        description="Used where the alert has no such label; without a default the label is required, and an alert "
-        "without it goes to people.",
+        description="Value if the alert does not have the label. Without a default the label is required: an alert "
+        "without it is escalated.",
     )
-    description: str = Field(default="", description="What it is, for people.")
+    description: str = Field(default="", description="Description, for readers.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Parameter:
-        raise_all(tuple(self._mistakes()))
+        raise_all(tuple(self._errors()))
         return self
 
-    def _mistakes(self) -> Iterator[FieldError]:
+    def _errors(self) -> Iterator[FieldError]:
         if (self.label is None) == (self.value is None):
-            both = "both label and value are given" if self.label else "neither label nor value is given"
-            yield FieldError(both, hint="take it from a label, or give a constant value")
+            message = "both label and value are set" if self.label else "neither label nor value is set"
+            yield FieldError(message, hint="set label for a value from the alert, or value for a constant")
         if self.value is not None and self.default is not None:
-            yield FieldError("a constant needs no default", ("default",))
+            yield FieldError("a constant cannot have a default", ("default",), hint="remove default")
         for option, types in _OPTIONS.items():
             given = getattr(self, option) != type(self).model_fields[option].default
             if given and self.type not in types:
-                hint = f"it goes with {' and '.join(sorted(types))}"
-                yield FieldError(f"{option} does not go with type {self.type}", (option,), hint=hint)
+                hint = f"{option} is for type {' or '.join(sorted(types))}"
+                yield FieldError(f"{option} is not allowed for type {self.type}", (option,), hint=hint)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            yield FieldError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}", ("minimum",))
-        yield from self._untyped()
+            yield FieldError(f"minimum {self.minimum:g} is greater than maximum {self.maximum:g}", ("minimum",))
+        yield from self._type_errors()
 
-    def _untyped(self) -> Iterator[FieldError]:
+    def _type_errors(self) -> Iterator[FieldError]:
         given: list[tuple[tuple[str | int, ...], Any]] = [(("value",), self.value), (("default",), self.default)]
         given += [(("enum", at), value) for at, value in enumerate(self.enum or ())]
         article = "an" if self.type == "integer" else "a"
         for place, value in given:
             if value is not None and not is_a(self.type, value):
-                yield FieldError(f"{_shown(value)} is not {article} {self.type}", place, rule="bad-default")
+                shown = json.dumps(value, ensure_ascii=False)[:60]
+                yield FieldError(f"{shown} is not {article} {self.type}", place, rule="bad-default")
 
 
 def is_a(kind: ParameterType, value: Any) -> bool:
-    """Whether an author's own value, a default or a constant, is of a parameter type."""
+    """Return whether a default or a constant has a parameter type."""
     match kind:
         case "integer":
             return isinstance(value, int) and not isinstance(value, bool)
@@ -154,138 +155,136 @@ def is_a(kind: ParameterType, value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)[:60]
+class DisabledGuard(Strict):
+    """A guard that is turned off, and the reason."""
 
-
-class Off(Strict):
-    """A guard that is switched off, and why."""
-
-    guard: str = Field(description="The guard's id.")
-    reason: str = Field(min_length=5, description="Why this is safe, for whoever reads the audit log.")
+    guard: str = Field(description="Name of the guard.")
+    reason: str = Field(min_length=5, description="Why this is safe; the audit log records it.")
 
 
 class Guards(Strict):
-    """Settings by guard id. All guards are on; ``off`` needs a reason, and lint warns of it."""
+    """Settings of guards, by name. All guards are on by default. ``off`` needs a reason, and lint reports it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    off: tuple[Off, ...] = Field(default=(), description="Guards that are switched off for this playbook.")
+    off: tuple[DisabledGuard, ...] = Field(default=(), description="Guards that are turned off for this playbook.")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the playbook says for each guard that it names."""
+        """Return the settings of each guard that the playbook names."""
         return dict(self.model_extra or {})
 
 
 class Approval(Strict):
-    """Who has to agree before anything is done, and until when."""
+    """Who must approve a run, and until when."""
 
-    required: bool = Field(default=False, description="Ask even in auto mode.")
-    groups: tuple[str, ...] = Field(default=(), description="Groups whose members may approve; empty: any approver.")
-    quorum: int = Field(default=1, ge=1, le=10, description="How many different people must agree.")
+    required: bool = Field(default=False, description="Require approval in mode auto too.")
+    groups: tuple[str, ...] = Field(default=(), description="Groups whose members can approve; empty: any approver.")
+    quorum: int = Field(default=1, ge=1, le=10, description="Number of distinct people who must approve.")
     expires: PositiveDuration = Field(
-        default=timedelta(minutes=15), description="After this long the question is void and the run goes to people."
+        default=timedelta(minutes=15), description="Time until the approval request expires and the run is escalated."
     )
 
 
 With = Annotated[
     dict[str, Any],
-    Field(default={}, alias="with", description="Its parameters; ${name} stands for a declared parameter's value."),
+    Field(
+        default={}, alias="with", description="Parameters; ${name} is replaced by the value of a declared parameter."
+    ),
 ]
 
 
 class CheckCall(Strict):
     """A check with its parameters."""
 
-    check: str = Field(description="The check's name.")
+    check: str = Field(description="Name of the check.")
     with_: With
 
 
-class Look(Strict):
-    """One diagnosis: a check, or an action that only reads. Its failure never blocks anything."""
+class Diagnosis(Strict):
+    """One diagnosis: a check, or a read-only action. A failed diagnosis never blocks a run."""
 
-    id: Name = Field(description="Its name in conditions: evidence.<id>.")
-    check: str | None = Field(default=None, description="A check's name; or action instead.")
-    action: str | None = Field(default=None, description="The name of an action that only reads; or check instead.")
-    service: str | None = Field(
-        default=None, description="Another service of the inventory than the target: what it needs, or what needs it."
-    )
+    id: Name = Field(description="ID in conditions: evidence.<id>.")
+    check: str | None = Field(default=None, description="Name of a check; alternative: action.")
+    action: str | None = Field(default=None, description="Name of a read-only action; alternative: check.")
+    service: str | None = Field(default=None, description="Service of the inventory to examine instead of the target.")
     with_: With
 
     @model_validator(mode="after")
-    def _one(self) -> Look:
+    def _check_kind(self) -> Diagnosis:
         if (self.check is None) == (self.action is None):
-            both = "both check and action are given" if self.check else "neither check nor action is given"
-            raise FieldError(both, hint="give one of the two")
+            message = "both check and action are set" if self.check else "neither check nor action is set"
+            raise FieldError(message, hint="set one of the two")
         return self
 
 
 class Conclusion(Strict):
-    """What the evidence points to."""
+    """A likely cause, and the evidence that points to it."""
 
     when: ConditionText = Field(
-        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, params.<name> and "
-        "target.{name,platform}. One that cannot be told points to nothing."
+        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        "target.{name,platform}. If its result is unknown, the cause is not named."
     )
-    cause: str = Field(min_length=1, max_length=300, description="The likely cause, and where to look, for people.")
+    cause: str = Field(min_length=1, max_length=300, description="The likely cause, and what to examine.")
 
 
 class Retry(Strict):
-    """How often to try. More than once only for actions that are the same done twice as done once."""
+    """How often to try a step. Only idempotent actions can have more than one attempt."""
 
-    attempts: int = Field(default=1, ge=1, le=10, description="Tries in all.")
+    attempts: int = Field(default=1, ge=1, le=10, description="Maximum number of attempts.")
     backoff: Duration = Field(
-        default=timedelta(seconds=5), description="Pause before the second try; doubled for each further one."
+        default=timedelta(seconds=5), description="Pause before the second attempt; doubled for each further attempt."
     )
 
 
 class Goto(Strict):
-    """Go on at a later step."""
+    """Continue at a later step."""
 
-    goto: str = Field(description="The id of a step further down.")
+    goto: str = Field(description="ID of a later step.")
 
 
 class Undo(Strict):
-    """How a step is put back."""
+    """How to undo a step."""
 
     action: str | None = Field(
         default=None,
-        description="The action that puts it back; default: the step's own way back, with the values that it recorded.",
+        description="Action for the undo; default: the reverse of the step's action, with the values that it recorded.",
     )
     with_: With
     after: PositiveDuration | None = Field(
-        default=None, description="Put it back by itself after this long; without it only on failure or by a person."
+        default=None, description="Undo automatically after this time; without it, only on failure or on request."
     )
 
 
 class Step(Strict):
-    """One thing to do. A step that changed something and succeeded goes to verify; one that only read, to the next."""
+    """One step. After a change the run continues with verify, after a read-only action with the next step."""
 
-    id: Name = Field(description="Its name in conditions (steps.<id>), in goto, and in the audit log.")
-    name: str = Field(default="", description="A title for people.")
-    action: str = Field(description="The action's name.")
+    id: Name = Field(description="ID in conditions (steps.<id>), in goto and in the audit log.")
+    name: str = Field(default="", description="Title, for readers.")
+    action: str = Field(description="Name of the action.")
     with_: With
-    timeout: PositiveDuration | None = Field(default=None, description="For one try; default: the action's own.")
-    retry: Retry = Field(default=Retry(), description="How often to try; only for idempotent actions.")
+    timeout: PositiveDuration | None = Field(
+        default=None, description="Timeout of one attempt; default: the timeout of the action."
+    )
+    retry: Retry = Field(default=Retry(), description="Retries; only for idempotent actions.")
     when: ConditionText | None = Field(
         default=None,
-        description="A condition in CEL over evidence.<id>.{ok,status,facts,summary}, steps.<id>.{status,output}, "
-        "params.<name> and target.{name,platform}. Without it the step always applies.",
+        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, steps.<id>.{status,output}, "
+        "params.<name> and target.{name,platform}. The step is skipped if it does not hold.",
     )
     approval: Literal["inherit", "required"] = Field(
-        default="inherit", description="required: this step needs a person, even in auto mode."
+        default="inherit", description="required: this step needs approval in mode auto too."
     )
     on_success: Literal["verify", "next", "escalate"] | Goto | None = Field(
-        default=None, description="Where to go from here; default: verify, or next for an action that only reads."
+        default=None, description="What follows on success; default: verify, or next for a read-only action."
     )
     on_failure: Literal["next", "abort", "escalate"] | Goto | None = Field(
-        default=None, description="Where to go when it fails, or when verify after it does; default: next."
+        default=None, description="What follows if the step or its verification fails; default: next."
     )
-    undo: Undo | None = Field(default=None, description="How it is put back.")
+    undo: Undo | None = Field(default=None, description="How to undo the step.")
 
     @property
     def gotos(self) -> Iterator[tuple[str, str]]:
-        """Field and id of each step that this one may jump to."""
+        """Yield field and step ID of each goto."""
         for arrow in ("on_success", "on_failure"):
             target = getattr(self, arrow)
             if isinstance(target, Goto):
@@ -293,125 +292,126 @@ class Step(Strict):
 
 
 class Verify(Strict):
-    """What proves success: all checks at once, after a while, within a time. Nothing else does."""
+    """The proof of success: all checks are ok at once, before the timeout. Nothing else proves success."""
 
-    settle: Duration = Field(default=timedelta(seconds=5), description="Wait before the first look.")
+    settle: Duration = Field(default=timedelta(seconds=5), description="Wait before the first check.")
     within: PositiveDuration = Field(
-        default=timedelta(minutes=2), description="How long all checks may take to hold, counted after settling."
+        default=timedelta(minutes=2), description="Timeout for all checks to be ok, from the end of settle."
     )
     checks: tuple[CheckCall, ...] = Field(
-        default=(), description="All must be ok at once; without any, nothing can be proved and no run succeeds."
+        default=(), description="All must be ok at once. Without checks no run succeeds."
     )
 
 
 class Escalate(Strict):
-    """Whom to tell when it did not work; the evidence goes along."""
+    """Whom to notify if the run fails. The message contains the evidence."""
 
     to: tuple[str, ...] = Field(default=(), description="Channels of the settings file.")
-    message: str = Field(default="", description="What to say; nothing is replaced in it.")
+    message: str = Field(default="", description="Text of the message; it is sent unchanged.")
 
 
 class Playbook(Strict):
-    """A known remedy for a known fault."""
+    """A tested remedy for a known fault."""
 
-    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
+    apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
     kind: Literal["Playbook"]
-    name: Name = Field(description="Its name, the same as the file's.")
-    summary: str = Field(default="", description="What it heals and how, in a sentence.")
-    match: Match = Field(description="Which alerts are meant.")
+    name: Name = Field(description="Name; the file must have the same name.")
+    summary: str = Field(default="", description="What it fixes and how, in one sentence.")
+    match: Match = Field(description="Which alerts start the playbook.")
     mode: Mode | dict[str, Mode] = Field(
         default="approve",
-        description="observe: record only; shadow: plan and say what it would do; approve: ask first; auto: act within "
-        "the guards. Or a mapping from environment to one of them, with default for the others.",
+        description="observe: record only. shadow: plan, and report what it would do. approve: ask first. auto: act "
+        "within the guards. Or a mapping from environment to mode, with default for the others.",
     )
-    target: str = Field(description="A service of the inventory, or ${name} of a parameter of type service.")
-    parameters: dict[Name, Parameter] = Field(default={}, description="Values from the alert's labels, and constants.")
-    guards: Guards = Field(default=Guards(), description="Settings of guards; all are on by default.")
-    approval: Approval = Field(default=Approval(), description="Who has to agree, and until when.")
-    diagnose: tuple[Look, ...] = Field(
-        default=(), description="Collected before anything is touched; later conditions and people see it."
+    target: str = Field(description="Service of the inventory, or ${name} of a parameter of type service.")
+    parameters: dict[Name, Parameter] = Field(default={}, description="Values from labels of the alert, and constants.")
+    guards: Guards = Field(default=Guards(), description="Settings of guards; all guards are on by default.")
+    approval: Approval = Field(default=Approval(), description="Who must approve, and until when.")
+    diagnose: tuple[Diagnosis, ...] = Field(
+        default=(), description="Evidence that is collected before the first change, for conditions and messages."
     )
     conclude: tuple[Conclusion, ...] = Field(
-        default=(), description="Likely causes: every one whose condition holds is named to people, in this order."
+        default=(), description="Likely causes; messages name each one whose condition holds, in this order."
     )
     steps: tuple[Step, ...] = Field(
-        default=(), description="Tried in order until verify holds. Without any, people get the diagnosis at once."
+        default=(),
+        description="Steps, in order, until verify succeeds. Without steps, the diagnosis is escalated at once.",
     )
-    verify: Verify = Field(default=Verify(), description="What proves success.")
-    escalate: Escalate = Field(default=Escalate(), description="Whom to tell when it did not work.")
+    verify: Verify = Field(default=Verify(), description="The proof of success.")
+    escalate: Escalate = Field(default=Escalate(), description="Whom to notify if the run fails.")
 
     _source: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _consistent(self) -> Playbook:
-        raise_all((*self._doubles(), *self._jumps()))
+        raise_all((*self._duplicate_ids(), *self._wrong_gotos()))
         return self
 
-    def _doubles(self) -> Iterator[FieldError]:
+    def _duplicate_ids(self) -> Iterator[FieldError]:
         seen: dict[str, str] = {}
         for section in ("diagnose", "steps"):
             for at, item in enumerate(getattr(self, section)):
                 if item.id in seen:
-                    message = f"{item.id!r} is already the id of {seen[item.id]}"
+                    message = f"duplicate ID {item.id!r}: {seen[item.id]} has the same ID"
                     yield FieldError(message, (section, at, "id"), rule="duplicate-id")
                 seen.setdefault(item.id, "a diagnosis" if section == "diagnose" else "a step")
 
-    def _jumps(self) -> Iterator[FieldError]:
+    def _wrong_gotos(self) -> Iterator[FieldError]:
         order = [step.id for step in self.steps]
         for at, step in enumerate(self.steps):
             for arrow, goto in step.gotos:
                 place = ("steps", at, arrow, "goto")
                 if goto not in order:
-                    hint = f"there are {', '.join(dict.fromkeys(order))}"
-                    yield FieldError(f"there is no step {goto!r}", place, hint=hint, rule="unknown-step")
+                    hint = f"known: {', '.join(dict.fromkeys(order))}"
+                    yield FieldError(f"unknown step {goto!r}", place, hint=hint, rule="unknown-step")
                 elif order.index(goto) <= at:
-                    message = f"goto {goto!r} leads back, and a run only goes forward"
-                    yield FieldError(message, place, hint="put the step further down", rule="backward-goto")
+                    message = f"goto {goto!r} goes back, but a run only moves forward"
+                    yield FieldError(message, place, hint="move that step down", rule="backward-goto")
 
     def mode_in(self, environment: str) -> Mode:
-        """The rung of the ladder in an environment; where nothing is said, people are asked."""
+        """Return the mode in an environment; approve if the playbook sets none."""
         if isinstance(self.mode, str):
             return self.mode
         return self.mode.get(environment, self.mode.get("default", "approve"))
 
     @property
     def modes(self) -> frozenset[Mode]:
-        """Every rung that it may stand on in some environment."""
+        """Return the modes of all environments."""
         if isinstance(self.mode, str):
             return frozenset({self.mode})
         return frozenset({*self.mode.values(), self.mode.get("default", "approve")})
 
     @property
     def source(self) -> str:
-        """The file that it was read from; empty for one from the store. No part of its content."""
+        """Return the file of the playbook; empty if it comes from the store. The content hash does not cover it."""
         return self._source
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over what it says, with fragments and defaults put in: comments and order of keys do not count."""
+        """Return the SHA-256 of the content, with fragments and defaults, without comments and the order of keys."""
         content = self.model_dump(mode="json", by_alias=True)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Include(Strict):
-    """The diagnoses or steps of a fragment, put in at this place."""
+    """Insert the diagnoses or steps of a fragment at this place."""
 
-    include: str = Field(description="The fragment's name.")
+    include: str = Field(description="Name of the fragment.")
 
 
 class Fragment(Strict):
-    """Parts that playbooks share: deep-merged under a playbook by ``use``, put into its lists by ``include``."""
+    """Parts that playbooks share. ``use`` merges them under a playbook, ``include`` inserts them into its lists."""
 
-    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
+    apiVersion: Literal["remediator/v1"] = Field(description="Version of the playbook language.")
     kind: Literal["Fragment"]
-    name: Name = Field(description="The name by which playbooks ask for it.")
-    summary: str = Field(default="", description="What it is for.")
+    name: Name = Field(description="Name that playbooks refer to.")
+    summary: str = Field(default="", description="Purpose of the fragment.")
     mode: Mode | dict[str, Mode] | None = Field(default=None, description="See Playbook.")
     parameters: dict[Name, Parameter] = Field(default={}, description="See Playbook.")
     guards: Guards = Field(default=Guards(), description="See Playbook.")
     approval: Approval = Field(default=Approval(), description="See Playbook.")
-    diagnose: tuple[Look, ...] = Field(default=(), description="Put in where a playbook includes it.")
-    steps: tuple[Step, ...] = Field(default=(), description="Put in where a playbook includes it.")
+    diagnose: tuple[Diagnosis, ...] = Field(default=(), description="Inserted where a playbook includes the fragment.")
+    steps: tuple[Step, ...] = Field(default=(), description="Inserted where a playbook includes the fragment.")
     verify: Verify = Field(default=Verify(), description="See Playbook.")
     escalate: Escalate = Field(default=Escalate(), description="See Playbook.")

@@ -366,7 +366,7 @@ def inventory(site: Site) -> Handler:
             service.name
             for item in listed
             if item.status is EpisodeStatus.FIRING
-            for service in loaded.about(item.labels)
+            for service in loaded.services_for(item.labels)
         }
         locks = {run.target: run for run in holders}
         return site.render(

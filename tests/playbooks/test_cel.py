@@ -28,8 +28,8 @@ SEEN: dict[str, Any] = {
 }
 
 
-SPEAKS = "a condition speaks of evidence, params, steps, target"
-COMPARE = "compare it with something, like steps.restart.output.count > 3"
+ROOTS_HINT = "a condition can use evidence, params, steps, target"
+COMPARE = "compare it with a value, for example steps.restart.output.count > 3"
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ COMPARE = "compare it with something, like steps.restart.output.count > 3"
         ("params.lines in [100, 200]", True),
     ],
 )
-def test_conditions_that_can_be_told(text: str, answer: bool) -> None:
-    """What CEL says is what it says here."""
+def test_conditions_with_a_known_result(text: str, answer: bool) -> None:
+    """The result is the result of CEL."""
     assert cel.compile(text).evaluate(SEEN) is answer
 
 
@@ -64,23 +64,23 @@ def test_conditions_that_can_be_told(text: str, answer: bool) -> None:
         ("evidence.disk.ok", "there is no 'ok'"),
         ("!evidence.disk.ok", "there is no 'ok'"),
         ("evidence.disk.ok && true", "there is no 'ok'"),
-        ("evidence.ping.facts.used > 'a'", "values of these types do not go together"),
-        ("!evidence.ping.summary", "values of these types do not go together"),
-        ("evidence.ping.summary", "it is text and not true or false"),
-        ("evidence.ping.facts", "it is a mapping and not true or false"),
+        ("evidence.ping.facts.used > 'a'", "these types cannot be combined"),
+        ("!evidence.ping.summary", "these types cannot be combined"),
+        ("evidence.ping.summary", "the condition is text, not true or false"),
+        ("evidence.ping.facts", "the condition is a mapping, not true or false"),
         ("1 / (params.lines - 100) == 1", "divide by zero"),
     ],
 )
 @pytest.mark.promise(5)
-def test_what_cannot_be_told_is_unknown_and_not_false(text: str, reason: str) -> None:
-    """Missing evidence, values that do not compare and answers that are none: unknown, with the reason."""
+def test_an_unknown_result_is_not_false(text: str, reason: str) -> None:
+    """Missing evidence, values that cannot be compared and results that are not booleans: unknown, with the reason."""
     answer = cel.compile(text).evaluate(SEEN)
     assert isinstance(answer, Unknown)
     assert reason in answer.reason
 
 
-def test_unknown_cannot_be_taken_for_a_boolean_by_accident() -> None:
-    """`if answer:` on an unknown is a defect that shows at once."""
+def test_unknown_cannot_be_used_as_a_boolean() -> None:
+    """`if answer:` with an unknown result raises."""
     with pytest.raises(TypeError):
         bool(Unknown("not seen"))
 
@@ -95,22 +95,22 @@ def test_missing_variables_count_as_empty() -> None:
     [
         ("", 1, "the condition ends too early", ""),
         ("evidence.ping.ok &&", 20, "the condition ends too early", ""),
-        ("evidence.ping.ok and true", 18, "unexpected 'and'", "and is written && in CEL"),
-        ("not evidence.ping.ok", 5, "unexpected 'evidence'", "not is written ! in CEL"),
-        ("evidence.ping.ok = true", 18, "unexpected '='", "compare with =="),
-        ("evidence.ping.ok == False", 21, "there is no 'False' in CEL", "write false"),
-        ("${instance} == 'a'", 1, "unexpected '$'", "nothing is replaced in conditions; write params.<name>"),
-        ("'abc", 1, "this quote is never closed", ""),
-        ("labels.severity == 'x'", 1, "there is no 'labels' here", SPEAKS),
-        ("evidence.my-check.ok", 10, "'-' in my-check means minus", 'write ["my-check"] in brackets'),
-        ("open('/etc/passwd')", 1, "there is no function 'open' in CEL", ""),
-        ("'a' + 'b'", 1, "this is text and not true or false", COMPARE),
+        ("evidence.ping.ok and true", 18, "unexpected 'and'", "write && instead of and"),
+        ("not evidence.ping.ok", 5, "unexpected 'evidence'", "write ! instead of not"),
+        ("evidence.ping.ok = true", 18, "unexpected '='", "write == to compare"),
+        ("evidence.ping.ok == False", 21, "'False' is not CEL", "write false"),
+        ("${instance} == 'a'", 1, "unexpected '$'", "conditions do not substitute parameters; write params.<name>"),
+        ("'abc", 1, "this quote is not closed", ""),
+        ("labels.severity == 'x'", 1, "unknown name 'labels'", ROOTS_HINT),
+        ("evidence.my-check.ok", 10, "'-' in my-check means minus", 'write the name in brackets: ["my-check"]'),
+        ("open('/etc/passwd')", 1, "unknown function 'open'", "use the functions of CEL only"),
+        ("'a' + 'b'", 1, "the condition is text, not true or false", COMPARE),
         ("target.name == 1", 13, "'==' cannot be applied to (string, int)", "compare values of one type"),
-        ("true ||\n  nope", 11, "there is no 'nope' here", SPEAKS),
+        ("true ||\n  nope", 11, "unknown name 'nope'", ROOTS_HINT),
     ],
 )
-def test_a_mistake_points_at_its_column(text: str, column: int, message: str, hint: str) -> None:
-    """What is no condition is refused when it is read, long before an alert comes."""
+def test_an_error_has_its_column(text: str, column: int, message: str, hint: str) -> None:
+    """An invalid condition is refused when the playbook is loaded."""
     with pytest.raises(ParseError) as refused:
         cel.compile(text)
     assert (refused.value.column, refused.value.message, refused.value.hint) == (column, message, hint)

@@ -29,13 +29,13 @@ CHAIN = {"redis": {}, "app": {"depends_on": ["redis"]}, "web": {"depends_on": ["
 def test_causes_and_dependants_reach_through() -> None:
     """A cause of a cause is a cause; the nearest comes first; unrelated services stay out."""
     known = inventory(**CHAIN)
-    assert known.causes("web") == ("app", "redis")
-    assert known.dependants("redis") == ("app", "web")
-    assert known.causes("mail") == known.dependants("mail") == ()
+    assert known.dependencies("web") == ("app", "redis")
+    assert known.dependents("redis") == ("app", "web")
+    assert known.dependencies("mail") == known.dependents("mail") == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
-def test_a_graph_is_refused_exactly_if_it_has_a_circle(edges: list[tuple[int, int]]) -> None:
+def test_a_graph_is_refused_exactly_if_it_has_a_cycle(edges: list[tuple[int, int]]) -> None:
     """Otherwise nobody is its own cause, and cause and dependant are two ends of one thing."""
     services: dict[str, Any] = {f"s{number}": {"depends_on": []} for number in range(6)}
     for service, other in edges:
@@ -43,16 +43,16 @@ def test_a_graph_is_refused_exactly_if_it_has_a_circle(edges: list[tuple[int, in
     try:
         known = inventory(**services)
     except ValidationError as refused:
-        assert "circle" in str(refused)
+        assert "cycle" in str(refused)
         return
     for name in services:
-        assert name not in known.causes(name)
-        for cause in known.causes(name):
-            assert name in known.dependants(cause)
+        assert name not in known.dependencies(name)
+        for cause in known.dependencies(name):
+            assert name in known.dependents(cause)
 
 
-def test_a_circle_is_shown() -> None:
-    """The message walks the circle."""
+def test_a_cycle_is_shown() -> None:
+    """The message contains the whole cycle."""
     with pytest.raises(ValidationError, match="a -> b -> c -> a"):
         inventory(a={"depends_on": ["b"]}, b={"depends_on": ["c"]}, c={"depends_on": ["a"]})
 
@@ -63,7 +63,7 @@ def test_what_is_not_in_it_cannot_be_a_target() -> None:
     known = inventory(**CHAIN)
     for stranger in ("Redis", "redis ", "*", "", "re"):
         assert stranger not in known
-        with pytest.raises(ConfigurationError, match="there are: app, mail, redis, web"):
+        with pytest.raises(ConfigurationError, match="known: app, mail, redis, web"):
             known.service(stranger)
 
 
@@ -80,9 +80,9 @@ def test_files_are_beside_the_inventory(tmp_path: Path) -> None:
 def test_alerts_are_known_by_labels() -> None:
     """By service=<name>, or by what the inventory says instead."""
     known = inventory(redis={}, app={"alerts_as": {"job": "fastapi-app", "tier": "web"}})
-    about = [service.name for service in known.about({"service": "redis", "job": "fastapi-app", "tier": "web"})]
+    about = [service.name for service in known.services_for({"service": "redis", "job": "fastapi-app", "tier": "web"})]
     assert about == ["redis", "app"]
-    assert known.about({"job": "fastapi-app"}) == ()
+    assert known.services_for({"job": "fastapi-app"}) == ()
 
 
 @pytest.mark.parametrize(

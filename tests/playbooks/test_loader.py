@@ -201,8 +201,9 @@ def test_the_service_loads_all_or_nothing(folder: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load([folder], WORLD / "inventory.yaml", CATALOGUE)
     assert "2 errors" in str(refused.value)
-    assert "broken.yaml:34:14: error: 'timeout': 60 has no unit; write 60s, or 5m, 1h30m (wrong-value)" in str(
-        refused.value
+    assert (
+        "broken.yaml:34:14: error: 'timeout': 60 has no unit; write a duration like 60s, 5m or 1h30m (wrong-value)"
+        in str(refused.value)
     )
     assert "  34 |     timeout: 60\n     |              ^^" in str(refused.value)
 
@@ -281,7 +282,7 @@ def test_a_mistake_in_a_fragment_is_reported_there_and_once(folder: Path) -> Non
 
 
 def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    """Unknown platform, unknown service and circle, each at its line."""
+    """Unknown platform and wrong type, each at its line."""
     path = tmp_path / "inventory.yaml"
     path.write_text(
         "apiVersion: remediator/v1\nkind: Inventory\nservices:\n"
@@ -296,7 +297,7 @@ def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     ]
 
 
-def test_a_circle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
+def test_a_cycle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
     """With the way around."""
     path = tmp_path / "inventory.yaml"
     path.write_text(
@@ -307,7 +308,7 @@ def test_a_circle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
     )
     (diagnostic,) = load_inventory(path).diagnostics
     assert (diagnostic.line, diagnostic.column, diagnostic.rule) == (6, 18, "dependency-cycle")
-    assert diagnostic.message == "services depend on each other in a circle: a -> b -> a"
+    assert diagnostic.message == "services depend on each other in a cycle: a -> b -> a"
 
 
 def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
@@ -322,7 +323,10 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
         load_config(path, Config)
     text = str(refused.value)
     assert "remediator.yaml:4:12: error: 'playbooks' must be a list, not 'playbooks' (wrong-type)" in text
-    assert "remediator.yaml:6:25: error: 'max_silence': 120 has no unit; write 120s, or 5m, 1h30m (wrong-value)" in text
+    assert (
+        "remediator.yaml:6:25: error: 'max_silence': 120 has no unit; write a duration like 120s, 5m or 1h30m (wrong-value)"
+        in text
+    )
     assert "remediator.yaml:7:1: error: unknown key 'logg' (unknown-key)" in text
     assert "help: did you mean 'log'?" in text
 

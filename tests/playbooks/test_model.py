@@ -102,21 +102,21 @@ def test_a_playbook_does_not_change_while_a_run_uses_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
-        ({"steps": [{"id": "a", "action": "x"}, {"id": "a", "action": "x"}]}, ("steps", 1, "id"), "'a' is already"),
+        ({"steps": [{"id": "a", "action": "x"}, {"id": "a", "action": "x"}]}, ("steps", 1, "id"), "duplicate ID 'a'"),
         (
             {"diagnose": [{"id": "a", "check": "x"}], "steps": [{"id": "a", "action": "x"}]},
             ("steps", 0, "id"),
-            "the id of a diagnosis",
+            "a diagnosis has the same ID",
         ),
         (
             {"steps": [{"id": "a", "action": "x", "on_failure": {"goto": "b"}}]},
             ("steps", 0, "on_failure", "goto"),
-            "there is no step 'b'",
+            "unknown step 'b'",
         ),
         (
             {"steps": [{"id": "a", "action": "x"}, {"id": "b", "action": "x", "on_success": {"goto": "a"}}]},
             ("steps", 1, "on_success", "goto"),
-            "leads back",
+            "goes back",
         ),
     ],
 )

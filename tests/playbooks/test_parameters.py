@@ -69,15 +69,15 @@ def test_a_label_becomes_a_typed_value(declared: dict[str, Any], given_: str, ex
 @pytest.mark.parametrize(
     ("declared", "given_", "rule"),
     [
-        ({"type": "string"}, "a\nb", "has control characters"),
-        ({"type": "string"}, "a\x00b", "has control characters"),
-        ({"type": "string"}, "a\u202eb", "has control characters"),
+        ({"type": "string"}, "a\nb", "contains control characters"),
+        ({"type": "string"}, "a\x00b", "contains control characters"),
+        ({"type": "string"}, "a\u202eb", "contains control characters"),
         ({"type": "string"}, "--config=/etc/shadow", "begins with '-'"),
         ({"type": "string"}, "-rf", "begins with '-'"),
-        ({"type": "string"}, "x" * 201, "has 201 characters; 200 are the most"),
+        ({"type": "string"}, "x" * 201, "has 201 characters; the limit is 200"),
         ({"type": "string", "pattern": "[a-z]+"}, "abc; rm -rf /", "does not match [a-z]+"),
-        ({"type": "string", "pattern": "[a-z]+"}, "abc\n", "has control characters"),
-        ({"type": "string", "enum": ["a"]}, "A", "is none of a"),
+        ({"type": "string", "pattern": "[a-z]+"}, "abc\n", "contains control characters"),
+        ({"type": "string", "enum": ["a"]}, "A", "is not one of a"),
         ({"type": "integer"}, "1e3", "is not an integer"),
         ({"type": "integer"}, " 1", "is not an integer"),
         ({"type": "integer"}, "1_000", "is not an integer"),
@@ -87,7 +87,7 @@ def test_a_label_becomes_a_typed_value(declared: dict[str, Any], given_: str, ex
         ({"type": "integer", "minimum": 1}, "0", "is less than 1"),
         ({"type": "number"}, "nan", "is not a number"),
         ({"type": "number"}, "inf", "is not a number"),
-        ({"type": "number", "maximum": 1}, "1.1", "is more than 1"),
+        ({"type": "number", "maximum": 1}, "1.1", "is greater than 1"),
         ({"type": "boolean"}, "yes", "is neither true nor false"),
         ({"type": "duration"}, "5 minutes", "is not a duration"),
         ({"type": "duration"}, "9" * 30 + "y", "is not a duration"),
@@ -95,8 +95,8 @@ def test_a_label_becomes_a_typed_value(declared: dict[str, Any], given_: str, ex
         ({"type": "service"}, "../redis", "is not a service of the inventory"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_rule(declared: dict[str, Any], given_: str, rule: str) -> None:
-    """The error names parameter, label, value and rule, in one line."""
+def test_an_invalid_label_is_refused_with_the_reason(declared: dict[str, Any], given_: str, rule: str) -> None:
+    """The error names parameter, label, value and reason, in one line."""
     with pytest.raises(InputError) as refused:
         value({"label": "l", **declared}, l=given_)
     assert str(refused.value).startswith("parameter p: label l='")
@@ -115,7 +115,7 @@ def test_a_long_value_is_cut_in_the_error() -> None:
 def test_an_absent_label_takes_the_default_or_is_an_error(labels: dict[str, str]) -> None:
     """Empty is absent, as everywhere in Prometheus; nothing is made up."""
     assert value({"label": "l", "default": "d"}, **labels) == "d"
-    with pytest.raises(InputError, match="the alert has no label 'l', and there is no default"):
+    with pytest.raises(InputError, match="the alert has no label 'l', and the parameter has no default"):
         value({"label": "l"}, **labels)
 
 
@@ -146,7 +146,7 @@ def test_references_are_replaced_at_any_depth() -> None:
 
 def test_an_undeclared_reference_is_an_error() -> None:
     """Nothing is left standing that was meant to be replaced."""
-    with pytest.raises(InputError, match=r"\$\{b\} is not a declared parameter"):
+    with pytest.raises(InputError, match=r"unknown parameter \$\{b\}"):
         substitute("${a}${b}", {"a": 1})
 
 

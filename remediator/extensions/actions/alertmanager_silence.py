@@ -50,12 +50,12 @@ class AlertmanagerSilence(Action):
     async def plan(self, service: Service, parameters: SilenceParameters) -> PlannedCall:
         if not self._alertmanagers:
             raise TargetError("no Alertmanager is configured; add one to 'alertmanagers' in the settings")
-        names = parameters.services or self._inventory().dependants(service.name)
+        names = parameters.services or self._inventory().dependents(service.name)
         if not names:
             raise TargetError(
                 f"no service in the inventory depends on {service.name!r}; name the services in 'services'"
             )
-        labels = [dict(self._inventory().service(name).known_as) for name in names]
+        labels = [dict(self._inventory().service(name).alert_labels) for name in names]
         length = min(parameters.duration, _LONGEST)
         return PlannedCall(
             text=f"silence the alerts of {', '.join(names)} for {format_duration(length)}",

@@ -27,7 +27,9 @@ class DependenciesOk(Check):
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         inventory = self._inventory()
         needed = (
-            [inventory.service(name) for name in inventory.causes(service.name)] if service.name in inventory else []
+            [inventory.service(name) for name in inventory.dependencies(service.name)]
+            if service.name in inventory
+            else []
         )
         if not needed:
             return Evidence(CheckAnswer.OK, f"{service.name} has no dependencies in the inventory")

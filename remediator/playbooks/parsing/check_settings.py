@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from remediator.playbooks.catalogue import Catalogue, plain_field
 from remediator.playbooks.diagnostics import Diagnostic, did_you_mean
-from remediator.playbooks.model import Off
+from remediator.playbooks.model import DisabledGuard
 from remediator.playbooks.parsing.messages import error_at
 from remediator.playbooks.parsing.nodes import Items, Node, Path, Scalar, Table, child, data, find, key_of
 from remediator.playbooks.parsing.validation import build, field_errors
@@ -30,7 +30,7 @@ def check_settings(catalogue: Catalogue, root: Node) -> Iterator[Diagnostic]:
         if listed is not None and not isinstance(listed, Items):
             yield listed.diagnostic("wrong-type", "'off' must be a list", "write [{guard: ramp, reason: …}]")
         for item in listed.items if isinstance(listed, Items) else ():
-            yield from (error_at(item, error) for error in field_errors(Off, item))
+            yield from (error_at(item, error) for error in field_errors(DisabledGuard, item))
         yield from check_disabled_guards(catalogue.guards, root, disabled_guards(root))
     channels = child(root, "channels")
     for entry in channels.entries.values() if isinstance(channels, Table) else ():
@@ -56,7 +56,9 @@ def check_guard_settings(guards: Guards, root: Node, names: Iterable[str]) -> It
             yield error_at(node, replace(error, message=message))
 
 
-def check_disabled_guards(guards: Guards, root: Node, disabled: Iterable[tuple[int, Off]]) -> Iterator[Diagnostic]:
+def check_disabled_guards(
+    guards: Guards, root: Node, disabled: Iterable[tuple[int, DisabledGuard]]
+) -> Iterator[Diagnostic]:
     """Check that the guards that ``guards.off`` names exist."""
     for at, item in disabled:
         if item.guard not in guards:
@@ -64,11 +66,11 @@ def check_disabled_guards(guards: Guards, root: Node, disabled: Iterable[tuple[i
             yield node.diagnostic("unknown-guard", f"unknown guard {item.guard!r}", did_you_mean(item.guard, guards))
 
 
-def disabled_guards(root: Node) -> Iterator[tuple[int, Off]]:
+def disabled_guards(root: Node) -> Iterator[tuple[int, DisabledGuard]]:
     """Yield the valid entries of ``guards.off`` with their positions."""
     guards = child(root, "guards")
     listed = child(guards, "off") if guards is not None else None
     for at, item in enumerate(listed.items if isinstance(listed, Items) else ()):
-        off = build(Off, item)
+        off = build(DisabledGuard, item)
         if off is not None:
             yield at, off

@@ -190,7 +190,8 @@ def _from_validator(error: ValueError, path: Path, node: Node) -> Iterator[Field
             hint = each.hint or _ambiguity_hint(find(node, each.path)[0])
             yield replace(each, path=(*path, *each.path), hint=hint)
         else:
-            yield FieldError(f"{describe(path)}: {each}", path)
+            text = str(each)
+            yield FieldError(f"{describe(path)}{' ' if text.startswith('must ') else ': '}{text}", path)
 
 
 def _wrong_form(item: Any, path: Path, node: Node) -> FieldError:
