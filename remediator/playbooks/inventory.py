@@ -317,8 +317,8 @@ class Inventory(Strict):
         try:
             return self.services[name]
         except KeyError:
-            hint = did_you_mean(name, self.services) or "the inventory is empty"
-            raise ConfigurationError(f"unknown service {name!r}; {hint}") from None
+            known = ", ".join(sorted(self.services)) or "none"
+            raise ConfigurationError(f"unknown service {name!r}; known: {known}") from None
 
     def dependencies(self, name: str) -> tuple[str, ...]:
         """Return all services that a service needs, directly or indirectly, the nearest first."""
