@@ -1,4 +1,4 @@
-"""The flow of a playbook as a graph, and the graph as Mermaid text or as SVG."""
+"""Draw the flow of a playbook as a Mermaid diagram or as SVG."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import Literal
 
 from remediator.playbooks.catalogue import Catalogue
-from remediator.playbooks.model import Goto, Playbook, Step
+from remediator.playbooks.model import Goto, Playbook
 
-Kind = Literal["alert", "look", "gate", "step", "verify", "good", "people", "bad"]
+Kind = Literal["alert", "diagnose", "gate", "step", "verify", "good", "escalated", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A box."""
+    """A box of the diagram."""
 
     id: str
     kind: Kind
@@ -26,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow."""
+    """An arrow of the diagram."""
 
     start: str
     end: str
@@ -35,69 +35,60 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What may happen, from the alert to an end. The nodes stand in the order in which they are reached."""
+    """The flow from the alert to each end. The nodes are in the order in which a run reaches them."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
 
 
 def flow(playbook: Playbook, catalogue: Catalogue) -> Flow:
-    """Everything that may happen when its alert fires."""
+    """Return the flow of a playbook."""
     nodes = [Node("alert", "alert", ", ".join(playbook.match.alertname) or "alert", "; ".join(playbook.match.matchers))]
     if playbook.diagnose:
-        nodes.append(Node("diagnose", "look", "Diagnose", ", ".join(look.id for look in playbook.diagnose)))
-    nodes.append(Node("gate", "gate", "Guards, approval", _gate(playbook)))
+        nodes.append(Node("diagnose", "diagnose", "Diagnose", ", ".join(look.id for look in playbook.diagnose)))
+    modes = ", ".join(sorted(playbook.modes, key=("observe", "shadow", "approve", "auto").index))
+    always = "; always needs approval" if playbook.approval.required else ""
+    nodes.append(Node("gate", "gate", "Guards, approval", f"mode {modes}{always}"))
     edges = [Edge(first.id, second.id) for first, second in pairwise(nodes)]
-    first = f"step_{playbook.steps[0].id}" if playbook.steps else "people"
-    edges += [Edge("gate", first, "allowed"), Edge("gate", "people", "cannot tell, rejected, expired")]
+    first = f"step_{playbook.steps[0].id}" if playbook.steps else "escalated"
+    edges += [Edge("gate", first, "allowed"), Edge("gate", "escalated", "unknown, rejected, expired")]
     for at, step in enumerate(playbook.steps):
-        nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, f"{step.action}{_asks(step, catalogue)}"))
+        needs_approval = step.approval == "required" or catalogue.traits_of(step.action).requires_approval
+        detail = f"{step.action}, needs approval" if needs_approval else step.action
+        nodes.append(Node(f"step_{step.id}", "step", step.name or step.id, detail))
         edges += _arrows(playbook, at, catalogue)
     if any(edge.end == "verify" for edge in edges):
         nodes += [
             Node("verify", "verify", "Verify", ", ".join(call.check for call in playbook.verify.checks)),
-            Node("good", "good", "Healed, and proved"),
+            Node("good", "good", "Succeeded"),
         ]
-        edges.append(Edge("verify", "good", "all hold"))
-    nodes.append(Node("people", "people", "People", ", ".join(playbook.escalate.to)))
+        edges.append(Edge("verify", "good", "all ok"))
+    nodes.append(Node("escalated", "escalated", "Escalated", ", ".join(playbook.escalate.to)))
     if any(edge.end == "failed" for edge in edges):
         nodes.append(Node("failed", "bad", "Failed"))
-    return Flow(tuple(nodes), _merged(edges))
-
-
-def _gate(playbook: Playbook) -> str:
-    modes = ", ".join(sorted(playbook.modes, key=("observe", "shadow", "approve", "auto").index))
-    return f"mode {modes}" + ("; always asks" if playbook.approval.required else "")
-
-
-def _asks(step: Step, catalogue: Catalogue) -> str:
-    asks = step.approval == "required" or catalogue.traits_of(step.action).requires_approval
-    return ", asks a person" if asks else ""
+    return Flow(tuple(nodes), _merge(edges))
 
 
 def _arrows(playbook: Playbook, at: int, catalogue: Catalogue) -> Iterator[Edge]:
     step, mutates = playbook.steps[at], catalogue.traits_of(playbook.steps[at].action).mutates
-    here, onward = f"step_{step.id}", _next(playbook, at)
+    here = f"step_{step.id}"
+    following = f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "escalated"
     if step.when is not None:
-        yield Edge(here, onward, "does not apply")
+        yield Edge(here, following, "condition does not hold")
     success = step.on_success or ("verify" if mutates else "next")
-    yield Edge(here, _end(success, onward), "done")
-    failure = "fails, or verify does not hold" if _end(success, onward) == "verify" else "fails"
-    yield Edge(here, _end(step.on_failure or "next", onward), failure)
+    yield Edge(here, _end(success, following), "done")
+    failure = "fails, or verify fails" if success == "verify" else "fails"
+    yield Edge(here, _end(step.on_failure or "next", following), failure)
 
 
-def _next(playbook: Playbook, at: int) -> str:
-    return f"step_{playbook.steps[at + 1].id}" if at + 1 < len(playbook.steps) else "people"
-
-
-def _end(arrow: str | Goto, onward: str) -> str:
+def _end(arrow: str | Goto, following: str) -> str:
     if isinstance(arrow, Goto):
         return f"step_{arrow.goto}"
-    return {"next": onward, "verify": "verify", "escalate": "people", "abort": "failed"}[arrow]
+    return {"next": following, "verify": "verify", "escalate": "escalated", "abort": "failed"}[arrow]
 
 
-def _merged(edges: Sequence[Edge]) -> tuple[Edge, ...]:
-    """One arrow where several lead the same way."""
+def _merge(edges: Sequence[Edge]) -> tuple[Edge, ...]:
+    """Merge arrows between the same boxes."""
     labels: dict[tuple[str, str], list[str]] = {}
     for edge in edges:
         labels.setdefault((edge.start, edge.end), []).append(edge.label)
@@ -108,20 +99,16 @@ _OPEN = {"alert": ('(["', '"])'), "gate": ('{{"', '"}}'), "verify": ('{{"', '"}}
 
 
 def mermaid(made: Flow) -> str:
-    """As Mermaid text, which GitHub and GitLab draw."""
+    """Return the flow as Mermaid text, which GitHub and GitLab draw."""
     lines = ["flowchart TD"]
     for node in made.nodes:
         left, right = _OPEN.get(node.kind, ('("', '")'))
         detail = f"<br/><small>{_plain(node.detail)}</small>" if node.detail else ""
-        lines.append(f"  {_id(node.id)}{left}{_plain(node.title)}{detail}{right}")
+        lines.append(f"  {node.id.replace('-', '_')}{left}{_plain(node.title)}{detail}{right}")
     for edge in made.edges:
         label = f'|"{_plain(edge.label)}"|' if edge.label else ""
-        lines.append(f"  {_id(edge.start)} -->{label} {_id(edge.end)}")
+        lines.append(f"  {edge.start.replace('-', '_')} -->{label} {edge.end.replace('-', '_')}")
     return "\n".join(lines)
-
-
-def _id(text: str) -> str:
-    return text.replace("-", "_")
 
 
 def _plain(text: str) -> str:
@@ -132,7 +119,7 @@ _WIDTH, _LEFT, _ROW, _BOX, _ENDS = 860, 230, 88, 52, 300
 
 
 def svg(made: Flow, label: str) -> str:
-    """As one SVG element, for a page with the styles of :mod:`remediator.authoring.runbook_pages`; top to bottom."""
+    """Return the flow as one SVG element, for a page with the styles of the template ``runbook.html``."""
     rows = {node.id: at for at, node in enumerate(made.nodes)}
     height = _ROW * len(made.nodes) + 10
     parts = [_arrow(edge, rows, lane) for lane, edge in enumerate(made.edges)]
@@ -155,7 +142,7 @@ def _box(node: Node, row: int) -> str:
 
 
 def _arrow(edge: Edge, rows: dict[str, int], lane: int) -> str:
-    """Straight down to the next row; beside the boxes to any further one."""
+    """Draw an arrow: straight down to the next row, or beside the boxes to another row."""
     first, last = rows[edge.start], rows[edge.end]
     y1, y2, middle = 8 + first * _ROW + _BOX, 8 + last * _ROW, _LEFT + _ENDS / 2
     if last == first + 1:

@@ -66,7 +66,7 @@ class Strict(BaseModel):
 
 def _check_positive(length: timedelta) -> timedelta:
     if length <= timedelta(0):
-        raise ValueError("must be greater than 0s")
+        raise ValueError("must be positive, for example 5s")
     return length
 
 

@@ -323,10 +323,8 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
         load_config(path, Config)
     text = str(refused.value)
     assert "remediator.yaml:4:12: error: 'playbooks' must be a list, not 'playbooks' (wrong-type)" in text
-    assert (
-        "remediator.yaml:6:25: error: 'max_silence': 120 has no unit; write a duration like 120s, 5m or 1h30m (wrong-value)"
-        in text
-    )
+    expected = "'max_silence': 120 has no unit; write a duration like 120s, 5m or 1h30m (wrong-value)"
+    assert f"remediator.yaml:6:25: error: {expected}" in text
     assert "remediator.yaml:7:1: error: unknown key 'logg' (unknown-key)" in text
     assert "help: did you mean 'log'?" in text
 

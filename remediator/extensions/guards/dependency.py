@@ -48,7 +48,9 @@ class Dependency(Guard):
 
     def evaluate_stored(self, connection: Connection, guard_input: GuardInput) -> Verdict:
         settings: DependencySettings = guard_input.settings
-        found = [name for name in guard_input.inventory.dependencies(guard_input.service.name) if name not in settings.ignore]
+        found = [
+            name for name in guard_input.inventory.dependencies(guard_input.service.name) if name not in settings.ignore
+        ]
         if not found:
             return ALLOW
         return (
