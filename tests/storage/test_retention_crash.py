@@ -148,7 +148,7 @@ async def test_the_commands_find_the_archive_by_themselves(
     (tmp_path / "archive").rename(tmp_path / "elsewhere")
     alone = run.invoke(command, ["verify", *at])
     assert alone.exit_code == 1 and "entries 1 to 10 are missing" in alone.output
-    assert "give --archive FOLDER" in alone.output
+    assert "give its folder with --archive" in alone.output
     elsewhere = [*at, "--archive", str(tmp_path / "elsewhere")]
     assert run.invoke(command, ["verify", *elsewhere]).exit_code == 0
     connection.execute(delete(audit).where(audit.c.seq <= 15))
@@ -166,6 +166,6 @@ async def test_a_file_that_is_missing_among_others_is_said(
     assert await _moved(database, folder, 10) and await _moved(database, folder, 10)
     archive.list_segments(folder)[1].path.unlink()
     said = run.invoke(command, ["verify", *at]).output
-    assert "entries 11 to 20 are missing" in said and f"in {folder} there is no file that has these" in said
+    assert "entries 11 to 20 are missing" in said and f"no file in {folder} contains them" in said
     connection.execute(key_values.update().where(key_values.c.name == "archived").values(value={}))
     assert isinstance(run.invoke(command, ["verify", *at]).exception, StoreCorrupt)

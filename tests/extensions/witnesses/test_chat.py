@@ -111,7 +111,7 @@ def test_talk_is_no_checkpoint(tmp_path: Path) -> None:
 
     words = ("--export", tmp_path / "log", "--checkpoints", tmp_path / "chat", "--key", tmp_path / "key")
     done = CliRunner().invoke(command, ["verify", *map(str, words)])
-    assert "holds no signed checkpoint" in str(done.exception)
+    assert "contains no signed checkpoint" in str(done.exception)
 
 
 @pytest.mark.parametrize("kind", sorted(set(HTTP) - {"pagerduty", "opsgenie"}))
