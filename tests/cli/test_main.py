@@ -19,7 +19,7 @@ from remediator.cli.main import cli, usage_message
         ("run lst", "no such command 'lst'; did you mean 'list'?"),
         ("migrate", "no such command 'migrate'; did you mean 'db migrate'?"),
         ("approve RUN", "no such command 'approve'; did you mean 'approval approve'?"),
-        ("restart", "no such command 'restart'; see 'remediator --help'"),
+        ("deploy", "no such command 'deploy'; see 'remediator --help'"),
         ("stop create --reson x", "no such option '--reson'; did you mean '--reason'?"),
         ("stop create --zone x", "no such option '--zone'; see 'remediator stop create --help'"),
         ("stop create", "missing option '--reason'; see 'remediator stop create --help'"),
