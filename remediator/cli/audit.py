@@ -286,8 +286,8 @@ def export_(
 ) -> None:
     """Export entries for other tools.
 
-    The export includes the archive. 'remediator audit verify --export FILE' verifies JSON Lines without the database, also
-    if they begin later (--since).
+    The export includes the archive. 'remediator audit verify --export FILE' verifies JSON Lines without the database,
+    also if they begin later (--since).
 
     \b
     Example:
