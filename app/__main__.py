@@ -1,4 +1,4 @@
-"""`python -m app`: checks the settings, then becomes gunicorn."""
+"""`python -m app`: check the settings, then exec gunicorn."""
 
 import os
 import shutil
@@ -14,15 +14,15 @@ CONFIG_FILE = Path(__file__).with_name("gunicorn.conf.py")
 
 
 def main() -> None:
-    """Replaces this process by gunicorn's master; exits with status 78 and one line per wrong setting."""
+    """Replace this process by gunicorn's master. With wrong settings, print one line each and exit with status 78."""
     try:
         settings = load_settings()
-        read_release(settings.release_dir, faults_enabled=settings.faults_enabled).demand(environment())
+        read_release(settings.release_dir, faults_enabled=settings.faults_enabled).require_variables(environment())
     except SettingsError as error:
         for line in str(error).splitlines():
             print(f"ERROR app.settings {line}", file=sys.stderr)  # noqa: T201 (logging is not set up yet)
         sys.exit(EX_CONFIG)
-    # prometheus_client decides at import whether it counts for one process or for many: the variable comes first.
+    # prometheus_client chooses its multiprocess mode at import, so the variable must be set first.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir(settings))
     os.environ["APP_STARTED_AT"] = str(time.time())
     command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG_FILE)]
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _metrics_dir(settings: Settings) -> Path:
-    """An empty folder of this master's own; those of masters that were killed go."""
+    """Return an empty directory for this master. Directories of masters that were killed are removed."""
     parent = settings.state_dir / "metrics"
     parent.mkdir(parents=True, exist_ok=True)
     for folder in parent.iterdir():

@@ -1,4 +1,4 @@
-"""One log line and one observation for each request, whatever becomes of it."""
+"""Log and measure every request, including failed ones."""
 
 import logging
 import time
@@ -11,11 +11,11 @@ from app.logs import fields
 from app.metrics import Metrics
 
 log = logging.getLogger("app.access")
-QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: logged at DEBUG
+QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # requested every few seconds, so logged at DEBUG
 
 
 class Access:
-    """Outermost: it also sees the requests that fail, and those that match no route."""
+    """The outermost middleware. It also sees requests that fail or match no route."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class Access:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         begin = time.perf_counter()
-        start: Message = {"status": 500, "headers": []}  # what the server answers when the app raises
+        start: Message = {"status": 500, "headers": []}  # the server's answer if the app raises an exception
 
         async def watched(message: Message) -> None:
             nonlocal start
@@ -56,5 +56,5 @@ class Access:
 
 
 def _template(scope: Scope) -> str:
-    """The route's template; a path that no route matches is not a label, there are too many of those."""
+    """Return the route's template, or `unmatched`: unknown paths must not become labels, their number is unbounded."""
     return getattr(scope.get("route"), "path", "unmatched")

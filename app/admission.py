@@ -1,15 +1,15 @@
-"""Admission: a worker that is full says so at once instead of letting everybody wait."""
+"""Admission control: a worker with too many requests rejects new ones at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class OverloadedError(Exception):
-    """This worker already has as many requests in hand as it may."""
+    """The worker has reached its limit of concurrent requests."""
 
 
 class Admission:
-    """Bounds the requests in hand of one worker; health and metrics are never refused."""
+    """Limit the concurrent requests of one worker. Health and metrics are not limited."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -17,7 +17,7 @@ class Admission:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Raises OverloadedError when the worker is full."""
+        """Count one request. Raise OverloadedError if the limit is reached."""
         if self._in_flight >= self._limit:
             raise OverloadedError(f"{self._limit} requests in flight")
         self._in_flight += 1

@@ -1,9 +1,9 @@
-"""The read-through cache of items in Redis, safe against stampedes and against writes that race with reads.
+"""The read-through cache of items in Redis. It prevents stampedes, and races between reads and writes.
 
-A miss takes a *lease*, in the same script that found nothing. Who holds the lease loads from the record; all others
-wait for it, those of the same worker on its task, those of other workers by looking again after a jittered pause. A
-write deletes copy and lease together, and a copy is only stored under the lease that it was loaded under. So what was
-read before a write can never be stored after it.
+A miss takes a *lease* in the same script. The holder of the lease loads the item from the record. All other readers
+wait: those of the same worker for the holder's task, those of other workers by polling with jitter. A write deletes
+copy and lease together, and a copy is stored only under the lease that it was loaded with. Therefore, data read before
+a write is never stored after it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Result = Literal["hit", "miss", "bypass"]
 Load = Callable[[], Awaitable[Item | None]]
 
 LEASE_MS = 3000
-PAUSES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.2)  # seconds, before jitter: what a reader waits for another worker's load
+PAUSES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.2)  # seconds, without jitter: polling intervals while another worker loads
 TTL_JITTER = 0.1
 ABSENT = b"absent"
 ABSENT_TTL = 5.0
@@ -42,19 +42,21 @@ return 1
 
 
 class Answer(NamedTuple):
-    """An item, or None where there is none, and what the cache had to do with it."""
+    """An item (None if it does not exist), and what the cache did."""
 
     item: Item | None
     result: Result
 
 
-class Look(NamedTuple):
+class Lookup(NamedTuple):
+    """The cached copy, if there is one, and whether this reader got the lease."""
+
     copy: bytes | None
     leased: bool
 
 
 class Cache:
-    """One per worker."""
+    """The cache; one per worker."""
 
     def __init__(self, link: RedisLink, ttl: float, metrics: Metrics) -> None:
         self._link = link
@@ -63,41 +65,41 @@ class Cache:
         self._flights: dict[int, asyncio.Task[Item | None]] = {}
 
     async def read(self, item_id: int, load: Load) -> Answer:
-        """The item from the cache, else by `load`, once for all who miss it together. Never fails for want of Redis."""
+        """Return the item from the cache or by `load`. Concurrent misses share one load. Works without Redis."""
         try:
             answer = await self._read(item_id, load)
         except RedisUnavailableError:
             answer = Answer(await load(), "bypass")
-        except ValidationError:  # a copy that is not ours, or that another release made
+        except ValidationError:  # the copy was written by something else, or by another release
             await self._drop(item_id)
             answer = Answer(await load(), "bypass")
         self._metrics.cache_requests.labels(answer.result).inc()
         return answer
 
-    async def invalidate(self, item_ids: Iterable[int], *, knock: bool = False) -> None:
-        """Drops copies and leases. Raises RedisUnavailableError: then they may still be there."""
+    async def invalidate(self, item_ids: Iterable[int], *, probe: bool = False) -> None:
+        """Delete copies and leases. Raise RedisUnavailableError if they may still exist."""
         keys = [key for item_id in item_ids for key in _keys(item_id)]
-        await self._link.call("invalidate", lambda client: _delete(client, keys), knock=knock)
+        await self._link.call("invalidate", lambda client: _delete(client, keys), probe=probe)
 
     async def _read(self, item_id: int, load: Load) -> Answer:
         result: Result = "hit"
         for pause in PAUSES:
             token = secrets.token_hex(8)
-            look = await self._look(item_id, token)
-            if look.copy is not None:
-                return Answer(_decode(look.copy), result)
+            lookup = await self._look_up(item_id, token)
+            if lookup.copy is not None:
+                return Answer(_decode(lookup.copy), result)
             result = "miss"
-            if look.leased:
-                return Answer(await self._lead(item_id, token, load), result)
+            if lookup.leased:
+                return Answer(await self._load_for_all(item_id, token, load), result)
             if flight := self._flights.get(item_id):
                 return Answer(await asyncio.shield(flight), result)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (jitter, not a secret)
-        if flight := self._flights.get(item_id):  # our own reader got the lease while this one paused
+        if flight := self._flights.get(item_id):  # a reader of this worker got the lease during the pause
             return Answer(await asyncio.shield(flight), result)
-        return Answer(await load(), result)  # the holder of the lease is too slow, or has died
+        return Answer(await load(), result)  # the holder of the lease is too slow or has died
 
-    async def _lead(self, item_id: int, token: str, load: Load) -> Item | None:
-        """Loads as a task of its own: those who wait for it do not fail when the first reader goes away."""
+    async def _load_for_all(self, item_id: int, token: str, load: Load) -> Item | None:
+        """Load in a separate task, so that waiting readers get the item even if the first reader disconnects."""
         flight = asyncio.create_task(self._load_and_fill(item_id, token, load))
         self._flights[item_id] = flight
         return await asyncio.shield(flight)
@@ -109,18 +111,18 @@ class Cache:
             await self._drop(item_id)
             raise
         finally:
-            # Before the copy is stored: who comes later may know of a write that this load did not see.
+            # Remove the task before storing the copy: later readers may know of a write that this load did not see.
             if self._flights.get(item_id) is asyncio.current_task():
                 del self._flights[item_id]
         if await self._fill(item_id, token, item):
             return item
-        return await load()  # a write came between: those who wait may have seen it acknowledged
+        return await load()  # a write happened in between, and waiting readers may have seen its acknowledgement
 
-    async def _look(self, item_id: int, token: str) -> Look:
+    async def _look_up(self, item_id: int, token: str) -> Lookup:
         keys = _keys(item_id)
         args: list[str | bytes | int] = [token, LEASE_MS]
         copy, leased = await self._link.call("get", lambda client: client.register_script(LOOK)(keys, args))
-        return Look(copy, bool(leased))
+        return Lookup(copy, bool(leased))
 
     async def _fill(self, item_id: int, token: str, item: Item | None) -> bool:
         copy, ttl = (item.model_dump_json().encode(), self._ttl) if item else (ABSENT, min(ABSENT_TTL, self._ttl))
@@ -136,7 +138,7 @@ class Cache:
         try:
             await self.invalidate([item_id])
         except RedisUnavailableError:
-            return  # copy and lease end by themselves
+            return  # copy and lease expire
 
 
 def _keys(item_id: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""gunicorn's configuration: read by the master when it starts and at each HUP."""
+"""gunicorn's configuration. The master reads it at start and at each HUP."""
 
 import os
 import shutil
@@ -11,7 +11,9 @@ from app.settings import load_settings
 
 _settings = load_settings()
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    raise RuntimeError("start the app with `python -m app`: it makes the folder that the workers' metrics share")
+    raise RuntimeError(
+        "start the app with `python -m app`, which creates the shared directory for the workers' metrics"
+    )
 
 wsgi_app = "app.main:create_app()"
 worker_class = "app.worker.Worker"
@@ -22,12 +24,12 @@ graceful_timeout = _settings.app_graceful_timeout
 timeout = 30
 keepalive = 75
 proc_name = "app"
-control_socket_disable = True  # signals to the pid file's process are the one way to control it
+control_socket_disable = True  # the app is controlled only by signals to the process in the PID file
 logconfig_dict = log_config(_settings.log_level, _settings.log_format)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """A dead worker's counters stay in the sums; its gauges (living workers, memory, Redis) go."""
+    """Keep the counters of a dead worker and remove its gauges (live workers, memory, Redis)."""
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""Health: alive is not the same as ready, and not ready says what is missing."""
+"""Health checks. Readiness names what is missing."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -11,14 +11,14 @@ from app.records import Records
 
 
 class Part(BaseModel):
-    """One thing that the app needs; `detail` says why it is not there."""
+    """A dependency of the app. `detail` states why it is not available."""
 
     ok: bool
     detail: str | None = None
 
 
 class Readiness(BaseModel):
-    """Ready, or the names of what is missing."""
+    """Readiness, with the names of missing dependencies."""
 
     ready: bool
     missing: list[str]
@@ -27,7 +27,7 @@ class Readiness(BaseModel):
 
 
 class Health:
-    """Asks what the app depends on, each within its own timeout."""
+    """Check the dependencies, each with its own timeout."""
 
     def __init__(self, link: RedisLink, records: Records, release: str) -> None:
         self._link = link
@@ -40,19 +40,19 @@ class Health:
         return Readiness(ready=not missing, missing=missing, parts=parts, release=self._release)
 
     async def _redis(self) -> None:
-        if trouble := self._link.trouble:
-            raise RedisUnavailableError("known", trouble)
+        if problem := self._link.problem:
+            raise RedisUnavailableError("known", problem)
         await self._link.call("ready", _write)
 
 
-async def _part(look: Callable[[], Awaitable[None]]) -> Part:
+async def _part(check: Callable[[], Awaitable[None]]) -> Part:
     try:
-        await look()
+        await check()
     except (RedisUnavailableError, sqlite3.Error) as error:
         return Part(ok=False, detail=str(error))
     return Part(ok=True)
 
 
 async def _write(client: Redis) -> None:
-    """A Redis whose disk or memory is full still answers PING: only a write shows it."""
+    """Write a key: a Redis with a full disk or full memory still answers PING."""
     await client.set("app:ready", b"1", ex=60)

@@ -1,4 +1,4 @@
-"""What an item is."""
+"""Items and drafts of items."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,7 +6,7 @@ MAX_ID = 2**63 - 1
 
 
 class ItemDraft(BaseModel):
-    """An item as a client writes it. The price is in cents."""
+    """An item as sent by a client. The price is in cents."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
 
@@ -16,7 +16,7 @@ class ItemDraft(BaseModel):
 
 
 class Item(BaseModel):
-    """An item as it is in the record. `version` counts its changes from 1."""
+    """An item in the record. `version` starts at 1 and counts changes."""
 
     model_config = ConfigDict(frozen=True)
 

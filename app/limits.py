@@ -1,4 +1,4 @@
-"""The largest request body that is read."""
+"""Limit the size of request bodies."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,7 @@ MAX_BODY = 64 * 1024
 
 
 class BodyLimit:
-    """Ends the reading of a body of more than MAX_BODY bytes with status 413, whatever its headers claim."""
+    """Reject a body of more than MAX_BODY bytes with status 413, whatever its headers say."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -20,7 +20,7 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > MAX_BODY:
-                raise HTTPException(413, f"a body has at most {MAX_BODY} bytes")
+                raise HTTPException(413, f"the body is longer than {MAX_BODY} bytes")
             return message
 
         await self._app(scope, counted if scope["type"] == "http" else receive, send)

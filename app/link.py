@@ -1,8 +1,8 @@
-"""The link to Redis: every call is bounded in time, and while Redis is away no call is made at all.
+"""The connection to Redis with a circuit breaker: every call has a timeout, and while Redis is down no call is made.
 
-The first call that finds Redis gone breaks the circuit. From then on callers are told so at once; only the monitor
-knocks, in the background, and closes the circuit when Redis answers. So a dead Redis costs one refused connection, a
-hung one costs the calls in flight one timeout, and no user's request is ever spent on finding out.
+The first call that fails opens the circuit. While it is open, callers get an error at once. Only the monitor probes
+Redis in the background, and closes the circuit when Redis answers. A dead Redis costs one refused connection. A hung
+one costs the calls in progress one timeout. No request of a user is spent on probing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.settings import Settings
 T = TypeVar("T")
 log = logging.getLogger("app.redis")
 
-# The first class that fits names the kind of an error: from special to general.
+# The first matching class gives the kind of an error: from special to general.
 KINDS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationError, "auth"),
     (exceptions.BusyLoadingError, "loading"),
@@ -32,12 +32,12 @@ KINDS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ReadOnlyError, "readonly"),
     (exceptions.OutOfMemoryError, "oom"),
 )
-BREAKING = frozenset({"auth", "loading", "timeout", "connection"})
+OPENING = frozenset({"auth", "loading", "timeout", "connection"})
 LOG_PERIOD = 5.0
 
 
 class RedisUnavailableError(Exception):
-    """Redis was not asked or did not do it; `kind` is one of KINDS, `misconf` or `refused`."""
+    """Redis was not called, or the call failed. `kind` is one of KINDS, `misconf` or `refused`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -45,33 +45,33 @@ class RedisUnavailableError(Exception):
 
 
 class RedisLink:
-    """One per worker. It is made in the belief that Redis is there; the monitor keeps that belief true."""
+    """The circuit breaker; one per worker. It starts closed, and the monitor keeps it up to date."""
 
     def __init__(self, client: Redis, timeout: float, metrics: Metrics) -> None:
         self._client = client
         self._timeout = timeout
         self._metrics = metrics
         self._throttle = Throttle(LOG_PERIOD)
-        self._trouble: RedisUnavailableError | None = None
+        self._failure: RedisUnavailableError | None = None
         self._since: datetime | None = None
-        self.broken = asyncio.Event()
+        self.opened = asyncio.Event()
 
     @property
     def up(self) -> bool:
-        return self._trouble is None
+        return self._failure is None
 
     @property
-    def trouble(self) -> str | None:
-        """Why and since when Redis is away, in a sentence; None while it is there."""
-        return f"{self._trouble} (since {self._since:%Y-%m-%dT%H:%M:%SZ})" if self._trouble else None
+    def problem(self) -> str | None:
+        """Why and since when Redis is down, or None while it is up."""
+        return f"{self._failure} (since {self._since:%Y-%m-%dT%H:%M:%SZ})" if self._failure else None
 
-    async def call(self, operation: str, command: Callable[[Redis], Awaitable[T]], *, knock: bool = False) -> T:
-        """Does `command`. Raises RedisUnavailableError within the timeout, or at once while the circuit is broken.
+    async def call(self, operation: str, command: Callable[[Redis], Awaitable[T]], *, probe: bool = False) -> T:
+        """Run `command`. Raise RedisUnavailableError within the timeout, or at once while the circuit is open.
 
-        `knock` asks Redis even then: that is for the monitor alone.
+        With `probe`, Redis is called even then. Only the monitor does this.
         """
-        if self._trouble and not knock:
-            raise RedisUnavailableError(self._trouble.kind, str(self._trouble))
+        if self._failure and not probe:
+            raise RedisUnavailableError(self._failure.kind, str(self._failure))
         try:
             async with asyncio.timeout(self._timeout):
                 return await command(self._client)
@@ -81,21 +81,21 @@ class RedisLink:
         except (exceptions.RedisError, OSError) as error:
             raise self._failed(operation, error) from error
 
-    def break_off(self, reason: RedisUnavailableError) -> None:
-        """Breaks the circuit: from now on `call` refuses at once."""
-        if self._trouble is None:
+    def open_circuit(self, reason: RedisUnavailableError) -> None:
+        """Open the circuit: from now on, `call` fails at once."""
+        if self._failure is None:
             self._since = datetime.now(UTC)
             self._metrics.redis_up.set(0)
-            self.broken.set()
-        self._trouble = reason
+            self.opened.set()
+        self._failure = reason
 
-    def mend(self) -> None:
-        """Closes the circuit: Redis has answered."""
-        if self._trouble is not None:
-            log.warning("Redis is back", extra=fields(away_since=self._since))
-        self._trouble = None
+    def close_circuit(self) -> None:
+        """Close the circuit, after Redis has answered."""
+        if self._failure is not None:
+            log.warning("Redis is available again", extra=fields(down_since=self._since))
+        self._failure = None
         self._metrics.redis_up.set(1)
-        self.broken.clear()
+        self.opened.clear()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -104,18 +104,18 @@ class RedisLink:
         kind = kind_of(error)
         detail = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
         self._metrics.redis_errors.labels(operation, kind).inc()
-        held = self._throttle.held_back((operation, kind))
-        if held is not None:
-            more = fields(operation=operation, kind=kind, suppressed=held or None)
+        suppressed = self._throttle.suppressed_before((operation, kind))
+        if suppressed is not None:
+            more = fields(operation=operation, kind=kind, suppressed=suppressed or None)
             log.error("Redis connection not available. %s", detail, extra=more)
         unavailable = RedisUnavailableError(kind, detail)
-        if kind in BREAKING:
-            self.break_off(unavailable)
+        if kind in OPENING:
+            self.open_circuit(unavailable)
         return unavailable
 
 
 def kind_of(error: Exception) -> str:
-    """The kind of a Redis error, from a closed list: it is a metric label."""
+    """Return the kind of a Redis error, from a closed list, since it becomes a metric label."""
     for cls, kind in KINDS:
         if isinstance(error, cls):
             return kind
@@ -125,7 +125,7 @@ def kind_of(error: Exception) -> str:
 
 
 def connect(settings: Settings) -> Redis:
-    """A client that has not connected yet. It never retries: a bounded call is better repeated by who knows why."""
+    """Return a client that connects at its first call. It never retries; the caller decides on that."""
     pool = BlockingConnectionPool(
         host=settings.redis_host,
         port=settings.redis_port,

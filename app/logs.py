@@ -1,4 +1,4 @@
-"""Log lines: one event a line, as text with key=value fields or as JSON; access to stdout, the rest to stderr."""
+"""Log format: one line per event, text with key=value fields or JSON. Access log on stdout, the rest on stderr."""
 
 import json
 import logging
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """Structured fields for a log call: ``log.info("…", extra=fields(status=500))``."""
+    """Return structured fields for a log call: ``log.info("…", extra=fields(status=500))``."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
 class TextFormatter(logging.Formatter):
-    """`<RFC 3339 time> LEVEL logger pid=… message key=value`, a traceback below it."""
+    """Format: `<RFC 3339 time> LEVEL logger pid=… message key=value`, followed by the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         extra = "".join(f" {name}={_text(value)}" for name, value in getattr(record, "fields", {}).items())
@@ -24,7 +24,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """The same as one JSON object a line, the traceback inside it."""
+    """Format: one JSON object per line, including the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {"time": _time(record), "level": record.levelname, "logger": record.name, "pid": record.process}
@@ -35,26 +35,26 @@ class JsonFormatter(logging.Formatter):
 
 
 class Throttle:
-    """Lets one event of a kind through each `period` seconds, and counts those that it held back."""
+    """Pass one event of a kind every `period` seconds, and count the suppressed ones."""
 
     def __init__(self, period: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._period = period
         self._clock = clock
         self._last: dict[Hashable, float] = {}
-        self._held: dict[Hashable, int] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
-    def held_back(self, kind: Hashable) -> int | None:
-        """None: keep quiet. A number: speak, and say that so many were held back before."""
+    def suppressed_before(self, kind: Hashable) -> int | None:
+        """Return None if this event is suppressed, else the number of events suppressed since the last one."""
         now = self._clock()
         if now - self._last.get(kind, float("-inf")) < self._period:
-            self._held[kind] = self._held.get(kind, 0) + 1
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return None
         self._last[kind] = now
-        return self._held.pop(kind, 0)
+        return self._suppressed.pop(kind, 0)
 
 
 def log_config(level: str, style: str) -> dict[str, Any]:
-    """The configuration for `logging.config.dictConfig`, for the app, gunicorn and uvicorn alike."""
+    """Return the configuration of the app, gunicorn and uvicorn for `logging.config.dictConfig`."""
     formatter = {"text": TextFormatter, "json": JsonFormatter}[style]
     to_stderr = {"handlers": ["stderr"], "level": level, "propagate": False}
     return {

@@ -1,4 +1,4 @@
-"""The application: `create_app` puts settings, release, parts and routes together."""
+"""The application: `create_app` builds it from settings, release, services and routes."""
 
 import logging
 import time
@@ -22,10 +22,10 @@ log = logging.getLogger("app")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI app of one worker. Raises SettingsError, and whatever a bad release raises when it is imported."""
+    """Return the ASGI app of one worker. Raise SettingsError, or any import error of a broken release."""
     settings = settings or load_settings()
     release = read_release(settings.release_dir, faults_enabled=settings.faults_enabled)
-    release.demand(environment())
+    release.require_variables(environment())
     release.import_modules()
     metrics = Metrics()
     services = build(settings, release, metrics)
@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with services.running():
             metrics.begin(release.version, time.time())
-            log.info("worker ready", extra=fields(release=release.version, redis="up" if services.link.up else "away"))
+            log.info("worker ready", extra=fields(release=release.version, redis="up" if services.link.up else "down"))
             yield
 
     api = FastAPI(title="The bundled app", version=app.__version__, lifespan=lifespan)

@@ -1,4 +1,4 @@
-"""What the app measures. Under gunicorn the figures of all workers, living and dead, are summed by each answer."""
+"""The metrics of the app. Under gunicorn, each answer sums the metrics of all workers, live and dead."""
 
 import os
 from collections.abc import Iterable
@@ -18,24 +18,24 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """The instruments. `http_request_duration_seconds_count` is also the count of requests: there is no other."""
+    """All metrics. `http_request_duration_seconds_count` is the number of requests."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "http_request_duration_seconds",
-            "Time to answer, by route template",
+            "Duration of requests, by route template",
             ["method", "route", "status"],
             buckets=BUCKETS,
             registry=registry,
         )
         self.cache_requests = Counter(
-            "cache_requests", "Reads of items, by what the cache did: hit, miss, bypass", ["result"], registry=registry
+            "cache_requests", "Reads of items, by result: hit, miss, bypass", ["result"], registry=registry
         )
-        self.record_loads = Counter("record_loads", "Items loaded from the record for a read", registry=registry)
-        self.redis_errors = Counter(
-            "redis_errors", "Redis operations that failed", ["operation", "kind"], registry=registry
+        self.record_loads = Counter(
+            "record_loads", "Items loaded from SQLite because of a miss or bypass", registry=registry
         )
+        self.redis_errors = Counter("redis_errors", "Failed Redis operations", ["operation", "kind"], registry=registry)
         self.sessions = Counter(
             "sessions", "Sessions, by event: login, logout, unknown, unavailable", ["event"], registry=registry
         )
@@ -43,23 +43,26 @@ class Metrics:
             "app_redis_up", "1 when every worker reaches Redis", registry=registry, multiprocess_mode="livemin"
         )
         self.memory = Gauge(
-            "app_resident_memory_bytes", "Memory of all workers", registry=registry, multiprocess_mode="livesum"
+            "app_resident_memory_bytes",
+            "Resident memory of all workers",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
-        self._workers = Gauge("app_workers", "Living workers", registry=registry, multiprocess_mode="livesum")
+        self._workers = Gauge("app_workers", "Live workers", registry=registry, multiprocess_mode="livesum")
         self._worker_starts = Counter("app_worker_starts", "Workers started", registry=registry)
         self._started = Gauge(
-            "app_start_time_seconds", "When the service started", registry=registry, multiprocess_mode="livemax"
+            "app_start_time_seconds", "Start time of the master", registry=registry, multiprocess_mode="livemax"
         )
         self._build = Gauge(
             "app_build_info",
-            "Always 1; the labels say what runs",
+            "Version and release; the value is always 1",
             ["version", "release"],
             registry=registry,
             multiprocess_mode="livemax",
         )
 
     def begin(self, release: str, now: float) -> None:
-        """Says that this worker has started; `now` is in seconds since the epoch."""
+        """Record the start of this worker. `now` is Unix time in seconds."""
         for result in ("hit", "miss", "bypass"):
             self.cache_requests.labels(result)
         self._workers.set(1)
@@ -69,7 +72,7 @@ class Metrics:
         self.measure_memory()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts one answered request; `route` is a template such as `/items/{item_id}`, never a path."""
+        """Count one request. `route` is a template such as `/items/{item_id}`, never a path."""
         known = method if method in METHODS else "other"
         self._requests.labels(known, route, str(status)).observe(seconds)
 
@@ -78,7 +81,7 @@ class Metrics:
         self.memory.set(pages * os.sysconf("SC_PAGE_SIZE"))
 
     def render(self) -> bytes:
-        """All figures in Prometheus' text format. Reads files: call it off the event loop."""
+        """Return all metrics in Prometheus' text format. This reads files, so call it outside the event loop."""
         if MULTIPROCESS_DIR not in os.environ:
             return generate_latest(self.registry)
         whole = CollectorRegistry()
@@ -87,8 +90,11 @@ class Metrics:
 
 
 class _Workers(Collector):
-    """All workers' files but the empty ones: a worker makes its files before it sizes them, and the library takes an
-    empty one for a broken one (prometheus/client_python issue 1199), for ever if the worker was killed right then."""
+    """Collect the files of all workers, except empty ones.
+
+    A worker creates its files before it fills them, and the library treats an empty file as corrupt
+    (prometheus/client_python issue 1199): permanently, if the worker is killed at that moment.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -101,5 +107,5 @@ class _Workers(Collector):
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except FileNotFoundError:  # a dead worker's gauges, removed meanwhile
+    except FileNotFoundError:  # gauges of a dead worker, removed in the meantime
         return 0

@@ -1,4 +1,4 @@
-"""The monitor: once a second, is Redis there, has the cache missed a change, how much memory do we use."""
+"""The monitor: every second, probe Redis, invalidate what the cache missed, and measure memory."""
 
 import asyncio
 import logging
@@ -11,35 +11,35 @@ from app.link import RedisLink, RedisUnavailableError
 from app.metrics import Metrics
 
 HEARTBEAT = 1.0
-FIRST_KNOCK = 0.1
+FIRST_PROBE = 0.1
 log = logging.getLogger("app.monitor")
 
 
 class Monitor:
-    """One per worker. While Redis is away it knocks after 0.1 s, 0.2 s, 0.4 s, then each second, with jitter."""
+    """The monitor; one per worker. While Redis is down, it probes after 0.1 s, 0.2 s, 0.4 s, then every second."""
 
     def __init__(self, link: RedisLink, catalogue: Catalogue, metrics: Metrics) -> None:
         self._link = link
         self._catalogue = catalogue
         self._metrics = metrics
 
-    async def look(self) -> None:
-        """Asks Redis, tells the cache what it missed, and only then lets requests use Redis."""
+    async def check(self) -> None:
+        """Probe Redis and invalidate what the cache missed. Only then, close the circuit for requests."""
         try:
-            await self._link.call("ping", _ping, knock=True)
-            await self._catalogue.sweep(knock=True)
+            await self._link.call("ping", _ping, probe=True)
+            await self._catalogue.sweep(probe=True)
         except RedisUnavailableError as error:
-            self._link.break_off(error)
+            self._link.open_circuit(error)
         else:
-            self._link.mend()
+            self._link.close_circuit()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        pause = FIRST_KNOCK
+        """Run until cancelled."""
+        pause = FIRST_PROBE
         while True:
             if self._link.up:
                 await self._heartbeat()
-                pause = FIRST_KNOCK
+                pause = FIRST_PROBE
             if not self._link.up:
                 await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (jitter, not a secret)
                 pause = min(2 * pause, HEARTBEAT)
@@ -48,16 +48,16 @@ class Monitor:
     async def _heartbeat(self) -> None:
         try:
             async with asyncio.timeout(HEARTBEAT):
-                await self._link.broken.wait()
+                await self._link.opened.wait()
         except TimeoutError:
             return
 
     async def _step(self) -> None:
         try:
             self._metrics.measure_memory()
-            await self.look()
-        except Exception:  # if the monitor ended, a broken circuit would stay broken for ever
-            log.exception("the monitor could not look")
+            await self.check()
+        except Exception:  # if the monitor ended, an open circuit would stay open forever
+            log.exception("internal error in the monitor")
 
 
 async def _ping(client: Redis) -> None:

@@ -1,10 +1,10 @@
-"""The record: items in SQLite, the truth that the cache copies.
+"""The record: items in SQLite, the source of the cache.
 
-Several workers share the file (WAL, one writer at a time, waits bounded by `BUSY_SECONDS`). All work is done by a few
-threads of its own, so that neither a lock nor a disk holds up the event loop.
+Several workers share the file (WAL, one writer at a time, waits of at most `BUSY_SECONDS`). Separate threads do all
+work, so that neither locks nor the disk block the event loop.
 
-Each change also leaves a row in `stale` in the same transaction: "the cache may still hold the old item". The row goes
-when the cache has been told. So no crash and no outage between the commit and the telling leaves the cache wrong.
+Each change also writes a marker to `stale` in the same transaction: the cache may still hold the old item. The marker
+is deleted after the cache entry is invalidated. A crash or outage in between therefore never leaves a wrong copy.
 """
 
 import asyncio
@@ -40,21 +40,21 @@ SETTLE = "DELETE FROM stale WHERE id = ?"
 
 
 class Stale(NamedTuple):
-    """The cache may hold an old copy of `item_id`; `id` is the row that says so."""
+    """A marker: the cache may contain an old copy of `item_id`. `id` is the row of the marker."""
 
     id: int
     item_id: int
 
 
 class Change(NamedTuple):
-    """A committed change: the item as written, or as it was before it was deleted."""
+    """A committed change: the item after it, or before its deletion."""
 
     item: Item
     stale: Stale
 
 
 class Records:
-    """One per worker. Every method raises sqlite3.Error when the file cannot be read or written."""
+    """The record; one per worker. Every method raises sqlite3.Error if the file cannot be read or written."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -63,7 +63,7 @@ class Records:
         self._connections: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
-        """Makes file and tables unless they are there."""
+        """Create the file and the tables if they do not exist."""
         await self._run(_create)
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Records:
         return _item(rows[0]) if rows else None
 
     async def page(self, after: int, limit: int) -> list[Item]:
-        """Up to `limit` items with an id above `after`, by id."""
+        """Return up to `limit` items with an ID above `after`, in the order of IDs."""
         rows = await self._run(lambda connection: connection.execute(PAGE, (after, limit)).fetchall())
         return [_item(row) for row in rows]
 
@@ -87,25 +87,25 @@ class Records:
         return change
 
     async def update(self, item_id: int, draft: ItemDraft) -> Change | None:
-        """None: there is no such item."""
+        """Return None if the item does not exist."""
         return await self._change(UPDATE, (draft.name, draft.description, draft.price_cents, item_id))
 
     async def delete(self, item_id: int) -> Change | None:
-        """None: there is no such item."""
+        """Return None if the item does not exist."""
         return await self._change(DELETE, (item_id,))
 
     async def stale(self, limit: int) -> list[Stale]:
-        """The oldest changes that the cache may not know of."""
+        """Return the oldest markers."""
         rows = await self._run(lambda connection: connection.execute(STALE, (limit,)).fetchall())
         return [Stale(*row) for row in rows]
 
-    async def settle(self, told: Sequence[Stale]) -> None:
-        """The cache has been told of these changes."""
-        rows = [(row.id,) for row in told]
+    async def settle(self, invalidated: Sequence[Stale]) -> None:
+        """Delete markers after their cache entries were invalidated."""
+        rows = [(row.id,) for row in invalidated]
         await self._run(lambda connection: _write(connection, lambda: connection.executemany(SETTLE, rows)))
 
     async def ping(self) -> None:
-        """Reads one row."""
+        """Read one row."""
         await self.page(0, 1)
 
     async def _change(self, statement: str, values: tuple[object, ...]) -> Change | None:
@@ -132,7 +132,7 @@ class Records:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    # Each thread has its own connection; only `close` touches another thread's, when all threads have ended.
+    # Each thread has its own connection. Only `close` uses those of other threads, after all threads have ended.
     connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
     return connection
@@ -144,7 +144,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for its busy timeout here, so workers that start together would fail: wait for it."""
+    """Switch to WAL mode. SQLite ignores its busy timeout here, so workers that start together must retry."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -158,7 +158,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _write(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
-    """One transaction. IMMEDIATE: a read lock that is upgraded later can fail without waiting."""
+    """Run one transaction. It is IMMEDIATE, since upgrading a read lock can fail without waiting."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work()

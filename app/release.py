@@ -1,4 +1,4 @@
-"""The release that runs: a folder with a `RELEASE` file and, if need be, a `release.toml`."""
+"""The current release: a directory with a `RELEASE` file and optionally a `release.toml`."""
 
 import importlib
 import tomllib
@@ -12,10 +12,10 @@ from app.settings import SettingsError
 
 
 class Release(BaseModel):
-    """What a release folder says about itself.
+    """Contents of a release directory.
 
-    `modules` are imported at start, `requires` are environment variables without which the release does not start,
-    `faults` are part of the release: no call takes them away, only another release does.
+    `modules` are imported at start. `requires` are required environment variables. `faults` belong to the release: only
+    another release removes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,26 +25,26 @@ class Release(BaseModel):
     requires: tuple[str, ...] = ()
     faults: Faults = Faults()
 
-    def demand(self, environment: Mapping[str, str]) -> None:
-        """Raises SettingsError that names every variable that the release requires and that is not set."""
+    def require_variables(self, environment: Mapping[str, str]) -> None:
+        """Raise SettingsError with all missing variables of `requires`."""
         missing = [name for name in self.requires if not environment.get(name)]
         if missing:
             raise SettingsError("\n".join(f"{name}: required by release {self.version}, not set" for name in missing))
 
     def import_modules(self) -> None:
-        """Raises ModuleNotFoundError when the release needs a module that is not installed."""
+        """Import the modules. Raise ModuleNotFoundError if one is not installed."""
         for name in self.modules:
             importlib.import_module(name)
 
 
 def read_release(folder: Path, *, faults_enabled: bool) -> Release:
-    """The release in `folder`. Raises SettingsError when it is malformed or carries faults that are not allowed."""
+    """Return the release in `folder`. Raise SettingsError if it is malformed, or has faults that are not enabled."""
     try:
         release = Release.model_validate(_manifest(folder) | _version(folder))
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{folder / 'release.toml'}: {error}") from None
     if release.faults.any() and not faults_enabled:
-        raise SettingsError(f"release {release.version} carries faults, and FAULTS_ENABLED is false")
+        raise SettingsError(f"release {release.version} contains faults, but FAULTS_ENABLED is false")
     return release
 
 

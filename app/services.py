@@ -1,4 +1,4 @@
-"""The parts of one worker, and how they are put together."""
+"""The services of one worker and their construction."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a request may need."""
+    """All services that a request can use."""
 
     settings: Settings
     link: RedisLink
@@ -40,18 +40,18 @@ class Services:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Opened and watched over; closed in reverse order, also when the start fails half-way."""
+        """Open the services and run the monitor. Close them in reverse order, also if the start fails."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.link.close)
             stack.push_async_callback(self.records.close)
             await self.records.open()
-            await self.monitor.look()
+            await self.monitor.check()
             await stack.enter_async_context(_in_background(self.monitor))
             yield
 
 
 def build(settings: Settings, release: Release, metrics: Metrics) -> Services:
-    """All parts, none of them opened yet. Raises SettingsError."""
+    """Return all services, not opened yet. Raise SettingsError."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     link = RedisLink(connect(settings), settings.redis_timeout, metrics)
     records = Records(settings.record_file)
@@ -90,7 +90,7 @@ def _of(request: Request) -> Services:
 async def _admitted(request: Request) -> AsyncIterator[None]:
     services = _of(request)
     with services.admission.enter():
-        await services.faults.strike()
+        await services.faults.inject()
         yield
 
 

@@ -1,4 +1,4 @@
-"""Sessions: `session:<id>` in Redis, gone after SESSION_TTL or at logout. Without Redis there are none."""
+"""Sessions: `session:<id>` in Redis, until SESSION_TTL or logout. They need Redis."""
 
 import re
 import secrets
@@ -13,7 +13,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Login(BaseModel):
-    """Who wants to log in. This is a demo: a name is enough, and no password is asked for or kept."""
+    """A login. This is a demo: it needs only a name and no password."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,14 +21,14 @@ class Login(BaseModel):
 
 
 class Session(BaseModel):
-    """A session as it is stored. `created` is in seconds since the epoch."""
+    """A stored session. `created` is Unix time in seconds."""
 
     username: str
     created: float
 
 
 class Sessions:
-    """One per worker. Every method raises RedisUnavailableError when sessions cannot be reached."""
+    """Sessions; one object per worker. Every method raises RedisUnavailableError if Redis is down."""
 
     def __init__(self, link: RedisLink, ttl: int, metrics: Metrics) -> None:
         self.ttl = ttl
@@ -36,7 +36,7 @@ class Sessions:
         self._metrics = metrics
 
     async def start(self, username: str, previous: str | None) -> str:
-        """A new session's id. The browser's previous session ends: an id from before login is never kept."""
+        """Start a session and return its ID. End the previous session of the browser, to prevent session fixation."""
         session_id = secrets.token_urlsafe(32)
         value = Session(username=username, created=time.time()).model_dump_json()
         await self._link.call("session_start", lambda client: client.set(_key(session_id), value, ex=self.ttl))
@@ -45,18 +45,18 @@ class Sessions:
         return session_id
 
     async def find(self, session_id: str | None) -> Session | None:
-        """None: there is no such session, or no more."""
+        """Return the session, or None if it does not exist (any more)."""
         if not session_id or not SESSION_ID.fullmatch(session_id):
             return None
         value = await self._link.call("session_find", lambda client: client.get(_key(session_id)))
         try:
             return Session.model_validate_json(value or b"")
-        except ValidationError:  # gone, or not ours
+        except ValidationError:  # expired, or not written by us
             self._metrics.sessions.labels("unknown").inc()
             return None
 
     async def end(self, session_id: str | None) -> None:
-        """Deletes the session; nothing happens if there is none."""
+        """Delete the session, if it exists."""
         if await self._delete(session_id):
             self._metrics.sessions.labels("logout").inc()
 

@@ -1,4 +1,4 @@
-"""Settings, read from the environment and from `.env` in the working directory (the environment wins)."""
+"""Settings from the environment and from `.env` in the working directory. The environment has priority."""
 
 import os
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ ENV_FILE = ".env"
 
 
 class SettingsError(Exception):
-    """The app cannot start with these settings; the message has one line for each variable that is wrong."""
+    """The settings are wrong. The message has one line per wrong variable."""
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of the same name in capitals. Times are in seconds."""
+    """Each field is an environment variable with the same name in capitals. Times are in seconds."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
@@ -66,23 +66,23 @@ class Settings(BaseSettings):
 
     @property
     def pid_file(self) -> Path:
-        """Where gunicorn's master writes its process id; signals TTIN, TTOU and HUP go to that process."""
+        """PID file of gunicorn's master, which accepts the signals TTIN, TTOU and HUP."""
         return self.app_pid_file.resolve() if self.app_pid_file else self.state_dir / "app.pid"
 
     @property
     def record_file(self) -> Path:
-        """The SQLite file; where several instances run, one that they share, on a file system of one machine."""
+        """The SQLite file. Several instances on one machine may share it."""
         return self.app_record_file.resolve() if self.app_record_file else self.state_dir / "app.sqlite3"
 
     @property
     def cookie_secure(self) -> bool:
-        """Send the session cookie over HTTPS only; unless set, this is so in production."""
+        """Whether the session cookie is sent over HTTPS only. Default: in production."""
         return self.app_env == "production" if self.session_cookie_secure is None else self.session_cookie_secure
 
     def redis_secret(self) -> str | None:
-        """The Redis password, read anew from its file on each call.
+        """Return the Redis password. Its file is read at each call.
 
-        Raises SettingsError if the file cannot be read.
+        Raise SettingsError if the file cannot be read.
         """
         if self.redis_password_file:
             return _read_secret(self.redis_password_file)
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment and `.env`. Raises SettingsError that names every wrong variable."""
+    """Return the settings. Raise SettingsError with all wrong variables."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -100,7 +100,7 @@ def load_settings() -> Settings:
 
 
 def environment() -> Mapping[str, str]:
-    """Every variable that the app can see: those of `.env`, and above them those of the process."""
+    """Return all variables of `.env` and of the process. The process has priority."""
     return {name: value for name, value in dotenv_values(ENV_FILE).items() if value} | dict(os.environ)
 
 

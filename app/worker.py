@@ -1,5 +1,4 @@
-"""The gunicorn worker: uvicorn's, which leaves the access log to the app and neither waits for ever nor outlives its
-master."""
+"""The gunicorn worker: uvicorn's, without access log, with a bounded shutdown, and bound to the life of its master."""
 
 import ctypes
 import os
@@ -13,7 +12,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """Ends within gunicorn's graceful timeout, so that gunicorn never has to kill it."""
+    """A worker that ends within gunicorn's graceful timeout, so that gunicorn never kills it."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = UvicornWorker.CONFIG_KWARGS | {
         "access_log": False,
@@ -30,14 +29,13 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when its parent ends.
+    """Let the kernel send SIGTERM to this process when its parent ends.
 
-    A master that was killed (by kill -9, or for want of memory) leaves its workers: unlike gunicorn's own kinds of
-    worker, uvicorn's does not look. Orphans would serve on, with nobody to reload or replace them, and hold the port,
-    so that no other master could start, ever.
+    Unlike gunicorn's own workers, uvicorn's does not check whether its master still runs. After the master is killed
+    (kill -9, out of memory), orphaned workers would keep serving and hold the port, so that no new master could start.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != parent:  # the parent ended before the call
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The routes, one file for each kind of thing that they serve."""
+"""The routes, one module per resource."""

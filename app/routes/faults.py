@@ -1,4 +1,4 @@
-"""`/faults`: make things go wrong on purpose. The route is only there when FAULTS_ENABLED."""
+"""`/faults`: fault injection. The route exists only with FAULTS_ENABLED."""
 
 from fastapi import APIRouter
 
@@ -10,18 +10,18 @@ router = APIRouter(prefix="/faults", tags=["faults"])
 
 @router.get("")
 def current(parts: Parts) -> Faults:
-    """What is in force, the release's own faults included."""
+    """Return the active faults, including those of the release."""
     return parts.faults.current()
 
 
 @router.put("")
 def put(faults: Faults, parts: Parts) -> Faults:
-    """In force in all workers from their next request on."""
+    """Set faults in all workers, from their next request on."""
     parts.faults.put(faults)
     return parts.faults.current()
 
 
 @router.delete("", status_code=204)
 def clear(parts: Parts) -> None:
-    """Takes back what PUT did."""
+    """Remove the faults set by PUT."""
     parts.faults.clear()

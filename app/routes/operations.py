@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz`, `/metrics`: for those who watch the app. No fault and no overload touches them."""
+"""`/livez`, `/readyz`, `/metrics`: health and metrics. Faults and overload do not affect them."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,13 +11,13 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """200 as long as this worker can answer at all: a restart would help, or it would not."""
+    """Answer 200 while this worker can answer."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(parts: Parts, response: Response) -> Readiness:
-    """503 names what is missing."""
+    """Answer 200, or 503 with the missing dependencies."""
     readiness = await parts.health.readiness()
     response.status_code = 200 if readiness.ready else 503
     return readiness
@@ -25,5 +25,5 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
 
 @router.get("/metrics")
 def metrics(parts: Parts) -> Response:
-    """Figures of all workers."""
+    """Return the metrics of all workers."""
     return Response(parts.metrics.render(), media_type=CONTENT_TYPE_LATEST)

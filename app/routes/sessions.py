@@ -1,4 +1,4 @@
-"""`/login`, `/logout`, `/me`: sessions by cookie. Without Redis each answers 503."""
+"""`/login`, `/logout`, `/me`: sessions with a cookie. Without Redis, all answer 503."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ async def login(who: Login, parts: Parts, request: Request, response: Response, 
 
 @router.post("/logout", status_code=204)
 async def logout(parts: Parts, response: Response, session_id: SessionId = None) -> None:
-    """The cookie only goes when the session has gone: a 503 can be tried again."""
+    """End the session, then delete the cookie: after a 503, the client can try again."""
     await parts.sessions.end(session_id)
     response.delete_cookie(COOKIE, path="/", secure=parts.settings.cookie_secure, httponly=True, samesite="lax")
 
@@ -39,6 +39,6 @@ async def logout(parts: Parts, response: Response, session_id: SessionId = None)
 async def me(parts: Parts, request: Request, session_id: SessionId = None) -> Session:
     session = await parts.sessions.find(session_id)
     if session is None:
-        raise HTTPException(401, "log in first: POST /login")
+        raise HTTPException(401, "not logged in: use POST /login")
     request.state.user = session.username
     return session

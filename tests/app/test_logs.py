@@ -42,13 +42,17 @@ def test_json_line() -> None:
     assert "ModuleNotFoundError: No module named 'prices'" in entry["traceback"]
 
 
-def test_throttle_says_how_much_it_held_back() -> None:
+def test_throttle_says_how_much_it_suppressed_before() -> None:
     """One event of a kind in each period; the next one says how many were held back."""
     now = 0.0
     throttle = Throttle(5, lambda: now)
-    assert [throttle.held_back("a"), throttle.held_back("b"), throttle.held_back("a")] == [0, 0, None]
+    assert [throttle.suppressed_before("a"), throttle.suppressed_before("b"), throttle.suppressed_before("a")] == [
+        0,
+        0,
+        None,
+    ]
     now = 5.0
-    assert [throttle.held_back("a"), throttle.held_back("b")] == [1, 0]
+    assert [throttle.suppressed_before("a"), throttle.suppressed_before("b")] == [1, 0]
 
 
 async def test_access_lines(local_app: LocalApp, caplog: pytest.LogCaptureFixture) -> None:

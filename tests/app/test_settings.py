@@ -73,8 +73,8 @@ def test_release_folder(tmp_path: Path) -> None:
     release = read_release(tmp_path, faults_enabled=False)
     assert release.version == "1.2.0"
     with pytest.raises(SettingsError, match=r"^PRICES_URL: required by release 1\.2\.0, not set$"):
-        release.demand({"PATH": "/bin"})
-    release.demand({"PATH": "/bin", "PRICES_URL": "http://prices"})
+        release.require_variables({"PATH": "/bin"})
+    release.require_variables({"PATH": "/bin", "PRICES_URL": "http://prices"})
 
 
 @pytest.mark.parametrize("text", ["requires = 7", "modules = [", "nonsense = true", "[faults]\nerror_rate = 2"])

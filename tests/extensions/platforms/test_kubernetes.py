@@ -600,7 +600,7 @@ async def test_without_a_way_into_the_cluster_it_says_so(platform: KubernetesPla
     here = Service.model_validate(
         {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}
     )
-    with pytest.raises(TargetError, match="not a pod of a cluster"):
+    with pytest.raises(TargetError, match="this is not a pod"):
         await platform.status(here)
     other = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     with pytest.raises(TargetError, match="does not run on Kubernetes"):
