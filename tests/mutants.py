@@ -27,7 +27,7 @@ GUARDS = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/extension
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect: a text in a file, and what it becomes."""
+    """One defect: a text in a file and its replacement."""
 
     promise: int
     name: str
@@ -40,68 +40,68 @@ class Mutant:
 MUTANTS = (
     Mutant(1, "answer before the commit", "pipeline/receive.py", "await store.accept(", "_ = store.accept("),
     Mutant(
-        1, "the gate answers before the commit", "storage/group_commit.py",
+        1, "the group commit answers before the commit", "storage/group_commit.py",
         "        await self._submit(Job(source=source, body=body))", "        self._submit(Job(source=source, body=body))",
         CONTRACT,
     ),
     Mutant(
-        1, "a long notification is taken as a whole, folded in part", "pipeline/ingest.py",
+        1, "a long notification is marked as processed after its first part", "pipeline/ingest.py",
         "            inbox.mark_partly_processed(tx, received, received.processed_alerts + room)\n            break\n",
         "            pass\n", INTAKE,
     ),
     Mutant(
-        1, "one entry that cannot be recorded takes its neighbours along", "storage/transaction.py",
+        1, "one entry that cannot be recorded aborts the whole group", "storage/transaction.py",
         "        raise GroupAborted from error", "        raise", CONTRACT,
     ),
     Mutant(
-        1, "a store that hangs lets its senders wait", "storage/group_commit.py",
+        1, "senders wait for a store that hangs", "storage/group_commit.py",
         "async with asyncio.timeout(self._accept_timeout):", "async with asyncio.timeout(None):", CONTRACT,
     ),
     Mutant(1, "a store that cannot write is acknowledged", "web/webhook.py", "await _refuse(send, 503, str(error))", "await _refuse(send, 200, str(error))", RECEIVE),
     Mutant(2, "no unique index on incidents", "storage/indexes.py",
            '"uq_runs_incident", runs.c.playbook, runs.c.target, unique=True', '"uq_runs_incident", runs.c.playbook, runs.c.target', CONTRACT),
-    Mutant(2, "every firing makes a run", "pipeline/ingest.py", "existing.get((name, target)) or _create(", "_create("),
+    Mutant(2, "every firing creates a run", "pipeline/ingest.py", "existing.get((name, target)) or _create(", "_create("),
     Mutant(2, "an incident ends with its run", "pipeline/stages.py",
            "    if all(alert.status is EpisodeStatus.CLOSED for", "    if True or all(alert.status is EpisodeStatus.CLOSED for"),
     Mutant(2, "an incident never ends", "storage/repositories/runs.py", "values(incident_open=False)", "values(incident_open=True)"),
-    Mutant(3, "no intent is written", "pipeline/act.py", "        attempts.record_intent(tx, held, attempt, context.actor)\n", ""),
-    Mutant(3, "an attempt of unknown outcome is passed over", "pipeline/act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
-    Mutant(3, "what cannot be told counts as not done", "pipeline/act.py", "if seen.happened is Happened.CANNOT_TELL and not step.idempotent:", "if False:"),
-    Mutant(3, "no answer counts as failed", "pipeline/act.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
+    Mutant(3, "no intent is written", "pipeline/step_execution.py", "        attempts.record_intent(tx.tx, tx.run, attempt, tx.pipeline.actor)\n", ""),
+    Mutant(3, "an attempt without an outcome is ignored", "pipeline/act.py", "    if lost is not None:\n", "    if False and lost is not None:\n"),
+    Mutant(3, "an unknown observation counts as not happened", "pipeline/act.py", "if seen.happened is EffectStatus.UNKNOWN and not step.idempotent:", "if False:"),
+    Mutant(3, "no answer counts as failed", "pipeline/step_execution.py", 'Result(Outcome.UNKNOWN, f"no answer within', 'Result(Outcome.FAILED, f"no answer within'),
     Mutant(4, "no fence", "storage/repositories/runs.py",
            "held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)",
            "held = (table.c.id == run.id,)"),
-    Mutant(4, "a claim whose time is over may write", "storage/repositories/runs.py", ".where(*held, table.c.lease_until > tx.now)", ".where(*held)", CLAIMS),
-    Mutant(4, "what a newer version wrote is taken", "storage/repositories/runs.py", '            table.c.engine_version <= bindparam("known"),\n', '            bindparam("known", type_=Integer) > 0,\n', CLAIMS),
-    Mutant(4, "what a newer version did is put back", "storage/repositories/runs.py", " or run.engine_version > ENGINE_VERSION:", ":", CLAIMS),
+    Mutant(4, "an expired claim may write", "storage/repositories/runs.py", ".where(*held, table.c.lease_until > tx.now)", ".where(*held)", CLAIMS),
+    Mutant(4, "a run of a newer version is claimed", "storage/repositories/runs.py", '            table.c.engine_version <= bindparam("known"),\n', '            bindparam("known", type_=Integer) > 0,\n', CLAIMS),
+    Mutant(4, "a scheduled undo takes a run of a newer version", "storage/repositories/runs.py", " or run.engine_version > ENGINE_VERSION:", ":", CLAIMS),
     Mutant(4, "the fence does not rise", "storage/repositories/runs.py", "type_=Instant), fence=table.c.fence + 1", "type_=Instant), fence=table.c.fence"),
-    Mutant(4, "leases are not looked at", "storage/repositories/runs.py",
+    Mutant(4, "leases are ignored", "storage/repositories/runs.py",
            "(table.c.lease_until.is_(None)) | (table.c.lease_until < now),", "table.c.id.is_not(None),"),
-    Mutant(4, "a call begins however long the process was paused", "pipeline/context.py",
-           "return asyncio.get_running_loop().time() - begun >", "return False and asyncio.get_running_loop().time() - begun >"),
-    Mutant(4, "no unique index on hands", "storage/indexes.py",
+    Mutant(4, "a call starts however long the process was paused", "pipeline/context.py",
+           "return asyncio.get_running_loop().time() - began_at >", "return False and asyncio.get_running_loop().time() - began_at >"),
+    Mutant(4, "no unique index on target locks", "storage/indexes.py",
            '"uq_runs_target_lock", runs.c.target, unique=True', '"uq_runs_target_lock", runs.c.target', CONTRACT),
-    Mutant(4, "a target is let go of although a call may still land", "storage/repositories/runs.py",
+    Mutant(4, "a target lock is released although a call may still take effect", "storage/repositories/runs.py",
            "run.holds_target and _unclear(tx.connection, run.id)", "False"),
-    Mutant(4, "a target is never let go of", "storage/repositories/runs.py",
+    Mutant(4, "a target lock is never released", "storage/repositories/runs.py",
            "run.holds_target and _unclear(tx.connection, run.id)", "run.holds_target"),
-    Mutant(7, "success without looking", "pipeline/verify.py",
-           "    if seen and all(item.status == Answer.OK.value for item in seen):", "    if True:"),
+    Mutant(7, "success without verification", "pipeline/verify.py",
+           "    if seen and all(item.status == CheckAnswer.OK.value for item in seen):", "    if True:"),
     Mutant(9, "a transition without its entry", "storage/repositories/runs.py",
            "    tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))\n", ""),
     Mutant(0, "a query that no index serves", "storage/repositories/episodes.py", "    table.c.status != EpisodeStatus.CLOSED.value,  # the condition of the partial index\n", "", QUERIES),
-    Mutant(0, "an event is slept through", "storage/repositories/runs.py", "notified = (table.c.wakeup_count != wakeup_count) &", "notified = (table.c.wakeup_count < 0) &", INTAKE),
-    Mutant(0, "each end has all looked at that wait for a hand", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
-    Mutant(0, "an end does not wake those that it alone held", "storage/repositories/blocked_runs.py", "or_(table.c.target == over.target, by_it)", "table.c.target == over.target", GUARDS),
-    Mutant(0, "thousands that are held are all looked at all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
-    Mutant(2, "who sets a fact second at the same moment is refused", "storage/repositories/key_values.py",
+    Mutant(0, "an event is missed", "storage/repositories/runs.py", "notified = (table.c.wakeup_count != wakeup_count) &", "notified = (table.c.wakeup_count < 0) &", INTAKE),
+    Mutant(0, "the end of a run schedules all blocked runs", "storage/repositories/blocked_runs.py", ".limit(_FEW)", "", GUARDS),
+    Mutant(0, "the end of a run does not schedule the runs that it blocked", "storage/repositories/blocked_runs.py", "or_(table.c.target == finished.target, table.c.blocked_by_run == finished.id)", "table.c.target == finished.target", GUARDS),
+    Mutant(0, "thousands of blocked runs are all evaluated all the time", "pipeline/guard_evaluation.py", "max(context.timeouts.guard_recheck_interval, in_turn)", "context.timeouts.guard_recheck_interval", GUARDS),
+    Mutant(2, "the second writer of a key at the same time is refused", "storage/repositories/key_values.py",
            "given.on_conflict_do_update(index_elements=[table.c.name], set_=new_values)", "given", CONTRACT),
-    Mutant(0, "a held run turns in circles", "pipeline/stages.py", "max(until, tx.now + context.timeouts.guard_recheck_interval)", "until", CLAIMS),
+    Mutant(0, "a held run is advanced in a loop", "pipeline/stages.py", "max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval)", "until", CLAIMS),
 )  # fmt: skip
 
 
 def caught(mutant: Mutant) -> tuple[bool, str]:
-    """Whether something failed, and what it said."""
+    """Return whether a test failed, and its last message."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         for name in ("remediator", "tests", "pyproject.toml"):
@@ -129,7 +129,7 @@ def caught(mutant: Mutant) -> tuple[bool, str]:
 
 
 def main(wanted: str) -> int:
-    """All of them whose name holds ``wanted``."""
+    """Run the mutants whose name contains ``wanted``; returns 1 if one escaped."""
     escaped = []
     for mutant in MUTANTS:
         if wanted not in mutant.name:
