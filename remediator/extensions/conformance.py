@@ -32,7 +32,7 @@ def action_is_declared(kind: type[Action]) -> None:
     _closed(kind.Parameters, kind.name)
     assert kind.timeout.total_seconds() > 0, f"{kind.name}: timeout must be positive"
     assert kind.mutates or not kind.destructive, f"{kind.name}: destructive, but mutates is False"
-    reverses = kind.back is not Action.back
+    reverses = kind.undo_call is not Action.undo_call
     assert kind.reversible or not reverses, f"{kind.name}: it has back(), but is not declared reversible"
 
 

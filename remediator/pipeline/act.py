@@ -300,7 +300,7 @@ def _observed(tx: RunTransaction, execution: StepExecution, attempt: Attempt, se
     facts = {"happened": seen.happened.value, "summary": seen.summary, "facts": dict(seen.facts)}
     tx.audit(Kind.ACTION_OBSERVED, {"attempt": attempt.id, **facts})
     # Only an idempotent action may be repeated without knowing whether it happened (promise 3).
-    if seen.happened is EffectStatus.CANNOT_TELL and not step.idempotent:
+    if seen.happened is EffectStatus.UNKNOWN and not step.idempotent:
         execution.write_outcome(tx, attempt, Outcome.UNKNOWN, facts)
         detail = EscalatedDetail(step=step.id, attempt=attempt.id, observed=seen.summary)
         # The target stays locked: the call may still take effect, and only a person can rule that out (promise 4).

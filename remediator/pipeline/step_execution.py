@@ -184,7 +184,7 @@ class StepExecution:
                 return await self.action.observe(service, self.parameters, call, attempt.intent_at)
         except (TimeoutError, RemediatorError, OSError) as error:
             why = f"the target cannot be observed: {error or 'no answer in time'}"
-            return Observation(EffectStatus.CANNOT_TELL, why)
+            return Observation(EffectStatus.UNKNOWN, why)
 
 
 def planned_call(attempt: Attempt) -> PlannedCall:

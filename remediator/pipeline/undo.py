@@ -105,7 +105,7 @@ def resolve_undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Un
     if made is None:
         return None
     output: Mapping[str, Any] = (made.result or {}).get("output", {})
-    return ctx.pipeline.actions[step.action].back(planned_call(made), output)
+    return ctx.pipeline.actions[step.action].undo_call(planned_call(made), output)
 
 
 def _succeeded(attempt: Attempt) -> bool:
@@ -114,7 +114,7 @@ def _succeeded(attempt: Attempt) -> bool:
 
 async def _observed(execution: StepExecution, attempt: Attempt, otherwise: Result) -> Result:
     seen = await execution.observe(attempt)
-    if seen.happened is EffectStatus.CANNOT_TELL:
+    if seen.happened is EffectStatus.UNKNOWN:
         return otherwise
     outcome = Outcome.OK if seen.happened is EffectStatus.YES else Outcome.FAILED
     return Result(outcome, f"observed: {seen.summary}")

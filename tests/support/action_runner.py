@@ -42,6 +42,6 @@ async def undo(
     action: Action, actions: dict[str, Action], target: Service, call: PlannedCall, result: Result
 ) -> Result:
     """Execute the call that undoes an action."""
-    back = action.back(call, result.output)
+    back = action.undo_call(call, result.output)
     assert back is not None, f"{action.name} cannot be undone"
     return await do(actions[back.action], target, **back.parameters)

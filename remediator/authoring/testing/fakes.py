@@ -125,14 +125,14 @@ class ScriptedAction(Action):
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         said = self._said(service, parameters)
-        happened = EffectStatus.CANNOT_TELL if said is None else EffectStatus(said.happened)
+        happened = EffectStatus.UNKNOWN if said is None else EffectStatus(said.happened)
         return Observation(happened, f"{self.name}: looked at; {happened.value}")
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """The real action's way back from what the test's output says was recorded; else the same call again."""
         recorded = PlannedCall(call.text, {**call.arguments, **output}, call.pin)
         try:
-            return self._kind.back(self, recorded, recorded.arguments)
+            return self._kind.undo_call(self, recorded, recorded.arguments)
         except (KeyError, TypeError, ValueError):  # the output in the test does not have what the real one records
             return UndoCall(self.name, call.arguments)
 

@@ -62,8 +62,8 @@ class ActionResponse(When):
     outcome: Literal["ok", "failed", "unknown"] = Field(
         description="unknown: it was called, and nobody can tell whether it happened."
     )
-    happened: Literal["yes", "no", "cannot_tell"] = Field(
-        default="cannot_tell", description="For unknown: what looking at the target says afterwards."
+    happened: Literal["yes", "no", "unknown"] = Field(
+        default="unknown", description="For unknown: what looking at the target says afterwards."
     )
     summary: str = Field(default="", description="What it says to people.")
     output: dict[str, Any] = Field(default={}, description="Its values, for conditions.")

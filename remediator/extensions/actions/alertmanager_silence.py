@@ -95,7 +95,7 @@ class AlertmanagerSilence(Action):
         assert last is not None, "plan() requires an Alertmanager"
         raise last
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("alertmanager.expire_silences", {"mark": call.arguments["mark"]})
 
     async def observe(
@@ -107,7 +107,7 @@ class AlertmanagerSilence(Action):
             return Observation(EffectStatus.YES, f"{len(found)} silences are active", {"silences": found})
         if found:
             return Observation(
-                EffectStatus.CANNOT_TELL,
+                EffectStatus.UNKNOWN,
                 f"only {len(found)} of {len(call.arguments['labels'])} silences are active",
                 {"silences": found},
             )

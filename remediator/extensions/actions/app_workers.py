@@ -85,7 +85,7 @@ class AppWorkers(Action):
             now = await _counted(master, now + (1 if wanted > now else -1))
         return Result(Outcome.OK, f"{service.name} has {now} workers", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"to": int(call.arguments["from"])})
 
     async def observe(
@@ -100,7 +100,7 @@ class AppWorkers(Action):
         if master != _planned(call) or now == call.arguments["from"]:
             return Observation(EffectStatus.NO, f"{service.name} has {now} workers", facts)
         return Observation(
-            EffectStatus.CANNOT_TELL, f"{service.name} has {now} workers: only some were added or removed", facts
+            EffectStatus.UNKNOWN, f"{service.name} has {now} workers: only some were added or removed", facts
         )
 
 

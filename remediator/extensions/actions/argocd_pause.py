@@ -59,7 +59,7 @@ class ArgocdPause(Action):
         await managed.change(decide)
         return Result(Outcome.OK, f"{managed.name}: automatic sync is paused", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("argocd.resume", {"automated": dict(call.arguments["automated"])})
 
     async def observe(
@@ -69,5 +69,5 @@ class ArgocdPause(Action):
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
             return Observation(EffectStatus.YES, "automatic sync is paused")
-        happened = EffectStatus.NO if policy == call.pin["automated"] else EffectStatus.CANNOT_TELL
+        happened = EffectStatus.NO if policy == call.pin["automated"] else EffectStatus.UNKNOWN
         return Observation(happened, f"automatic sync is on: {policy}", {"automated": policy})

@@ -73,7 +73,7 @@ class ArgocdResume(Action):
         policy = automated(await bindings.argocd(service).read())
         if policy is None:
             return Observation(EffectStatus.NO, "automatic sync is paused")
-        happened = EffectStatus.YES if policy == call.arguments["automated"] else EffectStatus.CANNOT_TELL
+        happened = EffectStatus.YES if policy == call.arguments["automated"] else EffectStatus.UNKNOWN
         return Observation(happened, f"automatic sync is on: {policy}", {"automated": policy})
 
 

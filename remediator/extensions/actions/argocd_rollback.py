@@ -80,7 +80,7 @@ class ArgocdRollback(Action):
         summary = f"{managed.name}: requested a sync to history {call.arguments['to']}"
         return Result(Outcome.OK, summary, dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"to": call.arguments["from"]})
 
     async def observe(
@@ -94,7 +94,7 @@ class ArgocdRollback(Action):
             return Observation(EffectStatus.YES, f"{managed.name} has the requested operation", {"marks": marks})
         now = history(seen)[0]["id"] if history(seen) else None
         untouched = now == call.pin["current"] and not busy(seen)
-        happened = EffectStatus.NO if untouched else EffectStatus.CANNOT_TELL
+        happened = EffectStatus.NO if untouched else EffectStatus.UNKNOWN
         return Observation(
             happened, f"{managed.name} is at history {now}, without the requested operation", {"current": now}
         )

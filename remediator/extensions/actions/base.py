@@ -31,7 +31,7 @@ class EffectStatus(StrEnum):
 
     YES = "yes"
     NO = "no"
-    CANNOT_TELL = "cannot_tell"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Action(ABC):
         and a cancellation as *unknown*.
         """
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
         """Return the call that undoes this call; None if it cannot be undone.
 
         Args:
@@ -104,4 +104,4 @@ class Action(ABC):
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
         """Return whether an attempt that began at ``since`` took effect. Changes nothing. Default: unknown."""
-        return Observation(EffectStatus.CANNOT_TELL, f"{self.name} leaves no trace to check")
+        return Observation(EffectStatus.UNKNOWN, f"{self.name} leaves no trace to check")

@@ -65,7 +65,7 @@ class ElasticacheModifyNodeType(Action):
         await groups.modify_node_type(str(call.arguments["to"]))
         return Result(Outcome.OK, f"{groups.name} is changing to {call.arguments['to']}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"node_type": call.arguments["from"]})
 
     async def observe(
@@ -80,4 +80,4 @@ class ElasticacheModifyNodeType(Action):
             return Observation(EffectStatus.YES, told, facts)
         if found.cache_node_type == call.arguments["from"] and found.status == "available":
             return Observation(EffectStatus.NO, told, facts)
-        return Observation(EffectStatus.CANNOT_TELL, told, facts)
+        return Observation(EffectStatus.UNKNOWN, told, facts)

@@ -82,7 +82,7 @@ class ElasticacheTestFailover(Action):
         if primary is not None and primary != call.pin["primary"]:
             return Observation(EffectStatus.YES, f"{groups.name}: {primary} is the primary now", facts)
         return Observation(
-            EffectStatus.CANNOT_TELL, f"{groups.name} is {found.status}, without an event for the call yet", facts
+            EffectStatus.UNKNOWN, f"{groups.name} is {found.status}, without an event for the call yet", facts
         )
 
 

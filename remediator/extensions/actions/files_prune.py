@@ -100,7 +100,7 @@ class FilesPrune(Action):
         moved = quarantine.take(backups.path, files, batch, self._clock.now(), lambda: not stop.is_set())
         return [each.name for each in moved]
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("files.undo_prune", {"batch": str(call.arguments["batch"])})
 
     async def observe(

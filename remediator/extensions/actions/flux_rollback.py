@@ -79,7 +79,7 @@ class FluxRollback(Action):
         await source.change(decide)
         return Result(Outcome.OK, f"{source.name} is held at {call.arguments['revision']}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         before = call.arguments["held"]
         return UndoCall(self.name, {"to": before}) if before else UndoCall("flux.release", {})
 
@@ -94,7 +94,7 @@ class FluxRollback(Action):
         if at == call.arguments["point"]:
             return Observation(EffectStatus.YES, f"{source.name} is held at {at}", {"held": at})
         untouched = flux.reference(seen) == call.pin["ref"]
-        happened = EffectStatus.NO if untouched else EffectStatus.CANNOT_TELL
+        happened = EffectStatus.NO if untouched else EffectStatus.UNKNOWN
         return Observation(happened, f"{source.name} is held at {at or 'nothing'}", {"held": at})
 
 

@@ -52,7 +52,7 @@ class FluxSuspend(Action):
         await managed.change(decide)
         return Result(Outcome.OK, f"{managed.name} is suspended")
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("flux.resume", {})
 
     async def observe(

@@ -80,7 +80,7 @@ class GithubDispatchWorkflow(Action):
         if found:
             return Observation(EffectStatus.YES, told, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(EffectStatus.NO if late else EffectStatus.CANNOT_TELL, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, told, facts)
 
 
 def _allowed(service: Service, parameters: DispatchParameters) -> tuple[Repository, Dispatch]:

@@ -80,7 +80,7 @@ class GithubRerunWorkflow(Action):
         if run.run_attempt > int(call.pin["attempt"]):
             return Observation(EffectStatus.YES, told, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(EffectStatus.NO if late else EffectStatus.CANNOT_TELL, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, told, facts)
 
 
 def _allowing(service: Service, workflow: str) -> Repository:

@@ -57,7 +57,7 @@ class NginxMaintenance(Action):
         workers = await file.apply(wanted, expected=before, master=master)
         return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"on": parameters.on})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"on": call.arguments["before"] != OFF})
 
     async def observe(

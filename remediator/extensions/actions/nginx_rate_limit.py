@@ -65,7 +65,7 @@ class NginxRateLimit(Action):
         )
         return Result(Outcome.OK, f"nginx reloaded with {workers} new workers", {"level": parameters.level})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall(self.name, {"level": level_of(str(call.arguments["before"]))})
 
     async def observe(

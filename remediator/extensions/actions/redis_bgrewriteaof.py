@@ -83,7 +83,7 @@ class RedisBgrewriteaof(Action):
         if info.text("run_id") != call.pin["run_id"]:
             return Observation(EffectStatus.NO, "Redis was restarted since the attempt began")
         if _writing(info):
-            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing the file")
+            return Observation(EffectStatus.UNKNOWN, "Redis is still writing the file")
         if info.integer("aof_rewrites") > call.arguments["rewrites"] and info["aof_last_bgrewrite_status"] == "ok":
             return Observation(EffectStatus.YES, "Redis has rewritten its append-only file")
         return Observation(EffectStatus.NO, "Redis has not rewritten its append-only file")

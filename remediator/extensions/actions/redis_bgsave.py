@@ -60,7 +60,7 @@ class RedisBgsave(Action):
         if info.text("run_id") != call.pin["run_id"]:
             return Observation(EffectStatus.NO, "Redis was restarted since the attempt began")
         if info.flag("rdb_bgsave_in_progress"):
-            return Observation(EffectStatus.CANNOT_TELL, "Redis is still writing the file")
+            return Observation(EffectStatus.UNKNOWN, "Redis is still writing the file")
         if info.integer("rdb_saves") > call.arguments["saves"] and info["rdb_last_bgsave_status"] == "ok":
             return Observation(EffectStatus.YES, "Redis has written a snapshot since the attempt began")
         return Observation(EffectStatus.NO, "Redis has not written a snapshot since the attempt began")

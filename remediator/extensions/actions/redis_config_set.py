@@ -85,7 +85,7 @@ class RedisConfigSet(Action):
         text = f"{change.name} is {change.new} (before: {change.old or 'empty'})"
         return Result(Outcome.OK if well else Outcome.FAILED, text, {"old": change.old, "new": change.new})
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         names = {"name": call.arguments["name"], "value": call.arguments["old"]}
         return UndoCall(self.name, {**names, "rewrite": call.arguments["rewrite"]})
 

@@ -61,7 +61,7 @@ class RedisDisablePersistence(Action):
             await redis.config_set(name, value, expected=str(call.pin["run_id"]))
         return Result(Outcome.OK, f"{service.name}: persistence ({parameters.what}) is disabled", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         return UndoCall("redis.restore_persistence", dict(call.arguments["old"]))
 
     async def observe(

@@ -112,7 +112,7 @@ class RedisRestoreBackup(Action):
         if status.state is State.RUNNING:
             return Observation(EffectStatus.YES, f"the Redis files were replaced: {status.summary}", facts)
         return Observation(
-            EffectStatus.CANNOT_TELL, f"the Redis files were moved, but Redis is not running: {status.summary}", facts
+            EffectStatus.UNKNOWN, f"the Redis files were moved, but Redis is not running: {status.summary}", facts
         )
 
 

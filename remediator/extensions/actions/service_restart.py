@@ -64,4 +64,4 @@ class ServiceRestart(Action):
             return Observation(EffectStatus.NO, f"the service was not restarted: {status.summary}", facts)
         if status.state in (State.RUNNING, State.STARTING):
             return Observation(EffectStatus.YES, f"the service was restarted: {status.summary}", facts)
-        return Observation(EffectStatus.CANNOT_TELL, status.summary, facts)
+        return Observation(EffectStatus.UNKNOWN, status.summary, facts)

@@ -84,7 +84,7 @@ class ServiceRollback(Action):
         anew = status.started_at is not None and status.started_at >= since - timedelta(seconds=1)
         if current == [call.arguments["to"]] and anew:
             return Observation(EffectStatus.YES, f"{service.name} was started with {current[0]}", facts)
-        return Observation(EffectStatus.CANNOT_TELL, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
+        return Observation(EffectStatus.UNKNOWN, f"{service.name}: {', '.join(current)}; {status.summary}", facts)
 
 
 def way_back(service: Service, releases: Sequence[Release]) -> tuple[Release, Release]:

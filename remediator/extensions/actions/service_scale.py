@@ -77,7 +77,7 @@ class ServiceScale(Action):
         status = await self._platforms[service.platform.kind].status(service)
         return Result(Outcome.OK, f"{service.name}: {status.summary}", dict(call.arguments))
 
-    def back(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
+    def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall:
         before = int(call.arguments["from"])
         bounds = {"minimum": min(before, 1), "maximum": max(before, 1)}
         return UndoCall(self.name, {"replicas": before, **bounds})
@@ -92,4 +92,4 @@ class ServiceScale(Action):
             return Observation(EffectStatus.YES, f"{service.name} has {now} instances", {"replicas": now})
         if now == call.arguments["from"]:
             return Observation(EffectStatus.NO, f"{service.name} still has {now} instances", {"replicas": now})
-        return Observation(EffectStatus.CANNOT_TELL, f"{service.name} has {now} instances", {"replicas": now})
+        return Observation(EffectStatus.UNKNOWN, f"{service.name} has {now} instances", {"replicas": now})

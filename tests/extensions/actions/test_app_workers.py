@@ -102,7 +102,7 @@ async def test_an_unknown_outcome_is_counted(app: App) -> None:
         until(lambda workers=workers: len(app.workers()) == workers, f"{workers} workers")
         seen.append((await observe(action, target(app), call, by=2)).happened)
 
-    assert seen == [EffectStatus.NO, EffectStatus.CANNOT_TELL, EffectStatus.YES]
+    assert seen == [EffectStatus.NO, EffectStatus.UNKNOWN, EffectStatus.YES]
 
 
 async def test_a_reload_replaces_every_worker(app: App) -> None:

@@ -38,7 +38,7 @@ def test_what_it_declares_fits_together(action: type[Action]) -> None:
     """What reads is harmless; what says that it has a way back has one; whoever acts can be observed or cannot tell."""
     if not action.mutates:
         assert action.idempotent and not action.destructive and not action.reversible
-    assert action.reversible == (action.back is not Action.back)
+    assert action.reversible == (action.undo_call is not Action.undo_call)
 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))

@@ -237,7 +237,7 @@ async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: 
     async with served(hub, token) as target:
         call = await plan(action, target, **given)
         now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(minutes=5)
-        assert (await observe(action, target, call, since=now, **given)).happened is EffectStatus.CANNOT_TELL
+        assert (await observe(action, target, call, since=now, **given)).happened is EffectStatus.UNKNOWN
         assert (await observe(action, target, call, since=long_ago, **given)).happened is EffectStatus.NO
         with pytest.raises(TimedOut):
             await do(action, target, call=call, **given)

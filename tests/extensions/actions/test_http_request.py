@@ -152,7 +152,7 @@ async def test_one_whose_answer_was_lost_is_put_to_a_person() -> None:
         with pytest.raises(TimedOut):
             await do(purge, APP, call=call, request="purge")
         assert (len(withheld), len(web.requests)) == (1, 1)
-        assert (await observe(purge, APP, call, request="purge")).happened is EffectStatus.CANNOT_TELL
+        assert (await observe(purge, APP, call, request="purge")).happened is EffectStatus.UNKNOWN
         assert not purge.idempotent
 
 

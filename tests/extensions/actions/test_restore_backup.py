@@ -133,7 +133,7 @@ async def test_a_start_that_nobody_heard_of_is_seen_and_not_repeated(sick: Sick)
         assert len(withheld) == 1
     until(lambda: bool(sick.supervisord.children()), "it was started all the same")
     while (seen := await observe(sick.action, sick.where(), call, since=since)).happened is not EffectStatus.YES:
-        assert seen.happened is EffectStatus.CANNOT_TELL, seen
+        assert seen.happened is EffectStatus.UNKNOWN, seen
         await asyncio.sleep(0.1)
     with pytest.raises(TargetError, match=r"was started after planning|already exists"):
         await do(sick.action, sick.where(), call=call)

@@ -177,7 +177,7 @@ async def test_a_link_that_was_switched_without_a_start_cannot_be_told(shop: Sho
     call = await plan(action, shop.service)
     shop.at("2")
 
-    assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.CANNOT_TELL
+    assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.UNKNOWN
 
 
 async def test_what_recent_changes_there_were(shop: Shop, world: ClientSet) -> None:
