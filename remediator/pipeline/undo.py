@@ -64,19 +64,19 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
     if stop is not None:
         return UndoResult(step.id, "not_tried", f"{stop.subject} stopped by {stop.created_by}", stopped=True)
     # 2. Only a declared undo is done; nothing is guessed.
-    back = resolve_undo(ctx, step, tried)
-    if back is None:
+    found = resolve_undo(ctx, step, tried)
+    if found is None:
         return UndoResult(step.id, "not_tried", f"action {step.action} does not say how to undo it")
     # 3. The call is planned now: its pin must be what the step left behind (promise 3).
-    action, service = ctx.pipeline.actions[back.action], ctx.service
+    action, service = ctx.pipeline.actions[found.action], ctx.service
     try:
-        parameters = fitted(action.Parameters, back.parameters, back.action)
+        parameters = fitted(action.Parameters, found.parameters, found.action)
         async with asyncio.timeout(ctx.pipeline.timeouts.probe_timeout.total_seconds()):
             call = await action.plan(service, parameters)
     except (TimeoutError, RemediatorError, OSError) as error:
         return UndoResult(step.id, "not_tried", f"the undo cannot be planned: {error or 'no answer in time'}")
     # 4. Intent, call, outcome and, if that is unknown, observation (promises 3 and 4).
-    execution = StepExecution(ctx, step, back.action, parameters, call, is_undo=True)
+    execution = StepExecution(ctx, step, found.action, parameters, call, is_undo=True)
     intent = await ctx.write(lambda tx: execution.write_intent(tx, tried))
     result = await execution.start(intent)
     if result.outcome is Outcome.UNKNOWN:
@@ -86,12 +86,12 @@ async def undo(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Undo
 
 async def settle_lost_undo(ctx: RunContext, step: PlannedStep, attempt: Attempt, tried: list[Attempt]) -> UndoResult:
     """Find out the outcome of an undo whose process ended. It is observed, and never repeated blindly (promise 3)."""
-    back = resolve_undo(ctx, step, tried)
+    found = resolve_undo(ctx, step, tried)
     execution = StepExecution(ctx, step, attempt.action, None, planned_call(attempt), is_undo=True)
     result = PROCESS_LOST
-    if back is not None:
-        parameters = ctx.pipeline.actions[back.action].Parameters.model_validate(back.parameters)
-        execution = replace(execution, action_name=back.action, parameters=parameters)
+    if found is not None:
+        parameters = ctx.pipeline.actions[found.action].Parameters.model_validate(found.parameters)
+        execution = replace(execution, action_name=found.action, parameters=parameters)
         result = await _observed(execution, attempt, PROCESS_LOST)
     return await _record(execution, Intent(attempt, 0.0), result)
 
