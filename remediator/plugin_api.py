@@ -40,7 +40,7 @@ from remediator.extensions.notifiers.base import (
 )
 from remediator.extensions.parameters import Parameters
 from remediator.extensions.platforms.base import Platform, Release, ServiceStatus, State
-from remediator.extensions.witnesses.base import Conflict, NotaryError, Witness
+from remediator.extensions.witnesses.base import Witness, WitnessConflict, WitnessError
 from remediator.playbooks.inventory import Inventory, Service
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "ClientError",
     "ClientSet",
     "ConfigurationError",
-    "Conflict",
     "Delivery",
     "EffectStatus",
     "Evidence",
@@ -64,7 +63,6 @@ __all__ = [
     "InputError",
     "Inventory",
     "Message",
-    "NotaryError",
     "Notifier",
     "Observation",
     "Outcome",
@@ -91,4 +89,6 @@ __all__ = [
     "Unreachable",
     "Verdict",
     "Witness",
+    "WitnessConflict",
+    "WitnessError",
 ]

@@ -16,7 +16,7 @@ from remediator.extensions.guards.base import Guard
 from remediator.extensions.notifiers.base import Notifier
 from remediator.extensions.platforms.base import Platform
 from remediator.extensions.plugins import Plugin, find_plugins
-from remediator.extensions.witnesses.base import NotaryError, Witness, WitnessFactory
+from remediator.extensions.witnesses.base import Witness, WitnessError, WitnessFactory
 from remediator.playbooks.catalogue import ActionTraits, Catalogue
 from remediator.playbooks.diagnostics import did_you_mean
 
@@ -147,7 +147,7 @@ class Registry:
                 if "channel" in arguments:
                     arguments["channel"] = self._channel(str(arguments["channel"]), channels)
                 made[f"{place.kind}-{number}"] = self.witnesses[place.kind](arguments)
-            except (TypeError, KeyError, ImportError, NotaryError, InputError) as error:
+            except (TypeError, KeyError, ImportError, WitnessError, InputError) as error:
                 raise ConfigurationError(f"audit.checkpoints: {place.kind}: {_constructor_error(error)}") from None
         return made
 

@@ -153,7 +153,7 @@ class MessageRenderer:
         link = ApprovalLink(approval.id, run.id, approval.plan_hash, audience, approval.expires_at)
         url = f"{self.public_url}/approve/{link.token(self.keyring, now)}" if self.public_url else ""
         buttons = {}
-        if notifier.proves_people:
+        if notifier.identifies_people:
             value = link.token(self.keyring, now, BUTTON)
             # a destructive plan has no approve button: on the page, the approver must type the name of the target
             verbs = ("reject", "snooze") if rules.destructive(plan) else ("approve", "reject", "snooze")

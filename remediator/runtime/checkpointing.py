@@ -14,7 +14,7 @@ from remediator.audit import checkpoint as checkpoints
 from remediator.audit.signed_note import Signer
 from remediator.core.clock import rfc3339
 from remediator.errors import AuditError
-from remediator.extensions.witnesses.base import NotaryError, Witness
+from remediator.extensions.witnesses.base import Witness, WitnessError
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import audit, key_values
@@ -67,7 +67,7 @@ async def create_checkpoint(context: PipelineContext, settings: CheckpointSettin
     for name, notary in settings.notaries.items():
         try:
             where = await notary.publish(note)
-        except (NotaryError, AuditError) as error:
+        except (WitnessError, AuditError) as error:
             log.warning("a checkpoint was not kept", notary=name, message=str(error))
             await _tell(context, Kind.CHECKPOINT_FAILED, {"notary": name, "size": head.seq, "message": str(error)})
         else:

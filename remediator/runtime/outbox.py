@@ -167,7 +167,7 @@ def _too_long(
 
 def _illustrate(context: PipelineContext, post: Outbox, queued: OutboxMessage, name: str, delivery: Delivery) -> None:
     """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
-    fits = post.notifier(name).adds_charts and queued.kind in _PICTURED
+    fits = post.notifier(name).attaches_charts and queued.kind in _PICTURED
     if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
         return
     draw = partial(post.chart, queued.run_id)
@@ -211,7 +211,7 @@ async def _send(context: PipelineContext, post: Outbox, queued: OutboxMessage, n
     message = await context.store.read(lambda connection: post.renderer.render(connection, queued, notifier, name, now))
     if queued.kind == "approval" and message.ask is None:
         return Delivery({"overtaken": True})  # decided or over before it could be asked
-    if post.chart is not None and notifier.takes_charts and queued.kind in _PICTURED and queued.run_id is not None:
+    if post.chart is not None and notifier.embeds_charts and queued.kind in _PICTURED and queued.run_id is not None:
         message = replace(message, chart=await post.chart(queued.run_id, now))
     try:
         async with asyncio.timeout(PATIENCE.total_seconds() / 2):
@@ -227,7 +227,7 @@ async def _follow(context: PipelineContext, notifier: Notifier, message: Message
     receipt = None if told is None else told.receipt
     if receipt is None or receipt.get("overtaken"):
         return Delivery()
-    return await notifier.follow(message, receipt)
+    return await notifier.update(message, receipt)
 
 
 def _sent(

@@ -22,7 +22,7 @@ from remediator.audit import Problem, Verification, checkpoint, decode
 from remediator.audit import keys as audit_keys
 from remediator.audit.reader import verify_live
 from remediator.cli._audit_source import DatabaseLog, audit_log
-from remediator.extensions.witnesses.file import FileNotary
+from remediator.extensions.witnesses.file import FileWitness
 from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.storage import Store
 from remediator.storage.repositories import audit as records
@@ -155,7 +155,7 @@ def test_no_room_for_the_log(url: str, connection: Connection, tmp_path: Path) -
 async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path) -> None:
     """A notary without room is named in the log, the other one keeps the checkpoint, and the next is tried again."""
     kept = signing(tmp_path, "a")
-    settings = replace(kept, notaries={"full": FileNotary(Path("/dev/full")), **kept.notaries})
+    settings = replace(kept, notaries={"full": FileWitness(Path("/dev/full")), **kept.notaries})
     await append(store, "before")
     await create_checkpoint(context_on(store), settings, await store.read(records.get_head))
     [failed] = records.iterate(connection, kind="checkpoint.failed")

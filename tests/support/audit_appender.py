@@ -15,7 +15,7 @@ import sqlalchemy
 
 from remediator.audit import Draft, Kind, keys
 from remediator.core.clock import SystemClock
-from remediator.extensions.witnesses.file import FileNotary
+from remediator.extensions.witnesses.file import FileWitness
 from remediator.runtime.checkpointing import CheckpointSettings, create_checkpoint
 from remediator.storage import Store
 from remediator.storage.postgres import PostgresStore
@@ -40,7 +40,7 @@ def signing(folder: Path, name: str) -> CheckpointSettings:
     """One key for all, and a notary for each."""
     signer = keys.create(folder / "audit.key", ORIGIN)
     return CheckpointSettings(
-        ORIGIN, signer, {"file": FileNotary(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
+        ORIGIN, signer, {"file": FileWitness(folder / f"checkpoints.{name}")}, SIGN, timedelta(minutes=1)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.audit import BadNote
-from remediator.extensions.witnesses.base import Conflict, Witness
+from remediator.extensions.witnesses.base import Witness, WitnessConflict
 from tests.support.sample_logs import check, heads, make, note
 
 ROWS, HEAD = make(12)
@@ -40,7 +40,7 @@ class NotarySuite:
         """A checkpoint of fewer entries than are kept already is refused."""
         await notary.publish(NOTES[9])
 
-        with pytest.raises(Conflict, match="9 entries is kept here already, and this one has 8"):
+        with pytest.raises(WitnessConflict, match="has 9 entries, this one has 8"):
             await notary.publish(NOTES[8])
         assert await notary.fetch() == [NOTES[9]]
 
@@ -48,7 +48,7 @@ class NotarySuite:
         """A checkpoint of as many entries with another root is refused."""
         await notary.publish(NOTES[9])
 
-        with pytest.raises(Conflict, match="rewritten"):
+        with pytest.raises(WitnessConflict, match="rewritten"):
             await notary.publish(OTHERS[9])
         assert await notary.fetch() == [NOTES[9]]
 

@@ -1,4 +1,4 @@
-"""What notifiers that speak HTTP share: an address from a file, and what a refusal means for the sender."""
+"""Helpers for notifiers that use HTTP: addresses from files, error classes, and cutting text to size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from remediator.clients.endpoints import read_secret
 from remediator.clients.webhook import Hook, HookRefused, split
@@ -15,33 +15,32 @@ from remediator.core.types import FieldError, FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
 from remediator.extensions.notifiers.base import PermanentFailure, RetryAfter, Section
 
-_AGAIN = frozenset({408, 425, 500, 502, 503, 504})
-_REST = 30.0
-CUT = "… there is more: the page shows all of it"
-"""What stands at the end of a section that was too long for a channel."""
-ALT = "The alert's expression over the last hour"
-"""What a chart in a message is, for who cannot see it."""
+_RETRY_STATUSES = frozenset({408, 425, 500, 502, 503, 504})
+_DEFAULT_RETRY_AFTER = 30.0
+TRUNCATED = "… shortened; see the page for the full text"
+"""The last line of a section that was too long for a channel."""
+CHART_ALT_TEXT = "The alert's expression over the last hour"
 
 
 class Address(Strict):
-    """Where to post: ``url``, or ``url_file`` where the address is a secret."""
+    """The target URL: ``url``, or ``url_file`` if the URL is a secret."""
 
-    url: str = ""
-    url_file: FilePath | None = None
+    url: str = Field(default="", description="Target URL.")
+    url_file: FilePath | None = Field(default=None, description="File with the target URL, if the URL is a secret.")
 
     @model_validator(mode="after")
     def _one(self) -> Address:
         if bool(self.url) == (self.url_file is not None):
-            raise FieldError("give url, or url_file if the address is a secret")
+            raise FieldError("set exactly one of url and url_file")
         return self
 
 
 class Poster:
-    """Posts JSON to one address.
+    """Sends JSON to one URL.
 
     Args:
-        name: what errors call the channel.
-        address: the whole address.
+        name: name of the channel in errors.
+        address: full URL.
     """
 
     def __init__(self, name: str, address: str) -> None:
@@ -50,13 +49,13 @@ class Poster:
         self._hook = Hook(name, base)
 
     @classmethod
-    def of(cls, name: str, settings: Address) -> Poster:
-        """For an address in the settings, or in the file that they name.
+    def from_settings(cls, name: str, settings: Address) -> Poster:
+        """Create a poster for the URL in the settings or in their file.
 
         Raises:
-            ConfigurationError: the file cannot be read, or holds no address.
+            ConfigurationError: the file cannot be read, or contains no URL.
         """
-        return cls(name, settings.url if settings.url_file is None else secret(name, settings.url_file))
+        return cls(name, settings.url if settings.url_file is None else read_secret_file(name, settings.url_file))
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -70,107 +69,114 @@ class Poster:
         method: str = "POST",
         **more: Any,
     ) -> Mapping[str, Any]:
-        """Send it; the answer, if it is a JSON object.
+        """Send a body and return the answer, or an empty mapping if the answer is not a JSON object.
 
         Raises:
-            Later: it has to wait.
-            Undeliverable: no retry could help.
-            ClientError: anything that a retry may mend.
+            RetryAfter: the server limits the rate.
+            PermanentFailure: a retry cannot help.
+            ClientError: any other failure; a retry may help.
         """
         try:
             answer = await self._hook.call(method, path or self.path, body, headers, **more)
         except HookRefused as error:
             if error.status == 429 or (error.status == 503 and error.retry_after is not None):
-                raise RetryAfter(str(error), _REST if error.retry_after is None else error.retry_after) from None
-            if error.status in _AGAIN:
+                wait = _DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after
+                raise RetryAfter(str(error), wait) from None
+            if error.status in _RETRY_STATUSES:
                 raise
             raise PermanentFailure(str(error)) from None
         try:
             found = msgspec.json.decode(answer.body) if answer.body.lstrip()[:1] == b"{" else {}
         except msgspec.DecodeError:
-            raise BadAnswer(f"{self._name} answered something unexpected") from None
+            raise BadAnswer(f"{self._name}: the answer is not valid JSON") from None
         return found if isinstance(found, dict) else {}
 
 
-def secret(name: str, path: FilePath) -> str:
-    """The content of a secret's file.
+def read_secret_file(name: str, path: FilePath) -> str:
+    """Return the content of a secret file.
 
     Raises:
-        ConfigurationError: it cannot be read, or is empty.
+        ConfigurationError: the file cannot be read or is empty.
     """
     try:
         return read_secret(path)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {path} cannot be read: {error}") from None
+        raise ConfigurationError(f"{name}: cannot read {str(path)!r}: {error}") from None
 
 
-def utf16(text: str) -> int:
-    """How long some services count a text to be: what is outside the basic plane, such as emoji, counts twice."""
+def utf16_length(text: str) -> int:
+    """Return the length in UTF-16 code units, as some services count it: an emoji counts as two."""
     return len(text) + sum(letter > "\uffff" for letter in text)
 
 
 def fit(
-    sections: Sequence[Section], room: int, most: int = 1 << 20, size: Callable[[str], int] = len, each: int = 1
+    sections: Sequence[Section],
+    limit: int,
+    section_limit: int = 1 << 20,
+    length: Callable[[str], int] = len,
+    overhead: int = 1,
 ) -> list[Section]:
-    """Sections cut to what a channel takes. None is left out: long ones give way to short ones, what will be done
-    gives way last, and what was cut says so.
+    """Shorten sections to the limit of a channel.
+
+    No section is dropped. Long sections are shortened first, and exact sections (the planned calls) get three times
+    the share of others. A shortened section ends with :data:`TRUNCATED`.
 
     Args:
-        room: for all of them, in what ``size`` counts.
-        most: for one of them.
-        size: how the channel counts a text.
-        each: what a line or a heading costs beside its text.
+        limit: limit for all sections together, as counted by ``length``.
+        section_limit: limit for the lines of one section.
+        length: how the channel counts text.
+        overhead: what a line or a heading costs besides its text.
     """
-    wanted = [sum(size(line) + each for line in section.lines) for section in sections]
-    left = max(0, room - sum(size(section.heading) + each for section in sections))
+    wanted = [sum(length(line) + overhead for line in section.lines) for section in sections]
+    left = max(0, limit - sum(length(section.heading) + overhead for section in sections))
     shares = _shares(wanted, left, [3 if section.exact else 1 for section in sections])
     return [
-        replace(section, lines=tuple(_cut(section.lines, min(share, most), size, each)))
+        replace(section, lines=tuple(_cut(section.lines, min(share, section_limit), length, overhead)))
         for section, share in zip(sections, shares, strict=True)
     ]
 
 
 def _shares(wanted: Sequence[int], left: int, weights: Sequence[int]) -> list[int]:
-    """Whoever wants less than a fair share gets what it wants; the others share what that leaves."""
-    shares, hungry = list(wanted), set(range(len(wanted)))
-    while hungry:
-        unit = left / sum(weights[place] for place in hungry)
-        content = {place for place in hungry if wanted[place] <= unit * weights[place]}
-        if not content:
-            for place in hungry:
+    """Divide ``left`` by weight. A section that needs less than its share leaves the rest to the others."""
+    shares, open_places = list(wanted), set(range(len(wanted)))
+    while open_places:
+        unit = left / sum(weights[place] for place in open_places)
+        satisfied = {place for place in open_places if wanted[place] <= unit * weights[place]}
+        if not satisfied:
+            for place in open_places:
                 shares[place] = int(unit * weights[place])
             break
-        left -= sum(wanted[place] for place in content)
-        hungry -= content
+        left -= sum(wanted[place] for place in satisfied)
+        open_places -= satisfied
     return shares
 
 
-def _cut(lines: Sequence[str], room: int, size: Callable[[str], int], each: int) -> Iterator[str]:
-    if sum(size(line) + each for line in lines) <= room:
+def _cut(lines: Sequence[str], limit: int, length: Callable[[str], int], overhead: int) -> Iterator[str]:
+    if sum(length(line) + overhead for line in lines) <= limit:
         yield from lines
         return
-    room -= size(CUT) + each
+    limit -= length(TRUNCATED) + overhead
     for line in lines:
-        part = _begin(line, room - each, size)
+        part = _prefix(line, limit - overhead, length)
         if part:
             yield part
-        room -= size(part) + each
+        limit -= length(part) + overhead
         if part != line:
             break
-    yield CUT
+    yield TRUNCATED
 
 
-def _begin(line: str, room: int, size: Callable[[str], int]) -> str:
-    """As much of the beginning as there is room for."""
-    if size(line) <= room:
+def _prefix(line: str, limit: int, length: Callable[[str], int]) -> str:
+    """Return the longest beginning of a line that fits, with an ellipsis."""
+    if length(line) <= limit:
         return line
     low, high = 0, len(line)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(line[:middle] + "…") <= room else (low, middle - 1)
+        low, high = (middle, high) if length(line[:middle] + "…") <= limit else (low, middle - 1)
     return line[:low] + "…" if low else ""
 
 
-def short(text: str, limit: int) -> str:
-    """At most so many characters."""
+def truncate(text: str, limit: int) -> str:
+    """Shorten a text to at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""``apprise``: the many services that Apprise knows, as plain text. Needs the extra of that name."""
+"""``apprise``: plain text to the services that Apprise supports. Requires the extra ``apprise``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer, ConfigurationError
-from remediator.extensions.notifiers._http import fit, secret, short
+from remediator.extensions.notifiers._http import fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _TYPES = {Tone.ASK: "warning", Tone.PROBLEM: "failure", Tone.GOOD: "success", Tone.NOTE: "info"}
 
 
 class AppriseSettings(Strict):
-    """Apprise's addresses; they hold secrets."""
+    """The URLs for Apprise. They contain secrets."""
 
-    url_file: FilePath = Field(description="File with one of Apprise's addresses on each line.")
+    url_file: FilePath = Field(description="File with one Apprise URL per line.")
 
 
 class AppriseNotifier(Notifier):
-    """Plain text; what a service makes of it, this notifier cannot know, so it sends no markup."""
+    """Sends plain text, because the markup of the target services is not known."""
 
     kind = "apprise"
     Settings = AppriseSettings
@@ -33,21 +33,21 @@ class AppriseNotifier(Notifier):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         try:
-            import apprise  # noqa: PLC0415 - comes with the extra only
+            import apprise  # noqa: PLC0415 - part of an extra
         except ImportError:
-            raise ConfigurationError("apprise: install remediator with the extra 'apprise'") from None
+            raise ConfigurationError("apprise: not installed; install remediator[apprise]") from None
         self._apprise: Any = apprise.Apprise()
-        for line in secret(self.kind, self.settings.url_file).splitlines():
+        for line in read_secret_file(self.kind, self.settings.url_file).splitlines():
             if not self._apprise.add(line.strip()):
-                raise ConfigurationError("apprise: a line of url_file is no address that Apprise knows")
+                raise ConfigurationError("apprise: a line in url_file is not a URL that Apprise supports")
 
     async def send(self, message: Message) -> Delivery:
-        fitted = fit(message.sections, 2800 - sum(len(url) + 20 for _, url in message.links), each=4)
+        fitted = fit(message.sections, 2800 - sum(len(url) + 20 for _, url in message.links), overhead=4)
         lines = list(replace(message, sections=tuple(fitted)).text())[1:]
-        body = "\n".join(lines).strip() or message.title  # it takes no empty one
-        told = await self._apprise.async_notify(
-            body=body, title=short(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
+        body = "\n".join(lines).strip() or message.title  # Apprise refuses an empty body
+        delivered = await self._apprise.async_notify(
+            body=body, title=truncate(message.title, 200), notify_type=_TYPES[message.tone], body_format="text"
         )
-        if not told:
-            raise BadAnswer("apprise could not deliver")
+        if not delivered:
+            raise BadAnswer("apprise: at least one service did not accept the message")
         return Delivery()

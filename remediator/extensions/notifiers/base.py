@@ -1,7 +1,8 @@
-"""Notifiers: how people are told. A chat outage never blocks or loses a run: messages wait in the store.
+"""The notifier contract. A notifier delivers messages to one channel.
 
-A message is the same for every channel; each notifier puts it into its channel's form, and escapes what it must so
-that text from an alert is never a mention, a link or markup there.
+Messages wait in the store, so an outage of a chat never blocks or loses a run. All channels get the same message. Each
+notifier converts it to the format of its channel and escapes it: text from an alert is never a mention, a link or
+markup.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from remediator.errors import ClientError, ConfigurationError
 
 
 class Tone(StrEnum):
-    """What a message wants of people."""
+    """The purpose of a message, for its colour or priority."""
 
     ASK = "ask"
     PROBLEM = "problem"
@@ -28,14 +29,14 @@ class Tone(StrEnum):
 
 
 class PermanentFailure(ClientError):
-    """The channel refuses it, and would again: a wrong address, a revoked key, a malformed message."""
+    """The channel refuses the message permanently, for example because of a wrong address or a revoked key."""
 
 
 class RetryAfter(ClientError):
-    """The channel has had enough for now.
+    """The channel limits the rate of messages.
 
     Attributes:
-        seconds: after which it may be tried again.
+        seconds: how long to wait before the next attempt.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -45,7 +46,7 @@ class RetryAfter(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it; ``exact`` text is shown as it is, letter by letter."""
+    """A heading and the lines below it. ``exact`` lines are shown unchanged, in a fixed-width font."""
 
     heading: str
     lines: tuple[str, ...]
@@ -54,21 +55,21 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a person can answer to a message."""
+    """The approval request in a message."""
 
     approval: str
     until: datetime
     who: str
-    """Who may approve, in words."""
+    """Who may approve, as text."""
     link: str
-    """The page on which to decide; opening it changes nothing."""
+    """The page of the request. Opening it changes nothing."""
     buttons: Mapping[str, str] = field(default_factory=dict)
-    """Signed values for buttons of a chat that can prove who pressed them, by verb."""
+    """Signed button values by verb, for a chat that identifies its users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to one channel. Everything in it is text for people, already redacted, without control characters."""
+    """One message to one channel. Its text is already redacted and has no control characters."""
 
     id: str
     run_id: str | None
@@ -80,28 +81,31 @@ class Message:
     sections: tuple[Section, ...] = ()
     ask: Ask | None = None
     link: str = ""
-    """The run's page; empty if there is none."""
+    """The page of the run; empty if there is none."""
     body: Mapping[str, Any] = field(default_factory=dict)
-    """The same for machines."""
+    """The same content as data."""
     final: bool = False
-    """The run is over: nothing more will be said of it."""
+    """Whether this is the last message about the run."""
     chart: bytes = b""
-    """The alert's expression over the last hour as a small PNG; empty if there is none."""
+    """A small PNG of the alert's expression over the last hour; empty if there is none."""
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """What can be opened: the name of each link, and the link. None where no public address is set."""
+        """Return the label and URL of each link. Without ``public_url`` in the settings, there are none."""
         ask = "" if self.ask is None else self.ask.link
         return [(name, url) for name, url in (("Review and decide", ask), ("Show the run", self.link)) if url]
 
     @property
     def incident(self) -> str:
-        """What a pager takes for one and the same: a run's request and what becomes of it. That a person is needed is
-        news of its own: whoever has acknowledged the request would not be woken by it again."""
+        """Return the key by which a pager groups messages.
+
+        A request and its result are one incident. An escalation is an incident of its own, because a pager does not
+        page again for an incident that was acknowledged.
+        """
         return self.run_id if self.run_id and self.kind in ("approval", "update") else self.id.partition("~")[0]
 
     def text(self) -> Iterator[str]:
-        """As plain text, line by line."""
+        """Return the message as lines of plain text."""
         yield self.title
         for section in self.sections:
             yield ""
@@ -114,31 +118,31 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the channel gave back: enough to update or answer the message later."""
+    """The receipt of a delivered message. It is needed to update the message later."""
 
     receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
-_SAID = {"missing": "{place!r} is missing", "extra_forbidden": "there is no setting {place!r}"}
+_ERROR_TEXT = {"missing": "missing setting {place!r}", "extra_forbidden": "unknown setting {place!r}"}
 
 
 class Notifier(ABC):
-    """One kind of channel. Raises ``ClientError`` when it could not deliver; the sender retries and escalates.
+    """Base class of a notifier. It raises ``ClientError`` if a delivery failed; the outbox then retries.
 
     Args:
-        settings: the channel's, as they stand in the settings file.
+        settings: the settings of the channel from the settings file.
 
     Raises:
-        ConfigurationError: they cannot work.
+        ConfigurationError: the settings are invalid.
     """
 
     kind: ClassVar[str]
     Settings: ClassVar[type[BaseModel]]
     settings: Any
     per_minute: ClassVar[int] = 60
-    """Most messages in a minute; more wait."""
-    proves_people: ClassVar[bool] = False
-    """Whether whoever presses a button there is known to us: then its messages have buttons."""
+    """Maximum number of messages per minute. Further messages wait."""
+    identifies_people: ClassVar[bool] = False
+    """Whether the chat proves who pressed a button. Only then do messages have buttons."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         try:
@@ -146,34 +150,34 @@ class Notifier(ABC):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "settings"
-            said = _SAID.get(first["type"], "{place}: {msg}").format(place=place, msg=first["msg"])
+            said = _ERROR_TEXT.get(first["type"], "{place}: {msg}").format(place=place, msg=first["msg"])
             raise ConfigurationError(f"{self.kind}: {said}") from None
 
-    keeps: ClassVar[bool] = True
-    """Whether people find there later what was sent, exact text letter by letter; a log or a pager is no such place."""
-    takes_charts: ClassVar[bool] = False
-    """Whether it shows :attr:`Message.chart` in the message itself; others are not made to wait for one."""
-    adds_charts: ClassVar[bool] = False
-    """Whether it takes a chart after the message, by :meth:`add_chart`."""
+    keeps_history: ClassVar[bool] = True
+    """Whether users can read sent messages later, with exact text unchanged. False for logs and pagers."""
+    embeds_charts: ClassVar[bool] = False
+    """Whether :meth:`send` includes :attr:`Message.chart`. If not, messages do not wait for the chart."""
+    attaches_charts: ClassVar[bool] = False
+    """Whether :meth:`add_chart` adds a chart after the message was sent."""
 
     @property
     def person(self) -> str | None:
-        """The one person whom this channel reaches, as the people file names them; None if it reaches several."""
+        """Return the ID of the only recipient, as in the people file. None if there are several recipients."""
         return None
 
     @abstractmethod
     async def send(self, message: Message) -> Delivery:
-        """Deliver once. May be called again for the same message id if the answer was lost."""
+        """Deliver a message. It may be called again with the same message ID if the answer was lost."""
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """Say what became of a message that was delivered before; by default with another message."""
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Show the result in a message that was delivered before. By default, send another message."""
         return await self.send(message)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
-        """Put a chart (PNG) beside a message that was delivered; it changes nothing in the message itself.
+        """Add a chart (PNG) to a delivered message, without a change of the message itself.
 
         Raises:
-            ClientError: it is not there; the message is, and nothing is tried again.
+            ClientError: the chart was not added. The message stays, and nothing is retried.
         """
 
     async def aclose(self) -> None:

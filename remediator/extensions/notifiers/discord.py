@@ -1,4 +1,4 @@
-"""``discord``: a Discord webhook."""
+"""``discord``: a Discord webhook. Messages are updated in place."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import ALT, Address, Poster, fit, short, utf16
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit, truncate, utf16_length
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
 
 _COLOURS = {Tone.ASK: 0xE0A000, Tone.PROBLEM: 0xC0392B, Tone.GOOD: 0x2E8B57, Tone.NOTE: 0x5B7083}
-_NOBODY: Mapping[str, Any] = {"parse": []}
+_NO_MENTIONS: Mapping[str, Any] = {"parse": []}
 
 
 class DiscordSettings(Address):
-    """The webhook's address; it is a secret, so keep it in ``url_file``."""
+    """The webhook URL. It is a secret: use ``url_file``."""
 
 
 class DiscordNotifier(Notifier):
-    """Text from alerts stands in code blocks; no mention is ever allowed."""
+    """Puts text from alerts into code blocks and turns all mentions off."""
 
     kind = "discord"
     Settings = DiscordSettings
     settings: DiscordSettings
     per_minute = 25
-    adds_charts = True
+    attaches_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster.of(self.kind, self.settings)
+        self._poster = Poster.from_settings(self.kind, self.settings)
 
     async def aclose(self) -> None:
         await self._poster.aclose()
@@ -41,18 +41,21 @@ class DiscordNotifier(Notifier):
         answer = await self._poster.post(_payload(message), waits)
         return Delivery({"message": str(answer.get("id", ""))})
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """In place."""
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Update the message in place."""
         if not receipt.get("message"):
             return await self.send(message)
         await self._poster.post(_payload(message), self._place(receipt), method="PATCH")
         return Delivery(receipt)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
-        """Below the embed, which is left as it is: it may say by now what became of the request."""
+        """Attach the chart below the embed. The embed is not sent again, because it may show the result by now."""
         if not receipt.get("message"):
-            raise BadAnswer("discord did not say which message it was")
-        told = {"attachments": [{"id": 0, "filename": "chart.png", "description": ALT}], "allowed_mentions": _NOBODY}
+            raise BadAnswer("discord: the answer has no message ID")
+        told = {
+            "attachments": [{"id": 0, "filename": "chart.png", "description": CHART_ALT_TEXT}],
+            "allowed_mentions": _NO_MENTIONS,
+        }
         form = {"payload_json": msgspec.json.encode(told).decode()}
         files = {"files[0]": ("chart.png", chart, "image/png")}
         await self._poster.post(None, self._place(receipt), method="PATCH", form=form, files=files)
@@ -66,27 +69,27 @@ class DiscordNotifier(Notifier):
 
 
 def block(text: str) -> str:
-    """A code block in which nothing means anything; it cannot be left from inside."""
+    """Return a code block. The text cannot end it."""
     return "```\n" + (text.replace("`", "'") or " ") + "\n```"
 
 
-_ALL = 5900
-"""Characters that Discord takes in one embed: 6000, of which a few are left for what it may count otherwise."""
+_MAX_TEXT = 5900
+"""Characters in one embed. The limit of Discord is 6000; the rest is a margin for differences in counting."""
 _FIELD = 1024 - len(block(""))
 
 
 def _payload(message: Message) -> dict[str, Any]:
-    title = _plain(short(message.title, 120))  # 256, after escaping
+    title = _plain(truncate(message.title, 120))  # 256, after escaping
     links = "\n".join(f"[{name}](<{url}>)" for name, url in message.links)
     sections = message.sections[:20]
-    room = _ALL - utf16(title) - utf16(links) - len(sections) * len(block(""))
+    limit = _MAX_TEXT - utf16_length(title) - utf16_length(links) - len(sections) * len(block(""))
     embed = {
         "title": title,
         "color": _COLOURS[message.tone],
-        "fields": [_field(section) for section in fit(sections, room, _FIELD, utf16)],
+        "fields": [_field(section) for section in fit(sections, limit, _FIELD, utf16_length)],
         "description": links,
     }
-    return {"embeds": [embed], "allowed_mentions": _NOBODY}
+    return {"embeds": [embed], "allowed_mentions": _NO_MENTIONS}
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""``email``: SMTP."""
+"""``email``: SMTP. A result is a reply in the thread of its request."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from remediator.clients.tls import client_context
 from remediator.core.clock import SystemClock
 from remediator.core.types import FilePath, Strict
 from remediator.errors import ConfigurationError, TimedOut, Unreachable
-from remediator.extensions.notifiers._http import secret, short
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure
 
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 
 
 class EmailSettings(Strict):
-    """A mail server, and who gets the mail."""
+    """The mail server and the recipients."""
 
-    to: tuple[str, ...] = Field(min_length=1, description="Addresses.")
-    sender: str = Field(min_length=3, description="Address that it comes from.")
-    host: str = "localhost"
-    port: int = Field(default=25, ge=1, le=65535)
-    tls: Literal["none", "starttls", "tls"] = Field(default="none", description="tls: from the first byte.")
-    ca_file: FilePath | None = Field(default=None, description="Who vouches for the server; default: the system's.")
-    username: str = ""
-    password_file: FilePath | None = None
+    to: tuple[str, ...] = Field(min_length=1, description="Recipient addresses.")
+    sender: str = Field(min_length=3, description="Sender address.")
+    host: str = Field(default="localhost", description="Mail server.")
+    port: int = Field(default=25, ge=1, le=65535, description="Port of the mail server.")
+    tls: Literal["none", "starttls", "tls"] = Field(
+        default="none", description="none, starttls, or tls (TLS from the start)."
+    )
+    ca_file: FilePath | None = Field(
+        default=None, description="File with the CA certificates. Default: those of the system."
+    )
+    username: str = Field(default="", description="User name for the login.")
+    password_file: FilePath | None = Field(default=None, description="File with the password. Without it: no login.")
     personal: bool = Field(
-        default=False, description="The one address is a person of the people file: the link is theirs alone."
+        default=False,
+        description="The only recipient is a person in the people file, and the link is valid for this person only.",
     )
 
 
 class EmailNotifier(Notifier):
-    """Plain text and HTML. Mail about one run is one thread."""
+    """Sends plain text with an HTML alternative."""
 
     kind = "email"
-    takes_charts = True
+    embeds_charts = True
     Settings = EmailSettings
     settings: EmailSettings
     per_minute = 30
@@ -51,9 +56,9 @@ class EmailNotifier(Notifier):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         if self.settings.personal and len(self.settings.to) != 1:
-            raise ConfigurationError("email: a personal link goes to exactly one address")
+            raise ConfigurationError("email: personal requires exactly one address in to")
         if any("\n" in item or "\r" in item or "@" not in item for item in (*self.settings.to, self.settings.sender)):
-            raise ConfigurationError("email: to and sender must be addresses")
+            raise ConfigurationError("email: to and sender must be addresses, for example sre@example.com")
 
     @property
     def person(self) -> str | None:
@@ -62,14 +67,14 @@ class EmailNotifier(Notifier):
     async def send(self, message: Message) -> Delivery:
         return await self._mail(message, None)
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """A mail cannot be changed; the end of a run is worth another one."""
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Send a reply with the final result: a mail cannot be changed."""
         if message.final:
             await self._mail(message, str(receipt["message_id"]))
         return Delivery(receipt)
 
-    async def _mail(self, message: Message, answers: str | None) -> Delivery:
-        mail = _compose(self.settings, message, answers)
+    async def _mail(self, message: Message, reply_to: str | None) -> Delivery:
+        mail = _compose(self.settings, message, reply_to)
         try:
             await asyncio.to_thread(_deliver, self.settings, mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPAuthenticationError) as error:
@@ -86,10 +91,10 @@ class EmailNotifier(Notifier):
 
 
 def _meaning(error: smtplib.SMTPException) -> Exception:
-    """4xx may be otherwise later, 5xx will not."""
+    """Convert an SMTP error: 4xx is temporary, 5xx is permanent."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
-        text = "every recipient was refused"
+        text = "the server refused all recipients"
     else:
         assert isinstance(error, smtplib.SMTPResponseException)
         codes, text = [error.smtp_code], f"the server answered {error.smtp_code}"
@@ -99,29 +104,29 @@ def _meaning(error: smtplib.SMTPException) -> Exception:
 def _deliver(settings: EmailSettings, mail: EmailMessage) -> None:
     context = client_context(settings.ca_file)
     if settings.tls == "tls":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=_PATIENCE, context=context)
+        server: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=_TIMEOUT, context=context)
     else:
-        server = smtplib.SMTP(settings.host, settings.port, timeout=_PATIENCE)
+        server = smtplib.SMTP(settings.host, settings.port, timeout=_TIMEOUT)
     with server:
         if settings.tls == "starttls":
             server.starttls(context=context)
         if settings.password_file is not None:
-            server.login(settings.username, secret("email", settings.password_file))
+            server.login(settings.username, read_secret_file("email", settings.password_file))
         server.send_message(mail)
 
 
-def _compose(settings: EmailSettings, message: Message, answers: str | None) -> EmailMessage:
+def _compose(settings: EmailSettings, message: Message, reply_to: str | None) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     domain = settings.sender.rpartition("@")[2]
-    mail["Subject"] = short(message.title, 200)
+    mail["Subject"] = truncate(message.title, 200)
     mail["From"] = formataddr(("remediator", settings.sender))
     mail["To"] = ", ".join(settings.to)
     mail["Date"] = format_datetime(SystemClock().now())
     mail["Message-ID"] = f"<{message.id.replace('~', '.')}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
-    if answers:
-        mail["In-Reply-To"] = answers
-        mail["References"] = answers
+    if reply_to:
+        mail["In-Reply-To"] = reply_to
+        mail["References"] = reply_to
     mail.set_content("\n".join(message.text()) + "\n")
     mail.add_alternative("".join(_html(message)), subtype="html")
     if message.chart:
@@ -140,6 +145,6 @@ def _html(message: Message) -> Iterator[str]:
         else:
             yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in section.lines) + "</ul>"
     if message.chart:
-        yield "<p><img src='cid:chart' alt='the expression of the alert over the last hour'></p>"
+        yield f"<p><img src='cid:chart' alt='{escape(CHART_ALT_TEXT)}'></p>"
     yield from (f"<p><a href='{escape(url)}'><b>{name}</b></a></p>" for name, url in message.links)
     yield "</body></html>"

@@ -7,16 +7,16 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from remediator.extensions.notifiers._http import Address, Poster, fit, short
+from remediator.extensions.notifiers._http import Address, Poster, fit, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section
 
 
 class GoogleChatSettings(Address):
-    """The webhook's address; it holds a key, so keep it in ``url_file``."""
+    """The webhook URL. It contains a key: use ``url_file``."""
 
 
 class GoogleChatNotifier(Notifier):
-    """A card; its paragraphs know a little HTML, so text from alerts is escaped for that."""
+    """Sends a card. Text from alerts is escaped, because paragraphs of cards accept some HTML."""
 
     kind = "google_chat"
     Settings = GoogleChatSettings
@@ -25,14 +25,14 @@ class GoogleChatNotifier(Notifier):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster.of(self.kind, self.settings)
+        self._poster = Poster.from_settings(self.kind, self.settings)
 
     async def aclose(self) -> None:
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
         joined = "&" if "?" in self._poster.path else "?"
-        # a run is one thread, and a repeated id is one message
+        # all messages of a run are one thread; Google Chat drops a message with a known requestId
         path = f"{self._poster.path}{joined}messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
         path += f"&requestId={quote(message.id, safe='')}"
         body: dict[str, Any] = {"cardsV2": [{"cardId": message.id, "card": _card(message)}]}
@@ -42,8 +42,8 @@ class GoogleChatNotifier(Notifier):
         return Delivery({"name": str(answer.get("name", ""))})
 
 
-_ALL = 24_000
-"""Bytes for text, of the 32,000 that Google Chat takes in a message."""
+_MAX_TEXT = 24_000
+"""Bytes of text. The limit of Google Chat for a whole message is 32,000."""
 
 
 def _bytes(text: str) -> int:
@@ -51,11 +51,11 @@ def _bytes(text: str) -> int:
 
 
 def _card(message: Message) -> dict[str, Any]:
-    sections = [_section(section) for section in fit(message.sections[:20], _ALL, 8000, _bytes, each=8)]
+    sections = [_section(section) for section in fit(message.sections[:20], _MAX_TEXT, 8000, _bytes, overhead=8)]
     buttons = list(_buttons(message))
     if buttons:
         sections.append({"widgets": [{"buttonList": {"buttons": buttons}}]})
-    return {"header": {"title": short(message.title, 200)}, "sections": sections}
+    return {"header": {"title": truncate(message.title, 200)}, "sections": sections}
 
 
 def _section(section: Section) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``log``: the service's own log. Always there, so that no message has nowhere to go."""
+"""``log``: the log of the service. It is always available, so every message has a channel."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _log: Any = structlog.get_logger("remediator.message")
 
 
 class LogSettings(Strict):
-    """None."""
+    """No settings."""
 
 
 class LogNotifier(Notifier):
-    """Writes messages into the log; links that let people decide stay out of it."""
+    """Writes messages to the log, without the links that permit decisions."""
 
     kind = "log"
-    keeps = False
+    keeps_history = False
     Settings = LogSettings
     per_minute = 600
 

@@ -12,11 +12,11 @@ _COLOURS = {Tone.ASK: "#e0a000", Tone.PROBLEM: "#c0392b", Tone.GOOD: "#2e8b57", 
 
 
 class MattermostSettings(Address):
-    """The webhook's address; it is a secret, so keep it in ``url_file``."""
+    """The webhook URL. It is a secret: use ``url_file``."""
 
 
 class MattermostNotifier(Notifier):
-    """Text from alerts stands in code blocks, where Mattermost reads neither mentions nor links nor markup."""
+    """Puts text from alerts into code blocks, in which Mattermost does not parse mentions, links or markup."""
 
     kind = "mattermost"
     Settings = MattermostSettings
@@ -24,7 +24,7 @@ class MattermostNotifier(Notifier):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster.of(self.kind, self.settings)
+        self._poster = Poster.from_settings(self.kind, self.settings)
 
     async def aclose(self) -> None:
         await self._poster.aclose()
@@ -36,20 +36,20 @@ class MattermostNotifier(Notifier):
         return Delivery()
 
 
-_ALL = 7500
-"""Characters: Mattermost keeps attachments among a post's properties, of which older ones take 8000."""
+_MAX_TEXT = 7500
+"""Characters. Mattermost stores attachments in the properties of a post; older versions limit them to 8000."""
 
 
 def code(text: str) -> str:
-    """Inline code that cannot be left from inside."""
+    """Return inline code. The text cannot end it."""
     return "`" + (text.replace("`", "'") or " ") + "`"
 
 
 def _lines(message: Message) -> Iterator[str]:
     yield f"##### {code(message.title)}"
     links = [f"[{name}]({url})" for name, url in message.links]
-    room = _ALL - len(message.title) - sum(map(len, links))
-    for section in fit(message.sections, room - 20 * len(message.sections)):
+    limit = _MAX_TEXT - len(message.title) - sum(map(len, links))
+    for section in fit(message.sections, limit - 20 * len(message.sections)):
         yield f"**{section.heading}**"
         yield "```text"
         yield from (line.replace("`", "'") for line in section.lines)

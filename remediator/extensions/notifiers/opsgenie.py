@@ -1,4 +1,4 @@
-"""``opsgenie``: Opsgenie's Alert API, for what has to wake somebody."""
+"""``opsgenie``: the Alert API of Opsgenie, to page the on-call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
-from remediator.extensions.notifiers._http import Poster, fit, secret, short
+from remediator.extensions.notifiers._http import Poster, fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3"}
@@ -19,15 +19,17 @@ _PRIORITY = {Tone.ASK: "P2", Tone.PROBLEM: "P1", Tone.GOOD: "P5", Tone.NOTE: "P3
 class OpsgenieSettings(Strict):
     """An API integration of Opsgenie."""
 
-    key_file: FilePath = Field(description="The integration's API key.")
-    api: str = Field(default="https://api.opsgenie.com", description="api.eu.opsgenie.com for Europe.")
+    key_file: FilePath = Field(description="File with the API key of the integration.")
+    api: str = Field(
+        default="https://api.opsgenie.com", description="Base URL of the API. EU: https://api.eu.opsgenie.com."
+    )
 
 
 class OpsgenieNotifier(Notifier):
-    """One alert for the request of a run, which is closed with it; one for each time that a person is needed."""
+    """Creates one alert per request and one per escalation. Closes it when the run is healed."""
 
     kind = "opsgenie"
-    keeps = False
+    keeps_history = False
     Settings = OpsgenieSettings
     settings: OpsgenieSettings
 
@@ -39,9 +41,9 @@ class OpsgenieNotifier(Notifier):
         await self._poster.aclose()
 
     async def send(self, message: Message) -> Delivery:
-        alias = short(message.incident, 500)
+        alias = truncate(message.incident, 500)
         body = {
-            "message": short(message.title, 130),
+            "message": truncate(message.title, 130),
             "alias": alias,
             "description": _text(message),
             "priority": _PRIORITY[message.tone],
@@ -50,19 +52,19 @@ class OpsgenieNotifier(Notifier):
         await self._post(body, "/v2/alerts")
         return Delivery({"alias": alias})
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """A note on the alert; a run that ended well closes it."""
-        well = message.final and message.tone is Tone.GOOD
-        path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if well else 'notes'}"
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Close the alert if the run was healed; otherwise add a note."""
+        healed = message.final and message.tone is Tone.GOOD
+        path = f"/v2/alerts/{quote(str(receipt['alias']), safe='')}/{'close' if healed else 'notes'}"
         await self._post({"note": _text(message), "source": "remediator"}, f"{path}?identifierType=alias")
         return Delivery(receipt)
 
     async def _post(self, body: Mapping[str, Any], path: str) -> None:
-        key = secret(self.kind, self.settings.key_file)
+        key = read_secret_file(self.kind, self.settings.key_file)
         await self._poster.post(body, path, {"Authorization": f"GenieKey {key}"})
 
 
 def _text(message: Message) -> str:
-    """Opsgenie takes 15,000 characters; the links at the end are among them."""
-    sections = fit(message.sections, 13_000 - sum(len(url) for _, url in message.links), each=4)
+    """Return the text within the limit of Opsgenie: 15,000 characters, links included."""
+    sections = fit(message.sections, 13_000 - sum(len(url) for _, url in message.links), overhead=4)
     return "\n".join(replace(message, sections=tuple(sections)).text())

@@ -1,4 +1,4 @@
-"""``pagerduty``: PagerDuty's Events API v2, for what has to wake somebody."""
+"""``pagerduty``: the Events API v2 of PagerDuty, to page the on-call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
-from remediator.extensions.notifiers._http import Poster, secret, short
+from remediator.extensions.notifiers._http import Poster, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Tone
 
 _SEVERITY = {Tone.ASK: "error", Tone.PROBLEM: "critical", Tone.GOOD: "info", Tone.NOTE: "warning"}
@@ -17,16 +17,18 @@ _SEVERITY = {Tone.ASK: "error", Tone.PROBLEM: "critical", Tone.GOOD: "info", Ton
 class PagerDutySettings(Strict):
     """An integration of a PagerDuty service."""
 
-    key_file: FilePath = Field(description="The integration (routing) key.")
-    source: str = Field(default="remediator", description="Shown as the event's source.")
-    api: str = Field(default="https://events.pagerduty.com", description="events.eu.pagerduty.com for Europe.")
+    key_file: FilePath = Field(description="File with the integration key (routing key).")
+    source: str = Field(default="remediator", description="Source of the events.")
+    api: str = Field(
+        default="https://events.pagerduty.com", description="Base URL of the API. EU: https://events.eu.pagerduty.com."
+    )
 
 
 class PagerDutyNotifier(Notifier):
-    """One incident for the request of a run, which ends with it; one for each time that a person is needed."""
+    """Triggers one incident per request and one per escalation. Resolves it when the run is healed."""
 
     kind = "pagerduty"
-    keeps = False
+    keeps_history = False
     Settings = PagerDutySettings
     settings: PagerDutySettings
 
@@ -42,22 +44,22 @@ class PagerDutyNotifier(Notifier):
         await self._event(message, key, "trigger")
         return Delivery({"dedup_key": key})
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """A run that ended well ends its incident; other news are no reason to wake anybody again."""
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Resolve the incident if the run was healed. Other updates do not page again."""
         if message.final and message.tone is Tone.GOOD:
             await self._event(message, str(receipt["dedup_key"]), "resolve")
         return Delivery(receipt)
 
     async def _event(self, message: Message, key: str, action: str) -> None:
         links = [{"href": url, "text": name} for name, url in message.links]
-        details = {section.heading: short("\n".join(section.lines), 4000) for section in message.sections}
+        details = {section.heading: truncate("\n".join(section.lines), 4000) for section in message.sections}
         await self._poster.post(
             {
-                "routing_key": secret(self.kind, self.settings.key_file),
+                "routing_key": read_secret_file(self.kind, self.settings.key_file),
                 "event_action": action,
-                "dedup_key": short(key, 255),
+                "dedup_key": truncate(key, 255),
                 "payload": {
-                    "summary": short(message.title, 1000),
+                    "summary": truncate(message.title, 1000),
                     "source": self.settings.source,
                     "severity": _SEVERITY[message.tone],
                     "custom_details": details,

@@ -1,4 +1,4 @@
-"""``slack``: Slack's Web API, with buttons, kept up to date in place and threaded through the run."""
+"""``slack``: the Web API of Slack, with buttons. Messages are updated in place."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import Field
 
 from remediator.core.types import FilePath, Strict
 from remediator.errors import BadAnswer
-from remediator.extensions.notifiers._http import ALT, Poster, fit, secret, short
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Poster, fit, read_secret_file, truncate
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter, Section
 
-_FOR_GOOD = frozenset(
+_PERMANENT_ERRORS = frozenset(
     {"invalid_auth", "account_inactive", "token_revoked", "channel_not_found", "is_archived", "not_in_channel"}
     | {
         "invalid_blocks",
@@ -26,28 +26,30 @@ _FOR_GOOD = frozenset(
         "restricted_action",
     }
 )
-_ALL, _SECTION = 9000, 2900
-"""Characters in all sections, and in one: a block takes 3000, a message some 12,000 before Slack refuses it."""
+_MAX_TEXT, _MAX_SECTION = 9000, 2900
+"""Characters in all sections and in one. Slack refuses blocks above 3000 and messages above about 12,000."""
 _STYLES = {"approve": "primary", "reject": "danger"}
 _NAMES = {"approve": "Approve", "reject": "Reject", "snooze": "Not now", "pause": "Pause everything"}
 
 
 class SlackSettings(Strict):
-    """A bot of a Slack app."""
+    """The bot of a Slack app."""
 
-    token_file: FilePath = Field(description="The bot token (xoxb-…); scopes chat:write and, for charts, files:write.")
-    channel: str = Field(min_length=1, description="Channel id, such as C0123456789.")
-    api: str = Field(default="https://slack.com", description="For tests and proxies.")
+    token_file: FilePath = Field(
+        description="File with the bot token (xoxb-…). Scopes: chat:write; files:write for charts."
+    )
+    channel: str = Field(min_length=1, description="Channel ID, for example C0123456789.")
+    api: str = Field(default="https://slack.com", description="Base URL of the API, for example of a proxy.")
 
 
 class SlackNotifier(Notifier):
-    """Blocks in which text from alerts is literal: no mention, no link, no markup."""
+    """Sends blocks with literal text: text from alerts is never a mention, a link or markup."""
 
     kind = "slack"
     Settings = SlackSettings
     settings: SlackSettings
-    proves_people = True
-    adds_charts = True
+    identifies_people = True
+    attaches_charts = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -60,8 +62,8 @@ class SlackNotifier(Notifier):
         answer = await self._call("chat.postMessage", {"channel": self.settings.channel, **_payload(message)})
         return Delivery({"channel": str(answer.get("channel", "")), "ts": str(answer.get("ts", ""))})
 
-    async def follow(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
-        """In place; the end of the run is also said in the thread, where it makes phones ring."""
+    async def update(self, message: Message, receipt: Mapping[str, Any]) -> Delivery:
+        """Update the message in place. Also post the final result to its thread, because an update does not notify."""
         place = {"channel": receipt["channel"], "ts": receipt["ts"]}
         await self._call("chat.update", {**place, **_payload(message)})
         if message.final:
@@ -70,21 +72,21 @@ class SlackNotifier(Notifier):
         return Delivery(receipt)
 
     async def add_chart(self, chart: bytes, receipt: Mapping[str, Any]) -> None:
-        """Into the message's thread: Slack names a place, takes the file there, and then shows it."""
-        asked = {"filename": "chart.png", "length": str(len(chart)), "alt_txt": ALT}
+        """Add the chart to the thread of the message: request an upload URL, upload, then publish the file."""
+        asked = {"filename": "chart.png", "length": str(len(chart)), "alt_txt": CHART_ALT_TEXT}
         place = await self._call("files.getUploadURLExternal", None, form=asked)
         await self._upload(chart, str(place.get("upload_url", "")))
-        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": ALT}]).decode()
+        files = msgspec.json.encode([{"id": str(place.get("file_id", "")), "title": CHART_ALT_TEXT}]).decode()
         where = {"channel_id": str(receipt["channel"]), "thread_ts": str(receipt["ts"])}
         await self._call("files.completeUploadExternal", None, form={"files": files, **where})
 
     async def _upload(self, chart: bytes, address: str) -> None:
-        """Only to Slack, whatever the answer says."""
+        """Upload to a host of Slack only: the URL comes from the answer of the API."""
         parts = urlsplit(address)
         host, home = parts.hostname or "", urlsplit(self.settings.api)
         ours = parts.scheme == home.scheme and (host == home.hostname or host.endswith(".slack.com"))
         if not ours or parts.username is not None:
-            raise BadAnswer("slack named a place for files that is not Slack's")
+            raise BadAnswer("slack: the upload URL is not on a host of Slack")
         place = Poster(self.kind, address)
         try:
             await place.post(None, headers={"Content-Type": "application/octet-stream"}, content=chart)
@@ -92,26 +94,26 @@ class SlackNotifier(Notifier):
             await place.aclose()
 
     async def _call(self, method: str, body: Any, **more: Any) -> Mapping[str, Any]:
-        headers = {"Authorization": f"Bearer {secret(self.kind, self.settings.token_file)}"}
+        headers = {"Authorization": f"Bearer {read_secret_file(self.kind, self.settings.token_file)}"}
         answer = await self._poster.post(body, f"/api/{method}", headers, **more)
         if answer.get("ok") is True:
             return answer
-        error = str(answer.get("error", "no reason"))
+        error = str(answer.get("error", "no error code"))
         if error == "ratelimited":
             raise RetryAfter("slack: rate limited", 30.0)
-        if error in _FOR_GOOD:
+        if error in _PERMANENT_ERRORS:
             raise PermanentFailure(f"slack: {error}")
         raise BadAnswer(f"slack: {error}")
 
 
 def escape(text: str) -> str:
-    """For mrkdwn: Slack's three control characters."""
+    """Escape the three control characters of Slack's mrkdwn."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _payload(message: Message) -> dict[str, Any]:
     return {
-        "text": short(escape(message.title), 3000),
+        "text": truncate(escape(message.title), 3000),
         "blocks": list(_blocks(message)),
         "unfurl_links": False,
         "unfurl_media": False,
@@ -120,19 +122,19 @@ def _payload(message: Message) -> dict[str, Any]:
 
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
-    yield {"type": "header", "text": {"type": "plain_text", "text": short(message.title, 150), "emoji": False}}
+    yield {"type": "header", "text": {"type": "plain_text", "text": truncate(message.title, 150), "emoji": False}}
     sections = message.sections[:20]
-    shown = fit(sections, _ALL, _SECTION)
+    shown = fit(sections, _MAX_TEXT, _MAX_SECTION)
     for section in shown:
         yield {"type": "rich_text", "elements": list(_rich(section))}
-    whole = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
-    buttons = list(_buttons(message, whole))
+    complete = all(before == after for before, after in zip(sections, shown, strict=True) if before.exact)
+    buttons = list(_buttons(message, complete))
     if buttons:
         yield {"type": "actions", "elements": buttons}
 
 
 def _rich(section: Section) -> Iterator[dict[str, Any]]:
-    """Rich text is literal: nothing in it is parsed."""
+    """Rich text is literal: Slack does not parse it."""
     heading = {"type": "text", "text": section.heading, "style": {"bold": True}}
     yield {"type": "rich_text_section", "elements": [heading]}
     if section.exact:
@@ -144,10 +146,10 @@ def _rich(section: Section) -> Iterator[dict[str, Any]]:
     yield {"type": "rich_text_list", "style": "bullet", "elements": items}
 
 
-def _buttons(message: Message, whole: bool) -> Iterator[dict[str, Any]]:
-    """Nobody approves what the message could not show: where the plan was too long, the page is the place."""
+def _buttons(message: Message, complete: bool) -> Iterator[dict[str, Any]]:
+    """Omit *Approve* if the message does not show the whole plan; approvers then use the page."""
     for verb, value in ({} if message.ask is None else message.ask.buttons).items():
-        if whole or verb != "approve":
+        if complete or verb != "approve":
             yield _button(_NAMES[verb], f"remediator.{verb}") | _style(verb) | {"value": value}
     for name, url in message.links:
         yield _button(name, "remediator.open" if name == "Review and decide" else "remediator.follow") | {"url": url}

@@ -1,4 +1,4 @@
-"""``teams``: a Microsoft Teams workflow that takes Adaptive Cards."""
+"""``teams``: a Microsoft Teams workflow that accepts Adaptive Cards."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 import msgspec
 
-from remediator.extensions.notifiers._http import ALT, Address, Poster, fit
+from remediator.extensions.notifiers._http import CHART_ALT_TEXT, Address, Poster, fit
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier, Section, Tone
 
 _COLOURS = {Tone.ASK: "Warning", Tone.PROBLEM: "Attention", Tone.GOOD: "Good", Tone.NOTE: "Default"}
 
 
 class TeamsSettings(Address):
-    """The workflow's address; it is a secret, so keep it in ``url_file``."""
+    """The workflow URL. It is a secret: use ``url_file``."""
 
 
 class TeamsNotifier(Notifier):
-    """Text from alerts stands in TextRuns, which know no markup."""
+    """Puts text from alerts into TextRuns, in which Teams does not parse markup."""
 
     kind = "teams"
-    takes_charts = True
+    embeds_charts = True
     Settings = TeamsSettings
     settings: TeamsSettings
     per_minute = 30
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster.of(self.kind, self.settings)
+        self._poster = Poster.from_settings(self.kind, self.settings)
 
     async def aclose(self) -> None:
         await self._poster.aclose()
@@ -41,7 +41,7 @@ class TeamsNotifier(Notifier):
 
 
 def card(message: Message) -> dict[str, Any]:
-    """The Adaptive Card of a message."""
+    """Return the Adaptive Card of a message."""
     return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -51,10 +51,10 @@ def card(message: Message) -> dict[str, Any]:
     }
 
 
-_ALL = 26_000
-"""Bytes of a message that Teams takes: 28 KB, of which some are for what stands around the text."""
-_PICTURE = 12_000
-"""Bytes that a picture may take of them; a larger one is left out, the text is not."""
+_MAX_TEXT = 26_000
+"""Bytes of text. The limit of Teams for a whole message is 28 KB."""
+_MAX_PICTURE = 12_000
+"""Bytes of the chart in base64. A larger chart is left out, so that the text fits."""
 
 
 def _bytes(text: str) -> int:
@@ -64,13 +64,13 @@ def _bytes(text: str) -> int:
 def _body(message: Message) -> Iterator[dict[str, Any]]:
     yield _block([{**_run(message.title), "weight": "Bolder", "size": "Medium", "color": _COLOURS[message.tone]}])
     picture = base64.b64encode(message.chart).decode()
-    picture = picture if len(picture) <= _PICTURE else ""
+    picture = picture if len(picture) <= _MAX_PICTURE else ""
     taken = _bytes(message.title) + len(picture) + sum(len(url) + 100 for _, url in message.links)
-    for section in fit(message.sections, _ALL - taken, size=_bytes, each=_AROUND):
+    for section in fit(message.sections, _MAX_TEXT - taken, length=_bytes, overhead=_LINE_OVERHEAD):
         yield _block([{**_run(section.heading), "weight": "Bolder"}])
         yield from _lines(section)
     if picture:
-        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": ALT}
+        yield {"type": "Image", "url": f"data:image/png;base64,{picture}", "altText": CHART_ALT_TEXT}
 
 
 def _lines(section: Section) -> Iterator[dict[str, Any]]:
@@ -87,7 +87,7 @@ def _run(text: str) -> dict[str, Any]:
     return {"type": "TextRun", "text": text or " "}
 
 
-_AROUND = len(msgspec.json.encode(_block([{**_run(" "), "fontType": "Monospace"}]) | {"spacing": "Small"}))
+_LINE_OVERHEAD = len(msgspec.json.encode(_block([{**_run(" "), "fontType": "Monospace"}]) | {"spacing": "Small"}))
 
 
 def _actions(message: Message) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``webhook``: any HTTP server, as JSON."""
+"""``webhook``: JSON to any HTTP server."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pydantic import Field
 
 from remediator.core.clock import rfc3339
 from remediator.core.types import FilePath
-from remediator.extensions.notifiers._http import Address, Poster, secret
+from remediator.extensions.notifiers._http import Address, Poster, read_secret_file
 from remediator.extensions.notifiers.base import Delivery, Message, Notifier
 
 
 class WebhookSettings(Address):
-    """Where to, and how the receiver can tell that it was us."""
+    """The target URL, and how the receiver authenticates the sender."""
 
-    token_file: FilePath | None = Field(default=None, description="Bearer token that is sent along.")
+    token_file: FilePath | None = Field(default=None, description="File with the bearer token to send.")
     secret_file: FilePath | None = Field(
-        default=None, description="Key of the X-Remediator-Signature header: sha256=<HMAC of the body>."
+        default=None, description="File with the key of the X-Remediator-Signature header: sha256=<HMAC of the body>."
     )
 
 
 class WebhookNotifier(Notifier):
-    """Posts every message as one JSON object; the receiver knows repeats by ``id``."""
+    """Sends each message as one JSON object. Repeated deliveries have the same ``id``."""
 
     kind = "webhook"
-    takes_charts = True
+    embeds_charts = True
     Settings = WebhookSettings
     settings: WebhookSettings
     per_minute = 600
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        self._poster = Poster.of(self.kind, self.settings)
+        self._poster = Poster.from_settings(self.kind, self.settings)
 
     async def aclose(self) -> None:
         await self._poster.aclose()
@@ -46,9 +46,9 @@ class WebhookNotifier(Notifier):
         body = msgspec.json.encode(_data(message))
         headers = {"Content-Type": "application/json", "X-Remediator-Message": message.id}
         if self.settings.token_file is not None:
-            headers["Authorization"] = f"Bearer {secret(self.kind, self.settings.token_file)}"
+            headers["Authorization"] = f"Bearer {read_secret_file(self.kind, self.settings.token_file)}"
         if self.settings.secret_file is not None:
-            key = secret(self.kind, self.settings.secret_file).encode()
+            key = read_secret_file(self.kind, self.settings.secret_file).encode()
             headers["X-Remediator-Signature"] = "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
         await self._poster.post(None, headers=headers, content=body)
         return Delivery()

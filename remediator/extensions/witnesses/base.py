@@ -1,8 +1,7 @@
-"""Notaries: places that keep signed checkpoints where the remediator cannot rewrite them.
+"""The witness contract. A witness stores signed checkpoints where the remediator cannot rewrite them.
 
-A checkpoint is worth as much as the place that keeps it is independent of the database. Each notary is asked to keep
-notes, in the order of the log's growth; keeping one twice is the same as keeping it once, also when a crash came in
-the middle.
+A checkpoint proves something only if the witness is independent of the database. Checkpoints are published in the order
+in which the log grows. Publishing one twice has the same result as publishing it once, also after a crash.
 """
 
 from __future__ import annotations
@@ -16,72 +15,72 @@ from remediator.audit.signed_note import BadNote, split
 from remediator.errors import RemediatorError
 
 
-class NotaryError(RemediatorError):
-    """A checkpoint could not be kept, or could not be read back; it can be tried again."""
+class WitnessError(RemediatorError):
+    """A checkpoint could not be stored or read. A retry may help."""
 
 
-class Conflict(NotaryError):
-    """The place keeps a checkpoint that speaks against this one: more entries, or another root for as many.
+class WitnessConflict(WitnessError):
+    """A stored checkpoint contradicts this one: it has more entries, or another root for the same size.
 
-    Either the database was set back or rewritten, or another replica was faster. The caller can tell by its own log.
+    Either the database was restored or rewritten, or another replica published first. The caller compares its own log.
     """
 
 
 class Witness(ABC):
-    """A place for checkpoints. ``tests/extensions/witnesses`` runs one suite on every implementation."""
+    """Base class of a witness. ``tests/support/witness_suite.py`` tests every implementation."""
 
     kind: str
 
     @abstractmethod
     async def publish(self, note: str) -> str:
-        """Keep a signed note, durably, and say where it is now.
+        """Store a signed note durably and return its location.
 
         Raises:
-            NotaryError: not kept as far as can be told.
-            Conflict: what is kept already speaks against it.
-            BadNote: not a checkpoint.
+            WitnessError: the note may not be stored.
+            WitnessConflict: a stored note contradicts it.
+            BadNote: the note is not a checkpoint.
         """
 
     @abstractmethod
     async def fetch(self) -> list[str]:
-        """Every note that is kept, oldest first; for verifying.
+        """Return all stored notes, oldest first, for verification.
 
         Raises:
-            NotaryError: it cannot be read back, now or ever.
+            WitnessError: the notes cannot be read.
         """
 
 
 WitnessFactory = Callable[[Mapping[str, Any]], Witness]
-"""Makes a witness from its settings."""
+"""Creates a witness from its settings."""
 
 
-def agree(kept: Sequence[str], note: str) -> bool:
-    """Whether the newest of the kept notes is this one already.
+def is_latest(stored: Sequence[str], note: str) -> bool:
+    """Return whether the newest stored note is this note.
 
     Raises:
-        Conflict: a kept note has more entries, or as many with another root.
+        WitnessConflict: the newest stored note has more entries, or another root for the same size.
         BadNote: ``note`` is not a checkpoint.
     """
-    new = parse(note)
-    if not kept:
+    new = parse_note(note)
+    if not stored:
         return False
     try:
-        old = parse(kept[-1])
+        old = parse_note(stored[-1])
     except BadNote as error:
-        raise Conflict(f"what is kept here is not a checkpoint: {error}") from error
+        raise WitnessConflict(f"the newest stored note is not a checkpoint: {error}") from error
     if old.origin != new.origin:
-        raise Conflict(f"here are checkpoints of the log {old.origin}, not of {new.origin}")
+        raise WitnessConflict(f"the witness stores checkpoints of the log {old.origin!r}, not of {new.origin!r}")
     if old.size > new.size:
-        raise Conflict(
-            f"a checkpoint of {old.size} entries is kept here already, and this one has {new.size}: "
-            "the database was set back, or another replica was faster"
+        raise WitnessConflict(
+            f"the newest stored checkpoint has {old.size} entries, this one has {new.size}: "
+            "the database was restored from a backup, or another replica published first"
         )
     if old.size == new.size and old.root != new.root:
-        raise Conflict(f"a checkpoint of {old.size} entries with another root is kept here: the log was rewritten")
-    # the whole text counts: of a note that a crash tore within its signature, the checkpoint can still be read
-    return kept[-1] == note
+        raise WitnessConflict(f"the stored checkpoint of {old.size} entries has another root: the log was rewritten")
+    # Compare the whole text: a crash can cut a note within its signature, and its checkpoint is still readable.
+    return stored[-1] == note
 
 
-def parse(note: str) -> Checkpoint:
-    """The checkpoint in a note, whoever signed it."""
+def parse_note(note: str) -> Checkpoint:
+    """Return the checkpoint in a note. Signatures are not checked."""
     return Checkpoint.parse(split(note)[0])

@@ -1,7 +1,6 @@
-"""Checkpoints in a chat: a message that many people see, and that this host cannot take back unseen.
+"""``chat``: checkpoints as messages in a chat, where many people see them.
 
-Nothing comes back, so a notary of this kind cannot say more than that the chat took the message; save what was said
-there as a file and give it to ``audit verify --checkpoints``.
+The messages cannot be read back. To verify, save them as a file for ``remediator audit verify --checkpoints``.
 """
 
 from __future__ import annotations
@@ -11,32 +10,34 @@ import hashlib
 
 from remediator.errors import RemediatorError
 from remediator.extensions.notifiers.base import Message, Notifier, Section
-from remediator.extensions.witnesses.base import NotaryError, Witness, parse
+from remediator.extensions.witnesses.base import Witness, WitnessError, parse_note
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
-class ChatNotary(Witness):
-    """Posts each note by one of the channels of the settings file, as exact text. Posting twice does no harm.
+class ChatWitness(Witness):
+    """Sends each note to a channel of the settings file, as exact text. Sending it twice is harmless.
 
     Args:
-        channel: what delivers to it.
-        patience: seconds for one message.
+        channel: notifier of the channel.
+        timeout: seconds for one message.
     """
 
     kind = "chat"
 
-    def __init__(self, channel: Notifier, patience: float = _PATIENCE) -> None:
-        if not channel.keeps:
-            raise NotaryError(f"a channel of kind {channel.kind} does not keep what it is told, word by word")
+    def __init__(self, channel: Notifier, timeout: float = _TIMEOUT) -> None:
+        if not channel.keeps_history:
+            raise WitnessError(
+                f"a channel of kind {channel.kind!r} does not store messages unchanged; use a chat or email"
+            )
         self._channel = channel
-        self._patience = patience
+        self._timeout = timeout
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Witness.publish`; "kept" means that the chat has taken the message."""
-        point = parse(note)
+        """See :meth:`Witness.publish`. Here, *stored* means that the chat accepted the message."""
+        point = parse_note(note)
         message = Message(
-            # the same note has the same id, so that a chat that knows repeats shows it once
+            # a note always has the same ID, so that chats that detect repeats show it once
             id=f"checkpoint-{hashlib.sha256(note.encode()).hexdigest()[:16]}",
             run_id=None,
             kind="notice",
@@ -45,15 +46,17 @@ class ChatNotary(Witness):
             body={"checkpoint": note},
         )
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 delivery = await self._channel.send(message)
         except TimeoutError:
-            raise NotaryError(f"{self._channel.kind} did not take it within {self._patience:g} s") from None
+            raise WitnessError(f"{self._channel.kind}: no answer within {self._timeout:g} s") from None
         except RemediatorError as error:
-            raise NotaryError(f"the checkpoint was not told: {error}") from error
+            raise WitnessError(f"cannot send the checkpoint: {error}") from error
         where = ", ".join(f"{name} {value}" for name, value in sorted(delivery.receipt.items()) if value)
         return f"{self._channel.kind} {where}".strip()
 
     async def fetch(self) -> list[str]:
-        """Always refuses."""
-        raise NotaryError("a chat cannot be read back from here; save it as a file for audit verify --checkpoints")
+        """Always raise: a chat cannot be read back."""
+        raise WitnessError(
+            "cannot read checkpoints from a chat; save the messages as a file for audit verify --checkpoints"
+        )

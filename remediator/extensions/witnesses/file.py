@@ -1,4 +1,4 @@
-"""Checkpoints in a file: on another volume, on a mount of another machine, or with the append-only attribute set."""
+"""``file``: checkpoints in a file, on another volume, another machine, or with the append-only attribute."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from remediator.audit import checkpoint
 from remediator.audit.signed_note import BadNote
-from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import Witness, WitnessError, is_latest, parse_note
 
 _TAIL = 1 << 16
 
 
-class FileNotary(Witness):
-    """Appends notes to one file, one after the other with an empty line between; never changes what is there.
+class FileWitness(Witness):
+    """Appends notes to one file, separated by empty lines. It never changes existing content.
 
     Args:
-        path: the file; its folder has to exist, so that an unmounted volume is noticed.
+        path: the file. Its folder must exist, so that an unmounted volume is detected.
     """
 
     kind = "file"
@@ -27,12 +27,12 @@ class FileNotary(Witness):
         self._path = path
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Witness.publish`. A torn end, left by a crash or a full disk, is stepped over."""
-        parse(note)
+        """See :meth:`Witness.publish`. An incomplete last note, after a crash or on a full disk, is skipped."""
+        parse_note(note)
         try:
             await asyncio.to_thread(self._append, note)
         except OSError as error:
-            raise NotaryError(f"{self._path} could not be written: {error.strerror}") from error
+            raise WitnessError(f"cannot write {str(self._path)!r}: {error.strerror}") from error
         return str(self._path)
 
     async def fetch(self) -> list[str]:
@@ -42,7 +42,7 @@ class FileNotary(Witness):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise NotaryError(f"{self._path} could not be read: {error.strerror}") from error
+            raise WitnessError(f"cannot read {str(self._path)!r}: {error.strerror}") from error
         return list(checkpoint.find_notes(text))
 
     def _append(self, note: str) -> None:
@@ -52,9 +52,9 @@ class FileNotary(Witness):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             tail = _read_tail(descriptor)
-            if not agree(_whole(tail), note):
+            if not is_latest(_complete_notes(tail), note):
                 _write_all(descriptor, (_gap(tail) + note).encode())
-            # also when it was there: the crash may have come before the sync
+            # fsync also if the note exists: a crash may have happened before the fsync
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -67,12 +67,12 @@ def _read_tail(descriptor: int) -> str:
     return os.pread(descriptor, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
 
 
-def _whole(tail: str) -> list[str]:
-    """The notes in the tail that are not torn; only these can speak against a new one."""
+def _complete_notes(tail: str) -> list[str]:
+    """Return the complete notes of the tail. Only these can contradict a new note."""
     notes = []
     for note in checkpoint.find_notes(tail):
         try:
-            parse(note)
+            parse_note(note)
         except BadNote:
             continue
         notes.append(note)

@@ -1,4 +1,4 @@
-"""Checkpoints in a git repository: every checkpoint is a commit, and a push takes it to where others see it."""
+"""``git``: checkpoints as commits of a git repository, with a push to a remote."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import Witness, WitnessError, is_latest, parse_note
 
 FILE = "checkpoint"
-"""The one file in the tree; its history is the history of the log."""
+"""The only file in the tree. Its history is the history of the log."""
 
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _AUTHOR = {
@@ -23,13 +23,13 @@ _AUTHOR = {
 }
 
 
-class GitNotary(Witness):
-    """Commits notes to a branch of their own, by git's plumbing: no work tree, no index, no shell.
+class GitWitness(Witness):
+    """Commits notes to a branch with git plumbing commands: no work tree, no index, no shell.
 
     Args:
-        repository: a repository, bare or not; a bare one is made where nothing is.
-        branch: holds nothing but checkpoints.
-        remote: where to push after every commit; without one, the repository itself has to be safe.
+        repository: path of the repository. A bare repository is created if it does not exist.
+        branch: branch that contains only checkpoints.
+        remote: where to push after each commit. Without a remote, protect the repository itself.
         timeout: seconds for one git command.
     """
 
@@ -39,7 +39,7 @@ class GitNotary(Witness):
         self, repository: Path, branch: str = "checkpoints", remote: str | None = None, timeout: float = 30.0
     ) -> None:
         if not _BRANCH.fullmatch(branch) or ".." in branch or (remote is not None and remote.startswith("-")):
-            raise NotaryError("the branch or the remote for checkpoints is not a name that git can be given")
+            raise WitnessError(f"invalid branch {branch!r} or remote {remote!r}: use a branch name such as checkpoints")
         self._repository = repository
         self._ref = f"refs/heads/{branch}"
         self._remote = remote
@@ -47,12 +47,12 @@ class GitNotary(Witness):
 
     async def publish(self, note: str) -> str:
         """See :meth:`Witness.publish`. The branch moves by compare-and-swap, so two replicas cannot lose a commit."""
-        size = parse(note).size
+        size = parse_note(note).size
         if not self._repository.exists():
             await self._run("init", "--quiet", "--bare", str(self._repository), inside=False)
         tip = await self._tip()
         kept = [await self._run("cat-file", "blob", f"{tip}:{FILE}")] if tip else []
-        if not agree(kept, note):
+        if not is_latest(kept, note):
             tip = await self._commit(note, size, tip)
         if self._remote is not None:
             await self._run("push", "--quiet", "--", self._remote, f"{self._ref}:{self._ref}")
@@ -67,7 +67,7 @@ class GitNotary(Witness):
         return [await self._run("cat-file", "blob", f"{commit}:{FILE}") for commit in commits]
 
     async def _tip(self) -> str:
-        # for-each-ref answers nothing, not an error, when the branch is not there yet
+        # for-each-ref prints nothing, without an error, while the branch does not exist
         return (await self._run("for-each-ref", "--format=%(objectname)", self._ref)).strip()
 
     async def _commit(self, note: str, size: int, tip: str) -> str:
@@ -93,24 +93,24 @@ class GitNotary(Witness):
                 env=_environment(),
             )
         except OSError as error:
-            raise NotaryError(f"git cannot be run: {error.strerror}") from error
+            raise WitnessError(f"cannot run git: {error.strerror}") from error
         try:
             async with asyncio.timeout(self._timeout):
                 output, errors = await process.communicate(given.encode())
         except TimeoutError:
-            raise NotaryError(f"git {command[0]} did not end within {self._timeout:g} s") from None
+            raise WitnessError(f"git {command[0]} timed out after {self._timeout:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         if process.returncode:
             reason = errors.decode("utf-8", "replace").strip().splitlines()
-            raise NotaryError(f"git {command[0]} failed: {reason[-1] if reason else process.returncode}")
+            raise WitnessError(f"git {command[0]} failed: {reason[-1] if reason else process.returncode}")
         return output.decode("utf-8", "replace")
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would point git at another repository; HOME stays, for the credentials of a push."""
+    """Return the environment without variables that select another repository. HOME stays, for push credentials."""
     ours = {
         name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name == "GIT_SSH_COMMAND"
     }

@@ -1,6 +1,6 @@
-"""Checkpoints in a bucket with object lock: nobody, not even its owner, deletes them before their time.
+"""``s3``: checkpoints in a bucket with object lock. Not even the account owner can delete them before they expire.
 
-Needs the extra ``s3`` (boto3), whose credential chain also knows instance roles and workload identities.
+Requires the extra ``s3`` (boto3). The credential chain of boto3 supports instance roles and workload identities.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from remediator.audit.checkpoint import Checkpoint
 from remediator.core.clock import Clock, SystemClock
-from remediator.extensions.witnesses.base import NotaryError, Witness, agree, parse
+from remediator.extensions.witnesses.base import Witness, WitnessError, is_latest, parse_note
 
-_HELD = "PreconditionFailed"
+_ALREADY_STORED = "PreconditionFailed"
 _LAST = 10**20 - 1
 
 
-class S3Notary(Witness):
-    """Puts each note as an object of its own, locked in compliance mode.
+class S3Witness(Witness):
+    """Stores each note as an object, locked in compliance mode.
 
     Args:
-        bucket: with versioning and object lock on; without, the bucket refuses, and that is an error.
-        prefix: of the objects' keys.
-        retention: for how long a note cannot be deleted by anyone.
-        endpoint: of a server that speaks S3, if it is not Amazon's.
-        region: if the environment does not tell.
-        clock: tells until when the lock holds.
+        bucket: name of a bucket with versioning and object lock. Other buckets refuse the request.
+        prefix: prefix of the object keys.
+        retention: how long a note cannot be deleted.
+        endpoint: URL of an S3-compatible server, if it is not AWS.
+        region: region, if the environment does not set one.
+        clock: clock for the end of the lock.
     """
 
     kind = "s3"
@@ -53,24 +53,24 @@ class S3Notary(Witness):
         self._client = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region)
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Witness.publish`. The key depends on the note alone, so a repeated note finds itself there."""
-        point = parse(note)
+        """See :meth:`Witness.publish`. The key depends only on the note, so a repeated note has the same key."""
+        point = parse_note(note)
         try:
-            if not agree(await asyncio.to_thread(self._newest), note):
+            if not is_latest(await asyncio.to_thread(self._newest), note):
                 await asyncio.to_thread(self._put, self._key(point, note), note)
         except (ClientError, BotoCoreError) as error:
-            raise NotaryError(f"the bucket {self._bucket} did not take the checkpoint: {error}") from error
+            raise WitnessError(f"cannot write to bucket {self._bucket!r}: {error}") from error
         return f"s3://{self._bucket}/{self._key(point, note)}"
 
     async def fetch(self) -> list[str]:
-        """See :meth:`Witness.fetch`. Every version is read: a note that was hidden or written over counts as well."""
+        """See :meth:`Witness.fetch`. It reads all versions, so hidden and overwritten notes count too."""
         try:
             return await asyncio.to_thread(self._all)
         except (ClientError, BotoCoreError) as error:
-            raise NotaryError(f"the bucket {self._bucket} could not be read: {error}") from error
+            raise WitnessError(f"cannot read bucket {self._bucket!r}: {error}") from error
 
     def _key(self, point: Checkpoint, note: str) -> str:
-        # S3 lists keys in their order only: counting down, the newest comes first and is found without the others
+        # S3 lists keys in ascending order only: with a number that counts down, the newest note comes first
         digest = hashlib.sha256(note.encode()).hexdigest()[:16]
         return f"{self._prefix}{_LAST - point.size:020d}-{point.size}-{digest}"
 
@@ -87,7 +87,7 @@ class S3Notary(Witness):
                 ObjectLockRetainUntilDate=self._clock.now() + self._retention,
             )
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != _HELD:
+            if error.response.get("Error", {}).get("Code") != _ALREADY_STORED:
                 raise
 
     def _versions(self) -> Iterator[tuple[str, str]]:

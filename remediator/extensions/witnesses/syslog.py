@@ -1,7 +1,6 @@
-"""Checkpoints in syslog: a line to a log server that only ever receives.
+"""``syslog``: checkpoints as lines to a log server.
 
-Nothing comes back, so a notary of this kind cannot say more than that the line was sent; give ``audit verify`` the
-log server's file to check against.
+The lines cannot be read back. To verify, give the file of the log server to ``remediator audit verify --checkpoints``.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remediator.core.clock import Clock, SystemClock, rfc3339
-from remediator.extensions.witnesses.base import NotaryError, Witness, parse
+from remediator.extensions.witnesses.base import Witness, WitnessError, parse_note
 
 PRIORITY = 13 * 8 + 5
 """Facility 13 (log audit), severity 5 (notice)."""
 _TIMEOUT = 5.0
 
 
-class SyslogNotary(Witness):
-    """Sends each note as one line of JSON, ``{"checkpoint": …}``. Sending twice does no harm.
+class SyslogWitness(Witness):
+    """Sends each note as one line of JSON, ``{"checkpoint": …}``. Sending it twice is harmless.
 
     Args:
-        address: ``udp://host:514``, ``tcp://host:601`` (RFC 5424; octet counting on TCP) or ``unix:/dev/log``.
-        clock: for the line's time stamp.
+        address: ``udp://host:514``, ``tcp://host:601`` (RFC 5424, octet counting on TCP) or ``unix:/dev/log``.
+        clock: clock for the timestamp of the line.
     """
 
     kind = "syslog"
@@ -33,7 +32,7 @@ class SyslogNotary(Witness):
     def __init__(self, address: str, clock: Clock | None = None) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("udp", "tcp", "unix") or not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise NotaryError(f"{address!r} is not udp://host:port, tcp://host:port or unix:/path")
+            raise WitnessError(f"invalid address {address!r}: expected udp://HOST:PORT, tcp://HOST:PORT or unix:/PATH")
         self._address = address
         self._scheme = parts.scheme
         self._path = parts.path
@@ -41,18 +40,18 @@ class SyslogNotary(Witness):
         self._clock = clock or SystemClock()
 
     async def publish(self, note: str) -> str:
-        """See :meth:`Witness.publish`; here "kept" can only mean "sent"."""
-        parse(note)
+        """See :meth:`Witness.publish`. Here, *stored* means that the line was sent."""
+        parse_note(note)
         body = msgspec.json.encode({"checkpoint": note})
         try:
             await asyncio.to_thread(self._send, body)
         except OSError as error:
-            raise NotaryError(f"{self._address} could not be sent to: {error}") from error
+            raise WitnessError(f"cannot send to {self._address}: {error}") from error
         return self._address
 
     async def fetch(self) -> list[str]:
-        """Always refuses."""
-        raise NotaryError("a log server cannot be read back from here; give its file to audit verify --checkpoints")
+        """Always raise: a log server cannot be read back."""
+        raise WitnessError("cannot read checkpoints from a log server; give its file to audit verify --checkpoints")
 
     def _send(self, body: bytes) -> None:
         if self._scheme == "unix":
@@ -77,5 +76,5 @@ class SyslogNotary(Witness):
         return start.encode() + body
 
     def _local_line(self, body: bytes) -> bytes:
-        # what a local daemon expects is the older form
+        # local daemons expect the older format (RFC 3164)
         return f"<{PRIORITY}>{self._clock.now().strftime('%b %e %H:%M:%S')} remediator: ".encode() + body

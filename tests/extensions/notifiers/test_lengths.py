@@ -13,7 +13,7 @@ import httpx
 import pytest
 import respx
 
-from remediator.extensions.notifiers._http import CUT, fit, utf16
+from remediator.extensions.notifiers._http import TRUNCATED, fit, utf16_length
 from remediator.extensions.notifiers.base import Ask, Message, Section, Tone
 from tests.extensions.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, LINK, settings
 from tests.support.guard_history import NOON
@@ -58,9 +58,9 @@ def _discord(body: Any) -> None:
     [embed] = body["embeds"]
     fields = embed["fields"]
     assert len(embed["title"]) <= 256 and len(fields) <= 25 and len(embed["description"]) <= 4096
-    assert all(len(item["name"]) <= 256 and 0 < utf16(item["value"]) <= 1024 for item in fields)
+    assert all(len(item["name"]) <= 256 and 0 < utf16_length(item["value"]) <= 1024 for item in fields)
     assert all(item["value"].endswith("\n```") for item in fields), "every code block is closed"
-    total = utf16(embed["title"] + embed["description"]) + sum(utf16(item["name"] + item["value"]) for item in fields)
+    total = utf16_length(embed["title"] + embed["description"]) + sum(utf16_length(item["name"] + item["value"]) for item in fields)
     assert total <= 6000
 
 
@@ -70,7 +70,7 @@ def _telegram(body: Any) -> None:
         plain = plain.replace(tag, "")
     for entity, letter in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"), ("&quot;", '"'), ("&#x27;", "'")):
         plain = plain.replace(entity, letter)
-    assert utf16(plain) <= 4096 and body["text"].count("<pre>") == body["text"].count("</pre>")
+    assert utf16_length(plain) <= 4096 and body["text"].count("<pre>") == body["text"].count("</pre>")
 
 
 def _teams(body: Any) -> None:
@@ -168,7 +168,7 @@ def test_long_sections_are_cut_and_say_so() -> None:
     ]
     fires, done, evidence = fit(sections, 2000)
     assert evidence == sections[2]
-    assert fires.lines[-1] == done.lines[-1] == CUT
+    assert fires.lines[-1] == done.lines[-1] == TRUNCATED
     assert len(done.lines[0]) > 2 * len(fires.lines[0])
     assert fit(sections, 100_000) == sections
     assert sum(len(line) for section in fit(sections, 2000) for line in section.lines) <= 2000

