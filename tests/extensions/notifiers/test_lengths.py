@@ -60,7 +60,9 @@ def _discord(body: Any) -> None:
     assert len(embed["title"]) <= 256 and len(fields) <= 25 and len(embed["description"]) <= 4096
     assert all(len(item["name"]) <= 256 and 0 < utf16_length(item["value"]) <= 1024 for item in fields)
     assert all(item["value"].endswith("\n```") for item in fields), "every code block is closed"
-    total = utf16_length(embed["title"] + embed["description"]) + sum(utf16_length(item["name"] + item["value"]) for item in fields)
+    total = utf16_length(embed["title"] + embed["description"]) + sum(
+        utf16_length(item["name"] + item["value"]) for item in fields
+    )
     assert total <= 6000
 
 
