@@ -13,6 +13,7 @@ import secrets
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -69,7 +70,7 @@ class Segment(Struct, frozen=True):
         Raises:
             ArchiveError: the file is damaged.
         """
-        with _OpenSegment(self.path) as lines:
+        with _open(self.path) as lines:
             next(lines)
             yield from from_jsonl(lines)
 
@@ -107,7 +108,7 @@ def load(path: Path) -> Segment:
     Raises:
         ArchiveError: the file is not a segment.
     """
-    with _OpenSegment(path) as lines:
+    with _open(path) as lines:
         try:
             header = msgspec.json.decode(next(lines, b""), type=_Header)
             start, end = header.start.head(), header.end.head()
@@ -133,7 +134,7 @@ def file_at(folder: Path, at: datetime) -> str | None:
     """
     files = sorted(folder.glob("audit-*.jsonl.gz"))
     place = bisect_right(files, at, key=_first_time)
-    if not place or (place == len(files) and _last_time(files[-1]) < at):
+    if not place or (place == len(files) and max(row.time for row in load(files[-1]).entries()) < at):
         return None
     return files[place - 1].name
 
@@ -155,10 +156,6 @@ def entries_of_run(folder: Path, run: str, since: datetime, until: datetime) -> 
 
 def _first_time(path: Path) -> datetime:
     return next(load(path).entries()).time
-
-
-def _last_time(path: Path) -> datetime:
-    return max(row.time for row in load(path).entries())
 
 
 def join_live(archived: Sequence[Segment], live: Iterable[SealedEntry]) -> tuple[Head, Iterator[SealedEntry]]:
@@ -197,26 +194,12 @@ def _write(segment: Segment, rows: Iterable[SealedEntry]) -> None:
     fsync_directory(path.parent)
 
 
-class _OpenSegment:
-    """The lines of a gzip file. Any damage raises an :class:`ArchiveError` that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: gzip.GzipFile | None = None
-
-    def __enter__(self) -> Iterator[bytes]:
-        try:
-            self._file = gzip.open(self._path, "rb")
-        except OSError as error:
-            raise ArchiveError(f"cannot read the archive file {self._path.name!r}: {error.strerror}") from error
-        return self._lines(self._file)
-
-    def _lines(self, file: gzip.GzipFile) -> Iterator[bytes]:
-        try:
-            yield from file
-        except (OSError, EOFError, zlib.error) as error:
-            raise ArchiveError(f"the archive file {self._path.name!r} is damaged: {error}") from error
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+@contextmanager
+def _open(path: Path) -> Iterator[Iterator[bytes]]:
+    """Open a gzip file and yield its lines. Any damage raises an :class:`ArchiveError` that names the file."""
+    try:
+        with gzip.open(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or f"it is damaged: {error}"
+        raise ArchiveError(f"cannot read the archive file {path.name!r}: {reason}") from error

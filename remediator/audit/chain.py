@@ -80,13 +80,10 @@ class _EntryWriter:
     def __init__(self, written: str, redactor: Redactor) -> None:
         self._written = written
         self._redactor = redactor
-        self._fast = Normalizer(redactor, self._redact_long)
+        # long text is redacted before it is cut: a secret that was cut in half would not be found
+        self._fast = Normalizer(redactor, lambda text: text if len(text) <= TEXT_LIMIT else redactor.text(text))
         self._thorough = Normalizer(redactor, redactor.text, thorough=True)
         self._short = Normalizer(redactor, partial(redactor.text, limit=SHORT_TEXT_LIMIT), thorough=True)
-
-    def _redact_long(self, text: str) -> str:
-        # redact before cutting: a secret that was cut in half would not be found
-        return text if len(text) <= TEXT_LIMIT else self._redactor.text(text)
 
     def write(self, draft: Draft, seq: int, prev: str) -> bytes:
         """Return the canonical bytes of a draft."""

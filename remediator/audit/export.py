@@ -137,12 +137,8 @@ def to_csv(row: SealedEntry) -> str:
     """Return one CSV line. Cells that a spreadsheet would execute as a formula begin with an apostrophe."""
     entry = read_entry(row)
     fields = msgspec.to_builtins(entry) | {"data": _encode(entry.data).decode(), "hash": row.hash.hex()}
-    return _csv(tuple(_cell(fields[column]) for column in COLUMNS))
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    texts = ("" if fields[column] is None else str(fields[column]) for column in COLUMNS)
+    return _csv(tuple(f"'{text}" if text.startswith(_FORMULA) else text for text in texts))
 
 
 def _csv(cells: tuple[str, ...]) -> str:

@@ -49,10 +49,6 @@ def decode_base64(text: str) -> bytes:
     return raw if base64.b64encode(raw).decode() == text else b""
 
 
-def _key_id(name: str, public: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public).digest()[:4]
-
-
 def check_name(name: str) -> str:
     """Return the name of a key (the origin of a log) if it is valid.
 
@@ -76,7 +72,7 @@ class Verifier:
     @property
     def key_id(self) -> bytes:
         """Return the four bytes that distinguish keys of the same name."""
-        return _key_id(self.name, self.public.public_bytes_raw())
+        return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.public.public_bytes_raw()).digest()[:4]
 
     def encode(self) -> str:
         """Return the key as one line: ``name+keyid+key``."""

@@ -51,7 +51,7 @@ def tell(
     labels = alerts[place.alert].labels if place.alert < len(alerts) else {}
     name = _plain(labels.get("alertname", "")) or "an alert"
     data = {"notification": place.notification, "alert": place.alert, "alertname": name, "message": why}
-    tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, reason="alert set aside", data=data))
+    tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, reason="dead letter", data=data))
     told = key_values.get(tx.connection, _TOLD)
     if told is not None and tx.now - told.at < _ONCE_IN:
         return  # the audit log has each; a defect that meets every alert must not bury people
@@ -61,7 +61,7 @@ def tell(
         f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why}); "
         "for all of them: remediator audit search --kind notification.rejected"
     )
-    outbox.enqueue(tx, context.ids, "notice", None, {"about": "alert set aside", "text": text}, channels)
+    outbox.enqueue(tx, context.ids, "notice", None, {"about": "dead letter", "text": text}, channels)
 
 
 def _plain(text: str) -> str:

@@ -41,7 +41,7 @@ _VOID_REASONS = {
     "deadline": "the run reached its time limit",
 }
 _DECIDED = {"approve": "approved", "reject": "rejected", "snooze": "snoozed"}
-_URGENT = ("break glass", "watchdog", "storm", "playbooks", "alert set aside")
+_URGENT = ("break glass", "watchdog", "storm", "playbooks", "dead letter")
 """Topics of notices that are shown as a problem."""
 
 

@@ -32,7 +32,7 @@ LINE = [(NOON + timedelta(minutes=minute), 0.5 + minute / 100) for minute in ran
 
 
 def _pixels(picture: bytes) -> list[bytes]:
-    """The rows of dots, chunk by chunk, as any reader of PNG takes them."""
+    """Decode a PNG and return its rows of pixels."""
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     at, chunks = 8, {}
     while at < len(picture):
@@ -46,8 +46,8 @@ def _pixels(picture: bytes) -> list[bytes]:
     return [raw[row * (width + 1) + 1 : (row + 1) * (width + 1)] for row in range(height)]
 
 
-def test_a_chart_is_a_small_whole_png() -> None:
-    """The line rises, the limit crosses it; not-a-numbers, one point and nothing at all are drawn too."""
+def test_chart_is_a_small_valid_png() -> None:
+    """The line rises and the limit is drawn; NaN, a single point and no data are valid input."""
     rows = _pixels(charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85))
     line = [(row.index(4), number) for number, row in enumerate(rows) if 4 in row]
     assert line == sorted(line, key=lambda dot: -dot[0]), "higher is later"
@@ -56,8 +56,8 @@ def test_a_chart_is_a_small_whole_png() -> None:
         assert len(charts.line_chart_png(odd, NOON, NOON, None)) < 4000
 
 
-async def test_requests_carry_it_where_a_channel_takes_one(web: WebService) -> None:
-    """To the webhook with its picture, to Google Chat without, which is not even drawn."""
+async def test_channels_that_accept_charts_get_one(web: WebService) -> None:
+    """The webhook gets the chart; for Google Chat, no chart is drawn."""
     drawn = charts.line_chart_png([LINE], NOON, NOON + timedelta(hours=1), 0.85)
     asked_for: list[str] = []
 
@@ -76,8 +76,8 @@ async def test_requests_carry_it_where_a_channel_takes_one(web: WebService) -> N
         assert (asked.run_id in asked_for) is taken
 
 
-async def test_no_message_waits_for_its_picture(web: WebService) -> None:
-    """Nobody there, no such run: none, and no error."""
+async def test_no_chart_without_prometheus_or_run(web: WebService) -> None:
+    """If Prometheus does not answer or the run does not exist, there is no chart and no error."""
     gone = Prometheus(Endpoint(url=f"http://127.0.0.1:{free_port()}"))
     asked = await web.request_approval()
     for run_id in (asked.run_id, "run-none"):
@@ -90,7 +90,7 @@ WORDS = "The alert's expression over the last hour"
 
 
 def _parts(request: httpx.Request) -> dict[str, tuple[bytes, str]]:
-    """The parts of a multipart body, by name: content and media type."""
+    """Return the parts of a multipart body by name: content and media type."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     found = {}
     for part in message_from_bytes(head + request.content).walk():
@@ -102,8 +102,8 @@ def _parts(request: httpx.Request) -> dict[str, tuple[bytes, str]]:
     return found
 
 
-async def test_slack_has_it_in_the_thread(tmp_path: Path) -> None:
-    """A place is asked for, the very bytes are put there without the token, and the file is shown under the message."""
+async def test_slack_shows_the_chart_in_the_thread(tmp_path: Path) -> None:
+    """An upload URL is requested, the bytes are sent there without the token, the file is added to the thread."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     place = "https://files.slack.com/upload/v1/abc"
     async with respx.mock as router:
@@ -129,8 +129,8 @@ async def test_slack_has_it_in_the_thread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["https://elsewhere.example/x", "http://files.slack.com/x", "https://u@slack.com/", ""]
 )
-async def test_slack_files_go_to_slack_only(tmp_path: Path, place: str) -> None:
-    """An answer that names another server is not believed."""
+async def test_slack_upload_url_must_be_slack(tmp_path: Path, place: str) -> None:
+    """An upload URL on another server is refused."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.post("https://slack.com/api/files.getUploadURLExternal").respond(json={"ok": True, "upload_url": place})
@@ -140,8 +140,8 @@ async def test_slack_files_go_to_slack_only(tmp_path: Path, place: str) -> None:
     await slack.aclose()
 
 
-async def test_slack_without_the_scope(tmp_path: Path) -> None:
-    """The error says which one is missing, as Slack names it."""
+async def test_slack_without_the_scope_is_an_error(tmp_path: Path) -> None:
+    """The error names the missing scope as Slack does."""
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"ok": False, "error": "missing_scope", "needed": "files:write"})
@@ -150,8 +150,8 @@ async def test_slack_without_the_scope(tmp_path: Path) -> None:
     await slack.aclose()
 
 
-async def test_discord_has_it_attached(tmp_path: Path) -> None:
-    """The message is changed in its attachments only: its embed may say by now what became of the request."""
+async def test_discord_attaches_the_chart(tmp_path: Path) -> None:
+    """Only the attachments of the message change: its embed may show the result of the request by then."""
     discord = KINDS["discord"](settings("discord", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"id": "9"})
@@ -166,8 +166,8 @@ async def test_discord_has_it_attached(tmp_path: Path) -> None:
     assert told["allowed_mentions"] == {"parse": []} and "embeds" not in told
 
 
-async def test_telegram_has_it_as_a_silent_answer(tmp_path: Path) -> None:
-    """The request with its links stays the text that it is; the photo answers it and rings nobody's phone."""
+async def test_telegram_sends_the_chart_as_a_silent_reply(tmp_path: Path) -> None:
+    """The message with its links stays unchanged; the photo replies to it without a notification sound."""
     telegram = KINDS["telegram"](settings("telegram", tmp_path))
     async with respx.mock as router:
         router.route().respond(json={"ok": True, "result": {"message_id": 8}})
@@ -192,8 +192,8 @@ async def _charts_over(post: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, '"error":""'), (500, "not delivered: telegram answered 500")])
-async def test_the_message_goes_first(web: WebService, tmp_path: Path, status: int, told: str) -> None:
-    """It is sent and on record before its chart is tried; a chart that is refused is on record, and that is all."""
+async def test_message_is_sent_before_its_chart(web: WebService, tmp_path: Path, status: int, told: str) -> None:
+    """The message is recorded as sent before the chart is tried; a refused chart is only recorded."""
 
     async def chart(run_id: str, now: datetime) -> bytes:
         sent = [item.status for item in await web.outbox(run_id)]
@@ -215,8 +215,8 @@ async def test_the_message_goes_first(web: WebService, tmp_path: Path, status: i
     assert log.count('"kind":"message.chart"') == 1 and told in log
 
 
-async def test_a_chart_that_hangs_holds_up_no_message(web: WebService, tmp_path: Path) -> None:
-    """The next request of the same channel goes while the first one's chart is still awaited."""
+async def test_slow_chart_delays_no_message(web: WebService, tmp_path: Path) -> None:
+    """The next message of the channel is sent while the chart of the first is still pending."""
     never = asyncio.Event()
 
     async def chart(run_id: str, now: datetime) -> bytes:
@@ -240,6 +240,6 @@ async def test_a_chart_that_hangs_holds_up_no_message(web: WebService, tmp_path:
     ("low", "high", "wanted"),
     [(0.0, 1.0, ["0", "1"]), (97.4, 97.42, ["97.4", "97.42"]), (0.0, 1.5e9, ["0", "1.5e+09"]), (0.5, 0.5, ["0.5"] * 2)],
 )
-def test_the_ends_of_an_axis_are_different_numbers(low: float, high: float, wanted: list[str]) -> None:
-    """However little a line moves, what stands beside it says by how much."""
+def test_axis_ends_have_different_labels(low: float, high: float, wanted: list[str]) -> None:
+    """Labels are exact enough even if the values differ little."""
     assert [charts.tick_label(value, high - low) for value in (low, high)] == wanted

@@ -91,7 +91,7 @@ def _playbooks(report: Report) -> Section:
         "alert as resolved. Duration before: alerts of the same names before the playbook first acted "
         "automatically."
     )
-    head = ("Playbook", "Incidents", "Healed automatically", "Recovery", "Alert duration", "Duration before", "Shorter")
+    head = ("Playbook", "Incidents", "Automatic", "Recovery", "Alert duration", "Duration before", "Shorter")
     return Section(RECOVERY_TITLE, (text,), head, _limit(rows), (1, 2, 3, 4, 5, 6))
 
 
