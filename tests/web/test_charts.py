@@ -134,7 +134,7 @@ async def test_slack_upload_url_must_be_slack(tmp_path: Path, place: str) -> Non
     slack = KINDS["slack"](settings("slack", tmp_path))
     async with respx.mock as router:
         router.post("https://slack.com/api/files.getUploadURLExternal").respond(json={"ok": True, "upload_url": place})
-        with pytest.raises(BadAnswer, match="not Slack's"):
+        with pytest.raises(BadAnswer, match="not on a host of Slack"):
             await slack.add_chart(PICTURE, {"channel": "C1", "ts": "1.2"})
         assert len(router.calls) == 1
     await slack.aclose()
