@@ -1,4 +1,4 @@
-"""The straight line for one alert, as it would be walked now: match, plan, guard, and what then. Changes nothing."""
+"""Explain what would be done for an alert now: match, plan, guard evaluation and the next step. Changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class ReadOnlyStore(Store):
-    """The service's store, opened only to read, beside the service or without it."""
+    """The store of the service, opened read-only, beside a running service or without one."""
 
     name = "read only"
 
@@ -51,41 +51,41 @@ class ReadOnlyStore(Store):
             return work(connection)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        raise StoreUnavailable("explaining changes nothing")
+        raise StoreUnavailable("the store is opened read-only")
 
     async def accept(self, source: str, body: bytes) -> None:
-        raise StoreUnavailable("explaining changes nothing")
+        raise StoreUnavailable("the store is opened read-only")
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: each read opens and closes its own connection."""
 
 
 @dataclass(slots=True)
-class Line:
-    """The straight line of one playbook for the alert."""
+class Explanation:
+    """What one playbook would do for the alert."""
 
     playbook: str
     missing: Sequence[str] = ()
-    """Conditions of the match that do not hold; empty if it matches."""
+    """Conditions that do not hold; empty if the playbook matches."""
     target: str = ""
     mode: str = ""
     plan: Plan | None = None
     error: str = ""
-    """Why it cannot be planned."""
-    judgement: GuardDecision | None = None
-    would: str = ""
+    """Why the plan cannot be made."""
+    decision: GuardDecision | None = None
+    next_step: str = ""
 
 
 def read_alert(text: str) -> list[dict[str, str]]:
-    """The labels in a JSON text: a webhook notification, one alert with ``labels``, or labels alone.
+    """Return the labels in a JSON text: a webhook notification, one alert with ``labels``, or labels alone.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the text is not one of these.
     """
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise InputError(f"the alert is no JSON: {error}") from None
+        raise InputError(f"the alert is not valid JSON: {error}") from None
     alerts = data.get("alerts") if isinstance(data, Mapping) else None
     items = alerts if isinstance(alerts, list) else [data]
     found = [item.get("labels", item) if isinstance(item, Mapping) else None for item in items]
@@ -95,22 +95,21 @@ def read_alert(text: str) -> list[dict[str, str]]:
             or not labels
             or not all(isinstance(value, str) for value in labels.values())
         ):
-            raise InputError('write an alert as {"labels": {"alertname": "RedisDown"}}, or a whole notification')
+            raise InputError('expected an alert like {"labels": {"alertname": "RedisDown"}}, or a webhook notification')
     return [dict(labels) for labels in found if labels is not None]
 
 
 async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
-    """The labels of a firing alert by Alertmanager's fingerprint: what is on record here is asked first, then every
-    Alertmanager of the settings.
+    """Return the labels of a firing alert by its Alertmanager fingerprint, from the store or from an Alertmanager.
 
     Raises:
-        InputError: nobody knows such an alert; the message tells who could not be asked.
+        InputError: the alert is not found; the message names the sources that did not answer.
     """
-    silent = []
+    failures = []
     try:
         open_ones = await ReadOnlyStore(config).read(episodes.list_open)
     except StoreUnavailable as error:
-        open_ones, silent = [], [str(error)]
+        open_ones, failures = [], [str(error)]
     for episode in open_ones:
         if fingerprint(episode.labels) == wanted:
             return dict(episode.labels)
@@ -119,71 +118,71 @@ async def by_fingerprint(config: Config, wanted: str) -> dict[str, str]:
             try:
                 alerts = await alertmanager.alerts()
             except ClientError as error:
-                silent.append(str(error))
+                failures.append(str(error))
                 continue
         for alert in alerts:
             if alert.fingerprint == wanted:
                 return dict(alert.labels)
-    unheard = f" ({'; '.join(silent)})" if silent else ""
-    raise InputError(f"no alert with the fingerprint {wanted} fires{unheard}; give its labels in a file instead")
+    unanswered = f" ({'; '.join(failures)})" if failures else ""
+    raise InputError(f"no firing alert has the fingerprint {wanted}{unanswered}; pass its labels in a file instead")
 
 
-async def explain(config: Config, labels: Mapping[str, str]) -> list[Line]:
-    """What each playbook would do for an alert with these labels, the matching ones first."""
+async def explain(config: Config, labels: Mapping[str, str]) -> list[Explanation]:
+    """Return what each playbook would do for an alert with these labels, the matching playbooks first."""
     async with read_only_context(config, ReadOnlyStore(config)) as context:
-        found = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
-        lines = []
-        for each in sorted(found, key=lambda item: not item.matches):
+        candidates = Index(context.playbooks.active, config.watchdog.alertname).explain(labels)
+        explanations = []
+        for each in sorted(candidates, key=lambda item: not item.matches):
             missing = [str(unmet) for unmet in each.unmet] + ([each.note] if each.note else [])
-            line = Line(each.playbook.name, missing)
+            explanation = Explanation(each.playbook.name, missing)
             if each.matches:
-                await _walk(context, config, each.playbook, labels, line)
-            lines.append(line)
-        return lines
+                await _evaluate(context, config, each.playbook, labels, explanation)
+            explanations.append(explanation)
+        return explanations
 
 
-async def _walk(
-    context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], line: Line
+async def _evaluate(
+    context: PipelineContext, config: Config, playbook: Playbook, labels: Mapping[str, str], found: Explanation
 ) -> None:
-    written = playbook.mode_in(config.environment)
+    configured = playbook.mode_in(config.environment)
     try:
-        line.mode = await context.store.read(
-            lambda connection: autonomy.effective_mode(connection, playbook.name, written)
+        found.mode = await context.store.read(
+            lambda connection: autonomy.effective_mode(connection, playbook.name, configured)
         )
     except StoreUnavailable:
-        line.mode = written  # no service has run here yet; the guards say the rest
+        found.mode = configured  # the store does not exist yet: no service has run here
     try:
         values = parameters.resolve(playbook, labels, context.playbooks.inventory)
-        line.target = parameters.target(playbook, values, context.playbooks.inventory)
-        service = context.playbooks.inventory.service(line.target)
-        line.plan = await Planner(context, playbook, service, values).plan(line.mode)
+        found.target = parameters.target(playbook, values, context.playbooks.inventory)
+        service = context.playbooks.inventory.service(found.target)
+        found.plan = await Planner(context, playbook, service, values).plan(found.mode)
     except (RemediatorError, TimeoutError) as error:
-        line.error = str(error) or "the platform gave no answer in time"
-        line.would = "escalate to people: it cannot be planned"
+        found.error = str(error) or "the platform did not answer in time"
+        found.next_step = "escalate: the plan cannot be made"
         return
     now = context.clock.now()
-    run = _run(playbook, line, line.plan, now)
+    run = _run(playbook, found, found.plan, now)
     asked = build_input(RunContext(context, run, playbook, service), [_episode(labels, config, now)], None)
-    line.judgement = await evaluate(context, asked, all_guards=True)
-    line.would = _would(playbook, line, line.judgement)
+    found.decision = await evaluate(context, asked, all_guards=True)
+    found.next_step = _next_step(playbook, found, found.decision)
 
 
-def _would(playbook: Playbook, line: Line, judgement: GuardDecision) -> str:
-    final = judgement.final
+def _next_step(playbook: Playbook, found: Explanation, decision: GuardDecision) -> str:
+    final = decision.final
     if final.answer is GuardAnswer.BLOCK:
-        return f"do nothing: {judgement.guard} {final.sentence}"
-    if line.mode == "observe":
-        return "only observe, as its mode says"
+        return f"do nothing: {decision.guard} {final.sentence}"
+    if found.mode == "observe":
+        return "record only (mode observe)"
     if final.answer is GuardAnswer.UNKNOWN:
-        return f"ask a person: {judgement.guard} {final.sentence}"
-    if line.mode == "shadow":
-        return "only say what it would have done, as its mode says"
-    if line.mode == "approve" or playbook.approval.required:
-        return "ask a person, as the playbook says"
+        return f"request approval: {decision.guard} {final.sentence}"
+    if found.mode == "shadow":
+        return "report what it would have done (mode shadow)"
+    if found.mode == "approve" or playbook.approval.required:
+        return "request approval"
     return "act"
 
 
-def _run(playbook: Playbook, line: Line, plan: Plan, now: datetime) -> Run:
+def _run(playbook: Playbook, found: Explanation, plan: Plan, now: datetime) -> Run:
     return Run(
         id="explain",
         status=Status.PLANNED,
@@ -193,8 +192,8 @@ def _run(playbook: Playbook, line: Line, plan: Plan, now: datetime) -> Run:
         blocked_by_run=None,
         playbook=playbook.name,
         playbook_hash=playbook.content_hash,
-        target=line.target,
-        mode=line.mode,
+        target=found.target,
+        mode=found.mode,
         plan=plan,
         plan_hash=plan.hash,
         cursor=None,
@@ -233,17 +232,17 @@ def _episode(labels: Mapping[str, str], config: Config, now: datetime) -> Episod
     )
 
 
-def as_json(line: Line) -> dict[str, Any]:
-    """For ``--format json``."""
-    verdicts = () if line.judgement is None else line.judgement.verdicts
+def as_json(found: Explanation) -> dict[str, Any]:
+    """Return an explanation for ``--format json``."""
+    verdicts = () if found.decision is None else found.decision.verdicts
     return {
-        "playbook": line.playbook,
-        "matches": not line.missing,
-        "missing": list(line.missing),
-        "target": line.target,
-        "mode": line.mode,
-        "plan": None if line.plan is None else line.plan.to_data(),
-        "error": line.error,
+        "playbook": found.playbook,
+        "matches": not found.missing,
+        "missing": list(found.missing),
+        "target": found.target,
+        "mode": found.mode,
+        "plan": None if found.plan is None else found.plan.to_data(),
+        "error": found.error,
         "guards": [
             {
                 "guard": name,
@@ -255,5 +254,5 @@ def as_json(line: Line) -> dict[str, Any]:
             }
             for name, verdict in verdicts
         ],
-        "would": line.would,
+        "next_step": found.next_step,
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from remediator.authoring import explain
-from remediator.authoring.explain import Line
+from remediator.authoring.explain import Explanation
 from remediator.cli._options import config_option, format_option
 from remediator.config import Config
 from remediator.playbooks.loader import load_config
@@ -60,7 +60,7 @@ def _alerts(config: Config, alert: str) -> list[dict[str, str]]:
         return explain.read_alert(file.read())
 
 
-def _text(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:
+def _text(labels: dict[str, str], lines: Sequence[Explanation]) -> list[str]:
     shown = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
     matching = [line for line in lines if not line.missing]
     text = [f"receive  {{{shown}}}"]
@@ -72,12 +72,12 @@ def _text(labels: dict[str, str], lines: Sequence[Line]) -> list[str]:
     return text
 
 
-def _playbook_text(line: Line) -> list[str]:
+def _playbook_text(line: Explanation) -> list[str]:
     text = [f"match    {line.playbook}, target {line.target or '?'}, mode {line.mode}"]
     if line.plan is None:
-        return [*text, f"plan     {line.error}", f"would    {line.would}"]
+        return [*text, f"plan     {line.error}", f"next     {line.next_step}"]
     text += [f"plan     {step.id}: {step.call.summary}" for step in line.plan.steps]
-    assert line.judgement is not None
-    text += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.judgement.verdicts]
+    assert line.decision is not None
+    text += [f"guard    {name}: {verdict.sentence}" for name, verdict in line.decision.verdicts]
     text += [f"verify   {check.check}" for check in line.plan.checks]
-    return [*text, f"would    {line.would}"]
+    return [*text, f"next     {line.next_step}"]

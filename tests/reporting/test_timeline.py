@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from remediator.authoring.testing.execute import play
+from remediator.authoring.testing.execute import execute
 from remediator.authoring.testing.model import Case, Suite
 from remediator.cli.run import timeline as command
 from remediator.extensions.registry import Registry
@@ -36,7 +36,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
         for run in runs.list_page(connection, 1):  # type: ignore[arg-type]
             timelines.append(load_timeline(connection, run.id))  # type: ignore[arg-type]
 
-    play(Case.model_validate({**case.model_dump(by_alias=True), **changes}), suite, playbook, KINDS, look)
+    execute(Case.model_validate({**case.model_dump(by_alias=True), **changes}), suite, playbook, KINDS, look)
     return timelines[0]
 
 

@@ -1,5 +1,5 @@
-"""Tests of playbooks: ``*.test.yaml`` beside them, played on a virtual clock through the engine itself.
+"""Tests of playbooks: ``*.test.yaml`` files, executed by the production pipeline on a virtual clock.
 
-What is said (alerts, what checks and actions answer, what people decide) is the world; matching, guards, approvals,
-steps, verification and messages are those of production. ``remediator test`` is the command.
+A test file defines the environment: alerts, answers of checks and actions, decisions. Matching, guards, approvals,
+steps, verification and messages are those of production. The command is ``remediator test``.
 """

@@ -1,15 +1,15 @@
-"""Which steps and branches of a playbook its tests have taken."""
+"""Measure which branches of a playbook its tests take."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from remediator.authoring.testing.execute import Played
+from remediator.authoring.testing.execute import CaseResult
 from remediator.playbooks.model import Playbook
 
 
 def branches(playbook: Playbook) -> tuple[str, ...]:
-    """Every way through a playbook, by name."""
+    """Return every branch of a playbook, by name."""
     return tuple(_branches(playbook))
 
 
@@ -25,16 +25,18 @@ def _branches(playbook: Playbook) -> Iterator[str]:
         yield "success is not proved"
 
 
-def taken(played: Iterable[Played]) -> set[str]:
-    """The branches that were taken."""
+def taken(results: Iterable[CaseResult]) -> set[str]:
+    """Return the branches that were taken."""
     found: set[str] = set()
-    for one in played:
+    for one in results:
         found |= {f"{item.step} is {'done' if item.outcome == 'ok' else 'failed'}" for item in one.attempts}
-        read = [item for item in one.seen if item.phase == "step"]  # a step that only reads leaves no attempt
+        read = [
+            item for item in one.evidence if item.phase == "step"
+        ]  # a read-only step records evidence, not an attempt
         found |= {f"{item.name} is {'done' if item.status == 'ok' else 'failed'}" for item in read}
         found |= {f"{step} is skipped" for step in one.skipped}
-        found |= {_concluded(item.summary) for item in one.seen if item.phase == "conclude"}
-        for before, after in zip(one.trail, one.trail[1:], strict=False):
+        found |= {_concluded(item.summary) for item in one.evidence if item.phase == "conclude"}
+        for before, after in zip(one.statuses, one.statuses[1:], strict=False):
             if before == "verifying" and after != "verifying":
                 found.add("success is proved" if after == "succeeded" else "success is not proved")
     return {name.replace(" is failed", " fails") for name in found}

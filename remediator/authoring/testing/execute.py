@@ -1,4 +1,4 @@
-"""Play one test: the engine of production on a virtual clock, a database in memory, and the scene for a world."""
+"""Execute one test: the production pipeline on a virtual clock, with a database in memory and scripted fakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.authoring.simulation.memory_store import START, Database, SimSto
 from remediator.authoring.simulation.virtual_loop import Deadlock, Host, VirtualLoop
 from remediator.authoring.testing.fakes import (
     RECEIVER,
-    Scene,
+    Script,
     ScriptedAction,
     ScriptedAlertmanager,
     ScriptedCheck,
@@ -46,16 +46,16 @@ from remediator.storage.repositories import approvals, attempts, evidence, playb
 from remediator.storage.repositories.attempts import Attempt
 from remediator.storage.repositories.evidence import EvidenceRecord, StoredVerdict
 
-_REAL = {"service.status", "service.running"}
-"""They only ask the platform, which the test describes; unless it says what they answer."""
-_LONGEST = timedelta(minutes=30)
-_STEPS = 2_000_000
+_NOT_SCRIPTED = {"service.status", "service.running"}
+"""They only read the platform, which the test describes. The real ones run unless the test scripts their answers."""
+_MAX_DURATION = timedelta(minutes=30)
+_MAX_STEPS = 2_000_000
 _WATCHDOG = "Watchdog"
 
 
 @dataclass(slots=True)
-class Told:
-    """One message that people got."""
+class SentMessage:
+    """A message that was sent."""
 
     kind: str
     channel: str
@@ -63,60 +63,64 @@ class Told:
 
 
 @dataclass(slots=True)
-class Played:
-    """What came of a test."""
+class CaseResult:
+    """The result of a test."""
 
     runs: list[Run] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
-    """Of the first run, without those that put something back."""
+    """Attempts of the first run, without undos."""
     undone: list[str] = field(default_factory=list)
-    """Steps of the first run that were put back."""
-    seen: list[EvidenceRecord] = field(default_factory=list)
-    judged: list[StoredVerdict] = field(default_factory=list)
-    messages: list[Told] = field(default_factory=list)
+    """Steps of the first run that were undone."""
+    evidence: list[EvidenceRecord] = field(default_factory=list)
+    verdicts: list[StoredVerdict] = field(default_factory=list)
+    messages: list[SentMessage] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    trail: list[str] = field(default_factory=list)
-    """The statuses that the first run went through."""
+    statuses: list[str] = field(default_factory=list)
+    """The statuses of the first run, in order."""
     seconds: float = 0.0
-    """From the first alert to the end of the first run."""
+    """Seconds from the first alert to the end of the first run."""
     defect: str = ""
-    """What went wrong in the engine itself."""
+    """An internal error in the pipeline; empty if there was none."""
 
     @property
     def run(self) -> Run | None:
-        """The first run; tests are about one."""
+        """Return the first run; None if there is none."""
         return self.runs[0] if self.runs else None
 
 
-def play(
+def execute(
     case: Case,
     suite: Suite,
     playbook: Playbook,
     registry: Registry,
     look: Callable[[Connection], None] = lambda connection: None,
-) -> Played:
-    """Play a test to its end.
+) -> CaseResult:
+    """Execute a test.
 
     Args:
-        look: shown the store as it is then.
+        case: the test, with the environment of its file merged.
+        suite: the test file.
+        playbook: the playbook of the file.
+        registry: the actions, checks and guards of the installation.
+        look: called with a connection to the store at the end.
     """
-    loop = VirtualLoop(random.Random(0), _STEPS)
+    loop = VirtualLoop(random.Random(0), _MAX_STEPS)
     asyncio.set_event_loop(loop)
-    stage = _Stage(case, suite, playbook, registry, loop)
+    execution = _Execution(case, suite, playbook, registry, loop)
     logging = structlog.get_config()
-    structlog.configure(processors=[stage.hear])
+    structlog.configure(processors=[execution.hear])
     try:
-        loop.run_until_complete(stage.run())
-        stage.database.look(look)
+        loop.run_until_complete(execution.run())
+        execution.database.look(look)
     except Deadlock:
-        stage.played.defect = "nothing moves any more, or it goes round in circles"
+        execution.result.defect = "deadlock or endless loop"
     finally:
         _end(loop)
-        stage.database.close()
+        execution.database.close()
         structlog.configure(**logging)
         asyncio.set_event_loop(None)
         loop.close()
-    return stage.played
+    return execution.result
 
 
 def _end(loop: VirtualLoop) -> None:
@@ -128,7 +132,7 @@ def _end(loop: VirtualLoop) -> None:
 
 
 def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
-    """The services of a suite, and the playbook's target."""
+    """Return the inventory of a test file, with the target of the playbook."""
     names = dict.fromkeys((playbook.target,)) if not playbook.target.startswith("${") else {}
     wanted = {**{name: {} for name in names}, **{name: item.model_dump() for name, item in suite.services.items()}}
     for item in suite.services.values():
@@ -138,14 +142,14 @@ def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
     return Inventory.model_validate({"apiVersion": "remediator/v1", "kind": "Inventory", "services": services})
 
 
-class _Stage:
+class _Execution:
     def __init__(self, case: Case, suite: Suite, playbook: Playbook, registry: Registry, loop: VirtualLoop) -> None:
         self.case = case
         self.loop = loop
-        self.played = Played()
+        self.result = CaseResult()
         self.start = case.start or START
         self.database = Database(loop, self.start)
-        self.scene = Scene(case, self.start, lambda: self.database.now)
+        self.script = Script(case, self.start, lambda: self.database.now)
         chosen = playbook if case.mode is None else playbook.model_copy(update={"mode": case.mode})
         host = Host("test")
         clock = clock_of(loop, host, self.start)
@@ -157,61 +161,65 @@ class _Stage:
     def _context(
         self, playbook: Playbook, inventory: Inventory, environment: str, registry: Registry, clock: Any
     ) -> PipelineContext:
-        platform = ScriptedPlatform(self.scene)
-        world = ClientSet(
+        platform = ScriptedPlatform(self.script)
+        clients = ClientSet(
             platforms=dict.fromkeys(("supervisor", "docker", "kubernetes", "systemd"), platform),
-            alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.scene)),),
+            alertmanagers=(cast(Alertmanager, ScriptedAlertmanager(self.script)),),
             clock=clock,
             inventory=lambda: inventory,
         )
-        real = _REAL.difference(self.case.actions, self.case.checks)
+        real = _NOT_SCRIPTED.difference(self.case.actions, self.case.checks)
         return PipelineContext(
             store=self.store,
             clock=StoreClock(self.store, clock),
             ids=Ids(random.Random(0)),
             replica="test",
             playbooks=PlaybookSet((playbook,), inventory, environment),
-            actions={k.name: k(world) if k.name in real else ScriptedAction(k, self.scene) for k in registry.actions},
-            checks={k.name: k(world) if k.name in real else ScriptedCheck(k, self.scene) for k in registry.checks},
-            guards=tuple(kind(world) for kind in registry.guards),
-            platforms=world.platforms,
+            actions={
+                k.name: k(clients) if k.name in real else ScriptedAction(k, self.script) for k in registry.actions
+            },
+            checks={k.name: k(clients) if k.name in real else ScriptedCheck(k, self.script) for k in registry.checks},
+            guards=tuple(kind(clients) for kind in registry.guards),
+            platforms=clients.platforms,
             timeouts=Timeouts(),
             on_event=self._event,
         )
 
     def hear(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
-        """What the engine logs: only a defect of its own is of interest."""
+        """Drop log events of the pipeline, and record internal errors."""
         if event.get("exc_info"):
-            self.played.defect = f"{event['event']}: {traceback.format_exc().strip().splitlines()[-1]}"
+            self.result.defect = f"{event['event']}: {traceback.format_exc().strip().splitlines()[-1]}"
         raise structlog.DropEvent
 
     def _event(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
-        if kind == "transition" and (not self.played.runs or run.id == self.played.runs[0].id):
-            self.played.trail.append(run.status.value)
+        if kind == "transition" and (not self.result.runs or run.id == self.result.runs[0].id):
+            self.result.statuses.append(run.status.value)
 
     async def run(self) -> None:
-        """From the first alert to the end."""
+        """Run the test to its end."""
         await self.context.store.write(lambda tx: playbooks.add_versions(tx, self.context.playbooks.active))
         loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IntakeSettings(), 4, 20.0)
-        cast_ = [
-            run_supervised("take in", loops.run_ingest_loop, asyncio.sleep),
+        loops_and_events = [
+            run_supervised("ingest", loops.run_ingest_loop, asyncio.sleep),
             run_supervised("advance", loops.run_advance_loop, asyncio.sleep),
             run_supervised("close", loops.run_close_loop, asyncio.sleep),
-            run_supervised("step down", lambda: run_scheduled_undo_loop(self.context, 20.0), asyncio.sleep),
-            run_supervised("upkeep", lambda: run_maintenance_loop(self.context, MaintenanceSettings()), asyncio.sleep),
+            run_supervised("scheduled undo", lambda: run_scheduled_undo_loop(self.context, 20.0), asyncio.sleep),
+            run_supervised(
+                "maintenance", lambda: run_maintenance_loop(self.context, MaintenanceSettings()), asyncio.sleep
+            ),
             self._watchdog(),
             self._decide(),
             *(self._alert(item) for item in self.case.alerts),
             *(self._stop(number) for number in range(len(self.case.stops))),
         ]
-        tasks = [asyncio.create_task(item) for item in cast_]
+        tasks = [asyncio.create_task(item) for item in loops_and_events]
         await self._until_over()
         for task in tasks:
             task.cancel()
         self._collect()
 
     async def _until_over(self) -> None:
-        end = (self.case.lasts or _LONGEST).total_seconds()
+        end = (self.case.lasts or _MAX_DURATION).total_seconds()
         settled = 0
         while self.loop.time() < end and settled < 2:
             await asyncio.sleep(min(5.0, end - self.loop.time()))
@@ -226,7 +234,7 @@ class _Stage:
         ended = all(run.finished_at is not None for run in found)
         return ended or (not self._people and all(run.status.value == wanted for run in found))
 
-    # what happens
+    # events of the test
 
     async def _post(self, alerts: Sequence[tuple[TestAlert, bool]]) -> None:
         told = [
@@ -260,7 +268,7 @@ class _Stage:
         await self.store.write(lambda tx: stops.create(tx, f"stop-{number}", "global", "", stop.reason, "user:test"))
 
     async def _decide(self) -> None:
-        """Whoever is next says their word when their time has come."""
+        """Decide on approval requests: the next person of the list, after their delay."""
         while self._people:
             await asyncio.sleep(1)
             person = self._people[0]
@@ -274,31 +282,31 @@ class _Stage:
                     )
                     break
 
-    # what came of it
+    # the result
 
     def _collect(self) -> None:
-        look, played = self.database.look, self.played
-        played.runs = sorted(look(lambda connection: runs.list_page(connection, 100)), key=lambda run: run.created_at)
+        look, result = self.database.look, self.result
+        result.runs = sorted(look(lambda connection: runs.list_page(connection, 100)), key=lambda run: run.created_at)
         for kind, channel, content in self.database.raw.execute(
             "SELECT kind, channel, content FROM messages ORDER BY id"
         ):
-            played.messages.append(Told(kind, channel, self._text(content)))
-        run = played.run
+            result.messages.append(SentMessage(kind, channel, self._text(content)))
+        run = result.run
         if run is None:
             return
         tried = look(lambda c: attempts.list_for_run(c, run.id))
-        played.attempts = [item for item in tried if not item.is_undo]
-        played.undone = [item.step for item in tried if item.is_undo and item.outcome == "ok"]
-        played.seen = look(lambda c: evidence.list_for_run(c, run.id))
-        played.judged = look(lambda c: evidence.list_verdicts(c, run.id))
+        result.attempts = [item for item in tried if not item.is_undo]
+        result.undone = [item.step for item in tried if item.is_undo and item.outcome == "ok"]
+        result.evidence = look(lambda c: evidence.list_for_run(c, run.id))
+        result.verdicts = look(lambda c: evidence.list_verdicts(c, run.id))
         if run.finished_at is not None:
-            played.seconds = (run.finished_at - self.start - self.case.alerts[0].at).total_seconds()
+            result.seconds = (run.finished_at - self.start - self.case.alerts[0].at).total_seconds()
         rows = self.database.raw.execute(
             "SELECT canonical FROM audit WHERE run_id = ? AND kind = 'action.outcome' ORDER BY seq", (run.id,)
         )
         entries = [json.loads(row[0]) for row in rows]
-        played.skipped = [entry["data"]["step"] for entry in entries if entry.get("reason") == "skipped"]
+        result.skipped = [entry["data"]["step"] for entry in entries if entry.get("reason") == "skipped"]
 
     def _text(self, content: str) -> str:
-        plan = self.played.runs[0].plan if self.played.runs else None
+        plan = self.result.runs[0].plan if self.result.runs else None
         return f"{content} {plan.escalate_message if plan else ''}"

@@ -1,4 +1,4 @@
-"""The world of a test: it does and answers what the test says, on the test's clock."""
+"""Scripted fakes for the environment of a test: they answer what the test file defines, on the clock of the test."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from remediator.playbooks.inventory import Service
 
 W = TypeVar("W", bound=When)
 RECEIVER = "remediator"
-SILENT = "the test does not say"
+UNDEFINED = "not defined in the test"
 
 
-class Scene:
-    """What is so at this moment of the test.
+class Script:
+    """The environment of a test at the current time.
 
     Args:
-        case: the script.
-        start: when it begins.
-        now: the test's clock.
+        case: the test.
+        start: the start of the test.
+        now: the clock of the test.
     """
 
     def __init__(self, case: Case, start: datetime, now: Callable[[], datetime]) -> None:
@@ -37,12 +37,12 @@ class Scene:
         self.start = start
         self.now = now
         self.done: list[str] = []
-        """Actions that have taken effect, in order."""
+        """Actions that took effect, in order."""
 
-    def chosen(self, answers: Sequence[W], service: str = "", values: Mapping[str, Any] | None = None) -> W | None:
-        """The last of these that holds now, for this service and these values."""
+    def answer(self, answers: Sequence[W], service: str = "", values: Mapping[str, Any] | None = None) -> W | None:
+        """Return the last answer that applies now to this service and these parameters; None if none applies."""
         elapsed = self.now() - self.start
-        holding = [
+        applicable = [
             item
             for item in answers
             if item.at <= elapsed
@@ -50,10 +50,10 @@ class Scene:
             and getattr(item, "service", None) in (None, service)
             and all((values or {}).get(key) == value for key, value in getattr(item, "with_", {}).items())
         ]
-        return holding[-1] if holding else None
+        return applicable[-1] if applicable else None
 
     def firing(self) -> list[TestAlert]:
-        """The alerts that fire now."""
+        """Return the alerts that fire now."""
         elapsed = self.now() - self.start
         return [
             item for item in self.case.alerts if item.at <= elapsed and (item.until is None or elapsed < item.until)
@@ -61,22 +61,24 @@ class Scene:
 
 
 class ScriptedCheck(Check):
-    """Any check, by its name and parameters."""
+    """A check that answers what the test defines."""
 
-    def __init__(self, kind: type[Check], scene: Scene) -> None:
+    def __init__(self, kind: type[Check], script: Script) -> None:
         self.name = kind.name  # type: ignore[misc]
         self.Parameters = kind.Parameters  # type: ignore[misc]
-        self._scene = scene
+        self._script = script
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         values = parameters.model_dump(by_alias=True, mode="json")
-        said = self._scene.chosen(self._answers(str(values.get("query", ""))), service.name, values)
-        if said is None:
-            return Evidence(CheckAnswer.UNKNOWN, f"{self.name}: {SILENT}")
-        return Evidence(CheckAnswer(said.answer), said.summary or f"{self.name}: {said.answer}", dict(said.facts))
+        answer = self._script.answer(self._answers(str(values.get("query", ""))), service.name, values)
+        if answer is None:
+            return Evidence(CheckAnswer.UNKNOWN, f"{self.name}: {UNDEFINED}")
+        return Evidence(
+            CheckAnswer(answer.answer), answer.summary or f"{self.name}: {answer.answer}", dict(answer.facts)
+        )
 
     def _answers(self, query: str) -> Sequence[CheckResponse]:
-        case = self._scene.case
+        case = self._script.case
         if self.name == "promql":
             for piece, answers in case.queries.items():
                 if piece in query:
@@ -85,9 +87,9 @@ class ScriptedCheck(Check):
 
 
 class ScriptedAction(Action):
-    """Any action: its own declarations, the test's effects."""
+    """An action with its own traits and the results that the test defines."""
 
-    def __init__(self, kind: type[Action], scene: Scene) -> None:
+    def __init__(self, kind: type[Action], script: Script) -> None:
         for trait in (
             "name",
             "Parameters",
@@ -100,44 +102,44 @@ class ScriptedAction(Action):
         ):
             setattr(self, trait, getattr(kind, trait))
         self._kind = kind
-        self._scene = scene
+        self._script = script
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         values = {key: value for key, value in _values(parameters).items() if value is not None}
         shown = ", ".join(f"{key}={value}" for key, value in values.items())
-        undo = "by its own record" if self.reversible else None
+        undo = "from its record" if self.reversible else None
         given = parameters.model_dump(by_alias=True, mode="json", exclude_unset=True)
         return PlannedCall(f"{self.name} {service.name}" + (f" ({shown})" if shown else ""), given, undo=undo)
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
-        said = self._said(service, parameters)
-        if said is None:
+        answer = self._answer(service, parameters)
+        if answer is None:
             if not self.mutates:
-                raise Unreachable(f"{self.name}: {SILENT}")
-            self._scene.done.append(self.name)
+                raise Unreachable(f"{self.name}: {UNDEFINED}")
+            self._script.done.append(self.name)
             return Result(Outcome.OK, f"{self.name}: done")
-        await asyncio.sleep(said.takes.total_seconds())
-        if said.outcome == "ok" or said.happened == "yes":
-            self._scene.done.append(self.name)
-        if said.outcome == "unknown":
-            raise TimedOut(said.summary or f"{self.name}: no answer")
-        return Result(Outcome(said.outcome), said.summary or f"{self.name}: {said.outcome}", dict(said.output))
+        await asyncio.sleep(answer.takes.total_seconds())
+        if answer.outcome == "ok" or answer.happened == "yes":
+            self._script.done.append(self.name)
+        if answer.outcome == "unknown":
+            raise TimedOut(answer.summary or f"{self.name}: no answer")
+        return Result(Outcome(answer.outcome), answer.summary or f"{self.name}: {answer.outcome}", dict(answer.output))
 
     async def observe(self, service: Service, parameters: Any, call: PlannedCall, since: datetime) -> Observation:
-        said = self._said(service, parameters)
-        happened = EffectStatus.UNKNOWN if said is None else EffectStatus(said.happened)
-        return Observation(happened, f"{self.name}: looked at; {happened.value}")
+        answer = self._answer(service, parameters)
+        happened = EffectStatus.UNKNOWN if answer is None else EffectStatus(answer.happened)
+        return Observation(happened, f"{self.name}: observed; {happened.value}")
 
     def undo_call(self, call: PlannedCall, output: Mapping[str, Any]) -> UndoCall | None:
-        """The real action's way back from what the test's output says was recorded; else the same call again."""
+        """Return the undo of the real action, from the output that the test defines; without it, the same call."""
         recorded = PlannedCall(call.text, {**call.arguments, **output}, call.pin)
         try:
             return self._kind.undo_call(self, recorded, recorded.arguments)
-        except (KeyError, TypeError, ValueError):  # the output in the test does not have what the real one records
+        except (KeyError, TypeError, ValueError):  # the test does not define the output that the real action records
             return UndoCall(self.name, call.arguments)
 
-    def _said(self, service: Service, parameters: Parameters) -> ActionResponse | None:
-        return self._scene.chosen(self._scene.case.actions.get(self.name, ()), service.name, _values(parameters))
+    def _answer(self, service: Service, parameters: Parameters) -> ActionResponse | None:
+        return self._script.answer(self._script.case.actions.get(self.name, ()), service.name, _values(parameters))
 
 
 def _values(parameters: Parameters) -> dict[str, Any]:
@@ -145,51 +147,51 @@ def _values(parameters: Parameters) -> dict[str, Any]:
 
 
 class ScriptedPlatform(Platform):
-    """Every kind of platform: it only tells how services are."""
+    """A platform that returns the states that the test defines. It stands for every kind of platform."""
 
     kind = "supervisor"
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, script: Script) -> None:
+        self._script = script
 
     async def status(self, service: Service) -> ServiceStatus:
-        said = self._scene.chosen(self._scene.case.platform.get(service.name, ()))
-        said = said or PlatformResponse(state="running")
-        runs = said.state == "running"
-        healthy = said.healthy if said.healthy is not None else (said.instances if runs else 0)
-        pin = {"incarnation": len(self._scene.done)}
+        answer = self._script.answer(self._script.case.platform.get(service.name, ()))
+        answer = answer or PlatformResponse(state="running")
+        runs = answer.state == "running"
+        healthy = answer.healthy if answer.healthy is not None else (answer.instances if runs else 0)
+        pin = {"incarnation": len(self._script.done)}
         return ServiceStatus(
-            State(said.state), f"{service.name} is {said.state}", said.instances, healthy, pin, self._scene.start
+            State(answer.state), f"{service.name} is {answer.state}", answer.instances, healthy, pin, self._script.start
         )
 
     async def logs(self, service: Service, lines: int, *, previous: bool = False) -> str:
-        raise TargetError(SILENT)
+        raise TargetError(UNDEFINED)
 
     def describe_restart(self, service: Service, stop_timeout: float) -> str:
         return f"restart {service.name}"
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
-        raise TargetError(SILENT)
+        raise TargetError(UNDEFINED)
 
 
 class ScriptedAlertmanager:
-    """API v2, as far as guards ask it."""
+    """The part of the Alertmanager API that guards use."""
 
     url = "alertmanager"
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, script: Script) -> None:
+        self._script = script
 
     async def alert(self, labels: Mapping[str, str]) -> FiringAlert | None:
-        """The alert with exactly these labels."""
+        """Return the alert with exactly these labels."""
         return next((item for item in await self.alerts() if item.labels == dict(labels)), None)
 
     async def alerts(self, matchers: Sequence[str] = (), **_: Any) -> list[FiringAlert]:
-        """All that fire."""
-        return [self._held(item) for item in self._scene.firing()]
+        """Return the alerts that fire."""
+        return [self._as_firing(item) for item in self._script.firing()]
 
-    def _held(self, alert: TestAlert) -> FiringAlert:
-        since, now = self._scene.start + alert.at, self._scene.now()
+    def _as_firing(self, alert: TestAlert) -> FiringAlert:
+        since, now = self._script.start + alert.at, self._script.now()
         state = (
             Suppression(state="suppressed", silenced_by=("test",)) if alert.silenced else Suppression(state="active")
         )

@@ -1,4 +1,4 @@
-"""What a test file says."""
+"""The model of test files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, GetJsonSchemaHandler
 from remediator.core.types import Duration, PositiveDuration, Strict
 from remediator.playbooks.model import Mode, Name
 
-_NOTHING = timedelta(0)
+_ZERO = timedelta(0)
 
 
 def _one_answer(value: Any) -> Any:
@@ -26,8 +26,8 @@ def _one_state(value: Any) -> Any:
     return [{"state": value}] if isinstance(value, str) else value
 
 
-class _OrAWord:
-    """In the schema: instead of a list, one of these words."""
+class _OrWord:
+    """Allows one of these words instead of a list, in the JSON Schema."""
 
     def __init__(self, *words: str) -> None:
         self._words = words
@@ -40,173 +40,176 @@ _STATES = ("running", "starting", "stopped", "exited", "crash_loop", "mixed", "u
 
 
 class When(Strict):
-    """From when on something is so: both must hold. The last entry of a list that holds is the one that counts."""
+    """When an entry applies: both conditions must hold. Of a list, the last entry that applies is used."""
 
-    at: Duration = Field(default=_NOTHING, description="So long after the test's start.")
-    after: str | None = Field(default=None, description="Once this action has taken effect.")
+    at: Duration = Field(default=_ZERO, description="From this time after the start of the test.")
+    after: str | None = Field(default=None, description="After this action took effect.")
 
 
 class CheckResponse(When):
-    """What a check answers."""
+    """The answer of a check."""
 
-    answer: Literal["ok", "fail", "unknown"] = Field(description="unknown: it cannot be told.")
-    summary: str = Field(default="", description="What it says to people.")
-    facts: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
-    service: str | None = Field(default=None, description="Only if this service is asked about.")
-    with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is asked with these values.")
+    answer: Literal["ok", "fail", "unknown"] = Field(description="Answer of the check.")
+    summary: str = Field(default="", description="Summary, for messages.")
+    facts: dict[str, Any] = Field(default={}, description="Values, for conditions.")
+    service: str | None = Field(default=None, description="Only for this service.")
+    with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
 
 
 class ActionResponse(When):
-    """What an action does."""
+    """The result of an action."""
 
     outcome: Literal["ok", "failed", "unknown"] = Field(
-        description="unknown: it was called, and nobody can tell whether it happened."
+        description="Result of the call; unknown: the call is not answered."
     )
     happened: Literal["yes", "no", "unknown"] = Field(
-        default="unknown", description="For unknown: what looking at the target says afterwards."
+        default="unknown", description="For unknown: what a later observation finds."
     )
-    summary: str = Field(default="", description="What it says to people.")
-    output: dict[str, Any] = Field(default={}, description="Its values, for conditions.")
-    takes: Duration = Field(default=_NOTHING, description="How long the call takes.")
+    summary: str = Field(default="", description="Summary, for messages.")
+    output: dict[str, Any] = Field(default={}, description="Values, for conditions.")
+    takes: Duration = Field(default=_ZERO, description="Duration of the call.")
     service: str | None = Field(default=None, description="Only for this service.")
-    with_: dict[str, Any] = Field(default={}, alias="with", description="Only if it is called with these values.")
+    with_: dict[str, Any] = Field(default={}, alias="with", description="Only with these parameters.")
 
 
 class PlatformResponse(When):
-    """What the platform says of a service."""
+    """The state of a service on its platform."""
 
     state: Literal["running", "starting", "stopped", "exited", "crash_loop", "mixed", "unknown"] = Field(
-        description="What its processes do."
+        description="State of the processes."
     )
-    instances: int = Field(default=1, ge=0, description="How many there should be.")
-    healthy: int | None = Field(default=None, ge=0, description="How many are well; default: all if it runs.")
+    instances: int = Field(default=1, ge=0, description="Desired number of instances.")
+    healthy: int | None = Field(
+        default=None, ge=0, description="Number of healthy instances; default: all if the state is running."
+    )
 
 
 class TestService(Strict):
-    """A service of the test's inventory."""
+    """A service of the inventory of the test."""
 
-    depends_on: tuple[str, ...] = Field(default=(), description="The services that it needs.")
+    depends_on: tuple[str, ...] = Field(default=(), description="Services that this service needs.")
 
 
 class TestAlert(Strict):
-    """An alert that fires."""
+    """An alert of the test."""
 
-    labels: dict[str, str] = Field(description="With alertname.")
-    annotations: dict[str, str] = Field(default={}, description="For people.")
-    at: Duration = Field(default=_NOTHING, description="It begins to fire so long after the test's start.")
-    until: Duration | None = Field(default=None, description="It is resolved so long after the start; default: never.")
-    silenced: bool = Field(default=False, description="Alertmanager holds it back.")
+    labels: dict[str, str] = Field(description="Labels, including alertname.")
+    annotations: dict[str, str] = Field(default={}, description="Annotations, for messages.")
+    at: Duration = Field(default=_ZERO, description="When the alert starts to fire, after the start of the test.")
+    until: Duration | None = Field(default=None, description="When the alert is resolved; default: never.")
+    silenced: bool = Field(default=False, description="Alertmanager silences the alert.")
 
 
 class Person(Strict):
-    """What a person says when asked."""
+    """The decision of a person on an approval request."""
 
-    decide: Literal["approve", "reject", "snooze"] = Field(description="Their word.")
-    by: str = Field(default="ann", min_length=1, description="Their name; a quorum takes distinct ones.")
-    after: Duration = Field(default=timedelta(seconds=30), description="So long after the request was made.")
+    decide: Literal["approve", "reject", "snooze"] = Field(description="Decision.")
+    by: str = Field(default="ann", min_length=1, description="Name of the person; a quorum counts distinct names.")
+    after: Duration = Field(default=timedelta(seconds=30), description="Time from the request to the decision.")
 
 
 class Stop(Strict):
-    """The stop button, pressed during the test."""
+    """A global stop during the test."""
 
-    at: Duration = Field(default=_NOTHING, description="So long after the start.")
-    reason: str = Field(default="test", description="Why.")
+    at: Duration = Field(default=_ZERO, description="When the stop is created, after the start of the test.")
+    reason: str = Field(default="test", description="Reason of the stop.")
 
 
 class Message(Strict):
-    """A message that people get."""
+    """An expected message."""
 
-    kind: str | None = Field(default=None, description="approval, escalation…")
-    to: str | None = Field(default=None, description="The channel.")
-    contains: str = Field(default="", description="A piece of what it says.")
+    kind: str | None = Field(default=None, description="Kind, for example approval or escalation.")
+    to: str | None = Field(default=None, description="Channel.")
+    contains: str = Field(default="", description="Part of the text.")
 
 
 class Expect(Strict):
-    """What must come of it. What is not said is not looked at."""
+    """The expected result. Keys that are left out are not compared."""
 
-    matches: tuple[str, ...] | None = Field(
-        default=None, description="The playbooks that take the alerts; [] for none."
-    )
-    outcome: str | None = Field(default=None, description="The run's status in the end; none: there is no run.")
-    reason: str | None = Field(default=None, description="Why it is in that status.")
-    mode: Mode | None = Field(default=None, description="The rung of the ladder on which it ran.")
-    plan: tuple[str, ...] | None = Field(default=None, description="The steps of the plan, in order.")
+    matches: tuple[str, ...] | None = Field(default=None, description="Playbooks that match the alerts; []: none.")
+    outcome: str | None = Field(default=None, description="Final status of the run; none: there is no run.")
+    reason: str | None = Field(default=None, description="Reason of the status.")
+    mode: Mode | None = Field(default=None, description="Mode of the run.")
+    plan: tuple[str, ...] | None = Field(default=None, description="Steps of the plan, in order.")
     calls: dict[str, str] = Field(
-        default={}, description="The call of a step with its resolved values: redis.memory_purge redis (dry=true)."
+        default={},
+        description="Call of a step with its resolved parameters, for example redis.memory_purge redis (dry=true).",
     )
     undone: tuple[str, ...] | None = Field(
-        default=None, description="The steps that were put back, in order; say how long the test lasts."
+        default=None, description="Steps that were undone, in order; scheduled undos need lasts."
     )
     steps: dict[str, Literal["ok", "failed", "unknown"]] | None = Field(
-        default=None, description="The steps that were done, in order, each with its last outcome. All others were not."
+        default=None, description="All steps that ran, in order, each with its last outcome; {}: none ran."
     )
-    skipped: tuple[str, ...] | None = Field(default=None, description="Steps whose condition did not hold.")
+    skipped: tuple[str, ...] | None = Field(
+        default=None, description="Steps that were skipped because their condition did not hold."
+    )
     evidence: dict[str, Literal["ok", "fail", "failed", "unknown"]] = Field(
-        default={}, description="What was seen in the diagnosis, by id."
+        default={}, description="Evidence of the diagnoses, by ID."
     )
     guards: dict[str, Literal["allow", "block", "unknown"]] = Field(
-        default={}, description="The strongest verdict of a guard: block before unknown before allow."
+        default={}, description="Strongest answer of each guard: block, then unknown, then allow."
     )
-    causes: tuple[str, ...] | None = Field(
-        default=None, description="A piece of each likely cause that is named, in order; [] for none."
+    causes: tuple[str, ...] | None = Field(default=None, description="Part of each likely cause, in order; []: none.")
+    messages: tuple[Message, ...] = Field(default=(), description="Each must be among the messages that were sent.")
+    runs: int | None = Field(default=None, ge=0, description="Number of runs.")
+    within: PositiveDuration | None = Field(
+        default=None, description="Maximum time from the first alert to the end of the run."
     )
-    messages: tuple[Message, ...] = Field(default=(), description="Each must be among those that were sent.")
-    runs: int | None = Field(default=None, ge=0, description="How many runs there are.")
-    within: PositiveDuration | None = Field(default=None, description="The run is over so long after the first alert.")
 
 
 class Given(Strict):
-    """What the world says and does."""
+    """The environment of a test."""
 
     checks: Mapping[
-        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
-    ] = Field(default={}, description="What each check answers. One that is not named cannot be told.")
+        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrWord("ok", "fail", "unknown")]
+    ] = Field(default={}, description="Answers of checks, by name; default: unknown.")
     queries: Mapping[
-        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrAWord("ok", "fail", "unknown")]
-    ] = Field(default={}, description="What the check promql answers, by a piece of the query.")
+        str, Annotated[tuple[CheckResponse, ...], BeforeValidator(_one_answer), _OrWord("ok", "fail", "unknown")]
+    ] = Field(default={}, description="Answers of the check promql, by a part of the query.")
     actions: Mapping[
-        str, Annotated[tuple[ActionResponse, ...], BeforeValidator(_one_outcome), _OrAWord("ok", "failed", "unknown")]
+        str, Annotated[tuple[ActionResponse, ...], BeforeValidator(_one_outcome), _OrWord("ok", "failed", "unknown")]
     ] = Field(
         default={},
-        description="What each action does. One that is not named succeeds; if it only reads, it cannot be told.",
+        description="Results of actions, by name; default: ok, and unknown for read-only actions.",
     )
-    platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], BeforeValidator(_one_state), _OrAWord(*_STATES)]] = (
-        Field(default={}, description="What the platform says of a service; default: running.")
+    platform: Mapping[str, Annotated[tuple[PlatformResponse, ...], BeforeValidator(_one_state), _OrWord(*_STATES)]] = (
+        Field(default={}, description="State of services, by name; default: running.")
     )
 
 
 class Case(Given):
     """One test."""
 
-    name: str = Field(min_length=1, description="What is shown, in words.")
+    name: str = Field(min_length=1, description="Name of the test, in words.")
     start: Annotated[datetime, AwareDatetime] | None = Field(
-        default=None, description="When it is, for freeze windows; default: a Thursday at midnight UTC."
+        default=None, description="Date and time of the start, for freeze windows; default: a Thursday at midnight UTC."
     )
     lasts: PositiveDuration | None = Field(
-        default=None, description="Play so long; default: until every run is over, at most half an hour."
+        default=None, description="Duration of the test; default: until every run has ended, at most 30 minutes."
     )
-    mode: Mode | None = Field(default=None, description="Another mode than the playbook's.")
-    watchdog: bool = Field(default=True, description="Whether the Watchdog is heard.")
-    alerts: tuple[TestAlert, ...] = Field(min_length=1, description="What fires.")
-    people: tuple[Person, ...] = Field(default=(), description="Who says what when asked, in turn.")
-    stops: tuple[Stop, ...] = Field(default=(), description="When the stop button is pressed.")
-    expect: Expect = Field(description="What must come of it.")
+    mode: Mode | None = Field(default=None, description="Mode, instead of the mode of the playbook.")
+    watchdog: bool = Field(default=True, description="Whether the Watchdog alert arrives.")
+    alerts: tuple[TestAlert, ...] = Field(min_length=1, description="Alerts of the test.")
+    people: tuple[Person, ...] = Field(default=(), description="Decisions on approval requests, in order.")
+    stops: tuple[Stop, ...] = Field(default=(), description="Global stops during the test.")
+    expect: Expect = Field(description="Expected result.")
 
 
 class Suite(Strict):
-    """A file of tests of one playbook."""
+    """A test file of one playbook."""
 
-    apiVersion: Literal["remediator/v1"] = Field(description="The version of this language.")
+    apiVersion: Literal["remediator/v1"] = Field(description="Version of the test format.")
     kind: Literal["PlaybookTest"]
-    playbook: Name = Field(description="The playbook's name; its file is in the same folder.")
-    environment: str = Field(default="test", description="Selects the mode.")
+    playbook: Name = Field(description="Name of the playbook; its file is in the same folder.")
+    environment: str = Field(default="test", description="Environment; it selects the mode.")
     services: dict[str, TestService] = Field(
-        default={}, description="The inventory; the playbook's target is always in it."
+        default={}, description="Inventory; it always contains the target of the playbook."
     )
-    given: Given = Field(default=Given(), description="What is so in every test that does not say otherwise.")
-    tests: tuple[Case, ...] = Field(description="The tests.")
+    given: Given = Field(default=Given(), description="Environment of all tests; a test can override each entry.")
+    tests: tuple[Case, ...] = Field(description="Tests.")
 
-    def filled(self, case: Case) -> Case:
-        """A test with what is given for all."""
+    def merged(self, case: Case) -> Case:
+        """Return a test with the environment of all tests merged."""
         merged = {name: {**getattr(self.given, name), **getattr(case, name)} for name in Given.model_fields}
         return case.model_copy(update=merged)

@@ -1,4 +1,4 @@
-"""Read test files, play what they say, and tell what came of it."""
+"""Run test files and report the results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from remediator.authoring.testing.assertions import judge
+from remediator.authoring.testing.assertions import compare
 from remediator.authoring.testing.coverage import branches, taken
-from remediator.authoring.testing.execute import Played, inventory_of, play
+from remediator.authoring.testing.execute import CaseResult, execute, inventory_of
 from remediator.authoring.testing.model import Expect, Given, Suite
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
@@ -17,11 +17,12 @@ from remediator.playbooks.diagnostics import Diagnostic, Severity, did_you_mean
 from remediator.playbooks.loader import LoadResult, load_playbooks, read_model, shown
 from remediator.playbooks.model import Playbook
 from remediator.playbooks.parsing.nodes import Node, find, key_of
+from remediator.playbooks.parsing.nodes import Path as NodePath
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """One test, and every way in which it was not as expected."""
+class CaseReport:
+    """One test, and every expectation that it does not meet."""
 
     name: str
     diagnostics: tuple[Diagnostic, ...]
@@ -29,58 +30,62 @@ class Ran:
 
 @dataclass(slots=True)
 class Report:
-    """What came of one test file."""
+    """The result of one test file."""
 
     file: str
-    tests: list[Ran] = field(default_factory=list)
+    tests: list[CaseReport] = field(default_factory=list)
     errors: list[Diagnostic] = field(default_factory=list)
-    """Why the file, or its playbook, cannot be used; then nothing was played."""
+    """Errors of the file or of its playbook; if there are any, no test was run."""
     branches: tuple[str, ...] = ()
     taken: frozenset[str] = frozenset()
 
     @property
     def failed(self) -> int:
-        """How many tests were not as expected."""
+        """Return the number of tests that failed."""
         return sum(1 for test in self.tests if test.diagnostics)
 
     @property
     def untaken(self) -> list[str]:
-        """The branches that no test takes."""
+        """Return the branches that no test takes."""
         return [name for name in self.branches if name not in self.taken]
 
 
 def files_in(paths: Sequence[Path]) -> list[Path]:
-    """The test files among these files and folders.
+    """Return the test files in these files and folders.
 
     Raises:
-        ConfigurationError: a path does not exist, or there is nothing to test.
+        ConfigurationError: a path does not exist, or there are no tests.
     """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ConfigurationError(f"{path}: there is no such file or folder")
+            raise ConfigurationError(f"{path}: no such file or folder")
         chosen = sorted(path.rglob("*.test.y*ml")) if path.is_dir() else [_beside(path)]
         found += [file for file in chosen if file not in found]
     if not found:
-        raise ConfigurationError(f"no *.test.yaml in {', '.join(map(str, paths))}")
+        raise ConfigurationError(
+            f"no tests found in {', '.join(map(str, paths))}: add a file NAME.test.yaml beside a playbook"
+        )
     return found
 
 
 def _beside(path: Path) -> Path:
-    """The tests of a playbook that is named itself."""
+    """Return the test file of a playbook or of itself."""
     if path.name.endswith((".test.yaml", ".test.yml")):
         return path
     beside = path.with_name(f"{path.stem}.test{path.suffix}")
     if not beside.exists():
-        raise ConfigurationError(f"{path} has no tests: there is no {beside.name} beside it")
+        raise ConfigurationError(f"{path} has no tests: add {beside.name} beside it")
     return beside
 
 
 def run(path: Path, registry: Registry, only: str = "") -> Report:
-    """Play the tests of a file.
+    """Run the tests of a file.
 
     Args:
-        only: just those tests whose names have this in them.
+        path: the test file.
+        registry: the actions, checks and guards of the installation.
+        only: part of the names of the tests to run; default: all.
     """
     report = Report(shown(path))
     reading = read_model(path, Suite)
@@ -93,17 +98,17 @@ def run(path: Path, registry: Registry, only: str = "") -> Report:
     playbook = _chosen(suite, root, known, report)
     if playbook is None:
         return report
-    report.errors += _strangers(suite, root, playbook, catalogue)
+    report.errors += _unknown_names(suite, root, playbook, catalogue)
     if report.errors:
         return report
     if not suite.tests:
-        report.errors.append(find(root, ("tests",))[0].diagnostic("no-tests", "there is no test here"))
+        report.errors.append(find(root, ("tests",))[0].diagnostic("no-tests", "the file contains no tests"))
     report.branches = branches(playbook)
-    results: list[Played] = []
+    results: list[CaseResult] = []
     for at, case in enumerate(suite.tests):
         if only in case.name:
-            results.append(play(suite.filled(case), suite, playbook, registry))
-            report.tests.append(Ran(case.name, tuple(judge(case, at, results[-1], known.playbooks, root))))
+            results.append(execute(suite.merged(case), suite, playbook, registry))
+            report.tests.append(CaseReport(case.name, tuple(compare(case, at, results[-1], known.playbooks, root))))
     report.taken = frozenset(taken(results))
     return report
 
@@ -113,32 +118,31 @@ def _chosen(suite: Suite, root: Node, known: LoadResult, report: Report) -> Play
     if found is None:
         errors = [item for item in known.diagnostics if item.severity is Severity.ERROR]
         hint = did_you_mean(suite.playbook, [item.name for item in known.playbooks])
-        message = f"there is no playbook {suite.playbook!r} in this folder that can be used"
+        message = f"this folder contains no usable playbook {suite.playbook!r}"
         report.errors.append(find(root, ("playbook",))[0].diagnostic("unknown-playbook", message, hint))
         report.errors += errors
     return found
 
 
-Path_ = tuple[str | int, ...]
-Names = Iterator[tuple[Path_, str, Sequence[str]]]
-"""Names in a test file that have to stand for something: where, for what, and what there is."""
+Names = Iterator[tuple[NodePath, str, Sequence[str]]]
+"""Names in a test file: path, kind, and the known names of this kind."""
 _STEPS = ("steps", "skipped", "plan", "calls", "undone")
 
 
-def _strangers(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Diagnostic]:
-    """Names that stand for nothing: a test of what is not there could not fail."""
+def _unknown_names(suite: Suite, root: Node, playbook: Playbook, catalogue: Catalogue) -> list[Diagnostic]:
+    """Return the unknown names. A test with a misspelled name could never fail."""
     services = list(inventory_of(suite, playbook).services)
     named = [(("given", *path), what, known) for path, what, known in _given(suite.given, services, catalogue)]
     for at, case in enumerate(suite.tests):
         for path, what, known in (*_given(case, services, catalogue), *_expected(case.expect, playbook, catalogue)):
             named.append((("tests", at, *path), what, known))
-    return [_stranger(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
+    return [_unknown_name(root, path, what, known) for path, what, known in named if str(path[-1]) not in known]
 
 
-def _stranger(root: Node, path: Path_, what: str, known: Sequence[str]) -> Diagnostic:
+def _unknown_name(root: Node, path: NodePath, what: str, known: Sequence[str]) -> Diagnostic:
     name = str(path[-1])
     place = key_of(root, path) or find(root, path[:-1])[0]
-    return place.diagnostic(f"unknown-{what}", f"there is no {what} {name!r}", did_you_mean(name, known))
+    return place.diagnostic(f"unknown-{what}", f"unknown {what} {name!r}", did_you_mean(name, known))
 
 
 def _given(given: Given, services: Sequence[str], catalogue: Catalogue) -> Names:

@@ -48,7 +48,7 @@ def test_explain_walks_the_line_and_changes_nothing(stack: Stack, tmp_path: Path
     labels = {"alertname": "RedisDown", "instance": "redis:6379"}
     calm = explain(stack, {"labels": labels}, tmp_path)
 
-    assert "would    do nothing: still_firing blocked: not firing on 1 of 1 peers" in calm.stdout, calm.stderr
+    assert "next     do nothing: still_firing blocked: not firing on 1 of 1 peers" in calm.stdout, calm.stderr
 
     fired = explain(stack, {"alertname": "Nothing"}, tmp_path)
     assert (fired.returncode, "no playbook matches this alert" in fired.stdout) == (1, True)
