@@ -1,7 +1,7 @@
-"""JSON Schema for editors, made from the models and from what this installation offers: completion, and explanations.
+"""Generate JSON Schemas for editors, from the models and from the actions, checks and guards of this installation.
 
-The loader stays the judge: the schema knows less (no names of services, no conditions), and nothing that it refuses is
-accepted there.
+The loader decides what is valid. The schema checks less (no services, no conditions), and refuses nothing that the
+loader accepts.
 """
 
 from __future__ import annotations
@@ -23,47 +23,47 @@ from remediator.playbooks.model import Fragment, Include, Playbook
 Schema = dict[str, Any]
 KINDS = ("playbook", "inventory", "config", "test")
 _LENGTH: TypeAdapter[timedelta] = TypeAdapter(timedelta)
-_REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "A parameter's value."}
+_REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "The value of a parameter."}
 
 
 def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
-    """The schema of one kind of file, of :data:`KINDS`.
+    """Return the schema of one kind of file.
 
     Args:
-        kind: of which file.
-        catalogue: what playbooks may name.
+        kind: one of :data:`KINDS`.
+        catalogue: what playbooks can name.
         config: the model of the settings file.
     """
     if kind == "playbook":
-        return _headed("A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
+        return _document("A playbook, or a fragment that playbooks share.", _playbook_file(catalogue))
     if kind == "test":
-        return _headed("Tests of one playbook.", _of(Suite))
+        return _document("The tests of one playbook.", _schema_of(Suite))
     if kind == "inventory":
-        return _headed("The services that actions may touch.", _inventory_file())
-    return _headed("The settings of one remediator.", _of(config))
+        return _document("The services that can be targets of actions.", _inventory_file())
+    return _document("The settings of remediator.", _schema_of(config))
 
 
-def text(made: Schema) -> str:
-    """A schema as it is committed."""
-    return json.dumps(made, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+def text(schema_: Schema) -> str:
+    """Return a schema as formatted JSON."""
+    return json.dumps(schema_, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def _headed(description: str, made: Schema) -> Schema:
+def _document(description: str, made: Schema) -> Schema:
     return {"$schema": "http://json-schema.org/draft-07/schema#", **made, "description": description}
 
 
-def _of(model: type[BaseModel]) -> Schema:
-    cleaned: Schema = _cleaned(model.model_json_schema(by_alias=True))
+def _schema_of(model: type[BaseModel]) -> Schema:
+    cleaned: Schema = _clean(model.model_json_schema(by_alias=True))
     return cleaned
 
 
-def _cleaned(part: Any) -> Any:
-    """Without what a reader does not need: titles made from field names, and null, which the loader does not take."""
+def _clean(part: Any) -> Any:
+    """Remove what readers do not need: titles that repeat field names, and null, which the loader refuses."""
     if isinstance(part, list):
-        return [_cleaned(item) for item in part]
+        return [_clean(item) for item in part]
     if not isinstance(part, dict):
         return part
-    made = {key: _cleaned(value) for key, value in part.items() if not (key == "title" and isinstance(value, str))}
+    made = {key: _clean(value) for key, value in part.items() if not (key == "title" and isinstance(value, str))}
     if "default" in made and made["default"] is None:
         del made["default"]
     if made.get("pattern") == DURATION and str(made.get("default", "")).startswith("P"):
@@ -76,23 +76,23 @@ def _cleaned(part: Any) -> Any:
 
 
 def _inventory_file() -> Schema:
-    made = _of(Inventory)
-    del made["$defs"]["Service"]["properties"]["name"]  # comes from the key
+    made = _schema_of(Inventory)
+    del made["$defs"]["Service"]["properties"]["name"]  # set from the key
     return made
 
 
 def _playbook_file(catalogue: Catalogue) -> Schema:
-    playbook, fragment, include = _of(Playbook), _of(Fragment), _of(Include)
+    playbook, fragment, include = _schema_of(Playbook), _schema_of(Fragment), _schema_of(Include)
     definitions = {**playbook.pop("$defs"), **fragment.pop("$defs"), "Include": include}
     definitions |= {"Playbook": playbook, "Fragment": fragment}
     for each in (playbook, fragment):
         for section, item in (("diagnose", "Diagnosis"), ("steps", "Step")):
             each["properties"][section]["items"] = {"anyOf": [_ref(item), _ref("Include")]}
     playbook["properties"]["use"] = {
-        "description": "Fragments that are merged under this playbook; what it says itself wins, lists as a whole.",
+        "description": "Fragments to merge under this playbook. Its own keys have priority; lists are replaced.",
         "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
     }
-    _offer(definitions, catalogue)
+    _add_names(definitions, catalogue)
     is_fragment = {"properties": {"kind": {"const": "Fragment"}}, "required": ["kind"]}
     return {"if": is_fragment, "then": _ref("Fragment"), "else": _ref("Playbook"), "$defs": definitions}
 
@@ -101,8 +101,8 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _offer(definitions: Schema, catalogue: Catalogue) -> None:
-    """Put in what there is to name: actions and checks with their ``with``, guards with their settings."""
+def _add_names(definitions: Schema, catalogue: Catalogue) -> None:
+    """Add the known names: actions and checks with their parameters, guards with their settings."""
     actions = {name: catalogue.traits_of(name).summary for name in catalogue.actions}
     reading = {name: text for name, text in actions.items() if not catalogue.traits_of(name).mutates}
     checks = {name: catalogue.summaries.get(name, "") for name in catalogue.checks}
@@ -117,15 +117,15 @@ def _offer(definitions: Schema, catalogue: Catalogue) -> None:
         ("Diagnosis", "check", checks),
         ("CheckCall", "check", checks),
     ):
-        _name(definitions[place], key, names)
+        _limit_to_names(definitions[place], key, names)
     guards = definitions["Guards"]
     guards["additionalProperties"] = False
     for name, model in catalogue.guards.items():
         guards["properties"][name] = _guard(model, catalogue.summaries.get(name, ""), definitions)
 
 
-def _name(definition: Schema, key: str, names: Mapping[str, str]) -> None:
-    """Offer names for a key, and for each of them its own ``with``."""
+def _limit_to_names(definition: Schema, key: str, names: Mapping[str, str]) -> None:
+    """Limit a key to known names, and ``with`` to the parameters of the name."""
     old = definition["properties"][key]
     choices = [{"const": name, "description": text} for name, text in sorted(names.items())]
     definition["properties"][key] = {"description": old.get("description", ""), "anyOf": choices}
@@ -139,8 +139,8 @@ def _name(definition: Schema, key: str, names: Mapping[str, str]) -> None:
 
 
 def _with(model: type[BaseModel], definitions: Schema) -> Schema:
-    """A ``with`` block: as its model, and every value may come from a parameter."""
-    made = _hoisted(_of(model), definitions)
+    """Return the schema of a ``with`` block: its model, where every value can be a reference to a parameter."""
+    made = _hoist(_schema_of(model), definitions)
     made["properties"] = {name: _or_reference(each) for name, each in made.get("properties", {}).items()}
     return made
 
@@ -155,8 +155,8 @@ def _or_reference(made: Schema) -> Schema:
 
 
 def _guard(model: type[BaseModel], summary: str, definitions: Schema) -> Schema:
-    """A guard's settings: a mapping, or the plain value that stands for one of its fields."""
-    made = _hoisted(_of(model), definitions)
+    """Return the schema of the settings of a guard: a mapping, or a plain value for one of its fields."""
+    made = _hoist(_schema_of(model), definitions)
     made["description"] = summary
     plain = plain_field(model)
     if plain is None:
@@ -164,13 +164,13 @@ def _guard(model: type[BaseModel], summary: str, definitions: Schema) -> Schema:
     return {"description": summary, "anyOf": [made["properties"][plain], made]}
 
 
-def _hoisted(made: Schema, definitions: Schema) -> Schema:
-    """With its own definitions moved to the file's."""
+def _hoist(made: Schema, definitions: Schema) -> Schema:
+    """Move the definitions of a schema to the definitions of the file."""
     for name, definition in made.pop("$defs", {}).items():
         definitions.setdefault(name, definition)
     return made
 
 
 def committed(kinds: Iterable[str], catalogue: Catalogue, config: type[BaseModel]) -> dict[str, str]:
-    """File name and content of each schema, as ``docs/schema`` has them."""
+    """Return file name and content of each schema, as in ``docs/schema``."""
     return {f"{kind}.json": text(schema(kind, catalogue, config)) for kind in kinds}

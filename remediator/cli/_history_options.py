@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from remediator.authoring.backtest import History, Outcome, results
-from remediator.authoring.backtest.replay import would_have
+from remediator.authoring.backtest import BacktestResult, History, results
+from remediator.authoring.backtest.replay import replay
 from remediator.config import Config
 from remediator.errors import ConfigurationError
 from remediator.extensions.registry import Registry
@@ -58,7 +58,7 @@ class Comparison:
 def show(options: Comparison, history: History) -> None:
     """Run the history through the playbooks, and print the result."""
     paths = options.playbooks or tuple(options.config.playbooks)
-    after = would_have(history, _loaded(options.config, paths), options.config)
+    after = replay(history, _loaded(options.config, paths), options.config)
     before = None if options.against is None else _other_version(options, paths, options.against, history)
     if options.svg is not None:
         options.svg.write_text(results.svg(after), encoding="utf-8")
@@ -73,11 +73,11 @@ def show(options: Comparison, history: History) -> None:
         click.echo(f"\nagainst {options.against}:\n{results.difference_text(results.difference(before, after))}")
 
 
-def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> Outcome:
+def _other_version(options: Comparison, paths: Sequence[Path], against: str, history: History) -> BacktestResult:
     if Path(against).exists():
-        return would_have(history, _loaded(options.config, [Path(against)]), options.config)
+        return replay(history, _loaded(options.config, [Path(against)]), options.config)
     with _at_ref(paths, against) as old:
-        return would_have(history, _loaded(options.config, old), options.config)
+        return replay(history, _loaded(options.config, old), options.config)
 
 
 def _loaded(config: Config, paths: Sequence[Path]) -> LoadedConfig:

@@ -12,7 +12,7 @@ import click
 
 from remediator.authoring import json_schema, scaffold
 from remediator.authoring.backtest import History
-from remediator.authoring.backtest.history import remembered, stored
+from remediator.authoring.backtest.history import prometheus_history, stored_history
 from remediator.authoring.lint.alerting import read_alerts
 from remediator.authoring.runbook_pages import FORMATS
 from remediator.cli import _direct_store
@@ -71,7 +71,7 @@ def new(name: str, alert: str, target: str, folder: Path, inventory: Path | None
     rules = alerting or _near(folder, "alerting")
     known = [] if rules is None else read_alerts([rules])
     alerts = [scaffold.KnownAlert(item.name, item.labels.get("service", ""), item.expression) for item in known]
-    start = scaffold.begin(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
+    start = scaffold.make_scaffold(name, alert, target, read(inventory, Inventory), alerts, _channels(folder))
     _write_new(path, scaffold.playbook(start, _schema_path(folder, "playbook")))
     _write_new(folder / f"{name}.test.yaml", scaffold.test(start, _schema_path(folder, "test")))
     click.echo(f"{path}: for alert {start.alert}, target {start.target}, mode shadow")
@@ -197,7 +197,7 @@ def replay(
     config = load_config(config_path, Config)
     end = SystemClock().now()
     with read_only_connection(config) as connection:
-        history = stored(connection, before(end, since), end)
+        history = stored_history(connection, before(end, since), end)
     show(Comparison(config, playbooks, against, svg, format_), history)
 
 
@@ -239,7 +239,7 @@ def backtest(
 async def _fetch(endpoint: Endpoint, start: datetime, end: datetime, step: timedelta, config: Config) -> History:
     prometheus = Prometheus(endpoint)
     try:
-        return await remembered(prometheus, start, end, step, config.watchdog.alertname)
+        return await prometheus_history(prometheus, start, end, step, config.watchdog.alertname)
     finally:
         await prometheus.aclose()
 

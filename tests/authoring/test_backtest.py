@@ -88,7 +88,7 @@ def test_a_backtest_tells_what_would_have_been_done(project: Remediator, remembe
     assert found["runs"] == 3
     assert found["blocked_by_guard"] == {"cooldown": 1}
     assert found["actions"] == 2
-    assert found["approvals_asked"] == 0
+    assert found["approval_requests"] == 0
     assert found["busiest_hour"]["runs"] == 2
     assert found["by_day"][f"{DAY:%Y-%m-%d}"] == 2
 
@@ -100,9 +100,9 @@ def test_people_are_asked_where_the_playbook_asks(project: Remediator, remembere
 
     found = told(project, "playbook", "backtest", *arguments, "--against", str(project.folder / "playbooks"))
 
-    assert found["approvals_asked"] == 3
+    assert found["approval_requests"] == 3
     assert found["blocked_by_guard"] == {}
-    assert found["difference"]["counts"]["approvals_asked"] == [0, 3]
+    assert found["difference"]["counts"]["approval_requests"] == [0, 3]
     assert found["difference"]["blocked_by_guard"] == {"cooldown": [1, 0]}
     assert len(found["difference"]["only_after"]) == 3
 
@@ -133,7 +133,7 @@ def test_the_text_and_the_chart_show_it(project: Remediator, remembered: Prometh
     done = call(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
 
     assert done.returncode == 0, done.stderr
-    for wanted in ("runs      3", "approvals 0 asked", "1 cooldown", "█", "assumed", "1 x Nobody: no playbook"):
+    for wanted in ("runs      3", "approvals 0 requested", "1 cooldown", "█", "assumptions", "1 x Nobody: no playbook"):
         assert wanted in done.stdout, done.stdout
     assert chart.read_text().startswith("<svg xmlns")
 

@@ -47,7 +47,7 @@ def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(("name", "target"), [("shop-down", "shop"), ("cache-slow", "redis")])
 def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target: str) -> None:
-    """The start for an alert that the rules know names its service; lint and test are content."""
+    """The target comes from the label of the rule; lint and test report nothing."""
     made = remediator(folder, "playbook", "new", name)
     assert made.returncode == 0, made.stderr
     text = (folder / "playbooks" / f"{name}.yaml").read_text()
@@ -60,8 +60,8 @@ def test_a_new_playbook_passes_lint_and_its_test(folder: Path, name: str, target
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:
-    """A second time is refused, and the file is as it was."""
+def test_an_existing_playbook_is_not_overwritten(folder: Path) -> None:
+    """The command refuses, and the file is unchanged."""
     path = folder / "playbooks" / "shop-down.yaml"
     path.parent.mkdir()
     path.write_text("mine")
@@ -75,10 +75,14 @@ def test_an_existing_playbook_is_not_written_over(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["Shop Down"], "is no name"), (["other"], "which service"), (["x", "--target", "redsi"], "did you mean 'redis'")],
+    [
+        (["Shop Down"], "is not a valid name"),
+        (["other"], "the target is not known"),
+        (["x", "--target", "redsi"], "did you mean 'redis'"),
+    ],
 )
-def test_what_cannot_be_guessed_is_asked_for(folder: Path, arguments: list[str], said: str) -> None:
-    """A bad name, an alert of nobody, and a mistyped service are a sentence and status 2."""
+def test_missing_values_are_reported(folder: Path, arguments: list[str], said: str) -> None:
+    """An invalid name, an unknown target and a misspelled service: an error and exit status 2."""
     made = remediator(folder, "playbook", "new", *arguments)
     assert made.returncode == 2
     assert said in made.stderr

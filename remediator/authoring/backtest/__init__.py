@@ -1,7 +1,7 @@
-"""What playbooks would have done: history through the engine's own code, on a virtual clock, in a made-up world.
+"""Backtests: what playbooks would have done with past alerts, in the production pipeline on a virtual clock.
 
-Matching, planning, guards that judge by time and by what was done, approvals, steps and verification are production's.
-What history does not hold is assumed, always in the same way, and said with every result: see :data:`ASSUMED`.
+Matching, planning, approvals, steps, verification and the guards that depend on time and past runs are those of
+production. :data:`ASSUMPTIONS` lists what a history does not contain; every result names them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-ASSUMED = (
-    "people approve two minutes after they are asked",
-    "checks fail until the run's first change of something, and hold after it; dependencies are well",
-    "diagnosing actions succeed with no facts, so a condition on facts does not hold",
-    "guards that look at the world or at people's hands allow: only those that judge by time and record are asked",
-    "playbooks stand on the rung that their files give them",
+ASSUMPTIONS = (
+    "approvers approve two minutes after the request",
+    "checks fail until the first change of the run, and are ok after it; dependencies are healthy",
+    "diagnoses succeed without facts, so conditions on facts do not hold",
+    "guards that read the environment or stops allow; only guards on time and past runs are evaluated",
+    "playbooks run in the mode of their files",
 )
-"""What history cannot tell."""
+"""What a history does not contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A notification, and when it came."""
+    """A notification, and when it was received."""
 
     at: datetime
     body: bytes
@@ -30,7 +30,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What came, in order, and from when to when it was looked for."""
+    """The notifications of a period, in order."""
 
     start: datetime
     end: datetime
@@ -39,8 +39,8 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class WouldRun:
-    """A run as it would have been."""
+class ReplayedRun:
+    """A run of a backtest."""
 
     at: datetime
     playbook: str
@@ -48,18 +48,17 @@ class WouldRun:
     status: str
     reason: str
     actions: tuple[str, ...]
-    asked: int
-    """How often people would have been asked."""
-    blocked: frozenset[str]
-    """The guards that held it, at least for a while."""
+    approval_requests: int
+    blocked_by: frozenset[str]
+    """The guards that blocked it, at least for some time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one set of playbooks would have done with a history."""
+class BacktestResult:
+    """What a set of playbooks would have done with a history."""
 
     history: History
-    runs: tuple[WouldRun, ...]
+    runs: tuple[ReplayedRun, ...]
     episodes: int
     unmatched: Mapping[str, int] = field(default_factory=dict)
-    """Episodes that no playbook took, by alertname."""
+    """Number of episodes that no playbook matches, by alert name."""

@@ -1,4 +1,4 @@
-"""Stand-ins for everything that would touch the world: the same names, parameters and traits, and no effect."""
+"""Fakes of actions and checks: the same names, parameters and traits, and no effect."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.clientset import ClientSet
 from remediator.playbooks.inventory import Service
 
-_ABOUT_OTHERS = frozenset({"dependencies.ok"})
-Told = Callable[[str, str], None]
+_ALWAYS_OK = frozenset({"dependencies.ok"})
+OnCall = Callable[[str, str], None]
 
 
 def current_run() -> str:
-    """The run that is being worked on in this task; the worker names its tasks so."""
+    """Return the ID of the run of this task; the worker names its tasks after runs."""
     task = asyncio.current_task()
     return "" if task is None else task.get_name().removeprefix("run ")
 
 
-def actions(kinds: Iterable[type[Action]], tell: Told) -> Mapping[str, Action]:
-    """One stand-in for each action; ``tell`` hears of each change that would have been made: run, and call."""
-    return {kind.name: _action(kind, tell) for kind in kinds}
+def actions(kinds: Iterable[type[Action]], on_call: OnCall) -> Mapping[str, Action]:
+    """Return one fake for each action. ``on_call`` is called with run ID and call for each change."""
+    return {kind.name: _action(kind, on_call) for kind in kinds}
 
 
-def _action(kind: type[Action], tell: Told) -> Action:
+def _action(kind: type[Action], on_call: OnCall) -> Action:
     class Hypothetical(Action):
-        """Says what would be called, and that it went well."""
+        """A fake action that always succeeds."""
 
         name = kind.name
         Parameters = kind.Parameters
@@ -46,26 +46,26 @@ def _action(kind: type[Action], tell: Told) -> Action:
 
         async def execute(self, service: Service, parameters: Any, call: PlannedCall) -> Result:
             if self.mutates:
-                tell(current_run(), call.text)
-            return Result(Outcome.OK, "assumed to go well")
+                on_call(current_run(), call.text)
+            return Result(Outcome.OK, "assumed to succeed")
 
     return Hypothetical(ClientSet())
 
 
 def checks(kinds: Iterable[type[Check]], acted: Callable[[str], bool]) -> Mapping[str, Check]:
-    """One stand-in for each check: it fails until the run that asks has changed something."""
+    """Return one fake for each check. It fails until its run has changed something."""
     return {kind.name: _check(kind, acted) for kind in kinds}
 
 
 def _check(kind: type[Check], acted: Callable[[str], bool]) -> Check:
     class Hypothetical(Check):
-        """Holds once something was done."""
+        """A fake check that is ok after the first change."""
 
         name = kind.name
         Parameters = kind.Parameters
 
         async def observe(self, service: Service, parameters: Any) -> Evidence:
-            well = kind.name in _ABOUT_OTHERS or acted(current_run())
-            return Evidence(CheckAnswer.OK if well else CheckAnswer.FAIL, "assumed")
+            ok = kind.name in _ALWAYS_OK or acted(current_run())
+            return Evidence(CheckAnswer.OK if ok else CheckAnswer.FAIL, "assumed")
 
     return Hypothetical(ClientSet())

@@ -1,4 +1,4 @@
-"""Where history comes from: notifications that were stored, or Prometheus' memory of what fired."""
+"""Read a history from stored notifications, or from the ``ALERTS`` series of Prometheus."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from remediator.clients.prometheus.client import Prometheus, Series
 from remediator.core.clock import rfc3339
 from remediator.storage.repositories import inbox
 
-_OWN = frozenset({"__name__", "alertstate"})
+_SERIES_LABELS = frozenset({"__name__", "alertstate"})
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-def stored(connection: Connection, start: datetime, end: datetime) -> History:
-    """The notifications that were acknowledged in this time, as they came."""
+def stored_history(connection: Connection, start: datetime, end: datetime) -> History:
+    """Return the notifications that were received in this period."""
     found = inbox.list_received_between(connection, start, end)
     return History(start, end, tuple(Event(item.received_at, item.body) for item in found), "stored notifications")
 
 
-async def remembered(
+async def prometheus_history(
     prometheus: Prometheus, start: datetime, end: datetime, step: timedelta, watchdog: str = "Watchdog"
 ) -> History:
-    """Episodes from the ``ALERTS`` series: what fired at two steps in a row fired between them.
+    """Return notifications for the ``ALERTS`` series. An alert that fires at two consecutive steps fired between them.
 
     Args:
-        step: how finely to look; a firing shorter than this may be missed.
-        watchdog: the alert that always fires; it is left out.
+        prometheus: the Prometheus to query.
+        start: start of the period.
+        end: end of the period.
+        step: resolution; an alert that fires for a shorter time can be missed.
+        watchdog: name of the alert that always fires; it is left out.
     """
     found = await prometheus.firing_history({}, start, end, step)
     events = [event for series in found for event in _events(series, end, step, watchdog)]
@@ -39,12 +42,12 @@ async def remembered(
 
 
 def _events(series: Series, end: datetime, step: timedelta, watchdog: str) -> Iterator[Event]:
-    labels = {name: value for name, value in series.labels.items() if name not in _OWN}
+    labels = {name: value for name, value in series.labels.items() if name not in _SERIES_LABELS}
     if not labels.get("alertname") or labels["alertname"] == watchdog:
         return
     for first, last in _spans([at for at, _ in series.points], step):
         yield Event(first, _notification(labels, first, None))
-        if last + step <= end:  # otherwise it still fires at the end
+        if last + step <= end:  # otherwise it still fires at the end of the period
             yield Event(last + step, _notification(labels, first, last + step))
 
 

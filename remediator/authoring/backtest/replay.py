@@ -1,4 +1,4 @@
-"""One history through the engine, on a clock that jumps from one event to the next."""
+"""Replay a history through the pipeline, on a virtual clock that jumps from one event to the next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, select
 
-from remediator.authoring.backtest import History, Outcome, WouldRun, fakes
+from remediator.authoring.backtest import BacktestResult, History, ReplayedRun, fakes
 from remediator.authoring.simulation.memory_store import Database, SimStore, StoreFaults
 from remediator.authoring.simulation.virtual_loop import Deadlock, VirtualLoop
 from remediator.config import Config
@@ -33,20 +33,22 @@ from remediator.storage.repositories import approvals, playbooks, runs
 from remediator.storage.repositories.episodes import next_close_at
 from remediator.storage.schema import episodes
 
-ASKED = frozenset({"freeze", "cooldown", "rate_limit", "concurrency", "ramp", "storm", "circuit_breaker", "autonomy"})
-"""The guards that judge by time and by what was done: history holds all that they look at."""
-ANSWER = timedelta(minutes=2)
-"""How long people take to approve."""
-AFTER = timedelta(hours=2)
-"""How long runs have after the last event to come to an end."""
+EVALUATED_GUARDS = frozenset(
+    {"freeze", "cooldown", "rate_limit", "concurrency", "ramp", "storm", "circuit_breaker", "autonomy"}
+)
+"""The guards that depend only on time and on past runs, which a history contains."""
+APPROVAL_DELAY = timedelta(minutes=2)
+"""Assumed time from an approval request to the approval."""
+TIME_AFTER_END = timedelta(hours=2)
+"""Time for runs to end after the end of the history."""
 _POLL = 3600.0
 _MOMENT = 0.01
 _RECHECK = timedelta(seconds=15)
-"""Held runs are judged again no more often than this: a month has many seconds."""
+"""Minimum interval between guard evaluations of a blocked run, so that a month of history stays fast."""
 
 
-class _Past(Database):
-    """A database whose clock begins where the history does."""
+class _PastDatabase(Database):
+    """A database whose clock starts at the start of the history."""
 
     def __init__(self, loop: VirtualLoop, start: datetime) -> None:
         super().__init__(loop)
@@ -58,7 +60,7 @@ class _Past(Database):
 
 
 class _PastClock:
-    def __init__(self, database: _Past) -> None:
+    def __init__(self, database: _PastDatabase) -> None:
         self._database = database
 
     def now(self) -> datetime:
@@ -68,36 +70,36 @@ class _PastClock:
         await asyncio.sleep(seconds)
 
 
-def would_have(history: History, loaded: LoadedConfig, config: Config) -> Outcome:
-    """What these playbooks would have done with this history. Nothing is touched, and nothing real is waited for."""
+def replay(history: History, loaded: LoadedConfig, config: Config) -> BacktestResult:
+    """Return what these playbooks would have done with this history. Nothing real is changed; the clock is virtual."""
     loop = VirtualLoop(random.Random(0))  # noqa: S311 - one order of many
     asyncio.set_event_loop(loop)
     logging = structlog.get_config()
-    structlog.configure(processors=[_quiet])
-    course = _Course(history, loaded, config, loop)
+    structlog.configure(processors=[_drop_log_event])
+    backtest = _Backtest(history, loaded, config, loop)
     try:
-        loop.run_until_complete(course.walk())
-        return course.outcome()
+        loop.run_until_complete(backtest.run())
+        return backtest.result()
     finally:
-        course.end()
+        backtest.end()
         structlog.configure(**logging)
         asyncio.set_event_loop(None)
 
 
-def _quiet(logger: Any, name: str, event: Any) -> Any:
+def _drop_log_event(logger: Any, name: str, event: Any) -> Any:
     raise structlog.DropEvent
 
 
-class _Course:
+class _Backtest:
     def __init__(self, history: History, loaded: LoadedConfig, config: Config, loop: VirtualLoop) -> None:
         self.history, self.loaded, self.config, self.loop = history, loaded, config, loop
-        self.database = _Past(loop, history.start)
+        self.database = _PastDatabase(loop, history.start)
         clock: Clock = _PastClock(self.database)
         self.store = SimStore(self.database, None, random.Random(0), StoreFaults(), clock)  # noqa: S311 - no secrets
         self.database.stores.append(self.store)
-        self.acts: dict[str, list[str]] = defaultdict(list)
-        self.asked: Counter[str] = Counter()
-        self.blocked: dict[str, set[str]] = defaultdict(set)
+        self.calls: dict[str, list[str]] = defaultdict(list)
+        self.approval_requests: Counter[str] = Counter()
+        self.blocked_by: dict[str, set[str]] = defaultdict(set)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.context = self._context(clock)
 
@@ -113,9 +115,9 @@ class _Course:
             ids=Ids(random.Random(0)),  # noqa: S311 - the same ids every time
             replica="history",
             playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
-            actions=fakes.actions(registry.actions, lambda run, call: self.acts[run].append(call)),
-            checks=fakes.checks(registry.checks, lambda run: bool(self.acts.get(run))),
-            guards=tuple(guard for guard in guards if guard.name in ASKED),
+            actions=fakes.actions(registry.actions, lambda run, call: self.calls[run].append(call)),
+            checks=fakes.checks(registry.checks, lambda run: bool(self.calls.get(run))),
+            guards=tuple(guard for guard in guards if guard.name in EVALUATED_GUARDS),
             guard_defaults=guard_defaults(config, registry.guards),
             timeouts=Timeouts(
                 lease=timing.lease,
@@ -123,16 +125,16 @@ class _Course:
                 run_timeout=timing.run_timeout,
                 recurrence_window=timing.recurrence_window,
             ),
-            on_event=self._hear,
+            on_event=self._on_event,
         )
 
-    def _hear(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
+    def _on_event(self, kind: str, run: Run, data: Mapping[str, Any]) -> None:
         if kind != "transition":
             return
         if isinstance(run.detail, BlockedDetail) and run.detail.guard:
-            self.blocked[run.id].add(run.detail.guard)
+            self.blocked_by[run.id].add(run.detail.guard)
         if run.status is Status.AWAITING_APPROVAL:
-            self.asked[run.id] += 1
+            self.approval_requests[run.id] += 1
             self._spawn(self._approve(run.id))
 
     def _spawn(self, work: Any) -> None:
@@ -141,17 +143,17 @@ class _Course:
         task.add_done_callback(self.tasks.discard)
 
     async def _approve(self, run_id: str) -> None:
-        await asyncio.sleep(ANSWER.total_seconds())
+        await asyncio.sleep(APPROVAL_DELAY.total_seconds())
         for item in self.database.look(approvals.list_pending):
             if item.run_id == run_id:
-                for number in range(10):  # as many people as any quorum asks for
+                for number in range(10):  # enough people for the largest quorum
                     who = f"user:history-{number}"
                     await self.store.write(
                         lambda tx, i=item, w=who: approvals.decide(tx, i, i.plan_hash, w, "assumed", "approve")  # type: ignore[misc]
                     )
 
-    async def walk(self) -> None:
-        """All of it, from the first event to the last run's end."""
+    async def run(self) -> None:
+        """Replay all events, and wait until the runs have ended."""
         await self.store.write(lambda tx: playbooks.add_versions(tx, self.loaded.playbooks))
         index = Index(self.loaded.playbooks, self.config.watchdog.alertname)
         loops = Worker(self.context, index, ingest_settings(self.config), 16, _POLL)
@@ -160,11 +162,11 @@ class _Course:
         for event in self.history.events:
             await self._until(event.at)
             await self.store.accept("history", event.body)
-        await self._until(self.history.end + AFTER)
+        await self._until(self.history.end + TIME_AFTER_END)
 
     async def _until(self, at: datetime) -> None:
-        """Close episodes exactly when they are due: a loop that polls would miss them in long jumps."""
-        await asyncio.sleep(_MOMENT)  # what has just come is folded first
+        """Advance the clock, and close each episode exactly when it is due. A polling loop would miss long jumps."""
+        await asyncio.sleep(_MOMENT)  # let the ingest loop take the last notification first
         while (due := self.database.look(next_close_at)) is not None and due < at:
             await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
             await close_due(self.context)
@@ -173,19 +175,19 @@ class _Course:
         for task in failed:
             task.result()
 
-    def outcome(self) -> Outcome:
-        """What came of it."""
+    def result(self) -> BacktestResult:
+        """Return the result."""
         found: Sequence[Run] = self.database.look(lambda connection: runs.list_page(connection, 1_000_000))
         made = [
-            WouldRun(
+            ReplayedRun(
                 at=run.created_at,
                 playbook=run.playbook,
                 target=run.target,
                 status=run.status.value,
                 reason=run.reason or "",
-                actions=tuple(self.acts.get(run.id, ())),
-                asked=self.asked[run.id],
-                blocked=frozenset(self.blocked.get(run.id, ())),
+                actions=tuple(self.calls.get(run.id, ())),
+                approval_requests=self.approval_requests[run.id],
+                blocked_by=frozenset(self.blocked_by.get(run.id, ())),
             )
             for run in found
         ]
@@ -193,10 +195,10 @@ class _Course:
         matching = Index(self.loaded.playbooks, self.config.watchdog.alertname)
         unmatched = Counter(labels.get("alertname", "") for labels in alerts if not matching.match(labels))
         ordered = tuple(sorted(made, key=lambda run: (run.at, run.playbook, run.target)))
-        return Outcome(self.history, ordered, len(alerts), dict(unmatched))
+        return BacktestResult(self.history, ordered, len(alerts), dict(unmatched))
 
     def end(self) -> None:
-        """Let everything go."""
+        """Cancel all tasks and close the database."""
         self.database.over = True
         with suppress(Deadlock):
             while left := asyncio.all_tasks(self.loop):

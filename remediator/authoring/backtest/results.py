@@ -1,4 +1,4 @@
-"""What came of a backtest, for people and for machines: figures, a chart, and two versions side by side."""
+"""Render the result of a backtest as text, JSON and a chart, and compare two results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.authoring.backtest import ASSUMED, Outcome, WouldRun
+from remediator.authoring.backtest import ASSUMPTIONS, BacktestResult, ReplayedRun
 from remediator.core.clock import rfc3339
 from remediator.reporting import charts
 
@@ -16,26 +16,26 @@ _MOST = 20
 _DAY = timedelta(days=1)
 
 
-def figures(outcome: Outcome) -> dict[str, Any]:
-    """As JSON."""
-    hours = Counter(_hour(run.at) for run in outcome.runs)
+def figures(result: BacktestResult) -> dict[str, Any]:
+    """Return the figures for JSON."""
+    hours = Counter(_hour(run.at) for run in result.runs)
     busiest = max(hours, key=lambda hour: (hours[hour], hour), default=None)
     return {
-        "source": outcome.history.source,
-        "from": rfc3339(outcome.history.start),
-        "to": rfc3339(outcome.history.end),
-        "notifications": len(outcome.history.events),
-        "episodes": outcome.episodes,
-        "unmatched": dict(sorted(outcome.unmatched.items())),
-        "runs": len(outcome.runs),
-        "actions": sum(len(run.actions) for run in outcome.runs),
-        "approvals_asked": sum(run.asked for run in outcome.runs),
-        "blocked_by_guard": _counted(guard for run in outcome.runs for guard in run.blocked),
-        "results": _counted(run.status for run in outcome.runs),
-        "by_playbook": {name: _of(outcome, name) for name in sorted({run.playbook for run in outcome.runs})},
+        "source": result.history.source,
+        "from": rfc3339(result.history.start),
+        "to": rfc3339(result.history.end),
+        "notifications": len(result.history.events),
+        "episodes": result.episodes,
+        "unmatched": dict(sorted(result.unmatched.items())),
+        "runs": len(result.runs),
+        "actions": sum(len(run.actions) for run in result.runs),
+        "approval_requests": sum(run.approval_requests for run in result.runs),
+        "blocked_by_guard": _counted(guard for run in result.runs for guard in run.blocked_by),
+        "results": _counted(run.status for run in result.runs),
+        "by_playbook": {name: _of(result, name) for name in sorted({run.playbook for run in result.runs})},
         "busiest_hour": None if busiest is None else {"hour": rfc3339(busiest), "runs": hours[busiest]},
-        "by_day": {day.date().isoformat(): count for day, count in _days(outcome)},
-        "assumed": list(ASSUMED),
+        "by_day": {day.date().isoformat(): count for day, count in _days(result)},
+        "assumptions": list(ASSUMPTIONS),
     }
 
 
@@ -43,13 +43,13 @@ def _counted(items: Any) -> dict[str, int]:
     return dict(sorted(Counter(items).items()))
 
 
-def _of(outcome: Outcome, playbook: str) -> dict[str, int]:
-    mine = [run for run in outcome.runs if run.playbook == playbook]
+def _of(result: BacktestResult, playbook: str) -> dict[str, int]:
+    mine = [run for run in result.runs if run.playbook == playbook]
     return {
         "runs": len(mine),
         "actions": sum(len(run.actions) for run in mine),
-        "approvals_asked": sum(run.asked for run in mine),
-        "blocked": sum(bool(run.blocked) for run in mine),
+        "approval_requests": sum(run.approval_requests for run in mine),
+        "blocked": sum(bool(run.blocked_by) for run in mine),
     }
 
 
@@ -57,31 +57,31 @@ def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def _days(outcome: Outcome) -> list[tuple[datetime, int]]:
-    day, counts = outcome.history.start.replace(hour=0, minute=0, second=0, microsecond=0), Counter[datetime]()
-    for run in outcome.runs:
+def _days(result: BacktestResult) -> list[tuple[datetime, int]]:
+    day, counts = result.history.start.replace(hour=0, minute=0, second=0, microsecond=0), Counter[datetime]()
+    for run in result.runs:
         counts[run.at.replace(hour=0, minute=0, second=0, microsecond=0)] += 1
     found = []
-    while day <= outcome.history.end:
+    while day <= result.history.end:
         found.append((day, counts[day]))
         day += _DAY
     return found
 
 
-def text(outcome: Outcome) -> str:
-    """For a terminal."""
-    said = figures(outcome)
-    lines = [f"history   {said['source']}, {said['from'][:16]}Z to {said['to'][:16]}Z"]
-    lines.append(f"alerts    {said['episodes']} episodes in {said['notifications']} notifications")
-    lines += [f"          {count} x {name}: no playbook" for name, count in said["unmatched"].items()]
-    lines.append(f"runs      {said['runs']}{_in_brackets(said['results'])}")
-    lines.append(f"actions   {said['actions']}")
-    lines.append(f"approvals {said['approvals_asked']} asked")
-    lines.append(f"blocked   {sum(said['blocked_by_guard'].values())}{_in_brackets(said['blocked_by_guard'])}")
-    busiest = said["busiest_hour"]
+def text(result: BacktestResult) -> str:
+    """Return text for a terminal."""
+    found = figures(result)
+    lines = [f"history   {found['source']}, {found['from'][:16]}Z to {found['to'][:16]}Z"]
+    lines.append(f"alerts    {found['episodes']} episodes in {found['notifications']} notifications")
+    lines += [f"          {count} x {name}: no playbook" for name, count in found["unmatched"].items()]
+    lines.append(f"runs      {found['runs']}{_in_brackets(found['results'])}")
+    lines.append(f"actions   {found['actions']}")
+    lines.append(f"approvals {found['approval_requests']} requested")
+    lines.append(f"blocked   {sum(found['blocked_by_guard'].values())}{_in_brackets(found['blocked_by_guard'])}")
+    busiest = found["busiest_hour"]
     lines.append(f"busiest   {busiest['hour'][:13]}h: {busiest['runs']} runs" if busiest else "busiest   none")
-    lines += ["", *_table(said["by_playbook"]), "", *_bars(_days(outcome)), "", "assumed, since history does not tell:"]
-    return "\n".join([*lines, *(f"  {item}" for item in ASSUMED)])
+    lines += ["", *_table(found["by_playbook"]), "", *_bars(_days(result)), "", "assumptions:"]
+    return "\n".join([*lines, *(f"  {item}" for item in ASSUMPTIONS)])
 
 
 def _in_brackets(counts: dict[str, int]) -> str:
@@ -90,11 +90,11 @@ def _in_brackets(counts: dict[str, int]) -> str:
 
 def _table(rows: dict[str, dict[str, int]]) -> list[str]:
     if not rows:
-        return ["no playbook would have run"]
+        return ["no run"]
     width = max(len("playbook"), *map(len, rows))
     lines = [f"{'playbook':{width}}  runs  actions  asked  blocked"]
     for name, row in rows.items():
-        counts = f"{row['runs']:4}  {row['actions']:7}  {row['approvals_asked']:5}  {row['blocked']:7}"
+        counts = f"{row['runs']:4}  {row['actions']:7}  {row['approval_requests']:5}  {row['blocked']:7}"
         lines.append(f"{name:{width}}  {counts}")
     return lines
 
@@ -103,23 +103,23 @@ def _bars(days: Sequence[tuple[datetime, int]]) -> list[str]:
     most = max((count for _, count in days), default=0)
     scale = _BAR / most if most else 0
     return [
-        "runs a day",
+        "runs per day",
         *(f"{day:%m-%d} {'█' * round(count * scale)}{f' {count}' if count else ''}" for day, count in days),
     ]
 
 
-def svg(outcome: Outcome) -> str:
+def svg(result: BacktestResult) -> str:
     """Return the number of runs per day as a standalone SVG."""
-    days = _days(outcome)
+    days = _days(result)
     label = f"Runs per day, {days[0][0]:%Y-%m-%d} to {days[-1][0]:%Y-%m-%d}" if days else "No days"
     columns = [(f"{day:%Y-%m-%d}", {"now": count}) for day, count in days]
     return f"{charts.stacked_columns(columns, {'now': 'runs'}, label, standalone=True)}\n"
 
 
-def difference(before: Outcome, after: Outcome) -> dict[str, Any]:
-    """What two versions of the playbooks would have done differently with the same history."""
+def difference(before: BacktestResult, after: BacktestResult) -> dict[str, Any]:
+    """Return the differences between two sets of playbooks for the same history."""
     old, new = figures(before), figures(after)
-    numbers = ("runs", "actions", "approvals_asked")
+    numbers = ("runs", "actions", "approval_requests")
     counts = {name: [old[name], new[name]] for name in numbers if old[name] != new[name]}
     guards = sorted(old["blocked_by_guard"].keys() | new["blocked_by_guard"].keys())
     blocks = {name: [old["blocked_by_guard"].get(name, 0), new["blocked_by_guard"].get(name, 0)] for name in guards}
@@ -131,26 +131,26 @@ def difference(before: Outcome, after: Outcome) -> dict[str, Any]:
     }
 
 
-def _without(these: Sequence[WouldRun], those: Sequence[WouldRun]) -> list[WouldRun]:
-    """Runs that the others do not have, or have with another course."""
+def _without(these: Sequence[ReplayedRun], those: Sequence[ReplayedRun]) -> list[ReplayedRun]:
+    """Return the runs without an equal run among the others."""
     others = {_key(run) for run in those}
     return [run for run in these if _key(run) not in others]
 
 
-def _key(run: WouldRun) -> tuple[Any, ...]:
+def _key(run: ReplayedRun) -> tuple[Any, ...]:
     minute = run.at.replace(second=0, microsecond=0)
-    return minute, run.playbook, run.target, run.status, run.actions, run.asked, run.blocked
+    return minute, run.playbook, run.target, run.status, run.actions, run.approval_requests, run.blocked_by
 
 
-def _line(run: WouldRun) -> str:
-    did = ", ".join(run.actions) or "nothing done"
-    held = f"; held by {', '.join(sorted(run.blocked))}" if run.blocked else ""
-    asked = f"; people asked {run.asked} x" if run.asked else ""
-    return f"{rfc3339(run.at)[:16]}Z {run.playbook} on {run.target}: {run.status}, {did}{asked}{held}"
+def _line(run: ReplayedRun) -> str:
+    calls = ", ".join(run.actions) or "no action"
+    held = f"; blocked by {', '.join(sorted(run.blocked_by))}" if run.blocked_by else ""
+    asked = f"; {run.approval_requests} approval requests" if run.approval_requests else ""
+    return f"{rfc3339(run.at)[:16]}Z {run.playbook} on {run.target}: {run.status}, {calls}{asked}{held}"
 
 
 def difference_text(found: dict[str, Any]) -> str:
-    """For a terminal."""
+    """Return text for a terminal."""
     pairs = [
         *found["counts"].items(),
         *((f"blocked by {name}", pair) for name, pair in found["blocked_by_guard"].items()),
