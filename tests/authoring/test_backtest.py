@@ -24,7 +24,7 @@ TWO_HOURS = 120
 
 
 def firing(name: str, starts: list[datetime], minutes: int, **labels: str) -> str:
-    """The ALERTS series of an alert that fired for so long from each of these times, measured every minute."""
+    """Return the ALERTS series of an alert that fired at these times for this duration, with a sample every minute."""
     shown = ",".join(f'{key}="{value}"' for key, value in {"alertname": name, "alertstate": "firing", **labels}.items())
     times = [start + timedelta(minutes=minute) for start in starts for minute in range(minutes)]
     # blocks that are made afterwards have no marks of staleness: each firing looks five minutes longer
@@ -33,7 +33,7 @@ def firing(name: str, starts: list[datetime], minutes: int, **labels: str) -> st
 
 @pytest.fixture
 def project(tmp_path: Path) -> Remediator:
-    """Settings, an inventory and one playbook; nothing is started."""
+    """Write settings, an inventory and one playbook; nothing is started."""
     made = Remediator(tmp_path / "remediator")
     made.playbooks = [PLAYBOOK | {"guards": {"cooldown": "1h"}}]
     made.inventory["services"] = {
@@ -47,13 +47,13 @@ def project(tmp_path: Path) -> Remediator:
 
 
 def call(project: Remediator, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command with the project's settings."""
+    """Run a command with the settings of the project."""
     argv = [sys.executable, "-m", "remediator", *arguments, "--config", str(project.config)]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def told(project: Remediator, *arguments: str) -> dict[str, Any]:
-    """What a command says as JSON."""
+    """Return the JSON output of a command."""
     done = call(project, *arguments, "--format", "json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -61,7 +61,7 @@ def told(project: Remediator, *arguments: str) -> dict[str, Any]:
 
 
 def other(project: Remediator, **changes: Any) -> Path:
-    """Another version of the playbook, in a folder of its own."""
+    """Write a changed playbook to another folder."""
     folder = project.folder / "other"
     folder.mkdir(exist_ok=True)
     (folder / "redis-down.yaml").write_text(yaml.safe_dump(project.playbooks[0] | changes))
@@ -70,7 +70,7 @@ def other(project: Remediator, **changes: Any) -> Path:
 
 @pytest.fixture
 def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
-    """A Prometheus that remembers two firings of RedisDown 20 minutes apart, a later one, and other alerts."""
+    """Start a Prometheus with two firings of RedisDown 20 minutes apart, a later one, and other alerts."""
     starts = [DAY + timedelta(hours=2), DAY + timedelta(hours=2, minutes=20), DAY + timedelta(days=1)]
     history = "# TYPE ALERTS gauge\n"
     history += firing("RedisDown", starts, 5, severity="critical")
@@ -79,8 +79,8 @@ def remembered(make_prometheus: Callable[..., Prometheus]) -> Prometheus:
     return make_prometheus(history=history, flags=["--storage.tsdb.retention.time=1y"])
 
 
-def test_a_backtest_tells_what_would_have_been_done(project: Remediator, remembered: Prometheus) -> None:
-    """Three episodes: one restart each, the second one held by the cooldown; other alerts have no playbook."""
+def test_a_backtest_replays_the_history(project: Remediator, remembered: Prometheus) -> None:
+    """Three episodes: one restart each, the second one blocked by the cooldown; other alerts have no playbook."""
     found = told(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d")
 
     assert found["episodes"] == 4
@@ -93,8 +93,8 @@ def test_a_backtest_tells_what_would_have_been_done(project: Remediator, remembe
     assert found["by_day"][f"{DAY:%Y-%m-%d}"] == 2
 
 
-def test_people_are_asked_where_the_playbook_asks(project: Remediator, remembered: Prometheus) -> None:
-    """In mode approve every run asks; the difference to the version in force names what is new."""
+def test_approval_requests_are_counted(project: Remediator, remembered: Prometheus) -> None:
+    """In mode approve every run requests approval; the comparison names the differences."""
     changed = other(project, mode="approve", guards={})
     arguments = ["--prometheus", remembered.url, "--since", "7d", "--playbooks", str(changed)]
 
@@ -108,7 +108,7 @@ def test_people_are_asked_where_the_playbook_asks(project: Remediator, remembere
 
 
 def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: Prometheus) -> None:
-    """``--against HEAD`` is the committed version, whatever the files say now."""
+    """``--against HEAD`` is the committed version, not the current files."""
     for arguments in (
         ["init", "-q"],
         ["add", "."],
@@ -127,8 +127,8 @@ def test_a_version_in_git_can_be_compared_with(project: Remediator, remembered: 
     assert "no such path or git ref" in refused.stderr
 
 
-def test_the_text_and_the_chart_show_it(project: Remediator, remembered: Prometheus) -> None:
-    """For people: figures, bars and what was assumed; the SVG is complete in itself."""
+def test_the_result_as_text_and_chart(project: Remediator, remembered: Prometheus) -> None:
+    """The text has figures, bars and assumptions; the SVG is standalone."""
     chart = project.folder / "chart.svg"
     done = call(project, "playbook", "backtest", "--prometheus", remembered.url, "--since", "7d", "--svg", str(chart))
 
@@ -139,12 +139,12 @@ def test_the_text_and_the_chart_show_it(project: Remediator, remembered: Prometh
 
 
 def test_a_replay_reads_the_store_and_does_not_change_it(project: Remediator) -> None:
-    """Notifications that a service stored, against a changed playbook; the database keeps every byte."""
+    """A changed playbook with stored notifications; the database is unchanged, byte for byte."""
     project.playbooks[0]["mode"] = "observe"
     try:
         project.start()
         assert project.post(project.notification("firing", alertname="RedisDown"))[0] == 200
-        until(lambda: bool(project.runs()), "it is taken in")
+        until(lambda: bool(project.runs()), "a run exists")
     finally:
         project.stop()
     database = project.folder / "state" / "remediator.db"

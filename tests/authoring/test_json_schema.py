@@ -37,14 +37,14 @@ def test_the_committed_schemas_are_current(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_schema_is_one(kind: str) -> None:
-    """Editors can use it."""
+def test_a_schema_is_valid(kind: str) -> None:
+    """It conforms to JSON Schema draft 7."""
     jsonschema.Draft7Validator.check_schema(schema(kind, Registry().catalogue(), Config))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> None:
-    """An editor shows no false alarm in them."""
+    """An editor shows no false errors."""
     kind = "test" if path.name.endswith(".test.yaml") else "playbook"
     text = path.read_text(encoding="utf-8")
     judge = jsonschema.Draft7Validator(schema(kind, Registry().catalogue(), Config))
@@ -67,13 +67,13 @@ def test_shipped_playbooks_and_tests_pass_and_name_their_schema(path: Path) -> N
         {"steps": [{"id": "a", "action": "service.restart", "on_failure": {"goto": "b"}}, {"include": "more"}]},
     ],
 )
-def test_what_can_be_written_passes(changes: dict[str, Any]) -> None:
-    """Shorthands, fragments, and parameters in place of numbers."""
+def test_valid_files_pass(changes: dict[str, Any]) -> None:
+    """Shorthands, fragments, and parameters instead of numbers."""
     assert complaints({**BASE, **changes}) == []
 
 
-def test_a_fragment_passes_as_one() -> None:
-    """The same schema is for both kinds of files."""
+def test_a_fragment_passes() -> None:
+    """Playbooks and fragments have the same schema."""
     head = {"apiVersion": "remediator/v1", "kind": "Fragment", "name": "f"}
     assert complaints({**head, "diagnose": [{"id": "a", "check": "redis.ping"}]}) == []
     assert complaints({**head, "target": "redis"})
@@ -106,13 +106,13 @@ def test_a_fragment_passes_as_one() -> None:
         "no-value-when",
     ],
 )
-def test_an_editor_sees_common_mistakes_already(case: str) -> None:
-    """What the loader would say later, the schema underlines while it is typed."""
+def test_an_editor_shows_common_errors(case: str) -> None:
+    """The schema finds errors of the loader while the author types."""
     assert complaints(yaml.safe_load((FOLDER / case / "redis-down.yaml").read_text(encoding="utf-8")))
 
 
 def undescribed(made: Any, path: str = "") -> list[str]:
-    """Paths of properties without a description."""
+    """Return the paths of properties without a description."""
     found = []
     if isinstance(made, dict):
         for name, each in made.get("properties", {}).items():
@@ -127,14 +127,14 @@ def undescribed(made: Any, path: str = "") -> list[str]:
 
 
 def test_every_key_of_a_playbook_is_explained() -> None:
-    """Whoever hovers over a key reads what it means."""
+    """Editors show the description of a key."""
     definitions = {name: made for name, made in SCHEMA["$defs"].items() if " " not in name}
     missing = [path for path in undescribed(definitions) if ".with" not in path]
     assert not [path for path in missing if ".if." not in path and ".then." not in path]
 
 
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:
-    """One to standard output, all into a folder; without either it says what it wants."""
+    """One schema to standard output, all schemas to a folder; without either, an error."""
     runner = CliRunner()
     printed = runner.invoke(command, ["inventory"])
     assert json.loads(printed.output)["$defs"]["Service"]["properties"].keys() >= {"platform", "depends_on"}

@@ -52,8 +52,8 @@ def test_the_pages_in_the_repository_are_current() -> None:
 
 
 @pytest.mark.parametrize("playbook", SHIPPED, ids=lambda each: each.name)
-def test_every_step_look_and_proof_is_on_the_page(playbook: Playbook) -> None:
-    """Nothing that the automation does is missing for people, in either format."""
+def test_the_page_has_every_step_diagnosis_and_check(playbook: Playbook) -> None:
+    """Both formats are complete."""
     for _, make in runbook_pages.FORMATS.values():
         page = make(playbook, CATALOGUE)
         for step in playbook.steps:
@@ -66,8 +66,8 @@ def test_every_step_look_and_proof_is_on_the_page(playbook: Playbook) -> None:
 
 
 @pytest.mark.parametrize("playbook", [*SHIPPED, Playbook.model_validate(TRICKY)], ids=lambda each: each.name)
-def test_the_drawing_is_sound(playbook: Playbook) -> None:
-    """Every arrow leads from a box to a box, every box can be reached, and the SVG is well-formed and needs nothing."""
+def test_the_diagram_is_valid(playbook: Playbook) -> None:
+    """Every arrow leads from a box to a box, every box can be reached, and the SVG is well-formed and standalone."""
     made = flow(playbook, CATALOGUE)
     ids = {node.id for node in made.nodes}
     assert all(edge.start in ids and edge.end in ids for edge in made.edges)
@@ -84,8 +84,8 @@ def test_the_drawing_is_sound(playbook: Playbook) -> None:
     assert not re.search(r'(src|href)="', page)
 
 
-def test_what_hurts_in_a_format_is_escaped() -> None:
-    """Angle brackets are no tags in HTML, and bars no columns in Markdown."""
+def test_special_characters_are_escaped() -> None:
+    """Angle brackets in HTML, and bars in Markdown tables."""
     playbook = Playbook.model_validate(TRICKY)
     assert "<b>," not in runbook_pages.html(playbook, CATALOGUE)
     row = next(line for line in runbook_pages.markdown(playbook, CATALOGUE).splitlines() if "`look`" in line)
@@ -93,7 +93,7 @@ def test_what_hurts_in_a_format_is_escaped() -> None:
 
 
 def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
-    """``--check`` names a page that differs and one that belongs to no playbook, and writes nothing."""
+    """``--check`` reports a page that differs and a page without a playbook, and writes nothing."""
     argv = [sys.executable, "-m", "remediator", "playbook", "docs", "playbooks", "--output-dir", str(tmp_path)]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True)
     (tmp_path / "redis-down.md").write_text("old")

@@ -32,7 +32,7 @@ groups:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project with an inventory and rules."""
+    """Write a project with an inventory and rules."""
     (tmp_path / "inventory.yaml").write_text(INVENTORY)
     (tmp_path / "alerting").mkdir()
     (tmp_path / "alerting" / "rules.yml").write_text(RULES)
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def remediator(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, in a folder."""
+    """Run the command in a folder."""
     argv = [sys.executable, "-m", "remediator", *arguments]
     return subprocess.run(argv, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
 

@@ -86,7 +86,7 @@ def test_unknown_cannot_be_used_as_a_boolean() -> None:
 
 
 def test_missing_variables_count_as_empty() -> None:
-    """A condition can be asked before anything was seen."""
+    """A condition can be evaluated before any evidence exists."""
     assert isinstance(cel.compile("evidence.ping.ok").evaluate({}), Unknown)
 
 
@@ -116,8 +116,8 @@ def test_an_error_has_its_column(text: str, column: int, message: str, hint: str
     assert (refused.value.column, refused.value.message, refused.value.hint) == (column, message, hint)
 
 
-def test_references_are_every_name_that_is_used() -> None:
-    """Lint holds them against what is collected and declared; strings and comments are not looked into."""
+def test_references_are_all_names_of_a_condition() -> None:
+    """Lint compares them with the declared names; strings and comments do not count."""
     text = """evidence.ping.ok && evidence["my-check"].facts.x == params . lines // evidence.no
         || steps.restart.status == "params.no" || size(evidence) > 0 || x.evidence.no"""
     condition = cel.compile(text.replace(" || x.evidence.no", ""))
@@ -144,8 +144,8 @@ def test_references_are_every_name_that_is_used() -> None:
         "{}[]!({" * 18,
     ],
 )
-def test_no_condition_takes_the_process_with_it(text: str) -> None:
-    """Deep, dense and long expressions are answered or refused within moments."""
+def test_no_condition_crashes_the_process(text: str) -> None:
+    """Deep, dense and long expressions are evaluated or refused quickly."""
     began = time.perf_counter()
     with contextlib.suppress(ParseError):
         cel.compile(text)
@@ -154,7 +154,7 @@ def test_no_condition_takes_the_process_with_it(text: str) -> None:
 
 @pytest.mark.promise(8)
 def test_work_is_bounded() -> None:
-    """Loops within loops end unknown, not late."""
+    """Nested loops end with an unknown result."""
     nine = "[1,2,3,4,5,6,7,8,9]"
     text = f"{nine}.all(a,{nine}.all(b,{nine}.all(c,{nine}.all(d,{nine}.all(e,{nine}.all(f,a+b+c+d+e+f>0))))))"
     began = time.perf_counter()
@@ -172,13 +172,13 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["ping", "disk"]), JSON, max_size=2))
 def test_no_evidence_breaks_an_evaluation(evidence: dict[str, Any]) -> None:
-    """Whatever was seen, the answer is true, false or unknown."""
+    """With any evidence, the result is true, false or unknown."""
     answer = cel.compile("evidence.ping.ok == true").evaluate({"evidence": evidence})
     assert isinstance(answer, bool | Unknown)
 
 
 def test_the_library_is_loaded_only_for_a_condition() -> None:
-    """Reading words must not cost the engine's memory where no playbook has a condition."""
+    """A process without conditions must not need the memory of the library."""
     code = "import sys, remediator.playbooks.model; print('cel_expr_python' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(said.strip().lower()) is False
@@ -195,8 +195,6 @@ def test_the_library_is_loaded_only_for_a_condition() -> None:
         ("size(evidence.a.summary) == 3", [None]),
     ],
 )
-def test_what_a_name_is_compared_with_is_known_where_it_is_a_literal(
-    condition: str, compared: list[str | None]
-) -> None:
-    """Only the whole of a name against the whole of a literal: anything longer may be anything."""
+def test_a_comparison_with_a_literal_is_recognized(condition: str, compared: list[str | None]) -> None:
+    """Only a whole name compared with a whole literal; the value of a longer expression is not known."""
     assert [each.compared for each in cel.compile(condition).references] == compared

@@ -17,7 +17,7 @@ PLATFORM = {"kind": "supervisor", "url": "unix:///run/supervisor.sock", "program
 
 
 def inventory(base: Path | None = None, **services: dict[str, Any]) -> Inventory:
-    """An inventory of these services, all under one supervisord unless they say otherwise."""
+    """Return an inventory of these services, by default on one supervisord."""
     made = {name: {"platform": PLATFORM, **service} for name, service in services.items()}
     content = {"apiVersion": "remediator/v1", "kind": "Inventory", "services": made}
     return Inventory.model_validate(content, context={"base": base})
@@ -26,8 +26,8 @@ def inventory(base: Path | None = None, **services: dict[str, Any]) -> Inventory
 CHAIN = {"redis": {}, "app": {"depends_on": ["redis"]}, "web": {"depends_on": ["app"]}, "mail": {}}
 
 
-def test_causes_and_dependants_reach_through() -> None:
-    """A cause of a cause is a cause; the nearest comes first; unrelated services stay out."""
+def test_dependencies_and_dependents_are_transitive() -> None:
+    """Indirect dependencies count; the nearest comes first; unrelated services are left out."""
     known = inventory(**CHAIN)
     assert known.dependencies("web") == ("app", "redis")
     assert known.dependents("redis") == ("app", "web")
@@ -36,7 +36,7 @@ def test_causes_and_dependants_reach_through() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
 def test_a_graph_is_refused_exactly_if_it_has_a_cycle(edges: list[tuple[int, int]]) -> None:
-    """Otherwise nobody is its own cause, and cause and dependant are two ends of one thing."""
+    """Without a cycle, no service depends on itself, and dependents are the inverse of dependencies."""
     services: dict[str, Any] = {f"s{number}": {"depends_on": []} for number in range(6)}
     for service, other in edges:
         services[f"s{service}"]["depends_on"].append(f"s{other}")
@@ -58,8 +58,8 @@ def test_a_cycle_is_shown() -> None:
 
 
 @pytest.mark.promise(8)
-def test_what_is_not_in_it_cannot_be_a_target() -> None:
-    """Neither a near name nor a pattern is a service."""
+def test_only_services_of_the_inventory_are_targets() -> None:
+    """A similar name or a pattern is not a service."""
     known = inventory(**CHAIN)
     for stranger in ("Redis", "redis ", "*", "", "re"):
         assert stranger not in known
@@ -67,8 +67,8 @@ def test_what_is_not_in_it_cannot_be_a_target() -> None:
             known.service(stranger)
 
 
-def test_files_are_beside_the_inventory(tmp_path: Path) -> None:
-    """A relative file is found wherever the process was started."""
+def test_relative_paths_start_at_the_folder_of_the_inventory(tmp_path: Path) -> None:
+    """The working folder of the process does not matter."""
     known = inventory(tmp_path, redis={"redis": {"password_file": "redis.password"}, "disk": {"path": "/data"}})
     redis, disk = known.service("redis").redis, known.service("redis").disk
     assert redis is not None
@@ -77,8 +77,8 @@ def test_files_are_beside_the_inventory(tmp_path: Path) -> None:
     assert disk.path == Path("/data")
 
 
-def test_alerts_are_known_by_labels() -> None:
-    """By service=<name>, or by what the inventory says instead."""
+def test_labels_assign_alerts_to_services() -> None:
+    """By service=<name>, or by alerts_as of the inventory."""
     known = inventory(redis={}, app={"alerts_as": {"job": "fastapi-app", "tier": "web"}})
     about = [service.name for service in known.services_for({"service": "redis", "job": "fastapi-app", "tier": "web"})]
     assert about == ["redis", "app"]
@@ -105,8 +105,8 @@ def test_alerts_are_known_by_labels() -> None:
         {"unknown": 1},
     ],
 )
-def test_what_cannot_work_is_refused(service: dict[str, Any]) -> None:
-    """Unknown platforms, credentials in urls, everything of a namespace, paths in patterns, impossible numbers."""
+def test_invalid_services_are_refused(service: dict[str, Any]) -> None:
+    """Unknown platforms, credentials in urls, bindings without a selection, paths in patterns, impossible numbers."""
     with pytest.raises(ValidationError):
         inventory(x=service)
 
@@ -121,6 +121,6 @@ def test_what_cannot_work_is_refused(service: dict[str, Any]) -> None:
         {"kind": "systemd", "unit": "redis-server@1.service"},
     ],
 )
-def test_every_platform_can_be_written(platform: dict[str, Any]) -> None:
-    """The kinds that the product speaks of."""
+def test_every_platform_kind_is_valid(platform: dict[str, Any]) -> None:
+    """Each kind of binding can be loaded."""
     assert inventory(x={"platform": platform}).service("x").platform.kind == platform["kind"]

@@ -38,7 +38,7 @@ diagnose:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one good playbook."""
+    """Return a folder with one valid playbook."""
     (tmp_path / "redis-down.yaml").write_text(BASE, encoding="utf-8")
     return tmp_path
 
@@ -72,8 +72,8 @@ def errors(found: LoadResult) -> list[str]:
         ("99999999999999999999", "99999999999999999999"),
     ],
 )
-def test_a_scalar_is_what_it_looks_like(plain: str, value: Any) -> None:
-    """Only what every YAML takes for a number or boolean is one; all the rest is text."""
+def test_plain_scalars_are_converted_without_ambiguity(plain: str, value: Any) -> None:
+    """Only what every YAML version reads as a number or boolean is converted."""
     root, diagnostics = read_bytes(f"a: {plain}\n".encode(), "f.yaml")
     assert not diagnostics
     assert root is not None
@@ -81,8 +81,8 @@ def test_a_scalar_is_what_it_looks_like(plain: str, value: Any) -> None:
     assert type(data(root)["a"]) is type(value)
 
 
-def test_pyyaml_agrees_wherever_there_is_no_surprise() -> None:
-    """The composer reads the same as the library it stands on."""
+def test_pyyaml_reads_the_same_values() -> None:
+    """For a file without ambiguous scalars, the reader and PyYAML agree."""
     root, _ = read_bytes(BASE.encode(), "f.yaml")
     assert root is not None
     assert data(root) == yaml.safe_load(BASE)
@@ -93,7 +93,7 @@ SCALARS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")),
 
 @given(SCALARS, st.sampled_from(["'", '"']), st.integers(0, 19))
 def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: str, at: int) -> None:
-    """The caret stands under the character that is meant, whatever quotes and escapes come before it."""
+    """The caret is below the right character, with any quotes and escapes before it."""
     dumped = yaml.dump({"key": text}, default_style=style, allow_unicode=False, width=10_000)
     root, _ = read_bytes(dumped.encode(), "f.yaml")
     assert root is not None
@@ -108,8 +108,8 @@ def test_a_column_within_a_text_is_found_through_its_escapes(text: str, style: s
 
 
 @pytest.mark.promise(8)
-def test_aliases_cannot_explode() -> None:
-    """The billion laughs are refused in no time, and not expanded."""
+def test_aliases_are_not_expanded() -> None:
+    """An alias bomb is refused quickly."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     began = time.perf_counter()
@@ -118,20 +118,20 @@ def test_aliases_cannot_explode() -> None:
     assert {item.rule for item in diagnostics} == {"alias"}
 
 
-def test_a_huge_file_is_not_even_parsed() -> None:
-    """More than a playbook can be is refused by its size."""
+def test_a_file_that_is_too_large_is_not_parsed() -> None:
+    """It is refused by its size."""
     _, (diagnostic,) = read_bytes(b"a: 1\n" + b"#" * MAX_BYTES, "f.yaml")
     assert diagnostic.rule == "too-big"
 
 
 def test_a_file_with_too_many_values_is_refused() -> None:
-    """A megabyte of commas does not become a million nodes."""
+    """One megabyte of commas does not become a million nodes."""
     _, (diagnostic,) = read_bytes(b"a: [" + b"1," * 100_000 + b"1]", "f.yaml")
     assert diagnostic.rule == "too-big"
 
 
-def test_a_missing_file_is_a_finding(tmp_path: Path) -> None:
-    """Not an exception."""
+def test_a_missing_file_is_a_diagnostic(tmp_path: Path) -> None:
+    """It does not raise."""
     root, (diagnostic,) = read_file(tmp_path / "no.yaml", "no.yaml")
     assert root is None
     assert str(diagnostic) == "no.yaml: error: cannot read the file: No such file or directory (unreadable)"
@@ -143,7 +143,7 @@ JUNK = ["", "{", "]", ":", " ", "\n", "- ", "'", '"', "&a", "*a", "\t", "${", "Ã
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
-    """A playbook that was cut, doubled or scribbled in is loaded or refused with places inside it."""
+    """A damaged playbook is loaded, or refused with places inside the file."""
     text = BASE
     for _ in range(chosen.draw(st.integers(1, 3))):
         start = chosen.draw(st.integers(0, len(text)))
@@ -163,8 +163,8 @@ def test_no_file_breaks_the_loader(chosen: st.DataObject) -> None:
 # -- files --------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_read_with_all_below_it(folder: Path) -> None:
-    """Playbooks in subfolders too; tests, hidden files and other suffixes are none."""
+def test_a_folder_is_read_recursively(folder: Path) -> None:
+    """With subfolders, but without tests, hidden files and other suffixes."""
     (folder / "more").mkdir()
     (folder / "more" / "app-down.yml").write_text(BASE.replace("redis-down", "app-down"), encoding="utf-8")
     for name in ("redis-down.test.yaml", ".hidden.yaml", "notes.txt"):
@@ -175,19 +175,19 @@ def test_a_folder_is_read_with_all_below_it(folder: Path) -> None:
 
 
 def test_a_playbook_knows_its_file(folder: Path) -> None:
-    """So that explain and lint can name it."""
+    """Explain and lint name it."""
     (playbook,) = loaded(folder).playbooks
     assert playbook.source.endswith("redis-down.yaml")
 
 
 def test_an_empty_folder_is_a_warning(tmp_path: Path) -> None:
-    """Most likely the path is wrong."""
+    """The path is probably wrong."""
     (diagnostic,) = loaded(tmp_path).diagnostics
     assert (diagnostic.rule, diagnostic.severity) == ("no-playbooks", Severity.WARNING)
 
 
-def test_one_broken_file_does_not_hide_the_good_ones(folder: Path) -> None:
-    """What can be used is there, with every error of the rest."""
+def test_a_broken_file_does_not_hide_valid_files(folder: Path) -> None:
+    """The result has the valid playbooks, and every error of the others."""
     (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
     found = loaded(folder)
     assert [playbook.name for playbook in found.playbooks] == ["redis-down"]
@@ -195,7 +195,7 @@ def test_one_broken_file_does_not_hide_the_good_ones(folder: Path) -> None:
 
 
 def test_the_service_loads_all_or_nothing(folder: Path) -> None:
-    """One error anywhere and nothing is loaded; the error shows all of them with their lines."""
+    """With one error, nothing is loaded; the exception shows all errors with their lines."""
     assert len(load([folder], WORLD / "inventory.yaml", CATALOGUE).playbooks) == 1
     (folder / "broken.yaml").write_text(BASE.replace("redis-down", "broken").replace("60s", "60"), encoding="utf-8")
     with pytest.raises(ConfigurationError) as refused:
@@ -208,8 +208,8 @@ def test_the_service_loads_all_or_nothing(folder: Path) -> None:
     assert "  34 |     timeout: 60\n     |              ^^" in str(refused.value)
 
 
-def test_comments_and_order_make_no_other_version(folder: Path) -> None:
-    """What the run keeps is what the playbook says."""
+def test_comments_and_order_do_not_change_the_version(folder: Path) -> None:
+    """The hash covers the content only."""
     before = loaded(folder).playbooks[0].content_hash
     (folder / "redis-down.yaml").write_text("# a remark\n" + BASE.replace("60s", "1m"), encoding="utf-8")
     assert loaded(folder).playbooks[0].content_hash == before
@@ -221,7 +221,7 @@ def test_comments_and_order_make_no_other_version(folder: Path) -> None:
 
 
 def test_use_merges_under_the_playbook(folder: Path) -> None:
-    """What the playbook says wins, mappings merge key by key, lists are replaced as a whole."""
+    """Keys of the playbook have priority, mappings are merged, lists are replaced."""
     (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
     text = BASE.replace("parameters:", "use: [defaults]\nparameters:").replace("  cooldown: 5m\n", "")
     text = text.replace("mode: {default: approve, demo: auto}\n", "").replace(", expires: 15m", "")
@@ -237,8 +237,8 @@ def test_use_merges_under_the_playbook(folder: Path) -> None:
     assert [look.id for look in playbook.diagnose] == ["ping", "logs"]
 
 
-def test_the_later_fragment_goes_over_the_earlier(folder: Path) -> None:
-    """use is read from left to right."""
+def test_a_later_fragment_overrides_an_earlier_one(folder: Path) -> None:
+    """use is applied from left to right."""
     (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
     other = FRAGMENT.replace("name: defaults", "name: strict").replace("10m", "20m").replace("mode: observe\n", "")
     (folder / "strict.yaml").write_text(other, encoding="utf-8")
@@ -248,8 +248,8 @@ def test_the_later_fragment_goes_over_the_earlier(folder: Path) -> None:
     assert playbook.guards.settings["cooldown"] == "20m"
 
 
-def test_include_puts_in_at_its_place(folder: Path) -> None:
-    """Fragments within fragments too; the version covers what was put in."""
+def test_include_inserts_at_its_place(folder: Path) -> None:
+    """Fragments can include fragments; the hash covers the inserted parts."""
     (folder / "defaults.yaml").write_text(FRAGMENT, encoding="utf-8")
     (folder / "general.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Fragment\nname: general\ndiagnose:\n"
@@ -265,8 +265,8 @@ def test_include_puts_in_at_its_place(folder: Path) -> None:
     assert loaded(folder).playbooks[0].content_hash != before
 
 
-def test_a_mistake_in_a_fragment_is_reported_there_and_once(folder: Path) -> None:
-    """However many playbooks include it; and none of them is used."""
+def test_an_error_in_a_fragment_is_reported_once(folder: Path) -> None:
+    """At its place in the fragment, however many playbooks include it; none of them can be used."""
     (folder / "defaults.yaml").write_text(FRAGMENT.replace("service.running", "service.walking"), encoding="utf-8")
     for name in ("redis-down", "app-down"):
         text = BASE.replace("redis-down", name).replace("diagnose:\n", "diagnose:\n  - {include: defaults}\n")
@@ -281,7 +281,7 @@ def test_a_mistake_in_a_fragment_is_reported_there_and_once(folder: Path) -> Non
 # -- inventory and settings ---------------------------------------------------------------------------------------
 
 
-def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+def test_errors_of_the_inventory_have_places(tmp_path: Path) -> None:
     """Unknown platform and wrong type, each at its line."""
     path = tmp_path / "inventory.yaml"
     path.write_text(
@@ -298,7 +298,7 @@ def test_an_inventory_says_what_is_wrong_with_it(tmp_path: Path) -> None:
 
 
 def test_a_cycle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
-    """With the way around."""
+    """The message contains the cycle."""
     path = tmp_path / "inventory.yaml"
     path.write_text(
         "apiVersion: remediator/v1\nkind: Inventory\nservices:\n"
@@ -311,8 +311,8 @@ def test_a_cycle_is_shown_at_the_line_that_closes_it(tmp_path: Path) -> None:
     assert diagnostic.message == "services depend on each other in a cycle: a -> b -> a"
 
 
-def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
-    """The settings file is held to the same."""
+def test_invalid_settings_are_refused_with_all_errors(tmp_path: Path) -> None:
+    """Settings files are loaded like playbooks."""
     path = tmp_path / "remediator.yaml"
     path.write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: playbooks\n"
@@ -329,8 +329,8 @@ def test_settings_are_refused_with_every_reason(tmp_path: Path) -> None:
     assert "help: did you mean 'log'?" in text
 
 
-def test_relative_files_are_beside_the_settings(tmp_path: Path) -> None:
-    """Wherever the process was started."""
+def test_relative_paths_start_at_the_folder_of_the_settings(tmp_path: Path) -> None:
+    """The working folder of the process does not matter."""
     path = tmp_path / "remediator.yaml"
     path.write_text((WORLD / "remediator.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     config = load_config(path, Config)
@@ -349,8 +349,8 @@ def test_every_scalar_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("url", ["remediator.example", "unix:///run/x", "http://", "https://a.example/?x=1"])
-def test_links_need_an_address_that_browsers_take(tmp_path: Path, url: str) -> None:
-    """A request whose link leads nowhere is found at the start, not on a phone at night."""
+def test_links_need_a_url_that_browsers_open(tmp_path: Path, url: str) -> None:
+    """A wrong public_url is found at the start, not in an approval request."""
     settings = tmp_path / "remediator.yaml"
     settings.write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"

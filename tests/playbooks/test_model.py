@@ -44,8 +44,8 @@ def made(**changes: Any) -> Playbook:
     return Playbook.model_validate({**LEAST, **changes})
 
 
-def test_the_least_playbook_asks_first() -> None:
-    """What is not said is on the safe side: a person is asked, guards are on, nothing is done."""
+def test_the_defaults_are_safe() -> None:
+    """A minimal playbook asks for approval, has all guards on, and does nothing."""
     least = made()
     assert least.mode_in("production") == "approve"
     assert least.guards.off == ()
@@ -62,13 +62,13 @@ def test_the_least_playbook_asks_first() -> None:
         ({"default": "observe", "demo": "auto"}, "production", "observe"),
     ],
 )
-def test_the_rung_depends_on_the_environment(mode: Any, environment: str, expected: str) -> None:
-    """An environment that is not named gets the default, and without one people are asked."""
+def test_the_mode_depends_on_the_environment(mode: Any, environment: str, expected: str) -> None:
+    """An environment that is not listed has the default; without a default it is approve."""
     assert made(mode=mode).mode_in(environment) == expected
 
 
-def test_a_version_is_what_it_says_and_not_how() -> None:
-    """Order of keys, shorthands and spelled-out defaults make no other version; any other word does."""
+def test_the_hash_covers_the_content_only() -> None:
+    """Order of keys, shorthands and explicit defaults do not change it; other content does."""
     one = Playbook.model_validate(FULL)
     reordered = Playbook.model_validate(dict(reversed(FULL.items())))
     spelled = Playbook.model_validate({**FULL, "match": {"alertname": ["A"], "matchers": []}, "summary": ""})
@@ -77,15 +77,15 @@ def test_a_version_is_what_it_says_and_not_how() -> None:
     assert one.content_hash != other.content_hash
 
 
-def test_a_version_survives_the_store() -> None:
-    """A run gets back the playbook that it began with, hash and all."""
+def test_the_hash_survives_the_store() -> None:
+    """A run reads back the playbook that it started with."""
     one = Playbook.model_validate(FULL)
     again = Playbook.model_validate(one.model_dump(mode="json", by_alias=True))
     assert again == one
     assert again.content_hash == one.content_hash
 
 
-def test_the_file_is_no_part_of_the_version() -> None:
+def test_the_file_does_not_change_the_hash() -> None:
     """Moving a playbook does not change it."""
     moved = made()
     moved._source = "elsewhere/p.yaml"
@@ -94,7 +94,7 @@ def test_the_file_is_no_part_of_the_version() -> None:
 
 
 def test_a_playbook_does_not_change_while_a_run_uses_it() -> None:
-    """Its words are frozen."""
+    """The model is frozen."""
     with pytest.raises(ValidationError, match="frozen"):
         made().target = "app"  # type: ignore[misc]
 
@@ -120,10 +120,10 @@ def test_a_playbook_does_not_change_while_a_run_uses_it() -> None:
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_its_place(
+def test_contradictions_are_refused_with_their_place(
     changes: dict[str, Any], place: tuple[Any, ...], message: str
 ) -> None:
-    """Ids are unique, and a run only goes forward, so that it ends."""
+    """IDs are unique, and a run only moves forward, so it ends."""
     with pytest.raises(ValidationError) as refused:
         made(**changes)
     (error,) = refused.value.errors()
@@ -153,14 +153,14 @@ def test_what_contradicts_itself_is_refused_with_its_place(
         {"label": ""},
     ],
 )
-def test_a_parameter_that_cannot_work_is_refused(parameter: dict[str, Any]) -> None:
-    """One source, options that go with the type, defaults of the type."""
+def test_an_invalid_parameter_is_refused(parameter: dict[str, Any]) -> None:
+    """It has one source, and its options and defaults match the type."""
     with pytest.raises(ValidationError):
         made(parameters={"p": parameter})
 
 
-def test_arrows_are_words_or_a_step() -> None:
-    """on_failure takes a word or a goto."""
+def test_on_failure_is_a_word_or_a_goto() -> None:
+    """Other values are refused."""
     playbook = Playbook.model_validate(FULL)
     assert playbook.steps[0].on_failure == Goto(goto="again")
     assert list(playbook.steps[0].gotos) == [("on_failure", "again")]

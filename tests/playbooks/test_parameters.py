@@ -26,7 +26,7 @@ INVENTORY = Inventory.model_validate(
 
 
 def playbook(target: str = "redis", **parameters: Any) -> Playbook:
-    """A playbook of which only target and parameters matter."""
+    """Return a playbook with this target and these parameters."""
     return Playbook.model_validate(
         {
             "apiVersion": "remediator/v1",
@@ -40,7 +40,7 @@ def playbook(target: str = "redis", **parameters: Any) -> Playbook:
 
 
 def value(declared: dict[str, Any], **labels: str) -> Any:
-    """The value of one parameter for these labels."""
+    """Return the value of one parameter for these labels."""
     return resolve(playbook(p=declared), labels, INVENTORY)["p"]
 
 
@@ -60,7 +60,7 @@ def value(declared: dict[str, Any], **labels: str) -> Any:
     ],
 )
 def test_a_label_becomes_a_typed_value(declared: dict[str, Any], given_: str, expected: Any) -> None:
-    """Each type reads what it says."""
+    """Each type has its own syntax."""
     found = value({"label": "l", **declared}, l=given_)
     assert (found, type(found)) == (expected, type(expected))
 
@@ -104,29 +104,29 @@ def test_an_invalid_label_is_refused_with_the_reason(declared: dict[str, Any], g
     assert "\n" not in str(refused.value)
 
 
-def test_a_long_value_is_cut_in_the_error() -> None:
-    """A label of ten thousand characters does not fill the log."""
+def test_a_long_value_is_shortened_in_the_error() -> None:
+    """A label with ten thousand characters does not fill the log."""
     with pytest.raises(InputError) as refused:
         value({"label": "l"}, l="x" * 10_000)
     assert len(str(refused.value)) < 200
 
 
 @pytest.mark.parametrize("labels", [{}, {"l": ""}])
-def test_an_absent_label_takes_the_default_or_is_an_error(labels: dict[str, str]) -> None:
-    """Empty is absent, as everywhere in Prometheus; nothing is made up."""
+def test_a_missing_label_uses_the_default_or_is_an_error(labels: dict[str, str]) -> None:
+    """An empty label counts as missing, as in Prometheus."""
     assert value({"label": "l", "default": "d"}, **labels) == "d"
     with pytest.raises(InputError, match="the alert has no label 'l', and the parameter has no default"):
         value({"label": "l"}, **labels)
 
 
-def test_a_constant_is_itself() -> None:
-    """Constants are the author's, and no label changes them."""
+def test_labels_do_not_change_a_constant() -> None:
+    """The value of the playbook is used."""
     assert value({"value": 5, "type": "integer"}, p="7", value="8") == 5
 
 
 @pytest.mark.promise(8)
-def test_the_target_is_a_service_of_the_inventory_or_nothing() -> None:
-    """A label chooses among services only through a parameter of that type, and never one that is not there."""
+def test_the_target_is_a_service_of_the_inventory() -> None:
+    """A label can select a service only through a parameter, and only a service of the inventory."""
     chosen = playbook("${s}", s={"label": "service", "type": "service"})
     assert target(chosen, resolve(chosen, {"service": "app"}, INVENTORY), INVENTORY) == "app"
     with pytest.raises(InputError):
@@ -134,7 +134,7 @@ def test_the_target_is_a_service_of_the_inventory_or_nothing() -> None:
 
 
 def test_references_are_replaced_at_any_depth() -> None:
-    """Strings, lists and mappings; a string that is one reference takes the parameter's own type."""
+    """In strings, lists and mappings; a string that is one reference gets the type of the parameter."""
     given_ = {"lines": "${n}", "names": ["a-${s}", {"x": "$${s} ${s}"}], "flag": True}
     assert substitute(given_, {"n": 5, "s": "web"}) == {
         "lines": 5,
@@ -145,15 +145,15 @@ def test_references_are_replaced_at_any_depth() -> None:
 
 
 def test_an_undeclared_reference_is_an_error() -> None:
-    """Nothing is left standing that was meant to be replaced."""
+    """A reference is never left unchanged."""
     with pytest.raises(InputError, match=r"unknown parameter \$\{b\}"):
         substitute("${a}${b}", {"a": 1})
 
 
 @pytest.mark.promise(8)
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_what_was_put_in_is_never_read_again(first: str, second: str) -> None:
-    """A value that looks like a reference, a template or a shell is text."""
+def test_inserted_values_are_not_parsed_again(first: str, second: str) -> None:
+    """A value that looks like a reference, a template or a shell command is text."""
     values = {"a": f"{first}${{b}}{{{{ 7*7 }}}}$(id)`id`", "b": second}
     assert substitute("x ${a} y", values) == f"x {values['a']} y"
     assert substitute("${a}", values) == values["a"]
@@ -170,14 +170,14 @@ def test_what_was_put_in_is_never_read_again(first: str, second: str) -> None:
     ],
 )
 def test_a_value_cannot_leave_its_string_in_promql(query: str, expected: str) -> None:
-    """Quotes and backslashes are escaped, and a pattern takes the value literally."""
+    """Quotes and backslashes are escaped, and in a pattern the value matches only itself."""
     assert substitute(query, {"v": 'a"} or vector(1) #'}, promql=True) == expected
 
 
 @pytest.mark.promise(8)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=20))
-def test_no_value_changes_the_shape_of_promql(text: str) -> None:
-    """Whatever a label holds, the query has the same strings at the same places."""
+def test_no_value_changes_the_structure_of_promql(text: str) -> None:
+    """With any label, the query has the same strings at the same places."""
     query = substitute('a{x="${v}",y="b"} > 1', {"v": text}, promql=True)
     inside = query.removeprefix('a{x="').removesuffix('",y="b"} > 1')
     assert '"' not in inside
@@ -186,8 +186,8 @@ def test_no_value_changes_the_shape_of_promql(text: str) -> None:
 
 
 @pytest.mark.promise(8)
-def test_only_numbers_and_durations_stand_bare_in_promql() -> None:
-    """Outside of quotes there is no room for text."""
+def test_only_numbers_and_durations_are_allowed_outside_of_quotes() -> None:
+    """Text outside of quotes is refused."""
     assert substitute("rate(a[${w}]) > ${n}", {"w": "5m", "n": 3}, promql=True) == "rate(a[5m]) > 3"
     for evil in ("a or b", "5m]) or vector(1", True):
         with pytest.raises(InputError, match="only inside quotes"):
@@ -197,6 +197,6 @@ def test_only_numbers_and_durations_stand_bare_in_promql() -> None:
 
 
 def test_only_the_query_of_a_check_is_promql() -> None:
-    """Other parameters of the same check are put in as they are."""
+    """Other parameters of the check are substituted without escapes."""
     found = substitute_all({"query": 'a{x="${v}"}', "note": '"${v}"'}, {"v": '"'}, promql=True)
     assert found == {"query": 'a{x="\\x22"}', "note": '"""'}

@@ -22,13 +22,13 @@ KINDS = Registry()
 
 
 def play(path: Path, only: str = "") -> Report:
-    """The tests of one file."""
+    """Run the tests of one file."""
     return run(path, KINDS, only)
 
 
 @pytest.mark.parametrize("name", REMEDIES)
-def test_a_shipped_playbook_does_what_its_tests_say(name: str) -> None:
-    """All of its tests are as expected, and together they take every branch."""
+def test_the_tests_of_a_shipped_playbook_pass(name: str) -> None:
+    """All tests pass, and together they take every branch."""
     report = play(PLAYBOOKS / f"{name}.test.yaml")
     assert [str(item) for item in report.errors] == []
     assert [str(item) for test in report.tests for item in test.diagnostics] == []
@@ -36,7 +36,7 @@ def test_a_shipped_playbook_does_what_its_tests_say(name: str) -> None:
 
 
 def test_the_shipped_playbooks_have_no_findings() -> None:
-    """Lint says nothing about them, not even in passing."""
+    """Lint reports nothing, not even informational findings."""
     found = lint(
         Sources([PLAYBOOKS], None, None, [PLAYBOOKS.parent / "alerting"]),
         Registry().catalogue(),
@@ -75,7 +75,7 @@ tests:
 
 @pytest.fixture
 def kick(tmp_path: Path) -> Path:
-    """A playbook and its test, as an author would have them."""
+    """Write a playbook and its test file."""
     (tmp_path / "kick.yaml").write_text(PLAYBOOK)
     (tmp_path / "kick.test.yaml").write_text(TESTS)
     return tmp_path / "kick.test.yaml"
@@ -101,15 +101,15 @@ WRONG = [
         "10:22",
         "expected call of again 'kick it', got 'service.restart",
     ),
-    ("steps: {again: ok}", "undone: [again]", "10:15", "expected steps put back [again], got []"),
+    ("steps: {again: ok}", "undone: [again]", "10:15", "expected undone steps [again], got []"),
 ]
 
 
 @pytest.mark.parametrize(("right", "wrong", "place", "sentence"), WRONG)
-def test_a_wrong_expectation_is_found_out_where_it_stands(
+def test_a_wrong_expectation_is_reported_at_its_place(
     kick: Path, right: str, wrong: str, place: str, sentence: str
 ) -> None:
-    """Each kind of expectation can fail, and then says line, column, what was expected and what came."""
+    """Each kind of expectation can fail, with line, column, expected and actual value."""
     assert [test.diagnostics for test in play(kick).tests] == [()]
     kick.write_text(TESTS.replace(right, wrong))
     [test] = play(kick).tests
@@ -135,16 +135,16 @@ OF_NO_RUN = [
 
 
 @pytest.mark.parametrize(("expected", "place"), OF_NO_RUN)
-def test_what_is_expected_of_a_run_is_missed_when_there_is_none(kick: Path, expected: str, place: str) -> None:
-    """A playbook that does not match any more cannot leave its tests green."""
+def test_expectations_about_a_run_fail_without_a_run(kick: Path, expected: str, place: str) -> None:
+    """The tests of a playbook that no longer matches fail."""
     text = TESTS.replace("Down", "Up").replace("outcome: succeeded", "runs: 0").replace("steps: {again: ok}", expected)
     kick.write_text(text)
     [test] = play(kick).tests
     assert [f"{item.line}:{item.column}" for item in test.diagnostics] == [place]
 
 
-def test_a_step_that_only_reads_is_covered_when_it_was_taken(kick: Path) -> None:
-    """It leaves no attempt behind, but it was done, or it failed, all the same."""
+def test_a_read_only_step_counts_for_coverage(kick: Path) -> None:
+    """It has no attempt, but it succeeds or fails like other steps."""
     steps = "steps: [{id: look, action: service.logs}, "
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("steps: [", steps))
     assert "look fails" in play(kick).taken
@@ -152,8 +152,8 @@ def test_a_step_that_only_reads_is_covered_when_it_was_taken(kick: Path) -> None
     assert "look is done" in play(kick).taken
 
 
-def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
-    """Timers run on the test's clock: before its time nothing is put back, after it is."""
+def test_a_scheduled_undo_runs_in_time(kick: Path) -> None:
+    """Timers use the clock of the test: the step is undone after its time, not before."""
     undo = 'undo: {action: redis.memory_purge, after: 10m}, when: "'
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace('when: "', undo))
     for lasts, undone in (("9m", "[]"), ("11m", "[again]")):
@@ -161,8 +161,8 @@ def test_what_lasts_for_a_while_is_put_back_in_time(kick: Path) -> None:
         assert [test.diagnostics for test in play(kick).tests] == [()]
 
 
-def test_people_are_told_where_no_plan_could_be_made(kick: Path) -> None:
-    """A label that the playbook needs and the alert has not: no guess, and the playbook's own channels hear of it."""
+def test_a_failed_plan_is_escalated(kick: Path) -> None:
+    """If the alert has no label that the playbook needs, the channels of the playbook are notified."""
     missing = "parameters: {size: {label: size, type: integer}}\nmode: auto"
     kick.with_name("kick.yaml").write_text(PLAYBOOK.replace("mode: auto", missing))
     expect = "outcome: escalated\n      reason: no_plan\n      messages: [{kind: escalation, to: oncall}]"
@@ -185,15 +185,15 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("right", "wrong", "hint"), MISTAKES)
-def test_a_mistake_in_a_test_file_is_no_passing_test(kick: Path, right: str, wrong: str, hint: str) -> None:
-    """What stands for nothing is an error with its place, never a test that cannot fail."""
+def test_an_error_in_a_test_file_is_reported(kick: Path, right: str, wrong: str, hint: str) -> None:
+    """An unknown name is an error with its place, never a test that cannot fail."""
     kick.write_text(TESTS.replace(right, wrong))
     report = play(kick)
     assert report.tests == [] and any(hint in str(item) for item in report.errors), [str(i) for i in report.errors]
 
 
-def test_the_command_tells_what_a_person_and_a_program_need(kick: Path) -> None:
-    """Text with coverage; JSON; and the documented exit statuses."""
+def test_the_command_prints_text_and_json(kick: Path) -> None:
+    """Text with coverage, JSON, and the documented exit statuses."""
     runner = CliRunner()
     fine = runner.invoke(command, [str(kick)])
     assert fine.exit_code == 0
@@ -208,8 +208,8 @@ def test_the_command_tells_what_a_person_and_a_program_need(kick: Path) -> None:
     assert runner.invoke(command, [str(kick)]).exit_code == 3
 
 
-def test_the_documentation_s_example_does_what_it_says(tmp_path: Path) -> None:
-    """Whoever copies it has a playbook without errors, and tests that pass and take every branch."""
+def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
+    """The playbook has no errors, and its tests pass and take every branch."""
     text = (PLAYBOOKS.parent / "docs" / "testing.md").read_text(encoding="utf-8")
     playbook, tests = (block.partition("```")[0] for block in text.split("```yaml\n")[1:3])
     (tmp_path / "redis-fragmented.yaml").write_text(playbook, encoding="utf-8")
@@ -220,11 +220,11 @@ def test_the_documentation_s_example_does_what_it_says(tmp_path: Path) -> None:
     assert len(report.tests) == 4 and report.untaken == []
 
 
-def test_playing_twice_is_the_same(kick: Path) -> None:
-    """No real clock, no chance: a test says the same each time."""
+def test_a_test_has_the_same_result_each_time(kick: Path) -> None:
+    """Tests use no real clock and no randomness."""
     assert [play(kick).taken for _ in range(3)] == [frozenset({"again is done", "success is proved"})] * 3
 
 
 def test_every_test_file_is_found() -> None:
-    """A folder means every test in it."""
+    """A folder stands for every test file below it."""
     assert [file.name for file in files_in([PLAYBOOKS])] == [f"{name}.test.yaml" for name in REMEDIES]

@@ -30,7 +30,7 @@ BOOKS = (
 
 @pytest.mark.parametrize("playbook", BOOKS, ids=lambda playbook: playbook.name)
 def test_a_stored_playbook_is_read_back_as_the_same_version(playbook: Playbook) -> None:
-    """Dumped as the store keeps it, fragments put in, and read again, it has the same hash."""
+    """Written as in the store, with fragments merged, and read again, it has the same hash."""
     stored = json.dumps(playbook.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
     assert Playbook.model_validate(json.loads(stored)).content_hash == playbook.content_hash

@@ -29,7 +29,7 @@ def timeline_of(name: str, test: str, **changes: object) -> RunTimeline:
     suite = read(ROOT / "playbooks" / f"{name}.test.yaml", Suite)
     known = load_playbooks([ROOT / "playbooks"], Registry().catalogue(), None).playbooks
     playbook = next(item for item in known if item.name == name)
-    [case] = [suite.filled(item) for item in suite.tests if item.name == test]
+    [case] = [suite.merged(item) for item in suite.tests if item.name == test]
     timelines: list[RunTimeline] = []
 
     def look(connection: object) -> None:

@@ -1,4 +1,4 @@
-"""A small offer of actions, checks and guards for the fixtures: theirs must not change when the product's grows."""
+"""A small catalogue of actions, checks and guards for the fixtures, independent of the real one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Nothing(Strict):
 
 
 class Logs(Strict):
-    """Of service.logs."""
+    """Parameters of service.logs."""
 
     lines: int = Field(default=100, ge=1, le=2000, description="Last lines.")
     previous: bool = Field(default=False, description="Of the incarnation before.")
 
 
 class Restart(Strict):
-    """Of service.restart."""
+    """Parameters of service.restart."""
 
     stop_timeout: Duration = Field(default=timedelta(seconds=30), description="How long it may take to stop.")
 
 
 class Prune(Strict):
-    """Of files.prune."""
+    """Parameters of files.prune."""
 
     keep: int = Field(ge=1, description="Leave so many.")
     policy: Literal["oldest", "largest"] = Field(default="oldest", description="Which go first.")
@@ -37,14 +37,14 @@ class Prune(Strict):
 
 
 class Query(Strict):
-    """Of promql."""
+    """Parameters of promql."""
 
     query: str = Field(description="PromQL.")
     max_age: Duration = Field(default=timedelta(minutes=1), description="Older data cannot tell.")
 
 
 class Cooldown(Strict):
-    """Of cooldown."""
+    """Settings of cooldown."""
 
     period: Duration = Field(default=timedelta(minutes=5), description="Time between two runs.")
 
@@ -66,7 +66,7 @@ class Budget(Strict):
 
 
 class Precondition(Strict):
-    """One of preconditions."""
+    """One precondition."""
 
     promql: str | None = Field(default=None, description="PromQL.")
     check: str | None = Field(default=None, description="Or a check.")
@@ -74,7 +74,7 @@ class Precondition(Strict):
 
 
 class Preconditions(Strict):
-    """Of preconditions."""
+    """Settings of preconditions."""
 
     all_of: tuple[Precondition, ...] = Field(default=(), description="The conditions.")
 

@@ -1,6 +1,6 @@
-"""The seeded mistakes: a folder each, with playbooks that are wrong in one way and what lint has to say of it.
+"""Fixtures with one error each: a folder with playbooks, and the expected diagnostics of lint.
 
-``python -m tests.authoring.lint.mistakes`` writes anew what lint says; the difference is for a person to read.
+``python -m tests.authoring.lint.mistakes`` rewrites the expected diagnostics; review the difference.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ TODAY = date(2026, 11, 23)
 
 
 def cases() -> list[str]:
-    """The name of every mistake: it begins with the id of the rule that has to find it."""
+    """Return the names of the fixtures. A name begins with the ID of the rule that must find the error."""
     return sorted(folder.name for folder in FOLDER.iterdir())
 
 
 def look(path: Path) -> Report:
-    """What lint says of playbooks, in the small world of the fixtures."""
-    own = path / "settings"  # without a suffix, for it is no playbook
+    """Lint a path with the settings and inventory of the fixtures."""
+    own = path / "settings"  # without a suffix, since it is not a playbook
     settings = own if own.is_file() else WORLD / "remediator.yaml"
     sources = Sources([path], WORLD / "inventory.yaml", settings, [WORLD / "alerting"])
     return lint(sources, CATALOGUE, Config, TODAY)
 
 
 def said(case: str) -> str:
-    """What lint says of a mistake, as its ``expected.txt`` has it; remarks only of the rule in question."""
+    """Return the diagnostics of a fixture as in ``expected.txt``; informational ones only of its own rule."""
     diagnostics = look(FOLDER / case).diagnostics
     return "".join(_lines(case, [item for item in diagnostics if counts(case, item)]))
 
 
 def counts(case: str, diagnostic: Diagnostic) -> bool:
-    """Whether a diagnostic belongs to a mistake: every error and warning does."""
+    """Return whether a diagnostic counts: every error and warning does."""
     return diagnostic.severity is not Severity.INFO or case.startswith(diagnostic.rule)
 
 

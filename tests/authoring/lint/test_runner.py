@@ -217,8 +217,8 @@ REPORT = Report(
 )
 
 
-def test_text_is_for_eyes() -> None:
-    """Line, caret, help, remarks and a summary."""
+def test_text_has_source_lines_and_a_summary() -> None:
+    """Line, caret, help, skipped checks and a summary."""
     text = REPORTERS["text"](REPORT, REPORT.diagnostics)
     head = "p/a.yaml:3:5: error: there is no key 'x' here (unknown-key)"
     assert text.startswith(f"{head}\n  3 | {INDENTED}\n    |     ^\n")
@@ -228,16 +228,16 @@ def test_text_is_for_eyes() -> None:
     )
 
 
-def test_json_is_for_scripts() -> None:
-    """Everything, typed."""
+def test_json_contains_the_whole_report() -> None:
+    """Numbers are numbers."""
     made = json.loads(REPORTERS["json"](REPORT, REPORT.diagnostics))
     assert made["counts"] == {"error": 2, "warning": 1, "info": 0}
     assert made["findings"][0]["line"] == 3
     assert made["suppressed"][0]["rule"] == "overlap"
 
 
-def test_github_commands_cannot_be_broken_out_of() -> None:
-    """Line breaks, percents, commas and colons are escaped."""
+def test_github_commands_are_escaped() -> None:
+    """Line breaks, percent signs, commas and colons."""
     lines = REPORTERS["github"](REPORT, REPORT.diagnostics).split("\n")
     assert lines[0] == (
         "::error file=p/a.yaml,title=unknown-key,line=3,col=5::there is no key 'x' here; 50 %25, no%0Amore"
@@ -247,7 +247,7 @@ def test_github_commands_cannot_be_broken_out_of() -> None:
 
 
 def test_sarif_names_every_rule() -> None:
-    """Code scanning shows what, why and how, and what is switched off as suppressed."""
+    """Code scanning shows summary, reason and fix, and suppressed results."""
     made = json.loads(REPORTERS["sarif"](REPORT, REPORT.diagnostics))
     (run,) = made["runs"]
     known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
@@ -266,7 +266,7 @@ def test_sarif_names_every_rule() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a playbook for the real actions, beside its inventory and rule files."""
+    """Write a project with a playbook for the real actions, an inventory and rule files."""
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "alerting").mkdir()
     (tmp_path / "alerting" / "rules.yml").write_text((WORLD / "alerting" / "rules.yml").read_text(), encoding="utf-8")
@@ -282,15 +282,15 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_clean_project_exits_with_0(project: Path) -> None:
-    """It finds the inventory and the rule files by itself, and says what it could not compare with."""
+    """It finds inventory and rule files automatically, and reports what it did not check."""
     result = run()
     assert result.exit_code == 0, result.output
     assert "no settings file" in result.output
     assert "no inventory" not in result.output
 
 
-def test_findings_exit_with_1_from_the_severity_that_was_asked(project: Path) -> None:
-    """Warnings count unless told otherwise."""
+def test_fail_on_selects_the_severity_for_exit_status_1(project: Path) -> None:
+    """By default, warnings count."""
     path = project / "playbooks" / "redis-down.yaml"
     path.write_text(path.read_text().replace("RedisDown", "RedisDwon"), encoding="utf-8")
     assert run().exit_code == 1
@@ -302,7 +302,7 @@ def test_findings_exit_with_1_from_the_severity_that_was_asked(project: Path) ->
 
 
 def test_wrong_usage_exits_with_2(project: Path) -> None:
-    """A path that is not there, an option that is none, rule files that are no YAML."""
+    """A missing path, an unknown option, rule files that are not YAML."""
     assert run("--format", "xml").exit_code == 2
     assert run("--inventory", "nowhere.yaml").exit_code == 2
     assert "no such file or folder" in str(run("nowhere").exception)
@@ -311,14 +311,14 @@ def test_wrong_usage_exits_with_2(project: Path) -> None:
 
 
 def test_inventory_and_settings_can_be_linted_too(project: Path) -> None:
-    """A file is held against what it says that it is."""
+    """The kind of a file selects its model."""
     (project / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservice: {}\n")
     result = run("inventory.yaml", "--format", "json")
     assert [item["rule"] for item in json.loads(result.output)["findings"]] == ["missing-key", "unknown-key"]
 
 
-def test_a_test_beside_it_is_seen(project: Path) -> None:
-    """The remark goes away with the file."""
+def test_a_test_file_satisfies_no_test(project: Path) -> None:
+    """The finding is gone when the file exists."""
     assert "no-test" in run().output
     (project / "playbooks" / "redis-down.test.yaml").write_text("tests: []\n", encoding="utf-8")
     assert "no-test" not in run().output

@@ -80,7 +80,7 @@ def test_an_alert_is_found_by_its_fingerprint(stack: Stack) -> None:
     stack.alertmanager.stop()
     unheard = explained(fingerprint(other))
     assert unheard.returncode == 2
-    assert unheard.stderr.startswith(f"remediator: no alert with the fingerprint {fingerprint(other)} fires (")
+    assert unheard.stderr.startswith(f"remediator: no firing alert has the fingerprint {fingerprint(other)} (")
     assert "instance=redis:6379" in explained(fired["fingerprint"]).stdout
 
 
