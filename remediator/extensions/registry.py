@@ -145,16 +145,15 @@ class Registry:
             try:
                 arguments = dict(place.model_extra or {})
                 if "channel" in arguments:
-                    arguments["channel"] = self._channel(str(arguments["channel"]), channels)
+                    name = str(arguments["channel"])
+                    if name not in channels:
+                        hint = did_you_mean(name, channels) or "no channel is configured"
+                        raise InputError(f"unknown channel {name!r}; {hint}")
+                    arguments["channel"] = self.make_channels({name: channels[name]})[name]
                 made[f"{place.kind}-{number}"] = self.witnesses[place.kind](arguments)
             except (TypeError, KeyError, ImportError, WitnessError, InputError) as error:
                 raise ConfigurationError(f"audit.checkpoints: {place.kind}: {_constructor_error(error)}") from None
         return made
-
-    def _channel(self, name: str, channels: Mapping[str, Channel]) -> Notifier:
-        if name not in channels:
-            raise InputError(f"unknown channel {name!r}; {did_you_mean(name, channels) or 'no channel is configured'}")
-        return self.make_channels({name: channels[name]})[name]
 
 
 def _of_group(group: str, plugins: Sequence[Plugin]) -> Iterable[type]:

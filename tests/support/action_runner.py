@@ -20,7 +20,7 @@ async def plan(action: Action, target: Service, **given: Any) -> PlannedCall:
     """Plan an action twice, and return the call. A different second call would void every approval."""
     parameters = action.Parameters.model_validate(given)
     made = await action.plan(target, parameters)
-    assert (await action.plan(target, parameters)).core() == made.core(), f"{action.name}: two plans differ"
+    assert (await action.plan(target, parameters)).comparable() == made.comparable(), f"{action.name}: two plans differ"
     return made
 
 

@@ -57,16 +57,14 @@ class AlertmanagerSilence(Action):
             )
         labels = [dict(self._inventory().service(name).alert_labels) for name in names]
         length = min(parameters.duration, _LONGEST)
+        mark = f"remediator run {RUN.get() or '?'} repairs {service.name}, {rfc3339(self._clock.now())}"
         return PlannedCall(
             text=f"silence the alerts of {', '.join(names)} for {format_duration(length)}",
-            arguments={"labels": labels, "seconds": length.total_seconds(), "mark": self._mark(service)},
+            arguments={"labels": labels, "seconds": length.total_seconds(), "mark": mark},
             volatile_fields=("mark",),
             undo="expire the silences",
             risk=f"Alerts of {', '.join(names)} with another cause are silenced too.",
         )
-
-    def _mark(self, service: Service) -> str:
-        return f"remediator run {RUN.get() or '?'} repairs {service.name}, {rfc3339(self._clock.now())}"
 
     async def execute(self, service: Service, parameters: SilenceParameters, call: PlannedCall) -> Result:
         now = self._clock.now()

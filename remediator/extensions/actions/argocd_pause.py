@@ -36,10 +36,8 @@ class ArgocdPause(Action):
         policy = automated(seen)
         if policy is None:
             raise TargetError(f"{managed.name}: automatic sync is already paused")
-        if strangers := sorted(set(policy) - _KNOWN):
-            raise TargetError(
-                f"{managed.name}: an undo cannot restore these fields of automated: {', '.join(strangers)}"
-            )
+        if unknown := sorted(set(policy) - _KNOWN):
+            raise TargetError(f"{managed.name}: an undo cannot restore these fields of automated: {', '.join(unknown)}")
         return PlannedCall(
             text=f"{managed.name}: remove spec.syncPolicy.automated ({policy or 'the default policy'})",
             arguments={"automated": policy},

@@ -46,7 +46,7 @@ class ArgocdResume(Action):
         seen = await managed.read()
         if (policy := automated(seen)) is not None:
             raise TargetError(f"{managed.name}: automatic sync is already on: {policy}")
-        wanted = _wanted(parameters)
+        wanted = parameters.automated.model_dump(exclude_none=True)
         return PlannedCall(
             text=f"{managed.name}: set spec.syncPolicy.automated to {wanted}",
             arguments={"automated": wanted},
@@ -75,7 +75,3 @@ class ArgocdResume(Action):
             return Observation(EffectStatus.NO, "automatic sync is paused")
         happened = EffectStatus.YES if policy == call.arguments["automated"] else EffectStatus.UNKNOWN
         return Observation(happened, f"automatic sync is on: {policy}", {"automated": policy})
-
-
-def _wanted(parameters: ResumeParameters) -> dict[str, bool]:
-    return parameters.automated.model_dump(exclude_none=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from remediator.clients.gitops.client import automated, busy, history, operations, uid
 from remediator.clients.kubernetes.models import Document
-from remediator.core.clock import Clock, rfc3339
+from remediator.core.clock import rfc3339
 from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.errors import TargetError
@@ -49,11 +49,16 @@ class ArgocdRollback(Action):
     async def plan(self, service: Service, parameters: RollbackParameters) -> PlannedCall:
         managed = bindings.argocd(service)
         seen = await managed.read()
-        now, before = _way_back(managed.name, history(seen), parameters.to)
+        now, before = _current_and_previous(managed.name, history(seen), parameters.to)
         paused = automated(seen) is None
         return PlannedCall(
-            text=f"{managed.name}: sync to history {before['id']} ({_told(before)}), from {now['id']} ({_told(now)})",
-            arguments={"from": now["id"], "to": before["id"], "mark": _mark(self._clock)},
+            text=f"{managed.name}: sync to history {before['id']} ({_revisions(before)}), "
+            f"from {now['id']} ({_revisions(now)})",
+            arguments={
+                "from": now["id"],
+                "to": before["id"],
+                "mark": f"run {RUN.get() or '?'}, {rfc3339(self._clock.now())}",
+            },
             pin={"uid": uid(seen), "current": now["id"]},
             volatile_fields=("mark",),
             undo=f"sync to history {now['id']} again",
@@ -71,7 +76,7 @@ class ArgocdRollback(Action):
                 )
             if busy(seen):
                 raise TargetError(f"{managed.name}: another operation is in progress; nothing was changed")
-            now, before = _way_back(managed.name, history(seen), int(call.arguments["to"]))
+            now, before = _current_and_previous(managed.name, history(seen), int(call.arguments["to"]))
             if {"uid": uid(seen), "current": now["id"]} != dict(call.pin):
                 raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
             return {"operation": _operation(seen, before, str(call.arguments["mark"]))}
@@ -100,7 +105,9 @@ class ArgocdRollback(Action):
         )
 
 
-def _way_back(name: str, deployed: Sequence[dict[str, Any]], to: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _current_and_previous(
+    name: str, deployed: Sequence[dict[str, Any]], to: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the current deployment and the one to roll back to: that ID, or the newest earlier one that differs.
 
     Raises:
@@ -118,10 +125,10 @@ def _way_back(name: str, deployed: Sequence[dict[str, Any]], to: int | None) -> 
     others = [each for each in older if not _same(each, now)]
     if len(others) < len(older) and not _same(older[0], now):
         raise TargetError(
-            f"{name}: {_told(now)} is already the result of a rollback; to go back further, set 'to' to a history ID"
+            f"{name}: {_revisions(now)} is already the result of a rollback; to go back further, set 'to'"
         )
     if not others:
-        raise TargetError(f"{name}: no other version was deployed before {_told(now)}")
+        raise TargetError(f"{name}: no other version was deployed before {_revisions(now)}")
     return now, others[0]
 
 
@@ -129,13 +136,9 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in _WHAT)
 
 
-def _told(deployed: Mapping[str, Any]) -> str:
+def _revisions(deployed: Mapping[str, Any]) -> str:
     revisions = deployed.get("revisions") or [deployed.get("revision", "?")]
     return "+".join(str(each)[:12] for each in revisions)
-
-
-def _mark(clock: Clock) -> str:
-    return f"run {RUN.get() or '?'}, {rfc3339(clock.now())}"
 
 
 def _operation(seen: Document, to: Mapping[str, Any], mark: str) -> dict[str, Any]:

@@ -75,9 +75,9 @@ class ElasticacheModifyNodeType(Action):
         groups = bindings.elasticache(service)
         found = await groups.describe()
         facts = {"status": found.status, "node_type": found.cache_node_type}
-        told = f"{groups.name} is {found.status} with {found.cache_node_type}"
+        summary = f"{groups.name} is {found.status} with {found.cache_node_type}"
         if found.cache_node_type == call.arguments["to"]:
-            return Observation(EffectStatus.YES, told, facts)
+            return Observation(EffectStatus.YES, summary, facts)
         if found.cache_node_type == call.arguments["from"] and found.status == "available":
-            return Observation(EffectStatus.NO, told, facts)
-        return Observation(EffectStatus.UNKNOWN, told, facts)
+            return Observation(EffectStatus.NO, summary, facts)
+        return Observation(EffectStatus.UNKNOWN, summary, facts)

@@ -45,16 +45,17 @@ class FilesDiskUse(Action):
         files = await asyncio.to_thread(disk.space, settings.path)
         kinds = by_kind(files, _backups(service))
         culprit = max(kinds, key=lambda kind: kinds[kind]) if any(kinds.values()) else "none"
+        largest = sorted(files, key=lambda name: -files[name])
         facts: dict[str, Any] = {
             "percent": round(usage.percent, 1),
             "size": usage.size,
             "free": usage.free,
             "culprit": culprit,
             "kinds": kinds,
-            "top": [{"file": name, "space": files[name]} for name in _biggest(files, parameters.top)],
+            "top": [{"file": name, "space": files[name]} for name in largest[: parameters.top]],
         }
-        told = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
-        text = f"{settings.path} is {usage.percent:.0f} % full: {told or 'no files in this folder'}"
+        parts = ", ".join(f"{kind} {taken / _MEBIBYTE:.1f} MiB" for kind, taken in kinds.items() if taken)
+        text = f"{settings.path} is {usage.percent:.0f} % full: {parts or 'no files in this folder'}"
         return Result(Outcome.OK if usage.percent < settings.full_percent else Outcome.FAILED, text, facts)
 
 
@@ -74,10 +75,6 @@ def _kind(path: PurePosixPath, backups: PurePosixPath | None) -> str:
     if ".aof" in path.name:
         return "aof"
     return "rdb" if path.suffix == ".rdb" else "other"
-
-
-def _biggest(files: Mapping[str, int], top: int) -> list[str]:
-    return sorted(files, key=lambda name: -files[name])[:top]
 
 
 def _backups(service: Service) -> PurePosixPath | None:

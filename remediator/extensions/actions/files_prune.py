@@ -31,6 +31,7 @@ from remediator.extensions.parameters import Parameters
 from remediator.playbooks.inventory import Backups, Service
 
 _MEBIBYTE = 1024 * 1024
+_FILE_FIELDS = ("name", "size", "space", "changed", "inode")
 _LOOKED_AT = 5
 """Number of newest backups to examine for a complete one."""
 
@@ -66,10 +67,15 @@ class FilesPrune(Action):
             raise TargetError(
                 f"no backup in {backups.path} can be moved: {len(files)} found, {len(kept)} of them must stay"
             )
+        texts = []
+        if expired:
+            texts.append(f"delete these batches from quarantine permanently: {', '.join(expired)}")
+        if chosen:
+            texts.append(_move_text(backups, files, chosen))
         return PlannedCall(
-            text="; ".join(filter(None, (_told_of(expired), _told(backups, files, chosen)))),
+            text="; ".join(texts),
             arguments={
-                "files": [_described(file) for file in chosen],
+                "files": [{name: getattr(file, name) for name in _FILE_FIELDS} for file in chosen],
                 "batch": now.strftime("%Y%m%dT%H%M%S%f"),
                 "kept": sorted(kept),
                 "expired": expired,
@@ -137,8 +143,8 @@ async def _kept(backups: Backups, files: Sequence[File]) -> frozenset[str]:
         if flaw is None:
             return frozenset(newest | {file.name} | {name for name, _ in flaws})
         flaws.append((file.name, flaw))
-    told = "; ".join(f"{name}: {flaw}" for name, flaw in flaws[:3])
-    raise TargetError(f"none of the newest backups in {backups.path} is complete, so that none is moved: {told}")
+    reasons = "; ".join(f"{name}: {flaw}" for name, flaw in flaws[:3])
+    raise TargetError(f"none of the newest backups in {backups.path} is complete, so that none is moved: {reasons}")
 
 
 def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File], now: datetime) -> list[File]:
@@ -162,36 +168,20 @@ def _chosen(service: Service, parameters: PruneParameters, files: Sequence[File]
 
 def _expired(backups: Backups, now: datetime) -> list[str]:
     """Return the batches whose grace period has ended."""
-    found = bindings.quarantine(backups).batches()
-    return sorted(batch for batch, note in found.items() if now - _at(note) >= backups.grace)
+    moved_at = {
+        batch: datetime.fromisoformat(str(note["at"])).astimezone(UTC)
+        for batch, note in bindings.quarantine(backups).batches().items()
+    }
+    return sorted(batch for batch, at in moved_at.items() if now - at >= backups.grace)
 
 
-def _at(note: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(str(note["at"])).astimezone(UTC)
-
-
-def _described(file: File) -> dict[str, Any]:
-    names = ("name", "size", "space", "changed", "inode")
-    return {name: getattr(file, name) for name in names}
-
-
-def _told(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
-    if not chosen:
-        return ""
+def _move_text(backups: Backups, files: Sequence[File], chosen: Sequence[File]) -> str:
+    names = ", ".join(file.name for file in chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
     size, folder = sum(file.space for file in chosen) / _MEBIBYTE, bindings.quarantine(backups).folder
     return (
         f"move {len(chosen)} of {len(files)} backups ({size:.1f} MiB) from {backups.path} to {folder}, where the next "
-        f"prune after {format_duration(backups.grace)} deletes them: {_names(chosen)}"
+        f"prune after {format_duration(backups.grace)} deletes them: {names}"
     )
-
-
-def _told_of(expired: Sequence[str]) -> str:
-    return f"delete these batches from quarantine permanently: {', '.join(expired)}" if expired else ""
-
-
-def _names(files: Sequence[File]) -> str:
-    shown = ", ".join(file.name for file in files[:5])
-    return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
 
 
 def _risk(backups: Backups) -> str:

@@ -49,10 +49,10 @@ class FluxRollback(Action):
         deployed = await managed.read()
         source = flux.source(managed, deployed)
         seen = await source.read()
-        _goes_on(managed, deployed)
-        _goes_on(source, seen)
+        _refuse_if_suspended(managed, deployed)
+        _refuse_if_suspended(source, seen)
         before, field = flux.held(source, seen), flux.HOLDS[source.kind]
-        now, revision = _way_back(managed.name, source, deployed, before, parameters.to)
+        now, revision = _current_and_previous(managed.name, source, deployed, before, parameters.to)
         point = flux.point(source.kind, revision)
         return PlannedCall(
             text=f"{source.name}: set spec.ref.{field} to {point} ({revision}), from {now}",
@@ -72,8 +72,8 @@ class FluxRollback(Action):
         def decide(seen: Document) -> Document:
             if _pin(deployed, seen) != dict(call.pin) or source.name != call.arguments["source"]:
                 raise TargetError(f"{managed.name} was modified after planning; nothing was changed")
-            _goes_on(managed, deployed)
-            _goes_on(source, seen)
+            _refuse_if_suspended(managed, deployed)
+            _refuse_if_suspended(source, seen)
             return {"spec": {"ref": {flux.HOLDS[source.kind]: point}}}
 
         await source.change(decide)
@@ -107,14 +107,16 @@ def _pin(deployed: Document, seen: Document) -> dict[str, Any]:
     }
 
 
-def _goes_on(managed: Managed, seen: Document) -> None:
+def _refuse_if_suspended(managed: Managed, seen: Document) -> None:
     if seen["spec"].get("suspend"):
         raise TargetError(
             f"{managed.name} is suspended, so that Flux deploys nothing; resume it first with flux.resume"
         )
 
 
-def _way_back(name: str, source: Managed, deployed: Document, held: str | None, to: str | None) -> tuple[str, str]:
+def _current_and_previous(
+    name: str, source: Managed, deployed: Document, held: str | None, to: str | None
+) -> tuple[str, str]:
     """Return the deployed revision and the one to roll back to: the named one, or the newest other applied one.
 
     Raises:

@@ -76,11 +76,11 @@ class GithubDispatchWorkflow(Action):
         repository, allowed = _allowed(service, parameters)
         found = await repository.dispatched(allowed.workflow, allowed.ref, since)
         facts = {"runs": [run.id for run in found]}
-        told = f"{len(found)} runs of {allowed.workflow} were started since the attempt began"
+        summary = f"{len(found)} runs of {allowed.workflow} were started since the attempt began"
         if found:
-            return Observation(EffectStatus.YES, told, facts)
+            return Observation(EffectStatus.YES, summary, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, summary, facts)
 
 
 def _allowed(service: Service, parameters: DispatchParameters) -> tuple[Repository, Dispatch]:
@@ -89,8 +89,8 @@ def _allowed(service: Service, parameters: DispatchParameters) -> tuple[Reposito
     if allowed is None:
         known = ", ".join(sorted(repository.settings.dispatch)) or "none"
         raise TargetError(f"the inventory does not allow the workflow {parameters.dispatch!r}; allowed: {known}")
-    if strangers := sorted(set(parameters.inputs) - set(allowed.inputs)):
-        raise TargetError(f"{parameters.dispatch!r} does not accept the inputs: {', '.join(strangers)}")
+    if unknown := sorted(set(parameters.inputs) - set(allowed.inputs)):
+        raise TargetError(f"{parameters.dispatch!r} does not accept the inputs: {', '.join(unknown)}")
     for name, declared in allowed.inputs.items():
         if name not in parameters.inputs and declared.required:
             raise TargetError(f"{parameters.dispatch!r} requires the input {name!r}")

@@ -76,11 +76,11 @@ class GithubRerunWorkflow(Action):
         repository = _allowing(service, parameters.workflow)
         run = await repository.run(int(call.arguments["run"]))
         facts = {"attempt": run.run_attempt, "status": run.status}
-        told = f"run {run.id} is at attempt {run.run_attempt}, {run.status}"
+        summary = f"run {run.id} is at attempt {run.run_attempt}, {run.status}"
         if run.run_attempt > int(call.pin["attempt"]):
-            return Observation(EffectStatus.YES, told, facts)
+            return Observation(EffectStatus.YES, summary, facts)
         late = self._clock.now() - since > _SETTLED
-        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, told, facts)
+        return Observation(EffectStatus.NO if late else EffectStatus.UNKNOWN, summary, facts)
 
 
 def _allowing(service: Service, workflow: str) -> Repository:

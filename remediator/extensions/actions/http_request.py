@@ -56,9 +56,9 @@ class HttpRequest(Action):
         if allowed is None:
             known = ", ".join(sorted(self._requests)) or "none"
             raise TargetError(f"the settings do not allow the request {parameters.request!r}; allowed: {known}")
-        strangers = sorted(set(parameters.fields) - set(allowed.fields))
-        if strangers:
-            raise TargetError(f"the request {parameters.request!r} does not accept the fields: {', '.join(strangers)}")
+        unknown = sorted(set(parameters.fields) - set(allowed.fields))
+        if unknown:
+            raise TargetError(f"the request {parameters.request!r} does not accept the fields: {', '.join(unknown)}")
         for name, value in parameters.fields.items():
             if len(str(value)) > _LONGEST:
                 raise TargetError(f"the field {name!r} is longer than {_LONGEST} characters")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pydantic import Field, model_validator
@@ -37,7 +36,7 @@ class ClientKillParameters(Parameters):
             raise ValueError("set memory_over or idle_over; without a condition, every client would match")
         return self
 
-    def means(self, client: Client) -> bool:
+    def matches(self, client: Client) -> bool:
         """Return whether a client meets the conditions."""
         if client.command in ("sync", "psync", "monitor", "replconf"):
             return False
@@ -56,7 +55,8 @@ class RedisClientKill(Action):
     async def plan(self, service: Service, parameters: ClientKillParameters) -> PlannedCall:
         redis = bindings.redis(service)
         run_id, clients = await redis.run_id(), await redis.clients()
-        chosen = _chosen(clients, parameters)
+        matching = [client for client in clients if parameters.matches(client)]
+        chosen = sorted(matching, key=lambda client: (-client.memory, client.id))[: parameters.limit]
         if not chosen:
             raise TargetError(f"none of the {len(clients)} clients of {service.name} meets the conditions")
         names = ", ".join(f"{client.id} ({client.address})" for client in chosen[:10])
@@ -81,8 +81,3 @@ class RedisClientKill(Action):
         there = {client.id for client in await bindings.redis(service).clients()} & set(call.arguments["ids"])
         happened = EffectStatus.NO if there else EffectStatus.YES
         return Observation(happened, f"{len(there)} of the planned connections are still open", {"open": sorted(there)})
-
-
-def _chosen(clients: Sequence[Client], parameters: ClientKillParameters) -> list[Client]:
-    meant = [client for client in clients if parameters.means(client)]
-    return sorted(meant, key=lambda client: (-client.memory, client.id))[: parameters.limit]

@@ -65,7 +65,7 @@ class RedisDiagnose(Action):
                 facts[part] = await _PARTS[part](redis, parameters)
             except ClientError as error:
                 facts[part] = {"error": str(error)}
-        return Result(Outcome.OK, _told(facts), facts)
+        return Result(Outcome.OK, _summary(facts), facts)
 
 
 async def _memory(redis: Redis, parameters: DiagnoseParameters) -> Mapping[str, Any]:
@@ -123,16 +123,16 @@ _PARTS: Mapping[Part, Callable[[Redis, DiagnoseParameters], Awaitable[Any]]] = {
 }
 
 
-def _told(facts: Mapping[str, Any]) -> str:
-    told = []
+def _summary(facts: Mapping[str, Any]) -> str:
+    parts = []
     if used := facts.get("memory", {}).get("used_memory"):
-        told.append(f"{int(used) / 2**20:.1f} MiB used")
+        parts.append(f"{int(used) / 2**20:.1f} MiB used")
     if "count" in facts.get("clients", {}):
-        told.append(f"{facts['clients']['count']} clients")
+        parts.append(f"{facts['clients']['count']} clients")
     if facts.get("slowlog") and isinstance(facts["slowlog"], list):
-        told.append(f"slowest recent command: {facts['slowlog'][0]['command']}")
+        parts.append(f"slowest recent command: {facts['slowlog'][0]['command']}")
     if facts.get("big_keys", {}).get("keys"):
         biggest = facts["big_keys"]["keys"][0]
-        told.append(f"biggest key: {biggest['key']} ({biggest['bytes']} bytes)")
+        parts.append(f"biggest key: {biggest['key']} ({biggest['bytes']} bytes)")
     failed = [part for part, value in facts.items() if isinstance(value, dict) and "error" in value]
-    return "Redis: " + ("; ".join(told) or "no details") + (f"; not readable: {', '.join(failed)}" if failed else "")
+    return "Redis: " + ("; ".join(parts) or "no details") + (f"; not readable: {', '.join(failed)}" if failed else "")

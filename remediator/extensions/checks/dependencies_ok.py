@@ -33,14 +33,14 @@ class DependenciesOk(Check):
         )
         if not needed:
             return Evidence(CheckAnswer.OK, f"{service.name} has no dependencies in the inventory")
-        looked = await asyncio.gather(*(self._look(each) for each in needed))
-        answer = min((found.answer for found in looked), key=_WORST.index)
+        results = await asyncio.gather(*(self._look(each) for each in needed))
+        answer = min((found.answer for found in results), key=_WORST.index)
         facts = {
             each.name: {"status": found.answer.value, "summary": found.summary}
-            for each, found in zip(needed, looked, strict=True)
+            for each, found in zip(needed, results, strict=True)
         }
-        told = "; ".join(f"{each.name}: {found.summary}" for each, found in zip(needed, looked, strict=True))
-        return Evidence(answer, told, facts)
+        summary = "; ".join(f"{each.name}: {found.summary}" for each, found in zip(needed, results, strict=True))
+        return Evidence(answer, summary, facts)
 
     async def _look(self, service: Service) -> Evidence:
         if service.redis is not None:

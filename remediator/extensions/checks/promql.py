@@ -54,19 +54,16 @@ class Promql(Check):
         except ClientError as error:
             return Evidence(CheckAnswer.UNKNOWN, f"the Prometheus query failed: {error}", facts)
         facts["samples"] = [{"labels": item.labels, "value": item.value} for item in vector.samples[:10]]
+        now = self._clock.now()
         oldest = [item.newest for item in fresh]
         stale = [
-            item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or self._old(at, parameters)
+            item.selector for item, at in zip(fresh, oldest, strict=True) if at is None or now - at > parameters.max_age
         ]
         facts["measured"] = [None if at is None else rfc3339(at) for at in oldest]
         if stale:
             age = format_duration(parameters.max_age)
             return Evidence(CheckAnswer.UNKNOWN, f"no data from the last {age} for {', '.join(stale)}", facts)
         return _judged(parameters.query, [item.value for item in vector.samples], facts)
-
-    def _old(self, at: Any, parameters: PromqlParameters) -> bool:
-        age: timedelta = self._clock.now() - at
-        return age > parameters.max_age
 
 
 def _judged(query: str, values: Sequence[float], facts: dict[str, Any]) -> Evidence:

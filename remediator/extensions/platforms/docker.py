@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,7 +95,8 @@ class DockerPlatform(Platform):
         found = await _find(client, service)
         instances = _as_planned(service, found, pin)
         await tidy(client, found.leftovers, instances)
-        for number in _free_numbers(instances, replicas - len(instances)):
+        last = max(_order(each)[0] for each in instances)
+        for number in range(last + 1, last + 1 + replicas - len(instances)):
             try:
                 await add(client, instances[0], number)
             except InputError as error:
@@ -171,8 +172,8 @@ async def _find(client: Docker, service: Service) -> _Found:
         TargetError: there is none, there are more than in the inventory, or two have the same number.
     """
     listed = await client.containers(_labels(service))
-    looked = await asyncio.gather(*(_look(client, each.id) for each in listed))
-    found = _sorted_out([each for each in looked if each is not None and each.labels.get(ONE_OFF) != "True"])
+    found_now = await asyncio.gather(*(_look(client, each.id) for each in listed))
+    found = _separate([each for each in found_now if each is not None and each.labels.get(ONE_OFF) != "True"])
     if not found.instances:
         raise TargetError(f"{_where(service)}: not found; correct the inventory or create it")
     declared = [each for each in found.instances if ADDED not in each.labels]
@@ -193,7 +194,7 @@ async def _look(client: Docker, container: str) -> Container | None:
         return None
 
 
-def _sorted_out(containers: Sequence[Container]) -> _Found:
+def _separate(containers: Sequence[Container]) -> _Found:
     """Separate instances from leftovers. A started replacement is the instance; before that, the old container is."""
     there = {each.id for each in containers}
     unborn = {
@@ -250,12 +251,12 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
     healthy = sum(_healthy(each, state) for each, state in zip(found.instances, states, strict=True))
     state = _together(states, len(states) < service.instances)
     missing = service.instances - len(states)
-    told = [_told(each, state) for each, state in zip(found.instances, states, strict=True)]
+    parts = [_summary(each, state) for each, state in zip(found.instances, states, strict=True)]
     if missing > 0:
-        told.append(f"{missing} of {service.instances} missing")
+        parts.append(f"{missing} of {service.instances} missing")
     return ServiceStatus(
         state=state,
-        summary="; ".join(told),
+        summary="; ".join(parts),
         instances=max(len(states), service.instances),
         healthy=healthy,
         pin=_pin(found.instances),
@@ -313,7 +314,7 @@ def _together(states: Sequence[State], some_missing: bool) -> State:
     return State.STARTING if different == {State.RUNNING, State.STARTING} else State.MIXED
 
 
-def _told(container: Container, state: State) -> str:
+def _summary(container: Container, state: State) -> str:
     seen = container.state
     text = f"{own_name(container)} is {seen.status}"
     if seen.status == "running":
@@ -348,11 +349,6 @@ def _owner(container: Container) -> dict[str, str] | None:
         if label in container.labels:
             return {"kind": kind, "name": container.labels[label]}
     return None
-
-
-def _free_numbers(instances: Iterable[Container], wanted: int) -> list[int]:
-    last = max(_order(each)[0] for each in instances)
-    return list(range(last + 1, last + 1 + max(wanted, 0)))
 
 
 def _surplus(instances: Sequence[Container], replicas: int) -> Sequence[Container]:

@@ -201,9 +201,9 @@ async def _deployment(client: Kubernetes, service: Service) -> Workload:
 async def _owner_of_pods(client: Kubernetes, service: Service, selector: Mapping[str, str]) -> str:
     pods = await client.pods(selector)
     makers = {(owner.kind, owner.name) if (owner := pod.metadata.controller) else ("Pod", "alone") for pod in pods}
-    strangers = sorted(kind for kind, _ in makers if kind != "ReplicaSet")
-    if not pods or strangers:
-        found = f"pods of {', '.join(strangers)}" if strangers else "no pod"
+    other_kinds = sorted(kind for kind, _ in makers if kind != "ReplicaSet")
+    if not pods or other_kinds:
+        found = f"pods of {', '.join(other_kinds)}" if other_kinds else "no pod"
         raise TargetError(f"{_where(service)}: expected pods of one Deployment, found {found}")
     sets = [await client.workload("replicasets", name) for _, name in sorted(makers)]
     names = {owner.name if (owner := each.metadata.controller) else each.metadata.name for each in sets}
@@ -385,28 +385,25 @@ def _recorded(service: Service, deployment: Workload, sets: Sequence[Workload], 
     """
     found = next((each for each in sets if each.metadata.name == to), None)
     if found is None:
-        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {', '.join(_names(sets))}")
+        names = ", ".join(each.metadata.name for each in sets)
+        raise TargetError(f"{_where(service)}: no recorded revision {to!r}; recorded: {names or 'none'}")
     current = _current(deployment, sets)
     if current is not None and found.metadata.uid == current.metadata.uid:
         raise TargetError(f"{service.name} already runs {to}")
     return found
 
 
-def _names(sets: Sequence[Workload]) -> list[str]:
-    return [each.metadata.name for each in sets] or ["none"]
-
-
 def _status(look: _Look, owner: Any, events: Sequence[str]) -> ServiceStatus:
     deployment, wanted = look.deployment, look.deployment.spec.replicas
     ready = sum(pod.ready for pod in look.pods)
     state = _state(look, ready)
-    told = [text for pod in look.pods for text in troubles(pod)]
+    problems = [text for pod in look.pods for text in troubles(pod)]
     started = [pod.status.start_time for pod in look.pods if pod.status.start_time is not None]
     rollout = "" if deployment.observed else ", the last change is not yet observed"
     summary = f"{deployment.metadata.name}: {ready} of {wanted} pods ready{rollout}"
     return ServiceStatus(
         state=state,
-        summary="; ".join([summary, *told[:3]]),
+        summary="; ".join([summary, *problems[:3]]),
         instances=wanted,
         healthy=ready,
         pin={"uid": deployment.metadata.uid, "generation": deployment.metadata.generation},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.clients.endpoints import BasicAuth, Endpoint
-from remediator.clients.host.releases import Folder, ReleaseFolders
+from remediator.clients.host.releases import ReleaseFolders
 from remediator.clients.host.supervisor import (
     Fault,
     Process,
@@ -74,7 +74,8 @@ class SupervisorPlatform(Platform):
 
     async def restart(self, service: Service, pin: Mapping[str, Any], stop_timeout: float) -> None:
         binding, client = self._of(service)
-        planned = _planned(pin)
+        started = pin.get("started")
+        planned = ProcessPin(int(pin["pid"]), None if started is None else datetime.fromisoformat(started))
         process = await _find(client, binding.program)
         if process.pin != planned:
             raise TargetError(
@@ -88,7 +89,7 @@ class SupervisorPlatform(Platform):
     async def releases(self, service: Service) -> tuple[Release, ...]:
         """Return the release folders of the inventory. A link names the current one."""
         found = await asyncio.to_thread(_folders(service).all)
-        return tuple(_release(folder) for folder in found)
+        return tuple(Release(each.name, each.at, each.current, {"redo": each.undone}) for each in found)
 
     def describe_rollback(self, service: Service, to: str) -> str:
         binding, folders = _binding(service), _folders(service)
@@ -117,7 +118,10 @@ class SupervisorPlatform(Platform):
         binding = _binding(service)
         key = (binding.url, binding.username)
         if key not in self._clients:
-            self._clients[key] = Supervisor(_endpoint(binding))
+            basic = None
+            if binding.username is not None and binding.password_file is not None:
+                basic = BasicAuth(username=binding.username, password_file=binding.password_file)
+            self._clients[key] = Supervisor(Endpoint(url=binding.url, basic=basic))
         return binding, self._clients[key]
 
 
@@ -134,17 +138,6 @@ def _folders(service: Service) -> ReleaseFolders:
     return ReleaseFolders(Path(os.path.normpath(found.releases)), Path(os.path.normpath(found.current)))
 
 
-def _release(folder: Folder) -> Release:
-    return Release(folder.name, folder.at, folder.current, {"redo": folder.undone})
-
-
-def _endpoint(binding: SupervisorBinding) -> Endpoint:
-    basic = None
-    if binding.username is not None and binding.password_file is not None:
-        basic = BasicAuth(username=binding.username, password_file=binding.password_file)
-    return Endpoint(url=binding.url, basic=basic)
-
-
 async def _find(client: Supervisor, program: str) -> Process:
     try:
         return await client.process(program)
@@ -152,11 +145,6 @@ async def _find(client: Supervisor, program: str) -> Process:
         if error.fault is Fault.BAD_NAME:
             raise TargetError(f"supervisord has no program {program!r}; correct the inventory") from None
         raise
-
-
-def _planned(pin: Mapping[str, Any]) -> ProcessPin:
-    started = pin.get("started")
-    return ProcessPin(int(pin["pid"]), None if started is None else datetime.fromisoformat(started))
 
 
 def _status(process: Process, release: str | None) -> ServiceStatus:

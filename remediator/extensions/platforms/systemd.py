@@ -121,10 +121,10 @@ def described(unit: str, found: Mapping[str, str]) -> ServiceStatus:
     except (KeyError, ValueError) as error:
         raise BadAnswer(f"systemctl show returned an invalid property for {unit}: {error}") from None
     running = state is State.RUNNING
-    told = f"{unit} is {active} ({sub}" + (f", pid {pid})" if pid else f", {found.get('Result', '')})")
+    summary = f"{unit} is {active} ({sub}" + (f", pid {pid})" if pid else f", {found.get('Result', '')})")
     return ServiceStatus(
         state=state,
-        summary=told,
+        summary=summary,
         instances=1,
         healthy=int(running),
         pin=_pin(found, restarts),

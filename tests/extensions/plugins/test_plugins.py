@@ -212,7 +212,7 @@ def test_a_run_with_a_faulty_plugin_is_escalated(careless: Drained) -> None:
 
     run = careless.wait_for("escalated")
     assert run["reason"] == "no_plan"
-    assert careless.audit_has("a defect: KeyError: 'mistake'")
+    assert careless.audit_has("internal error: KeyError: 'mistake'")
 
 
 def test_the_service_does_not_start_without_a_named_plugin(drained: Drained) -> None:
