@@ -1,20 +1,20 @@
 """Every error that the remediator raises on purpose, as one tree.
 
 RemediatorError
-├── InputError                what a person or a peer gave us is wrong; carries findings with places
-│   ├── PayloadError          a webhook body that is not Alertmanager's version 4
-│   ├── ParseError         a matcher, pattern or condition that cannot be read; says at which column
+├── InputError                wrong input from a person or another system
+│   ├── PayloadError          a webhook body that is not an Alertmanager notification of version 4
+│   ├── ParseError            a matcher, pattern or condition that cannot be parsed; has the column
 │   └── ConfigurationError    a playbook, inventory or settings file that cannot be used
-├── ClientError               a server that we asked did not give a usable answer
-│   ├── Unreachable           no connection: nothing was asked, nothing happened
-│   ├── TimedOut              asked, but not answered in time: the outcome is unknown
-│   ├── Refused               answered with a refusal (4xx, a fault, an ACL error)
-│   └── BadAnswer             answered with something that makes no sense
-├── TargetError               a target is missing, ambiguous, or not what was planned against
-├── StoreError                the store cannot do it now; the caller must not acknowledge
-│   ├── StoreUnavailable      locked, full, read-only, unreachable: try again
-│   ├── StoreCorrupt          the file or schema is not what this version can use
-│   └── Fenced                this process's claim on the run is gone: do nothing more
+├── ClientError               another server did not give a usable answer
+│   ├── Unreachable           no connection: nothing was requested, so nothing happened
+│   ├── TimedOut              no answer in time: the outcome is unknown
+│   ├── Refused               an answer that refuses (4xx, a fault, an ACL error)
+│   └── BadAnswer             an answer that cannot be understood
+├── TargetError               a target is missing, ambiguous, or not as planned
+├── StoreError                the store cannot do this now; the caller must not acknowledge
+│   ├── StoreUnavailable      locked, full, read-only or unreachable: retry later
+│   ├── StoreCorrupt          the file or its schema cannot be used by this version
+│   └── Fenced                the claim of this process on the run is lost: do nothing more
 └── AuditError                the audit log does not verify
 """
 
@@ -22,19 +22,19 @@ from __future__ import annotations
 
 
 class RemediatorError(Exception):
-    """Base of all of them; ``str()`` is a sentence for a person."""
+    """Base of all errors here; ``str()`` is a message for a person."""
 
 
 class InputError(RemediatorError):
-    """What a person or a peer gave us is wrong."""
+    """Wrong input from a person or another system."""
 
 
 class PayloadError(InputError):
     """A webhook body that is not an Alertmanager notification of version 4.
 
     Args:
-        message: one line, safe to send back.
-        status: HTTP status to answer with (4xx: Alertmanager will not retry).
+        message: one line, safe to return to the sender.
+        status: HTTP status of the answer (4xx: Alertmanager does not retry).
     """
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -43,12 +43,12 @@ class PayloadError(InputError):
 
 
 class ParseError(InputError):
-    """A matcher, pattern or condition that cannot be read.
+    """A matcher, pattern or condition that cannot be parsed.
 
     Args:
-        message: what is wrong, without the place.
-        column: where, counted from 1 within the text.
-        hint: how to mend it; may be empty.
+        message: what is wrong, without the position.
+        column: position in the text, counted from 1.
+        hint: how to fix it; may be empty.
     """
 
     def __init__(self, message: str, column: int, hint: str = "") -> None:
@@ -61,7 +61,7 @@ class ParseError(InputError):
 class ConfigurationError(InputError):
     """A playbook, inventory or settings file that cannot be used.
 
-    ``findings`` are all the reasons, each ready to print as ``file:line:column: sentence``.
+    ``findings`` has all errors, each as text ``file:line:column: message``.
     """
 
     def __init__(self, message: str, findings: tuple[str, ...] = ()) -> None:
@@ -70,43 +70,43 @@ class ConfigurationError(InputError):
 
 
 class ClientError(RemediatorError):
-    """A server that we asked did not give a usable answer."""
+    """Another server did not give a usable answer."""
 
 
 class Unreachable(ClientError):
-    """No connection could be made: nothing was asked, so nothing happened there."""
+    """No connection could be made: nothing was requested, so nothing happened."""
 
 
 class TimedOut(ClientError):
-    """It was asked and did not answer in time: whether it did it is unknown."""
+    """The server did not answer in time: the outcome is unknown."""
 
 
 class Refused(ClientError):
-    """It answered, and the answer is no."""
+    """The server refused the request."""
 
 
 class BadAnswer(ClientError):
-    """It answered with something that makes no sense."""
+    """The answer of the server cannot be understood."""
 
 
 class TargetError(RemediatorError):
-    """A target is missing, ambiguous, or no longer what was planned against."""
+    """A target is missing, ambiguous, or not as planned."""
 
 
 class StoreError(RemediatorError):
-    """The store cannot do this now; nothing may be acknowledged."""
+    """The store cannot do this now; the caller must not acknowledge anything."""
 
 
 class StoreUnavailable(StoreError):
-    """Locked, full, read-only or unreachable: the same call may succeed later."""
+    """The store is locked, full, read-only or unreachable: the same call may succeed later."""
 
 
 class StoreCorrupt(StoreError):
-    """The file or its schema is not what this version can use."""
+    """The database file or its schema cannot be used by this version."""
 
 
 class Fenced(StoreError):
-    """This process's claim on the run is gone; it can do no more for it."""
+    """The claim of this process on the run is lost; it must do nothing more for the run."""
 
 
 class AuditError(RemediatorError):

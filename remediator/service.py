@@ -1,5 +1,7 @@
-"""The composition root: settings in, a running service out. One straight function; everything opened is closed in
-reverse order, whether the start failed half-way or the service ends."""
+"""The composition root: settings in, a running service out.
+
+Everything that is opened is closed in reverse order, whether the start fails half-way or the service ends.
+"""
 
 from __future__ import annotations
 
@@ -76,31 +78,31 @@ Role = Literal["all", "receive", "work"]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A wired service: what the web edge and the tests need of it."""
+    """A wired service, for the web application and tests."""
 
     config: Config
     context: PipelineContext
-    loops: Worker
+    worker: Worker
     metrics: Metrics
     credentials: Credentials
     keyring: Keyring
     people: People
-    world: ClientSet
+    clients: ClientSet
     registry: Registry
-    reloading: ReloadSettings
+    reload: ReloadSettings
     role: Role = "all"
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the service is about to stop: streams to browsers end."""
+    """Set when the service stops, so that event streams to browsers end."""
 
 
 def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
-    """The store that the settings name.
+    """Open the store that the settings name.
 
     Raises:
         StoreError: it cannot be used; the message says what to do.
     """
     if config.store == "sqlite":
-        from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - only what is used is loaded
+        from remediator.storage.sqlite import SqliteStore  # noqa: PLC0415 - load only the store in use
 
         return SqliteStore(database_file(config), clock, redactor)
     from remediator.storage.postgres import PostgresStore  # noqa: PLC0415
@@ -109,88 +111,117 @@ def open_store(config: Config, clock: Clock, redactor: Redactor) -> Store:
 
 
 def database_file(config: Config) -> Path:
-    """The SQLite file, in a folder that is made if need be.
+    """Return the path of the SQLite file; create its folder if it is missing.
 
     Raises:
-        StoreUnavailable: the folder cannot be made.
+        StoreUnavailable: the folder cannot be created.
     """
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is seen on record is not for all
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database is not for other users
     except OSError as error:
-        text = f"{config.state}: cannot be made a folder: {error.strerror}; correct its rights or 'state'"
-        raise StoreUnavailable(text) from None
+        raise StoreUnavailable(
+            f"{config.state}: the folder cannot be created: {error.strerror}; correct its permissions or 'state'"
+        ) from None
     return config.state / "remediator.db"
 
 
 def store_url(config: Config) -> sqlalchemy.URL:
-    """The PostgreSQL URL, from the settings or from the file that they name.
+    """Return the PostgreSQL URL, from the settings or from the file that they name.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is not a PostgreSQL URL.
     """
     text = read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
     return parse_postgresql_url(text)
 
 
+MAX_CLOCK_OFFSET = timedelta(seconds=30)
+"""How much the clocks of host and database may differ: leases and timers use the database's, logs use the host's."""
+
+
 @asynccontextmanager
 async def run_service(config: Config, clock: Clock | None = None, role: Role = "all") -> AsyncIterator[Service]:
-    """A service with its loops, for as long as the context lasts.
+    """Run a service with its loops until the context ends.
 
     Args:
-        role: ``receive`` only acknowledges notifications, ``work`` only does what follows from them.
+        config: the settings.
+        clock: the clock of this host.
+        role: ``receive`` only accepts notifications; ``work`` only processes them; ``all`` does both.
+
+    Raises:
+        ConfigurationError: the settings or the playbooks cannot be used.
+        StoreError: the store cannot be used.
     """
     if config.store == "sqlite" and role != "all":
-        raise ConfigurationError("store: sqlite has one process, so it has all roles; use PostgreSQL for others")
+        raise ConfigurationError(
+            f"role {role!r} cannot use the store 'sqlite', which has a single process; use 'all', or use PostgreSQL"
+        )
     clock = clock or SystemClock()
     registry = Registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         seen = signature((*config.playbooks, config.inventory))
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        redactor = redactor_for(config, loaded.inventory)
-        store = open_store(config, clock, redactor)
+        store = open_store(config, clock, redactor_for(config, loaded.inventory))
         stack.push_async_callback(store.close)
-        world = _world(config, registry, clock, stack, lambda: context.playbooks.inventory)
+        clients = _make_clients(config, registry, clock, stack, lambda: context.playbooks.inventory)
         metrics = Metrics()
-        context = _context(config, registry, StoreClock(store, clock), store, world, loaded, metrics)
-        _require_same_time(store)
+        context = _make_context(config, registry, StoreClock(store, clock), store, clients, loaded, metrics)
+        offset = abs(store.clock_offset)
+        if offset > MAX_CLOCK_OFFSET:
+            raise StoreUnavailable(
+                f"the clocks of this host and of the database differ by {offset.total_seconds():.0f} s; "
+                "synchronize both with NTP, then start again"
+            )
         await require_compatible_replicas(context)
-        await store.write(lambda tx: _started(tx, context, config, registry, loaded, role))
-        loops = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
+        await store.write(lambda tx: _record_start(tx, context, config, registry, loaded, role))
+        worker = Worker(context, Index(loaded.playbooks, config.watchdog.alertname), ingest_settings(config))
         keyring = load_keyring(config.approvals.keys_file or config.state / "links.key")
-        door, people = _credentials(config), load_people(config)
-        reloading = reload_settings(config, registry, loops, metrics, store, seen)
-        service = Service(config, context, loops, metrics, door, keyring, people, world, registry, reloading, role)
-        post = _post(config, registry, keyring, people, world, store)
-        stack.push_async_callback(post.aclose)
-        for name, loop in _loops(service, world, post).items():
+        people = load_people(config)
+        service = Service(
+            config=config,
+            context=context,
+            worker=worker,
+            metrics=metrics,
+            credentials=_credentials(config),
+            keyring=keyring,
+            people=people,
+            clients=clients,
+            registry=registry,
+            reload=reload_settings(config, registry, worker, metrics, store, seen),
+            role=role,
+        )
+        chart = None if clients.prometheus is None else partial(last_hour_png, clients.prometheus, store)
+        outbox = Outbox(
+            channels=registry.make_channels(config.channels),
+            fallback=LogNotifier({}),
+            approvals=config.approvals.channels,
+            renderer=MessageRenderer(keyring, config.public_url.rstrip("/")),
+            people=people,
+            chart=chart,
+        )
+        stack.push_async_callback(outbox.aclose)
+        for name, loop in _loops(service, outbox).items():
             stack.push_async_callback(_stop, asyncio.create_task(run_supervised(name, loop, clock.sleep), name=name))
         yield service
 
 
-CLOCKS_APART = timedelta(seconds=30)
-"""Host and database may differ by so much. Leases and timers follow the database; people read the host's logs."""
-
-
-def _require_same_time(store: Store) -> None:
-    apart = abs(store.clock_offset.total_seconds())
-    if apart > CLOCKS_APART.total_seconds():
-        raise StoreUnavailable(
-            f"this host's clock and the database's are {apart:.0f} s apart; set both by NTP, then start again"
-        )
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
 async def read_only_context(config: Config, store: Store, clock: Clock | None = None) -> AsyncIterator[PipelineContext]:
-    """An engine without loops, on a store of the caller's: what commands ask with that change nothing."""
+    """Provide a pipeline context without loops, on the caller's store, for commands that change nothing."""
     clock = clock or SystemClock()
     registry = Registry.load(config.plugins)
     async with AsyncExitStack() as stack:
         loaded = load(config.playbooks, config.inventory, registry.catalogue())
-        world = _world(config, registry, clock, stack, lambda: loaded.inventory)
-        yield _context(config, registry, clock, store, world, loaded, Metrics())
+        clients = _make_clients(config, registry, clock, stack, lambda: loaded.inventory)
+        yield _make_context(config, registry, clock, store, clients, loaded, Metrics())
 
 
-def _world(
+def _make_clients(
     config: Config, registry: Registry, clock: Clock, stack: AsyncExitStack, inventory: Callable[[], Inventory]
 ) -> ClientSet:
     platforms = registry.make_platforms()
@@ -211,12 +242,12 @@ def _world(
     )
 
 
-def _context(
+def _make_context(
     config: Config,
     registry: Registry,
     clock: Clock,
     store: Store,
-    world: ClientSet,
+    clients: ClientSet,
     loaded: LoadedConfig,
     metrics: Metrics,
 ) -> PipelineContext:
@@ -227,11 +258,11 @@ def _context(
         ids=Ids(),
         replica=config.replica or f"{socket.gethostname()}-{os.getpid()}",
         playbooks=PlaybookSet(loaded.playbooks, loaded.inventory, config.environment),
-        actions=registry.make_actions(world),
-        checks=registry.make_checks(world),
-        guards=guards_on(config, registry.make_guards(world)),
+        actions=registry.make_actions(clients),
+        checks=registry.make_checks(clients),
+        guards=guards_on(config, registry.make_guards(clients)),
         guard_defaults=guard_defaults(config, registry.guards),
-        platforms=world.platforms,
+        platforms=clients.platforms,
         timeouts=Timeouts(
             lease=timing.lease,
             guard_recheck_interval=timing.guard_recheck_interval,
@@ -243,15 +274,15 @@ def _context(
 
 
 def guards_off(config: Config) -> tuple[DisabledGuard, ...]:
-    """The guards that are off in this whole installation, each with its written reason.
+    """Return the guards that ``guards.off`` of the settings turns off, each with a reason.
 
     Raises:
-        ConfigurationError: one has no reason.
+        ConfigurationError: a guard has no reason.
     """
     try:
         return tuple(DisabledGuard.model_validate(item) for item in config.guards.get("off", ()))
     except ValidationError as error:
-        raise ConfigurationError(f"guards.off{_first(error)}") from None
+        raise ConfigurationError(f"guards.off{_first_error(error)}") from None
 
 
 def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
@@ -269,16 +300,16 @@ def guards_on(config: Config, guards: Sequence[Guard]) -> tuple[Guard, ...]:
     return tuple(guard for guard in guards if guard.name not in off)
 
 
-def watchdog_within(config: Config) -> timedelta | None:
-    """How long the Watchdog may be silent; None where its guard is off, and nobody watches it."""
+def watchdog_max_silence(config: Config) -> timedelta | None:
+    """Return how long the Watchdog may be silent; None if its guard is off, so that it is not monitored."""
     return None if any(item.guard == "watchdog" for item in guards_off(config)) else config.watchdog.max_silence
 
 
 def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, Any]:
-    """What the settings say for guards.
+    """Return the settings of guards for the whole installation.
 
     Raises:
-        ConfigurationError: settings for a guard that there is not, or that do not fit it.
+        ConfigurationError: a guard is unknown, or its settings are invalid.
     """
     common = {name: value for name, value in config.guards.items() if name != "off"}
     watchdog = common.get("watchdog", {})
@@ -291,15 +322,15 @@ def guard_defaults(config: Config, guards: Sequence[type[Guard]]) -> dict[str, A
         try:
             models[name].model_validate(value)
         except ValidationError as error:
-            raise ConfigurationError(f"guards.{name}{_first(error)}") from None
+            raise ConfigurationError(f"guards.{name}{_first_error(error)}") from None
     return common
 
 
-def _first(error: ValidationError) -> str:
-    """The first mistake, with its place, and who knows its line."""
+def _first_error(error: ValidationError) -> str:
+    """Return the first error with its key."""
     first = error.errors()[0]
     place = "".join(f".{step}" for step in first["loc"])
-    return f"{place}: {first['msg']} (remediator lint names its line in the settings file)"
+    return f"{place}: {first['msg']} (run 'remediator lint' for the line in the settings file)"
 
 
 def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]:
@@ -308,18 +339,33 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
             metrics.actions.labels(run.playbook, run.target).inc()
             if run.first_action_at is not None:
                 metrics.first_action.observe((run.first_action_at - run.created_at).total_seconds())
-            log.info(f"{run.playbook} on {run.target}: {data['call']}", run=run.id, step=data["step"])
+            log.info(
+                "action started",
+                playbook=run.playbook,
+                target=run.target,
+                call=data["call"],
+                run=run.id,
+                step=data["step"],
+            )
             return
         metrics.transitions.labels(run.playbook, run.status.value, run.blocked_by or run.reason or "").inc()
-        text = run.detail.summary or run.reason
-        because = {"because": text} if text else {}
-        log.info(f"{run.playbook} on {run.target}: {run.status.value}", run=run.id, was=data["from"], **because)
+        reason = run.detail.summary or run.reason
+        because = {"reason": reason} if reason else {}
+        log.info(
+            "run changed status",
+            playbook=run.playbook,
+            target=run.target,
+            status=run.status.value,
+            previous=data["from"],
+            run=run.id,
+            **because,
+        )
 
     return report
 
 
 def ingest_settings(config: Config) -> IntakeSettings:
-    """How alerts become episodes in this installation."""
+    """Return how alerts become episodes in this installation."""
     return IntakeSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
         quiet=config.timing.resolve_grace,
@@ -337,12 +383,12 @@ def _credentials(config: Config) -> Credentials:
     return Credentials(bearer, basic)
 
 
-def _started(
+def _record_start(
     tx: Tx, context: PipelineContext, config: Config, registry: Registry, loaded: LoadedConfig, role: Role
 ) -> None:
     playbooks.add_versions(tx, loaded.playbooks)
     if context.store.name == "sqlite":
-        runs.clear_leases(tx)  # the file's lock is ours, so whoever held them is gone
+        runs.clear_leases(tx)  # this process holds the lock of the file, so every lease is from a stopped process
     replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, role)
     replicas.set_rejected_config(tx, context.replica, None)
     replicas.clear_rejected_config(tx, tx.now - REPLICA_TIMEOUT)
@@ -354,7 +400,7 @@ def _started(
         )
     )
     void_outdated_requests(tx, context)
-    # settings may have changed since the guards blocked these runs; all guards, because some may be off now
+    # The settings may have changed since the guards blocked these runs. All guards, because some may be off now.
     blocked_runs.schedule_now(tx, [guard.name for guard in registry.guards])
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     off = {item.guard: item.reason for item in guards_off(config)}
@@ -363,39 +409,53 @@ def _started(
     )
 
 
-def _loops(service: Service, world: ClientSet, post: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    loops, context, config = service.loops, service.context, service.config
-    upkeep = MaintenanceSettings(service.role, keep=config.timing.inbox_retention, channels=config.watchdog.notify)
+def _loops(service: Service, outbox: Outbox) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return the loops for the role of this replica, by name."""
+    worker, context, config, registry = service.worker, service.context, service.config, service.registry
+    maintenance = MaintenanceSettings(
+        service.role, inbox_retention=config.timing.inbox_retention, channels=config.watchdog.notify
+    )
     always: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-        "reload": lambda: run_reload_loop(service.reloading),
-        "upkeep": lambda: run_maintenance_loop(context, upkeep),
-        "watch": lambda: run_monitors_loop(context, _watching(service.config, service.registry), loops.poll / 2),
+        "reload": lambda: run_reload_loop(service.reload),
+        "maintenance": lambda: run_maintenance_loop(context, maintenance),
+        "monitors": lambda: run_monitors_loop(context, _monitor_settings(config, registry), worker.poll / 2),
     }
     if service.role == "receive":
         return always
-    checkpointing = checkpoint_settings(config, service.registry)
+    reconcile = ReconcileSettings(
+        service.clients.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver
+    )
+    checkpoints, pruning = checkpoint_settings(config, registry), pruning_settings(config)
     working = always | {
-        "take in": loops.run_ingest_loop,
-        "advance runs": loops.run_advance_loop,
-        "close episodes": loops.run_close_loop,
-        "send messages": lambda: run_outbox_loop(context, post, loops.poll),
-        "compare with Alertmanager": lambda: run_reconcile_loop(context, loops.intake, _reconciling(config, world)),
-        "step down": lambda: run_scheduled_undo_loop(context, loops.poll),
-        "forget what is over": lambda: run_pruning_loop(context, pruning_settings(config), service.metrics.count_gone),
-        "sign checkpoints": lambda: run_checkpoint_loop(context, checkpointing),
+        "ingest": worker.run_ingest_loop,
+        "advance": worker.run_advance_loop,
+        "close": worker.run_close_loop,
+        "outbox": lambda: run_outbox_loop(context, outbox, worker.poll),
+        "reconcile": lambda: run_reconcile_loop(context, worker.ingest, reconcile),
+        "scheduled undo": lambda: run_scheduled_undo_loop(context, worker.poll),
+        "pruning": lambda: run_pruning_loop(context, pruning, service.metrics.count_pruned),
+        "checkpoints": lambda: run_checkpoint_loop(context, checkpoints),
     }
     retention = retention_settings(config)
     if retention is not None:
-        working["archive"] = lambda: run_retention_loop(context, retention)
+        working["retention"] = lambda: run_retention_loop(context, retention)
     return working
 
 
-def _reconciling(config: Config, world: ClientSet) -> ReconcileSettings:
-    return ReconcileSettings(world.alertmanagers, config.timing.reconcile, receiver=config.alertmanager_receiver)
+def _monitor_settings(config: Config, registry: Registry) -> MonitorSettings:
+    defaults = guard_defaults(config, registry.guards)
+    storm: Any = registry.catalogue().guards["storm"].model_validate(defaults.get("storm", {}))
+    storm_off = any(item.guard == "storm" for item in guards_off(config))
+    return MonitorSettings(
+        state=config.state,
+        max_silence=watchdog_max_silence(config),
+        channels=config.watchdog.notify,
+        storm=None if storm_off else FloodSettings(storm.alerts, storm.within, storm.cooldown),
+    )
 
 
 def load_people(config: Config) -> People:
-    """Who is known here; nobody, if the settings name no people file.
+    """Load the people file; return no people if the settings name none.
 
     Raises:
         ConfigurationError: the file cannot be used.
@@ -403,44 +463,19 @@ def load_people(config: Config) -> People:
     return People() if config.access.people is None else load_config(config.access.people, People)
 
 
-def _post(
-    config: Config, registry: Registry, keyring: Keyring, people: People, world: ClientSet, store: Store
-) -> Outbox:
-    renderer = MessageRenderer(keyring, config.public_url.rstrip("/"))
-    chart = None if world.prometheus is None else partial(last_hour_png, world.prometheus, store)
-    return Outbox(
-        registry.make_channels(config.channels), LogNotifier({}), config.approvals.channels, renderer, people, chart
-    )
-
-
-def _watching(config: Config, registry: Registry) -> MonitorSettings:
-    settings = guard_defaults(config, registry.guards)
-    off = {item.guard for item in guards_off(config)}
-    storm: Any = registry.catalogue().guards["storm"].model_validate(settings.get("storm", {}))
-    return MonitorSettings(
-        state=config.state,
-        within=watchdog_within(config),
-        channels=config.watchdog.notify,
-        storm=None if "storm" in off else FloodSettings(storm.alerts, storm.within, storm.cooldown),
-    )
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 @contextmanager
 def read_only_connection(config: Config) -> Iterator[Connection]:
-    """A connection for commands that only look; works beside a running service, and without one.
+    """Provide a connection for commands that only read, whether the service runs or not.
 
     Raises:
-        StoreUnavailable: there is no such database, or it cannot be read.
+        StoreUnavailable: the database does not exist or cannot be read.
     """
     if config.store == "sqlite":
         path = config.state / "remediator.db"
         if not path.is_file():
-            raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
+            raise StoreUnavailable(
+                f"{path}: there is no database; start the service once, or check 'state' in the settings"
+            )
         url = sqlalchemy.make_url(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
     else:
         url = store_url(config)

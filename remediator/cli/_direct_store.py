@@ -61,7 +61,9 @@ def _url(config: Config) -> sqlalchemy.URL:
     if config.store == "sqlite":
         path = config.state / "remediator.db"
         if not path.is_file():
-            raise StoreUnavailable(f"{path}: there is no database yet; has the service ever run?")
+            raise StoreUnavailable(
+                f"{path}: there is no database; start the service once, or check 'state' in the settings"
+            )
         return sqlalchemy.make_url(f"sqlite:///{path}")
     return parse_postgresql_url(
         read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store

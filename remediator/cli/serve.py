@@ -93,7 +93,7 @@ async def _serve(config: Config, role: Role) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, server, service)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reloading.ask)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload.request)
         await server.serve()
     if not server.started:
         raise ConfigurationError(f"listen: cannot bind {config.listen}; check that no other process uses the port")

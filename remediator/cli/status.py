@@ -16,7 +16,7 @@ from remediator.core.clock import SystemClock, format_duration, rfc3339
 from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.playbooks.loader import load_config
 from remediator.runtime.maintenance import REPLICA_TIMEOUT
-from remediator.service import read_only_connection, watchdog_within
+from remediator.service import read_only_connection, watchdog_max_silence
 from remediator.storage.repositories import approvals, autonomy, breakers, key_values, replicas, runs, stops
 from remediator.storage.repositories.approvals import Approval
 
@@ -68,7 +68,7 @@ def _status(connection: Connection, config: Config) -> dict[str, Any]:
         "requests": [_request(connection, item) for item in approvals.list_pending(connection)],
         "watchdog": {
             "received_at": None if received is None else rfc3339(received.at),
-            "problem": key_values.watchdog_problem(connection, now, watchdog_within(config)),
+            "problem": key_values.watchdog_problem(connection, now, watchdog_max_silence(config)),
         },
         "replicas": [
             {"id": item.id, "role": item.role, "version": item.version, "seen_at": rfc3339(item.seen_at)}

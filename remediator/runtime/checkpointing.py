@@ -1,4 +1,4 @@
-"""Signing the log's size and root every so often, and having it kept where the remediator cannot rewrite it."""
+"""Sign the size and the root of the audit log regularly, and publish the checkpoint where it cannot be rewritten."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from remediator.audit import Draft, Head, Kind
 from remediator.audit import checkpoint as checkpoints
@@ -22,63 +23,70 @@ from remediator.storage.repositories import audit, key_values
 log: Any = structlog.get_logger("remediator.runtime.checkpointing")
 
 LATEST_CHECKPOINT = "checkpoint"
-"""Name of the fact that holds the newest signed checkpoint."""
-LOOK = 2.0
-"""Seconds between looks at how far the log has grown."""
+"""Name of the stored value with the newest signed checkpoint."""
+POLL = 2.0
+"""Seconds between two looks at the size of the log."""
+_OWN_ENTRIES = 8
+"""A checkpoint appends entries about itself; so few new entries need no further checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSettings:
-    """When to sign, as whom, and who keeps it."""
+    """When to sign, with which key, and where to publish.
+
+    Args:
+        origin: the name of this log in its checkpoints.
+        signer: the key.
+        witnesses: where checkpoints are published, by name.
+        entries: sign when the log has grown by this many entries.
+        interval: sign after this time if there are new entries.
+    """
 
     origin: str
     signer: Signer
-    notaries: Mapping[str, Witness]
-    every: int
-    within: timedelta
+    witnesses: Mapping[str, Witness]
+    entries: int
+    interval: timedelta
 
 
 async def run_checkpoint_loop(context: PipelineContext, settings: CheckpointSettings) -> None:
-    """Sign when the log has grown by ``every`` entries, or at all within ``within``; never for nothing new."""
+    """Create checkpoints by number of entries and by time; none if there is nothing new."""
     while True:
-        head, signed_to, at = await context.store.read(_standing)
-        grown = head.seq - signed_to
-        if grown >= settings.every or (grown > _OWN and context.clock.now() - at >= settings.within):
+        head, signed_size, signed_at = await context.store.read(_state)
+        grown = head.seq - signed_size
+        late = context.clock.now() - signed_at >= settings.interval
+        if grown >= settings.entries or (grown > _OWN_ENTRIES and late):
             await create_checkpoint(context, settings, head)
-        await context.clock.sleep(LOOK)
+        await context.clock.sleep(POLL)
 
 
-_OWN = 8
-"""A checkpoint writes entries about itself; so few new ones are no news."""
-
-
-def _standing(connection: Any) -> tuple[Head, int, datetime]:
+def _state(connection: Connection) -> tuple[Head, int, datetime]:
     head = audit.get_head(connection)
-    fact = key_values.get(connection, LATEST_CHECKPOINT)
-    if fact is None:
+    stored = key_values.get(connection, LATEST_CHECKPOINT)
+    if stored is None:
         return head, 0, datetime.min.replace(tzinfo=UTC)
-    return head, int(fact.value["size"]), fact.at
+    return head, int(stored.value["size"]), stored.at
 
 
 async def create_checkpoint(context: PipelineContext, settings: CheckpointSettings, head: Head) -> None:
-    """Sign the log as it ends at ``head``, remember it, and hand it to every notary; what fails is in the log too."""
+    """Sign the log up to ``head``, store the checkpoint, and publish it to each witness.
+
+    A failure to publish is recorded in the log as well.
+    """
     note = checkpoints.sign(settings.origin, head, [settings.signer])
-    await context.store.write(lambda tx: _signed(tx, context, head, note))
-    for name, notary in settings.notaries.items():
+
+    def store(tx: Tx) -> None:
+        key_values.set(tx, LATEST_CHECKPOINT, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
+        data = {"size": head.seq, "root": head.root().hex()}
+        tx.append_audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
+
+    await context.store.write(store)
+    for name, witness in settings.witnesses.items():
+        data: dict[str, Any] = {"witness": name, "size": head.seq}
         try:
-            where = await notary.publish(note)
+            kind, data["where"] = Kind.CHECKPOINT_PUBLISHED, await witness.publish(note)
         except (WitnessError, AuditError) as error:
-            log.warning("a checkpoint was not kept", notary=name, message=str(error))
-            await _tell(context, Kind.CHECKPOINT_FAILED, {"notary": name, "size": head.seq, "message": str(error)})
-        else:
-            await _tell(context, Kind.CHECKPOINT_PUBLISHED, {"notary": name, "size": head.seq, "where": where})
-
-
-def _signed(tx: Tx, context: PipelineContext, head: Head, note: str) -> None:
-    key_values.set(tx, LATEST_CHECKPOINT, {"size": head.seq, "note": note, "at": rfc3339(tx.now)})
-    data = {"size": head.seq, "root": head.root().hex()}
-    tx.append_audit(Draft(kind=Kind.CHECKPOINT_SIGNED, actor=context.actor, data=data))
-
-
-async def _tell(context: PipelineContext, kind: Kind, data: Mapping[str, Any]) -> None:
-    await context.store.write(lambda tx: tx.append_audit(Draft(kind=kind, actor=context.actor, data=data)))
+            log.warning("checkpoint not published", witness=name, message=str(error))
+            kind, data["message"] = Kind.CHECKPOINT_FAILED, str(error)
+        draft = Draft(kind=kind, actor=context.actor, data=data)
+        await context.store.write(lambda tx, draft=draft: tx.append_audit(draft))  # type: ignore[misc]

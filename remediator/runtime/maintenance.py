@@ -1,4 +1,4 @@
-"""Housekeeping of a replica: it says that it lives, looks for runs that are stuck, and clears away what is old."""
+"""Maintenance of a replica: heartbeat, recurrence checks, detection of stuck runs, deletion of old notifications."""
 
 from __future__ import annotations
 
@@ -19,31 +19,37 @@ from remediator.storage.repositories import inbox, outbox, replicas, runs, stuck
 log: Any = structlog.get_logger("remediator.runtime.maintenance")
 
 REPLICA_TIMEOUT = timedelta(seconds=60)
-"""A replica that was not heard of for so long is gone."""
+"""A replica without a heartbeat for this long has stopped."""
 STUCK_AFTER = timedelta(minutes=10)
-"""Longest time that a run may be due, or in a state that moves by itself, without moving."""
+"""A run is stuck if it is due, or should change its status, and has not for this long."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceSettings:
-    """What is kept, and who is told."""
+    """How often to run, what to keep, and which channels to notify.
+
+    Args:
+        role: the role of this replica.
+        every: time between two runs of the maintenance.
+        inbox_retention: how long processed notifications are kept.
+        channels: notified of a stuck run without a plan.
+    """
 
     role: str = "all"
     every: timedelta = timedelta(seconds=15)
-    keep: timedelta = timedelta(days=30)
-    """How long notifications are kept after they were taken in."""
+    inbox_retention: timedelta = timedelta(days=30)
     channels: tuple[str, ...] = ()
 
 
 async def run_maintenance_loop(context: PipelineContext, settings: MaintenanceSettings) -> None:
-    """Every so often."""
+    """Run the maintenance at an interval."""
     while True:
         await run_maintenance(context, settings)
         await context.clock.sleep(settings.every.total_seconds())
 
 
 async def run_maintenance(context: PipelineContext, settings: MaintenanceSettings) -> None:
-    """Once."""
+    """Run the maintenance once."""
     await context.store.write(
         lambda tx: replicas.record_heartbeat(tx, context.replica, __version__, ENGINE_VERSION, settings.role)
     )
@@ -52,33 +58,37 @@ async def run_maintenance(context: PipelineContext, settings: MaintenanceSetting
         lambda connection: stuck_runs.list_stuck(connection, context.clock.now() - STUCK_AFTER)
     )
     for run in stuck:
-        await context.store.write(lambda tx, item=run: _stuck(tx, context, settings, item))  # type: ignore[misc]
-    await context.store.write(lambda tx: _clear(tx, settings))
+        await context.store.write(lambda tx, item=run: _report_stuck(tx, context, settings, item))  # type: ignore[misc]
+
+    def clean_up(tx: Tx) -> None:
+        inbox.delete_processed(tx, tx.now - settings.inbox_retention)
+        runs.close_orphaned_incidents(tx)
+
+    await context.store.write(clean_up)
 
 
-def _stuck(tx: Tx, context: PipelineContext, settings: MaintenanceSettings, run: Run) -> None:
-    """Said once for each state that it is stuck in."""
+def _report_stuck(tx: Tx, context: PipelineContext, settings: MaintenanceSettings, run: Run) -> None:
+    """Log a stuck run and notify, once for each status in which it is stuck."""
     if not stuck_runs.mark_reported(tx, run):
         return
-    known = run.engine_version <= ENGINE_VERSION
-    why = "look into the logs" if known else f"it needs engine {run.engine_version}: start the newer version"
-    text = f"run {run.id} of {run.playbook} on {run.target} does not move from {run.status}; {why}"
-    log.error("a run is stuck", run=run.id, status=run.status.value, context=run.engine_version)
+    if run.engine_version <= ENGINE_VERSION:
+        advice = "check the logs"
+    else:
+        advice = f"it needs engine {run.engine_version}: start the newer version"
+    text = f"run {run.id} of {run.playbook} on {run.target} is stuck in {run.status}; {advice}"
+    log.error("run stuck", run=run.id, status=run.status.value, engine=run.engine_version)
     channels = run.escalate_to or settings.channels
     outbox.enqueue(tx, context.ids, "notice", run, {"about": "stuck", "text": text}, channels)
 
 
-def _clear(tx: Tx, settings: MaintenanceSettings) -> None:
-    inbox.delete_processed(tx, tx.now - settings.keep)
-    runs.close_orphaned_incidents(tx)
-
-
 async def require_compatible_replicas(context: PipelineContext) -> None:
-    """Replicas on one store, and what they left there, may be one engine version apart: so much is an upgrade, more is
-    a mistake. On SQLite nobody else would go on with what a newer version began.
+    """Refuse to start beside replicas or runs that differ by more than one engine version.
+
+    One version is the difference during an upgrade; more is a mistake. On SQLite there is no other replica that could
+    continue the runs of a newer version, so those are refused as well.
 
     Raises:
-        StoreUnavailable: a living replica, or an open run, is further away.
+        StoreUnavailable: a running replica or an open run has an incompatible engine version.
     """
     others = await context.store.read(
         lambda connection: replicas.list_alive(connection, context.clock.now() - REPLICA_TIMEOUT)
@@ -89,10 +99,10 @@ async def require_compatible_replicas(context: PipelineContext) -> None:
                 f"replica {other.id} runs engine {other.engine_version} (version {other.version}), this is engine "
                 f"{ENGINE_VERSION} (version {__version__}); they may be one apart: upgrade step by step"
             )
-    furthest = ENGINE_VERSION + (context.store.name != "sqlite")
+    newest = ENGINE_VERSION + (context.store.name != "sqlite")
     for run in await context.store.read(stuck_runs.list_unsupported):
-        if run.engine_version > furthest or run.engine_version <= ENGINE_VERSION:
+        if run.engine_version > newest or run.engine_version <= ENGINE_VERSION:
             raise StoreUnavailable(
                 f"run {run.id} of {run.playbook} on {run.target} is {run.status}, by engine {run.engine_version}; this "
-                f"is engine {ENGINE_VERSION} and cannot go on with it: start the newer version, and let it finish there"
+                f"is engine {ENGINE_VERSION} and cannot continue it: start the newer version, and let it finish there"
             )

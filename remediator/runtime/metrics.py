@@ -1,4 +1,4 @@
-"""What the service counts about itself. Names follow Prometheus' conventions; each has its help text."""
+"""The metrics of this service. Names follow the conventions of Prometheus; each has a help text."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from prometheus_client import generate_latest as _generate
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """The metrics of one process, with a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
         self.notifications = Counter(
             "remediator_notifications_total",
-            "Webhook requests by result; anything but accepted deserves a look.",
+            "Webhook requests by result; investigate every result other than accepted.",
             ("result", "status"),
             registry=registry,
         )
@@ -27,45 +27,51 @@ class Metrics:
             ("playbook", "status", "reason"),
             registry=registry,
         )
-        self.actions = Counter("remediator_actions_total", "Actions begun.", ("playbook", "target"), registry=registry)
-        self.open_runs = Gauge("remediator_open_runs", "Runs that are not over.", registry=registry)
-        self.waiting = Gauge("remediator_waiting_notifications", "Notifications not yet folded.", registry=registry)
+        self.actions = Counter(
+            "remediator_actions_total", "Actions started.", ("playbook", "target"), registry=registry
+        )
+        self.open_runs = Gauge("remediator_open_runs", "Open runs.", registry=registry)
+        self.waiting = Gauge(
+            "remediator_waiting_notifications", "Notifications that are not processed yet.", registry=registry
+        )
         self.watchdog = Gauge(
-            "remediator_watchdog_last_seen_seconds", "When the always-firing alert was last heard.", registry=registry
+            "remediator_watchdog_last_seen_seconds",
+            "Unix time when the Watchdog alert was last received.",
+            registry=registry,
         )
         self.audit_entries = Gauge(
-            "remediator_audit_entries", "Number of the audit log's last entry.", registry=registry
+            "remediator_audit_entries", "Number of the last entry of the audit log.", registry=registry
         )
         self.pruned = Counter(
             "remediator_pruned_total",
-            "What left the database because it was over for longer than timing.run_retention.",
+            "Rows deleted because they were older than timing.run_retention, by kind.",
             ("what",),
             registry=registry,
         )
         self.reloads = Counter(
             "remediator_playbook_reloads_total",
-            "Changes of the playbooks' files: loaded, or refused because they are broken.",
+            "Reloads of the playbook files by result: loaded, or refused because of an error.",
             ("result",),
             registry=registry,
         )
         self.reload_ok = Gauge(
-            "remediator_playbooks_in_force_are_those_on_disk",
-            "1; 0 while the files are broken and the last good playbooks stay in force.",
+            "remediator_playbooks_last_reload_successful",
+            "1 if the playbook files are in use; 0 if they have an error and the last valid ones are used.",
             registry=registry,
         )
         self.reload_ok.set(1)
         self.first_action = Histogram(
             "remediator_time_to_first_action_seconds",
-            "From the creation of a run to its first action.",
+            "Time from the creation of a run to its first action.",
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
             registry=registry,
         )
 
-    def count_gone(self, gone: Mapping[str, int]) -> None:
-        """So many of each kind left the database."""
-        for what, number in gone.items():
+    def count_pruned(self, numbers: Mapping[str, int]) -> None:
+        """Count the deleted rows of each kind."""
+        for what, number in numbers.items():
             self.pruned.labels(what).inc(number)
 
     def render(self) -> bytes:
-        """The exposition text."""
+        """Return the metrics in the text format of Prometheus."""
         return _generate(self.registry)

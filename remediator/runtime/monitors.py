@@ -1,26 +1,24 @@
-"""Watching what no run sees: the stop file, the Watchdog's silence, storms. People are told once, and when it ends."""
+"""Monitor the stop file, the Watchdog alert and alert storms. Notify once when a state starts and once when it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+
+from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
 from remediator.core.clock import format_duration, rfc3339
-from remediator.extensions.guards._stop_file import StopFile, read_stop_file
+from remediator.extensions.guards._stop_file import read_stop_file
 from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import blocked_runs, key_values, outbox, stops, storms
 
-_FILE = "stop file"
-
 
 @dataclass(frozen=True, slots=True)
 class FloodSettings:
-    """What the storm guard takes for a storm in this installation."""
+    """The settings of the storm guard: ``alerts`` new alerts within ``within`` are a storm until ``cooldown`` later."""
 
     alerts: int
     within: timedelta
@@ -29,115 +27,111 @@ class FloodSettings:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What is watched, and who is told."""
+    """What is monitored, and which channels are notified.
+
+    Args:
+        state: the folder of the stop file.
+        max_silence: how long the Watchdog may be silent; None if it is not monitored.
+        channels: notified of a change.
+        storm: what counts as a storm; None if the storm guard is off.
+    """
 
     state: Path
-    within: timedelta | None
-    """The Watchdog has to be heard within this; None: nobody watches it."""
+    max_silence: timedelta | None
     channels: tuple[str, ...]
     storm: FloodSettings | None
 
 
-async def run_monitors_loop(context: PipelineContext, watching: MonitorSettings, poll: float) -> None:
-    """Look again every ``poll`` seconds."""
+async def run_monitors_loop(context: PipelineContext, settings: MonitorSettings, poll: float) -> None:
+    """Run the monitors every ``poll`` seconds."""
     while True:
-        await run_monitors(context, watching)
+        await run_monitors(context, settings)
         await context.clock.sleep(poll)
 
 
-async def run_monitors(context: PipelineContext, watching: MonitorSettings) -> None:
-    """Look once. On several replicas one tells, whichever is first."""
-    said = read_stop_file(watching.state)
+async def run_monitors(context: PipelineContext, settings: MonitorSettings) -> None:
+    """Run the monitors once. Of several replicas, the first one that sees a change reports it."""
+    stop_file = read_stop_file(settings.state)
+    if stop_file is None and not await context.store.read(
+        lambda connection: _has_changed(connection, context, settings)
+    ):
+        return  # without a change there is no write transaction every half second
 
-    def look(tx: Tx) -> None:
+    def report(tx: Tx) -> None:
         advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_MONITORS)
-        if said is not None:
-            _press(tx, context, said)
-        if watching.within is not None:
-            _watchdog(tx, context, watching, watching.within)
-        if watching.storm is not None:
-            _storm(tx, context, watching, watching.storm)
+        if stop_file is not None:
+            _create_stop(tx, context, stop_file.reason)
+        if settings.max_silence is not None:
+            _report_watchdog(tx, context, settings, settings.max_silence)
+        if settings.storm is not None:
+            _report_storm(tx, context, settings, settings.storm)
 
-    if said is None and not await context.store.read(lambda connection: _differs(connection, context, watching)):
-        return  # no transaction every half second where there is nothing to write
     try:
-        await context.store.write(look)
+        await context.store.write(report)
     except advisory_locks.LockUnavailable:
-        return  # another replica looks right now
+        return  # another replica runs the monitors now
 
 
-def _press(tx: Tx, context: PipelineContext, said: StopFile) -> None:
-    """Into the store, so that every replica stops, and goes on stopping when the file is gone: a person resumes."""
-    who = f"{_FILE} of {context.replica}"
+def _has_changed(connection: Connection, context: PipelineContext, settings: MonitorSettings) -> bool:
+    """Return whether the current state differs from what was last reported."""
+    now, silence, flood = context.clock.now(), settings.max_silence, settings.storm
+    lost = silence is not None and _is_watchdog_lost(connection, now, silence)
+    storm = flood is not None and _is_storm(connection, now, flood)
+    return lost != _was_reported(connection, "watchdog") or storm != _was_reported(connection, "storm")
+
+
+def _was_reported(connection: Connection, about: str) -> bool:
+    stored = key_values.get(connection, f"reported:{about}")
+    return stored is not None and bool(stored.value["is"])
+
+
+def _create_stop(tx: Tx, context: PipelineContext, reason: str) -> None:
+    """Create a stop from the stop file, so that every replica stops. The stop stays when the file is deleted."""
+    who = f"stop file of {context.replica}"
     if any(stop.created_by == who and stop.scope == "global" for stop in stops.list_active(tx.connection, tx.now)):
         return
-    stops.create(tx, context.ids.new("stop", tx.now), "global", "", said.reason, who)
+    stops.create(tx, context.ids.new("stop", tx.now), "global", "", reason, who)
 
 
-def _differs(connection: Any, context: PipelineContext, watching: MonitorSettings) -> bool:
-    """Whether what is so is not what people were told."""
-    now = context.clock.now()
-    lost = watching.within is not None and _lost(connection, now, watching.within)
-    storm = watching.storm is not None and _stormy(connection, now, watching.storm)
-    return lost != _told(connection, "watchdog") or storm != _told(connection, "storm")
+def _is_watchdog_lost(connection: Connection, now: datetime, max_silence: timedelta) -> bool:
+    """Return whether the Watchdog was received before and is not now. A new installation has never received it."""
+    known = key_values.get(connection, key_values.WATCHDOG) is not None
+    return known and bool(key_values.watchdog_problem(connection, now, max_silence))
 
 
-def _told(connection: Any, what: str) -> bool:
-    fact = key_values.get(connection, f"told:{what}")
-    return fact is not None and bool(fact.value["is"])
-
-
-def _lost(connection: Any, now: Any, within: timedelta) -> bool:
-    """Never heard is not lost: a new installation has nothing to lose yet, and the guard asks anyway."""
-    return key_values.get(connection, key_values.WATCHDOG) is not None and bool(
-        key_values.watchdog_problem(connection, now, within)
-    )
-
-
-def _watchdog(tx: Tx, context: PipelineContext, watching: MonitorSettings, within: timedelta) -> None:
-    lost = _lost(tx.connection, tx.now, within)
-    if lost == _told(tx.connection, "watchdog"):
+def _report_watchdog(tx: Tx, context: PipelineContext, settings: MonitorSettings, max_silence: timedelta) -> None:
+    lost = _is_watchdog_lost(tx.connection, tx.now, max_silence)
+    if lost == _was_reported(tx.connection, "watchdog"):
         return
-    heard = key_values.get(tx.connection, key_values.WATCHDOG)
-    at = None if heard is None else rfc3339(heard.at)
+    last = key_values.get(tx.connection, key_values.WATCHDOG)
+    at, limit = None if last is None else rfc3339(last.at), format_duration(max_silence)
     if lost:
-        text = (
-            f"Watchdog lost: last heard at {at}, not within {format_duration(within)}; observing only until it is back"
-        )
+        text = f"Watchdog lost: last received at {at}, not within {limit}. No action starts until it is received again."
     else:
-        text = "Watchdog is back: alerts arrive again"
+        text = "Watchdog received again: alerts arrive, and actions can start."
         blocked_runs.schedule_now(tx, ["watchdog"])
-    tx.append_audit(
-        Draft(
-            kind=Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED,
-            actor=context.actor,
-            data={"heard": at, "within": format_duration(within)},
-        )
-    )
-    _tell(tx, context, watching.channels, "watchdog", lost, {"text": text, "heard": at})
+    kind = Kind.WATCHDOG_LOST if lost else Kind.WATCHDOG_RETURNED
+    tx.append_audit(Draft(kind=kind, actor=context.actor, data={"heard": at, "within": limit}))
+    key_values.set(tx, "reported:watchdog", {"is": lost})
+    content = {"about": "watchdog", "text": text, "heard": at}
+    outbox.enqueue(tx, context.ids, "notice", None, content, settings.channels)
 
 
-def _stormy(connection: Any, now: Any, flood: FloodSettings) -> bool:
+def _is_storm(connection: Connection, now: datetime, flood: FloodSettings) -> bool:
     return storms.last_storm_at(connection, now - flood.cooldown, flood.alerts, flood.within) is not None
 
 
-def _storm(tx: Tx, context: PipelineContext, watching: MonitorSettings, flood: FloodSettings) -> None:
-    storm = _stormy(tx.connection, tx.now, flood)
-    if storm == _told(tx.connection, "storm"):
+def _report_storm(tx: Tx, context: PipelineContext, settings: MonitorSettings, flood: FloodSettings) -> None:
+    storm = _is_storm(tx.connection, tx.now, flood)
+    if storm == _was_reported(tx.connection, "storm"):
         return
     if storm:
         text = (
-            f"Storm: {flood.alerts} or more new alerts within {format_duration(flood.within)}; nothing is done until "
-            f"{format_duration(flood.cooldown)} after it; a person should look"
+            f"Alert storm: {flood.alerts} or more new alerts within {format_duration(flood.within)}. No action starts "
+            f"until {format_duration(flood.cooldown)} after it. Check the alerts."
         )
     else:
-        text = "The storm is over: remedies are possible again"
+        text = "Alert storm over: actions can start."
         blocked_runs.schedule_now(tx, ["storm"])
-    _tell(tx, context, watching.channels, "storm", storm, {"text": text})
-
-
-def _tell(
-    tx: Tx, context: PipelineContext, channels: Sequence[str], what: str, state: bool, content: Mapping[str, Any]
-) -> None:
-    key_values.set(tx, f"told:{what}", {"is": state})
-    outbox.enqueue(tx, context.ids, "notice", None, {"about": what, **content}, channels)
+    key_values.set(tx, "reported:storm", {"is": storm})
+    outbox.enqueue(tx, context.ids, "notice", None, {"about": "storm", "text": text}, settings.channels)

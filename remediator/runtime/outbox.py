@@ -1,6 +1,8 @@
-"""Sending what waits in the outbox: by channel, so that a dead one holds up no other; retried with growing pauses, no
-faster than a channel takes; given up at last, on a list and on record; and a request that one channel does not take
-goes to the next. Nothing here can hold up a run."""
+"""Send the messages in the outbox: one queue per channel, so that a channel that is down delays no other.
+
+A failed message is retried with growing pauses and within the rate limit of its channel. If it cannot be delivered, it
+becomes a dead letter with an audit entry, and an approval request goes to the next channel. A run never waits for this.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +17,36 @@ from remediator.audit import Draft, Kind
 from remediator.core.approval import Permission, is_member
 from remediator.core.identity import People
 from remediator.errors import ClientError, RemediatorError
-from remediator.extensions.notifiers.base import Delivery, Message, Notifier, PermanentFailure, RetryAfter
+from remediator.extensions.notifiers.base import Delivery, Notifier, PermanentFailure, RetryAfter
 from remediator.pipeline.context import PipelineContext
 from remediator.reporting.messages import MessageRenderer
 from remediator.storage import TOPIC_MESSAGES, Tx
 from remediator.storage.repositories import approvals, outbox
 from remediator.storage.repositories.outbox import APPROVERS, OutboxMessage
 
-TRIES = 8
-TRIES_BEFORE_NEXT = 3
-"""For a request, where there is another channel: somebody waits for an answer."""
-LONGEST_REST = timedelta(minutes=1)
-"""A request goes to the next channel rather than to wait for longer until a channel may be used again."""
+MAX_TRIES = 8
+MAX_TRIES_BEFORE_NEXT = 3
+"""For an approval request with another channel: a run waits for the answer."""
+MAX_RATE_LIMIT_WAIT = timedelta(minutes=1)
+"""If a channel is rate limited for longer than this, an approval request goes to the next channel."""
 FIRST_PAUSE = timedelta(seconds=2)
-PATIENCE = timedelta(seconds=60)
+"""Pause before the first retry; doubled for each further one."""
+CLAIM_TIMEOUT = timedelta(seconds=60)
 """How long one delivery may take before another replica tries."""
-_PICTURED = frozenset({"approval", "escalation"})
+_KINDS_WITH_CHART = frozenset({"approval", "escalation"})
 
 
 @dataclass(slots=True)
 class Outbox:
-    """The channels, and how fast each may be used.
+    """The channels and their rate limits.
 
     Args:
-        channels: by the names that playbooks and settings use.
+        channels: by the names in playbooks and settings.
         fallback: for names that the settings do not have.
-        approvals: names of the channels for requests, the first first.
+        approvals: names of the channels for approval requests, in order.
         renderer: renders the messages.
-        people: who is known here, and in which groups.
-        chart: the small picture of what a run's alert measures, for channels that take one.
+        people: the people file, with groups.
+        chart: draws the small chart of an alert for channels that accept it; None without Prometheus.
     """
 
     channels: Mapping[str, Notifier]
@@ -53,50 +56,51 @@ class Outbox:
     people: People
     chart: Callable[[str, datetime], Awaitable[bytes]] | None = None
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _next: dict[str, datetime] = field(default_factory=dict)
+    _free_at: dict[str, datetime] = field(default_factory=dict)
     _charts: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def routes(self, queued: OutboxMessage) -> list[str]:
-        """The channels that a message may go by, in order."""
-        if queued.kind != "approval" and queued.channel != APPROVERS:
-            return [queued.channel]
-        escalate_to = queued.content.get("escalate_to", [])
+    def routes(self, message: OutboxMessage) -> list[str]:
+        """Return the channels by which a message may go, in order."""
+        if message.kind != "approval" and message.channel != APPROVERS:
+            return [message.channel]
+        escalate_to = message.content.get("escalate_to", [])
         return list(dict.fromkeys([*self.approvals, *escalate_to])) or ["log"]
 
-    def route(self, queued: OutboxMessage) -> tuple[str, str | None]:
-        """The channel to use now, and the one after it."""
-        ways = self.routes(queued)
-        place = min(int(queued.content.get("route", 0)), len(ways) - 1)
-        name = ways[place] if queued.channel == APPROVERS else queued.channel
-        return name, ways[place + 1] if place + 1 < len(ways) else None
+    def route(self, message: OutboxMessage) -> tuple[str, str | None]:
+        """Return the channel to use now, and the next one; None if there is no next one."""
+        routes = self.routes(message)
+        place = min(int(message.content.get("route", 0)), len(routes) - 1)
+        name = routes[place] if message.channel == APPROVERS else message.channel
+        return name, routes[place + 1] if place + 1 < len(routes) else None
 
     def notifier(self, name: str) -> Notifier:
-        """What delivers to a channel."""
+        """Return the notifier of a channel."""
         return self.channels.get(name, self.fallback)
 
-    def could_agree(self, name: str, groups: Collection[str]) -> bool:
-        """Whether the one person whom a channel reaches could agree to what these groups may agree to."""
+    def can_approve(self, name: str, groups: Collection[str]) -> bool:
+        """Return whether the one person that a channel reaches may approve for one of these groups."""
         person = self.people.by_id(self.notifier(name).person or "", "link")
         return person is not None and person.can(Permission.DECIDE) and is_member(person, groups)
 
     def rate_limited_until(self, name: str, now: datetime) -> datetime | None:
-        """Until when a channel has to rest; None if it can be used now, which then counts as a use."""
-        free = self._next.get(name, now)
-        if free > now:
-            return free
-        self._next[name] = now + timedelta(seconds=60 / self.notifier(name).per_minute)
+        """Return until when a channel is rate limited. If it is not, return None and count this use."""
+        free_at = self._free_at.get(name, now)
+        if free_at > now:
+            return free_at
+        self.consume(name, now)
         return None
 
     def consume(self, name: str, now: datetime) -> None:
-        """It was used once more, for what does not wait: the next message comes that much later."""
-        self._next[name] = max(now, self._next.get(name, now)) + timedelta(seconds=60 / self.notifier(name).per_minute)
+        """Count a use of a channel: its next message has to wait."""
+        interval = timedelta(seconds=60 / self.notifier(name).per_minute)
+        self._free_at[name] = max(now, self._free_at.get(name, now)) + interval
 
     def defer(self, name: str, until: datetime) -> None:
-        """It asked for a rest."""
-        self._next[name] = max(until, self._next.get(name, until))
+        """Use a channel not before ``until``, because it asked for that."""
+        self._free_at[name] = max(until, self._free_at.get(name, until))
 
     async def aclose(self) -> None:
-        """End what is being sent, and close the channels."""
+        """Cancel the deliveries in progress, then close the channels."""
         tasks = (*self._busy.values(), *self._charts)
         for task in tasks:
             task.cancel()
@@ -105,192 +109,169 @@ class Outbox:
             await notifier.aclose()
 
 
-async def run_outbox_loop(context: PipelineContext, post: Outbox, poll: float) -> None:
-    """Deliver messages as they come."""
+async def run_outbox_loop(context: PipelineContext, channels: Outbox, poll: float) -> None:
+    """Deliver messages as they are added; check at least every ``poll`` seconds."""
+
+    async def deliver_all(waiting: Sequence[OutboxMessage]) -> None:
+        for message in waiting:
+            await deliver(context, channels, message)
+
     while True:
-        post._busy = {name: task for name, task in post._busy.items() if not task.done()}
-        busy = list(post._busy)
+        channels._busy = {name: task for name, task in channels._busy.items() if not task.done()}
+        busy = list(channels._busy)
         due = await context.store.read(lambda connection: outbox.list_due(connection, context.clock.now(), busy=busy))  # noqa: B023
         by_channel: dict[str, list[OutboxMessage]] = {}
         for message in due:
             by_channel.setdefault(message.channel, []).append(message)
         for channel, waiting in by_channel.items():
-            task = asyncio.create_task(_deliver_all(context, post, waiting), name=f"send to {channel}")
+            task = asyncio.create_task(deliver_all(waiting), name=f"send to {channel}")
             task.add_done_callback(lambda _: context.store.wakeups.set({TOPIC_MESSAGES}))
-            post._busy[channel] = task
+            channels._busy[channel] = task
         await context.store.wakeups.wait(TOPIC_MESSAGES, poll)
 
 
-async def _deliver_all(context: PipelineContext, post: Outbox, waiting: Sequence[OutboxMessage]) -> None:
-    for message in waiting:
-        await deliver(context, post, message)
+async def deliver(context: PipelineContext, channels: Outbox, message: OutboxMessage) -> None:
+    """Try once to deliver a message.
 
-
-async def deliver(context: PipelineContext, post: Outbox, queued: OutboxMessage) -> None:
-    """Try to deliver one message once."""
-    if not await context.store.write(lambda tx: outbox.claim(tx, queued, tx.now + PATIENCE)):
+    The message is claimed first, so that of several replicas one sends it. Every result is written with an audit entry.
+    """
+    if not await context.store.write(lambda tx: outbox.claim(tx, message, tx.now + CLAIM_TIMEOUT)):
         return  # another replica has it
-    name, following = post.route(queued)
-    rest = post.rate_limited_until(name, context.clock.now())
-    if rest is not None and not _too_long(context, post, queued, following, rest):
-        await context.store.write(lambda tx: outbox.postpone(tx, queued.id, rest))
-        return
-    if rest is not None:
-        told = f"{name} rests until {rest:%H:%M:%S}Z, and somebody waits for an answer"
-        await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, True))
+    attempt = _Attempt(context, channels, message, *channels.route(message))
+    until = channels.rate_limited_until(attempt.channel, context.clock.now())
+    if until is not None:
+        await attempt.wait_or_fall_through(until, f"{attempt.channel} is rate limited until {until:%H:%M:%S}Z")
         return
     try:
-        delivery = await _send(context, post, queued, name)
+        delivery = await attempt.send()
     except RetryAfter as error:
         until = context.clock.now() + timedelta(seconds=min(error.seconds, 3600.0))
-        post.defer(name, until)
-        if _too_long(context, post, queued, following, until):
-            told = str(error)
-            await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, True))
-        else:
-            await context.store.write(lambda tx: outbox.postpone(tx, queued.id, until))
+        channels.defer(attempt.channel, until)
+        await attempt.wait_or_fall_through(until, str(error))
     except RemediatorError as error:
-        told, hopeless = str(error), isinstance(error, PermanentFailure)
-        await context.store.write(lambda tx: _failed(tx, context, queued, name, following, told, hopeless))
+        text, permanent = str(error), isinstance(error, PermanentFailure)
+        await context.store.write(lambda tx: attempt.failed(tx, text, permanent=permanent))
     else:
-        more = following if post.notifier(name).person is not None else None
-        await context.store.write(lambda tx: _sent(tx, context, post, queued, name, delivery, more))
-        _illustrate(context, post, queued, name, delivery)
+        await context.store.write(lambda tx: attempt.succeeded(tx, delivery))
+        attempt.start_chart(delivery)
 
 
-def _too_long(
-    context: PipelineContext, post: Outbox, queued: OutboxMessage, following: str | None, until: datetime
-) -> bool:
-    """Whether a channel rests for longer than a request may wait, where another one could take it."""
-    return queued.kind == "approval" and following in post.channels and until - context.clock.now() > LONGEST_REST
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt to deliver one message by one channel."""
 
+    context: PipelineContext
+    channels: Outbox
+    message: OutboxMessage
+    channel: str
+    next_channel: str | None
 
-def _illustrate(context: PipelineContext, post: Outbox, queued: OutboxMessage, name: str, delivery: Delivery) -> None:
-    """Where a channel takes the chart after the message, it goes beside the queue: no message waits for a picture."""
-    fits = post.notifier(name).attaches_charts and queued.kind in _PICTURED
-    if post.chart is None or not fits or queued.run_id is None or delivery.receipt.get("overtaken"):
-        return
-    draw = partial(post.chart, queued.run_id)
-    task = asyncio.create_task(_add_chart(context, post, queued, name, delivery, draw), name=f"chart to {name}")
-    post._charts.add(task)
-    task.add_done_callback(post._charts.discard)
+    @property
+    def notifier(self) -> Notifier:
+        return self.channels.notifier(self.channel)
 
+    async def wait_or_fall_through(self, until: datetime, reason: str) -> None:
+        """Postpone the message; give an approval request to the next channel if the wait is too long for it."""
+        long = until - self.context.clock.now() > MAX_RATE_LIMIT_WAIT
+        if long and self.message.kind == "approval" and self.next_channel in self.channels.channels:
+            await self.context.store.write(lambda tx: self.failed(tx, reason, permanent=True))
+        else:
+            await self.context.store.write(lambda tx: outbox.postpone(tx, self.message.id, until))
 
-async def _add_chart(
-    context: PipelineContext,
-    post: Outbox,
-    queued: OutboxMessage,
-    name: str,
-    delivery: Delivery,
-    draw: Callable[[datetime], Awaitable[bytes]],
-) -> None:
-    """Once; whether it is there is on record, and no more is done about it."""
-    chart, told = await draw(context.clock.now()), ""
-    if not chart:
-        return
-    post.consume(name, context.clock.now())
-    try:
-        async with asyncio.timeout(PATIENCE.total_seconds() / 2):
-            await post.notifier(name).add_chart(chart, delivery.receipt)
-    except TimeoutError:
-        told = "not delivered: it was not taken in time"
-    except RemediatorError as error:
-        told = f"not delivered: {error}"
-    data = {"channel": name, "error": told}
-    await context.store.write(lambda tx: tx.append_audit(_draft(context, Kind.MESSAGE_CHART, queued, data)))
+    async def send(self) -> Delivery:
+        """Render the message with the current state, and send it.
 
+        Raises:
+            ClientError: not delivered.
+        """
+        context, channels, message, notifier = self.context, self.channels, self.message, self.notifier
+        now = context.clock.now()
+        rendered = await context.store.read(
+            lambda connection: channels.renderer.render(connection, message, notifier, self.channel, now)
+        )
+        if message.kind == "approval" and rendered.ask is None:
+            return Delivery({"overtaken": True})  # decided or ended before it was sent
+        draws = channels.chart is not None and notifier.embeds_charts and message.kind in _KINDS_WITH_CHART
+        if draws and channels.chart is not None and message.run_id is not None:
+            rendered = replace(rendered, chart=await channels.chart(message.run_id, now))
+        try:
+            async with asyncio.timeout(CLAIM_TIMEOUT.total_seconds() / 2):
+                if message.kind != "update":
+                    return await notifier.send(rendered)
+                first_id = str(message.content.get("of", ""))
+                first = await context.store.read(lambda connection: outbox.get(connection, first_id))
+                if first is None or first.receipt is None or first.receipt.get("overtaken"):
+                    return Delivery()  # the message to update was never shown
+                return await notifier.update(rendered, first.receipt)
+        except TimeoutError:
+            raise ClientError(f"{notifier.kind} did not answer in time") from None
 
-async def _send(context: PipelineContext, post: Outbox, queued: OutboxMessage, name: str) -> Delivery:
-    """Write it as things are now, and send it.
+    def succeeded(self, tx: Tx, delivery: Delivery) -> None:
+        """Record the delivery. If the channel reaches one person, ask the next channel too while more are needed."""
+        message = self.message
+        outbox.mark_sent(tx, message.id, delivery.receipt, self.channel)
+        tx.append_audit(self._draft(Kind.MESSAGE_SENT, {"receipt": delivery.receipt, "channel": self.channel}))
+        if message.kind != "approval" or delivery.receipt.get("overtaken"):
+            return
+        found = approvals.get(tx.connection, str(message.content.get("approval", "")))
+        if found is None:
+            return
+        if found.status != "pending" and message.run_id is not None:
+            # Decided while this message was being sent: the updates went only to messages that were sent already.
+            outbox.enqueue_update(tx, message.run_id, found.status)
+        if self.next_channel is None or self.notifier.person is None or found.status != "pending":
+            return
+        asked = {
+            item.channel
+            for item in outbox.list_for_run(tx.connection, found.run_id)
+            if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
+        }
+        able = {each for each in asked | {self.channel} if self.channels.can_approve(each, found.groups)}
+        # A person who started the run manually may not approve it, and may be among those who were asked.
+        if len(able) < found.quorum or approvals.get_requester(tx.connection, found.run_id) is not None:
+            self._fall_through(tx, self.next_channel)
 
-    Raises:
-        ClientError: not delivered.
-    """
-    notifier = post.notifier(name)
-    now = context.clock.now()
-    message = await context.store.read(lambda connection: post.renderer.render(connection, queued, notifier, name, now))
-    if queued.kind == "approval" and message.ask is None:
-        return Delivery({"overtaken": True})  # decided or over before it could be asked
-    if post.chart is not None and notifier.embeds_charts and queued.kind in _PICTURED and queued.run_id is not None:
-        message = replace(message, chart=await post.chart(queued.run_id, now))
-    try:
-        async with asyncio.timeout(PATIENCE.total_seconds() / 2):
-            if queued.kind == "update":
-                return await _follow(context, notifier, message, str(queued.content.get("of", "")))
-            return await notifier.send(message)
-    except TimeoutError:
-        raise ClientError(f"{notifier.kind} did not take it in time") from None
+    def failed(self, tx: Tx, error: str, *, permanent: bool) -> None:
+        """Record a failure: schedule a retry, or make the message a dead letter and use the next channel."""
+        tries = self.message.attempts + 1
+        given_up = permanent or tries >= (MAX_TRIES if self.next_channel is None else MAX_TRIES_BEFORE_NEXT)
+        outbox.mark_failed(tx, self.message.id, error, None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1))
+        following = self.next_channel if given_up else None
+        data = {"error": error, "given_up": given_up, "channel": self.channel, "next_channel": following}
+        tx.append_audit(self._draft(Kind.MESSAGE_FAILED, data))
+        if following is not None:
+            self._fall_through(tx, following)
 
+    def start_chart(self, delivery: Delivery) -> None:
+        """Add the chart in the background where a channel accepts it later, so that no message waits for a chart."""
+        channels, message = self.channels, self.message
+        accepts = self.notifier.attaches_charts and message.kind in _KINDS_WITH_CHART
+        if channels.chart is None or not accepts or message.run_id is None or delivery.receipt.get("overtaken"):
+            return
+        draw = partial(channels.chart, message.run_id)
+        task = asyncio.create_task(self._add_chart(delivery, draw), name=f"chart to {self.channel}")
+        channels._charts.add(task)
+        task.add_done_callback(channels._charts.discard)
 
-async def _follow(context: PipelineContext, notifier: Notifier, message: Message, first: str) -> Delivery:
-    told = await context.store.read(lambda connection: outbox.get(connection, first))
-    receipt = None if told is None else told.receipt
-    if receipt is None or receipt.get("overtaken"):
-        return Delivery()
-    return await notifier.update(message, receipt)
+    async def _add_chart(self, delivery: Delivery, draw: Callable[[datetime], Awaitable[bytes]]) -> None:
+        """Try once; the audit entry has the result."""
+        chart, error = await draw(self.context.clock.now()), ""
+        if not chart:
+            return
+        self.channels.consume(self.channel, self.context.clock.now())
+        try:
+            async with asyncio.timeout(CLAIM_TIMEOUT.total_seconds() / 2):
+                await self.notifier.add_chart(chart, delivery.receipt)
+        except TimeoutError:
+            error = f"not delivered: {self.notifier.kind} did not answer in time"
+        except RemediatorError as failure:
+            error = f"not delivered: {failure}"
+        draft = self._draft(Kind.MESSAGE_CHART, {"channel": self.channel, "error": error})
+        await self.context.store.write(lambda tx: tx.append_audit(draft))
 
+    def _fall_through(self, tx: Tx, channel: str) -> None:
+        outbox.fall_through(tx, self.message, channel, int(self.message.content.get("route", 0)) + 1)
 
-def _sent(
-    tx: Tx,
-    context: PipelineContext,
-    post: Outbox,
-    queued: OutboxMessage,
-    name: str,
-    delivery: Delivery,
-    following: str | None,
-) -> None:
-    """Put on record that it arrived. Where it reached one person only, ``following`` is the channel that is asked as
-    well, if that person alone cannot be enough."""
-    outbox.mark_sent(tx, queued.id, delivery.receipt, name)
-    data = {"receipt": delivery.receipt, "channel": name}
-    tx.append_audit(_draft(context, Kind.MESSAGE_SENT, queued, data))
-    if queued.kind == "approval" and not delivery.receipt.get("overtaken"):
-        _catch_up(tx, queued)
-        if following is not None and _more_people(tx, post, queued, name):
-            outbox.fall_through(tx, queued, following, int(queued.content.get("route", 0)) + 1)
-
-
-def _more_people(tx: Tx, post: Outbox, queued: OutboxMessage, name: str) -> bool:
-    """Whether personal channels have not reached as many yet as have to agree, of those who may."""
-    found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
-    if found is None or found.status != "pending":
-        return False
-    asked = {
-        item.channel
-        for item in outbox.list_for_run(tx.connection, found.run_id)
-        if item.kind == "approval" and item.status == "sent" and item.content.get("approval") == found.id
-    }
-    able = {each for each in asked | {name} if post.could_agree(each, found.groups)}
-    return len(able) < found.quorum or approvals.get_requester(tx.connection, found.run_id) is not None
-
-
-def _catch_up(tx: Tx, queued: OutboxMessage) -> None:
-    """It was decided while the request was on its way: nobody told that message."""
-    found = approvals.get(tx.connection, str(queued.content.get("approval", "")))
-    if found is not None and found.status != "pending" and queued.run_id is not None:
-        outbox.enqueue_update(tx, queued.run_id, found.status)
-
-
-def _failed(
-    tx: Tx,
-    context: PipelineContext,
-    queued: OutboxMessage,
-    name: str,
-    following: str | None,
-    error: str,
-    hopeless: bool,
-) -> None:
-    tries = queued.attempts + 1
-    most = TRIES if following is None else TRIES_BEFORE_NEXT
-    given_up = hopeless or tries >= most
-    again = None if given_up else tx.now + FIRST_PAUSE * 2 ** (tries - 1)
-    outbox.mark_failed(tx, queued.id, error, again)
-    data = {"error": error, "given_up": given_up, "channel": name, "next_channel": following if given_up else None}
-    tx.append_audit(_draft(context, Kind.MESSAGE_FAILED, queued, data))
-    if given_up and following is not None:
-        outbox.fall_through(tx, queued, following, int(queued.content.get("route", 0)) + 1)
-
-
-def _draft(context: PipelineContext, kind: Kind, queued: OutboxMessage, data: Mapping[str, Any]) -> Draft:
-    about = {"message": queued.id, "channel": queued.channel, "kind": queued.kind}
-    return Draft(kind=kind, actor=context.actor, run=queued.run_id, data={**about, **data})
+    def _draft(self, kind: Kind, data: Mapping[str, Any]) -> Draft:
+        about = {"message": self.message.id, "channel": self.message.channel, "kind": self.message.kind}
+        return Draft(kind=kind, actor=self.context.actor, run=self.message.run_id, data={**about, **data})

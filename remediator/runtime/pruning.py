@@ -1,10 +1,9 @@
-"""Forgetting what is over for long: runs with all that hangs on them, episodes, messages, released stops, versions of
-playbooks that nothing runs by any more. The database stays bounded.
+"""Delete old history, so that the size of the database is bounded: runs with all their rows, episodes, messages, stops
+and unused playbook versions.
 
-A little at a time, by one replica at a time, each time with an entry. What still means something stays, however old,
-and so does what the guards look back at, and, where the audit log has an archive, every run whose entries are not all
-sealed there. Figures that reports need later are kept
-in :mod:`remediator.storage.repositories.baselines`.
+One replica at a time deletes small batches, each with an audit entry. It keeps what is still needed, however old: what
+the guards look back at, and, if there is an audit archive, each run with entries that are not archived yet. Figures
+that reports need later are kept in :mod:`remediator.storage.repositories.baselines`.
 """
 
 from __future__ import annotations
@@ -21,27 +20,30 @@ from remediator.storage import Tx, advisory_locks
 from remediator.storage.repositories import audit, cleanup, playbooks
 
 BATCH_SIZE = 100
-"""Most of each kind that one transaction forgets: a few milliseconds, so nobody waits for it."""
-LOOK = 60.0
-"""Seconds between looks."""
-REST = 0.25
-"""Seconds between two batches, while there is more."""
+"""Most rows of each kind in one transaction: a few milliseconds, so that no other work waits long."""
+POLL = 60.0
+"""Seconds between two checks."""
+PAUSE = 0.25
+"""Seconds between two batches."""
 _MARGIN = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class PruningSettings:
-    """What is kept."""
+    """What is kept.
 
-    history: timedelta = timedelta(days=365)
-    """How long runs that are over are kept, episodes, messages that are about no run, stops, playbooks' versions."""
+    Args:
+        retention: how long ended runs are kept, and episodes, messages without a run, stops and playbook versions.
+        sealed: delete only runs whose audit entries are all archived.
+    """
+
+    retention: timedelta = timedelta(days=365)
     sealed: bool = False
-    """Only runs whose entries have all left for the archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What one batch has forgotten."""
+    """The number of deleted rows of one batch."""
 
     runs: int
     episodes: int
@@ -51,27 +53,27 @@ class PruneResult:
 
 
 async def run_pruning_loop(
-    context: PipelineContext, settings: PruningSettings, told: Callable[[Mapping[str, int]], None]
+    context: PipelineContext, settings: PruningSettings, on_pruned: Callable[[Mapping[str, int]], None]
 ) -> None:
-    """Forget what is due, batch by batch; ``told`` counts it."""
+    """Delete old history, batch by batch; call ``on_pruned`` with the numbers of each batch."""
     while True:
-        gone = await prune(context, settings)
-        if gone is not None:
-            told(asdict(gone))
-        await context.clock.sleep(LOOK if gone is None else REST)
+        result = await prune(context, settings)
+        if result is not None:
+            on_pruned(asdict(result))
+        await context.clock.sleep(POLL if result is None else PAUSE)
 
 
 async def prune(context: PipelineContext, settings: PruningSettings) -> PruneResult | None:
-    """Forget one batch; None if there was nothing, or another replica is at it."""
-    history = max(settings.history, guard_lookback(context) + _MARGIN)
+    """Delete one batch. Return None if there was nothing to delete, or if another replica deletes now."""
+    retention = max(settings.retention, guard_lookback(context) + _MARGIN)
     try:
-        return await context.store.write(lambda tx: _prune(tx, context, tx.now - history, sealed=settings.sealed))
+        return await context.store.write(lambda tx: _prune(tx, context, tx.now - retention, sealed=settings.sealed))
     except advisory_locks.LockUnavailable:
         return None
 
 
 def guard_lookback(context: PipelineContext) -> timedelta:
-    """How far the guards of the playbooks in force look back, the farthest of them."""
+    """Return how far back the guards of the active playbooks look, at most."""
     found = (
         guard.lookback(own) for playbook in context.playbooks.active for guard, own in active_guards(context, playbook)
     )
@@ -81,22 +83,20 @@ def guard_lookback(context: PipelineContext) -> timedelta:
 def _prune(tx: Tx, context: PipelineContext, before: datetime, *, sealed: bool) -> PruneResult | None:
     advisory_locks.try_lock(tx.connection, advisory_locks.LOCK_PRUNE)
     oldest = audit.oldest_time(tx.connection) if sealed else None
-    over = before if oldest is None else min(before, oldest)
-    ids = cleanup.delete_runs(tx, over, BATCH_SIZE, sealed=sealed)
-    playbooks.add_versions(
-        tx, context.playbooks.active
-    )  # should a replica with other files have taken them for forgotten
-    gone = PruneResult(
+    runs_before = before if oldest is None else min(before, oldest)
+    ids = cleanup.delete_runs(tx, runs_before, BATCH_SIZE, sealed=sealed)
+    # A replica with other playbook files may have deleted these versions as unused.
+    playbooks.add_versions(tx, context.playbooks.active)
+    active = [playbook.content_hash for playbook in context.playbooks.active]
+    result = PruneResult(
         len(ids),
         cleanup.delete_episodes(tx, before, BATCH_SIZE),
         cleanup.delete_messages(tx, before, BATCH_SIZE),
         cleanup.delete_stops(tx, before, BATCH_SIZE),
-        cleanup.delete_playbook_versions(
-            tx, before, BATCH_SIZE, in_force=[playbook.content_hash for playbook in context.playbooks.active]
-        ),
+        cleanup.delete_playbook_versions(tx, before, BATCH_SIZE, active=active),
     )
-    if not any(asdict(gone).values()):
+    if not any(asdict(result).values()):
         return None
-    data = {**asdict(gone), "before": rfc3339(before), "ids": ids}
+    data = {**asdict(result), "before": rfc3339(before), "ids": ids}
     tx.append_audit(Draft(kind=Kind.HISTORY_PRUNED, actor=context.actor, data=data))
-    return gone
+    return result

@@ -1,8 +1,8 @@
-"""Playbooks and inventory that change while the service runs: all of the new ones, or none.
+"""Reload playbooks and inventory while the service runs: all new files, or none.
 
-Files are looked at by what the file system says of them, so nothing has to be told; SIGHUP asks at once. A set that
-cannot be used changes nothing: the last good one stays in force, and people, metrics, log and audit say where it is
-broken. Open runs keep the version that they began with. The settings file is read only at the start.
+Changes are detected by the metadata of the files; SIGHUP reloads at once. Files with an error change nothing: the last
+valid set stays active, and messages, metrics, log and audit log name the error. Open runs keep the version with which
+they started. The settings file is read only at the start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ from remediator.storage.repositories import blocked_runs, outbox, playbooks, rep
 log: Any = structlog.get_logger("remediator.runtime.reload")
 
 _SHARE = 50
-"""Looking at files may take this fraction of the time: a second for ten thousand files becomes a rarer look."""
+"""Checking the files may take this fraction of the time: if it takes a second, the next check is 50 s later."""
 _SHOWN = 5
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
@@ -43,21 +43,21 @@ Signature = tuple[tuple[str, int, int, int, int], ...]
 
 @dataclass(slots=True)
 class ReloadSettings:
-    """What is watched, and what became of it. Kept over failures of the loop, so that no change is lost.
+    """What is reloaded, and the result so far. It outlives failures of the loop, so that no change is lost.
 
     Args:
-        loops: whose playbooks are replaced.
-        metrics: where the last look's result is counted.
+        worker: its playbooks are replaced.
+        metrics: count the results.
         paths: files and folders of playbooks, and the inventory.
-        read: reads all of them, or raises ConfigurationError.
-        protect: told of an inventory before it is used, so that its secrets are cut out of what is written.
-        guards: the guards' names; runs that they hold are looked at again with the new files.
-        channels: who is told of files that cannot be used.
-        seen: what the files looked like before those in force were read.
-        poll: seconds between two looks.
+        read: reads all files; raises ConfigurationError.
+        protect: called with an inventory before it is used, so that its secrets are redacted from then on.
+        guards: names of the guards; the runs that they block are evaluated again with the new files.
+        channels: notified of files that cannot be used.
+        seen: signature of the files before the active ones were read.
+        poll: seconds between two checks.
     """
 
-    loops: Worker
+    worker: Worker
     metrics: Metrics
     paths: Sequence[Path]
     read: Callable[[], LoadedConfig]
@@ -66,29 +66,37 @@ class ReloadSettings:
     channels: Sequence[str]
     seen: Signature
     poll: float = 1.0
-    refused: tuple[str, ...] = ()
-    """Why the files as they are now cannot be used; empty while they are in force."""
-    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    rejected: tuple[str, ...] = ()
+    """Why the current files cannot be used; empty while they are active."""
+    _requested: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ask(self) -> None:
-        """Look now, and say what came of it even if nothing has changed: SIGHUP."""
-        self._asked.set()
+    def request(self) -> None:
+        """Reload now (SIGHUP); the result is recorded even if nothing has changed."""
+        self._requested.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the next check. Return whether a reload was requested."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._requested.wait(), seconds)
+        requested = self._requested.is_set()
+        self._requested.clear()
+        return requested
 
 
 def reload_settings(
-    config: Config, registry: Registry, loops: Worker, metrics: Metrics, store: Store, seen: Signature
+    config: Config, registry: Registry, worker: Worker, metrics: Metrics, store: Store, seen: Signature
 ) -> ReloadSettings:
-    """What reloading needs in a service with these loops.
+    """Return the reload settings of a service.
 
     Args:
-        seen: what the files looked like before those in force were read.
+        seen: signature of the files before the active ones were read.
     """
 
     def protect(inventory: Inventory) -> None:
-        store.redactor = redactor_for(config, loops.context.playbooks.inventory, inventory)
+        store.redactor = redactor_for(config, worker.context.playbooks.inventory, inventory)
 
     return ReloadSettings(
-        loops=loops,
+        worker=worker,
         metrics=metrics,
         paths=(*config.playbooks, config.inventory),
         read=lambda: load(config.playbooks, config.inventory, registry.catalogue()),
@@ -100,130 +108,112 @@ def reload_settings(
 
 
 def signature(paths: Sequence[Path]) -> Signature:
-    """What tells a changed set of files from an unchanged one, without reading them."""
+    """Return the metadata of the files; it changes when a file does, without reading the file."""
+    files: list[str] = []
+    for path in map(str, paths):
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files += [os.path.join(folder, name) for name in names if name.endswith((".yaml", ".yml"))]
     found = []
-    for path in paths:
-        for file in _files(str(path)):
-            with suppress(OSError):  # it is just being replaced: the next look sees what came
-                about = os.stat(file)
-                found.append((file, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+    for file in files:
+        with suppress(OSError):  # the file is being replaced; the next check sees the new one
+            about = os.stat(file)
+            found.append((file, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     return tuple(sorted(found))
 
 
-def _files(path: str) -> Iterator[str]:
-    if not os.path.isdir(path):
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(folder, name) for name in names if name.endswith((".yaml", ".yml")))
-
-
-async def run_reload_loop(reloading: ReloadSettings) -> None:
-    """Take what changes in the files into use, as soon as they have stopped changing."""
-    latest, rest = reloading.seen, reloading.poll
+async def run_reload_loop(settings: ReloadSettings) -> None:
+    """Reload when files have changed, as soon as they have stopped changing."""
+    latest, pause = settings.seen, settings.poll
     while True:
-        asked = await _pause(reloading, rest)
+        requested = await settings.wait(pause)
         begun = time.perf_counter()
-        before, latest = latest, await asyncio.to_thread(signature, reloading.paths)
-        rest = max(reloading.poll, _SHARE * (time.perf_counter() - begun))
-        still = latest == before  # an editor or a checkout may be in the middle of writing
-        if asked or (still and latest != reloading.seen):
-            await reload(reloading, latest, asked)
+        before, latest = latest, await asyncio.to_thread(signature, settings.paths)
+        pause = max(settings.poll, _SHARE * (time.perf_counter() - begun))
+        stable = latest == before  # an editor or a checkout may still be writing
+        if requested or (stable and latest != settings.seen):
+            await reload(settings, latest, requested=requested)
 
 
-async def _pause(reloading: ReloadSettings, seconds: float) -> bool:
-    """Wait; True if somebody asked meanwhile."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(reloading._asked.wait(), seconds)
-    asked = reloading._asked.is_set()
-    reloading._asked.clear()
-    return asked
-
-
-async def reload(reloading: ReloadSettings, now: Signature, asked: bool) -> None:
-    """Read everything again; use all of it or nothing.
+async def reload(settings: ReloadSettings, now: Signature, *, requested: bool) -> None:
+    """Read all files again; use all of them or none.
 
     Args:
-        now: what the files looked like before they are read.
-        asked: a person asked, so it is recorded although nothing has changed.
+        settings: what is reloaded.
+        now: signature of the files before they are read.
+        requested: a person requested it, so the result is recorded even if nothing has changed.
     """
     try:
-        loaded = await asyncio.to_thread(reloading.read)
+        loaded = await asyncio.to_thread(settings.read)
     except ConfigurationError as error:
-        await _refuse(reloading, error.findings or (str(error),), asked)
+        await _reject(settings, error.findings or (str(error),), requested=requested)
     else:
-        await _use(reloading, loaded, asked)
-    reloading.seen = now
+        await _apply(settings, loaded, requested=requested)
+    settings.seen = now
 
 
-async def _refuse(reloading: ReloadSettings, findings: tuple[str, ...], asked: bool) -> None:
-    """Said once for each state of the files: an author who saves ten times with the same mistake is told once."""
-    if findings == reloading.refused and not asked:
+async def _reject(settings: ReloadSettings, findings: tuple[str, ...], *, requested: bool) -> None:
+    """Report files with errors, once per state of the files: saving the same error ten times notifies once."""
+    if findings == settings.rejected and not requested:
         return
-    context, news = reloading.loops.context, findings != reloading.refused
+    context, is_new = settings.worker.context, findings != settings.rejected
     short = [finding.partition("\n")[0] for finding in findings]
     for finding in findings:
-        log.error(f"playbooks not reloaded, the last good ones stay in force: {finding}")
+        log.error("playbooks not reloaded, the last valid ones stay active", finding=finding)
+    more = f"; and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
 
     def work(tx: Tx) -> None:
         replicas.set_rejected_config(tx, context.replica, short)
-        data = {"findings": short, "asked": asked}
+        data = {"findings": short, "asked": requested}
         tx.append_audit(Draft(kind=Kind.CONFIG_REJECTED, actor=context.actor, data=data))
-        if news:
-            _tell(tx, reloading, f"Playbooks not reloaded, the last good ones stay in force: {_listed(short)}", short)
+        if is_new:
+            text = f"Playbooks not reloaded, the last valid ones stay active: {'; '.join(short[:_SHOWN])}{more}"
+            _notify(tx, settings, text, short)
 
     await context.store.write(work)
-    reloading.metrics.reloads.labels("refused").inc()
-    reloading.metrics.reload_ok.set(0)
-    reloading.refused = findings
+    settings.metrics.reloads.labels("refused").inc()
+    settings.metrics.reload_ok.set(0)
+    settings.rejected = findings
 
 
-def _listed(findings: Sequence[str]) -> str:
-    more = f"; and {len(findings) - _SHOWN} more" if len(findings) > _SHOWN else ""
-    return "; ".join(findings[:_SHOWN]) + more
-
-
-async def _use(reloading: ReloadSettings, loaded: LoadedConfig, asked: bool) -> None:
-    context = reloading.loops.context
+async def _apply(settings: ReloadSettings, loaded: LoadedConfig, *, requested: bool) -> None:
+    worker, context = settings.worker, settings.worker.context
     versions = {playbook.name: playbook.content_hash for playbook in loaded.playbooks}
     before = {playbook.name: playbook.content_hash for playbook in context.playbooks.active}
-    same = versions == before and loaded.inventory == context.playbooks.inventory
-    if same and not asked and not reloading.refused:
-        return  # only comments, or the order of keys
+    inventory_changed = loaded.inventory != context.playbooks.inventory
+    if versions == before and not inventory_changed and not requested and not settings.rejected:
+        return  # only comments or the order of keys have changed
     changed = sorted(name for name in versions.keys() | before.keys() if versions.get(name) != before.get(name))
-    data = {"playbooks": versions, "changed": changed, "inventory": loaded.inventory != context.playbooks.inventory}
-    reloading.protect(loaded.inventory)
+    data = {"playbooks": versions, "changed": changed, "inventory": inventory_changed}
+    settings.protect(loaded.inventory)
 
     def work(tx: Tx) -> set[str]:
         playbooks.add_versions(tx, loaded.playbooks)
         replicas.set_rejected_config(tx, context.replica, None)
-        tx.append_audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": asked}))
-        blocked_runs.schedule_now(tx, reloading.guards)  # what held them may be written differently now
-        if reloading.refused:
-            _tell(tx, reloading, "Playbooks are good again and in force", ())
+        tx.append_audit(Draft(kind=Kind.CONFIG_LOADED, actor=context.actor, data={**data, "asked": requested}))
+        blocked_runs.schedule_now(tx, settings.guards)  # the new files may not block them
+        if settings.rejected:
+            _notify(tx, settings, "Playbooks are valid again and active.", ())
         return {run.playbook_hash for run in runs.list_page(tx.connection, 10_000, open_only=True)}
 
     needed = await context.store.write(work)
-    _swap(reloading, loaded, needed)
-    await context.store.write(lambda tx: void_outdated_requests(tx, context))
-    reloading.metrics.reloads.labels("loaded").inc()
-    reloading.metrics.reload_ok.set(1)
-    reloading.refused = ()
-    log.info("playbooks reloaded", changed=changed, inventory=data["inventory"])
-
-
-def _swap(reloading: ReloadSettings, loaded: LoadedConfig, needed: set[str]) -> None:
-    """From one statement to the next on the loop's thread: nothing sees half of it."""
-    context = reloading.loops.context
-    book = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)
+    active = PlaybookSet(loaded.playbooks, loaded.inventory, context.playbooks.environment)
     for version in context.playbooks.versions():
         if version.content_hash in needed:
-            book.add_version(version)
-    index = Index(loaded.playbooks, reloading.loops.index.watchdog)
-    context.playbooks, reloading.loops.index = book, index
+            active.add_version(version)
+    index = Index(loaded.playbooks, worker.index.watchdog)
+    # One statement without an await: no other task of the event loop sees only one of the two replaced.
+    context.playbooks, worker.index = active, index
+    await context.store.write(lambda tx: void_outdated_requests(tx, context))
+    settings.metrics.reloads.labels("loaded").inc()
+    settings.metrics.reload_ok.set(1)
+    settings.rejected = ()
+    log.info("playbooks reloaded", changed=changed, inventory_changed=inventory_changed)
 
 
-def _tell(tx: Tx, reloading: ReloadSettings, text: str, findings: Sequence[str]) -> None:
+def _notify(tx: Tx, settings: ReloadSettings, text: str, findings: Sequence[str]) -> None:
     content = {"about": "playbooks", "text": text, "findings": list(findings)}
-    outbox.enqueue(tx, reloading.loops.context.ids, "notice", None, content, reloading.channels)
+    outbox.enqueue(tx, settings.worker.context.ids, "notice", None, content, settings.channels)

@@ -1,13 +1,14 @@
-"""Retention: what is old enough moves from the database to sealed segments, and stays verifiable with the rest.
+"""Move old audit entries from the database to sealed archive segments, which are verified together with the rest.
 
-First the file, durable and read back; then, in one transaction, the entries go and the log says so. A crash between
-the two leaves entries in both places, which verification counts once, and the next look goes on from there.
+Order: first the segment is written, fsynced and read back. Then one transaction deletes the entries and records the
+move. A crash between the two leaves the entries in both places; verification counts them once, and the next attempt
+continues from there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,20 +29,24 @@ from remediator.storage.repositories import audit, key_values
 log: Any = structlog.get_logger("remediator.runtime.retention")
 
 ARCHIVED = "archived"
-"""Name of the fact that says where the archive ends and the live log begins."""
-LOOK = 60.0
-"""Seconds between looks."""
+"""Name of the stored value that says where the archive ends."""
+POLL = 60.0
+"""Seconds between two checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
-    """What moves where."""
+    """Which entries move where.
+
+    Args:
+        folder: the folder of the archive.
+        min_age: younger entries stay in the database.
+        segment_entries: number of entries in a segment; fewer entries never make one.
+    """
 
     folder: Path
-    keep: timedelta
-    """Younger entries stay."""
-    size: int
-    """Entries in a segment; fewer never make one."""
+    min_age: timedelta
+    segment_entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +57,48 @@ class _Due:
 
 
 async def run_retention_loop(context: PipelineContext, settings: RetentionSettings) -> None:
-    """Move what is due; a folder that cannot be written to is said, and tried again."""
+    """Archive what is due; if the archive cannot be written, log it and retry."""
     while True:
         try:
             while await archive_segment(context, settings):
                 pass
         except AuditError as error:
-            log.warning("old audit entries stay in the database", message=str(error))
-        await context.clock.sleep(LOOK)
+            log.warning("audit entries not archived, retrying", message=str(error), retry_in_s=POLL)
+        await context.clock.sleep(POLL)
 
 
 async def archive_segment(context: PipelineContext, settings: RetentionSettings) -> bool:
-    """Move one segment, if a whole one is old enough and signed for; False if there is none.
+    """Archive one segment if its entries are old enough and covered by a checkpoint. Return whether there was one.
 
     Raises:
-        ArchiveError: it could not be sealed; nothing was deleted.
+        ArchiveError: the segment could not be sealed; nothing was deleted.
     """
     start = await context.store.read(live_log_start)
-    left = await asyncio.to_thread(_left_behind, settings.folder, start)
-    size = settings.size if left is None else left.end.seq - start.seq
-    before = context.clock.now() - settings.keep
-    due = await context.store.read(lambda connection: _due(connection, size, before))
+    left = await asyncio.to_thread(_find_left_segment, settings.folder, start)
+    size = settings.segment_entries if left is None else left.end.seq - start.seq
+    before = context.clock.now() - settings.min_age
+    due = await context.store.read(lambda connection: _find_due(connection, size, before))
     if due is None:
         return False
-    end = _end(due.start, due.rows)
+    tree = CompactRange.load(due.start.seq, due.start.tree)
+    for row in due.rows:
+        tree.append(row.hash)
+    end = Head(tree.size, due.rows[-1].hash, tree.dump())
     segment = await asyncio.to_thread(archive.write, settings.folder, due.start, due.rows, end, due.note)
-    await context.store.write(lambda tx: _moved(tx, context, due.start, segment))
+    await context.store.write(lambda tx: _delete_archived(tx, context, due.start, segment))
     return True
 
 
-def _left_behind(folder: Path, start: Head) -> Segment | None:
-    """The file that a crash left, with the entries after ``start``: it has the size that was set then, and is kept."""
+def _find_left_segment(folder: Path, start: Head) -> Segment | None:
+    """Return the segment after ``start`` that a crash left; it is kept, with the size that was configured then."""
     found = sorted(folder.glob(f"audit-{start.seq + 1:012d}-*.jsonl.gz"))
     return archive.load(found[0]) if found else None
 
 
-def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
+def _find_due(connection: Connection, size: int, before: datetime) -> _Due | None:
     signed = key_values.get(connection, LATEST_CHECKPOINT)
     if signed is None:
-        return None  # without a checkpoint, nobody could tell later whether the archive is the one that was written
+        return None  # without a checkpoint, it could not be proved later that the archive was not changed
     start = live_log_start(connection)
     rows = list(audit.iterate(connection, after_seq=start.seq, limit=size))
     if len(rows) < size or rows[-1].time > before or rows[-1].seq > int(signed.value["size"]):
@@ -99,32 +107,27 @@ def _due(connection: Connection, size: int, before: datetime) -> _Due | None:
 
 
 def live_log_start(connection: Connection) -> Head:
-    """Where the live log begins: after the last entry that has left.
+    """Return where the database's part of the log begins: the head after the last archived entry.
 
     Raises:
-        StoreCorrupt: what says so is not what was written.
+        StoreCorrupt: the stored value was changed.
     """
     try:
-        fact = key_values.get(connection, ARCHIVED)
-        return GENESIS if fact is None else _head(fact.value)
+        stored = key_values.get(connection, ARCHIVED)
+        if stored is None:
+            return GENESIS
+        value = stored.value
+        return Head(int(value["seq"]), bytes.fromhex(value["hash"]), bytes.fromhex(value["tree"]))
     except (KeyError, TypeError, ValueError):
-        raise StoreCorrupt("what says where the audit log's archive ends (the fact 'archived') was changed") from None
+        raise StoreCorrupt(
+            "the stored end of the audit log's archive (value 'archived') was changed; "
+            "restore the database from a backup"
+        ) from None
 
 
-def _head(value: Mapping[str, Any]) -> Head:
-    return Head(int(value["seq"]), bytes.fromhex(value["hash"]), bytes.fromhex(value["tree"]))
-
-
-def _end(start: Head, rows: Sequence[SealedEntry]) -> Head:
-    tree = CompactRange.load(start.seq, start.tree)
-    for row in rows:
-        tree.append(row.hash)
-    return Head(tree.size, rows[-1].hash, tree.dump())
-
-
-def _moved(tx: Tx, context: PipelineContext, start: Head, segment: Segment) -> None:
+def _delete_archived(tx: Tx, context: PipelineContext, start: Head, segment: Segment) -> None:
     if live_log_start(tx.connection) != start:
-        return  # another replica has moved it; the file is the same
+        return  # another replica has archived the same entries in the same file
     end = segment.end
     audit.delete_until(tx, end.seq)
     key_values.set(tx, ARCHIVED, {"seq": end.seq, "hash": end.hash.hex(), "tree": end.tree.hex()})

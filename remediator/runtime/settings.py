@@ -1,4 +1,4 @@
-"""What the settings say of keeping: who keeps checkpoints, where old audit entries go, and when."""
+"""Build the settings of the loops that publish, archive and delete data from the settings file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from remediator.runtime.retention import RetentionSettings
 
 
 def checkpoint_settings(config: Config, registry: Registry) -> CheckpointSettings:
-    """When to sign, as whom, and who keeps it; makes the key if there is none.
+    """Return when to sign checkpoints, with which key, and where to publish them; create the key if it is missing.
 
     Raises:
-        ConfigurationError: a place cannot work.
+        ConfigurationError: a witness cannot be used.
     """
     settings = config.audit
     origin = settings.origin or f"remediator/{config.environment}"
@@ -26,17 +26,17 @@ def checkpoint_settings(config: Config, registry: Registry) -> CheckpointSetting
 
 
 def archive_folder(config: Config) -> Path | None:
-    """Where sealed segments of the audit log are; None if entries stay in the database."""
+    """Return the folder of the audit log's archive; None if all entries stay in the database."""
     named = config.audit.archive.folder
     return named or (config.state / "archive" if config.store == "sqlite" else None)
 
 
 def retention_settings(config: Config) -> RetentionSettings | None:
-    """How old audit entries move to the archive; None if they do not."""
+    """Return which audit entries move to the archive; None if there is no archive."""
     folder, settings = archive_folder(config), config.audit.archive
     return None if folder is None else RetentionSettings(folder, settings.min_age, settings.segment_entries)
 
 
 def pruning_settings(config: Config) -> PruningSettings:
-    """How long runs are kept; with an archive, only those leave whose entries are all in it."""
+    """Return how long runs are kept. With an archive, only runs whose entries are all archived are deleted."""
     return PruningSettings(config.timing.run_retention, sealed=archive_folder(config) is not None)

@@ -1,11 +1,11 @@
-"""The loops that keep the line moving: take in, advance runs, close episodes. Supervised: an error never ends one."""
+"""The loops that run the pipeline: process notifications, advance runs, close episodes. An error never ends a loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -20,8 +20,9 @@ from remediator.playbooks.model import Playbook
 from remediator.storage import TOPIC_NOTIFICATIONS, TOPIC_RUNS, Tx
 from remediator.storage.repositories import episodes, playbooks, runs
 
-_LONG = 30.0
-_BREATH = timedelta(milliseconds=50)
+_HEALTHY_AFTER = 30.0  # seconds; a loop that ran for longer restarts with the shortest pause again
+_MIN_WAIT = timedelta(milliseconds=50)
+_RETRY_AFTER_DEFECT = timedelta(seconds=30)
 log: Any = structlog.get_logger("remediator.runtime.worker")
 
 
@@ -30,62 +31,61 @@ class Worker:
     """The loops of one replica.
 
     Args:
-        engine: what the verbs are given.
-        index: the playbooks in force, for matching; replaced on reload.
-        intake: how alerts become episodes.
-        concurrency: most runs worked on at once by this replica.
-        poll: seconds between looks when nothing woke us; only a safety net, or another replica's doing.
+        context: the dependencies of the pipeline.
+        index: the active playbooks, for matching; replaced when files are reloaded.
+        ingest: how alerts become episodes.
+        concurrency: most runs that this replica processes at a time.
+        poll: seconds between two checks without a wake-up, which may be lost.
     """
 
     context: PipelineContext
     index: Index
-    intake: IntakeSettings
+    ingest: IntakeSettings
     concurrency: int = 16
     poll: float = 1.0
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """The runs that are worked on here, by id."""
+    """The runs that this replica processes, by ID."""
 
     async def run_ingest_loop(self) -> None:
-        """Fold notifications as they come; in a flood, leave most of the time to those that still arrive."""
-        time = asyncio.get_running_loop().time  # a clock that is put right meanwhile must not be slept through
+        """Process notifications as they arrive. In a flood, leave most of the time to accepting new ones."""
+        time = asyncio.get_running_loop().time  # monotonic: a correction of the clock must not prolong the pause
         wakeups = self.context.store.wakeups
         while True:
-            wakeups.consume(TOPIC_NOTIFICATIONS)  # whatever was announced until now, this turn sees
+            wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
-            taken = await take_in(self.context, self.index, self.intake)
-            if taken < 0:
+            processed = await take_in(self.context, self.index, self.ingest)
+            if processed < 0:
                 await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
-            elif taken >= self.intake.chunk and wakeups.consume(TOPIC_NOTIFICATIONS):
+            elif processed >= self.ingest.chunk and wakeups.consume(TOPIC_NOTIFICATIONS):
                 await self.context.clock.sleep(4 * (time() - begun))
 
     async def run_close_loop(self) -> None:
-        """Close episodes when their quiet time is over."""
+        """Close episodes when their resolve_grace is over."""
         while True:
             await close_due(self.context)
             due = await self.context.store.read(episodes.next_close_at)
-            await self._sleep_until(due)
-
-    async def _sleep_until(self, due: Any) -> None:
-        left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
-        await self.context.clock.sleep(min(max(left, 0.05), self.poll))
+            left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
+            await self.context.clock.sleep(min(max(left, 0.05), self.poll))
 
     async def run_advance_loop(self) -> None:
-        """Claim runs that are due and move each on until it waits."""
-        store = self.context.store
+        """Claim due runs and advance each until it waits."""
+        store, lease = self.context.store, self.context.timeouts.lease
         try:
             while True:
-                free = self.concurrency - len(self._busy)
-                claimed = await self._claim(free) if free > 0 else []
+                free, busy = self.concurrency - len(self._busy), tuple(self._busy)
+                claimed: list[Run] = []
+                if free > 0:
+                    claimed = await store.write(
+                        lambda tx: runs.claim_due(tx, self.context.replica, lease, free, busy)  # noqa: B023
+                    )
                 for run in claimed:
                     self._start(run)
                 if not claimed:
                     await store.wakeups.wait(TOPIC_RUNS, await self._until_next() if free > 0 else self.poll)
         finally:
-            await self._drain()
-
-    async def _claim(self, limit: int) -> list[Run]:
-        lease, busy = self.context.timeouts.lease, tuple(self._busy)
-        return await self.context.store.write(lambda tx: runs.claim_due(tx, self.context.replica, lease, limit, busy))
+            # Shutdown: let the current calls end within their own timeouts, so that none is cut off half-way.
+            if self._busy:
+                await asyncio.gather(*self._busy.values(), return_exceptions=True)
 
     async def _until_next(self) -> float:
         busy = tuple(self._busy)
@@ -95,91 +95,89 @@ class Worker:
         return min(max((due - self.context.clock.now()).total_seconds(), 0.005), self.poll)
 
     def _start(self, run: Run) -> None:
-        task = asyncio.create_task(self._work(run), name=f"run {run.id}")
+        def done(task: asyncio.Task[None]) -> None:
+            del self._busy[run.id]
+            self.context.store.wakeups.set({TOPIC_RUNS})
+
+        task = asyncio.create_task(self._process(run), name=f"run {run.id}")
         self._busy[run.id] = task
-        task.add_done_callback(lambda _: self._done(run.id))
+        task.add_done_callback(done)
 
-    def _done(self, run_id: str) -> None:
-        del self._busy[run_id]
-        self.context.store.wakeups.set({TOPIC_RUNS})
-
-    async def _drain(self) -> None:
-        """Stopping: let what is being done end, within its own timeouts; it is never torn apart half-way."""
-        if self._busy:
-            await asyncio.gather(*self._busy.values(), return_exceptions=True)
-
-    async def _work(self, run: Run) -> None:
-        claimed = run
-        keeper = asyncio.create_task(self._keep(run), name=f"lease of {run.id}")
+    async def _process(self, claimed: Run) -> None:
+        keeper = asyncio.create_task(self._keep_lease(claimed), name=f"lease of {claimed.id}")
         try:
-            await ensure_playbook(self.context, run)
-            await self._advance_until_wait(run)
+            await self._load_playbook(claimed)
+            await self._advance_until_wait(claimed)
         except Fenced as error:
-            log.warning("claim lost", run=run.id, message=str(error))
+            log.warning("claim lost", run=claimed.id, message=str(error))
         except StoreError as error:
-            log.warning("store unavailable; the claim lapses by itself", run=run.id, message=str(error))
+            log.warning("store unavailable, claim expires", run=claimed.id, message=str(error))
         except Exception:
-            log.exception("a defect stopped this run for now", run=run.id)
-            await self._set_aside(claimed)
+            retry_in = _RETRY_AFTER_DEFECT.total_seconds()
+            log.exception("internal error while processing the run, retrying", run=claimed.id, retry_in_s=retry_in)
+            await self._release_after_defect(claimed)
         finally:
             keeper.cancel()
 
-    async def _keep(self, run: Run) -> None:
-        """Prolong the claim while a verb works: planning and looking may take longer than a lease. A process that is
-        paused or cut off does not prolong, and is succeeded."""
+    async def _keep_lease(self, run: Run) -> None:
+        """Renew the lease while a stage works, because planning and checks may take longer than a lease.
+
+        A process that is paused or cut off does not renew it, and another replica takes the run over.
+        """
         lease = self.context.timeouts.lease
         while True:
             await self.context.clock.sleep(lease.total_seconds() / 3)
             try:
                 await self.context.store.write(lambda tx: runs.renew_lease(tx, run, lease))
             except Fenced:
-                return  # the verb finds out by its next write
+                return  # the stage gets the same error with its next write
             except StoreError:
                 continue
+
+    async def _load_playbook(self, run: Run) -> None:
+        """Add the playbook version with which the run started, if the files have changed since."""
+        known = self.context.playbooks
+        if not known.has_version(run.playbook_hash):
+            content = await self.context.store.read(
+                lambda connection: playbooks.get_content(connection, run.playbook_hash)
+            )
+            if content is not None:
+                known.add_version(Playbook.model_validate(content))
 
     async def _advance_until_wait(self, run: Run) -> None:
         while True:
             before, wakeup_count = run.status, run.wakeup_count
-            progress = await advance(self.context, run)
-            run = progress.run
+            result = await advance(self.context, run)
+            run = result.run
             if run.status is not before:
                 self.context.on_event("transition", run, {"from": before.value})
-            if progress.waits:
+            if result.waits:
                 if run.finished_at is None:
-                    until = self._not_at_once(progress.until)
+                    until = result.until
+                    if until is not None:  # an instant in the past must not make the run loop without a pause
+                        until = max(until, self.context.clock.now() + _MIN_WAIT)
                     await self.context.store.write(lambda tx: runs.release(tx, run, until, wakeup_count))  # noqa: B023
                 return
 
-    def _not_at_once(self, until: datetime | None) -> datetime | None:
-        """A verb that waits for what should be over already (a clock, another loop) must not turn in circles."""
-        return None if until is None else max(until, self.context.clock.now() + _BREATH)
+    async def _release_after_defect(self, run: Run) -> None:
+        """Release the claim until later, if it is still this process's claim."""
+        later = self.context.clock.now() + _RETRY_AFTER_DEFECT
 
-    async def _set_aside(self, run: Run) -> None:
-        later = self.context.clock.now() + timedelta(seconds=30)
+        def release(tx: Tx) -> None:
+            current = runs.get(tx.connection, run.id, lock=True)
+            if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
+                runs.release(tx, current, later, current.wakeup_count)
+
         try:
-            await self.context.store.write(lambda tx: _release(tx, run, later))
+            await self.context.store.write(release)
         except StoreError as error:
-            log.warning("the claim lapses by itself", run=run.id, message=str(error))
-
-
-def _release(tx: Tx, run: Run, later: datetime) -> None:
-    current = runs.get(tx.connection, run.id, lock=True)
-    if current is not None and current.fence == run.fence and current.lease_owner == run.lease_owner:
-        runs.release(tx, current, later, current.wakeup_count)
-
-
-async def ensure_playbook(context: PipelineContext, run: Run) -> None:
-    """Make the version that a run began with known, should the files have moved on."""
-    if not context.playbooks.has_version(run.playbook_hash):
-        content = await context.store.read(lambda connection: playbooks.get_content(connection, run.playbook_hash))
-        if content is not None:
-            context.playbooks.add_version(Playbook.model_validate(content))
+            log.warning("store unavailable, claim expires", run=run.id, message=str(error))
 
 
 async def run_supervised(
     name: str, loop: Callable[[], Awaitable[None]], clock_sleep: Callable[[float], Awaitable[None]]
 ) -> None:
-    """Run a loop for ever; when it fails, say so and start it again, slower each time up to half a minute."""
+    """Run a loop forever. If it fails, log the error and restart it, after a pause that grows up to 30 seconds."""
     pause = 0.1
     time = asyncio.get_running_loop().time
     while True:
@@ -187,10 +185,10 @@ async def run_supervised(
         try:
             await loop()
         except StoreError as error:
-            log.warning("loop waits for the store", loop=name, message=str(error), again_in=pause)
+            log.warning("store unavailable, retrying", loop=name, message=str(error), retry_in_s=pause)
         except Exception:
-            log.exception("loop failed and is started again", loop=name, again_in=pause)
-        if time() - begun > _LONG:
-            pause = 0.1  # it worked for a while: this is another trouble than the last
+            log.exception("loop failed, restarting", loop=name, retry_in_s=pause)
+        if time() - begun > _HEALTHY_AFTER:
+            pause = 0.1  # it worked for a while, so this is a new problem
         await clock_sleep(pause)
         pause = min(pause * 2, 30.0)

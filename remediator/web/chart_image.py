@@ -30,7 +30,7 @@ def chart(site: Site) -> Handler:
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
         run_id = request.path_params["run_id"]
-        store, prometheus = site.service.context.store, site.service.world.prometheus
+        store, prometheus = site.service.context.store, site.service.clients.prometheus
         run = await store.read(lambda connection: runs.get(connection, run_id))
         alerts = await store.read(lambda connection: episodes.list_for_run(connection, run_id))
         if run is None or not alerts or prometheus is None:

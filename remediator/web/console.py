@@ -24,7 +24,7 @@ from remediator.reporting.run_timeline import RunTimeline
 from remediator.runtime import checkpointing
 from remediator.runtime.retention import live_log_start
 from remediator.runtime.settings import archive_folder
-from remediator.service import watchdog_within
+from remediator.service import watchdog_max_silence
 from remediator.storage.repositories import (
     approvals,
     audit,
@@ -68,7 +68,7 @@ def overview(site: Site) -> Handler:
     """Return the handler of ``GET /``."""
 
     async def get(request: Request, identity: RequestIdentity) -> Response:
-        now, max_silence = site.now, watchdog_within(site.service.config)
+        now, max_silence = site.now, watchdog_max_silence(site.service.config)
         state = await site.service.context.store.read(lambda connection: _overview(connection, now, max_silence))
         return site.render(
             request,
@@ -181,7 +181,7 @@ def run_page(site: Site) -> Handler:
             archived=archived,
             items=timeline_items(timeline),
             fires=list(messages.alert_lines(timeline.alerts, site.now)),
-            has_chart=site.service.world.prometheus is not None and bool(timeline.alerts),
+            has_chart=site.service.clients.prometheus is not None and bool(timeline.alerts),
             may_cancel=identity.may(Permission.CANCEL) and (not ended or run.holds_target),
             may_retry=identity.may(Permission.RETRY) and ended and run.incident_open,
             live=not ended,

@@ -125,7 +125,7 @@ class Site:
             path=request.url.path,
             now=self.now,
             nonce=f"{made}.{self.service.keyring.digest('form', browser, made)}",
-            load_errors=self.service.reloading.refused,
+            load_errors=self.service.reload.rejected,
             **context,
         )
         response = HTMLResponse(text, status, HEADERS)

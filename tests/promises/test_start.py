@@ -112,9 +112,9 @@ def test_a_second_process_on_one_file(service: CrashingRemediator) -> None:
 def test_a_wrong_path(service: CrashingRemediator) -> None:
     """A file where the folder should be, and a place where nobody can make one."""
     (service.folder / "state").write_text("a file")
-    assert "cannot be made a folder" in refusal(service)
+    assert "the folder cannot be created" in refusal(service)
     service.settings["state"] = "/proc/remediator"
-    assert "/proc/remediator: cannot be made a folder" in refusal(service)
+    assert "/proc/remediator: the folder cannot be created" in refusal(service)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_disk_that_is_read_only(service: CrashingRemediator, mounted: Callable
     subprocess.run([require("mount"), "-o", "remount,ro", str(disk)], check=True)
     assert f"{disk}/remediator.db: cannot be written: Read-only file system; correct" in refusal(service)
     service.settings["state"] = str(disk / "new")
-    assert "cannot be made a folder: Read-only file system; correct its rights" in refusal(service)
+    assert "the folder cannot be created: Read-only file system; correct its permissions" in refusal(service)
 
 
 def test_a_file_that_may_not_be_written(service: CrashingRemediator) -> None:
@@ -253,7 +253,7 @@ POSTGRES = {
         "CREATE SCHEMA skew; CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
         "'SELECT pg_catalog.clock_timestamp() + interval ''1 hour'''; "
         "ALTER DATABASE {name} SET search_path = skew, pg_catalog, public",
-        "s apart; set both by NTP, then start again",
+        "s; synchronize both with NTP, then start again",
     ),
 }
 

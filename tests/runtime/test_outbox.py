@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from remediator.core.identity import People
-from remediator.runtime.outbox import TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
+from remediator.runtime.outbox import MAX_TRIES_BEFORE_NEXT, Outbox, run_outbox_loop
 from remediator.storage import Tx
 from remediator.storage.repositories import approvals, outbox
 from tests.extensions.notifiers.test_notifiers import Mailbox
@@ -47,7 +47,7 @@ async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
         await post.aclose()
     assert [item.json["kind"] for item in chat.received] == ["approval"]
     sent = {item.channel: (item.status, item.attempts) for item in await web.outbox(asked.run_id)}
-    assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", TRIES_BEFORE_NEXT)
+    assert sent["chat"][0] == "sent" and sent["approvals"] == ("dead", MAX_TRIES_BEFORE_NEXT)
     listed = await web.context.store.read(outbox.list_dead)
     assert len(listed) == 1 and "webhook is unreachable" in (listed[0].error or "")
     assert '"next_channel":"chat"' in await web.audit_text()

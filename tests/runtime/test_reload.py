@@ -21,7 +21,7 @@ from tests.support.servers import until
 from tests.support.servers.receivers import Receiver, receiver
 from tests.support.servers.remediator import PLAYBOOK, ROOT, Remediator
 
-OK = "remediator_playbooks_in_force_are_those_on_disk"
+OK = "remediator_playbooks_last_reload_successful"
 
 
 class Reloaded(Remediator):
@@ -123,7 +123,7 @@ def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, ch
     assert good.is_file()
     assert "app-down" in service.names()
     assert service.status()["not_reloaded"] == {}
-    until(lambda: any(b"good again" in item.body for item in chat.received), "the chat is told of the end")
+    until(lambda: any(b"valid again" in item.body for item in chat.received), "the chat is told of the end")
 
 
 def test_hangup_reads_again_and_says_so(service: Reloaded) -> None:

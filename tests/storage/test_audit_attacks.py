@@ -155,13 +155,13 @@ def test_no_room_for_the_log(url: str, connection: Connection, tmp_path: Path) -
 async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tmp_path: Path) -> None:
     """A notary without room is named in the log, the other one keeps the checkpoint, and the next is tried again."""
     kept = signing(tmp_path, "a")
-    settings = replace(kept, notaries={"full": FileWitness(Path("/dev/full")), **kept.notaries})
+    settings = replace(kept, witnesses={"full": FileWitness(Path("/dev/full")), **kept.witnesses})
     await append(store, "before")
     await create_checkpoint(context_on(store), settings, await store.read(records.get_head))
     [failed] = records.iterate(connection, kind="checkpoint.failed")
     data = decode(failed.canonical).data
 
-    assert data["notary"] == "full" and "No space left on device" in data["message"]
+    assert data["witness"] == "full" and "No space left on device" in data["message"]
     assert len(list(records.iterate(connection, kind="checkpoint.published"))) == 1
     assert _verified(connection, tmp_path).checkpoints == (1,)
 

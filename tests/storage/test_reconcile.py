@@ -38,7 +38,7 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
     client = Alertmanager(Endpoint(url=alertmanager.url))
 
     async def looks(young: timedelta, times: int) -> str:
-        settings = ReconcileSettings((client,), every=timedelta(0), young=young)
+        settings = ReconcileSettings((client,), every=timedelta(0), min_uptime=young)
         for _ in range(times):
             await reconcile(context, intake, settings)
             await take_in(context, Index((), "Watchdog"), intake)
@@ -109,7 +109,7 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
     """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
     context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
-    settings = ReconcileSettings((client,), every=timedelta(0), young=timedelta(0))
+    settings = ReconcileSettings((client,), every=timedelta(0), min_uptime=timedelta(0))
     storm = [{**ALERT, "labels": {"alertname": "Forgotten", "n": str(number)}} for number in range(1100)]
     still = select(func.count()).select_from(episodes).where(episodes.c.status == "firing")
 
@@ -121,7 +121,7 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
         await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": storm}).encode())
         await take_all()
         assert connection.execute(still).scalar_one() == len(storm)
-        for _ in range(settings.looks):
+        for _ in range(settings.max_absences):
             await reconcile(context, intake, settings)
         await take_all()
         assert connection.execute(still).scalar_one() == 0

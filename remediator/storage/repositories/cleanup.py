@@ -98,14 +98,14 @@ def delete_stops(tx: Tx, until: datetime, limit: int) -> int:
     return len(ids)
 
 
-def delete_playbook_versions(tx: Tx, until: datetime, limit: int, *, in_force: Collection[str]) -> int:
+def delete_playbook_versions(tx: Tx, until: datetime, limit: int, *, active: Collection[str]) -> int:
     """Delete playbook versions from before ``until`` that are neither active nor used by an open run. Return their
     number."""
     going = select(table.c.playbook_hash).where(table.c.status.in_(_OPEN))
     hashes = playbook_versions.c.hash
     old = (
         select(hashes)
-        .where(playbook_versions.c.first_loaded_at < until, hashes.not_in(in_force), hashes.not_in(going))
+        .where(playbook_versions.c.first_loaded_at < until, hashes.not_in(active), hashes.not_in(going))
         .limit(limit)
     )
     gone = list(tx.connection.execute(old).scalars())

@@ -90,4 +90,4 @@ async def test_people_are_told_once_of_a_storm_and_once_of_its_end(house: House,
 
     told = await house.store.read(lambda connection: outbox.list_due(connection, house.clock.now()))
 
-    assert [item.content["text"].split(":")[0] for item in told] == ["Storm", "The storm is over"]
+    assert [item.content["text"].split(":")[0] for item in told] == ["Alert storm", "Alert storm over"]

@@ -81,5 +81,5 @@ async def test_people_are_told_once_when_it_is_lost_and_once_when_it_is_back(hou
     kinds = await house.store.read(lambda connection: [item.kind for item in audit.iterate(connection)])
 
     texts = [(item.channel, item.kind, item.content["text"].split(":")[0]) for item in told]
-    assert texts == [("pager", "notice", "Watchdog lost"), ("pager", "notice", "Watchdog is back")]
+    assert texts == [("pager", "notice", "Watchdog lost"), ("pager", "notice", "Watchdog received again")]
     assert [kind for kind in kinds if kind.startswith("watchdog.")] == ["watchdog.lost", "watchdog.returned"]
