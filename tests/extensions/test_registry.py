@@ -1,4 +1,4 @@
-"""What the registry names is complete: file = name = registration = section of the handbook = test."""
+"""Each extension has one name for its file, class, registration, docs section and test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EACH = [(plural, kind) for plural, kinds in CLASSES.items() for kind in kinds]
 
 
 def called(kind: type) -> str:
-    """By what a settings file, a playbook or an inventory names it."""
+    """Return the name in settings files, playbooks and inventories."""
     return str(getattr(kind, "kind", "") or getattr(kind, "name", ""))
 
 
 def files(folder: str) -> set[str]:
-    """The modules of a package."""
+    """Return the names of the implementation modules of a package."""
     return (
         {path.stem for path in (ROOT / "remediator" / folder).glob("*.py")}
         - {"__init__", "base"}
@@ -29,27 +29,27 @@ def files(folder: str) -> set[str]:
 
 
 def written(folder: str) -> str:
-    """The tests of a package."""
+    """Return the source of the tests of a package."""
     return "\n".join(path.read_text() for path in (ROOT / "tests").glob(f"{folder}/test_*.py"))
 
 
 @pytest.mark.parametrize("plural", sorted(CLASSES))
 def test_every_file_is_registered(plural: str) -> None:
-    """None lies about unused, and what it is called is where it is found."""
+    """``BUILTIN`` lists every file, and the name of the class equals the name of the file."""
     kinds = CLASSES[plural]
 
     assert {called(kind) for kind in kinds} == files(f"extensions/{plural}")
     assert all(kind.__module__ == f"remediator.extensions.{plural}.{called(kind)}" for kind in kinds)
 
 
-def test_every_notary_is_registered() -> None:
-    """A kind of notary is a file of its name."""
+def test_every_witness_is_registered() -> None:
+    """The kind of a witness equals the name of its file."""
     assert set(Registry().witnesses) == files("extensions/witnesses")
 
 
 @pytest.mark.parametrize(("plural", "kind"), EACH, ids=lambda each: each if isinstance(each, str) else called(each))
-def test_every_one_has_its_section_and_its_test(plural: str, kind: type) -> None:
-    """It says what it is, its handbook page has a section of its name, and some test is for it."""
+def test_every_one_has_a_section_and_a_test(plural: str, kind: type) -> None:
+    """It has a docstring, a docs section with its name and a test."""
     page = (ROOT / "docs" / f"{plural}.md").read_text()
 
     assert kind.__doc__
@@ -64,8 +64,8 @@ def test_every_one_has_its_section_and_its_test(plural: str, kind: type) -> None
 
 
 @pytest.mark.parametrize("kind", sorted(Registry().witnesses))
-def test_every_notary_has_its_test_and_is_in_the_handbook(kind: str) -> None:
-    """Its own test file, and some page that shows its settings."""
+def test_every_witness_has_a_test_and_is_documented(kind: str) -> None:
+    """It has a test file, and a docs page shows its settings."""
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 
     assert (ROOT / "tests" / "extensions" / "witnesses" / f"test_{kind}.py").exists()
@@ -73,8 +73,8 @@ def test_every_notary_has_its_test_and_is_in_the_handbook(kind: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
-def test_every_store_keeps_the_contract_and_is_in_the_handbook(store: str) -> None:
-    """Both are put through the same tests, and the handbook says how to choose."""
+def test_every_store_has_tests_and_is_documented(store: str) -> None:
+    """Both run the same tests, and docs/operations.md describes the choice."""
     operations = (ROOT / "docs" / "operations.md").read_text().lower()
 
     assert store in files("storage")

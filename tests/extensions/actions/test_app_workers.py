@@ -60,7 +60,7 @@ async def test_the_bounds_of_the_inventory_hold(app: App) -> None:
         await plan(action, target(app, most=2), by=5)
 
 
-async def test_another_number_than_planned_is_refused(app: App) -> None:
+async def test_a_changed_number_of_workers_is_refused(app: App) -> None:
     """Somebody else has changed it: theirs stays."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
@@ -71,7 +71,7 @@ async def test_another_number_than_planned_is_refused(app: App) -> None:
         await do(action, target(app), call=call, by=1)
 
 
-async def test_another_master_than_planned_is_refused(app: App) -> None:
+async def test_a_restarted_master_is_refused(app: App) -> None:
     """A restart has forgotten the workers anyway."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
@@ -83,7 +83,7 @@ async def test_another_master_than_planned_is_refused(app: App) -> None:
 
 
 @pytest.mark.parametrize(("content", "says"), [("", "process ID"), ("x", "process ID"), ("4194305", "not running")])
-async def test_a_pid_file_that_names_nobody_is_refused(tmp_path: Path, content: str, says: str) -> None:
+async def test_a_pid_file_without_a_process_is_refused(tmp_path: Path, content: str, says: str) -> None:
     """No signal is ever sent on a guess."""
     (tmp_path / "pid").write_text(content)
     nobody = service("app", app_server={"pid_file": str(tmp_path / "pid")})
@@ -115,7 +115,7 @@ async def test_a_reload_replaces_every_worker(app: App) -> None:
     assert app.pid == pid
 
 
-async def test_a_process_of_somebody_else_is_not_signalled(app: App) -> None:
+async def test_a_process_of_another_user_is_not_signalled(app: App) -> None:
     """The kernel's handle and the start time both have to be of the planned process."""
     action = AppWorkers(WORLD)
     call = await plan(action, target(app), by=1)
@@ -132,7 +132,9 @@ EITHER = pytest.mark.parametrize(
 
 
 @EITHER
-async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[str, int], tmp_path: Path) -> None:
+async def test_a_service_without_an_app_server_is_refused(
+    action: Action, given: dict[str, int], tmp_path: Path
+) -> None:
     """No server in the inventory; no file; nonsense in it; a process that does not run."""
     with pytest.raises(TargetError, match="in the inventory; add it"):
         await plan(action, service("app"), **given)
@@ -148,7 +150,9 @@ async def test_nobody_is_signalled_without_a_name(action: Action, given: dict[st
 
 
 @EITHER
-async def test_a_server_that_is_not_ours_to_signal_is_refused(action: Action, given: dict[str, int], app: App) -> None:
+async def test_a_server_without_permission_to_signal_is_refused(
+    action: Action, given: dict[str, int], app: App
+) -> None:
     """By the kernel; its workers stay as they are."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -164,7 +168,7 @@ async def test_a_server_that_is_not_ours_to_signal_is_refused(action: Action, gi
 
 
 @EITHER
-async def test_a_server_that_is_gone_by_then_is_not_guessed_at(action: Action, given: dict[str, int], app: App) -> None:
+async def test_a_server_that_stopped_is_refused(action: Action, given: dict[str, int], app: App) -> None:
     """Between the plan and the act."""
     call = await plan(action, target(app), **given)
     app.stop()
@@ -193,7 +197,7 @@ async def test_a_server_that_hangs_is_unknown_and_then_seen(action: Action, give
         assert (await do(action, target(app), call=call, **given)).outcome is Outcome.OK
 
 
-async def test_a_reload_of_another_master_than_planned_is_refused(app: App) -> None:
+async def test_a_reload_of_a_restarted_master_is_refused(app: App) -> None:
     """Somebody restarted it: what the reload was for has happened."""
     action = AppReload(WORLD)
     call = await plan(action, target(app))

@@ -29,11 +29,11 @@ PLATFORM = {
     "down": DOCKER + "test_an_engine_that_is_down_or_closed_is_unreachable",
     "slow": DOCKER + "test_a_slow_engine_times_out",
     "garbage": DOCKER + "test_an_engine_that_talks_nonsense_is_a_bad_answer",
-    "changed": DOCKER + "test_what_somebody_else_has_changed_is_left_alone",
+    "changed": DOCKER + "test_a_target_that_another_user_changed_is_refused",
 }
 ON_REDIS = {
     "missing": REDIS + "test_without_an_address_or_an_answer_nothing_is_planned",
-    "denied": BAD + "test_without_the_password_nothing_is_done",
+    "denied": BAD + "test_without_the_password_nothing_is_changed",
     "down": REDIS + "test_without_an_address_or_an_answer_nothing_is_planned",
     "slow": BAD + "test_silence_is_bounded",
     "garbage": BAD + "test_nonsense_is_a_bad_answer",
@@ -41,21 +41,21 @@ ON_REDIS = {
 LOCAL = "because: it asks no server: files and processes of this host"
 RESTORE = "actions/test_restore_backup.py::"
 AWAY = RESTORE + "test_a_platform_that_cannot_be_asked_stops_it"
-CUT_OFF = FILES + "test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished"
+CUT_OFF = FILES + "test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished"
 ON_NGINX = {
     "missing": NGINX + "test_without_an_nginx_nothing_is_planned",
     "denied": NGINX + "test_a_file_that_may_not_be_written_stays",
-    "down": NGINX + "test_an_nginx_that_is_gone_by_then_is_left_alone",
+    "down": NGINX + "test_an_nginx_that_stopped_is_refused",
     "slow": NGINX + "test_a_reload_that_takes_too_long_is_unknown_and_then_seen",
     "garbage": NGINX + "test_nonsense_from_the_test_of_the_configuration_is_a_no",
     "unheard": NGINX + "test_a_reload_that_takes_too_long_is_unknown_and_then_seen",
 }
 ON_GUNICORN = {
-    "missing": APP + "test_nobody_is_signalled_without_a_name",
-    "denied": APP + "test_a_server_that_is_not_ours_to_signal_is_refused",
-    "down": APP + "test_a_server_that_is_gone_by_then_is_not_guessed_at",
+    "missing": APP + "test_a_service_without_an_app_server_is_refused",
+    "denied": APP + "test_a_server_without_permission_to_signal_is_refused",
+    "down": APP + "test_a_server_that_stopped_is_refused",
     "slow": APP + "test_a_server_that_hangs_is_unknown_and_then_seen",
-    "garbage": APP + "test_nobody_is_signalled_without_a_name",
+    "garbage": APP + "test_a_service_without_an_app_server_is_refused",
 }
 ON_ALERTMANAGER = {
     "denied": SILENCE + "test_an_alertmanager_that_says_no_is_believed",
@@ -67,25 +67,25 @@ ELASTICACHE = "actions/test_elasticache.py::"
 ON_ELASTICACHE = {
     "missing": ELASTICACHE + "test_what_is_not_there_or_busy_is_not_changed",
     "denied": ELASTICACHE + "test_what_iam_does_not_allow_is_refused",
-    **dict.fromkeys(("down", "slow", "garbage"), ELASTICACHE + "test_nobody_there_silence_and_nonsense"),
-    "unheard": ELASTICACHE + "test_what_was_done_though_nobody_heard_is_seen",
-    "changed": ELASTICACHE + "test_what_changed_since_the_plan_is_left_alone",
+    **dict.fromkeys(("down", "slow", "garbage"), ELASTICACHE + "test_no_server_no_answer_and_invalid_answers"),
+    "unheard": ELASTICACHE + "test_a_lost_answer_is_observed_as_done",
+    "changed": ELASTICACHE + "test_a_change_after_planning_is_refused",
 }
 GITHUB = "actions/test_github.py::"
 ON_GITHUB = {
     "missing": GITHUB + "test_what_the_inventory_does_not_allow_is_refused",
     "denied": GITHUB + "test_a_token_that_may_not_is_refused",
-    **dict.fromkeys(("down", "slow", "garbage"), GITHUB + "test_nobody_there_silence_and_nonsense"),
-    "unheard": GITHUB + "test_what_was_done_though_nobody_heard_is_seen",
-    "changed": GITHUB + "test_what_changed_since_the_plan_is_left_alone",
+    **dict.fromkeys(("down", "slow", "garbage"), GITHUB + "test_no_server_no_answer_and_invalid_answers"),
+    "unheard": GITHUB + "test_a_lost_answer_is_observed_as_done",
+    "changed": GITHUB + "test_a_change_after_planning_is_refused",
 }
 GITOPS = "actions/test_gitops.py::"
 ON_GITOPS = {
     "missing": GITOPS + "test_what_is_not_there_is_missing",
     "denied": GITOPS + "test_an_account_that_may_only_read_changes_nothing",
-    **dict.fromkeys(("down", "slow", "garbage"), GITOPS + "test_nobody_there_silence_and_nonsense"),
-    "unheard": GITOPS + "test_what_was_done_though_nobody_heard_is_seen",
-    "changed": GITOPS + "test_what_changed_since_the_plan_is_left_alone",
+    **dict.fromkeys(("down", "slow", "garbage"), GITOPS + "test_no_server_no_answer_and_invalid_answers"),
+    "unheard": GITOPS + "test_a_lost_answer_is_observed_as_done",
+    "changed": GITOPS + "test_a_change_after_planning_is_refused",
 }
 
 COVERED: dict[str, dict[str, str]] = {
@@ -95,8 +95,8 @@ COVERED: dict[str, dict[str, str]] = {
     },
     "service.rollback": {
         **PLATFORM,
-        "changed": ROLLBACK + "test_a_target_that_changed_after_the_plan_is_left_alone",
-        "unheard": DOCKER + "test_a_rollback_that_stopped_anywhere_can_be_told_and_finished",
+        "changed": ROLLBACK + "test_a_target_that_changed_after_planning_is_refused",
+        "unheard": DOCKER + "test_an_interrupted_rollback_is_observed_and_can_be_finished",
     },
     "service.scale": {
         **PLATFORM,
@@ -107,9 +107,9 @@ COVERED: dict[str, dict[str, str]] = {
         "denied": FILES + "test_without_the_right_nothing_is_moved",
         "down": LOCAL,
         "slow": CUT_OFF,
-        "garbage": FILES + "test_without_one_that_is_whole_none_goes",
+        "garbage": FILES + "test_without_a_complete_backup_none_is_moved",
         "unheard": CUT_OFF,
-        "changed": FILES + "test_one_that_was_written_anew_stays",
+        "changed": FILES + "test_a_file_that_was_rewritten_stays",
     },
     "files.undo_prune": {
         "missing": FILES + "test_a_batch_that_is_not_there_is_not_put_back",
@@ -126,14 +126,14 @@ COVERED: dict[str, dict[str, str]] = {
         "down": AWAY,
         "slow": AWAY,
         "garbage": AWAY,
-        "unheard": RESTORE + "test_a_start_that_nobody_heard_of_is_seen_and_not_repeated",
-        "changed": RESTORE + "test_another_backup_than_was_planned_is_not_taken",
+        "unheard": RESTORE + "test_a_start_with_a_lost_answer_is_observed_and_not_repeated",
+        "changed": RESTORE + "test_a_replaced_backup_is_refused",
     },
     **{
         f"redis.{name}": {
             **ON_REDIS,
-            "unheard": BAD + "test_what_was_done_though_nobody_heard_is_looked_for",
-            "changed": BAD + "test_a_redis_that_was_restarted_since_the_plan_is_left_alone",
+            "unheard": BAD + "test_a_lost_answer_is_observed",
+            "changed": BAD + "test_a_redis_that_was_restarted_after_planning_is_refused",
         }
         for name in (
             "bgrewriteaof",
@@ -157,8 +157,8 @@ COVERED: dict[str, dict[str, str]] = {
     "http.request": {
         "missing": HTTP + "test_what_the_settings_do_not_allow_is_refused",
         "denied": HTTP + "test_a_server_that_says_no_is_believed",
-        "down": HTTP + "test_nobody_there_and_no_answer_are_told_apart",
-        "slow": HTTP + "test_nobody_there_and_no_answer_are_told_apart",
+        "down": HTTP + "test_no_server_and_no_answer_are_distinguished",
+        "slow": HTTP + "test_no_server_and_no_answer_are_distinguished",
         "garbage": HTTP + "test_nonsense_leaves_it_unknown",
         "unheard": HTTP + "test_one_whose_answer_was_lost_is_put_to_a_person",
         "changed": HTTP + "test_settings_that_changed_since_the_plan_are_noticed",
@@ -174,24 +174,24 @@ COVERED: dict[str, dict[str, str]] = {
     "app.workers": {
         **ON_GUNICORN,
         "unheard": APP + "test_an_unknown_outcome_is_counted",
-        "changed": APP + "test_another_master_than_planned_is_refused",
+        "changed": APP + "test_a_restarted_master_is_refused",
     },
     "app.reload": {
         **ON_GUNICORN,
         "unheard": APP + "test_a_server_that_hangs_is_unknown_and_then_seen",
-        "changed": APP + "test_a_reload_of_another_master_than_planned_is_refused",
+        "changed": APP + "test_a_reload_of_a_restarted_master_is_refused",
     },
     "alertmanager.silence": {
         **ON_ALERTMANAGER,
         "missing": SILENCE + "test_without_dependants_or_alertmanager_there_is_nothing_to_silence",
-        "unheard": SILENCE + "test_silences_that_were_made_though_nobody_heard_are_found",
+        "unheard": SILENCE + "test_silences_with_a_lost_answer_are_observed",
         "changed": "because: the plan holds the labels themselves; nothing of a process or a container goes into it",
     },
     "alertmanager.expire_silences": {
         **ON_ALERTMANAGER,
-        "missing": SILENCE + "test_what_others_did_meanwhile_is_left_alone",
-        "unheard": SILENCE + "test_silences_that_were_ended_though_nobody_heard_are_not_there",
-        "changed": SILENCE + "test_what_others_did_meanwhile_is_left_alone",
+        "missing": SILENCE + "test_silences_of_others_are_not_changed",
+        "unheard": SILENCE + "test_expired_silences_with_a_lost_answer_are_observed",
+        "changed": SILENCE + "test_silences_of_others_are_not_changed",
     },
     "elasticache.modify_node_type": ON_ELASTICACHE,
     "elasticache.test_failover": ON_ELASTICACHE,

@@ -1,4 +1,4 @@
-"""An action or check is complete: file = name = registration = section = test, and it says what it is."""
+"""Each action and check has one name for its file, class, registration, docs section and test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 
 @pytest.mark.parametrize(("plural", "kinds"), [("actions", Registry().actions), ("checks", Registry().checks)])
 def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check], ...]) -> None:
-    """None lies about unused, and what it is called is where it is found."""
+    """``BUILTIN`` lists every file, and the name of the class equals the name of the file."""
     files = {path.stem for path in (ROOT / "remediator/extensions" / plural).glob("*.py")} - {"__init__", "base"}
 
     assert {kind.name.replace(".", "_").replace("-", "_") for kind in kinds} == files
@@ -25,8 +25,8 @@ def test_every_file_is_registered(plural: str, kinds: tuple[type[Action | Check]
 
 
 @pytest.mark.parametrize("kind", [*Registry().actions, *Registry().checks], ids=lambda kind: kind.name)
-def test_every_one_says_what_it_is(kind: type[Action | Check]) -> None:
-    """A sentence, and one for each parameter; and some test speaks of it."""
+def test_every_one_is_described(kind: type[Action | Check]) -> None:
+    """It has a docstring, a description of each parameter and a test."""
     assert kind.__doc__
     for name, field in kind.Parameters.model_fields.items():
         assert field.description, name
@@ -34,16 +34,16 @@ def test_every_one_says_what_it_is(kind: type[Action | Check]) -> None:
 
 
 @pytest.mark.parametrize("action", Registry().actions, ids=lambda action: action.name)
-def test_what_it_declares_fits_together(action: type[Action]) -> None:
-    """What reads is harmless; what says that it has a way back has one; whoever acts can be observed or cannot tell."""
+def test_declarations_are_consistent(action: type[Action]) -> None:
+    """A read-only action is idempotent and not destructive; a reversible one implements its undo."""
     if not action.mutates:
         assert action.idempotent and not action.destructive and not action.reversible
     assert action.reversible == (action.undo_call is not Action.undo_call)
 
 
 @pytest.mark.parametrize("name", sorted(reference_pages.PAGES))
-def test_the_page_says_what_the_code_says(name: str) -> None:
-    """python -m tests.support.reference_pages writes it."""
+def test_the_page_is_current(name: str) -> None:
+    """If this fails: python -m tests.support.reference_pages."""
     page = (reference_pages.DOCS / name).read_text()
 
     assert reference_pages.with_sections(page, reference_pages.PAGES[name]()) == page

@@ -154,7 +154,7 @@ async def test_it_is_described(group: Service) -> None:
     assert "available, cache.m5.large" in result.summary
 
 
-async def test_roles_are_told() -> None:
+async def test_roles_are_reported() -> None:
     """Who is primary, shard by shard."""
     async with served(Cloud()) as target:
         result = await do(DESCRIBE, target)
@@ -176,7 +176,7 @@ async def test_the_node_type_is_changed_and_put_back(group: Service) -> None:
     assert (await do(DESCRIBE, group)).output["node_type"] == OLD
 
 
-def test_a_person_is_always_asked() -> None:
+def test_an_approval_is_always_required() -> None:
     """What costs money is declared so, and of the cloud's actions it is the only one."""
     asking = [action.name for action in Registry().actions if action.requires_approval]
 
@@ -267,7 +267,7 @@ async def test_what_iam_does_not_allow_is_refused(action: Action, given: dict[st
 
 
 @EACH
-async def test_nobody_there_silence_and_nonsense(action: Action, given: dict[str, Any]) -> None:
+async def test_no_server_no_answer_and_invalid_answers(action: Action, given: dict[str, Any]) -> None:
     """Each is what it is, and nothing is asked twice."""
     with pytest.raises(Unreachable):
         await plan(action, at("http://127.0.0.1:9"), **given)
@@ -290,7 +290,7 @@ def _requests(web: Peer) -> int:
 @pytest.mark.parametrize(
     ("action", "given", "call"), [(*CHANGES[0], "ModifyReplicationGroup"), (*CHANGES[1], "TestFailover")]
 )
-async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: dict[str, Any], call: str) -> None:
+async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str, Any], call: str) -> None:
     """The answer is lost, so it is unknown; it was asked once, and a look tells that it happened."""
     cloud = Cloud(loses=call)
     async with served(cloud) as target:
@@ -310,7 +310,7 @@ async def test_a_failover_that_nothing_was_noted_of_stays_unknown() -> None:
 
 
 @EACH
-async def test_what_changed_since_the_plan_is_left_alone(action: Action, given: dict[str, Any]) -> None:
+async def test_a_change_after_planning_is_refused(action: Action, given: dict[str, Any]) -> None:
     """Another primary, or another node type: somebody was faster."""
     cloud = Cloud()
     async with served(cloud) as target:

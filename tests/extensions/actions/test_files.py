@@ -98,7 +98,7 @@ async def test_age_and_goal_both_hold(place: Place) -> None:
         await plan(PRUNE, place.service(), goal_percent=99)
 
 
-async def test_without_one_that_is_whole_none_goes(place: Place) -> None:
+async def test_without_a_complete_backup_none_is_moved(place: Place) -> None:
     """The last line of defence is not thrown away on a guess."""
     for name in place.names():
         (place.folder / name).write_bytes(b"REDIS nonsense")
@@ -108,7 +108,7 @@ async def test_without_one_that_is_whole_none_goes(place: Place) -> None:
     assert len(place.names()) == 5
 
 
-async def test_the_newest_that_is_whole_stays_with_the_newest(place: Place) -> None:
+async def test_the_newest_complete_backup_stays(place: Place) -> None:
     """Broken ones on top do not push it out."""
     place.backup("dump-now.rdb", 0, size=100)
     place.backup("dump-now2.rdb", 0, size=100)
@@ -119,7 +119,7 @@ async def test_the_newest_that_is_whole_stays_with_the_newest(place: Place) -> N
     assert any(name in call.arguments["kept"] for name in ("dump-0.rdb", "dump-1.rdb"))
 
 
-async def test_links_and_strangers_are_left_alone(place: Place, tmp_path: Path) -> None:
+async def test_links_and_other_files_are_not_moved(place: Place, tmp_path: Path) -> None:
     """A link out of the folder is neither moved nor followed; nor is a folder, nor another name."""
     outside = tmp_path / "precious.rdb"
     shutil.copy(place.snapshot, outside)
@@ -156,7 +156,7 @@ async def test_a_file_that_changed_since_the_plan_stays(place: Place, tmp_path: 
     assert (place.folder / "dump-3.rdb").exists()
 
 
-async def test_one_that_was_written_anew_stays(place: Place) -> None:
+async def test_a_file_that_was_rewritten_stays(place: Place) -> None:
     """Same name, other content: it is replaced or removed after planning."""
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-4.rdb").write_bytes(b"another")
@@ -166,7 +166,7 @@ async def test_one_that_was_written_anew_stays(place: Place) -> None:
     assert (place.folder / "dump-4.rdb").read_bytes() == b"another"
 
 
-async def test_half_done_is_told_and_can_go_on(place: Place) -> None:
+async def test_a_partial_prune_is_observed_and_continued(place: Place) -> None:
     """Some moved, some not: the rest is still there, and a new plan takes it."""
     call = await plan(PRUNE, place.service())
     (place.folder / "dump-3.rdb").unlink()
@@ -209,7 +209,7 @@ async def test_after_the_grace_the_next_prune_deletes(place: Place) -> None:
     assert result.output["moved"] == ["dump-9.rdb"]
 
 
-async def test_what_has_served_its_time_goes_although_nothing_else_may(place: Place) -> None:
+async def test_expired_batches_are_deleted_without_other_backups_to_move(place: Place) -> None:
     """Only the newest are left, and the quarantine, on the same disk, is what fills it: the plan says that it goes."""
 
     class Later(SystemClock):
@@ -270,7 +270,7 @@ async def test_a_full_disk_is_emptied_to_its_goal(place: Place, small: Path) -> 
     assert full.names() == ["dump-0.rdb", "dump-1.rdb", "dump-2.rdb", "dump-3.rdb"]
 
 
-async def test_a_mount_below_is_not_looked_into(place: Place, small: Path) -> None:
+async def test_a_mount_below_the_folder_is_ignored(place: Place, small: Path) -> None:
     """Another filesystem below the folder is not this disk's business."""
     (small / "elsewhere.bin").write_bytes(b"x" * 1_000_000)
     inventory = service("redis", disk={"path": str(small.parent)})
@@ -307,7 +307,7 @@ async def test_without_the_right_nothing_is_moved(place: Place) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
-async def test_one_that_is_cut_off_stops_at_a_file_and_can_be_told_and_finished(place: Place, seconds: float) -> None:
+async def test_a_prune_that_times_out_stops_after_a_file_and_can_be_finished(place: Place, seconds: float) -> None:
     """A slow disk: wherever the time is over, each file is here or there; a look says how many are left, a new plan
     takes them, and what was moved comes back whole."""
     for number in range(200):
@@ -368,7 +368,7 @@ async def test_without_room_in_quarantine_the_disk_is_not_filled(place: Place, s
     assert [path.name for path in (small / "quarantine").iterdir()] == []
 
 
-async def test_what_comes_back_from_another_disk_is_as_it_was(place: Place, small: Path) -> None:
+async def test_files_from_another_disk_are_restored_unchanged(place: Place, small: Path) -> None:
     """Content, time, and who may read it: Redis has to be able to read its own backup."""
     old = place.folder / "dump-4.rdb"
     old.chmod(0o640)
@@ -414,7 +414,7 @@ async def test_killed_between_two_writes_no_file_is_forgotten(place: Place, smal
     assert list(quarantine.iterdir()) == []
 
 
-def test_what_is_gone_since_its_name_was_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_removed_during_the_listing_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server at work makes and removes files while we look: that is no error."""
     for name in ("temp-1.rdb", "dump.rdb"):
         (tmp_path / name).write_bytes(b"x" * 100)

@@ -210,7 +210,7 @@ async def test_a_token_that_may_not_is_refused(action: Action, given: dict[str, 
 
 
 @EACH
-async def test_nobody_there_silence_and_nonsense(action: Action, given: dict[str, Any], token: Path) -> None:
+async def test_no_server_no_answer_and_invalid_answers(action: Action, given: dict[str, Any], token: Path) -> None:
     """Each is what it is; an address of this host is refused where the inventory does not allow it; so is a detour."""
     with pytest.raises(Unreachable):
         await plan(action, at("http://127.0.0.1:9", token), **given)
@@ -231,7 +231,7 @@ async def _fails(
 
 
 @EACH
-async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: dict[str, Any], token: Path) -> None:
+async def test_a_lost_answer_is_observed_as_done(action: Action, given: dict[str, Any], token: Path) -> None:
     """Asked once; then the runs are listed, and tell. Before anything can be seen, it cannot be told."""
     hub = Hub(loses=True)
     async with served(hub, token) as target:
@@ -247,7 +247,7 @@ async def test_what_was_done_though_nobody_heard_is_seen(action: Action, given: 
 
 
 @EACH
-async def test_what_changed_since_the_plan_is_left_alone(action: Action, given: dict[str, Any], token: Path) -> None:
+async def test_a_change_after_planning_is_refused(action: Action, given: dict[str, Any], token: Path) -> None:
     """Somebody ran or started it, or the inventory says something else by now."""
     hub = Hub()
     async with served(hub, token) as target:

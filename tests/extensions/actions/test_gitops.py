@@ -168,7 +168,7 @@ async def test_one_that_is_switched_off_is_paused(gitops: Cluster) -> None:
 
 
 @real
-async def test_who_may_put_it_back_is_told(gitops: Cluster) -> None:
+async def test_a_controller_that_may_revert_is_reported(gitops: Cluster) -> None:
     """An application of applications undoes the pause; people read that before they agree."""
     gitops.apply(
         application(POLICY, annotations={"argocd.argoproj.io/tracking-id": "root:argoproj.io/Application:x/y"})
@@ -177,7 +177,7 @@ async def test_who_may_put_it_back_is_told(gitops: Cluster) -> None:
 
 
 @real
-async def test_an_application_goes_back_to_what_it_had_deployed(gitops: Cluster) -> None:
+async def test_an_application_is_rolled_back_to_its_earlier_deployment(gitops: Cluster) -> None:
     """The operation holds revision, source and options as recorded; it is seen when the controller took it up, too."""
     gitops.apply(application())
     target = bound(gitops)
@@ -248,7 +248,7 @@ async def test_flux_is_suspended_and_resumed(gitops: Cluster, kind: str) -> None
         ),
     ],
 )
-async def test_flux_goes_back_to_what_it_had_applied_and_follows_again(
+async def test_flux_is_rolled_back_and_follows_again(
     kind: str, history: tuple[dict[str, Any], ...], before: dict[str, str], held: dict[str, str], gitops: Cluster
 ) -> None:
     """The source is held at the revision before, and the rest of its reference stays; the way back takes it away."""
@@ -269,7 +269,7 @@ async def test_flux_goes_back_to_what_it_had_applied_and_follows_again(
 
 
 @real
-async def test_a_person_may_go_further_back_and_the_way_back_is_what_was_held(gitops: Cluster) -> None:
+async def test_a_named_revision_goes_further_back_and_undo_restores_the_held_one(gitops: Cluster) -> None:
     """By its revision or its commit; nothing that was never applied with success."""
     put(
         gitops,
@@ -288,7 +288,7 @@ async def test_a_person_may_go_further_back_and_the_way_back_is_what_was_held(gi
 
 
 @real
-async def test_an_older_flux_tells_of_what_failed_only(gitops: Cluster) -> None:
+async def test_an_older_flux_records_only_the_failed_revision(gitops: Cluster) -> None:
     """Without a history there is the last that was applied; if that is what is deployed, there is nothing."""
     put(gitops, kustomization(lastAppliedRevision=GOOD, history=[]), origin(branch="main"))
     assert (await plan(HOLD, bound(gitops))).arguments["revision"] == GOOD
@@ -316,7 +316,7 @@ async def test_flux_that_would_deploy_nothing_is_not_rolled_back(gitops: Cluster
 
 
 @real
-async def test_a_commit_that_came_after_the_plan_is_not_gone_back_from(gitops: Cluster) -> None:
+async def test_a_commit_after_planning_is_not_rolled_back(gitops: Cluster) -> None:
     """It may be the repair."""
     put(gitops, kustomization(), origin(branch="main"))
     target = bound(gitops)
@@ -329,7 +329,7 @@ async def test_a_commit_that_came_after_the_plan_is_not_gone_back_from(gitops: C
 
 @real
 @EACH
-async def test_what_changed_since_the_plan_is_left_alone(name: str, gitops: Cluster) -> None:
+async def test_a_change_after_planning_is_refused(name: str, gitops: Cluster) -> None:
     """Somebody was faster: nothing is written over."""
     made, meanwhile = fitting(name)
     put(gitops, *made)
@@ -375,7 +375,7 @@ def far(folder: Path, url: str, **more: Any) -> Service:
 
 
 @EACH
-async def test_nobody_there_silence_and_nonsense(name: str, tmp_path: Path) -> None:
+async def test_no_server_no_answer_and_invalid_answers(name: str, tmp_path: Path) -> None:
     """Each is what it is."""
     with pytest.raises(Unreachable):
         await plan(ACTIONS[name], far(tmp_path, "http://127.0.0.1:9"))
@@ -386,7 +386,7 @@ async def test_nobody_there_silence_and_nonsense(name: str, tmp_path: Path) -> N
 
 
 @EACH
-async def test_what_was_done_though_nobody_heard_is_seen(name: str, tmp_path: Path) -> None:
+async def test_a_lost_answer_is_observed_as_done(name: str, tmp_path: Path) -> None:
     """The patch is taken and the answer lost: unknown, asked once, and then seen in the object."""
     made = fitting(name)[0]
     for each in made:

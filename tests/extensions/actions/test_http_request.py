@@ -102,7 +102,7 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
             await do(action(web.port), APP, request="purge")
 
 
-async def test_nobody_there_and_no_answer_are_told_apart() -> None:
+async def test_no_server_and_no_answer_are_distinguished() -> None:
     """Not sent: certainly nothing happened. Sent and not answered: unknown."""
     with pytest.raises(Unreachable):
         await do(action(), APP, request="purge")

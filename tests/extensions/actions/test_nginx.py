@@ -31,7 +31,7 @@ def target(nginx: Nginx, **more: str) -> Service:
     return service("app", nginx={**{key: str(value) for key, value in where.items()}, **more})
 
 
-async def test_a_limit_is_in_force_and_gone_again(nginx: Nginx) -> None:
+async def test_a_limit_is_set_and_removed(nginx: Nginx) -> None:
     """One address gets its burst and no more; after the undo it gets everything."""
     call = await plan(LIMIT, target(nginx), level="strict")
     result = await do(LIMIT, target(nginx), call=call, level="strict")
@@ -62,7 +62,7 @@ async def test_what_nginx_does_not_take_is_put_back(nginx: Nginx) -> None:
     assert set(nginx.statuses(3)) == {200}
 
 
-async def test_a_file_of_somebody_else_is_not_replaced(nginx: Nginx) -> None:
+async def test_a_foreign_file_is_not_replaced(nginx: Nginx) -> None:
     """It does not bear our mark."""
     nginx.rules.write_text("deny all;\n")
 
@@ -96,7 +96,7 @@ async def test_one_does_not_end_the_other(nginx: Nginx) -> None:
         await plan(LIMIT, target(nginx), level="strict")
 
 
-async def test_an_unknown_outcome_is_looked_for(nginx: Nginx) -> None:
+async def test_an_unknown_outcome_is_observed(nginx: Nginx) -> None:
     """Written and read by a worker that was started since, or not."""
     since = datetime.now(UTC)
     call = await plan(LIMIT, target(nginx), level="strict")
@@ -139,7 +139,7 @@ async def test_a_file_that_may_not_be_written_stays(action: Action, given: dict[
 
 
 @RULES
-async def test_an_nginx_that_is_gone_by_then_is_left_alone(action: Action, given: dict[str, str], nginx: Nginx) -> None:
+async def test_an_nginx_that_stopped_is_refused(action: Action, given: dict[str, str], nginx: Nginx) -> None:
     """Between the plan and the act: nothing is written for the next one to read."""
     call = await plan(action, target(nginx), **given)
     nginx.stop()
@@ -195,7 +195,7 @@ async def test_maintenance_that_was_changed_or_restarted_since_is_refused(nginx:
 
 
 @RULES
-async def test_cut_off_before_the_reload_the_file_is_as_before(
+async def test_a_timeout_before_the_reload_restores_the_file(
     action: Action, given: dict[str, str], nginx: Nginx, tmp_path: Path
 ) -> None:
     """The test of the configuration cannot be started, or never ends: an untested file would wait for the next

@@ -175,7 +175,7 @@ async def test_memory_is_purged(redis_server: Redis) -> None:
     assert redis_server.ask("GET", "key") == "value"
 
 
-async def test_only_the_clients_that_are_meant_are_closed(redis_server: Redis) -> None:
+async def test_only_matching_clients_are_closed(redis_server: Redis) -> None:
     """Chosen by what they take; ours, and those of others, stay."""
     import redis.asyncio as client  # noqa: PLC0415
 
@@ -204,13 +204,13 @@ async def test_only_the_clients_that_are_meant_are_closed(redis_server: Redis) -
             await each.aclose()
 
 
-def test_every_client_is_never_meant() -> None:
+def test_without_a_condition_no_client_matches() -> None:
     """Without a condition there is nobody to close."""
     with pytest.raises(ValidationError, match="every client"):
         ACTIONS["redis.client_kill"].Parameters.model_validate({})
 
 
-async def test_it_tells_about_itself(redis_server: Redis) -> None:
+async def test_redis_is_diagnosed(redis_server: Redis) -> None:
     """All parts, with limits."""
     for number in range(50):
         redis_server.ask("SET", f"key:{number}", "x" * number * 100)

@@ -37,7 +37,7 @@ def at(port: int, **more: Any) -> Service:
 
 
 @each_action
-async def test_without_the_password_nothing_is_done(name: str, redis_server: Redis) -> None:
+async def test_without_the_password_nothing_is_changed(name: str, redis_server: Redis) -> None:
     """Redis refuses, and that is what is told."""
     with pytest.raises(Refused):
         await do(ACTIONS[name], at(redis_server.port), **GIVEN[name])
@@ -133,7 +133,7 @@ async def hog(server: Redis) -> AsyncIterator[None]:
 
 
 @each_action
-async def test_what_was_done_though_nobody_heard_is_looked_for(name: str, make_redis: MakeRedis) -> None:
+async def test_a_lost_answer_is_observed(name: str, make_redis: MakeRedis) -> None:
     """The outcome is unknown; the command was sent once; a look says what became of it; nobody repeats it."""
     server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
     action, direct, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}
@@ -152,7 +152,7 @@ async def test_what_was_done_though_nobody_heard_is_looked_for(name: str, make_r
 
 
 @each_action
-async def test_a_redis_that_was_restarted_since_the_plan_is_left_alone(name: str, make_redis: MakeRedis) -> None:
+async def test_a_redis_that_was_restarted_after_planning_is_refused(name: str, make_redis: MakeRedis) -> None:
     """The plan was made against another incarnation, with other memory, clients and files."""
     server = make_redis("appendonly yes" if name != "redis.restore_persistence" else "appendonly no")
     action, redis, given = ACTIONS[name], target(server), {**GIVEN[name], **HOG.get(name, {})}

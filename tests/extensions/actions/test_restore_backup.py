@@ -122,7 +122,7 @@ async def test_a_platform_that_cannot_be_asked_stops_it(sick: Sick) -> None:
     assert sick.untouched()
 
 
-async def test_a_start_that_nobody_heard_of_is_seen_and_not_repeated(sick: Sick) -> None:
+async def test_a_start_with_a_lost_answer_is_observed_and_not_repeated(sick: Sick) -> None:
     """The answer to the start is lost: a look says that it happened; doing it again is refused."""
     call = await plan(sick.action, sick.where())
     since = datetime.now(UTC)
@@ -139,7 +139,7 @@ async def test_a_start_that_nobody_heard_of_is_seen_and_not_repeated(sick: Sick)
         await do(sick.action, sick.where(), call=call)
 
 
-async def test_another_backup_than_was_planned_is_not_taken(sick: Sick) -> None:
+async def test_a_replaced_backup_is_refused(sick: Sick) -> None:
     """Replaced under the same name, or gone; and Redis that runs by then keeps its files."""
     call = await plan(sick.action, sick.where())
     other = sick.backups / "other"

@@ -43,7 +43,7 @@ from tests.support.servers.supervisord import Supervisord
         ("ValueError: no", "exception", "ValueError: no"),
     ],
 )
-def test_what_a_line_tells(line: str, sign: str, told: str) -> None:
+def test_patterns_of_log_lines(line: str, sign: str, told: str) -> None:
     """The clearest sign comes first, whatever else is in the log."""
     found = told_by(["INFO all is well", line, "INFO going on"])
 
@@ -68,7 +68,7 @@ def test_a_failed_save_counts_until_the_next_save_or_start(failure: str, end: st
     assert told_by([failure, end, failure])["cannot_save"] == failure
 
 
-def test_a_quiet_log_tells_nothing() -> None:
+def test_a_log_without_errors_has_no_signs() -> None:
     """No sign is made up."""
     assert told_by(["INFO worker ready", "GET /items 200"]) == {}
 

@@ -104,7 +104,7 @@ async def test_rolling_back_twice_goes_further_back_and_never_forward(shop: Shop
         await plan(action, shop.service)
 
 
-async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_back_to(
+async def test_a_release_that_was_rolled_back_is_not_chosen_after_a_new_deployment(
     shop: Shop, world: ClientSet
 ) -> None:
     """Undo of undo would be redo."""
@@ -116,7 +116,7 @@ async def test_a_release_that_was_rolled_back_and_deployed_again_is_not_gone_bac
     assert (await plan(action, shop.service)).arguments["to"] == "2"
 
 
-async def test_a_crash_between_plan_and_approval_is_no_other_plan(shop: Shop, world: ClientSet) -> None:
+async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(shop: Shop, world: ClientSet) -> None:
     """The program is another process by then: what people approved is the same still."""
     shop.at("2")
     platform = world.platforms["supervisor"]
@@ -140,7 +140,7 @@ async def test_an_old_release_is_no_recent_change(shop: Shop, world: ClientSet) 
     assert (await do(ServiceReleases(world), shop.service)).outcome is Outcome.FAILED
 
 
-async def test_a_target_that_changed_after_the_plan_is_left_alone(shop: Shop, world: ClientSet) -> None:
+async def test_a_target_that_changed_after_planning_is_refused(shop: Shop, world: ClientSet) -> None:
     """Somebody deployed meanwhile: refused, and their release stays."""
     action = ServiceRollback(world)
     call = await plan(action, shop.service)
@@ -161,7 +161,7 @@ async def test_a_link_that_leads_elsewhere_is_no_release(shop: Shop, world: Clie
         await plan(ServiceRollback(world), shop.service)
 
 
-async def test_an_unknown_outcome_is_looked_for(shop: Shop, world: ClientSet) -> None:
+async def test_an_unknown_outcome_is_observed(shop: Shop, world: ClientSet) -> None:
     """Not begun: no. Done: yes, by the link and a process that was started since."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)
@@ -171,7 +171,7 @@ async def test_an_unknown_outcome_is_looked_for(shop: Shop, world: ClientSet) ->
     assert (await observe(action, shop.service, call, since=since)).happened is EffectStatus.YES
 
 
-async def test_a_link_that_was_switched_without_a_start_cannot_be_told(shop: Shop, world: ClientSet) -> None:
+async def test_a_switched_link_without_a_restart_is_unknown(shop: Shop, world: ClientSet) -> None:
     """A process that died half-way is neither repeated nor taken for done."""
     action, since = ServiceRollback(world), datetime.now(UTC)
     call = await plan(action, shop.service)

@@ -61,7 +61,7 @@ def actions(*alertmanagers: Client) -> dict[str, Action]:
     return Registry().make_actions(ClientSet(alertmanagers=alertmanagers, inventory=lambda: INVENTORY))
 
 
-async def test_dependants_are_silenced_and_heard_again(client: Client) -> None:
+async def test_alerts_of_dependants_are_silenced_and_the_silence_is_undone(client: Client) -> None:
     """With the run's id in the comment, so that people know whom to ask."""
     made = actions(client)
     action = made["alertmanager.silence"]
@@ -181,7 +181,7 @@ async def test_an_alertmanager_that_talks_nonsense_is_not_understood(name: str) 
             await other.aclose()
 
 
-async def test_silences_that_were_made_though_nobody_heard_are_found(server: Alertmanager, client: Client) -> None:
+async def test_silences_with_a_lost_answer_are_observed(server: Alertmanager, client: Client) -> None:
     """The answer to the first is lost: a look finds it and not all, so a person is asked; nothing is doubled."""
     action = actions(client)["alertmanager.silence"]
     RUN.set("run-7")
@@ -196,7 +196,7 @@ async def test_silences_that_were_made_though_nobody_heard_are_found(server: Ale
     assert (await observe(action, REDIS, call, services=("app",))).happened is EffectStatus.YES
 
 
-async def test_silences_that_were_ended_though_nobody_heard_are_not_there(server: Alertmanager, client: Client) -> None:
+async def test_expired_silences_with_a_lost_answer_are_observed(server: Alertmanager, client: Client) -> None:
     """The answer is lost: a look says which are left; ending the rest again does no harm."""
     mark = str((await silenced(client)).arguments["mark"])
     action = actions(client)["alertmanager.expire_silences"]
@@ -228,7 +228,7 @@ async def test_the_order_in_which_silences_are_listed_is_not_part_of_a_plan() ->
     assert call.arguments == {"silences": ["a", "b", "c"]}
 
 
-async def test_what_others_did_meanwhile_is_left_alone(client: Client) -> None:
+async def test_silences_of_others_are_not_changed(client: Client) -> None:
     """Somebody ended ours already, and made one of their own: it stays; nothing of ours is no error."""
     mark = str((await silenced(client)).arguments["mark"])
     action = actions(client)["alertmanager.expire_silences"]

@@ -88,7 +88,7 @@ async def test_an_instance_that_is_missing_shows(platform: DockerPlatform, docke
 
 
 @real
-async def test_how_it_ended_is_told(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_the_exit_code_is_reported(platform: DockerPlatform, docker_engine: Engine) -> None:
     """Exit code, and that it ran out of memory."""
     container = compose(docker_engine, "--memory=16m --memory-swap=16m --- tail /dev/zero")
     docker_engine.until_state(container, "exited")
@@ -192,7 +192,7 @@ async def test_logs_of_several_say_whose_they_are(platform: DockerPlatform, dock
 
 
 @real
-async def test_a_restart_starts_every_instance_anew(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_a_restart_restarts_every_instance(platform: DockerPlatform, docker_engine: Engine) -> None:
     """The same containers, started later; a stopped one too."""
     ids = {compose(docker_engine), compose(docker_engine, number=2)}
     docker_engine.cli("stop", "--time=0", f"{docker_engine.token}_web_2")
@@ -208,7 +208,7 @@ async def test_a_restart_starts_every_instance_anew(platform: DockerPlatform, do
 
 @real
 @pytest.mark.promise(3)
-async def test_what_somebody_else_has_changed_is_left_alone(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_a_target_that_another_user_changed_is_refused(platform: DockerPlatform, docker_engine: Engine) -> None:
     """Restarted or replaced by another hand since the plan: every change is refused, and nothing is done."""
     container = compose(docker_engine)
     service = bound(docker_engine)
@@ -234,7 +234,7 @@ async def test_what_somebody_else_has_changed_is_left_alone(platform: DockerPlat
 
 
 @real
-async def test_dockers_own_restarts_are_not_somebody_else(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_restarts_by_docker_do_not_void_the_plan(platform: DockerPlatform, docker_engine: Engine) -> None:
     """A container in a crash loop is started anew all the time: it can be acted upon all the same."""
     container = compose(docker_engine, "--restart=always --- sleep 0.2; exit 3")
     until(lambda: int(docker_engine.inspect(container, "{{.RestartCount}}")) >= 1, "a restart")
@@ -307,7 +307,9 @@ async def test_a_restart_that_never_got_there_is_seen_not_to_have_happened(
 
 
 @real
-async def test_scaling_up_makes_twins_and_down_takes_them_away(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_scaling_up_clones_containers_and_scaling_down_removes_them(
+    platform: DockerPlatform, docker_engine: Engine
+) -> None:
     """Same image, settings, limits, networks and named volumes; those that were there first stay."""
     docker_engine.cli("network", "create", f"--label=remediator.test={docker_engine.token}", f"n{docker_engine.token}")
     first = compose(
@@ -417,7 +419,7 @@ async def test_a_plan_made_between_two_lives_of_a_crashing_container_holds(
 
 @real
 @pytest.mark.promise(8)
-async def test_a_crash_between_plan_and_approval_is_no_other_plan(
+async def test_a_crash_between_plan_and_approval_does_not_change_the_plan(
     platform: DockerPlatform, docker_engine: Engine
 ) -> None:
     """People approve the rollback of a crash loop, which goes on meanwhile; a restart by somebody is another matter."""
@@ -447,7 +449,7 @@ async def test_releases_of_the_same_second_are_in_their_order(platform: DockerPl
     assert not any(each.facts.get("tied") for each in releases)
 
 
-async def test_releases_of_no_age_that_tells_are_not_gone_back_to() -> None:
+async def test_releases_with_the_same_age_are_not_chosen() -> None:
     """Builds that can be reproduced all bear one day; where nothing else tells which was before, a person has to."""
     day = datetime(1980, 1, 1, tzinfo=UTC)
     now, before, other = (
@@ -463,7 +465,7 @@ async def test_releases_of_no_age_that_tells_are_not_gone_back_to() -> None:
 
 
 @real
-async def test_a_rollback_goes_only_to_what_is_on_record(platform: DockerPlatform, docker_engine: Engine) -> None:
+async def test_a_rollback_needs_a_recorded_release(platform: DockerPlatform, docker_engine: Engine) -> None:
     """An image of another name, one that is not there, or the one that runs: refused, and nothing is changed."""
     container = compose(docker_engine)
     service = bound(docker_engine)
@@ -498,7 +500,7 @@ async def test_if_the_new_one_cannot_start_the_old_one_runs_again(
 @real
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("silent_after", [b"/create", b"/stop", b"/start", b"DELETE", b"/rename"])
-async def test_a_rollback_that_stopped_anywhere_can_be_told_and_finished(
+async def test_an_interrupted_rollback_is_observed_and_can_be_finished(
     platform: DockerPlatform, docker_engine: Engine, silent_after: bytes
 ) -> None:
     """Whichever call was the last that arrived: the look tells old from new, and a second rollback ends well."""
@@ -524,9 +526,7 @@ async def test_a_rollback_that_stopped_anywhere_can_be_told_and_finished(
 
 
 @real
-async def test_a_container_with_power_over_its_host_is_not_made_anew(
-    platform: DockerPlatform, docker_engine: Engine
-) -> None:
+async def test_a_privileged_container_is_not_recreated(platform: DockerPlatform, docker_engine: Engine) -> None:
     """It may be restarted; it is neither copied nor recreated."""
     other = docker_engine.build("2", 'CMD ["sleep", "1000"]')
     compose(docker_engine, "--pid=host")
@@ -546,7 +546,7 @@ async def test_containers_of_an_orchestrator_have_an_owner(platform: DockerPlatf
     assert (await platform.status(bound(docker_engine))).facts["owner"] == {"kind": "swarm", "name": "shop_web"}
 
 
-async def test_other_kinds_are_not_its_business(platform: DockerPlatform) -> None:
+async def test_bindings_of_other_platforms_are_refused(platform: DockerPlatform) -> None:
     """A service of another platform is an error, not a crash."""
     service = Service.model_validate({"name": "x", "platform": {"kind": "systemd", "unit": "x.service"}})
     with pytest.raises(TargetError, match="does not run on Docker"):
@@ -592,7 +592,7 @@ async def test_a_slow_engine_times_out(platform: DockerPlatform) -> None:
             await platform.status(far(server.url))
 
 
-def test_the_words_on_containers_do_not_change() -> None:
+def test_labels_of_containers_do_not_change() -> None:
     """Containers made by an older version are understood by a newer one."""
     words = (REPLACES, UNDONE, ADDED, NEW)
     assert words == ("remediator.replaces", "remediator.undone", "remediator.added", ".remediator-new")

@@ -78,7 +78,7 @@ async def test_a_rollout_is_followed_until_it_serves(platform: KubernetesPlatfor
 
 
 @real
-async def test_a_crash_loop_tells_how_it_ended_and_what_it_said(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_crash_loop_reports_the_exit_code_and_the_logs(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """CrashLoopBackOff with exit code, restarts, the previous container's log and the events."""
     cluster.deploy("web", "echo ModuleNotFoundError: prices >&2; exit 3")
     service = bound(cluster)
@@ -170,7 +170,7 @@ async def test_a_deployment_that_is_not_there_is_an_error(platform: KubernetesPl
 
 
 @real
-async def test_a_restart_makes_all_pods_anew(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_restart_replaces_all_pods(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """Starting at once, because nothing of the new generation was observed yet; then running with other pods."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
@@ -186,7 +186,7 @@ async def test_a_restart_makes_all_pods_anew(platform: KubernetesPlatform, clust
 
 @real
 @pytest.mark.promise(3)
-async def test_what_somebody_else_has_changed_is_left_alone(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_target_that_another_user_changed_is_refused(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """Another generation, or another object of the same name: refused, and nothing is changed."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
@@ -224,7 +224,7 @@ async def test_a_restart_gets_through_a_crash_loop(platform: KubernetesPlatform,
 
 
 @real
-async def test_scaling_goes_by_the_subresource(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_scaling_uses_the_subresource(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """Up and down; below one is refused."""
     cluster.deploy("web", SERVE)
     service = bound(cluster)
@@ -240,7 +240,7 @@ async def test_scaling_goes_by_the_subresource(platform: KubernetesPlatform, clu
 
 
 @real
-async def test_what_an_autoscaler_scales_is_not_ours_to_scale(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_deployment_with_an_autoscaler_is_not_scaled(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """It is named as the owner, which undoes scaling and nothing else; and scaling is refused."""
     cluster.deploy("web", SERVE)
     cluster.kubectl("autoscale", "deployment", "web", "--name=tide", "--max=4")
@@ -303,7 +303,7 @@ async def test_a_bad_rollout_is_rolled_back_to_a_recorded_revision(
 
 
 @real
-async def test_a_rollback_goes_only_to_what_is_kept(platform: KubernetesPlatform, cluster: Cluster) -> None:
+async def test_a_rollback_needs_a_recorded_revision(platform: KubernetesPlatform, cluster: Cluster) -> None:
     """An unknown name, and the ReplicaSet of another Deployment: refused with what there is."""
     for name in ("web", "api"):
         cluster.deploy(name, SERVE, replicas=0)
@@ -595,7 +595,7 @@ async def test_a_slow_api_server_times_out(platform: KubernetesPlatform, tmp_pat
             await platform.status(far(tmp_path, server.url))
 
 
-async def test_without_a_way_into_the_cluster_it_says_so(platform: KubernetesPlatform, tmp_path: Path) -> None:
+async def test_without_access_to_the_cluster_the_error_says_so(platform: KubernetesPlatform, tmp_path: Path) -> None:
     """No pod's service account here, or a kubeconfig that is none."""
     here = Service.model_validate(
         {"name": "web", "platform": {"kind": "kubernetes", "namespace": "n", "deployment": "web"}}

@@ -92,7 +92,7 @@ def pin_of(**lines: str) -> Mapping[str, Any]:
 
 
 @pytest.mark.promise(8)
-def test_one_more_restart_of_its_own_is_no_other_plan() -> None:
+def test_another_restart_by_systemd_does_not_change_the_plan() -> None:
     """A unit that crashes on while people decide is what they decide about; a start by somebody is not."""
     life = {"MainPID": "900", "InvocationID": "a" * 32}
     planned = pin_of(**life, NRestarts="4")
