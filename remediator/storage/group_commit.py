@@ -97,7 +97,7 @@ class GroupCommit:
                 try:
                     loop.call_soon_threadsafe(self._answer, mine, topics)
                 except RuntimeError:
-                    continue  # that loop is closed: nobody waits for the answer
+                    continue  # that loop is closed: there is no caller left
         if self._connection is not None:
             self._connection.close()
 

@@ -118,7 +118,7 @@ def commit(dialect: Dialect, connection: Connection, jobs: Sequence[Job]) -> set
     """Run the jobs in one transaction, once.
 
     The order matters: the notifications and the work first, then the audit entries with the head of the log locked
-    last, then the commit. Nobody gets an answer before the commit, which is what "committed" promises.
+    last, then the commit. No caller gets an answer before the commit, which is what promise 1 requires.
     """
     try:
         connection.exec_driver_sql(dialect.begin_statement)

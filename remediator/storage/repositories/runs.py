@@ -1,4 +1,4 @@
-"""Runs in the store: creation, claims with fencing, transitions with their audit entry."""
+"""Runs: creation, claims with fencing tokens, and transitions with their audit entry."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def _plan(data: Mapping[str, Any] | None) -> Plan | None:
 
 
 def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, mode: str, actor: str) -> Run:
-    """A new run in state ``matched``, due at once.
+    """Create a run in status ``matched``, due at once.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: this incident has its run already.
+        sqlalchemy.exc.IntegrityError: the incident has a run already (unique index ``uq_runs_incident``).
     """
     values: dict[str, Any] = {
         "id": run_id,
@@ -95,7 +95,7 @@ def create(tx: Tx, run_id: str, playbook: str, playbook_hash: str, target: str, 
 
 
 def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
-    """Say that a run is for these episodes too; those that it has already are left alone."""
+    """Add episodes to a run; episodes that it has already are ignored."""
     known = select(run_episodes.c.episode_id).where(run_episodes.c.run_id == run_id)
     have = set(tx.connection.execute(known).scalars())
     rows = [{"run_id": run_id, "episode_id": item.id, "joined_at": tx.now} for item in joining if item.id not in have]
@@ -104,7 +104,7 @@ def add_episodes(tx: Tx, run_id: str, joining: Collection[Episode]) -> None:
 
 
 def get_open_incidents(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Run]:
-    """The runs of these (playbook, target) whose incident is not over."""
+    """Return the runs of these (playbook, target) pairs whose incident is open."""
     found: dict[tuple[str, str], Run] = {}
     for start in range(0, len(keys), 400):
         chosen = tuple_(table.c.playbook, table.c.target).in_(keys[start : start + 400])
@@ -121,11 +121,11 @@ def claim_due(
     busy: Collection[str] = (),
     engine_version: int = ENGINE_VERSION,
 ) -> list[Run]:
-    """Take up to ``limit`` runs that are due and that nobody works on; each gets the next fencing token.
+    """Claim up to ``limit`` due runs that no replica processes. Each gets the next fencing token.
 
     Args:
-        busy: runs that this process still works on, whatever became of their leases: when its clock jumps, it must not
-            take them from itself.
+        busy: runs that this process still processes, even if their leases expired. After a jump of the clock it must
+            not claim them from itself.
     """
     values = {"now": tx.now, "until": tx.now + lease, "owner": owner, "most": limit, "known": engine_version}
     rows = tx.connection.execute(_claim(tx.connection.dialect.name), {**values, "busy": list(busy)})
@@ -134,7 +134,7 @@ def claim_due(
 
 @cache
 def _claim(dialect: str) -> ReturningUpdate[Any]:
-    """The statement, built once: it is run at least every second."""
+    """Build the statement once: it runs at least every second."""
     now = bindparam("now", type_=Instant)
     due = (
         select(table.c.id)
@@ -150,7 +150,7 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
     )
     if dialect == "sqlite":
         chosen = due.scalar_subquery()
-    else:  # evaluated once: a subquery with LIMIT and locks may be run again for each row
+    else:  # MATERIALIZED: PostgreSQL may otherwise run a subquery with LIMIT and locks again for each row
         chosen = select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id).scalar_subquery()
     return (
         update(table)
@@ -161,8 +161,11 @@ def _claim(dialect: str) -> ReturningUpdate[Any]:
 
 
 def claim_finished(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | None:
-    """Take a run that is over, to put back what it did; None if somebody works on it, or another run on its target, or
-    a newer version wrote it."""
+    """Claim an ended run, to undo what it did.
+
+    Returns:
+        None if another process has claimed it, another run holds the target lock, or a newer version wrote it.
+    """
     run = get(tx.connection, run_id, lock=True)
     if run is None or run.status not in TERMINAL or run.engine_version > ENGINE_VERSION:
         return None
@@ -178,25 +181,28 @@ def claim_finished(tx: Tx, run_id: str, owner: str, lease: timedelta) -> Run | N
 
 
 def release_claim(tx: Tx, run: Run) -> None:
-    """Let go of a run that is over, and of its target, unless a call of it may still land.
+    """Release the claim on an ended run, and its target lock unless one of its calls may still take effect.
 
     Raises:
-        Fenced: the claim is gone.
+        Fenced: the claim is lost.
     """
-    save(tx, run, lease_owner=None, lease_until=None, holds_target=_unclear(tx.connection, run.id))
+    save(tx, run, lease_owner=None, lease_until=None, holds_target=_may_still_act(tx.connection, run.id))
 
 
 def claim_of(run: Run) -> Claim:
-    """The claim that :func:`claim_due` gave with this run."""
+    """Return the claim that :func:`claim_due` gave with this run."""
     assert run.lease_owner is not None and run.lease_until is not None
     return Claim(run.id, run.lease_owner, run.fence, run.lease_until)
 
 
 def save(tx: Tx, run: Run, **changes: Any) -> Run:
-    """Change a claimed run's columns.
+    """Change columns of a claimed run. Every write to a claimed run goes through here.
+
+    The conditions defend promise 4, exclusive claims: the fencing token and the owner must be those of the claim, and
+    its lease must not have expired. A process that was paused therefore changes nothing after it has lost the run.
 
     Raises:
-        Fenced: the claim is not this process's any more; nothing was changed.
+        Fenced: the claim is lost; nothing was changed.
     """
     held = (table.c.id == run.id, table.c.fence == run.fence, table.c.lease_owner == run.lease_owner)
     row = tx.connection.execute(
@@ -206,7 +212,9 @@ def save(tx: Tx, run: Run, **changes: Any) -> Run:
         .returning(table)
     ).first()
     if row is None:
-        raise Fenced(f"run {run.id}: claim {run.fence} of {run.lease_owner} is gone; another process has it or will")
+        raise Fenced(
+            f"run {run.id}: claim {run.fence} of {run.lease_owner} is lost; another process has it or will claim it"
+        )
     return _run(row)
 
 
@@ -220,7 +228,7 @@ def set_reason(tx: Tx, run: Run, reason: Reason, detail: Detail) -> Run:
     """Change why a claimed run is in its status.
 
     Raises:
-        Fenced: the claim is gone.
+        Fenced: the claim is lost.
     """
     return save(tx, run, reason=reason, detail=detail, **_blocked_by(reason, detail))
 
@@ -234,7 +242,7 @@ def _blocked_by(reason: Reason | None, detail: Detail) -> dict[str, str | None]:
 
 
 def renew_lease(tx: Tx, run: Run, lease: timedelta) -> Run:
-    """Prolong a claim to so long from now, if it does not last longer anyway."""
+    """Extend the lease of a claim to this time from now, unless it lasts longer already."""
     until = tx.now + lease
     longer = case((table.c.lease_until < until, literal(until, Instant)), else_=table.c.lease_until)
     return save(tx, run, lease_until=longer)
@@ -244,8 +252,8 @@ def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Deta
     """Move a claimed run to another status, with its audit entry, in this transaction.
 
     Raises:
-        IllegalTransition: the table does not have it.
-        Fenced: the claim is gone.
+        IllegalTransition: :data:`remediator.core.run.TRANSITIONS` does not have it.
+        Fenced: the claim is lost.
     """
     check_transition(run.status, to)
     values: dict[str, Any] = {
@@ -256,30 +264,33 @@ def transition(tx: Tx, run: Run, to: Status, reason: Reason | None, detail: Deta
         **changes,
     }
     if to in TERMINAL:
-        values.update(finished_at=tx.now)  # still due: its end has to be seen to, by this process or the next
-        values.setdefault("holds_target", run.holds_target and _unclear(tx.connection, run.id))
+        values.update(finished_at=tx.now)  # it stays due: this process, or the next, has to finish its end
+        values.setdefault("holds_target", run.holds_target and _may_still_act(tx.connection, run.id))
     after = save(tx, run, **values)
     data = {"from": run.status.value, "to": to.value, "detail": detail.to_data()}
     tx.append_audit(draft(Kind.RUN_TRANSITION, after, actor, data, reason))
     return after
 
 
-def _unclear(connection: Connection, run_id: str) -> bool:
-    """Whether some call of it may still land: only a person can rule that out, so its target stays held."""
+def _may_still_act(connection: Connection, run_id: str) -> bool:
+    """Return whether a call of the run may still take effect. Only a person can exclude that, so the lock stays."""
     unclear = attempts.c.outcome.is_(None) | (attempts.c.outcome == "unknown")
     return connection.execute(select(attempts.c.id).where(attempts.c.run_id == run_id, unclear)).first() is not None
 
 
 def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> None:
-    """Let go of a claimed run until ``wake_at``; an event that came meanwhile makes it due at once.
+    """Release a claimed run until ``wake_at``; it is due at once if an event arrived meanwhile.
 
     Args:
-        wakeup_count: how many events there had been when the world was last looked at; more by now means: look again.
+        wakeup_count: the number of events before the run was last evaluated. If it is higher now, an event arrived
+            during the evaluation, and the run is evaluated again.
 
     Raises:
-        Fenced: the claim is gone.
+        Fenced: the claim is lost.
     """
-    due = None if run.status in TERMINAL else _earlier(wake_at, run.due_by)
+    due = None
+    if run.status not in TERMINAL:
+        due = min((at for at in (wake_at, run.due_by) if at is not None), default=None)
     notified = (table.c.wakeup_count != wakeup_count) & table.c.status.in_(_OPEN)
     save(
         tx,
@@ -290,12 +301,8 @@ def release(tx: Tx, run: Run, wake_at: datetime | None, wakeup_count: int) -> No
     )
 
 
-def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
-    return min((at for at in (first, second) if at is not None), default=None)
-
-
 def notify(tx: Tx, run_ids: Collection[str]) -> None:
-    """Something happened that concerns these runs (resolved, decided, cancelled…): look at them now."""
+    """Schedule these runs now, because an event concerns them, for example resolved, decided or cancelled."""
     ids = list(run_ids)
     for start in range(0, len(ids), 500):
         chosen = table.c.id.in_(ids[start : start + 500])
@@ -309,7 +316,7 @@ def notify(tx: Tx, run_ids: Collection[str]) -> None:
 
 
 def request_cancel(tx: Tx, run_id: str, who: str, reason: str) -> bool:
-    """Ask that a run stops: at once while it waits, after the current step while it acts. False if it is over."""
+    """Request to cancel a run: now while it waits, after the current step while it acts. Return False if it ended."""
     changed = tx.connection.execute(
         update(table)
         .where(table.c.id == run_id, table.c.status.in_(_OPEN))
@@ -321,7 +328,7 @@ def request_cancel(tx: Tx, run_id: str, who: str, reason: str) -> bool:
 
 
 def clear_leases(tx: Tx, keep: str = "") -> int:
-    """Void every lease: right only where this process is known to be the sole one (one SQLite file, one process)."""
+    """Clear every lease. Safe only if this is the only process, as on SQLite with its lock file."""
     return tx.connection.execute(
         update(table)
         .where(table.c.lease_owner.is_not(None), table.c.lease_owner != keep)
@@ -330,12 +337,12 @@ def clear_leases(tx: Tx, keep: str = "") -> int:
 
 
 def close_incident(tx: Tx, run_ids: Collection[str]) -> None:
-    """Their alerts are over for good: the next firing is another incident and may get another run."""
+    """Close the incidents of runs, because their alerts are closed. The next firing gets a new run."""
     tx.connection.execute(update(table).where(table.c.id.in_(list(run_ids))).values(incident_open=False))
 
 
 def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
-    """The net under :func:`close_incident`: runs that are over, as are all their alerts. Returns how many."""
+    """Close incidents whose run and alerts have ended, in case :func:`close_incident` did not. Return their number."""
     living = exists().where(
         run_episodes.c.run_id == table.c.id, run_episodes.c.episode_id == episodes.c.id, episodes.c.status != "closed"
     )
@@ -347,7 +354,7 @@ def close_orphaned_incidents(tx: Tx, limit: int = 100) -> int:
 
 
 def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
-    """A person says that nothing of this run is still acting on its target. False if it is not over, or holds none."""
+    """Release the target lock of an ended run, as a person requests. Return False if it holds none."""
     row = tx.connection.execute(
         update(table)
         .where(table.c.id == run_id, table.c.holds_target, table.c.finished_at.is_not(None))
@@ -360,7 +367,7 @@ def release_target(tx: Tx, run_id: str, who: str, reason: str) -> bool:
 
 
 def mark_ineffective(tx: Tx, run_id: str) -> bool:
-    """Note that a success was none, once: False if that was noted before."""
+    """Mark a successful run as ineffective. Return False if it is marked already."""
     row = tx.connection.execute(select(table.c.detail).where(table.c.id == run_id).with_for_update()).one()
     if row.detail.get("ineffective"):
         return False
@@ -369,13 +376,13 @@ def mark_ineffective(tx: Tx, run_id: str) -> bool:
 
 
 def lock_holder(connection: Connection, target: str, other_than: str) -> str | None:
-    """The run that has its hand on a target, if another one has."""
+    """Return the ID of another run that holds the lock of a target; None if there is none."""
     statement = select(table.c.id).where(table.c.target == target, table.c.holds_target, table.c.id != other_than)
     return connection.execute(statement).scalar()
 
 
 def get(connection: Connection, run_id: str, *, lock: bool = False) -> Run | None:
-    """One, by its id; ``lock`` it against other transactions' changes."""
+    """Return a run by its ID; None if there is none. ``lock`` its row until the end of the transaction."""
     statement = select(table).where(table.c.id == run_id)
     row = connection.execute(statement.with_for_update() if lock else statement).first()
     return None if row is None else _run(row)
@@ -391,7 +398,7 @@ def list_page(
     target: str | None = None,
     status: str | None = None,
 ) -> list[Run]:
-    """Newest first; ``before`` is the (created_at, id) of the last one on the page before."""
+    """Return runs, newest first. ``before`` is the (created_at, id) of the last run on the previous page."""
     statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(tuple_(table.c.created_at, table.c.id) < before)
@@ -404,7 +411,7 @@ def list_page(
 
 
 def count_by_status(connection: Connection, playbook: str, last: int = 500) -> dict[str, int]:
-    """How the last runs of a playbook ended, or stand: how many by status. Cost does not grow with history."""
+    """Return how many of the last runs of a playbook have each status. The cost does not grow with the history."""
     recent = (
         select(table.c.status)
         .where(table.c.playbook == playbook)
@@ -417,7 +424,7 @@ def count_by_status(connection: Connection, playbook: str, last: int = 500) -> d
 
 
 def next_wake_at(connection: Connection, busy: Collection[str] = ()) -> datetime | None:
-    """When the next run is due that nobody works on, and that this version may; without those of ``busy``."""
+    """Return when the next run is due that is not claimed, not ``busy``, and not of a newer version."""
     return connection.execute(_NEXT_WAKE, {"busy": list(busy)}).scalar()
 
 
@@ -435,7 +442,7 @@ _NEXT_WAKE = (
 
 
 def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str | None = None) -> Draft:
-    """An audit entry about a run."""
+    """Return an audit entry about a run."""
     return Draft(
         kind=kind,
         actor=actor,
@@ -449,8 +456,8 @@ def draft(kind: Kind, run: Run, actor: str, data: Mapping[str, Any], reason: str
 
 
 def list_lock_holders(connection: Connection) -> list[Run]:
-    """The runs that have their hand on a target."""
-    return [_run(row) for row in connection.execute(_HOLDING)]
+    """Return the runs that hold a target lock."""
+    return [_run(row) for row in connection.execute(_LOCK_HOLDERS)]
 
 
-_HOLDING = select(table).where(table.c.holds_target)
+_LOCK_HOLDERS = select(table).where(table.c.holds_target)
