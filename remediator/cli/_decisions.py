@@ -60,7 +60,7 @@ def authenticate(config: Config, token_file: Path | None) -> Person:
 
 
 def terminal_operator(actor: str | None = None) -> Person:
-    """Return the user of this terminal, or ``actor``, as an operator: whoever can write the database is one."""
+    """Return the user of this terminal, or ``actor``, as an operator. Access to the database is the proof."""
     return Person(actor or _direct_store.terminal_user(), "terminal", frozenset({Role.OPERATOR}))
 
 

@@ -1,14 +1,15 @@
-"""The operator's desk: a person's word put into the store by a command, beside a running service or without one.
+"""Direct access to the database, for commands that change something while the service runs, or without it.
 
-One short transaction through the same sequencer as the service's own, so that the audit log stays one chain. The
-service notices by its next look at the store, within a second; what is forbidden is forbidden at once, because every
-intent reads the store in its own transaction.
+A command writes one short transaction with the code of the service's own writer, :mod:`remediator.storage.transaction`:
+the same savepoints, audit chain, retries and notifications. A running service notices it within one second. A stop
+applies from its commit, because every intent reads the stops in its own transaction.
 """
 
 from __future__ import annotations
 
 import getpass
 import socket
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -18,14 +19,15 @@ import sqlalchemy.exc
 from sqlalchemy import Connection
 
 from remediator.audit import Redactor
-from remediator.config import Config, UrlFile, read_secret, redactor_for
+from remediator.config import Config, redactor_for
 from remediator.errors import ConfigurationError, StoreUnavailable
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import read
+from remediator.service import store_url
 from remediator.storage import Tx
-from remediator.storage.audit_writer import append
 from remediator.storage.migrate import require_current
-from remediator.storage.url import parse_postgresql_url
+from remediator.storage.postgres import CHANNEL, SYNCHRONOUS_COMMIT
+from remediator.storage.transaction import BeginFailed, Job, run_group, to_store_error
 
 T = TypeVar("T")
 
@@ -40,76 +42,68 @@ def terminal_user() -> str:
 
 
 def write(config: Config, work: Callable[[Tx], T]) -> T:
-    """Run one piece of work in a transaction, with its audit entries, and commit it.
+    """Run one piece of work in a transaction, with its audit entries, commit it, and return its result.
 
     Raises:
         StoreUnavailable: there is no database, or it cannot be written now; nothing was changed.
-        StoreCorrupt: its schema is not this version's.
+        StoreCorrupt: the schema is not the one of this version.
     """
-    engine = sqlalchemy.create_engine(_url(config), isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            require_current(connection)
-            return _again(connection, _redactor(config), work)
-    except sqlalchemy.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database cannot be written: {str(error.orig).strip()}") from None
-    finally:
-        engine.dispose()
-
-
-def _url(config: Config) -> sqlalchemy.URL:
     if config.store == "sqlite":
         path = config.state / "remediator.db"
         if not path.is_file():
-            raise StoreUnavailable(
-                f"{path}: there is no database; start the service once, or check 'state' in the settings"
-            )
-        return sqlalchemy.make_url(f"sqlite:///{path}")
-    return parse_postgresql_url(
-        read_secret(config.store.url_file) if isinstance(config.store, UrlFile) else config.store
-    )
-
-
-def _redactor(config: Config) -> Redactor:
+            raise StoreUnavailable(f"{path}: no such database; start the service once, or run 'remediator db migrate'")
+        url = sqlalchemy.make_url(f"sqlite:///{path}")
+    else:
+        url = store_url(config)
     try:
-        return redactor_for(config, read(config.inventory, Inventory))
-    except ConfigurationError:
-        return redactor_for(config)  # stopping must not depend on an inventory that can be read
-
-
-def _again(connection: Connection, redactor: Redactor, work: Callable[[Tx], T]) -> T:
-    """As the service's own gate does: a deadlock's victim begins again, a few times."""
-    for _ in range(5):
-        try:
-            return _transact(connection, redactor, work)
-        except sqlalchemy.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in ("40P01", "40001"):
-                raise
-    return _transact(connection, redactor, work)
-
-
-def _transact(connection: Connection, redactor: Redactor, work: Callable[[Tx], T]) -> T:
-    postgres = connection.dialect.name == "postgresql"
-    if not postgres:
-        connection.exec_driver_sql("PRAGMA busy_timeout=5000")
-        connection.exec_driver_sql("PRAGMA synchronous=FULL")
-    connection.exec_driver_sql("BEGIN" if postgres else "BEGIN IMMEDIATE")
+        redactor = redactor_for(config, read(config.inventory, Inventory))
+    except ConfigurationError:  # a stop must not depend on a valid inventory
+        redactor = redactor_for(config)
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    job = Job(work)
     try:
-        tx = Tx(connection, _now(connection), redactor=redactor)
-        result = work(tx)
-        if tx.drafts:
-            append(connection, tx.drafts, tx.now, redactor)
-        for topic in sorted(tx.topics) if postgres else ():
-            connection.exec_driver_sql("SELECT pg_notify('remediator', %s)", (topic,))
-    except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
-        raise
-    connection.exec_driver_sql("COMMIT")
+        dialect = _DirectAccess(engine, redactor)
+        with dialect.connect() as connection:
+            require_current(connection)
+            run_group(dialect, connection, [job])
+    except (BeginFailed, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise to_store_error(error.__cause__ if isinstance(error, BeginFailed) else error) from None
+    finally:
+        engine.dispose()
+    if job.error is not None:
+        raise to_store_error(job.error)
+    result: T = job.result
     return result
 
 
-def _now(connection: Connection) -> datetime:
-    if connection.dialect.name != "postgresql":
-        return datetime.now(UTC)
-    found: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-    return found.astimezone(UTC)
+class _DirectAccess:
+    """A :class:`~remediator.storage.transaction.Dialect` without the lock and the threads of the service's store."""
+
+    def __init__(self, engine: sqlalchemy.Engine, redactor: Redactor) -> None:
+        self._engine = engine
+        self._postgres = engine.dialect.name == "postgresql"
+        self.redactor = redactor
+        self.begin_statement = "BEGIN" if self._postgres else "BEGIN IMMEDIATE"
+        self.placeholder = "%s" if self._postgres else "?"
+
+    def connect(self) -> Connection:
+        connection = self._engine.connect()
+        if self._postgres:
+            connection.exec_driver_sql(SYNCHRONOUS_COMMIT)
+        else:
+            for setting in ("busy_timeout=5000", "synchronous=FULL", "foreign_keys=ON"):
+                connection.exec_driver_sql(f"PRAGMA {setting}")
+        return connection
+
+    def now(self, connection: Connection) -> datetime:
+        if not self._postgres:
+            return datetime.now(UTC)
+        now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return now.astimezone(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def notify_replicas(self, connection: Connection, topics: set[str]) -> None:
+        for topic in sorted(topics) if self._postgres else ():
+            connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, topic))

@@ -29,7 +29,7 @@ CHANNEL = "remediator"
 # A replica that is paused inside a transaction must not keep its locks.
 _OPTIONS = "-c lock_timeout=10000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
 # A commit is fsynced, whatever default the server or the role has.
-_SYNCHRONOUS_COMMIT = (
+SYNCHRONOUS_COMMIT = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
 # Detect within 25 s a server that is gone without closing the connection; the kernel's default is 15 minutes.
@@ -92,7 +92,7 @@ class PostgresStore(Store):
         """Return the writer's connection; see :class:`remediator.storage.transaction.Dialect`."""
         try:
             connection = self._engine.connect()
-            connection.exec_driver_sql(_SYNCHRONOUS_COMMIT)
+            connection.exec_driver_sql(SYNCHRONOUS_COMMIT)
             return connection
         except sqlalchemy.exc.DBAPIError as error:
             host = self._url.host or self._url.query.get("host", "its socket")

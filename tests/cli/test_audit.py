@@ -1,4 +1,4 @@
-"""``remediator audit`` as a person or a script meets it: on a database, on an export, with checkpoints."""
+"""The ``remediator audit`` commands on a database, on an export and with checkpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS, HEAD = make(SIZE)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A database as the store writes it, with a log of twelve entries."""
+    """Return a database as the store writes it, with a log of twelve entries."""
     path = tmp_path / "remediator's #1.db"
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(path)))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -47,7 +47,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    """The public key that checkpoints are signed with."""
+    """Return the file with the public key of the checkpoints."""
     path = tmp_path / "audit.key.pub"
     path.write_text(f"# of {ORIGIN}\n{SIGNER.verifier.encode()}\n")
     return path
@@ -55,7 +55,7 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Path:
-    """Checkpoints as a notary keeps them."""
+    """Return a file with checkpoints, as a witness keeps them."""
     path = tmp_path / "checkpoints"
     path.write_text("\n".join(note(heads(ROWS)[size]) for size in (4, 8, SIZE)))
     return path
@@ -66,7 +66,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run() -> Run:
-    """Run a command; errors of ours come back, they are main()'s to print."""
+    """Return a function that runs a command; expected errors are raised, because main() prints them."""
 
     def invoke(*words: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(command, [str(word) for word in words], input=stdin)
@@ -79,8 +79,8 @@ def _change(database: Path, statement: str, *values: object) -> None:
         assert connection.execute(statement, values).rowcount > 0
 
 
-def test_a_good_log_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """Status 0, one sentence, and where the log ends."""
+def test_an_unchanged_log_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """The command prints the result and the head of the log, with status 0."""
     done = run("verify", "--db", database, "--checkpoints", checkpoints, "--key", key)
 
     assert done.exit_code == 0, done.output
@@ -114,10 +114,10 @@ def _attacks() -> Iterator[tuple[str, str, tuple[object, ...], str, int | None]]
 @pytest.mark.parametrize(
     ("statement", "values", "problem", "seq"), [a[1:] for a in _attacks()], ids=[a[0] for a in _attacks()]
 )
-def test_an_attack_on_the_database_is_named(
+def test_a_changed_database_is_detected(
     run: Run, database: Path, statement: str, values: tuple[object, ...], problem: str, seq: int
 ) -> None:
-    """Whoever edits the tables is found, without any checkpoint: status 1, the entry, and what is wrong."""
+    """Every edit of the tables is found without a checkpoint: status 1, the entry and the problem."""
     _change(database, statement, *values)
     text, said = run("verify", "--db", database, "--strict"), run("verify", "--db", database, "--format", "json")
     found = json.loads(said.stdout)
@@ -129,8 +129,8 @@ def test_an_attack_on_the_database_is_named(
 
 
 @pytest.mark.parametrize("words", [["tail"], ["export", "--format", "csv"], ["export", "--format", "ocsf"]])
-def test_what_cannot_be_read_back_is_named(run: Run, database: Path, words: list[str]) -> None:
-    """Reading on past an entry that somebody edited: which one it is, and what to do; never a traceback."""
+def test_an_unreadable_entry_is_named(run: Run, database: Path, words: list[str]) -> None:
+    """The error names the entry and the next step; there is no traceback."""
     _change(database, "UPDATE audit SET canonical = replace(canonical, 'reason', 'REASON') WHERE seq = 5")
     error = run(*words, "--db", database).exception
     assert isinstance(error, AuditError)
@@ -138,8 +138,8 @@ def test_what_cannot_be_read_back_is_named(run: Run, database: Path, words: list
 
 
 @pytest.mark.parametrize("column", ["seq", "hash", "tree"])
-def test_a_head_that_is_none_is_said(run: Run, database: Path, column: str) -> None:
-    """Whoever writes words where the log's end was gets a sentence back."""
+def test_an_invalid_head_is_an_error(run: Run, database: Path, column: str) -> None:
+    """Text in place of the head of the log raises an expected error."""
     _change(database, f"UPDATE audit_head SET {column} = 'words'")
     assert isinstance(run("verify", "--db", database).exception, StoreCorrupt)
 
@@ -158,35 +158,33 @@ _SENT = [
 
 
 @pytest.mark.parametrize(("sent", "seq", "what"), _SENT, ids=[item[2] for item in _SENT])
-def test_what_became_of_an_export_on_its_way_is_named(
+def test_a_changed_export_is_explained(
     run: Run, database: Path, sent: Callable[[bytes], bytes], seq: int, what: str
 ) -> None:
-    """Editors, mail and scissors: it does not verify, and it is said whether that is a forgery or a line ending."""
+    """The message says whether an export was forged, or only changed by an editor or a mail program."""
     done = run("verify", "--export", "-", stdin=sent(run("export", "--db", database).stdout_bytes))
     assert done.exit_code == 1
     assert f"something else in place of entry {seq}" in done.stdout and what in done.stdout.splitlines()[0]
 
 
 @pytest.mark.parametrize("form", ["csv", "ocsf"])
-def test_other_exports_are_recognised(run: Run, database: Path, form: str) -> None:
-    """A table or a data lake's form given to verify: which form verifies is said."""
+def test_exports_that_cannot_be_verified_are_recognised(run: Run, database: Path, form: str) -> None:
+    """The message for a CSV or OCSF export says which format can be verified."""
     done = run("verify", "--export", "-", stdin=run("export", "--db", database, "--format", form).stdout_bytes)
     assert done.exit_code == 1 and "--format jsonl" in done.stdout
     assert "give it with --db" in run("verify", "--export", database).stdout
 
 
-def test_an_empty_export_proves_nothing(run: Run, database: Path) -> None:
-    """What a failed export leaves in a pipe is no log that verifies; one that begins at the end says where."""
+def test_an_empty_export_is_an_error(run: Run, database: Path) -> None:
+    """A failed export leaves an empty pipe; an export that begins at the end of the log says so."""
     assert isinstance(run("verify", "--export", "-", stdin=b"").exception, AuditError)
     part = run("export", "--db", database, "--since", "1s").stdout_bytes
     said = run("verify", "--export", "-", stdin=part).stdout
     assert "there is no entry after 12" in said and "Entries 1 to 12 were not checked" in said
 
 
-def test_an_old_copy_of_the_database_is_found_by_checkpoints(
-    run: Run, database: Path, checkpoints: Path, key: Path
-) -> None:
-    """Tables and head set back together: only what is kept elsewhere shows it."""
+def test_checkpoints_reveal_an_old_copy_of_the_database(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """Tables and head set back together: only a checkpoint kept elsewhere shows it."""
     old = heads(ROWS)[6]
     _change(database, "DELETE FROM audit WHERE seq > 6")
     _change(database, "UPDATE audit_head SET seq = 6, hash = ?, tree = ?", old.hash, old.tree)
@@ -199,7 +197,7 @@ def test_an_old_copy_of_the_database_is_found_by_checkpoints(
 def test_an_export_is_verified_without_the_database(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """What export wrote, verify takes, from a file or a pipe; a changed byte is found."""
+    """From a file or from a pipe; a changed byte is found."""
     run("export", "--db", database, "--output", tmp_path / "log.jsonl")
     content = (tmp_path / "log.jsonl").read_bytes()
     database.unlink()
@@ -211,7 +209,7 @@ def test_an_export_is_verified_without_the_database(
 
 
 def test_an_export_that_begins_later_verifies(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """--since keeps what is needed to go on from there, and later checkpoints agree."""
+    """An export with ``--since`` contains the state before it, and later checkpoints agree."""
     part = run("export", "--db", database, "--since", "2026-03-01T03:00:06Z").stdout_bytes
     done = run("verify", "--export", "-", "--checkpoints", checkpoints, "--key", key, "--format", "json", stdin=part)
 
@@ -222,7 +220,7 @@ def test_an_export_that_begins_later_verifies(run: Run, database: Path, checkpoi
 def test_archive_and_database_verify_together(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """After entries moved to the archive, the live log alone does not verify; with the archive it does."""
+    """After entries were archived, the database alone does not verify; with the archive it does."""
     archive.write(tmp_path / "elsewhere", GENESIS, ROWS[:6], heads(ROWS)[6])
     _change(database, "DELETE FROM audit WHERE seq <= 6")
     both = ("verify", "--db", database, "--archive", tmp_path / "elsewhere", "--checkpoints", checkpoints, "--key", key)
@@ -233,10 +231,10 @@ def test_archive_and_database_verify_together(
     assert "entry 7 is missing" in run(*both).stdout
 
 
-def test_a_proof_convinces_without_the_log(
+def test_a_proof_is_checked_without_the_log(
     run: Run, database: Path, checkpoints: Path, key: Path, tmp_path: Path
 ) -> None:
-    """prove writes what check believes; another key, or a changed file, it does not."""
+    """A proof is valid only with the right key and only unchanged."""
     proof = tmp_path / "entry.tlog-proof"
     made = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
     proof.write_text(made.stdout)
@@ -253,8 +251,8 @@ def test_a_proof_convinces_without_the_log(
     assert run("check-proof", "--key", key, proof).exit_code == 1
 
 
-def test_no_proof_is_made_of_a_log_that_was_changed(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
-    """Status 1, and nothing on standard output that somebody could take for a proof."""
+def test_a_changed_log_gives_no_proof(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+    """Status 1, and nothing on standard output."""
     _change(database, "UPDATE audit SET hash = ? WHERE seq = 3", bytes(32))
     done = run("prove", "--db", database, "--checkpoints", checkpoints, "--key", key, "7")
 
@@ -262,7 +260,7 @@ def test_no_proof_is_made_of_a_log_that_was_changed(run: Run, database: Path, ch
 
 
 def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
-    """The newest, or those that match all conditions; as lines of text, or of JSON that verify."""
+    """Search combines all conditions; the output is text, or JSON that verifies."""
     lines = run("tail", "--db", database, "-n", "3").stdout.splitlines()
     found = run("search", "--db", database, "--run", "run-2", "--format", "json", "REASON 8").stdout.splitlines()
 
@@ -278,8 +276,8 @@ def test_tail_and_search_find_entries(run: Run, database: Path) -> None:
     assert run("search", "--db", database, "--limit", SIZE).stderr == ""
 
 
-def test_what_others_wrote_does_not_steer_the_terminal(run: Run, database: Path) -> None:
-    """Escape sequences and line breaks in labels are shown as what they are not."""
+def test_control_characters_are_not_printed(run: Run, database: Path) -> None:
+    """Escape sequences and line breaks in labels do not reach the terminal."""
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(database)))
     with engine.connect() as connection:
         evil = Draft(Kind.EVIDENCE, "alertmanager", reason="\x1b[2J\nok\u202e", data={"x": Secret("hunter2")})
@@ -291,8 +289,8 @@ def test_what_others_wrote_does_not_steer_the_terminal(run: Run, database: Path)
     assert line.isprintable() and "hunter2" not in line and "[redacted]" in line
 
 
-def test_csv_and_ocsf_are_for_other_tools(run: Run, database: Path) -> None:
-    """A table with a header, and one event a line."""
+def test_export_as_csv_and_ocsf(run: Run, database: Path) -> None:
+    """A table with a header, and one event per line."""
     table = list(csv.DictReader(io.StringIO(run("export", "--db", database, "--format", "csv").stdout, newline="")))
     events = [json.loads(line) for line in run("export", "--db", database, "--format", "ocsf").stdout.splitlines()]
 
@@ -300,7 +298,7 @@ def test_csv_and_ocsf_are_for_other_tools(run: Run, database: Path) -> None:
     assert [event["metadata"]["uid"] for event in events] == [row.hash.hex() for row in ROWS]
 
 
-def test_it_is_only_read(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
+def test_the_database_is_only_read(run: Run, database: Path, checkpoints: Path, key: Path) -> None:
     """No command changes a byte of the database."""
     before = database.read_bytes()
     for words in (
@@ -328,14 +326,14 @@ def test_it_is_only_read(run: Run, database: Path, checkpoints: Path, key: Path)
     ],
 )
 def test_wrong_usage_has_status_2(run: Run, database: Path, checkpoints: Path, words: list[str]) -> None:
-    """Files that are not there, keys that are missing, words that mean nothing."""
+    """Missing files, missing keys and invalid values."""
     done = run(*(word.format(db=database, points=checkpoints) for word in words))
 
     assert done.exit_code == 2, done.output
 
 
-def test_what_cannot_be_read_is_told(run: Run, tmp_path: Path, database: Path) -> None:
-    """A file that is no database, a damaged one, none at all: an error of ours, which main() says with status 3."""
+def test_an_unreadable_database_is_an_expected_error(run: Run, tmp_path: Path, database: Path) -> None:
+    """A file that is not a database, a damaged one, or none: main() prints the error with status 3."""
     (tmp_path / "plain").write_text("plain text, and long enough to be looked at" * 100)
     (tmp_path / "empty").touch()
     for path in (tmp_path / "plain", tmp_path / "empty"):

@@ -1,4 +1,4 @@
-"""Deciding from the command line, beside a service that runs: the same rules, by the token's person."""
+"""Decisions from the command line while the service runs: the same rules, for the person who owns the token."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.web_service import WebService, web_service
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A room at this very time: commands have no other clock."""
+    """A service at the present time, which is the only clock of the commands."""
     async with web_service(tmp_path) as made:
         made.clock.time = datetime.now(UTC)
         yield made
 
 
 async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
-    """Exit status, and what was said."""
+    """Run a command as this person; return its exit status and its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEDIATOR_TOKEN": web.tokens.get(who, "")}
     settings = web.service.config.base_dir / "remediator.yaml"
     process = await asyncio.create_subprocess_exec(
@@ -41,8 +41,8 @@ async def _run(web: WebService, who: str, *argv: str) -> tuple[int, str]:
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize(("verb", "status"), [("approve", "approved"), ("reject", "rejected"), ("snooze", "void")])
-async def test_a_word_counts_once(web: WebService, verb: str, status: str) -> None:
-    """By the run's id or the request's; said again it changes nothing, and the exit status says so."""
+async def test_a_decision_counts_once(web: WebService, verb: str, status: str) -> None:
+    """The run or the request can be named; a second decision changes nothing and ends with status 1."""
     asked = await web.request_approval()
     code, said = await _run(web, "ann", "approval", verb, asked.run_id, "--reason", "seen")
     assert code == 0 and f"{verb} by ann recorded" in said
@@ -55,8 +55,8 @@ async def test_a_word_counts_once(web: WebService, verb: str, status: str) -> No
 
 
 @pytest.mark.promise(6)
-async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebService) -> None:
-    """Not while it may stand, not by who may not decide; then once, with what has changed."""
+async def test_refresh_replaces_a_request_whose_playbook_changed(web: WebService) -> None:
+    """Only a person who may decide can refresh a request, only once, and only if it is outdated."""
     asked = await web.request_approval()
     code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
     assert code == 2 and "cannot be told now" in said, said
@@ -74,8 +74,8 @@ async def test_people_are_asked_anew_where_the_playbook_has_changed(web: WebServ
 
 
 @pytest.mark.promise(6)
-async def test_who_may_not_is_told_why(web: WebService) -> None:
-    """No token, a viewer's, somebody's out of the group: refused in a sentence, and the request stands."""
+async def test_a_refused_person_sees_the_reason(web: WebService) -> None:
+    """Without a token, as a viewer, or outside the group: the message names the reason; the request stays open."""
     asked = await web.request_approval(groups=("sre",))
     for who, told in (("", "no operator token"), ("victor", "needs the role approver"), ("eve", "sre")):
         code, said = await _run(web, who, "approval", "approve", asked.run_id)
@@ -85,8 +85,8 @@ async def test_who_may_not_is_told_why(web: WebService) -> None:
 
 
 @pytest.mark.promise(6)
-async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
-    """Without the target's name no; with it yes."""
+async def test_a_destructive_plan_needs_confirmation(web: WebService) -> None:
+    """The approval counts only with the target's name."""
     asked = await web.request_approval(destructive=True)
     code, said = await _run(web, "ann", "approval", "approve", asked.run_id)
     assert code != 0 and "redis" in said
@@ -104,8 +104,8 @@ async def test_what_destroys_is_confirmed_here_too(web: WebService) -> None:
         ("--playbook", "not-there-yet", "what is not loaded yet does nothing"),
     ],
 )
-async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, what: str, name: str, told: str) -> None:
-    """A slip in a name: an error that names what is near, and nothing on record; the right name is taken."""
+async def test_a_stop_with_an_unknown_name_is_refused(web: WebService, what: str, name: str, told: str) -> None:
+    """The error suggests the nearest name and nothing is recorded; the right name is accepted."""
     book = web.context.playbooks.active
     await web.context.store.write(lambda tx: playbooks.add_versions(tx, book))
     before = await web.head()
@@ -117,15 +117,15 @@ async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, what: 
     assert code == 0 and f"{what[2:]} {right} stopped" in said, said
 
 
-async def test_a_broken_inventory_keeps_nobody_from_stopping(web: WebService) -> None:
-    """The name cannot be checked then; that is said, and the stop stands."""
+async def test_a_stop_is_possible_with_a_broken_inventory(web: WebService) -> None:
+    """The command says that the name is not checked, and creates the stop."""
     web.service.config.inventory.write_text("kind: Nonsense")
     code, said = await _run(web, "oscar", "stop", "create", "--service", "redis", "--reason", "x")
     assert code == 0 and "cannot be read" in said and "service redis stopped" in said, said
 
 
-async def test_status_says_what_waits_and_what_is_stopped(web: WebService) -> None:
-    """A request and a stop, on one screen."""
+async def test_status_shows_requests_and_stops(web: WebService) -> None:
+    """An open request and a stop."""
     asked = await web.request_approval()
     code, said = await _run(
         web, "oscar", "stop", "create", "--service", "redis", "--reason", "by hand", "--duration", "1h"
@@ -137,8 +137,8 @@ async def test_status_says_what_waits_and_what_is_stopped(web: WebService) -> No
     assert "ATTENTION: the Watchdog was never heard" in said, said
 
 
-async def test_who_decides_by_terminal_sees_what(web: WebService) -> None:
-    """The exact calls and the risk, before the word that it takes."""
+async def test_run_show_lists_the_calls_and_risks_of_a_request(web: WebService) -> None:
+    """An approver sees the exact calls, their risks, and the command to decide."""
     asked = await web.request_approval()
     code, said = await _run(web, "", "run", "show", asked.run_id)
     lines = [line.partition(" ")[0] for line in said.splitlines()]

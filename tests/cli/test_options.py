@@ -1,4 +1,4 @@
-"""How commands write files, count back in time, and end: as a person at a terminal meets it."""
+"""Shared behaviour of commands: output files, durations, error messages and exit status."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from remediator.errors import InputError
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    """What was there stays if the command fails, with nothing left beside it; who may read it stays too."""
+def test_an_output_file_is_replaced_only_on_success(tmp_path: Path) -> None:
+    """After an error the old file is unchanged and no other file is left; permissions are kept."""
     path = tmp_path / "report.html"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -37,8 +37,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
-    """``--output`` onto a link writes what it points to."""
+def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
+    """``--output`` writes to the file that the link names."""
     path, link = tmp_path / "report.html", tmp_path / "latest.html"
     path.write_bytes(b"old")
     link.symlink_to(path)
@@ -49,7 +49,7 @@ def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    """A reader at the other end gets it, and the pipe is one afterwards."""
+    """The reader of the pipe gets the output."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     read: list[bytes] = []
@@ -62,8 +62,8 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert path.is_fifo()
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """In a sentence, before anything is done."""
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    """The error names the folder before the command does any work."""
     with (
         pytest.raises(InputError, match=r"nowhere/report\.html cannot be written: No such file"),
         writing(tmp_path / "nowhere" / "report.html"),
@@ -72,14 +72,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", ["3000y", "999999999w", "soon", ""])
-def test_longer_ago_than_time_goes_back(length: str) -> None:
-    """``--since`` with anything that cannot be is a sentence."""
+def test_an_impossible_age_is_an_error(length: str) -> None:
+    """``--since`` refuses ages before the year 1 and words that are no duration."""
     with pytest.raises(InputError):
         before(NOW, length)
 
 
-def test_so_long_ago() -> None:
-    """Days are twenty-four hours."""
+def test_a_day_has_24_hours() -> None:
+    """An age in days is counted in hours, not in calendar days."""
     assert before(NOW, "30d") == NOW - timedelta(days=30)
 
 
@@ -92,8 +92,8 @@ def test_so_long_ago() -> None:
         (("stop", "create", "--reason", "x", "--duration", "9000d"), 2, "year"),
     ],
 )
-def test_what_goes_wrong_is_a_sentence(tmp_path: Path, argv: tuple[str, ...], status: int, said: str) -> None:
-    """And an exit status; never a traceback."""
+def test_errors_are_one_line_with_an_exit_status(tmp_path: Path, argv: tuple[str, ...], status: int, said: str) -> None:
+    """No expected error prints a traceback."""
     (tmp_path / "inventory.yaml").write_text("apiVersion: remediator/v1\nkind: Inventory\nservices: {}\n")
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
@@ -106,8 +106,8 @@ def test_what_goes_wrong_is_a_sentence(tmp_path: Path, argv: tuple[str, ...], st
     assert said in done.stderr
 
 
-def test_a_terminal_without_the_alphabet_still_reads_it(tmp_path: Path) -> None:
-    """Text that the terminal cannot show is spelled out."""
+def test_text_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    """A Latin-1 terminal gets escape sequences instead of an error."""
     (tmp_path / "→.yaml").write_text("apiVersion: remediator/v1\nkind: Playbok\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
     done = _remediator(("lint", "."), tmp_path, environment)

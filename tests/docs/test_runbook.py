@@ -1,4 +1,4 @@
-"""The runbook's table names what is really in the playbooks."""
+"""The table of the runbook names the steps of the playbooks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"^\| §(?P<step>[^|]+)\| (?P<playbook>[a-z-]+) \| (?P<names>[^|]+) \|$", re.MULTILINE)
 
 
-def test_every_step_that_the_table_names_exists() -> None:
-    """A renamed step cannot leave the document behind."""
+def test_every_step_in_the_table_exists() -> None:
+    """A renamed step fails this test."""
     rows = list(_ROW.finditer((ROOT / "docs/runbook.md").read_text(encoding="utf-8")))
     assert len(rows) > 25
     for row in rows:
@@ -24,7 +24,7 @@ def test_every_step_that_the_table_names_exists() -> None:
 
 
 def test_every_playbook_is_in_the_table() -> None:
-    """Nothing is done that the runbook does not speak of."""
+    """The runbook covers every playbook."""
     text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
     named = {row["playbook"] for row in _ROW.finditer(text)}
     files = (path for path in (ROOT / "playbooks").glob("*.yaml") if not path.name.endswith(".test.yaml"))

@@ -1,4 +1,4 @@
-"""The tutorial works as it stands: its files are written and its commands executed, from the page itself."""
+"""The tutorial works word for word: this test writes its files and runs its commands."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.
 
 
 @pytest.mark.timeout(600)
-def test_the_tutorial_can_be_followed_to_the_letter(tmp_path: Path) -> None:
-    """Every command succeeds in order, and every line of an expected output is there after the commands before it."""
+def test_the_tutorial_works_word_for_word(tmp_path: Path) -> None:
+    """Every command succeeds in order, and every line of an expected output appears."""
     require("redis-server")
     require("curl")
     page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_tutorial_can_be_followed_to_the_letter(tmp_path: Path) -> None:
 
 
 def _script(page: str) -> tuple[str, dict[int, list[str]]]:
-    """All blocks as one script that marks each one's output, and the lines that belong to the block before them."""
+    """Return all blocks as one script that marks the output of each, and the expected lines of each block."""
     parts: list[str] = []
     expected: dict[int, list[str]] = {}
     for kind, file, body in _BLOCK.findall(page):
@@ -74,7 +74,7 @@ def _script(page: str) -> tuple[str, dict[int, list[str]]]:
 
 
 def _end(process: subprocess.Popen[str], work: Path) -> None:
-    """What the page starts and did not come to end: its Redis and its service."""
+    """Stop what the page started and did not stop: its Redis and its service."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with process:  # its pipe is closed, and it is waited for

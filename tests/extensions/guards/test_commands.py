@@ -1,4 +1,4 @@
-"""The operator's commands, beside a running service on its own SQLite file."""
+"""The operator's commands while a service runs on its own SQLite file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def remediator(server: Remediator, *argv: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Remediator]:
-    """A service with one playbook and nothing to do."""
+    """Start a service with one playbook and no alert."""
     server = Remediator(tmp_path / "remediator")
     server.inventory["services"] = {"redis": {"platform": {"kind": "supervisor", "url": "unix:///x", "program": "r"}}}
     server.start()
@@ -34,8 +34,8 @@ def service(tmp_path: Path) -> Iterator[Remediator]:
 
 
 @pytest.mark.promise(10)
-def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack: Stack) -> None:
-    """Redis dies while everything is paused: nothing is done, and the run says who paused. Resumed, it heals."""
+def test_a_stop_blocks_a_real_remediation_until_its_release(stack: Stack) -> None:
+    """Redis dies during a stop: nothing is done, and the run names the stop. After the release it is healed."""
     paused = remediator(stack.remediator, "stop", "create", "--reason", "database move", "--actor", "user:ann")
     assert paused.returncode == 0, paused.stderr
     stop_id = paused.stdout.split(":")[0]
@@ -61,8 +61,8 @@ def test_pause_stops_a_real_heal_and_resume_lets_it_go_on_within_a_second(stack:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_a_stop_that_would_stop_nothing_is_refused(service: Remediator) -> None:
-    """A slip in a name: said at once, with the name that was meant; nothing is written."""
+def test_a_stop_with_an_unknown_name_is_refused(service: Remediator) -> None:
+    """The error suggests the nearest name; nothing is written."""
     for option, slip, meant in (("--playbook", "redis-dwon", "redis-down"), ("--service", "redes", "redis")):
         refused = remediator(service, "stop", "create", option, slip, "--reason", "disk swap")
         assert (refused.returncode, refused.stdout) == (2, "")
@@ -70,8 +70,8 @@ def test_a_stop_that_would_stop_nothing_is_refused(service: Remediator) -> None:
     assert remediator(service, "status").returncode == 0
 
 
-def test_stopping_does_not_need_files_that_can_be_read(service: Remediator) -> None:
-    """Somebody is in the middle of an edit: the stop stands, and it is said that the name was not checked."""
+def test_a_stop_is_possible_with_a_broken_inventory(service: Remediator) -> None:
+    """The command says that the name is not checked, and creates the stop."""
     (service.folder / "inventory.yaml").write_text("services: {redis: [")
     paused = remediator(service, "stop", "create", "--service", "redis", "--reason", "disk swap")
     assert paused.returncode == 0, paused.stderr
@@ -79,8 +79,8 @@ def test_stopping_does_not_need_files_that_can_be_read(service: Remediator) -> N
     assert remediator(service, "status").returncode == 1
 
 
-def test_status_tells_what_holds(service: Remediator) -> None:
-    """Stops, with how to resume, and exit status 1 while one stands."""
+def test_status_shows_active_stops(service: Remediator) -> None:
+    """Status lists the stops, and its exit status is 1 while one is active."""
     assert remediator(service, "status").returncode == 0
     remediator(
         service,
@@ -106,8 +106,8 @@ def test_status_tells_what_holds(service: Remediator) -> None:
     assert listed.stdout.startswith(f"{stop['id']}  service redis stopped by user:ann since ")
 
 
-def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) -> None:
-    """The file stops within a second; resume refuses while it is there, and works when it is gone."""
+def test_a_stop_file_becomes_a_stop_and_is_removed_before_the_release(service: Remediator) -> None:
+    """The file becomes a stop within a second; a release is refused while the file exists."""
     state = service.folder / "state"
     (state / "STOP").write_text("smoke in the server room")
 
@@ -142,16 +142,16 @@ def test_a_stop_file_reaches_the_store_and_has_to_go_first(service: Remediator) 
         ),
     ],
 )
-def test_wrong_use_is_told_in_a_sentence(service: Remediator, argv: tuple[str, ...], message: str) -> None:
-    """Exit status 2, what is wrong, and nothing changed."""
+def test_wrong_usage_has_status_2_and_a_message(service: Remediator, argv: tuple[str, ...], message: str) -> None:
+    """The message names the problem, and nothing is changed."""
     done = remediator(service, *argv)
 
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert remediator(service, "status").returncode == 0
 
 
-def test_promotion_is_on_record_and_shown(service: Remediator) -> None:
-    """A person puts a playbook on another rung; status shows where it is, and by whom."""
+def test_a_changed_mode_is_recorded_and_shown(service: Remediator) -> None:
+    """Status shows the new mode, who set it, and the reason."""
     done = remediator(
         *(service, "playbook", "set-mode", "redis-down", "--mode", "approve"),
         *("--reason", "two bad nights", "--actor", "user:ann"),
