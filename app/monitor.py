@@ -4,8 +4,6 @@ import asyncio
 import logging
 import random
 
-from redis.asyncio import Redis
-
 from app.catalogue import Catalogue
 from app.link import RedisLink, RedisUnavailableError
 from app.metrics import Metrics
@@ -26,7 +24,7 @@ class Monitor:
     async def check(self) -> None:
         """Probe Redis and invalidate what the cache missed. Only then, close the circuit for requests."""
         try:
-            await self._link.call("ping", _ping, probe=True)
+            await self._link.call("ping", lambda client: client.ping(), probe=True)
             await self._catalogue.sweep(probe=True)
         except RedisUnavailableError as error:
             self._link.open_circuit(error)
@@ -58,7 +56,3 @@ class Monitor:
             await self.check()
         except Exception:  # if the monitor ended, an open circuit would stay open forever
             log.exception("internal error in the monitor")
-
-
-async def _ping(client: Redis) -> None:
-    await client.ping()

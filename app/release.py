@@ -40,19 +40,13 @@ class Release(BaseModel):
 def read_release(folder: Path, *, faults_enabled: bool) -> Release:
     """Return the release in `folder`. Raise SettingsError if it is malformed, or has faults that are not enabled."""
     try:
-        release = Release.model_validate(_manifest(folder) | _version(folder))
+        version, manifest = folder / "RELEASE", folder / "release.toml"
+        content: dict[str, object] = tomllib.loads(manifest.read_text()) if manifest.exists() else {}
+        if version.exists():
+            content["version"] = version.read_text().strip()
+        release = Release.model_validate(content)
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{folder / 'release.toml'}: {error}") from None
     if release.faults.any() and not faults_enabled:
         raise SettingsError(f"release {release.version} contains faults, but FAULTS_ENABLED is false")
     return release
-
-
-def _version(folder: Path) -> dict[str, str]:
-    file = folder / "RELEASE"
-    return {"version": file.read_text().strip()} if file.exists() else {}
-
-
-def _manifest(folder: Path) -> dict[str, object]:
-    file = folder / "release.toml"
-    return tomllib.loads(file.read_text()) if file.exists() else {}

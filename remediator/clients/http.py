@@ -216,7 +216,9 @@ class HttpClient:
             async with asyncio.timeout(call.seconds):
                 return await self._exchange(call)
         except TimeoutError:
-            raise _out_of_time(call) from None
+            if call.progress.sent:
+                raise TimedOut(f"{call.name}: no answer within {call.seconds:g} s") from None
+            raise Unreachable(f"{call.name}: no connection within {call.seconds:g} s") from None
         except httpx.TransportError as error:
             raise _broken(call, error) from error
 
@@ -255,12 +257,6 @@ def _refusal(call: _Call, answer: Answer) -> ClientError:
     retry_after = float(after) if after.isascii() and after.isdigit() else None
     message = f"{call.name} answered {answer.status}: {text[:_EXCERPT] or 'empty body'}"
     return HttpRefused(message, answer.status, text, retry_after)
-
-
-def _out_of_time(call: _Call) -> ClientError:
-    if call.progress.sent:
-        return TimedOut(f"{call.name}: no answer within {call.seconds:g} s")
-    return Unreachable(f"{call.name}: no connection within {call.seconds:g} s")
 
 
 def _broken(call: _Call, error: httpx.TransportError) -> ClientError:

@@ -29,13 +29,15 @@ from remediator.web.openapi import Operation, Parameter, describe
 from remediator.web.site import Site
 
 
-async def _list_runs(call: ApiRequest) -> Any:
+async def list_runs(call: ApiRequest) -> Any:
+    """Return runs, newest first."""
     query, limit = call.request.query_params, call.integer("limit", 50, 500)
     found = await call.read(lambda connection: paging.query_runs(connection, query, limit))
     return [run_timeline.summary(run) for run in found]
 
 
-async def _show_run(call: ApiRequest) -> Any:
+async def show_run(call: ApiRequest) -> Any:
+    """Return a run with its timeline."""
     run_id = call.request.path_params["run_id"]
     timeline = await call.read(lambda connection: run_timeline.load_timeline(connection, run_id))
     if timeline is None:
@@ -45,22 +47,26 @@ async def _show_run(call: ApiRequest) -> Any:
     return run_timeline.as_data(timeline)
 
 
-async def _cancel_run(call: ApiRequest) -> Any:
+async def cancel_run(call: ApiRequest) -> Any:
+    """Cancel a run."""
     run_id, reason = call.request.path_params["run_id"], call.text("reason")
     return {"result": await call.write(lambda tx: decisions.cancel(tx, call.caller, run_id, reason))}
 
 
-async def _retry_run(call: ApiRequest) -> Any:
+async def retry_run(call: ApiRequest) -> Any:
+    """Start another run for the same incident."""
     run_id, reason, service = call.request.path_params["run_id"], call.text("reason"), call.site.service
     run = await call.write(lambda tx: form_actions.retry_run(tx, service, call.caller, run_id, reason))
     return run_timeline.summary(run)
 
 
-async def _list_approvals(call: ApiRequest) -> Any:
+async def list_approvals(call: ApiRequest) -> Any:
+    """Return the pending approval requests."""
     return [_approval(item) for item in await call.read(approvals.list_pending)]
 
 
-async def _show_approval(call: ApiRequest) -> Any:
+async def show_approval(call: ApiRequest) -> Any:
+    """Return an approval request with its decisions and validity."""
     found = await _find_approval(call)
     made = await call.read(lambda connection: approvals.list_decisions(connection, found.id))
     listed = [
@@ -86,7 +92,8 @@ async def _check_validity(call: ApiRequest, found: Approval) -> Standing:
     return await call.site.validity.check(found, run)
 
 
-async def _refresh(call: ApiRequest) -> Any:
+async def refresh(call: ApiRequest) -> Any:
+    """Create a new request if the plan is outdated."""
     found = await _find_approval(call)
     if found.status != "pending":
         return {"status": found.status, "refreshed": False}
@@ -119,7 +126,9 @@ def _approval(item: Approval) -> dict[str, Any]:
     }
 
 
-def _decide(verb: str) -> ApiHandler:
+def decision(verb: str) -> ApiHandler:
+    """Return the handler of one decision: approve, reject or snooze."""
+
     async def decide(call: ApiRequest) -> Any:
         request = DecisionRequest(
             call.request.path_params["approval_id"],
@@ -136,7 +145,8 @@ def _decide(verb: str) -> ApiHandler:
     return decide
 
 
-async def _list_stops(call: ApiRequest) -> Any:
+async def list_stops(call: ApiRequest) -> Any:
+    """Return the active stops."""
     now = call.site.now
     return [
         {
@@ -153,21 +163,24 @@ async def _list_stops(call: ApiRequest) -> Any:
     ]
 
 
-async def _create_stop(call: ApiRequest) -> Any:
+async def create_stop(call: ApiRequest) -> Any:
+    """Create a stop."""
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     duration = form_actions.stop_duration(call.text("duration"))
     form_actions.check_stop_name(call.site.service, scope, name)
     return {"id": await call.write(lambda tx: decisions.pause(tx, call.caller, reason, scope, name, duration))}
 
 
-async def _release_stop(call: ApiRequest) -> Any:
+async def release_stop(call: ApiRequest) -> Any:
+    """Release a stop."""
     stop_id = call.request.path_params["stop_id"]
     if not await call.write(lambda tx: decisions.resume(tx, call.caller, stop_id)):
         raise NotFound(f"there is no active stop {stop_id[:64]!r}")
     return {"released": stop_id}
 
 
-async def _list_episodes(call: ApiRequest) -> Any:
+async def list_episodes(call: ApiRequest) -> Any:
+    """Return the open episodes."""
     limit = call.integer("limit", 200, 1000)
     return [
         {
@@ -182,7 +195,8 @@ async def _list_episodes(call: ApiRequest) -> Any:
     ]
 
 
-async def _list_playbooks(call: ApiRequest) -> Any:
+async def list_playbooks(call: ApiRequest) -> Any:
+    """Return the playbooks with mode and results."""
     loaded = call.site.service.context.playbooks
 
     def read(connection: Connection) -> Any:
@@ -200,7 +214,8 @@ async def _list_playbooks(call: ApiRequest) -> Any:
     return await call.read(read)
 
 
-async def _list_audit_entries(call: ApiRequest) -> Any:
+async def list_audit_entries(call: ApiRequest) -> Any:
+    """Return audit log entries, newest first."""
     query = call.request.query_params
     before = call.integer("before", 0, 10**15) if "before" in query else None
     limit = call.integer("limit", 50, 500)
@@ -210,7 +225,8 @@ async def _list_audit_entries(call: ApiRequest) -> Any:
     return [json.loads(item.canonical) | {"hash": item.hash.hex()} for item in found]
 
 
-async def _list_dead_messages(call: ApiRequest) -> Any:
+async def list_dead_messages(call: ApiRequest) -> Any:
+    """Return the messages that could not be delivered."""
     return [
         {"id": item.id, "channel": item.channel, "kind": item.kind, "run": item.run_id, "error": item.error}
         for item in await call.read(outbox.list_dead)
@@ -240,12 +256,12 @@ _FILTERS = _filters("playbook", "target", "status")
 OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
     (
         Operation("GET", "/api/v1/runs", "List runs, newest first.", (_LIMIT, _BEFORE, _OPEN, *_FILTERS)),
-        _list_runs,
+        list_runs,
     ),
-    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), _show_run),
+    (Operation("GET", "/api/v1/runs/{run_id}", "Show a run with its timeline.", (_RUN,)), show_run),
     (
         Operation("POST", "/api/v1/runs/{run_id}/cancel", "Cancel a run.", (_RUN,), _REASON, Permission.CANCEL),
-        _cancel_run,
+        cancel_run,
     ),
     (
         Operation(
@@ -256,9 +272,9 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             _REASON,
             Permission.RETRY,
         ),
-        _retry_run,
+        retry_run,
     ),
-    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), _list_approvals),
+    (Operation("GET", "/api/v1/approvals", "List pending approval requests."), list_approvals),
     (
         Operation(
             "GET",
@@ -266,14 +282,14 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Show an approval request, its decisions and whether it is still valid.",
             (_APPROVAL,),
         ),
-        _show_approval,
+        show_approval,
     ),
     *(
         (
             Operation(
                 "POST", f"/api/v1/approvals/{{approval_id}}/{verb}", text, (_APPROVAL,), _DECISION, Permission.DECIDE
             ),
-            _decide(verb),
+            decision(verb),
         )
         for verb, text in (
             ("approve", "Approve the plan."),
@@ -290,9 +306,9 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             {},
             Permission.DECIDE,
         ),
-        _refresh,
+        refresh,
     ),
-    (Operation("GET", "/api/v1/stops", "List active stops."), _list_stops),
+    (Operation("GET", "/api/v1/stops", "List active stops."), list_stops),
     (
         Operation(
             "POST",
@@ -307,7 +323,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             },
             Permission.PAUSE,
         ),
-        _create_stop,
+        create_stop,
     ),
     (
         Operation(
@@ -318,10 +334,10 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             {},
             Permission.RESUME,
         ),
-        _release_stop,
+        release_stop,
     ),
-    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), _list_episodes),
-    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), _list_playbooks),
+    (Operation("GET", "/api/v1/episodes", "List open episodes.", (_LIMIT,)), list_episodes),
+    (Operation("GET", "/api/v1/playbooks", "List playbooks with their mode and results."), list_playbooks),
     (
         Operation(
             "GET",
@@ -338,9 +354,9 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 *_filters("run", "kind"),
             ),
         ),
-        _list_audit_entries,
+        list_audit_entries,
     ),
-    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), _list_dead_messages),
+    (Operation("GET", "/api/v1/messages/dead", "List messages that could not be delivered."), list_dead_messages),
 )
 
 

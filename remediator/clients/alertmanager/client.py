@@ -193,7 +193,8 @@ class Alertmanager:
 
     async def post_silence(self, silence: NewSilence) -> str:
         """Create a silence and return its ID. This is not idempotent: each call creates another silence."""
-        answer = await self._http.call("POST", "/api/v2/silences", json=_as_posted(silence))
+        times = {"startsAt": rfc3339(silence.starts_at), "endsAt": rfc3339(silence.ends_at)}
+        answer = await self._http.call("POST", "/api/v2/silences", json={**msgspec.to_builtins(silence), **times})
         return answer.json(_Posted).silenceID
 
     async def expire_silence(self, silence_id: str) -> None:
@@ -250,8 +251,3 @@ def _id(silence_id: str) -> str:
     if not silence_id.replace("-", "").isalnum():
         raise BadAnswer(f"{silence_id!r} is not a valid ID of a silence")
     return silence_id
-
-
-def _as_posted(silence: NewSilence) -> dict[str, Any]:
-    body: dict[str, Any] = msgspec.to_builtins(silence)
-    return {**body, "startsAt": rfc3339(silence.starts_at), "endsAt": rfc3339(silence.ends_at)}

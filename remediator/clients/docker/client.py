@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -162,7 +162,8 @@ class Docker:
         parameters = {"since": _seconds(since), "until": _seconds(until), "filters": _json(filters)}
         answer = await self._get("/events", parameters)
         try:
-            return tuple(_event(msgspec.json.decode(line, type=RawEvent)) for line in answer.body.splitlines() if line)
+            found = [msgspec.json.decode(line, type=RawEvent) for line in answer.body.splitlines() if line]
+            return tuple(each.plain() for each in found)
         except (msgspec.DecodeError, OverflowError) as error:
             raise BadAnswer(f"{answer.call}: unexpected answer: {error}") from None
 
@@ -294,11 +295,6 @@ def _json(value: Mapping[str, Sequence[str]]) -> str:
 
 def _seconds(instant: datetime) -> str:
     return f"{instant.timestamp():.6f}"
-
-
-def _event(event: RawEvent) -> Event:
-    at = datetime.fromtimestamp(event.time_nano / 1e9, UTC)
-    return Event(at, event.type, event.action, event.actor.id, event.actor.attributes or {})
 
 
 def _logs(answer: Answer, tty: bool) -> Logs:

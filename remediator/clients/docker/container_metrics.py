@@ -52,7 +52,9 @@ class Snapshot:
         limit = GaugeMetricFamily("container_spec_memory_limit_bytes", "Memory limit.", labels=LABELS)
         cpu = CounterMetricFamily("container_cpu_usage_seconds", "CPU time used.", labels=LABELS)
         for container, stats in self._seen:
-            labels = _labels(container)
+            shown = [container.labels.get(label, "") for label in SHOWN]
+            name = container.name.removeprefix("/")
+            labels = [f"/docker/{container.id}", name, container.config.image, *shown]
             start.add_metric(labels, container.state.started_at.timestamp())
             running.add_metric(labels, float(container.state.running))
             restarts.add_metric(labels, container.restart_count)
@@ -62,12 +64,6 @@ class Snapshot:
                 limit.add_metric(labels, stats.memory_limit)
                 cpu.add_metric(labels, stats.cpu_seconds)
         yield from (start, running, restarts, killed, memory, limit, cpu)
-
-
-def _labels(container: Container) -> list[str]:
-    name = container.name.removeprefix("/")
-    shown = [container.labels.get(label, "") for label in SHOWN]
-    return [f"/docker/{container.id}", name, container.config.image, *shown]
 
 
 async def look(client: Docker, label: str) -> list[Seen]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -227,6 +227,11 @@ class RawEvent(msgspec.Struct):
     action: str = msgspec.field(name="Action")
     actor: _Actor = msgspec.field(name="Actor")
     time_nano: int = msgspec.field(name="timeNano")
+
+    def plain(self) -> Event:
+        """Convert to `Event`."""
+        at = datetime.fromtimestamp(self.time_nano / 1e9, UTC)
+        return Event(at, self.type, self.action, self.actor.id, self.actor.attributes or {})
 
 
 StreamName = Literal["stdout", "stderr"]

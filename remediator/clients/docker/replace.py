@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from remediator.clients.docker.client import Docker, DockerRefused
 from remediator.clients.docker.container_spec import ContainerSpec, clone_spec, successor_spec, with_labels
-from remediator.clients.docker.models import Container, ContainerPin
+from remediator.clients.docker.models import Container
 
 NUMBER = "com.docker.compose.container-number"
 REPLACES = "remediator.replaces"
@@ -56,7 +56,9 @@ async def replace(client: Docker, old: Container, image: str, image_id: str) -> 
     undone = [each for each in old.labels.get(UNDONE, "").split(",") if each and each != image_id]
     labels = {REPLACES: old.id, UNDONE: ",".join([*undone, old.image][-_REMEMBERED:])}
     new = await _create(client, f"{_final_name(old)}{NEW}", with_labels(made, labels))
-    await client.stop(old.id, stop_timeout=STOP_TIMEOUT, expected=await _pin(client, old))
+    # compare with the planned start, unless Docker itself keeps restarting the container
+    pin = old.pin if old.restart_count == 0 else (await client.container(old.id)).pin
+    await client.stop(old.id, stop_timeout=STOP_TIMEOUT, expected=pin)
     try:
         await client.start(new)
     except DockerRefused:
@@ -87,8 +89,3 @@ async def _create(client: Docker, name: str, made: ContainerSpec) -> str:
     for network, settings in made.more_networks.items():
         await client.connect(network, container, settings)
     return container
-
-
-async def _pin(client: Docker, container: Container) -> ContainerPin:
-    """Return the pin to compare: the planned one, or the current one if Docker itself restarts the container."""
-    return container.pin if container.restart_count == 0 else (await client.container(container.id)).pin

@@ -66,7 +66,10 @@ class Proxy:
         """Check one call and forward it."""
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", request.url.path)
         try:
-            query = _query(request)
+            parameters = request.query_params.multi_items()
+            query = dict(parameters)
+            if len(query) < len(parameters):
+                raise Denied("a parameter is given twice")
             content = await self._checked(request, path, query)
         except Denied as denied:
             return PlainTextResponse(f"{request.method} {path}: {denied}", 403)
@@ -168,13 +171,6 @@ class Proxy:
 def _one_of(rules: tuple[tuple[str, str], ...], method: str, path: str) -> re.Match[str] | None:
     found = (re.fullmatch(pattern, path) for verb, pattern in rules if verb == method and ".." not in path)
     return next((match for match in found if match), None)
-
-
-def _query(request: Request) -> Mapping[str, str]:
-    parameters = request.query_params.multi_items()
-    if len({name for name, _ in parameters}) < len(parameters):
-        raise Denied("a parameter is given twice")
-    return dict(parameters)
 
 
 def _on(query: Mapping[str, str], name: str) -> bool:

@@ -75,8 +75,10 @@ class IncludedFile:
         before = set(process.children(master))
         self._write(content)
         try:
-            problem = await self._test()
-            if problem is not None:
+            config = () if self._files.config is None else ("-c", str(self._files.config))
+            test = await process.run((self._files.binary, "-t", "-q", "-e", "stderr", *config), seconds=10)
+            if test.status != 0:
+                problem = test.output.strip()[-500:]
                 raise Refused(f"nginx rejects the configuration, so the old one was restored: {problem}")
             process.send(master, signal.SIGHUP)
         except BaseException:  # also when the task is cancelled
@@ -93,11 +95,6 @@ class IncludedFile:
             draft.replace(path)
         except OSError as error:
             raise Refused(f"cannot write {path}: {error.strerror}") from None
-
-    async def _test(self) -> str | None:
-        config = () if self._files.config is None else ("-c", str(self._files.config))
-        tested = await process.run((self._files.binary, "-t", "-q", "-e", "stderr", *config), seconds=10)
-        return None if tested.status == 0 else tested.output.strip()[-500:]
 
     async def _reloaded(self, master: Process, before: set[Process]) -> int:
         """Wait until the master has started new workers. The old workers finish their requests."""

@@ -28,7 +28,8 @@ class Process:
     @property
     def started_at(self) -> datetime:
         """Start time, to a hundredth of a second."""
-        return _booted() + timedelta(seconds=self.ticks / _TICKS)
+        booted = datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
+        return booted + timedelta(seconds=self.ticks / _TICKS)
 
 
 def named_by(pid_file: Path) -> Process:
@@ -51,15 +52,11 @@ def named_by(pid_file: Path) -> Process:
 
 def look(pid: int) -> Process | None:
     """Return the process with this pid, or None if it has ended or is a zombie."""
-    fields = _stat(pid)
-    return None if fields is None or fields[0] in ("Z", "X") else Process(pid, int(fields[19]))
-
-
-def _stat(pid: int) -> list[str] | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
+    return None if fields[0] in ("Z", "X") else Process(pid, int(fields[19]))
 
 
 def children(process: Process) -> tuple[Process, ...]:
@@ -104,10 +101,6 @@ def send(process: Process, number: signal.Signals) -> None:
 def _check_same(process: Process) -> None:
     if look(process.pid) != process:
         raise TargetError(f"process {process.pid} is not the planned one any more; nothing was changed")
-
-
-def _booted() -> datetime:
-    return datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
 
 
 @dataclass(frozen=True, slots=True)

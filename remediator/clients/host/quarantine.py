@@ -82,7 +82,8 @@ class Quarantine:
                 if moved:
                     self._note(here, batch, source, moved, now)
                 else:
-                    _remove(here, f"{batch}.json")
+                    with suppress(FileNotFoundError):
+                        os.unlink(f"{batch}.json", dir_fd=here)
         return tuple(moved)
 
     @contextmanager
@@ -140,12 +141,13 @@ class Quarantine:
                 stored, existing = stat_of(here, each.stored), stat_of(target, each.name)
                 if stored is None:
                     continue  # restored earlier, or never moved
-                if existing is not None and not _alike(stored, existing):
-                    raise TargetError(f"{folder / each.name} exists again, so it is not replaced")
-                if existing is not None:  # an earlier call stopped between copy and removal
-                    os.unlink(each.stored, dir_fd=here)
+                if existing is not None:
+                    if (stored.st_size, stored.st_mtime_ns) != (existing.st_size, existing.st_mtime_ns):
+                        raise TargetError(f"{folder / each.name} exists again, so it is not replaced")
+                    os.unlink(each.stored, dir_fd=here)  # an earlier call stopped between copy and removal
                     continue
-                _move(here, _found(each.stored, stored), target, each.name)
+                file = File(each.stored, stored.st_size, stored.st_blocks * 512, stored.st_mtime_ns, stored.st_ino)
+                _move(here, file, target, each.name)
                 restored.append(each.name)
             os.unlink(f"{batch}.json", dir_fd=here)
         return tuple(restored)
@@ -175,14 +177,6 @@ def _note_of(here: int, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadAnswer(f"cannot read the list {name} of the quarantine: {error}") from None
     return dict(note)
-
-
-def _found(name: str, seen: os.stat_result) -> File:
-    return File(name, seen.st_size, seen.st_blocks * 512, seen.st_mtime_ns, seen.st_ino)
-
-
-def _alike(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 def _move(origin: int, file: File, target: int, name: str) -> Moved:
@@ -280,8 +274,3 @@ def _write(target: int, name: str, content: bytes) -> None:
         writing.flush()
         os.fsync(handle)
     os.rename(f".{name}.part", name, src_dir_fd=target, dst_dir_fd=target)
-
-
-def _remove(handle: int, name: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=handle)

@@ -46,8 +46,9 @@ class ReleaseFolders:
         current, undone = self.current(), self._undone()
         made = []
         for entry in self._entries():
-            at = self._switched() if entry.name == current else _instant(entry.stat(follow_symlinks=False).st_mtime)
-            made.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name, at))
+            created = entry.stat(follow_symlinks=False)
+            seconds = self.link.lstat().st_mtime if entry.name == current else created.st_mtime
+            made.append((created.st_mtime_ns, entry.name, datetime.fromtimestamp(seconds, UTC)))
         made.sort(reverse=True)
         return tuple(Folder(name, at, name == current, name in undone) for _, name, at in made)
 
@@ -71,9 +72,6 @@ class ReleaseFolders:
         if target.parent != Path(os.path.normpath(self.releases)) or not target.is_dir() or target.is_symlink():
             raise TargetError(f"{self.link} points to {target}, which is not a release in {self.releases}")
         return target.name
-
-    def _switched(self) -> datetime:
-        return _instant(self.link.lstat().st_mtime)
 
     def _undone(self) -> dict[str, str]:
         try:
@@ -99,7 +97,11 @@ class ReleaseFolders:
         if to not in {folder.name for folder in self.all()}:
             raise TargetError(f"there is no release {to!r} in {self.releases}")
         try:
-            _replace(self.releases / RECORD, json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1))
+            record = self.releases / RECORD
+            draft = record.with_name(f"{RECORD}.{secrets.token_hex(4)}")
+            draft.write_text(json.dumps(self._undone() | {expected: rfc3339(now)}, indent=1), encoding="utf-8")
+            draft.replace(record)
+            _sync(self.releases)
             self._point(to)
         except OSError as error:
             raise Refused(f"cannot switch {self.link}: {error.strerror}") from None
@@ -116,20 +118,9 @@ class ReleaseFolders:
         _sync(self.link.parent)
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-    _sync(path.parent)
-
-
 def _sync(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _instant(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -197,14 +197,11 @@ def _loads(body: bytes, call: str) -> Any:
     try:
         (value,), _ = xmlrpc.client.loads(_NOT_XML.sub(b" ", body))
     except xmlrpc.client.Fault as fault:
-        raise SupervisorRefused(f"{call}: {fault.faultString}", _fault(fault.faultCode)) from None
+        code = Fault(fault.faultCode) if fault.faultCode in Fault._value2member_map_ else Fault.OTHER
+        raise SupervisorRefused(f"{call}: {fault.faultString}", code) from None
     except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise BadAnswer(f"{call}: the answer is not XML-RPC: {error}") from None
     return value
-
-
-def _fault(code: int) -> Fault:
-    return Fault(code) if code in Fault._value2member_map_ else Fault.OTHER
 
 
 def _fields(answer: Any) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from remediator.clients.kubernetes.models import ContainerStatus, Pod, Terminated
@@ -71,8 +70,5 @@ def _container_facts(container: ContainerStatus) -> dict[str, Any]:
 def _ending(ended: Terminated | None) -> dict[str, Any] | None:
     if ended is None:
         return None
-    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": _instant(ended.finished_at)}
-
-
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)
+    finished_at = None if ended.finished_at is None else rfc3339(ended.finished_at)
+    return {"exit_code": ended.exit_code, "reason": ended.reason, "finished_at": finished_at}

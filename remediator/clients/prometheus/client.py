@@ -203,14 +203,13 @@ class Prometheus:
         This distinguishes a quiet system from a Prometheus that stopped scraping: the value of an expression stays the
         same for five minutes.
         """
-        return tuple([await self._freshness(each, at) for each in selectors(expression)])
-
-    async def _freshness(self, selector_: str, at: datetime | None) -> Freshness:
-        found = await self.query(f"timestamp({selector_})", at)
-        times = sorted(sample.value for sample in found.samples)
-        if not times:
-            return Freshness(selector_, None, None)
-        return Freshness(selector_, _instant(times[-1]), _instant(times[0]))
+        found = []
+        for each in selectors(expression):
+            vector = await self.query(f"timestamp({each})", at)
+            times = sorted(sample.value for sample in vector.samples)
+            newest, oldest = (_instant(times[-1]), _instant(times[0])) if times else (None, None)
+            found.append(Freshness(each, newest, oldest))
+        return tuple(found)
 
     async def query_range(self, expression: str, start: datetime, end: datetime, step: timedelta) -> tuple[Series, ...]:
         """Evaluate an expression at every step from start to end, inclusive. A long range is split into queries."""

@@ -120,14 +120,10 @@ def _step(tokens: list[tuple[str, str]], at: int, found: list[str]) -> int:
     if text.lower() in _KEYWORDS or following == "(":
         return at + 1
     end = _after(tokens, at + 1, "}") if following == "{" else at + 1
-    if following == "{" or not _is_aggregation_prefix(following):
+    # in "sum by (x) (…)", the name before "by" or "without" is an operator, not a metric
+    if following.lower() not in ("by", "without"):
         found.append(_text(tokens[at:end]))
     return end
-
-
-def _is_aggregation_prefix(following: str) -> bool:
-    """In ``sum by (x) (…)``, the name before ``by`` or ``without`` is an operator, not a metric."""
-    return following.lower() in ("by", "without")
 
 
 def _after(tokens: list[tuple[str, str]], opening: int, closing: str) -> int:

@@ -48,9 +48,10 @@ class Sentinel:
         """
         answers: list[tuple[str, int]] = []
         failures: list[ClientError] = []
-        for endpoint in _sentinels(self.endpoint):
+        shared = {name: getattr(self.endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
+        for each in self.endpoint.sentinels:
             try:
-                answers.append(await self._query(endpoint))
+                answers.append(await self._query(RedisEndpoint(host=each.host, port=each.port, **shared)))
             except ClientError as error:
                 failures.append(error)
         return self._majority(answers, failures)
@@ -75,12 +76,6 @@ class Sentinel:
         if not isinstance(reply, list) or len(reply) != 2 or not text(reply[1]).isdigit():
             raise RedisBadAnswer(f"{endpoint.name} sent no address")
         return text(reply[0]), int(reply[1])
-
-
-def _sentinels(endpoint: SentinelEndpoint) -> tuple[RedisEndpoint, ...]:
-    """Return the endpoint of each Sentinel."""
-    shared = {name: getattr(endpoint, name) for name in ("username", "password_file", "tls", "timeout")}
-    return tuple(RedisEndpoint(host=each.host, port=each.port, **shared) for each in endpoint.sentinels)
 
 
 @asynccontextmanager
