@@ -18,7 +18,7 @@ from tests.support.web_service import WebService, nonce_of
 
 
 async def test_every_route_is_described(web: WebService) -> None:
-    """Nothing under /api/v1 is missing in openapi.json, and nothing there is made up."""
+    """openapi.json describes exactly the routes under /api/v1."""
     async with web.client() as client:
         described = (await client.get("/api/v1/openapi.json")).json()
     told = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
@@ -33,8 +33,8 @@ async def test_every_route_is_described(web: WebService) -> None:
     assert described["openapi"].startswith("3.1")
 
 
-async def test_the_powers_of_the_console(web: WebService) -> None:
-    """Ask, decide, stop, release, cancel: with a token, by role."""
+async def test_operations_check_the_role(web: WebService) -> None:
+    """List, decide, stop, release, cancel: with a token, by role."""
     asked = await web.request_approval()
     ann, oscar = web.bearer("ann"), web.bearer("oscar")
     async with web.client() as client:
@@ -65,7 +65,7 @@ async def test_the_powers_of_the_console(web: WebService) -> None:
 
 
 async def test_runs_are_paged_to_the_end(web: WebService) -> None:
-    """The last run of a page leads to the next, each run is there once; a slip in a filter is said, not empty."""
+    """The last ID of a page leads to the next page. Each run appears once. A wrong filter is an error."""
     made = [(await web.request_approval()).run_id for _ in range(7)]
     seen: list[str] = []
     async with web.client() as client:
@@ -100,8 +100,8 @@ async def test_cancel_works_in_every_state(web: WebService, status: Status) -> N
         assert after.detail == CancelledDetail(who="oscar", reason="enough")
 
 
-async def test_a_browsers_cookie_is_no_key_to_the_api(web: WebService) -> None:
-    """From another site, or as a form: refused, though the browser sends its cookie along."""
+async def test_a_session_cookie_alone_changes_nothing(web: WebService) -> None:
+    """A request from another site, or not as JSON, is rejected although the browser sends the cookie."""
     async with web.client() as client:
         page = await client.get("/sign-in")
         await client.post("/sign-in", data={"nonce": nonce_of(page.text), "token": web.tokens["oscar"]})
@@ -113,5 +113,5 @@ async def test_a_browsers_cookie_is_no_key_to_the_api(web: WebService) -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """docs/api.md is what the code says; ``python -m tests.support.api_reference`` writes it."""
+    """docs/api.md is current. ``python -m tests.support.api_reference`` writes it."""
     assert api_reference.PAGE.read_text() == api_reference.page()

@@ -21,8 +21,8 @@ from tests.support.web_service import WebService, nonce_of, step, submit_decisio
 pytestmark = pytest.mark.promise(6)
 
 
-async def test_looking_changes_nothing_and_uses_nothing_up(web: WebService) -> None:
-    """GET and HEAD, a hundred times, by whatever prefetches: the log does not grow and the link still works."""
+async def test_get_and_head_change_nothing(web: WebService) -> None:
+    """After 100 GET and HEAD requests, the audit log is unchanged and the link still works."""
     asked = await web.request_approval()
     before = await web.head()
     async with web.client() as client:
@@ -35,8 +35,8 @@ async def test_looking_changes_nothing_and_uses_nothing_up(web: WebService) -> N
     assert (await web.state(asked)).status == "approved"
 
 
-async def test_the_page_says_all_that_a_decision_needs(web: WebService) -> None:
-    """What fires, the exact call, the risk, the evidence, who may and until when: on one page."""
+async def test_the_page_shows_all_facts_for_a_decision(web: WebService) -> None:
+    """The page shows alert, exact call, risk, evidence, approvers and expiry."""
     asked = await web.request_approval(groups=("sre",))
     async with web.client() as client:
         page = (await client.get(web.link(asked))).text
@@ -53,8 +53,8 @@ async def test_the_page_says_all_that_a_decision_needs(web: WebService) -> None:
         assert text in page, text
 
 
-async def test_headers_keep_the_link_to_this_page(web: WebService) -> None:
-    """No referrer, no cache, no frame, no inline script; and so for every page."""
+async def test_headers_protect_the_link(web: WebService) -> None:
+    """All pages forbid referrers, caching, frames and inline scripts."""
     asked = await web.request_approval()
     async with web.client() as client:
         paths = [
@@ -79,8 +79,8 @@ async def test_headers_keep_the_link_to_this_page(web: WebService) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
-async def test_a_token_that_is_not_ours_is_not_valid(web: WebService, cut: int) -> None:
-    """Cut, changed, or of another purpose: 404, the same words, nothing about what there is."""
+async def test_a_forged_token_is_not_valid(web: WebService, cut: int) -> None:
+    """A cut, changed or foreign token gets the same 404 page, without any details."""
     asked = await web.request_approval()
     link = web.link(asked)
     async with web.client() as client:
@@ -98,8 +98,8 @@ async def test_a_token_that_is_not_ours_is_not_valid(web: WebService, cut: int) 
             assert asked.run_id not in answer.text
 
 
-async def test_a_form_from_elsewhere_decides_nothing(web: WebService) -> None:
-    """Without this browser's nonce, with another browser's, from another site: refused, and the token still works."""
+async def test_a_form_of_another_site_or_browser_decides_nothing(web: WebService) -> None:
+    """A form without nonce, with another browser's nonce or from another site is rejected. The link still works."""
     asked = await web.request_approval()
     link = web.link(asked)
     said = {"verb": "approve", "token": web.tokens["ann"]}
@@ -115,8 +115,8 @@ async def test_a_form_from_elsewhere_decides_nothing(web: WebService) -> None:
     assert (await web.state(asked)).status == "pending"
 
 
-async def test_a_link_alone_proves_nobody(web: WebService) -> None:
-    """A channel's link without a person behind it decides nothing, whatever it says."""
+async def test_a_link_alone_identifies_no_person(web: WebService) -> None:
+    """A channel's link without an identified person decides nothing."""
     asked = await web.request_approval()
     async with web.client() as client:
         for verb in ("approve", "reject", "snooze", "pause"):
@@ -125,7 +125,7 @@ async def test_a_link_alone_proves_nobody(web: WebService) -> None:
 
 
 async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
-    """A scanner that posts forms as they are fails; the person who types the name is on record by name."""
+    """A scanner that submits forms fails. The person who types the name is recorded."""
     asked = await web.request_approval()
     link = web.link(asked, "person:ann")
     async with web.client() as client:
@@ -139,8 +139,8 @@ async def test_a_personal_link_needs_the_targets_name(web: WebService) -> None:
     assert '"actor":"ann"' in await web.audit_text()
 
 
-async def test_a_personal_link_of_somebody_who_left_is_worth_nothing(web: WebService) -> None:
-    """Who is not in the people file any more decides nothing with an old link."""
+async def test_a_personal_link_of_a_removed_person_is_rejected(web: WebService) -> None:
+    """A person who is not in the people file any more decides nothing with an old link."""
     asked = await web.request_approval()
     async with web.client() as client:
         assert (
@@ -149,7 +149,7 @@ async def test_a_personal_link_of_somebody_who_left_is_worth_nothing(web: WebSer
 
 
 async def test_double_clicks_count_once(web: WebService) -> None:
-    """The same form sent twice: one decision on record, and the page says who it was."""
+    """The same form sent twice records one decision. The page shows who made it."""
     asked = await web.request_approval()
     async with web.client() as client:
         nonce = nonce_of((await client.get(web.link(asked))).text)
@@ -161,7 +161,7 @@ async def test_double_clicks_count_once(web: WebService) -> None:
 
 
 async def test_an_expired_link_decides_nothing_and_says_so(web: WebService) -> None:
-    """After its time the page tells what happened instead."""
+    """After its expiry, the page shows what happened."""
     asked = await web.request_approval()
     link = web.link(asked)
     async with web.client() as client:
@@ -187,8 +187,8 @@ async def test_a_link_for_another_plan_is_void(web: WebService) -> None:
     assert (await web.state(asked)).status == "pending"
 
 
-async def test_a_destructive_plan_needs_the_targets_name_from_everybody(web: WebService) -> None:
-    """Even somebody signed in types what is about to lose data."""
+async def test_a_destructive_plan_always_needs_the_targets_name(web: WebService) -> None:
+    """A signed-in person must type the name too."""
     asked = await web.request_approval(destructive=True)
     async with web.client() as client:
         said = {"token": web.tokens["ann"]}
@@ -199,8 +199,8 @@ async def test_a_destructive_plan_needs_the_targets_name_from_everybody(web: Web
     assert (await web.state(asked)).status == "approved"
 
 
-async def test_a_quorum_is_of_different_people(web: WebService) -> None:
-    """Two people: the first twice is still one; the page counts."""
+async def test_a_quorum_counts_distinct_people(web: WebService) -> None:
+    """Two decisions of one person count once. The page shows the count."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:
         for _ in range(2):
@@ -211,8 +211,8 @@ async def test_a_quorum_is_of_different_people(web: WebService) -> None:
     assert (await web.state(asked)).status == "approved"
 
 
-async def test_groups_roles_and_requesters_are_held_to(web: WebService) -> None:
-    """Not in the group, only a viewer, or the one who started it: no; rejecting takes no group."""
+async def test_group_role_and_requester_are_checked(web: WebService) -> None:
+    """People outside the group, viewers and the requester cannot approve. Rejecting needs no group."""
     asked = await web.request_approval(groups=("sre",))
     await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "bob"))
     async with web.client() as client:
@@ -226,8 +226,8 @@ async def test_groups_roles_and_requesters_are_held_to(web: WebService) -> None:
     assert "Rejected at" in page and "<b>eve</b>: reject" in page
 
 
-async def test_breaking_the_glass_is_loud(web: WebService) -> None:
-    """An operator alone, with a reason: approved, on record as such, and everybody is told."""
+async def test_break_glass_is_announced(web: WebService) -> None:
+    """An operator approves alone with a reason. It is recorded as break-glass and everyone is notified."""
     asked = await web.request_approval(quorum=3, groups=("dba",))
     async with web.client() as client:
         said = {"token": web.tokens["oscar"]}
@@ -247,7 +247,7 @@ async def test_breaking_the_glass_is_loud(web: WebService) -> None:
 
 
 async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
-    """Not now: the request ends and the run comes back; pause: the stop button, with its reason."""
+    """Snooze ends the request for a time. Pause creates a stop with a reason."""
     asked = await web.request_approval()
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "pause", token=web.tokens["ann"], reason="let me look")
@@ -261,8 +261,8 @@ async def test_snooze_and_pause_are_on_the_same_page(web: WebService) -> None:
     assert until is not None and until > web.clock.now()
 
 
-async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) -> None:
-    """With the setting: a link alone approves a plan of low risk, as 'link holder', and no other plan."""
+async def test_link_holders_approve_only_low_risk_and_if_enabled(tmp_path: Path) -> None:
+    """With the setting, a link alone approves only plans of low risk, as 'link holder'."""
     async with web_service(tmp_path, approvals={"allow_link_only": True}) as web:
         async with web.client() as client:
             for asked in (
@@ -279,8 +279,8 @@ async def test_link_holders_only_where_enabled_and_for_little(tmp_path: Path) ->
         assert '"actor":"link holder"' in await web.audit_text()
 
 
-async def test_alert_text_is_text(web: WebService) -> None:
-    """Markup in labels shows as letters on every page."""
+async def test_alert_text_is_escaped(web: WebService) -> None:
+    """Markup in labels is escaped on every page."""
     bad = "<script>alert(1)</script>{{ 7*7 }}\"'><img src=x onerror=alert(2)>"
     asked = await web.request_approval(labels={"path": bad})
     async with web.client() as client:
@@ -299,8 +299,8 @@ async def test_alert_text_is_text(web: WebService) -> None:
         ("has(steps.earlier)", "(only if has(steps.earlier))"),
     ],
 )
-def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
-    """A step whose condition does not hold by the evidence is said to be left out; one that nobody can tell, when."""
+def test_skipped_steps_are_listed(when: str | None, said: str) -> None:
+    """A step whose condition is not met is listed as skipped; a step with an unknown condition shows the condition."""
     asked = msgspec.structs.replace(step(), when=when)
     plan = Plan("p", "h", "redis", "approve", {}, (asked,), (), 1.0, 30.0, (), "")
     seen = [EvidenceRecord("diagnose", "disk", "fail", "97 % used", {}, NOON)]
@@ -326,8 +326,8 @@ def test_what_is_left_out_is_said(when: str | None, said: str) -> None:
         ("the playbook has changed", "Void (the playbook has changed)", "void: the playbook has changed."),
     ],
 )
-async def test_a_void_request_says_what_happened_instead(web: WebService, reason: str, heading: str, told: str) -> None:
-    """In words, and there is no button."""
+async def test_a_void_request_shows_the_outcome(web: WebService, reason: str, heading: str, told: str) -> None:
+    """The page explains the outcome and has no buttons."""
     asked = await web.request_approval()
 
     def void(tx: Tx) -> None:
@@ -341,8 +341,8 @@ async def test_a_void_request_says_what_happened_instead(web: WebService, reason
     assert heading in page and told in page and "<button" not in page.partition("<main")[2]
 
 
-async def test_a_snoozed_request_says_when_it_comes_back(web: WebService) -> None:
-    """Who said not now, and until when."""
+async def test_a_snoozed_request_shows_when_it_asks_again(web: WebService) -> None:
+    """The page shows who snoozed the request, and until when."""
     asked = await web.request_approval()
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "snooze", token=web.tokens["ann"])

@@ -47,7 +47,7 @@ async def address(web: WebService) -> AsyncIterator[str]:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
 async def test_a_person_approves_on_a_phone(web: WebService, address: str, browser: Any, script: bool) -> None:
-    """One look, a token, one button; then the page says who and when."""
+    """Open the page, enter a token, press one button. The page then shows who approved and when."""
     asked = await web.request_approval()
     page = await browser.new_page(**PHONE, java_script_enabled=script)
     await page.goto(address + web.link(asked))
@@ -62,7 +62,7 @@ async def test_a_person_approves_on_a_phone(web: WebService, address: str, brows
 
 @pytest.mark.promise(6)
 async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> None:
-    """No is one button too."""
+    """Rejecting takes one button."""
     asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -73,7 +73,7 @@ async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> 
 
 
 @pytest.mark.promise(6)
-async def test_too_late_and_void_say_so(web: WebService, address: str, browser: Any) -> None:
+async def test_expired_and_snoozed_requests_are_explained(web: WebService, address: str, browser: Any) -> None:
     """Expired while the page was open: nothing happens, and it says why; a snoozed request has no buttons, and says
     when it comes back."""
     asked, gone = await web.request_approval(), await web.request_approval()
@@ -95,8 +95,8 @@ async def test_too_late_and_void_say_so(web: WebService, address: str, browser: 
 
 
 @pytest.mark.promise(6)
-async def test_two_people_are_two_browsers(web: WebService, address: str, browser: Any) -> None:
-    """A quorum of two: one sees that another is needed, the second decides."""
+async def test_a_quorum_of_two_browsers(web: WebService, address: str, browser: Any) -> None:
+    """The first person sees that another approval is needed; the second decides."""
     asked = await web.request_approval(quorum=2)
     for name, wanted in (("ann", "1 of 2 approved"), ("bob", "Approved at")):
         context = await browser.new_context()
@@ -109,8 +109,8 @@ async def test_two_people_are_two_browsers(web: WebService, address: str, browse
     assert (await web.state(asked)).status == "approved"
 
 
-async def test_signed_in_one_tap_is_enough(web: WebService, address: str, browser: Any) -> None:
-    """Signed in once: no token, nothing to type, one button; the stop button and sign-out work too."""
+async def test_a_signed_in_person_approves_with_one_tap(web: WebService, address: str, browser: Any) -> None:
+    """A signed-in person types nothing. Stop and sign-out work too."""
     asked = await web.request_approval()
     page = await browser.new_page()
     await page.goto(f"{address}/sign-in?next=/approvals/{asked.id}")
@@ -130,8 +130,8 @@ async def test_signed_in_one_tap_is_enough(web: WebService, address: str, browse
     assert not await web.context.store.read(lambda connection: stops.list_active(connection, web.clock.now()))
 
 
-async def test_pages_renew_themselves(web: WebService, address: str, browser: Any) -> None:
-    """A page that is open shows what is new without being touched; and calls it quiet only if it would hear noise."""
+async def test_pages_update_themselves(web: WebService, address: str, browser: Any) -> None:
+    """An open page updates itself. It says "All quiet" only while the Watchdog alert arrives."""
     page = await browser.new_page()
     await page.goto(address)
     await page.wait_for_selector("text=Alerts may be missing")
@@ -145,8 +145,8 @@ async def test_pages_renew_themselves(web: WebService, address: str, browser: An
 
 
 @pytest.mark.parametrize("how", ["nothing answers", "a proxy answers"])
-async def test_a_page_says_when_it_is_cut_off(web: WebService, address: str, browser: Any, how: str) -> None:
-    """It goes on showing what it had, and says that this may be old; when the service is back, it renews itself."""
+async def test_a_page_reports_a_lost_connection(web: WebService, address: str, browser: Any, how: str) -> None:
+    """The page warns that it may be out of date. When the service is back, it updates itself."""
 
     async def away(route: Any) -> None:
         await (route.abort() if how == "nothing answers" else route.fulfill(status=502, body="bad gateway"))
@@ -164,10 +164,10 @@ async def test_a_page_says_when_it_is_cut_off(web: WebService, address: str, bro
 
 
 @pytest.mark.promise(6)
-async def test_an_open_page_takes_back_what_no_longer_stands(
+async def test_an_open_page_removes_an_outdated_form(
     web: WebService, address: str, browser: Any, tmp_path: Path
 ) -> None:
-    """The playbook changes while somebody types: approving is not on offer any more, and why is said, also aloud."""
+    """The playbook changes while a person types: the form is replaced, and screen readers announce the reason."""
     asked = await web.request_approval()
     page = await browser.new_page(**PHONE, bypass_csp=True)
     await page.goto(address + web.link(asked))
@@ -190,8 +190,8 @@ async def test_an_open_page_takes_back_what_no_longer_stands(
     await page.wait_for_selector("text=Void (the playbook has changed)")
 
 
-async def test_a_request_that_is_open_shows_what_others_say(web: WebService, address: str, browser: Any) -> None:
-    """Who has agreed, at once, and what one was typing stays; when it is decided, the buttons are gone."""
+async def test_an_open_page_shows_decisions_of_others(web: WebService, address: str, browser: Any) -> None:
+    """Other decisions appear at once and typed text stays. After the decision, the buttons disappear."""
     asked = await web.request_approval(quorum=2)
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -251,7 +251,7 @@ async def _look(page: Any, link: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_pages_are_accessible_and_fit_a_phone(web: WebService, address: str, browser: Any, scheme: str) -> None:
-    """axe finds nothing serious on any page, light and dark; nothing is wider than a phone; no policy is violated."""
+    """axe finds no serious problem, light and dark. No page is wider than a phone. No policy is violated."""
     axe = AXE.read_text()
     asked = await web.request_approval(quorum=2, labels={"path": "/a/very/long/path" * 12, "k" * 80: "v" * 200})
     await web.context.store.write(lambda tx: stops.create(tx, "stop-1", "service", "redis", "A" * 300, "a" * 150))

@@ -45,8 +45,8 @@ async def _many(web: WebService, count: int) -> None:
     await web.context.store.write(lambda tx: tx.connection.execute(insert(table), rows))
 
 
-async def test_pages_go_on_from_the_last_row(web: WebService) -> None:
-    """Every run is on exactly one page; filters and search find what there is."""
+async def test_paging_returns_every_run_once(web: WebService) -> None:
+    """Every run is on exactly one page. Filters and search work."""
     await _many(web, 230)
     seen: list[str] = []
     async with web.client() as client:
@@ -62,8 +62,8 @@ async def test_pages_go_on_from_the_last_row(web: WebService) -> None:
         assert (await client.get("/runs?before=nonsense")).status_code == 200
 
 
-async def test_a_search_for_an_alert_goes_on_too(web: WebService) -> None:
-    """Every run of the alert is on exactly one page, also where one run is for hundreds of alerts; filters hold."""
+async def test_paging_of_a_search_for_an_alert(web: WebService) -> None:
+    """Every run of the alert is on exactly one page, also a run with 1000 alerts. Filters apply."""
     await _many(web, 130)
     await web.context.store.write(lambda tx: _fire(tx, 130))
     seen: list[str] = []
@@ -83,7 +83,7 @@ async def test_a_search_for_an_alert_goes_on_too(web: WebService) -> None:
 
 
 def _fire(tx: Tx, count: int) -> None:
-    """Each run is for an episode of its own; the newest for a thousand more."""
+    """Give each run one episode, and the newest run 1000 more."""
     found = [(run.id, run.created_at) for run in runs.list_page(tx.connection, count)]
     for number, (run_id, created) in enumerate([*found, *[found[0]] * 1000]):
         item = replace(alert(number, at=created), alertname="TheAlert", identity=f"identity-{number}")
@@ -95,8 +95,8 @@ def _fire(tx: Tx, count: int) -> None:
 
 
 @pytest.mark.slow
-async def test_no_page_reads_all_of_history(web: WebService) -> None:
-    """Whatever is asked for, the database goes by an index and sorts nothing."""
+async def test_run_queries_use_an_index(web: WebService) -> None:
+    """Every query uses an index and sorts nothing."""
     await _many(web, MANY)
     where = ("1=1", "status='failed'", "playbook='playbook-3'", "target='service-3'")
 
@@ -119,8 +119,8 @@ async def test_no_page_reads_all_of_history(web: WebService) -> None:
         assert time.perf_counter() - begun < 20
 
 
-async def test_an_entry_that_was_changed_is_seen(web: WebService) -> None:
-    """Somebody edits the log in the database: the page says which entry does not fit."""
+async def test_a_changed_entry_is_reported(web: WebService) -> None:
+    """After a change in the database, the page names the broken entry."""
     await web.request_approval()
     async with web.client() as client:
         assert "match their hashes and form an unbroken chain" in (await client.get("/audit")).text
@@ -131,7 +131,7 @@ async def test_an_entry_that_was_changed_is_seen(web: WebService) -> None:
         assert "Entry 2" not in (await client.get("/audit?kind=approval.requested")).text
 
 
-async def test_a_log_that_was_cut_off_is_seen(web: WebService) -> None:
+async def test_a_truncated_log_is_reported(web: WebService) -> None:
     """Somebody deletes the last entries, and not the head: the first page of the log says so; older pages are as good
     as they were."""
     await web.request_approval()
@@ -143,8 +143,8 @@ async def test_a_log_that_was_cut_off_is_seen(web: WebService) -> None:
         assert "match their hashes" in (await client.get(f"/audit?before={end}")).text
 
 
-async def test_an_entry_that_cannot_be_read_hides_no_run(web: WebService) -> None:
-    """The run's page, its document and the API tell the rest, and which entry it is."""
+async def test_an_unreadable_entry_does_not_hide_a_run(web: WebService) -> None:
+    """Page and API show the rest of the run and name the entry."""
     asked = await web.request_approval()
     change = "UPDATE audit SET canonical = 'x' WHERE kind = 'approval.requested'"
     await web.context.store.write(lambda tx: tx.connection.exec_driver_sql(change))
@@ -155,7 +155,7 @@ async def test_an_entry_that_cannot_be_read_hides_no_run(web: WebService) -> Non
         assert "breaks the hash chain" in (await client.get("/audit")).text
 
 
-async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -> None:
+async def test_the_timeline_includes_archived_entries(web: WebService, tmp_path: Path) -> None:
     """What was decided is in the document also when its entries have left the database; without the archive the
     document says that it is not whole, and claims nothing that it cannot know."""
     asked = await web.request_approval()
@@ -184,7 +184,7 @@ async def test_a_run_is_told_from_the_archive(web: WebService, tmp_path: Path) -
 
 
 async def _sealed(web: WebService, folder: Path) -> None:
-    """Everything that is on record so far moves to the archive."""
+    """Move all entries to the archive."""
     signer = keys.create(folder / "audit.key", "remediator/test")
     head = await web.context.store.read(audit.get_head)
     await create_checkpoint(
@@ -194,8 +194,8 @@ async def _sealed(web: WebService, folder: Path) -> None:
     assert await archive_segment(web.context, RetentionSettings(folder / "archive", timedelta(days=90), head.seq))
 
 
-async def test_what_has_moved_to_the_archive_is_said(web: WebService, tmp_path: Path) -> None:
-    """The run's page has plan and evidence as before, and says where its entries are; so does the log's last page."""
+async def test_pages_report_archived_entries(web: WebService, tmp_path: Path) -> None:
+    """The run's page and the last page of the log say where the entries are. Plan and evidence stay."""
     asked = await web.request_approval()
     async with web.client() as client:
         before = (await client.get(f"/runs/{asked.run_id}")).text
@@ -218,7 +218,7 @@ async def test_what_has_moved_to_the_archive_is_said(web: WebService, tmp_path: 
     ],
 )
 def test_what_an_alert_measures(expression: str, wanted: tuple[str, float | None]) -> None:
-    """The chart shows what is compared, with the limit as a line, where an expression is that simple."""
+    """For simple comparisons, the chart shows the compared expression and the limit."""
     assert split_comparison(expression) == wanted
 
 

@@ -26,13 +26,13 @@ ROBOTS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def contents(connection: Connection) -> dict[str, list[Any]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     return {table.name: sorted(map(repr, connection.execute(select(table)))) for table in metadata.sorted_tables}
 
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("kind", sorted(KINDS))
-async def test_every_link_of_every_message_may_be_looked_at(web: WebService, kind: str, tmp_path: Path) -> None:
+async def test_robots_change_nothing(web: WebService, kind: str, tmp_path: Path) -> None:
     """Requests, what became of them, escalations, notices of every sort: unfurled, scanned, prefetched, posted to. Not
     a row of the database is another one, and the link of the request that waits still works."""
     waiting, said = await everything_said(web, kind, tmp_path)
@@ -58,8 +58,8 @@ async def test_every_link_of_every_message_may_be_looked_at(web: WebService, kin
     assert [answer.status_code for answer in heard].count(303) == 1, "the others are over"
 
 
-def test_no_message_is_left_out() -> None:
-    """Each module that puts something into the outbox has its message in the tests above."""
+def test_every_kind_of_message_is_covered() -> None:
+    """Each module that sends messages is covered by the tests above."""
     home = Path(__file__).parents[2] / "remediator"
     senders = {
         str(path.relative_to(home).with_suffix(""))

@@ -25,7 +25,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml"}
     ],
 )
 async def test_a_browser_gets_a_page(web: WebService, method: str, path: str, status: int, told: str) -> None:
-    """In words, under the same policy as every other page."""
+    """Browsers get an error page with the usual security policy."""
     async with web.client() as client:
         answer = await client.request(method, path, headers=BROWSER)
     assert answer.status_code == status and told in answer.text, answer.text
@@ -43,7 +43,7 @@ async def test_a_browser_gets_a_page(web: WebService, method: str, path: str, st
     ],
 )
 async def test_a_program_gets_json(web: WebService, method: str, path: str, status: int, told: str) -> None:
-    """With the same key as the rest of the API, whatever it says that it takes."""
+    """Programs get JSON with the key `error`, whatever they accept."""
     for headers in ({}, BROWSER):
         async with web.client() as client:
             answer = await client.request(method, path, headers=headers)
@@ -51,8 +51,8 @@ async def test_a_program_gets_json(web: WebService, method: str, path: str, stat
         assert told in answer.json()["error"]
 
 
-async def test_a_defect_is_no_traceback(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What went wrong inside is for the log."""
+async def test_an_internal_error_shows_no_traceback(web: WebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page shows no details of the error."""
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret-of-the-inside")

@@ -24,14 +24,14 @@ ANN, OSCAR = make_token(), make_token()
 
 @pytest.fixture
 def chat() -> Iterator[Receiver]:
-    """A chat on loopback."""
+    """A chat server on loopback."""
     with receiver() as made:
         yield made
 
 
 @pytest.fixture
 def asking(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
-    """The small real stack with a playbook that asks, in that chat."""
+    """A real stack with a playbook that asks for approval in the chat."""
     made = Stack(tmp_path)
     remediator = made.remediator
     remediator.playbooks = [{**PLAYBOOK, "mode": "approve"}]
@@ -57,7 +57,7 @@ def asking(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
 
 
 def _asked(chat: Receiver, number: int = 1) -> str:
-    """The link of the so-many-th request in the chat."""
+    """Return the link of the n-th request in the chat."""
     found: list[str] = []
 
     def arrived() -> bool:
@@ -69,7 +69,7 @@ def _asked(chat: Receiver, number: int = 1) -> str:
 
 
 def _decide(link: str, verb: str) -> str:
-    """As a person does; the page afterwards."""
+    """Decide on the page and return the next page."""
     with httpx.Client() as browser:
         page = browser.get(link)
         said = {"nonce": nonce_of(page.text), "verb": verb, "token": ANN}
@@ -86,7 +86,7 @@ def _cli(remediator: Remediator, *argv: str, token: str = OSCAR) -> subprocess.C
 
 @pytest.mark.promise(6)
 def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receiver) -> None:
-    """Asked in chat, approved by Ann, healed, told in chat; the same link says who and when; all on record."""
+    """Asked in the chat, approved by Ann, healed and reported. The link shows who approved. All is recorded."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     link = _asked(chat)
@@ -107,8 +107,8 @@ def test_a_person_approves_from_a_link_and_it_heals(asking: Stack, chat: Receive
 
 
 @pytest.mark.promise(6)
-def test_rejecting_ends_it_and_retrying_is_somebody_elses_to_approve(asking: Stack, chat: Receiver) -> None:
-    """No: nothing is done. An operator retries from the command line; a new request, which others approve there."""
+def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) -> None:
+    """After a rejection, nothing is done. An operator retries; another person approves the new request."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "reject")
@@ -127,8 +127,8 @@ def test_rejecting_ends_it_and_retrying_is_somebody_elses_to_approve(asking: Sta
 
 
 @pytest.mark.promise(6)
-def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) -> None:
-    """Snoozed, it comes back by itself; approved after the target has changed, the approval is void and asked anew."""
+def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
+    """A snoozed request comes back. Approval after a change of the target is void, and a new request follows."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "snooze")
@@ -147,7 +147,7 @@ def test_what_has_changed_since_is_asked_again(asking: Stack, chat: Receiver) ->
 
 
 @pytest.mark.promise(6)
-def test_a_question_of_a_playbook_that_changed_is_withdrawn(asking: Stack, chat: Receiver) -> None:
+def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Receiver) -> None:
     """On reload, and when the service starts with other files: nobody decides about what is not in force. The old link
     says so and leads to the new question, which heals."""
     remediator = asking.remediator
@@ -172,13 +172,13 @@ def test_a_question_of_a_playbook_that_changed_is_withdrawn(asking: Stack, chat:
 
 
 def _rewrite(remediator: Remediator, summary: str) -> None:
-    """Change the playbook as an author does."""
+    """Change the summary of the playbook."""
     remediator.playbooks = [{**remediator.playbooks[0], "summary": summary}]
     remediator.write()
 
 
 def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
-    """From the command line, by an operator, at once; and the request's page says so."""
+    """An operator cancels at once with the CLI; the request's page shows it."""
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     link = _asked(chat)

@@ -45,7 +45,7 @@ class Provider(Server):
 
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """It, on loopback."""
+    """The provider on loopback."""
     if importlib.util.find_spec("oidc_provider_mock") is None:
         pytest.skip("needs oidc-provider-mock")
     server = Provider(tmp_path_factory.mktemp("provider"))
@@ -63,7 +63,7 @@ def _oidc(folder: Path, issuer: str) -> dict[str, Any]:
 
 
 async def _consent(address: str, who: str) -> str:
-    """At the provider: say who one is; the address that it sends the browser back to."""
+    """Sign in at the provider and return the redirect URL."""
     async with httpx.AsyncClient() as browser:
         answer = await browser.post(address, data={"sub": who})
     assert answer.status_code in (302, 303), answer.text
@@ -72,7 +72,7 @@ async def _consent(address: str, who: str) -> str:
 
 @pytest.mark.promise(6)
 async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> None:
-    """Code with PKCE: somebody signs in, approves, and is on record by the provider's word."""
+    """A person signs in with code and PKCE and approves. The decision records the ID from the provider."""
     httpx.put(f"{issuer}/users/ann", json={"email": "ann@example.com", "groups": ["sre"]}).raise_for_status()
     async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
         web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
@@ -92,8 +92,8 @@ async def test_signing_in_with_a_real_provider(tmp_path: Path, issuer: str) -> N
         assert [(item.identity, item.how) for item in said] == [("ann@example.com", "oidc")]
 
 
-async def test_an_answer_of_another_attempt_signs_nobody_in(tmp_path: Path, issuer: str) -> None:
-    """A foreign state, a foreign browser, no code: nobody is signed in."""
+async def test_an_answer_to_another_sign_in_is_rejected(tmp_path: Path, issuer: str) -> None:
+    """With a foreign state, another browser or no code, there is no session."""
     async with web_service(tmp_path, access=_oidc(tmp_path, issuer)) as web:
         web.clock.time = NOON.fromtimestamp(time.time(), NOON.tzinfo)
         async with web.client() as victim, web.client() as attacker:
@@ -136,8 +136,8 @@ def _press(
 
 
 @pytest.mark.promise(6)
-async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None:
-    """Signed by Slack, lately, by somebody in the people file: counted once, however often Slack repeats it."""
+async def test_slack_buttons_count_once_for_known_people(tmp_path: Path) -> None:
+    """A click signed by Slack, recent, by a known person counts once, however often it is repeated."""
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
@@ -157,8 +157,8 @@ async def test_slack_buttons_count_for_known_people_once(tmp_path: Path) -> None
 
 
 @pytest.mark.promise(10)
-async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
-    """Whatever Slack repeats, and whoever replays it after the stop was released: one press, one stop."""
+async def test_a_repeated_slack_click_creates_one_stop(tmp_path: Path) -> None:
+    """Repeats and replays of a click create no second stop, even after a release."""
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
@@ -180,8 +180,8 @@ async def test_a_repeated_press_of_stop_is_one_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise(10)
-async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
-    """So that releasing it once is enough; another reason, or a minute later, is another stop."""
+async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
+    """A double click creates one stop. Another reason, or a minute later, creates another."""
     async with web_service(tmp_path) as web:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
         write = web.context.store.write
@@ -194,8 +194,8 @@ async def test_a_double_click_on_stop_is_one_stop(tmp_path: Path) -> None:
 
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("other", ["Ann@Example.com", " ann@example.com", "\uff21\uff2e\uff2e@example.com"])
-async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str) -> None:
-    """By Slack as the people file spells her, by OIDC as the provider does: one of two, and no approver of her own."""
+async def test_ids_that_differ_in_case_are_one_person(tmp_path: Path, other: str) -> None:
+    """Two spellings of an ID count once for the quorum, and cannot approve their own run."""
     async with web_service(tmp_path) as web:
         roles = frozenset({Role.APPROVER})
         asked = await web.request_approval(quorum=2)
@@ -210,15 +210,15 @@ async def test_one_person_spelled_twice_is_one_person(tmp_path: Path, other: str
             await web.context.store.write(lambda tx: decisions.decide(tx, word, DecisionPolicy()))
 
 
-def test_the_people_file_has_each_person_once() -> None:
-    """Two spellings of one id would be two people to whoever counts."""
+def test_the_people_file_rejects_ids_that_differ_in_case() -> None:
+    """Two spellings of one ID are rejected."""
     with pytest.raises(ValidationError, match="one id in two spellings"):
         People.model_validate({"people": {"ann@example.com": {}, "Ann@example.com": {}}})
 
 
 @pytest.mark.parametrize("verified", [False, "false", "no", None, 0])
-def test_an_address_that_the_provider_has_not_verified_is_nobodys(verified: Any) -> None:
-    """However a provider says that it has not; one that says nothing about it vouches by itself."""
+def test_an_unverified_address_is_rejected(verified: Any) -> None:
+    """All forms of "not verified" are rejected. A missing claim is accepted."""
     client = OidcClient(Oidc(issuer="https://id.example.com", client_id="remediator"), CALLBACK)
     with pytest.raises(InputError, match="not verified"):
         client._identity({"email": "ann@example.com", "email_verified": verified})
@@ -230,8 +230,8 @@ def test_an_address_that_the_provider_has_not_verified_is_nobodys(verified: Any)
     ("token", "keys"),
     [([], {}), ({"id_token": 7}, {}), ({"id_token": "a.b.c"}, []), ({"id_token": "a.b.c"}, {"keys": 3}), (None, {})],
 )
-async def test_a_provider_that_answers_nonsense_is_a_sentence(tmp_path: Path, token: Any, keys: Any) -> None:
-    """No endpoints, no token, no keys: a page says so, and nobody is signed in."""
+async def test_invalid_answers_of_a_provider_are_reported(tmp_path: Path, token: Any, keys: Any) -> None:
+    """Without endpoints, token or keys, the page shows an error and there is no session."""
     base = "https://id.example.com"
     names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
     told = {"issuer": base} | ({} if token is None else {name: f"{base}/{name}" for name in names})
@@ -248,8 +248,8 @@ async def test_a_provider_that_answers_nonsense_is_a_sentence(tmp_path: Path, to
         assert 'role="alert"' in answer.text and "remediator_session" not in client.cookies
 
 
-async def test_what_only_looks_like_a_number_is_none(tmp_path: Path) -> None:
-    """Digits that Python calls digits and cannot read: an answer, never a failure of the service."""
+async def test_unicode_digits_are_not_numbers(tmp_path: Path) -> None:
+    """Unicode digits that int() rejects cause no internal error."""
     (tmp_path / "slack.secret").write_text(SECRET)
     async with web_service(tmp_path, access={"slack": {"signing_secret_file": "slack.secret"}}) as web:
         asked = await web.request_approval()
@@ -265,8 +265,8 @@ async def test_what_only_looks_like_a_number_is_none(tmp_path: Path) -> None:
                 assert (await client.post(web.link(asked), data=said)).status_code == 403, nonce
 
 
-async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None:
-    """Nothing was changed, in words, and signing in leads back to the page with the form, filters and all."""
+async def test_a_form_after_the_session_ended_is_explained(tmp_path: Path) -> None:
+    """The page says that nothing was changed. After sign-in, the person returns to the page with its filters."""
     async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
         asked = await web.request_approval()
         async with web.client() as client:
@@ -284,8 +284,8 @@ async def test_a_form_after_signing_in_has_ended_says_so(tmp_path: Path) -> None
                 assert "Nothing was changed" in told and f'value="{leads}"' in told, path
 
 
-async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> None:
-    """The same header from elsewhere, or twice, says nothing."""
+async def test_a_proxy_header_counts_only_from_its_address(tmp_path: Path) -> None:
+    """The header from another address, or sent twice, is ignored."""
     proxy = {"addresses": ["192.0.2.7"], "header": "X-User", "groups_header": "X-Groups"}
     async with web_service(tmp_path, access={"proxy": proxy}) as web:
         said = {"X-User": "ann"}
@@ -300,8 +300,8 @@ async def test_a_proxys_header_counts_from_its_address_only(tmp_path: Path) -> N
             assert "identified by proxy" in (await both.get("/", headers=said)).text
 
 
-async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) -> None:
-    """Not on loopback: pages lead to the sign-in, the API says 401; health stays open."""
+async def test_anonymous_callers_see_nothing_if_access_is_off(tmp_path: Path) -> None:
+    """Pages redirect to the sign-in and the API answers 401. Health endpoints stay open."""
     async with web_service(tmp_path, access={"anonymous_role": "none"}) as web:
         asked = await web.request_approval()
         async with web.client() as client:
@@ -319,7 +319,7 @@ async def test_strangers_see_nothing_where_others_can_connect(tmp_path: Path) ->
 
 
 def test_tokens_rotate_and_expire_and_never_crash(tmp_path: Path) -> None:
-    """Old keys verify, gone ones do not; another purpose, the future, rubbish: not valid."""
+    """Old keys verify, removed ones do not. Tokens for another purpose, from the future or malformed are not valid."""
     old, new = Keyring([b"o" * 32]), Keyring([b"n" * 32, b"o" * 32])
     token = old.sign("link", {"a": 1}, NOON, NOON + timedelta(minutes=15))
     read = new.read("link", token, NOON)

@@ -33,7 +33,7 @@ async def _press(web: WebService, client: httpx.AsyncClient, **fields: str) -> h
 
 @pytest.mark.promise(10)
 async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebService) -> None:
-    """Each with its reason, by name, and until when; the page and the log say so."""
+    """Page and audit log show the reason, the person and the end of each stop."""
     async with web.client(headers=web.bearer("oscar")) as client:
         for what, duration in (("global", ""), ("service:redis", "1h"), ("playbook:redis-disk-full", "15m")):
             answer = await _press(web, client, what=what, reason=f"looking at {what}", duration=duration)
@@ -50,8 +50,8 @@ async def test_the_console_stops_everything_a_service_or_a_playbook(web: WebServ
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(web: WebService) -> None:
-    """After the hour one is over; the other one stands until a person releases it, however long that is."""
+async def test_a_stop_ends_automatically_only_with_a_duration(web: WebService) -> None:
+    """The stop with a duration ends. The other one lasts until a person releases it."""
     headers = web.bearer("ann")
     async with web.client(headers=headers) as client:
         for body in (
@@ -83,8 +83,8 @@ async def test_a_stop_ends_by_itself_only_if_it_was_given_an_end(web: WebService
         {"reason": "x", "duration": "9000w"},
     ],
 )
-async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, body: dict[str, Any]) -> None:
-    """No reason, a slip in a name, an end that is none: an error in one sentence, and nothing on record."""
+async def test_an_invalid_stop_is_rejected(web: WebService, body: dict[str, Any]) -> None:
+    """Without a reason, or with a wrong name or duration, there is one error and nothing is recorded."""
     before = await web.head()
     async with web.client(headers=web.bearer("ann")) as client:
         answer = await client.post("/api/v1/stops", json=body)
@@ -98,8 +98,8 @@ async def test_a_stop_that_would_stop_nothing_is_refused(web: WebService, body: 
     assert await web.head() == before
 
 
-async def test_who_may_press_and_who_may_release(web: WebService) -> None:
-    """A stranger and a viewer may not press; an approver may press and not release."""
+async def test_roles_for_creating_and_releasing_stops(web: WebService) -> None:
+    """Anonymous callers and viewers cannot create stops. Approvers can, but cannot release them."""
     async with web.client() as client:
         assert (await client.post("/api/v1/stops", json={"reason": "x"})).status_code == 401
         assert (
@@ -119,7 +119,7 @@ async def test_who_may_press_and_who_may_release(web: WebService) -> None:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Stack]:
-    """The small real stack, with an operator."""
+    """A real stack with an operator."""
     made = Stack(tmp_path)
     made.remediator.settings["access"] = {"people": "people.yaml"}
     people = {"oscar": {"roles": ["operator"], "tokens": [hash_token(OSCAR)]}}
@@ -141,8 +141,8 @@ def running(tmp_path: Path) -> Iterator[Stack]:
     ],
     ids=["everything", "the service", "the playbook"],
 )
-def test_pressed_means_stopped_in_a_real_process(running: Stack, body: dict[str, str]) -> None:
-    """From the moment of the answer nothing starts, whatever fires; released, it goes on by itself."""
+def test_a_stop_works_in_a_real_process(running: Stack, body: dict[str, str]) -> None:
+    """After the answer, no action starts. After the release, the run continues automatically."""
     headers = {"Authorization": f"Bearer {OSCAR}"}
     with httpx.Client(base_url=running.remediator.url, headers=headers) as operator:
         pressed = operator.post("/api/v1/stops", json={**body, "reason": "an operator looks first"})

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.promise(6)
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[WebService]:
-    """A service with one request for what is on disk in its folder."""
+    """A service with its files in a directory."""
     async with web_service(tmp_path) as made:
         yield made
 
 
 def edit(web: WebService, folder: Path) -> None:
-    """Another version of the playbook comes into force."""
+    """Load another version of the playbook."""
     path = folder / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
     loaded = load([path], folder / "inventory.yaml", Registry().catalogue())
@@ -45,7 +45,7 @@ def edit(web: WebService, folder: Path) -> None:
 
 
 def _forget(web: WebService, folder: Path) -> None:
-    """The target is taken out of the inventory."""
+    """Remove the target from the inventory."""
     services = {"app": {**INVENTORY["services"]["app"], "depends_on": []}}  # type: ignore[index]
     web.context.playbooks.inventory = Inventory.model_validate({**INVENTORY, "services": services})
 
@@ -53,8 +53,8 @@ def _forget(web: WebService, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"), [(edit, "The playbook has changed"), (_forget, "It can no longer be planned")]
 )
-async def test_what_would_be_void_is_not_offered(web: WebService, tmp_path: Path, change: Any, said: str) -> None:
-    """Looking says that it no longer stands and offers no approval, and nothing is voided or used up by looking."""
+async def test_an_outdated_request_cannot_be_approved(web: WebService, tmp_path: Path, change: Any, said: str) -> None:
+    """The page says that the request is outdated and offers no approval. Viewing it changes nothing."""
     asked = await web.request_approval()
     async with web.client() as client:
         assert 'value="approve"' in (await client.get(web.link(asked))).text
@@ -69,8 +69,8 @@ async def test_what_would_be_void_is_not_offered(web: WebService, tmp_path: Path
     assert (await web.state(asked)).status == "pending"
 
 
-async def test_asking_anew_ends_it_and_begins_afresh(web: WebService, tmp_path: Path) -> None:
-    """Somebody who may decide asks anew: the request is void, and the run goes back to be planned by what is there."""
+async def test_refresh_voids_the_request_and_plans_again(web: WebService, tmp_path: Path) -> None:
+    """An approver refreshes the request: it becomes void, and the run is planned again with the loaded playbook."""
     asked = await web.request_approval()
     edit(web, tmp_path)
     async with web.client() as client:
@@ -88,8 +88,8 @@ async def test_asking_anew_ends_it_and_begins_afresh(web: WebService, tmp_path: 
     assert '"actor":"ann"' in await web.audit_text()
 
 
-async def test_programs_ask_anew_by_the_same_rules(web: WebService, tmp_path: Path) -> None:
-    """The API says whether it stands, and why not; renewing it needs the power to decide, and happens once."""
+async def test_the_api_refreshes_by_the_same_rules(web: WebService, tmp_path: Path) -> None:
+    """The API shows validity and reason. A refresh needs the permission to decide, and happens once."""
     asked = await web.request_approval()
     path = f"/api/v1/approvals/{asked.id}"
     async with web.client() as client:
@@ -109,8 +109,8 @@ async def test_programs_ask_anew_by_the_same_rules(web: WebService, tmp_path: Pa
     assert (await _goes_on(web, asked)).status is Status.MATCHED
 
 
-async def test_a_request_that_stands_is_not_asked_anew(web: WebService) -> None:
-    """Nobody gets rid of what others have said by asking again."""
+async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
+    """A refresh cannot discard the decisions of others."""
     asked = await web.request_approval(quorum=2)
     async with web.client() as client:
         await submit_decision(client, web.link(asked), "approve", token=web.tokens["ann"])
@@ -121,8 +121,8 @@ async def test_a_request_that_stands_is_not_asked_anew(web: WebService) -> None:
         Standing().why_anew()
 
 
-async def test_approving_what_changed_after_the_look_is_void(web: WebService, tmp_path: Path) -> None:
-    """Whoever had the form open gets no further than before: the word is counted, and then the request is void."""
+async def test_approval_of_a_changed_plan_is_void(web: WebService, tmp_path: Path) -> None:
+    """A decision from an old form is recorded, and then the request becomes void."""
     asked = await web.request_approval()
     async with web.client() as client:
         page = await client.get(web.link(asked))
@@ -134,16 +134,16 @@ async def test_approving_what_changed_after_the_look_is_void(web: WebService, tm
     assert run.status is Status.MATCHED and (await web.state(asked)).status == "void"
 
 
-async def test_a_target_that_cannot_be_asked_is_said(web: WebService) -> None:
-    """Nobody knows whether it stands: the form is there, and so is the doubt."""
+async def test_unknown_validity_is_shown(web: WebService) -> None:
+    """If the target does not answer, the page shows the form and a warning."""
     asked = await web.request_approval()  # of a supervisor that is not there
     async with web.client() as client:
         page = (await client.get(web.link(asked))).text
     assert "Cannot check now whether the plan is still current" in page and 'value="approve"' in page
 
 
-async def test_many_looks_ask_the_target_once(web: WebService, tmp_path: Path) -> None:
-    """However many look at one page at once, its target is asked once: a link is no way to press it."""
+async def test_concurrent_views_share_one_check(web: WebService, tmp_path: Path) -> None:
+    """Concurrent views of a page ask the target once, so that links cannot overload it."""
     accepted: list[None] = []
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,8 +166,8 @@ async def test_many_looks_ask_the_target_once(web: WebService, tmp_path: Path) -
 
 
 @pytest.mark.promise(10)
-async def test_a_stop_from_the_page_waits_for_no_target(web: WebService, tmp_path: Path) -> None:
-    """The target hangs, so looking takes its time; the word of whoever has the form open does not even ask it."""
+async def test_a_stop_does_not_wait_for_the_target(web: WebService, tmp_path: Path) -> None:
+    """A stop from the page does not ask a target that hangs."""
     asked_for: list[None] = []
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,7 +192,7 @@ async def test_a_stop_from_the_page_waits_for_no_target(web: WebService, tmp_pat
 
 
 async def _goes_on(web: WebService, asked: Approval) -> Run:
-    """The run after the engine has looked at it once."""
+    """Process the run once and return it."""
 
     def claim(tx: Any) -> None:
         tx.connection.exec_driver_sql(
