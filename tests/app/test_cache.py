@@ -1,4 +1,4 @@
-"""The cache never shows what is no longer true, and a miss costs the record one load."""
+"""The cache never returns old data, and a miss causes one load from the record."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ async def test_read_before_a_write_is_not_stored_after_it(two_workers: tuple[Loc
 
 
 async def test_reader_that_joins_a_load_sees_the_write_before_it(two_workers: tuple[LocalApp, LocalApp]) -> None:
-    """Who reads after a write was acknowledged sees it, even when an older load of the same item is under way."""
+    """A read after an acknowledged write returns it, even while an older load of the item is running."""
     reader, writer = two_workers
     item_id = await reader.new_item("old")
     slow = SlowLoad(reader, item_id)
@@ -196,14 +196,14 @@ async def test_copy_ends_with_its_ttl(local_app: LocalApp, redis_server: Redis) 
 
 
 async def test_absence_is_cached_until_the_item_is_made(local_app: LocalApp) -> None:
-    """Asking for an item that is not there is a hit the second time, and stops being one when it is made."""
+    """A missing item is cached too, until it is created."""
     assert [await local_app.cached(1), await local_app.cached(1)] == ["miss", "hit"]
     assert await local_app.new_item() == 1
     assert (await local_app.client.get("/items/1")).status_code == 200
 
 
 async def test_rubbish_in_the_cache_is_thrown_away(local_app: LocalApp, redis_server: Redis) -> None:
-    """A copy that cannot be read is as good as none: the record answers, and the copy goes."""
+    """An invalid copy is deleted, and the record answers."""
     item_id = await local_app.new_item()
     with connect(redis_server) as client:
         client.set(f"item:{item_id}", b"\xff{")

@@ -1,4 +1,4 @@
-"""Faults happen when asked for, reach every worker, and go when told; without the setting there are none."""
+"""Faults can be set and removed for all workers, but only with the setting."""
 
 import asyncio
 import time
@@ -92,7 +92,7 @@ async def test_malformed_faults_are_refused(faulty: tuple[LocalApp, LocalApp], b
 
 
 async def test_full_worker_refuses(redis_server: Redis, tmp_path: Path) -> None:
-    """A worker with MAX_IN_FLIGHT requests in hand says 503 at once; health still answers; it recovers by itself."""
+    """A worker with MAX_IN_FLIGHT requests answers 503 at once. Health still answers, and the worker recovers."""
     async with running_app(settings_for(redis_server, tmp_path, faults_enabled=True, max_in_flight=2)) as app:
         await app.client.put("/faults", json={"latency_ms": 500})
         answers = asyncio.gather(*(app.client.get("/items") for _ in range(5)))

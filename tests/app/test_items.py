@@ -1,4 +1,4 @@
-"""The items API: what it accepts, what it refuses, and how it says so."""
+"""The items API: valid input, rejected input and errors."""
 
 import json
 

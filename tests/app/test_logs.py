@@ -42,7 +42,7 @@ def test_json_line() -> None:
     assert "ModuleNotFoundError: No module named 'prices'" in entry["traceback"]
 
 
-def test_throttle_says_how_much_it_suppressed_before() -> None:
+def test_throttle_counts_suppressed_events() -> None:
     """One event of a kind in each period; the next one says how many were held back."""
     now = 0.0
     throttle = Throttle(5, lambda: now)

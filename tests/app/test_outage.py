@@ -1,4 +1,4 @@
-"""When Redis is away the app degrades, says so, stays fast, and comes back by itself."""
+"""Without Redis, the app degrades, reports it, stays fast, and recovers automatically."""
 
 import asyncio
 import time
@@ -56,7 +56,7 @@ async def test_hung_redis_costs_one_timeout(redis_server: Redis, tmp_path: Path)
 
 
 async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_path: Path) -> None:
-    """Redis comes back with its old copies; what was written meanwhile is told to it before it is used again."""
+    """Redis returns with old copies. Changed items are invalidated before Redis is used again."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
         await wait_for_header(app, item_id, "hit")
@@ -72,7 +72,7 @@ async def test_write_during_an_outage_is_seen_after_it(redis_server: Redis, tmp_
 
 
 async def test_change_whose_writer_died_is_told_by_another(redis_server: Redis, tmp_path: Path) -> None:
-    """A worker that dies between the commit and the telling leaves a row; any worker then tells the cache."""
+    """If a worker dies between commit and invalidation, the marker stays and another worker invalidates the copy."""
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item("old")
         await wait_for_header(app, item_id, "hit")
@@ -85,7 +85,7 @@ async def test_change_whose_writer_died_is_told_by_another(redis_server: Redis, 
 
 
 async def test_app_starts_without_redis(redis_server: Redis, tmp_path: Path) -> None:
-    """Redis need not be there first: the app starts degraded, and uses it when it comes."""
+    """The app starts without Redis and uses it when it becomes available."""
     redis_server.stop()
     async with running_app(settings_for(redis_server, tmp_path)) as app:
         item_id = await app.new_item()

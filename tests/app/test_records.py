@@ -65,7 +65,7 @@ async def test_locked_record_does_not_block_the_loop(tmp_path: Path) -> None:
 
 
 async def test_failed_change_leaves_nothing(tmp_path: Path) -> None:
-    """The change and the mark that the cache must hear of it are one transaction: both or neither."""
+    """The change and its marker are written in one transaction."""
     records = Records(tmp_path / "app.sqlite3")
     await records.open()
     await records._run(lambda connection: connection.execute("ALTER TABLE stale RENAME TO away"))

@@ -44,7 +44,7 @@ async def test_login_then_me(local_app: LocalApp) -> None:
 
 
 async def test_logout_deletes(local_app: LocalApp, redis_server: Redis) -> None:
-    """Logout deletes the key in Redis and the cookie, so that the id is worth nothing to whoever copied it."""
+    """Logout deletes the key in Redis and the cookie, so that a copied ID is useless."""
     session_id = await log_in(local_app)
     answer = await local_app.client.post("/logout")
     assert (answer.status_code, morsel_of(answer)["max-age"]) == (204, "0")
@@ -56,7 +56,7 @@ async def test_logout_deletes(local_app: LocalApp, redis_server: Redis) -> None:
 
 
 async def test_login_changes_the_id(local_app: LocalApp, redis_server: Redis) -> None:
-    """A second login makes a new id and ends the old session: a planted id gains nothing."""
+    """A second login creates a new ID and ends the old session, which prevents session fixation."""
     old = await log_in(local_app)
     new = await log_in(local_app)
     assert re.fullmatch(r"[\w-]{43}", new) and new != old

@@ -1,4 +1,4 @@
-"""Settings and releases that cannot work are refused at start, each in a line that says what to change."""
+"""Wrong settings and releases are rejected at start, with one line each that says what to change."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_defaults_work() -> None:
 
 
 def test_env_file_is_read_and_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`.env` gives settings; the environment goes above it; a variable set to nothing is not set."""
+    """Settings come from `.env`. The environment has priority. An empty variable counts as not set."""
     (tmp_path / ".env").write_text("REDIS_HOST=redis\nREDIS_PORT=6400\nREDIS_PASSWORD=s3cret\nAPP_PORT=\nOTHER=1\n")
     monkeypatch.setenv("REDIS_PORT", "6401")
     settings = load_settings()
@@ -79,14 +79,14 @@ def test_release_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["requires = 7", "modules = [", "nonsense = true", "[faults]\nerror_rate = 2"])
 def test_malformed_release_is_refused(tmp_path: Path, text: str) -> None:
-    """A release.toml that says nothing sensible is refused, with its path."""
+    """An invalid release.toml is rejected with its path."""
     (tmp_path / "release.toml").write_text(text)
     with pytest.raises(SettingsError, match=r"release\.toml"):
         read_release(tmp_path, faults_enabled=True)
 
 
 def test_release_with_faults_needs_the_setting(tmp_path: Path) -> None:
-    """There is one switch for faults: a release cannot bring its own past it."""
+    """A release with faults needs FAULTS_ENABLED."""
     (tmp_path / "release.toml").write_text("[faults]\nerror_rate = 0.5\n")
     with pytest.raises(SettingsError, match="FAULTS_ENABLED is false"):
         read_release(tmp_path, faults_enabled=False)

@@ -1,4 +1,4 @@
-"""The real thing: gunicorn with several uvicorn workers."""
+"""gunicorn with several uvicorn workers."""
 
 import os
 import re
@@ -82,7 +82,7 @@ def test_metrics_survive_a_killed_worker(running: App) -> None:
 
 
 def test_metrics_survive_a_worker_killed_at_birth(running: App) -> None:
-    """A worker that is killed between making its file of figures and filling it does not take /metrics with it."""
+    """An empty metrics file of a killed worker does not break /metrics."""
     (running.folder / "state" / "metrics" / str(running.pid) / "counter_1.db").touch()
     assert hit_all(running, "/metrics", 5) == {200}
 

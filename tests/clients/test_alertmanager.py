@@ -141,7 +141,7 @@ async def test_an_inhibited_alert_says_by_which_alert(client: Alertmanager, aler
 
 
 async def test_silences_are_listed_read_and_expired(client: Alertmanager) -> None:
-    """What was posted comes back, an expired one says so, an unknown one is None."""
+    """A created silence is returned, an expired one has this state, an unknown one is None."""
     wanted = silence(service="app")
     silence_id = await client.post_silence(wanted)
     found = await client.silence(silence_id)
@@ -180,7 +180,7 @@ async def test_what_alertmanager_does_not_allow_is_refused(client: Alertmanager)
 
 
 async def test_groups_status_receivers_and_readiness(client: Alertmanager, alertmanager: Server) -> None:
-    """The rest of what it can tell."""
+    """Status, receivers and readiness."""
     alertmanager.fire(alertname="A", instance="1")
     alertmanager.fire(alertname="A", instance="2")
 

@@ -57,7 +57,7 @@ async def test_containers_are_found_by_their_labels(client: Docker, docker_engin
 
 
 @real
-async def test_a_container_tells_how_it_ended(client: Docker, docker_engine: Engine) -> None:
+async def test_the_exit_of_a_container_is_reported(client: Docker, docker_engine: Engine) -> None:
     """Exit code and times; how often it was restarted; what its health check says."""
     failed = docker_engine.run("--restart=on-failure:2 --- exit 3")
     until(lambda: docker_engine.inspect(failed, "{{.RestartCount}} {{.State.Status}}") == "2 exited", "restarts")
@@ -100,7 +100,7 @@ async def test_start_stop_and_restart_change_it_once(client: Docker, docker_engi
 async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
     client: Docker, docker_engine: Engine
 ) -> None:
-    """Restarted by somebody else, or removed: nothing is done to it."""
+    """A container that was restarted or removed after planning is not changed."""
     container = docker_engine.run()
     planned = (await client.container(container)).pin
     docker_engine.cli("restart", "--time=0", container)
@@ -121,7 +121,7 @@ async def test_a_container_that_was_replaced_since_the_plan_is_left_alone(
 async def test_a_restart_that_outlasts_our_patience_is_unknown_and_happens(
     docker_engine: Engine, connect: Callable[..., Docker]
 ) -> None:
-    """We stop waiting; the Engine goes on."""
+    """The client stops waiting; the Engine continues."""
     container = docker_engine.run("--- trap '' TERM; while true; do sleep 0.1; done")
     started = docker_engine.inspect(container, "{{.State.StartedAt}}")
     hasty = connect(docker_engine.host, timeout="50ms")
@@ -148,7 +148,7 @@ async def test_a_signal_reaches_the_first_process(client: Docker, docker_engine:
 
 
 @real
-async def test_logs_are_told_apart_by_stream(client: Docker, docker_engine: Engine) -> None:
+async def test_logs_are_separated_by_stream(client: Docker, docker_engine: Engine) -> None:
     """Both streams, of a container that has ended, bytes that are no text; with a terminal all in one."""
     container = docker_engine.run("--- echo out; echo err >&2; echo -e '\\xff'; exit 1")
     docker_engine.until_state(container, "exited")

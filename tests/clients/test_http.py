@@ -31,7 +31,7 @@ async def ask(
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_refused_connection_means_that_nothing_happened(method: str) -> None:
-    """Nobody listens: the call is Unreachable, whatever it would have done."""
+    """Without a server, every call is Unreachable."""
     with pytest.raises(Unreachable):
         await ask(f"http://127.0.0.1:{free_port()}", method)
 
@@ -98,7 +98,7 @@ async def _garbage(_: bytes, writer: asyncio.StreamWriter) -> None:
 
 
 async def test_another_protocol_is_a_bad_answer_and_after_a_post_unknown() -> None:
-    """Something that does not speak HTTP gave a BadAnswer; what it made of a POST nobody knows."""
+    """An answer that is not HTTP is a BadAnswer. For a POST, the outcome is unknown."""
     async with peer(_garbage) as server:
         with pytest.raises(BadAnswer):
             await ask(server.url)
@@ -108,7 +108,7 @@ async def test_another_protocol_is_a_bad_answer_and_after_a_post_unknown() -> No
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
 async def test_a_refusal_says_which_and_why(status: int) -> None:
-    """The status and the beginning of the text reach whoever has to decide."""
+    """The error contains the status and the beginning of the body."""
     async with peer(reply(status, b"because")) as server:
         with pytest.raises(HttpRefused, match="because") as refused:
             await ask(server.url, "POST")
@@ -129,7 +129,7 @@ async def test_a_gateway_that_gave_up_leaves_the_outcome_unknown(status: int) ->
 
 @pytest.mark.promise(11)
 async def test_a_redirect_is_not_followed_and_gets_no_credentials(tmp_path: Path) -> None:
-    """Whoever a server points to is not asked, so our token does not go there."""
+    """Redirects are not followed, so the token is not sent elsewhere."""
     (tmp_path / "token").write_text("secret\n")
     async with peer(reply(200, b"{}")) as other, peer(reply(307, b"", f"location: {other.url}/y")) as server:
         with pytest.raises(HttpRefused, match="redirects are not followed"):
@@ -138,7 +138,7 @@ async def test_a_redirect_is_not_followed_and_gets_no_credentials(tmp_path: Path
 
 
 async def test_an_answer_that_is_too_long_is_refused_or_cut_as_asked() -> None:
-    """Nobody can make us keep more than we said."""
+    """An answer never exceeds its limit."""
     async with peer(reply(200, b"x" * 5000)) as server:
         with pytest.raises(BadAnswer, match="longer than 1000 bytes"):
             await ask(server.url, call={"max_bytes": 1000})
@@ -163,7 +163,7 @@ async def test_an_answer_of_another_shape_is_a_bad_answer(body: bytes) -> None:
         await client.aclose()
 
 
-async def test_credentials_and_headers_are_sent_and_read_anew_each_time(tmp_path: Path) -> None:
+async def test_credentials_and_headers_are_read_for_every_call(tmp_path: Path) -> None:
     """A rotated token is used by the next call; the newline that ends its file is not part of it."""
     token = tmp_path / "token"
     async with peer(reply(200, b"{}", "connection: close")) as server:

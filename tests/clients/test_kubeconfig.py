@@ -48,7 +48,7 @@ def test_the_current_context_is_used(tmp_path: Path) -> None:
         from_kubeconfig(write(tmp_path), "other")
 
 
-def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_token_file_is_read_for_every_call(tmp_path: Path) -> None:
     """It is beside the kubeconfig, and is rotated."""
     found = from_kubeconfig(write(tmp_path, None, {"tokenFile": "token"}))
     for token in ("one", "two"):

@@ -86,7 +86,7 @@ async def test_a_crash_loop_is_seen_with_its_last_words(client: Kubernetes, clus
 
 
 @real
-async def test_a_restart_makes_the_pods_anew(client: Kubernetes, cluster: Cluster) -> None:
+async def test_a_restart_recreates_the_pods(client: Kubernetes, cluster: Cluster) -> None:
     """The annotation of kubectl rollout restart; the status is about the new generation before it is believed."""
     cluster.deploy("web", FOREVER)
     cluster.until_available("web")
@@ -233,7 +233,7 @@ async def test_of_long_logs_the_end_is_kept(client: Kubernetes, cluster: Cluster
 async def test_a_long_list_is_read_to_its_end(
     client: Kubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Page by page; and it says so when there is no end."""
+    """Lists are read page by page; too many pages are an error."""
     cluster.deploy("web", FOREVER, replicas=0)
     for number in range(3):
         cluster.deploy(f"web-{number}", FOREVER, replicas=0)

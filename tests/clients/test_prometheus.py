@@ -73,7 +73,7 @@ async def test_an_instant_query_gives_values_with_their_labels(prometheus: Serve
 
 @pytest.mark.promise(5)
 async def test_no_data_is_an_empty_vector_and_not_an_error(prometheus: Server, connect: Connect) -> None:
-    """Nothing is known about it: that is false and empty, and tells no value."""
+    """Without data, the result is empty and false."""
     vector = await connect(prometheus.url).query("no_such_metric == 0")
     assert not vector and vector.samples == ()
 
@@ -158,8 +158,8 @@ async def test_a_label_value_cannot_leave_its_quotes(make_prometheus: Make, conn
     assert not await client.query(selector("nasty", {"value": NASTY + "x"}))
 
 
-async def test_targets_tell_their_health(make_prometheus: Make, connect: Connect) -> None:
-    """One that answers, one where nobody listens, with the reason."""
+async def test_targets_report_their_health(make_prometheus: Make, connect: Connect) -> None:
+    """One target answers; the other is down, with the reason."""
     client = connect(make_prometheus(configuration=SCRAPES).url)
 
     async def scraped() -> bool:

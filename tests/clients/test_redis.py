@@ -85,10 +85,10 @@ def filled(server: Server, keys: int) -> None:
 
 @pytest.mark.promise(7)
 class TestStates:
-    """Each way of not serving is told apart from the others."""
+    """Each failure has its own state."""
 
     async def test_down(self, redis_server: Server) -> None:
-        """kill -9: nobody listens."""
+        """kill -9: the connection is refused."""
         client = client_of(redis_server)
         redis_server.kill()
         assert (await client.health()).state is RedisState.DOWN
@@ -314,7 +314,7 @@ async def test_config_is_changed_with_its_old_value_kept(redis_server: Server) -
     "name", ["dir", "dbfilename", "requirepass", "replicaof", "MAXMEMORY", "logfile", "bind", "*", ""]
 )
 async def test_config_set_of_anything_else_is_not_even_sent(name: str) -> None:
-    """No path, password or topology, whatever the playbook says; nobody listens here, so nothing could be sent."""
+    """Paths, passwords and topology can never be set. No server runs here, so nothing could be sent."""
     client = Redis(RedisEndpoint(port=free_port()))
     with pytest.raises(InputError, match="not allowed"):
         await client.config_set(name, "x")
@@ -338,7 +338,7 @@ async def test_every_allowed_parameter_is_one(redis_server: Server) -> None:
 
 
 async def test_snapshots_and_rewrites_are_begun(redis_server: Server) -> None:
-    """The reply says begun; INFO and LASTSAVE tell when it is done."""
+    """The reply only says that it started; INFO and LASTSAVE show the end."""
     client = client_of(redis_server)
     before = await client.lastsave()
     assert before.tzinfo is UTC
@@ -388,12 +388,12 @@ async def test_a_server_that_was_restarted_since_the_plan_is_left_alone(redis_se
         ("feature_flags_for_checkout", "feature_flags_for_checkout"),
     ],
 )
-def test_a_key_is_shown_without_what_lets_somebody_in(key: str, told: str) -> None:
-    """Whoever has the id of a session is signed in: it must not stand in chat, on pages or in the record."""
+def test_credentials_in_keys_are_hidden(key: str, told: str) -> None:
+    """A session ID is a credential: it must not appear in chats, on pages or in the audit log."""
     assert shown(key.encode()) == told
 
 
-async def test_big_keys_and_slow_commands_tell_no_session(make_redis: MakeRedis) -> None:
+async def test_big_keys_and_slow_commands_hide_sessions(make_redis: MakeRedis) -> None:
     """Their names come from the application, where a key may be a credential."""
     server = make_redis("slowlog-log-slower-than 0")
     secret = "vK5CiWqw707ygGyKlRGSJlqUjzeDoJUDWiUoQA9Avno"

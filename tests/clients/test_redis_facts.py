@@ -29,7 +29,7 @@ def test_an_impossible_reply_is_a_bad_answer(read: Callable[[Any], Any], replies
             read(reply)
 
 
-def test_an_old_redis_tells_less() -> None:
+def test_answers_of_an_old_redis() -> None:
     """Before Redis 4 the slow log had no client, before 7 a client no total memory: the rest is read all the same."""
     (slow,) = models.slow_commands([[1, 1700000000, 12, [b"GET", b"key", b"more"]]])
     assert (slow.command, slow.client) == ("GET key", "")

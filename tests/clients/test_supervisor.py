@@ -45,7 +45,7 @@ async def client(supervisord: Supervisord) -> AsyncIterator[Supervisor]:
     await client.aclose()
 
 
-async def test_it_tells_the_state_of_supervisord_and_of_every_process(client: Supervisor) -> None:
+async def test_the_states_of_supervisord_and_its_processes(client: Supervisor) -> None:
     """Programs that do not run have no pid and no start."""
     assert await client.state() == "RUNNING"
     processes = {each.name: each for each in await client.processes()}
@@ -91,7 +91,7 @@ async def test_a_start_that_fails_says_why(client: Supervisor, name: str, fault:
     assert refused.value.fault is fault
 
 
-async def test_repeating_what_is_already_so_is_a_refusal_that_can_be_told_apart(client: Supervisor) -> None:
+async def test_starting_a_running_process_has_its_own_fault(client: Supervisor) -> None:
     """Started twice, stopped twice, signalled when down: three refusals with their names."""
     await client.start("sleeper")
     with pytest.raises(SupervisorRefused) as refused:
@@ -133,7 +133,7 @@ def _fields(process: Process) -> dict[str, object]:
 
 
 @pytest.mark.promise(3)
-async def test_a_start_that_takes_longer_than_we_wait_is_unknown_and_goes_on(client: Supervisor) -> None:
+async def test_a_start_that_exceeds_the_timeout_is_unknown_and_continues(client: Supervisor) -> None:
     """We stop waiting; supervisord does not stop starting."""
     with pytest.raises(TimedOut):
         await client.start("slow", seconds=0.3)

@@ -29,13 +29,13 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 SHOTS = Path(os.environ.get("REMEDIATOR_SCREENSHOTS", "test-artefacts/screenshots"))
-"""Where pictures of the pages are kept, for a person to look at."""
+"""Directory of the screenshots."""
 _TRIES = 10
 
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Any]:
-    """The browser; skips without Playwright or Chromium."""
+    """Start the browser. Skip the test without Playwright or Chromium."""
     playwright = pytest.importorskip("playwright.async_api", reason="needs playwright")
     path = require("chromium")
     async with playwright.async_playwright() as driver:
@@ -48,7 +48,7 @@ async def chromium() -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def serving(room: WebService) -> AsyncIterator[str]:
-    """The room's application on a free port of loopback; its address."""
+    """Serve the application on a free port of loopback and yield its URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
@@ -66,7 +66,7 @@ async def serving(room: WebService) -> AsyncIterator[str]:
 
 
 async def picture(page: Any, name: str) -> None:
-    """Keep a picture of the whole page. On a busy machine Chromium sometimes cannot draw at once: it is asked again."""
+    """Save a screenshot of the whole page. On a busy machine Chromium sometimes fails, so this tries again."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     for left in reversed(range(_TRIES)):
         try:

@@ -1,4 +1,4 @@
-"""A service without its loops: a real store with a run that waits for people, and the web application before it."""
+"""A service without its loops: a real store with a run that waits for approval, and its web application."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ INVENTORY = {
 
 
 def step(*, destructive: bool = False) -> PlannedStep:
-    """A step that changes something."""
+    """Return a step that changes something."""
     return PlannedStep(
         id="prune",
         title="Delete old backups",
@@ -94,7 +94,7 @@ def step(*, destructive: bool = False) -> PlannedStep:
 
 @dataclass
 class WebService:
-    """A service, its application, and hands to fill its store."""
+    """A service with its web application, and methods that fill its store."""
 
     service: Service
     clock: SetClock
@@ -103,16 +103,16 @@ class WebService:
 
     @property
     def context(self) -> PipelineContext:
-        """What the records are written with."""
+        """The pipeline context of the service."""
         return self.service.context
 
     def client(self, **more: Any) -> httpx.AsyncClient:
-        """A browser without script: keeps cookies, follows no redirect by itself."""
+        """Return a client that keeps cookies and does not follow redirects."""
         transport = httpx.ASGITransport(application(self.service), client=more.pop("client", ("192.0.2.7", 1234)))
         return httpx.AsyncClient(transport=transport, base_url=BASE, **more)
 
     def bearer(self, who: str) -> dict[str, str]:
-        """Headers of somebody with an operator token."""
+        """Return the headers with a person's operator token."""
         return {"Authorization": f"Bearer {self.tokens[who]}"}
 
     async def request_approval(
@@ -124,7 +124,7 @@ class WebService:
         reason: Reason = Reason.APPROVAL_NEEDED,
         labels: Mapping[str, str] | None = None,
     ) -> Approval:
-        """A run that waits for people, with its alert, evidence and request."""
+        """Create a run that waits for approval, with alert, evidence and request."""
         self.numbers += 1
         run_id = f"run-{self.numbers}"
         plan = Plan(
@@ -146,7 +146,7 @@ class WebService:
         def write(tx: Tx) -> Run:
             values = row(run_id, plan.playbook, "redis", "planned", tx.now, mode="approve", fence=1)
             values |= {"playbook_hash": plan.playbook_hash, "plan": plan.to_data(), "plan_hash": plan.hash}
-            values |= {"lease_owner": "house", "lease_until": tx.now + MINUTE}
+            values |= {"lease_owner": "replica-1", "lease_until": tx.now + MINUTE}
             tx.connection.execute(insert(runs_table), values)
             told = {"summary": "The disk of Redis is 97 % full."}
             item = replace(
@@ -169,37 +169,37 @@ class WebService:
         return found
 
     def link(self, asked: Approval, audience: str = "channel:chat") -> str:
-        """The path of a link to a request."""
+        """Return the path of a link to a request."""
         link = ApprovalLink(asked.id, asked.run_id, asked.plan_hash, audience, asked.expires_at)
         return f"/approve/{link.token(self.service.keyring, self.clock.now())}"
 
     async def state(self, asked: Approval) -> Approval:
-        """A request as it is now."""
+        """Return the current state of a request."""
         found = await self.context.store.read(lambda connection: approvals.get(connection, asked.id))
         assert found is not None
         return found
 
     async def head(self) -> int:
-        """How many entries the audit log has: unchanged means that nothing happened."""
+        """Return the number of audit log entries. If it is unchanged, nothing happened."""
         return (await self.context.store.read(audit.get_head)).seq
 
     async def audit_text(self) -> str:
-        """The whole audit log."""
+        """Return the audit log as text."""
         found = await self.context.store.read(lambda connection: audit.list_newest(connection, 1000))
         return "\n".join(item.canonical.decode() for item in found)
 
     async def outbox(self, run_id: str) -> list[messages.OutboxMessage]:
-        """The messages about a run."""
+        """Return the messages of a run."""
         return await self.context.store.read(lambda connection: messages.list_for_run(connection, run_id))
 
     async def deliver(self, post: Outbox) -> None:
-        """Send what is due once, as the sender's loop would."""
+        """Send all due messages once, as the outbox loop does."""
         due = await self.context.store.read(lambda connection: messages.list_due(connection, self.clock.now()))
         for message in due:
             await deliver(self.context, post, message)
 
     def post(self, channels: Mapping[str, Any], *approvals_: str) -> Outbox:
-        """The sender's channels."""
+        """Return an outbox with these channels."""
         renderer = MessageRenderer(self.service.keyring, BASE)
         chosen = {name: Channel.model_validate(item) for name, item in channels.items()}
         return Outbox(Registry().make_channels(chosen), LogNotifier({}), approvals_, renderer, self.service.people)
@@ -265,12 +265,12 @@ def _write_files(folder: Path, tokens: Mapping[str, str]) -> None:
 
 
 def nonce_of(page: str) -> str:
-    """The nonce in a page's form."""
+    """Return the nonce of a page's form."""
     return page.partition('name="nonce" value="')[2].partition('"')[0]
 
 
 async def submit_decision(client: httpx.AsyncClient, path: str, verb: str, **fields: str) -> httpx.Response:
-    """What a person does: look at the page, then press a button of its form."""
+    """Open a page and submit its form with one of its buttons."""
     page = await client.get(path)
     return await client.post(path, data={"nonce": nonce_of(page.text), "verb": verb, **fields})
 

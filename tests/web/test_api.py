@@ -1,4 +1,4 @@
-"""The API: described as it is, the same powers by the same rules, errors in one line."""
+"""The API: complete description, the same rules as the console, errors in one line."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ async def test_runs_are_paged_to_the_end(web: WebService) -> None:
 
 @pytest.mark.parametrize("status", list(Status))
 async def test_cancel_works_in_every_state(web: WebService, status: Status) -> None:
-    """What waits or goes on is over with the next look, or, where a call's outcome is unknown, once that is known;
-    what is over lets go of its target."""
+    """A waiting or running run ends at the next step, or once an unknown outcome is resolved. An ended run releases its
+    target lock."""
     over = status in TERMINAL
     more = {"lease_owner": "house", "lease_until": NOON + MINUTE, "fence": 1}
     more |= {"finished_at": NOON, "holds_target": True} if over else {}

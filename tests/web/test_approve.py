@@ -1,4 +1,4 @@
-"""The page on which people decide: looking is harmless, deciding is deliberate, and it is for exactly this plan."""
+"""The approval page: viewing changes nothing, and a decision is for exactly one plan."""
 
 from __future__ import annotations
 

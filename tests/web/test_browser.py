@@ -1,4 +1,4 @@
-"""In a real browser: deciding, being too late, two people, no JavaScript, a phone, the dark; and what crawlers do."""
+"""In a real browser: decisions, expiry, quorum, no JavaScript, phone, dark mode, and crawlers."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ async def test_a_person_rejects(web: WebService, address: str, browser: Any) -> 
 
 @pytest.mark.promise(6)
 async def test_expired_and_snoozed_requests_are_explained(web: WebService, address: str, browser: Any) -> None:
-    """Expired while the page was open: nothing happens, and it says why; a snoozed request has no buttons, and says
-    when it comes back."""
+    """A form that expired while open decides nothing and shows why. A snoozed request has no buttons and shows when it
+    asks again."""
     asked, gone = await web.request_approval(), await web.request_approval()
     page = await browser.new_page()
     await page.goto(address + web.link(asked))
@@ -210,8 +210,8 @@ async def test_an_open_page_shows_decisions_of_others(web: WebService, address: 
 
 @pytest.mark.promise(6)
 async def test_crawlers_decide_nothing(web: WebService, address: str, browser: Any, tmp_path: Path) -> None:
-    """GET, HEAD and prefetch of every link of every kind of message, and of a personal one; then a robot with
-    JavaScript that presses and posts every form as it finds it: not a row of the database is another one."""
+    """GET, HEAD and prefetch of all links in all messages, then a robot with JavaScript that submits all forms: no row
+    of the database changes."""
     asked, said = await everything_said(web, "slack", tmp_path)
     found = [*sorted(links(said)), BASE + web.link(asked, "person:ann")]
     assert sum("/approve/" in link for link in found) == 7 and any("/runs/" in link for link in found)

@@ -132,8 +132,7 @@ async def test_a_changed_entry_is_reported(web: WebService) -> None:
 
 
 async def test_a_truncated_log_is_reported(web: WebService) -> None:
-    """Somebody deletes the last entries, and not the head: the first page of the log says so; older pages are as good
-    as they were."""
+    """After the last entries are deleted, but not the head, the first page reports it. Older pages are consistent."""
     await web.request_approval()
     end = await web.head()
     await web.context.store.write(lambda tx: tx.connection.execute(delete(log).where(log.c.seq == end)))
@@ -156,8 +155,7 @@ async def test_an_unreadable_entry_does_not_hide_a_run(web: WebService) -> None:
 
 
 async def test_the_timeline_includes_archived_entries(web: WebService, tmp_path: Path) -> None:
-    """What was decided is in the document also when its entries have left the database; without the archive the
-    document says that it is not whole, and claims nothing that it cannot know."""
+    """The document contains archived decisions. Without the archive, it says that it is incomplete."""
     asked = await web.request_approval()
     matched = Draft(
         Kind.RUN_MATCHED, "test", run=asked.run_id, playbook="p", data={"target": "redis", "mode": "approve"}

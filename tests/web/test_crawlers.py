@@ -1,4 +1,4 @@
-"""Robots that look at every link of every message of every kind of channel decide nothing and use nothing up."""
+"""Robots that open every link of every message in every kind of channel change nothing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def contents(connection: Connection) -> dict[str, list[Any]]:
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_robots_change_nothing(web: WebService, kind: str, tmp_path: Path) -> None:
-    """Requests, what became of them, escalations, notices of every sort: unfurled, scanned, prefetched, posted to. Not
-    a row of the database is another one, and the link of the request that waits still works."""
+    """Links in requests, outcomes, escalations and notices are unfurled, scanned, prefetched and posted to. No row
+    changes, and the link of the pending request still works."""
     waiting, said = await everything_said(web, kind, tmp_path)
     found = links(said)
     decide = sorted(link for link in found if "/approve/" in link)

@@ -1,4 +1,4 @@
-"""What is answered where no page is: a page for browsers, JSON for programs, never a traceback."""
+"""Errors outside of handlers: a page for browsers, JSON for programs, never a traceback."""
 
 from __future__ import annotations
 

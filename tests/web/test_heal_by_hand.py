@@ -1,4 +1,4 @@
-"""The whole of it on real servers: an alert, a message in a chat, a link, a person, a healed Redis."""
+"""End to end with real servers: alert, chat message, link, approval, healed Redis."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     _decide(_asked(chat), "snooze")
     second = _asked(chat, 2)
-    asking.control("start")  # somebody restarts it by hand: the process that the plan was made against is another one
+    asking.control("start")  # a manual restart: the planned process does not exist any more
     page = httpx.get(second).text
     assert "Outdated" in page and 'value="approve"' not in page and "Current plan" in page
     _decide(second, "approve")  # from a form that was open before
@@ -148,8 +148,8 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
 
 @pytest.mark.promise(6)
 def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Receiver) -> None:
-    """On reload, and when the service starts with other files: nobody decides about what is not in force. The old link
-    says so and leads to the new question, which heals."""
+    """After a reload, or a start with other files, requests of old playbook versions become void. The old link leads to
+    the new request, which heals."""
     remediator = asking.remediator
     asking.kill_redis()
     asking.alertmanager.fire(alertname="RedisDown", instance="redis:6379")

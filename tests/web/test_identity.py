@@ -1,4 +1,4 @@
-"""Who somebody is: a real OpenID provider, Slack's signature, a proxy, tokens; and what strangers may."""
+"""Identification of people: a real OpenID provider, Slack's signature, a proxy, tokens, and anonymous access."""
 
 from __future__ import annotations
 

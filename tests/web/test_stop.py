@@ -1,5 +1,6 @@
-"""The stop button of the console and the API: everything, one service, one playbook; with a reason, a name on it, and
-an end if one is given. What it stops is stopped when the answer is there."""
+"""Stops from the console and the API: for everything, one service or one playbook, with reason, person and duration.
+
+A stop is active as soon as the request is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request whose plan is not what would be done any more: its page says so before anybody decides."""
+"""Outdated requests: the page shows that the plan changed, before anyone decides."""
 
 from __future__ import annotations
 
