@@ -40,7 +40,7 @@ from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
 from remediator.pipeline.approve import void_outdated_requests
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.inventory import Inventory
@@ -364,11 +364,11 @@ def _reporter(metrics: Metrics) -> Callable[[str, Run, Mapping[str, Any]], None]
     return report
 
 
-def ingest_settings(config: Config) -> IntakeSettings:
+def ingest_settings(config: Config) -> IngestSettings:
     """Return how alerts become episodes in this installation."""
-    return IntakeSettings(
+    return IngestSettings(
         ignore_labels=frozenset(config.identity_ignore_labels),
-        quiet=config.timing.resolve_grace,
+        resolve_grace=config.timing.resolve_grace,
         watchdog=config.watchdog.alertname,
         channels=config.watchdog.notify,
     )

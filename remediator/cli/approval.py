@@ -106,7 +106,7 @@ def refresh(config_path: Path, token_file: Path | None, request_or_run: str) -> 
     approval, reason = asyncio.run(_outdated(config, request_or_run))
     policy = policy_of(config)
     if approval.status != "pending" or not _direct_store.write(
-        config, lambda tx: decisions.renew(tx, person, approval.id, reason, policy)
+        config, lambda tx: decisions.refresh(tx, person, approval.id, reason, policy)
     ):
         exit_unchanged(approval.id, approval.status)
     click.echo(f"request {approval.id} refreshed by {person.id}: {reason}")

@@ -59,7 +59,7 @@ def create(
     def write(tx: Tx) -> Stop | None:
         if services is not None:
             decisions.require_known(scope, playbook or service, playbooks.list_names(tx.connection), services)
-        stop_id = decisions.pause(tx, terminal_operator(actor), reason, scope, playbook or service, lasts)
+        stop_id = decisions.create_stop(tx, terminal_operator(actor), reason, scope, playbook or service, lasts)
         return stops.get(tx.connection, stop_id)
 
     stop = _direct_store.write(config, write)
@@ -132,6 +132,6 @@ def release(config_path: Path, actor: str | None, stop_id: str) -> None:
     stop_file = read_stop_file(config.state)
     if stop_file is not None:
         raise InputError(f"the stop file {stop_file.path} still exists ({stop_file.reason}); remove it first")
-    if not _direct_store.write(config, lambda tx: decisions.resume(tx, terminal_operator(actor), stop_id)):
+    if not _direct_store.write(config, lambda tx: decisions.release_stop(tx, terminal_operator(actor), stop_id)):
         raise InputError(f"stop {stop_id!r} is not active; 'remediator stop list' lists the active stops")
     click.echo(f"{stop_id} released")

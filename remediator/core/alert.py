@@ -1,4 +1,4 @@
-"""Alerts as Alertmanager's webhook (version 4) delivers them: parsed and bounded, never interpreted.
+"""Alerts in the format of Alertmanager's webhook (version 4): parsed and limited, never interpreted (promise 8).
 
 What the format guarantees, and what it does not, is in docs/operations.md. The two facts that shape this
 module: every notification repeats all alerts of its group, and neither ``startsAt`` nor ``groupKey`` is stable;
@@ -17,7 +17,7 @@ import msgspec
 from remediator.errors import PayloadError
 
 MAX_ALERTS = 50_000
-"""More alerts than this in one notification are refused; Alertmanager's ``max_alerts`` bounds them."""
+"""Maximum number of alerts in one notification; more are refused. Alertmanager's ``max_alerts`` limits them."""
 
 FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 YEAR_ONE = datetime.min.replace(tzinfo=UTC)
@@ -26,7 +26,7 @@ AlertStatus = Literal["firing", "resolved"]
 
 
 class Alert(msgspec.Struct, frozen=True, rename="camel"):
-    """One alert of a notification; times are kept as sent and read by :func:`instant`."""
+    """One alert of a notification. Times stay as they were sent; :func:`instant` parses them."""
 
     status: AlertStatus
     labels: dict[str, str]
@@ -38,7 +38,7 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Notification(msgspec.Struct, frozen=True, rename="camel"):
-    """One webhook POST. Unknown fields are ignored: newer versions of Alertmanager add some."""
+    """The body of one webhook call. Unknown fields are ignored, because newer versions of Alertmanager add some."""
 
     version: str
     alerts: list[Alert]
@@ -51,18 +51,17 @@ class Notification(msgspec.Struct, frozen=True, rename="camel"):
     common_annotations: dict[str, str] = {}
     external_url: str = msgspec.field(default="", name="externalURL")
     as_of: str = ""
-    """For alerts made of what Alertmanager's API told (:mod:`remediator.runtime.reconcile`): when it was asked."""
+    """When Alertmanager was asked, in a notification of the reconcile loop (:mod:`remediator.runtime.reconcile`)."""
 
 
 _decoder = msgspec.json.Decoder(Notification)
 
 
 def parse_notification(body: bytes) -> Notification:
-    """The notification in a request body.
+    """Return the notification in a request body.
 
     Raises:
-        PayloadError: not JSON, not version 4, wrong types, absent fields, times that are none; one line that
-            says where.
+        PayloadError: not JSON, not version 4, wrong types, missing fields or invalid times; one line with the place.
     """
     try:
         notification = _decoder.decode(body)
@@ -73,7 +72,7 @@ def parse_notification(body: bytes) -> Notification:
     except RecursionError:
         raise PayloadError("nested too deeply to be an Alertmanager notification") from None
     if notification.version != "4":
-        raise PayloadError(f"version {notification.version[:20]!r} is not supported; send Alertmanager's version '4'")
+        raise PayloadError(f"unsupported version {notification.version[:20]!r}: expected '4', which Alertmanager sends")
     if len(notification.alerts) > MAX_ALERTS:
         raise PayloadError(f"{len(notification.alerts)} alerts in one notification; set max_alerts", 413)
     for position, alert in enumerate(notification.alerts):
@@ -82,10 +81,10 @@ def parse_notification(body: bytes) -> Notification:
 
 
 def stored_notification(body: bytes) -> Notification:
-    """A body that :func:`parse_notification` has accepted before; its checks are not made again.
+    """Return a notification that :func:`parse_notification` has accepted before, without checking it again.
 
     Raises:
-        PayloadError: not a notification; accepted by another version, then.
+        PayloadError: it is not a notification; another version accepted it.
     """
     try:
         return _decoder.decode(body)
@@ -101,9 +100,9 @@ def _check(position: int, alert: Alert) -> None:
 
 
 def instant(text: str, where: str = "time") -> datetime:
-    """An RFC 3339 time as Go prints it, down to microseconds; clamped to what datetime can hold.
+    """Return an RFC 3339 time as Go prints it, with microseconds, limited to the range of ``datetime``.
 
-    Year 1 stands for "not set" in Alertmanager; years past 9999 and offsets that leave the range are clamped.
+    Year 1 means "not set" in Alertmanager. Years after 9999 and offsets that leave the range are limited.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -120,17 +119,17 @@ def instant(text: str, where: str = "time") -> datetime:
 
 
 def identity(labels: Mapping[str, str], ignore: Collection[str] = ()) -> str:
-    """What makes two alerts the same alert: a digest of the labels, without those named in ``ignore``.
+    """Return the identity of an alert: a digest of its labels without those in ``ignore``.
 
-    Alertmanager's own fingerprint covers every label, so a Prometheus pair that differs by a replica label
-    would be two faults; and it is the sender's word, while this is ours.
+    Alertmanager's own fingerprint covers every label, so that a Prometheus pair with a replica label would send two
+    different alerts. It is also the sender's value and not verified.
     """
     kept = sorted((name, value) for name, value in labels.items() if name not in ignore)
     return hashlib.sha256(msgspec.json.encode(kept)).hexdigest()[:32]
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """Alertmanager's name for the alert with these labels, as its API, ``amtool -o json`` and notifications give it:
+    """Return Alertmanager's fingerprint of an alert, as in its API, ``amtool -o json`` and notifications:
     64-bit FNV-1a over sorted names and values, each followed by the byte 255 (prometheus/common, model/signature.go).
     """
     digest = 14695981039346656037
@@ -141,7 +140,7 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 
 
 def receiver_name(raw: str) -> str:
-    """The receiver's name with the regular-expression quoting undone that Alertmanager applies to it."""
+    """Return the name of a receiver without the regular-expression quoting that Alertmanager adds."""
     unescaped: list[str] = []
     characters = iter(raw)
     for character in characters:

@@ -1,6 +1,6 @@
-"""Approvals as words: who a person is, what a person may, and the link that asks one. Pure.
+"""The rules of approvals: persons, roles and permissions, and the signed links of approval requests. No I/O.
 
-What was decided is in the store (:mod:`remediator.storage.repositories.approvals`); here is only what the rules are.
+The decisions are in the store (:mod:`remediator.storage.repositories.approvals`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from remediator.errors import RemediatorError
 LINK = "approval link"
 """Purpose of the tokens in links."""
 BUTTON = "approval button"
-"""Purpose of the tokens in buttons of a chat."""
+"""Purpose of the tokens in chat buttons."""
 LINK_HOLDER = "link holder"
-"""Who is on record where nobody knows more than that somebody had the link."""
+"""The recorded identity of a person of whom only the possession of the link is known."""
 
 
 class Role(StrEnum):
-    """What somebody is here for; each can do all that those before can."""
+    """A role. Each one has all permissions of those before it."""
 
     VIEWER = "viewer"
     APPROVER = "approver"
@@ -37,35 +37,35 @@ _ORDER = tuple(Role)
 
 
 class Permission(StrEnum):
-    """Something that can be done, named as the API and the CLI name it."""
+    """Something that a person can be allowed to do."""
 
-    SEE = "see"
+    READ = "read"
     DECIDE = "decide"
-    PAUSE = "pause"
-    RESUME = "resume"
+    CREATE_STOP = "create stop"
+    RELEASE_STOP = "release stop"
     CANCEL = "cancel"
     RETRY = "retry"
     BREAK_GLASS = "break glass"
 
 
 NEEDS: Mapping[Permission, Role] = {
-    Permission.SEE: Role.VIEWER,
+    Permission.READ: Role.VIEWER,
     Permission.DECIDE: Role.APPROVER,
-    Permission.PAUSE: Role.APPROVER,  # stopping is safe; whoever is asked may say "stop everything"
-    Permission.RESUME: Role.OPERATOR,
+    Permission.CREATE_STOP: Role.APPROVER,  # a stop is safe: a person who may approve may also stop everything
+    Permission.RELEASE_STOP: Role.OPERATOR,
     Permission.CANCEL: Role.OPERATOR,
     Permission.RETRY: Role.OPERATOR,
     Permission.BREAK_GLASS: Role.OPERATOR,
 }
-"""The least role for each power."""
+"""The lowest role that has each permission."""
 
 
 class PermissionDenied(RemediatorError):
-    """This person may not do this; says why. Nothing was changed.
+    """A person may not do this. Nothing was changed.
 
     Args:
-        reason: a word of :class:`DenialReason`.
-        message: a sentence for the person.
+        reason: why, as a typed value.
+        message: why, in one sentence for the person.
     """
 
     def __init__(self, reason: DenialReason, message: str) -> None:
@@ -74,7 +74,7 @@ class PermissionDenied(RemediatorError):
 
 
 class DenialReason(StrEnum):
-    """Why somebody may not."""
+    """Why a person may not do something."""
 
     UNKNOWN_PERSON = "unknown_person"
     ROLE = "role"
@@ -88,7 +88,7 @@ class DenialReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody, and how we know.
+    """A person, and how the identity is known.
 
     ``how`` is ``oidc``, ``slack``, ``proxy``, ``link``, ``token``, ``terminal`` or ``break_glass``.
     """
@@ -99,132 +99,140 @@ class Person:
     groups: frozenset[str] = frozenset()
     name: str = ""
 
-    def can(self, power: Permission) -> bool:
-        """Whether one of the roles is enough."""
-        return any(_ORDER.index(role) >= _ORDER.index(NEEDS[power]) for role in self.roles)
+    def may(self, permission: Permission) -> bool:
+        """Return whether one of the roles has the permission."""
+        return any(_ORDER.index(role) >= _ORDER.index(NEEDS[permission]) for role in self.roles)
 
-    def need(self, power: Permission) -> None:
-        """Refuse what the roles do not allow.
+    def require(self, permission: Permission) -> None:
+        """Check that one of the roles has the permission.
 
         Raises:
-            NotAllowed: they do not.
+            PermissionDenied: none has it.
         """
-        if not self.can(power):
-            least = NEEDS[power].value
+        if not self.may(permission):
+            least = NEEDS[permission].value
             raise PermissionDenied(
-                DenialReason.ROLE, f"{self.id} may not do that: it needs the role {least} ({power.value})"
+                DenialReason.ROLE,
+                f"{self.id!r} may not do this: permission {permission.value!r} needs the role {least!r}",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequirements:
-    """What one request for approval demands of those who decide."""
+    """What one approval request requires of the people who decide it."""
 
     groups: Collection[str]
     low_risk: bool
     destructive: bool
     requester: str | None = None
-    """Who started the run by hand, if somebody did: may not approve it."""
+    """The person who started the run with a retry, if there is one. This person may not approve it."""
 
 
 def check_may_decide(person: Person, verb: str, asked: ApprovalRequirements, *, link_holders: bool) -> None:
-    """Whether this person may say this; to reject or to snooze needs no more than to be asked.
+    """Check that a person may make a decision. To reject or snooze, the role of an approver is sufficient.
 
     Args:
+        person: who decides.
         verb: ``approve``, ``reject`` or ``snooze``.
-        link_holders: whether the settings accept people of whom only the link is known.
+        asked: what the request requires.
+        link_holders: whether the settings accept persons of whom only the link is known.
 
     Raises:
-        NotAllowed: with the reason.
+        PermissionDenied: the person may not.
     """
     if person.id == LINK_HOLDER:
         _may_link_holder(verb, asked, enabled=link_holders)
         return
-    person.need(Permission.DECIDE)
+    person.require(Permission.DECIDE)
     if verb != "approve":
         return
     if asked.requester is not None and same_person(asked.requester, person.id):
-        raise PermissionDenied(DenialReason.REQUESTER, f"{person.id} started this run; somebody else has to approve it")
+        raise PermissionDenied(
+            DenialReason.REQUESTER, f"{person.id!r} started this run: another person has to approve it"
+        )
     if not is_member(person, asked.groups):
         groups = ", ".join(sorted(asked.groups))
         raise PermissionDenied(
-            DenialReason.GROUP, f"{person.id} is in none of the groups that may approve this: {groups}"
+            DenialReason.GROUP, f"{person.id!r} is in none of the groups that may approve this plan: {groups}"
         )
 
 
 def is_member(person: Person, groups: Collection[str]) -> bool:
-    """Whether a person is one of those whom a playbook's groups name; no groups name everybody."""
+    """Return whether a person is in one of the playbook's groups. Without groups, everyone is; an admin always is."""
     return not groups or bool(person.groups & set(groups)) or Role.ADMIN in person.roles
 
 
 def _may_link_holder(verb: str, asked: ApprovalRequirements, *, enabled: bool) -> None:
     if not enabled:
         raise PermissionDenied(
-            DenialReason.LINK_HOLDER, "a link alone is not enough here: sign in, or give your operator token"
+            DenialReason.LINK_HOLDER, "a link alone is not sufficient here: sign in, or enter your operator token"
         )
     if verb == "approve" and (not asked.low_risk or asked.groups):
-        raise PermissionDenied(DenialReason.RISK, "this plan is not one of low risk: it needs a person whom we know")
+        raise PermissionDenied(
+            DenialReason.RISK,
+            "this plan is not of low risk, so a link alone is not sufficient: sign in, or enter your operator token",
+        )
 
 
-def low_risk(plan: Plan, reason: Reason | None) -> bool:
-    """Whether somebody unknown could be enough: nothing is destroyed, one yes is needed, and no guard was in doubt."""
+def is_low_risk(plan: Plan, reason: Reason | None) -> bool:
+    """Return whether a link alone can be sufficient: nothing is destroyed, the quorum is 1, and nothing is unknown."""
     in_doubt = reason in (Reason.GUARD_UNKNOWN, Reason.CONDITION_UNKNOWN)
-    return not destructive(plan) and plan.quorum == 1 and not in_doubt
+    return not is_destructive(plan) and plan.quorum == 1 and not in_doubt
 
 
-def destructive(plan: Plan) -> bool:
-    """Whether any step can lose something for good."""
+def is_destructive(plan: Plan) -> bool:
+    """Return whether any step can lose data."""
     return any(step.destructive for step in plan.steps)
 
 
 def same_person(one: str, other: str) -> bool:
-    """Whether two ids mean one person: doors spell one address with capitals or without."""
-    return mark(one) == mark(other)
+    """Return whether two IDs are the same person: identity providers differ in the case of one address."""
+    return normalize_id(one) == normalize_id(other)
 
 
-def mark(identity: str) -> str:
-    """An id as it is compared with others; roles and groups still go by the id as it is written."""
+def normalize_id(identity: str) -> str:
+    """Return an ID in the form in which IDs are compared. Roles and groups still use the ID as it is written."""
     return unicodedata.normalize("NFKC", identity).strip().casefold()
 
 
-def fits(typed: str, target: str) -> bool:
-    """Whether what somebody typed is the target's name."""
+def names_target(typed: str, target: str) -> bool:
+    """Return whether a typed text is the name of the target."""
     return typed.strip().casefold() == target.casefold()
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalLink:
-    """What the token of a link is bound to."""
+    """What the token of an approval link is bound to."""
 
     approval: str
     run: str
     plan: str
-    """Hash of the plan that it shows."""
+    """Hash of the plan that the link shows."""
     audience: str
-    """``channel:<name>`` or ``person:<id>``: whom it was sent to."""
+    """Recipient of the link: ``channel:<name>`` or ``person:<id>``."""
     expires_at: datetime
 
     @property
     def person(self) -> str | None:
-        """The one person that it was sent to, if it was sent to one."""
+        """Return the person that the link was sent to; None for a link to a channel."""
         return self.audience.removeprefix("person:") if self.audience.startswith("person:") else None
 
     def token(self, keyring: Keyring, now: datetime, purpose: str = LINK) -> str:
-        """The signed text that goes into the link."""
+        """Return the signed text for the link."""
         content = {"a": self.approval, "r": self.run, "p": self.plan, "t": self.audience}
         return keyring.sign(purpose, content, now, self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """A link that somebody came with."""
+    """A link that was opened."""
 
     link: ApprovalLink
     expired: bool
 
 
 def open_link(keyring: Keyring, token: str, now: datetime, purpose: str = LINK) -> OpenedLink | None:
-    """The link behind a token; None for whatever is not one of ours."""
+    """Return the link of a token; None if this installation did not sign it."""
     signed = keyring.read(purpose, token, now)
     if signed is None:
         return None
@@ -241,12 +249,12 @@ def _link(signed: Signed) -> ApprovalLink | None:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How far a request is."""
+    """The approvals of a request so far."""
 
     quorum: int
     agreed: Sequence[str] = field(default_factory=tuple)
 
     @property
     def missing(self) -> int:
-        """How many more have to agree."""
-        return max(0, self.quorum - len(set(map(mark, self.agreed))))
+        """Return how many more people have to approve."""
+        return max(0, self.quorum - len(set(map(normalize_id, self.agreed))))

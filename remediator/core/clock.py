@@ -1,4 +1,4 @@
-"""Time, as an argument: real in production, virtual in tests and simulation."""
+"""The clock as an argument (real in production, virtual in tests and simulation), and durations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?
 
 
 class Clock(Protocol):
-    """What the time is, and how to wait."""
+    """A source of time."""
 
     def now(self) -> datetime:
-        """This instant, aware, in UTC."""
+        """Return the current time, with time zone UTC."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so many seconds of this clock."""
+        """Wait for a number of seconds of this clock."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock; waiting is the event loop's, so a virtual loop makes it virtual."""
+    """The clock of the host. It waits with the event loop, so that a virtual loop makes it virtual."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -37,54 +37,54 @@ class SystemClock:
 
 
 def to_micros(instant: datetime) -> int:
-    """Microseconds since 1970-01-01T00:00:00Z; negative before. Exact, also for year 1."""
+    """Return the microseconds since 1970-01-01T00:00:00Z: exact, negative before."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    """The instant so many microseconds after the epoch."""
+    """Return the instant at a number of microseconds after 1970-01-01T00:00:00Z."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def rfc3339(instant: datetime) -> str:
-    """``2026-01-02T03:04:05.000006Z``: always UTC, always six decimals, so that it sorts as text."""
+    """Return ``2026-01-02T03:04:05.000006Z``: always UTC with six decimals, so that it sorts as text."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
 def parse_duration(text: str) -> timedelta:
-    """A Prometheus duration (``5s``, ``1h30m``, ``250ms``; units in falling order) as a timedelta.
+    """Return a Prometheus duration (``5s``, ``1h30m``, ``250ms``; largest unit first) as a timedelta.
 
     Raises:
-        InputError: not such a duration.
+        InputError: it is not a duration, or too long.
     """
     match = _DURATION.fullmatch(text)
     if text == "0":
         return timedelta(0)
     if not text or match is None:
-        raise InputError(f"{text!r} is not a duration; write it like 30s, 5m or 1h30m")
+        raise InputError(f"invalid duration {text!r}: expected for example 30s, 5m or 1h30m")
     try:
         years, weeks, days, hours, minutes, seconds, millis = (int(group or 0) for group in match.groups())
         return timedelta(
             days=365 * years + days, weeks=weeks, hours=hours, minutes=minutes, seconds=seconds, milliseconds=millis
         )
-    except (OverflowError, ValueError):  # more than a timedelta holds, more digits than Python reads
-        raise InputError(f"{text[:40]!r} is longer than any duration can be") from None
+    except (OverflowError, ValueError):  # more than a timedelta can hold, or more digits than Python parses
+        raise InputError(f"invalid duration {text[:40]!r}: it is too long") from None
 
 
 def before(now: datetime, length: str) -> datetime:
-    """The instant so long before: what ``--since 30d`` means.
+    """Return the instant that is a duration before ``now``, as for ``--since 30d``.
 
     Raises:
-        InputError: no duration, or longer than there has been time.
+        InputError: it is not a duration, or the instant is before year 1.
     """
     try:
         return now - parse_duration(length)
     except OverflowError:
-        raise InputError(f"{length!r} is longer ago than time goes back") from None
+        raise InputError(f"invalid duration {length!r}: it reaches back before year 1") from None
 
 
 def is_duration(text: str) -> bool:
-    """Whether :func:`parse_duration` takes it."""
+    """Return whether :func:`parse_duration` accepts a text."""
     try:
         parse_duration(text)
     except InputError:
@@ -93,7 +93,7 @@ def is_duration(text: str) -> bool:
 
 
 def format_duration(length: timedelta) -> str:
-    """The shortest Prometheus duration for a length, rounded to milliseconds; the inverse of parse_duration."""
+    """Return the shortest Prometheus duration, rounded to milliseconds. The inverse of :func:`parse_duration`."""
     left = round(length.total_seconds() * 1000)
     if left == 0:
         return "0s"

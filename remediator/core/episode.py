@@ -1,4 +1,4 @@
-"""How what Alertmanager says of one alert becomes an episode: pure, so that any order of messages can be tried."""
+"""How the updates of one alert become an episode. No I/O, so that tests can try every order of updates."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from enum import StrEnum
 from remediator.core.alert import instant
 from remediator.core.run import Episode, EpisodeStatus, LastUpdate
 
-MOMENT = timedelta(seconds=10)
-"""How exactly ``last_seen_at`` is kept."""
+REPEAT_INTERVAL = timedelta(seconds=10)
+"""An alert that repeats within this time is not written again: the resolution of ``last_seen_at``."""
 
-
-NAME = 500
-"""Characters of an alert's name that are kept apart, to search by: what an index surely holds. The labels have all."""
+MAX_NAME_LENGTH = 500
+"""Characters of ``alertname`` in its own column: the size that an index can hold. The labels have the whole name."""
 
 
 class EpisodeChange(StrEnum):
-    """What one sighting did to an episode."""
+    """How one update changed an episode."""
 
     OPENED = "opened"
     REPEATED = "repeated"
     REOPENED = "reopened"
     RESOLVED = "resolved"
     STALE = "stale"
-    """A message that was overtaken by one that we have: an end of what fired before, an answer older than the news."""
+    """The update is older than what is known: the end of an earlier firing, or an older answer of Alertmanager."""
     NOTHING = "nothing"
-    """Resolved, and we had not known that it fired: nothing to do for."""
+    """Resolved, and no firing was known."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertUpdate:
-    """One alert of one notification, or of the reconcile loop."""
+    """One alert of a notification or of the reconcile loop."""
 
     identity: str
     firing: bool
@@ -41,45 +40,48 @@ class AlertUpdate:
     annotations: Mapping[str, str]
     starts: str
     ends: str
-    """As sent: read only where they matter, which for a repetition they do not."""
+    """Times as they were sent; parsed only when needed, because most updates are repetitions."""
     as_of: datetime | None = None
-    """When Alertmanager was asked, if this is its answer: what was said since then is newer."""
+    """When Alertmanager was asked, for an update of the reconcile loop. Later notifications are newer."""
 
     @property
     def starts_at(self) -> datetime:
-        """When it says that it began."""
+        """Return when the alert began, according to Alertmanager."""
         return instant(self.starts)
 
     @property
     def ends_at(self) -> datetime:
-        """When it says that it ended; year 1 while it fires."""
+        """Return when the alert ended, according to Alertmanager; year 1 while it fires."""
         return instant(self.ends)
 
 
-def says_nothing_new(current: Episode | LastUpdate, seen: AlertUpdate, now: datetime) -> bool:
-    """Whether it repeats what was written a moment ago: the common case in a flood, and not worth a write."""
+def is_repeat(current: Episode | LastUpdate, seen: AlertUpdate, now: datetime) -> bool:
+    """Return whether an update repeats what was written seconds ago: the common case in a flood, not worth a write."""
     return (
         seen.firing
         and current.status is EpisodeStatus.FIRING
-        and now - current.last_seen_at < MOMENT
+        and now - current.last_seen_at < REPEAT_INTERVAL
         and current.annotations == seen.annotations
     )
 
 
 def fold(
-    current: Episode | None, seen: AlertUpdate, now: datetime, quiet: timedelta, new_id: str
+    current: Episode | None, seen: AlertUpdate, now: datetime, resolve_grace: timedelta, new_id: str
 ) -> tuple[EpisodeChange, Episode | None]:
-    """The episode after a sighting, and what changed.
+    """Return what an update changes, and the episode after it.
 
     Args:
-        current: the episode of this identity that is not closed, if there is one.
-        seen: what was said.
-        now: when we read it. Clocks of other hosts decide nothing but the order within one alert.
-        quiet: how long it must stay resolved before the next firing is another incident.
-        new_id: the id to use if an episode opens.
+        current: the episode of this alert that is not closed, if there is one.
+        seen: the update.
+        now: when it is processed. Clocks of other hosts decide only about the order of updates of one alert.
+        resolve_grace: how long the alert must stay resolved before its next firing starts a new episode.
+        new_id: ID for a new episode.
     """
     if seen.as_of is not None and current is not None and current.last_seen_at >= seen.as_of:
-        return EpisodeChange.STALE, current  # told while we asked; the next look will know
+        return (
+            EpisodeChange.STALE,
+            current,
+        )  # a newer notification arrived while Alertmanager was asked; the next comparison decides
     if seen.firing:
         return _firing(current, seen, now, new_id)
     if current is None or current.status is EpisodeStatus.RESOLVED:
@@ -87,7 +89,7 @@ def fold(
     if seen.ends_at < current.starts_at:
         return EpisodeChange.STALE, current
     return EpisodeChange.RESOLVED, replace(
-        current, status=EpisodeStatus.RESOLVED, last_seen_at=now, resolved_at=now, closes_at=now + quiet
+        current, status=EpisodeStatus.RESOLVED, last_seen_at=now, resolved_at=now, closes_at=now + resolve_grace
     )
 
 
@@ -97,7 +99,7 @@ def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: s
             id=new_id,
             identity=seen.identity,
             status=EpisodeStatus.FIRING,
-            alertname=seen.labels.get("alertname", "")[:NAME],
+            alertname=seen.labels.get("alertname", "")[:MAX_NAME_LENGTH],
             labels=seen.labels,
             annotations=seen.annotations,
             started_at=now,
@@ -110,8 +112,8 @@ def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: s
     if current.status is EpisodeStatus.FIRING:
         return EpisodeChange.REPEATED, replace(current, last_seen_at=now, annotations=seen.annotations)
     starts_at = max(current.starts_at, seen.starts_at)
-    # Fired again within the quiet time. It may also be an old message that was overtaken by its "resolved"; then the
-    # still-firing guard finds out before anything is done. Missing a real firing would be the worse mistake.
+    # It fired again within the resolve grace. This may also be an old notification that arrives after its "resolved";
+    # the guard still_firing finds that out before anything is done. Missing a real firing would be worse.
     return EpisodeChange.REOPENED, replace(
         current,
         status=EpisodeStatus.FIRING,
@@ -125,5 +127,5 @@ def _firing(current: Episode | None, seen: AlertUpdate, now: datetime, new_id: s
 
 
 def close(current: Episode) -> Episode:
-    """The quiet time is over: the next firing is another incident."""
+    """Return the episode as closed: the next firing starts a new one."""
     return replace(current, status=EpisodeStatus.CLOSED)

@@ -1,8 +1,8 @@
-"""Places where a test may end or pause this process: nothing happens unless ``REMEDIATOR_CRASH_AT`` is set.
+"""Failpoints: places where a test can end or pause this process. Without ``REMEDIATOR_CRASH_AT`` they do nothing.
 
 ``REMEDIATOR_CRASH_AT=kill@before:run.transition/running`` ends the process (SIGKILL) before the first commit that moves
 a run to *running*; ``stop@after:action.intended#2`` pauses it (SIGSTOP) after the second commit of an intent. The names
-are ``before:`` and ``after:`` with what is committed, or with ``call`` for an action's call and ``answer`` for a 2xx.
+are ``before:`` and ``after:`` with what is committed, with ``call`` for the call of an action, or ``answer`` for a 2xx.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _passed = 0
 
 
 def reach(moment: str, names: Callable[[], Iterable[str]]) -> None:
-    """Pass a place; ``names`` says what it is called, and is asked only in a process that is to end somewhere."""
+    """Pass a failpoint. ``names`` returns its names, and is called only if a failpoint is set."""
     if _WANTED:
         _pass(moment, names())
 
 
 def _pass(moment: str, names: Iterable[str]) -> None:
-    global _passed  # the one counter of the one place that a process may be ended at
+    global _passed  # one counter, because one process has at most one failpoint
     how, _, place = _WANTED.partition("@")
     place, _, number = place.partition("#")
     if place in {f"{moment}:{name}" for name in names}:

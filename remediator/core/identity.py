@@ -1,4 +1,4 @@
-"""The people file: who may decide, by whom they are known, and the hashes of their tokens. Never a token itself."""
+"""The people file: who may decide, their IDs, and the hashes of their tokens. It never contains a token."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from remediator.core.approval import Person, Role, mark
+from remediator.core.approval import Person, Role, normalize_id
 from remediator.core.types import FieldError, Strict
 
 PREFIX = "rmo_"
-"""How an operator token begins, so that scanners for leaked secrets can know it."""
+"""Prefix of operator tokens, so that scanners for leaked secrets can recognize them."""
 
 PersonId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,199}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Entry(Strict):
-    """One person, or one machine."""
+    """One person or machine."""
 
     name: str = Field(default="", description="As shown to others.")
     roles: tuple[Role, ...] = Field(default=(Role.VIEWER,), description="viewer, approver, operator or admin.")
@@ -29,11 +29,15 @@ class Entry(Strict):
     tokens: tuple[Digest, ...] = Field(
         default=(), description="SHA-256 of each operator token, in hex; 'remediator approval token' makes one."
     )
-    slack: str = Field(default="", pattern=r"^$|^T[A-Z0-9]+/[UW][A-Z0-9]+$", description="Workspace/user id in Slack.")
+    slack: str = Field(
+        default="",
+        pattern=r"^$|^T[A-Z0-9]+/[UW][A-Z0-9]+$",
+        description="Workspace and user ID in Slack, for example T012AB/U034CD.",
+    )
 
 
 class People(Strict):
-    """Everybody who is known here, by the id that identity providers give them (usually an e-mail address)."""
+    """The known people, by the ID that identity providers use (usually an e-mail address)."""
 
     apiVersion: Literal["remediator/v1"] = "remediator/v1"
     kind: Literal["People"] = "People"
@@ -44,31 +48,34 @@ class People(Strict):
         seen: dict[str, str] = {}
         ids: dict[str, str] = {}
         for who in self.people:
-            if ids.setdefault(mark(who), who) != who:
-                raise FieldError(f"{who} and {ids[mark(who)]} are one id in two spellings", ("people", who))
+            if ids.setdefault(normalize_id(who), who) != who:
+                raise FieldError(f"{who!r} and {ids[normalize_id(who)]!r} are the same ID; remove one", ("people", who))
         for who, entry in self.people.items():
             for known in (*entry.tokens, *((entry.slack,) if entry.slack else ())):
                 if seen.setdefault(known, who) != who:
-                    raise FieldError(f"{who} and {seen[known]} have the same token or Slack id", ("people", who))
+                    raise FieldError(
+                        f"{who!r} and {seen[known]!r} have the same token or Slack ID; a person needs their own",
+                        ("people", who),
+                    )
         return self
 
     def by_id(self, who: str, how: str) -> Person | None:
-        """Who has this id."""
+        """Return the person with an ID."""
         entry = self.people.get(who)
         return None if entry is None else _person(who, entry, how)
 
     def by_token(self, token: str) -> Person | None:
-        """Whose operator token this is."""
+        """Return the person with an operator token."""
         digest = hash_token(token)
         found = None
-        for who, entry in self.people.items():  # all of them, so that the time tells nothing
+        for who, entry in self.people.items():  # compare all, so that the time reveals nothing
             for known in entry.tokens:
                 if hmac.compare_digest(known, digest):
                     found = _person(who, entry, "token")
         return found
 
     def by_slack(self, workspace: str, user: str) -> Person | None:
-        """Who this user of this Slack workspace is; display names say nothing."""
+        """Return the person of a Slack user. Display names are not used, because users can change them."""
         known = f"{workspace}/{user}"
         return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == known), None)
 
@@ -89,10 +96,10 @@ def _person(who: str, entry: Entry, how: str) -> Person:
 
 
 def make_token() -> str:
-    """A new operator token, 256 bits."""
+    """Return a new operator token of 256 bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """What the file keeps of a token. A plain digest is enough: a token is random, there is nothing to guess."""
+    """Return the hash of a token for the file. A plain digest is sufficient, because a token is random."""
     return hashlib.sha256(token.strip().encode("utf-8", "replace")).hexdigest()

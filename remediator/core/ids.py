@@ -1,4 +1,4 @@
-"""Names for episodes, runs, attempts and the like: short, sortable by time, without look-alike letters."""
+"""IDs of episodes, runs, attempts and other records: short, sortable by time, without look-alike characters."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Ids:
-    """A source of ids.
+    """A source of IDs.
 
     Args:
-        randomness: any ``random.Random``; production gives ``SystemRandom``, the simulation a seeded one.
+        randomness: a ``random.Random``; ``SystemRandom`` by default, a seeded one in the simulation.
     """
 
     def __init__(self, randomness: random.Random | None = None) -> None:
         self._random = randomness or random.SystemRandom()
 
     def new(self, kind: str, now: datetime) -> str:
-        """``<kind>-<9 characters of milliseconds><8 random characters>``; 40 random bits a millisecond."""
+        """Return ``<kind>-<9 characters of milliseconds><8 random characters>``: 40 random bits per millisecond."""
         return f"{kind}-{_encode(to_micros(now) // 1000, 9)}{_encode(self._random.getrandbits(40), 8)}"
 
 
 def made_at(name: str) -> datetime | None:
-    """When a name of :meth:`Ids.new` was made, to the millisecond; None if it is none."""
+    """Return when :meth:`Ids.new` made an ID, to the millisecond; None for a text that is not such an ID."""
     digits = name.rpartition("-")[2]
     if len(digits) != 17 or any(letter not in _ALPHABET for letter in digits):
         return None

@@ -21,7 +21,7 @@ from remediator.errors import ParseError
 
 
 class Operator(StrEnum):
-    """How a label's value is compared."""
+    """How the value of a label is compared."""
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -43,11 +43,11 @@ class Matcher:
             object.__setattr__(self, "_pattern", compile_pattern(self.value))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert with these labels is meant."""
+        """Return whether the labels of an alert match."""
         return self.accepts(labels.get(self.name, ""))
 
     def accepts(self, value: str) -> bool:
-        """Whether the label may have this value; the empty one stands for "is not there"."""
+        """Return whether the value of the label matches; a missing label has the empty value."""
         match self.operator:
             case Operator.EQUAL:
                 return value == self.value
@@ -62,7 +62,7 @@ class Matcher:
 
     @cached_property
     def literals(self) -> frozenset[str] | None:
-        """The only values that it accepts, if they can be listed: of ``=``, and of ``=~`` with plain alternatives."""
+        """Return all values that match, for ``=`` and for ``=~`` with plain alternatives; otherwise None."""
         if self.operator is Operator.EQUAL:
             return frozenset({self.value})
         if self.operator is Operator.MATCHES and _PLAIN.fullmatch(self.value):
@@ -71,7 +71,7 @@ class Matcher:
 
     @cached_property
     def prefix(self) -> str:
-        """What every value that it accepts begins with; empty if that cannot be told."""
+        """Return the common prefix of all values that match; empty if there is none or it is not known."""
         if self.operator is Operator.EQUAL:
             return self.value
         if self.operator is not Operator.MATCHES:
@@ -137,13 +137,13 @@ def _quoted(text: str) -> str:
 
 
 def _common(low: bytes, high: bytes) -> bytes:
-    """What everything between two byte strings begins with."""
+    """Return the common prefix of all texts between two byte strings."""
     length = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return low[:length]
 
 
 class _Reader:
-    """Reads one matcher from left to right; ``at`` is the place of the next character, counted from 0."""
+    """Parser of one matcher, from left to right. ``at`` is the position of the next character, counted from 0."""
 
     def __init__(self, text: str) -> None:
         self.text = text

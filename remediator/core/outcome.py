@@ -1,4 +1,4 @@
-"""The outcome of an attempt."""
+"""Outcomes of attempts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of an attempt."""
+    """The outcome of an attempt."""
 
     OK = "ok"
     FAILED = "failed"
-    """It certainly had no effect, or certainly failed."""
+    """The call certainly had no effect, or certainly failed."""
     UNKNOWN = "unknown"
-    """It may or may not have happened: look, do not repeat."""
+    """The call may have taken effect: observe the target, do not repeat the call."""

@@ -1,7 +1,7 @@
-"""Signed tokens: short texts that only we can have made, each for one purpose and until a time.
+"""Signed tokens: short texts that only this installation can make, each for one purpose and with an expiry.
 
-A token proves who made it, and nothing else: what it may do is decided by the store. Keys rotate as a list: the first
-one signs, all of them verify. Whatever is wrong with a token, the answer is the same: it is not valid.
+A token proves who made it, and nothing else: the store decides what it may do. Keys rotate as a list: the first one
+signs, all of them verify. Every error of a token has the same answer: it is not valid.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from typing import Any
 from remediator.errors import ConfigurationError
 
 SKEW = timedelta(seconds=60)
-"""How far ahead another replica's clock may be; a token from further in the future is not valid."""
-_LONGEST = 4096
+"""How far ahead the clock of another replica may be. A token from further in the future is not valid."""
+_MAX_LENGTH = 4096
 _KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a valid token says."""
+    """The content of a valid token."""
 
     content: Mapping[str, Any]
     made_at: datetime
     expires_at: datetime
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over; what it says is still ours."""
+        """Return whether the token has expired. Its content is still authentic."""
         return now >= self.expires_at
 
 
 class Keyring:
-    """Keys for signing.
+    """The keys of an installation.
 
     Args:
         keys: at least one, each of at least 32 bytes; the first one signs.
@@ -56,14 +56,14 @@ class Keyring:
         self._first = _name(keys[0])
 
     def sign(self, purpose: str, content: Mapping[str, Any], now: datetime, expires_at: datetime) -> str:
-        """A token for one purpose; it is valid for no other. Letters, digits, ``-``, ``_`` and ``.`` only."""
+        """Return a token for one purpose. It has only ASCII letters, digits, ``-``, ``_`` and ``.``."""
         body = {"c": dict(content), "i": int(now.timestamp()), "e": int(expires_at.timestamp())}
         payload = f"{self._first}.{_encode(json.dumps(body, separators=(',', ':'), sort_keys=True).encode())}"
         return f"{payload}.{_encode(_mac(self._keys[self._first], purpose, payload))}"
 
     def read(self, purpose: str, token: str, now: datetime) -> Signed | None:
-        """What a token of this purpose says, expired or not; None if it is not valid."""
-        if len(token) > _LONGEST or not token.isascii() or token.count(".") != 2:
+        """Return the content of a token of this purpose, expired or not; None if it is not valid."""
+        if len(token) > _MAX_LENGTH or not token.isascii() or token.count(".") != 2:
             return None
         payload, _, mac = token.rpartition(".")
         key = self._keys.get(payload.partition(".")[0])
@@ -79,7 +79,7 @@ class Keyring:
         return None if made.made_at > now + SKEW else made
 
     def digest(self, purpose: str, *parts: str) -> str:
-        """A short proof that we have seen these parts together."""
+        """Return a short proof that this installation has seen these parts together."""
         return _encode(_mac(self._keys[self._first], purpose, "\0".join(parts)))
 
 
@@ -88,7 +88,7 @@ def _name(key: bytes) -> str:
 
 
 def _mac(key: bytes, purpose: str, payload: str) -> bytes:
-    own = hmac.digest(key, b"remediator\0" + purpose.encode(), "sha256")  # a key for each purpose
+    own = hmac.digest(key, b"remediator\0" + purpose.encode(), "sha256")  # one derived key per purpose
     return hmac.digest(own, payload.encode(), "sha256")
 
 
@@ -99,7 +99,7 @@ def _encode(raw: bytes) -> str:
 def _decode(text: str) -> bytes:
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if _encode(raw) != text:
-        raise ValueError("not the one spelling of these bytes")
+        raise ValueError("not the canonical encoding")
     return raw
 
 
@@ -108,27 +108,29 @@ def _instant(seconds: int) -> datetime:
 
 
 def load_keyring(path: Path) -> Keyring:
-    """The keys in a file, one on each line, in hex; a file that is not there is made, with one new key.
+    """Return the keys of a file, one per line, in hex. A missing file is created with one new key.
 
     Raises:
-        ConfigurationError: it cannot be made, or read, or may be read by others.
+        ConfigurationError: the file cannot be created or read, or others can read it.
     """
     try:
         if not path.exists():
-            _make(path)
+            _create(path)
         with path.open(encoding="ascii") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
         keys = [bytes.fromhex(line) for line in lines]
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the keys for links in {path} cannot be used: {error}") from None
+        raise ConfigurationError(f"cannot use the signing keys in '{path}': {error}") from None
     if mode & 0o077:
-        raise ConfigurationError(f"the keys for links in {path} can be read by others (mode {mode:04o}); chmod 600 it")
+        raise ConfigurationError(
+            f"signing keys in '{path}' can be read by others (mode {mode:04o}): run chmod 600 '{path}'"
+        )
     return Keyring(keys)
 
 
-def _make(path: Path) -> None:
-    """Let it appear whole or not at all; two processes that start at once end up with the same key."""
+def _create(path: Path) -> None:
+    """Create the file atomically: two processes that start at the same time get the same key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""An alert that cannot be folded, whatever the reason: it must not stand in the way of all that come after it.
+"""Dead letters: an alert that cannot be processed must not stop the alerts after it (promise 1).
 
-Nothing is known that does this; what did was mended. But the next mistake of this kind would otherwise stop all intake,
-at 3 a.m. and for good. So such an alert is put aside, where it stays readable, and goes to people instead.
+No known alert does this. An unknown defect could: without dead letters, one alert would stop the whole inbox until
+someone fixes the defect. The alert stays in the inbox's table, is recorded in the audit log, and people are notified.
 """
 
 from __future__ import annotations
@@ -19,51 +19,59 @@ from remediator.pipeline.context import PipelineContext
 from remediator.storage import Tx
 from remediator.storage.repositories import key_values, outbox
 
-_LONG = 200
-_TOLD = "told:unfit"
-_ONCE_IN = timedelta(minutes=1)
+_MAX_LENGTH = 200
+_NOTIFIED = "told:unfit"
+_NOTIFY_INTERVAL = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
-class Place:
-    """Which alert: the notification's number in the inbox, and the alert's place in it, counted from 0."""
+class AlertPosition:
+    """Which alert: the number of its notification in the inbox, and its place in the notification, counted from 0."""
 
     notification: int = 0
     alert: int = 0
 
 
-def is_of_the_alert(error: Exception) -> bool:
-    """Whether this may be the fault of one alert. A store that is away, full, damaged or without rights is nobody's
-    fault, and would put aside everything: then all wait."""
+def may_be_caused_by_alert(error: Exception) -> bool:
+    """Return whether one alert may be the cause of an error.
+
+    A store that is unavailable, full, damaged or read-only is not caused by an alert. Every alert would become a dead
+    letter, so all of them wait instead.
+    """
     return isinstance(error, DataError) or not isinstance(error, (StoreError, SQLAlchemyError))
 
 
-def sentence(error: Exception) -> str:
-    """What is wrong, in one line that every store takes."""
+def describe(error: Exception) -> str:
+    """Return an error as one line that every store accepts."""
     first = next(iter(str(error).splitlines()), "")
-    return _plain(f"{type(error).__name__}: {first}")
+    return _ascii(f"{type(error).__name__}: {first}")
 
 
-def tell(
-    tx: Tx, context: PipelineContext, channels: Sequence[str], place: Place, alerts: Sequence[Alert], why: str
+def record(
+    tx: Tx,
+    context: PipelineContext,
+    channels: Sequence[str],
+    position: AlertPosition,
+    alerts: Sequence[Alert],
+    why: str,
 ) -> None:
-    """Write it down, and tell people: from here on it is theirs."""
-    labels = alerts[place.alert].labels if place.alert < len(alerts) else {}
-    name = _plain(labels.get("alertname", "")) or "an alert"
-    data = {"notification": place.notification, "alert": place.alert, "alertname": name, "message": why}
+    """Record a dead letter in the audit log, and notify people at most once a minute."""
+    labels = alerts[position.alert].labels if position.alert < len(alerts) else {}
+    name = _ascii(labels.get("alertname", "")) or "an alert"
+    data = {"notification": position.notification, "alert": position.alert, "alertname": name, "message": why}
     tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, reason="dead letter", data=data))
-    told = key_values.get(tx.connection, _TOLD)
-    if told is not None and tx.now - told.at < _ONCE_IN:
-        return  # the audit log has each; a defect that meets every alert must not bury people
-    key_values.set(tx, _TOLD, True)
+    notified = key_values.get(tx.connection, _NOTIFIED)
+    if notified is not None and tx.now - notified.at < _NOTIFY_INTERVAL:
+        return  # a defect that affects every alert must not send thousands of messages; the audit log has each
+    key_values.set(tx, _NOTIFIED, True)
     text = (
-        f"{name} could not be taken in, and nothing will be done about it: a person should look "
-        f"(alert {place.alert + 1} of notification {place.notification}, which is kept; {why}); "
-        "for all of them: remediator audit search --kind notification.rejected"
+        f"{name} could not be processed, and nothing is done about it: check the alert and act yourself "
+        f"(alert {position.alert + 1} of notification {position.notification}, which is kept; {why}); "
+        "list all dead letters: remediator audit search --kind notification.rejected"
     )
     outbox.enqueue(tx, context.ids, "notice", None, {"about": "dead letter", "text": text}, channels)
 
 
-def _plain(text: str) -> str:
-    """Without anything that may be just what could not be written."""
-    return ascii(text[:_LONG])[1:-1]
+def _ascii(text: str) -> str:
+    """Return a text without the characters that the store may have refused."""
+    return ascii(text[:_MAX_LENGTH])[1:-1]

@@ -1,4 +1,4 @@
-"""A person's word on a request: whether it counts, put on record, in one transaction. For pages, API, chat and CLI."""
+"""What people decide, each command in one transaction: approvals, stops, cancel and retry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from remediator.audit import Draft, Kind
-from remediator.core import approval as words
+from remediator.core import approval as rules
 from remediator.core.approval import ApprovalRequirements, DenialReason, Permission, PermissionDenied, Person
 from remediator.core.ids import Ids
 from remediator.core.run import EpisodeStatus, Run
@@ -20,256 +20,271 @@ from remediator.storage.repositories import approvals, episodes, outbox, runs, s
 from remediator.storage.repositories.approvals import Approval
 
 VERBS = ("approve", "reject", "snooze")
-LONGEST_STOP = timedelta(days=366)
+MAX_STOP_DURATION = timedelta(days=366)
 _DOUBLE_CLICK = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """What somebody says of one request."""
+    """What a person decides about one approval request."""
 
     approval: str
     plan_hash: str
-    """Of the plan that this person saw."""
+    """Hash of the plan that the person saw."""
     verb: str
     person: Person
     reason: str = ""
-    typed: str = ""
-    """The target's name, where it had to be typed."""
+    confirmation: str = ""
+    """The name of the target, if the person had to type it."""
     break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionPolicy:
-    """What the settings say."""
+    """The settings of approvals."""
 
-    link_holders: bool = False
-    snooze: timedelta = timedelta(minutes=30)
+    allow_link_only: bool = False
+    snooze_duration: timedelta = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionResult:
-    """What became of the request: ``status`` is the request's, afterwards."""
+    """The status of the request afterwards, and whether the decision counted."""
 
     status: str
     counted: bool
 
 
-def asked_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
-    """What a request demands."""
+def requirements_of(connection: Connection, approval: Approval, run: Run) -> ApprovalRequirements:
+    """Return what a request requires of the people who decide it."""
     assert run.plan is not None, "an approval is for a plan"
-    plan = run.plan
     requester = approvals.get_requester(connection, run.id)
-    return ApprovalRequirements(approval.groups, words.low_risk(plan, run.reason), words.destructive(plan), requester)
+    low_risk, destructive = rules.is_low_risk(run.plan, run.reason), rules.is_destructive(run.plan)
+    return ApprovalRequirements(approval.groups, low_risk, destructive, requester)
 
 
-def decide(tx: Tx, word: DecisionRequest, rules: DecisionPolicy) -> DecisionResult:
-    """Count a word, if this person may say it.
+def decide(tx: Tx, request: DecisionRequest, policy: DecisionPolicy) -> DecisionResult:
+    """Count a decision if this person may make it.
 
     Raises:
-        NotAllowed: the person may not, or did not confirm; nothing was changed.
+        PermissionDenied: the person may not, or did not confirm; nothing was changed.
         InputError: there is no such request, or no such verb.
     """
-    if word.verb not in VERBS:
-        raise InputError(f"there is no {word.verb!r}; there are: {', '.join(VERBS)}")
-    found = approvals.get(tx.connection, word.approval, lock=True)
+    if request.verb not in VERBS:
+        raise InputError(f"unknown decision {request.verb!r}: expected one of {', '.join(VERBS)}")
+    found = approvals.get(tx.connection, request.approval, lock=True)
     run = None if found is None else runs.get(tx.connection, found.run_id)
     if found is None or run is None:
-        raise InputError(f"there is no request {word.approval[:64]}")
+        raise InputError(f"there is no approval request {request.approval[:64]!r}")
     if found.status != "pending":
         return DecisionResult(found.status, counted=False)
-    asked = asked_of(tx.connection, found, run)
-    word = _allowed(word, asked, rules, run)
+    request = _allowed(request, requirements_of(tx.connection, found, run), policy, run)
     before = len(approvals.list_decisions(tx.connection, found.id))
     status = approvals.decide(
         tx,
         found,
-        word.plan_hash,
-        word.person.id,
-        word.person.how,
-        word.verb,
-        word.reason or None,
-        alone=word.break_glass,
-        snooze=rules.snooze,
+        request.plan_hash,
+        request.person.id,
+        request.person.how,
+        request.verb,
+        request.reason or None,
+        alone=request.break_glass,
+        snooze=policy.snooze_duration,
     )
-    if word.break_glass:
-        _say_it_loud(tx, word, run)
+    if request.break_glass:
+        _announce_break_glass(tx, request, run)
     return DecisionResult(status, len(approvals.list_decisions(tx.connection, found.id)) > before)
 
 
-def _allowed(word: DecisionRequest, asked: ApprovalRequirements, rules: DecisionPolicy, run: Run) -> DecisionRequest:
-    if word.verb == "approve" and not _confirmed(word, asked, run):
-        raise PermissionDenied(
-            DenialReason.CONFIRMATION, f"type the name of what this is about to confirm: {run.target}"
-        )
-    if not word.break_glass:
-        words.check_may_decide(word.person, word.verb, asked, link_holders=rules.link_holders)
-        return word
-    word.person.need(Permission.BREAK_GLASS)
-    if len(word.reason.strip()) < 5:
-        raise PermissionDenied(DenialReason.REASON, "breaking the glass needs a reason that others will understand")
-    return replace(word, person=replace(word.person, how="break_glass"))
-
-
-def _confirmed(word: DecisionRequest, asked: ApprovalRequirements, run: Run) -> bool:
-    return not asked.destructive or words.fits(word.typed, run.target)
-
-
-def _say_it_loud(tx: Tx, word: DecisionRequest, run: Run) -> None:
-    text = f"{word.person.id} broke the glass: {word.verb} for {run.playbook} on {run.target}: {word.reason}"
-    data = {"command": "break glass", "approval": word.approval, "verb": word.verb}
-    tx.append_audit(
-        Draft(kind=Kind.OPERATOR_COMMAND, actor=word.person.id, run=run.id, reason=word.reason.strip(), data=data)
-    )
-    told = {"about": "break glass", "text": text}
-    escalate_to = run.escalate_to
-    outbox.enqueue(tx, Ids(), "notice", run, told, tuple(dict.fromkeys((outbox.APPROVERS, *escalate_to))))
-
-
-def renew(tx: Tx, person: Person, approval_id: str, why: str, rules: DecisionPolicy) -> bool:
-    """End a request whose plan is not what would be done now: the run is planned afresh and people are asked anew.
-    It decides nothing. False if it does not wait any more.
+def _allowed(
+    request: DecisionRequest, required: ApprovalRequirements, policy: DecisionPolicy, run: Run
+) -> DecisionRequest:
+    """Return the decision as it is recorded.
 
     Raises:
-        NotAllowed: this person could not say "not now" to it either.
+        PermissionDenied: the person may not decide this, or did not confirm it.
+    """
+    # 1. A plan that can destroy something needs the typed name of its target, from everyone (promise 6).
+    confirmed = not required.destructive or rules.names_target(request.confirmation, run.target)
+    if request.verb == "approve" and not confirmed:
+        raise PermissionDenied(
+            DenialReason.CONFIRMATION, f"this plan can destroy data: type the target {run.target!r} to confirm"
+        )
+    # 2. Role, group, requester and risk (promise 6).
+    if not request.break_glass:
+        rules.check_may_decide(request.person, request.verb, required, link_holders=policy.allow_link_only)
+        return request
+    # 3. Break-glass replaces the second check by a higher role and a reason, and everyone is notified.
+    request.person.require(Permission.BREAK_GLASS)
+    if len(request.reason.strip()) < 5:
+        raise PermissionDenied(
+            DenialReason.REASON, "break-glass needs a reason of at least 5 characters, such as 'shop is down'"
+        )
+    return replace(request, person=replace(request.person, how="break_glass"))
+
+
+def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
+    who, why = request.person.id, request.reason.strip()
+    data = {"command": "break glass", "approval": request.approval, "verb": request.verb}
+    tx.append_audit(Draft(kind=Kind.OPERATOR_COMMAND, actor=who, run=run.id, reason=why, data=data))
+    text = f"emergency override by {who}: {request.verb} for {run.playbook} on {run.target}: {request.reason}"
+    channels = tuple(dict.fromkeys((outbox.APPROVERS, *run.escalate_to)))
+    outbox.enqueue(tx, Ids(), "notice", run, {"about": "break glass", "text": text}, channels)
+
+
+def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: DecisionPolicy) -> bool:
+    """Void an outdated request: the run is planned again, and people are asked again. Decides nothing.
+
+    Returns:
+        False if the request is not pending.
+
+    Raises:
+        PermissionDenied: this person could not snooze the request either.
     """
     found = approvals.get(tx.connection, approval_id, lock=True)
     run = None if found is None else runs.get(tx.connection, found.run_id)
     if found is None or run is None or found.status != "pending":
         return False
-    words.check_may_decide(person, "snooze", asked_of(tx.connection, found, run), link_holders=rules.link_holders)
+    required = requirements_of(tx.connection, found, run)
+    rules.check_may_decide(person, "snooze", required, link_holders=policy.allow_link_only)
     approvals.void(tx, run, why, person.id)
     runs.notify(tx, [run.id])
     return True
 
 
 def require_known(scope: str, name: str, playbooks: Collection[str], services: Collection[str]) -> None:
-    """See that a stop would stop something: a name with a slip in it would stop nothing, and nobody would notice.
+    """Refuse a stop for an unknown name: a name with a typing error would stop nothing.
 
     Raises:
-        InputError: there is no playbook, or no service, of this name; it says which is near.
+        InputError: there is no playbook or service of this name.
     """
-    there = {"playbook": playbooks, "service": services}.get(scope)
-    if there is None or name in there:
+    known = {"playbook": playbooks, "service": services}.get(scope)
+    if known is None or name in known:
         return
-    hint = did_you_mean(name, there)
+    hint = did_you_mean(name, known)
     raise InputError(
-        f"there is no {scope} {name[:64]!r}{f'; {hint}' if hint else ''} (what is not loaded yet does nothing: stop it "
-        f"once it is, or stop everything meanwhile)"
+        f"there is no {scope} {name[:64]!r}{f'; {hint}' if hint else ''}; to stop everything, leave out the name"
     )
 
 
-def pause(
+def create_stop(
     tx: Tx,
     person: Person,
     reason: str,
     scope: str = "global",
     name: str = "",
-    lasts: timedelta | None = None,
-    press: str = "",
+    duration: timedelta | None = None,
+    request_id: str = "",
 ) -> str:
-    """Press the stop button; returns the stop's id. A double click presses it once.
+    """Create a stop; returns its ID. The same request within ten seconds (a double click) creates one stop.
 
     Args:
-        scope: everything, a playbook or a service; ``name`` says which.
-        lasts: it is over by itself after so long; without it, somebody has to release it.
-        press: id of this very press where the door knows one, so that a repeat of it is none.
+        tx: the transaction.
+        person: who creates it.
+        reason: why; shown to everyone whose runs it blocks.
+        scope: ``global``, ``playbook`` or ``service``.
+        name: of the playbook or service.
+        duration: how long it lasts; None: until a person releases it.
+        request_id: ID of this request, if the caller knows one, so that a repetition creates no second stop.
 
     Raises:
-        NotAllowed: the role is not enough.
-        InputError: no reason, no such scope, a name too few or too many, or it would be over at once.
+        PermissionDenied: the role is not sufficient.
+        InputError: no reason, an unknown scope, a missing or unexpected name, or a wrong duration.
     """
-    person.need(Permission.PAUSE)
-    if not reason.strip():
-        raise InputError("a stop needs a reason; everybody who meets it reads it")
+    person.require(Permission.CREATE_STOP)
+    reason = reason.strip()
+    if not reason:
+        raise InputError("a stop needs a reason, such as 'database move'; everyone whose runs it blocks sees it")
     if scope not in stops.SCOPES:
-        raise InputError(f"there is no scope {scope!r}; there are: {', '.join(stops.SCOPES)}")
+        raise InputError(f"unknown scope {scope!r}: expected one of {', '.join(stops.SCOPES)}")
     if (scope == "global") != (name == ""):
-        raise InputError("name the playbook or the service that is to be stopped; everything has no name")
-    if lasts is not None and not timedelta(0) < lasts <= LONGEST_STOP:
-        raise InputError("a stop lasts for longer than nothing and at most a year, or until somebody releases it")
-    again = _pressed(tx, person, scope, name, tx.redact(reason.strip()), press)
-    if again is not None:
-        return again
-    stop_id = press or Ids().new("stop", tx.now)
-    until = None if lasts is None else tx.now + lasts
-    stops.create(tx, stop_id, scope, name, reason.strip(), person.id, until)
+        raise InputError("a stop for a playbook or a service needs its name; a global stop has no name")
+    if duration is not None and not timedelta(0) < duration <= MAX_STOP_DURATION:
+        raise InputError("duration must be between 1 second and 1 year, for example 30m")
+    if request_id and stops.get(tx.connection, request_id) is not None:
+        return request_id
+    redacted = tx.redact(reason)
+    for stop in stops.list_active(tx.connection, tx.now):
+        same = (stop.scope, stop.name, stop.created_by, stop.reason) == (scope, name, person.id, redacted)
+        if same and stop.expires_at is None and tx.now - stop.created_at < _DOUBLE_CLICK:
+            return stop.id
+    stop_id = request_id or Ids().new("stop", tx.now)
+    until = None if duration is None else tx.now + duration
+    stops.create(tx, stop_id, scope, name, reason, person.id, until)
     return stop_id
 
 
-def _pressed(tx: Tx, person: Person, scope: str, name: str, reason: str, press: str) -> str | None:
-    """The stop that this person has just set with the same words, if it stands: the same press, come twice."""
-    if press and stops.get(tx.connection, press) is not None:
-        return press
-    for stop in stops.list_active(tx.connection, tx.now):
-        same = (stop.scope, stop.name, stop.created_by, stop.reason) == (scope, name, person.id, reason)
-        if same and stop.expires_at is None and tx.now - stop.created_at < _DOUBLE_CLICK:
-            return stop.id
-    return None
-
-
-def resume(tx: Tx, person: Person, stop_id: str) -> bool:
-    """Release a stop; False if it does not stand.
+def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:
+    """Release a stop; returns False if it is not active.
 
     Raises:
-        NotAllowed: the role is not enough.
+        PermissionDenied: the role is not sufficient.
     """
-    person.need(Permission.RESUME)
+    person.require(Permission.RELEASE_STOP)
     return stops.release(tx, stop_id, person.id)
 
 
 def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
-    """Stop a run in whatever state it is: at once while it waits, after the step that is under way while it acts.
+    """Cancel a run in any status: at once while it waits, after the current step while it acts.
 
-    A run that is over and still has its hand on its target lets go of it: the person says that nothing acts there any
-    more. Returns what was done, as a sentence.
+    A finished run that still holds its target releases it: the person states that nothing of it acts there any more.
+
+    Returns:
+        what was done, as one sentence.
 
     Raises:
-        NotAllowed: the role is not enough.
+        PermissionDenied: the role is not sufficient.
         InputError: there is no such run.
     """
-    person.need(Permission.CANCEL)
+    person.require(Permission.CANCEL)
     run = runs.get(tx.connection, run_id)
     if run is None:
-        raise InputError(f"there is no run {run_id[:64]}")
+        raise InputError(f"there is no run {run_id[:64]!r}")
     said = tx.redact(reason.strip())
     _record(tx, person, run, "cancel", said)
     if runs.request_cancel(tx, run_id, person.id, said):
         return f"{run_id} is being cancelled"
     if run.holds_target:
         runs.release_target(tx, run_id, person.id, said)
-        return f"{run_id} was over; its target {run.target} is released"
-    return f"{run_id} was over already: {run.status.value}"
+        return f"{run_id} is finished; its target {run.target} is released"
+    return f"{run_id} is finished already: {run.status.value}"
 
 
 def retry(tx: Tx, person: Person, run_id: str, playbook_hash: str, mode: str, reason: str) -> Run:
-    """Another run for the same incident, planned afresh; whoever asks for it may not approve it.
+    """Create another run for the same incident, planned from the start. The person who asks may not approve it.
 
     Args:
-        playbook_hash: version in force of the run's playbook.
-        mode: on which rung it stands now.
+        tx: the transaction.
+        person: who asks for it.
+        run_id: the finished run.
+        playbook_hash: active version of the run's playbook.
+        mode: the playbook's mode now.
+        reason: why; recorded in the audit log.
 
     Raises:
-        NotAllowed: the role is not enough.
-        InputError: there is no such run, it is not over, or nothing fires any more.
+        PermissionDenied: the role is not sufficient.
+        InputError: there is no such finished run, or no alert of it fires any more.
     """
-    person.need(Permission.RETRY)
+    person.require(Permission.RETRY)
     run = runs.get(tx.connection, run_id)
     if run is None or run.finished_at is None:
-        raise InputError(f"{run_id[:64]} is not a run that is over")
+        raise InputError(f"there is no finished run {run_id[:64]!r}; only a finished run can be retried")
     alerts = episodes.list_for_run(tx.connection, run_id)
     if all(alert.status is not EpisodeStatus.FIRING for alert in alerts):
-        raise InputError("nothing that this run was for fires any more")
+        raise InputError(f"run {run_id} cannot be retried: none of its alerts fires any more")
     if run.holds_target:
-        raise InputError(f"what {run_id} did last is unknown; look at {run.target}, then cancel the run, then retry")
+        raise InputError(
+            f"run {run_id} cannot be retried: the outcome of its last call is unknown; check {run.target}, cancel the "
+            "run to release the target, then retry"
+        )
     if not run.incident_open:
-        raise InputError(f"the incident of {run_id} has a newer run")
+        raise InputError(f"run {run_id} cannot be retried: its incident has a newer run")
     _record(tx, person, run, "retry", tx.redact(reason.strip()))
     runs.close_incident(tx, [run_id])
-    made = runs.create(tx, Ids().new("run", tx.now), run.playbook, playbook_hash, run.target, mode, person.id)
-    runs.add_episodes(tx, made.id, alerts)
-    approvals.set_requester(tx, made.id, person.id)
-    return made
+    created = runs.create(tx, Ids().new("run", tx.now), run.playbook, playbook_hash, run.target, mode, person.id)
+    runs.add_episodes(tx, created.id, alerts)
+    approvals.set_requester(tx, created.id, person.id)
+    return created
 
 
 def _record(tx: Tx, person: Person, run: Run, command: str, reason: str) -> None:

@@ -1,6 +1,6 @@
-"""From the inbox to episodes and runs: fold what was said into episodes, match what opened, join or create runs.
+"""The match stage, from the inbox to runs: update episodes, match new ones with playbooks, and join or create runs.
 
-Each transaction takes a bounded number of alerts, so that a storm of thousands never keeps the write gate shut.
+Each transaction processes a limited number of alerts, so that a storm of thousands never blocks other writes for long.
 """
 
 from __future__ import annotations
@@ -31,124 +31,128 @@ from remediator.storage.repositories import autonomy, episodes, inbox, key_value
 from remediator.storage.repositories.inbox import Received
 
 UNRESOLVED = "?"
-"""Target of a run whose target could not be resolved: it goes straight to people."""
+"""Target of a run whose target could not be resolved; planning escalates it."""
 WATCHDOG = key_values.WATCHDOG
-_RECEIVERS = 50  # names that are remembered
+_MAX_RECEIVERS = 50
 log: Any = structlog.get_logger("remediator.pipeline.ingest")
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeSettings:
+class IngestSettings:
     """How alerts become episodes."""
 
     ignore_labels: frozenset[str] = frozenset()
-    """Labels that differ between Prometheus replicas and say nothing about the fault."""
-    quiet: timedelta = timedelta(minutes=5)
-    """How long an alert must stay resolved before its next firing is another incident."""
+    """Labels that differ between Prometheus replicas and do not describe the fault."""
+    resolve_grace: timedelta = timedelta(minutes=5)
+    """How long an alert must stay resolved before its next firing starts a new episode."""
     watchdog: str = "Watchdog"
-    """The alertname that always fires; it proves that alerts arrive and is never an incident."""
-    chunk: int = 64
-    """Most notifications, and most alerts, in one transaction."""
+    """The alertname that always fires. It proves that alerts arrive, and is never an incident."""
+    batch_size: int = 64
+    """Maximum number of notifications, and of alerts, in one transaction."""
     channels: tuple[str, ...] = ()
-    """Who is told of an alert that could not be taken in."""
+    """The channels that are notified of dead letters."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What one chunk of alerts changes."""
+    """What one batch of alerts changes."""
 
     opened: dict[str, Episode] = field(default_factory=dict)
     changed: dict[str, Episode] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
     to_match: dict[str, Episode] = field(default_factory=dict)
-    to_poke: set[str] = field(default_factory=set)
+    to_notify: set[str] = field(default_factory=set)
 
 
-async def take_in(context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
-    """Fold what waits longest, a bounded amount; returns how many alerts that were, -1 for an empty inbox."""
+async def process_inbox(context: PipelineContext, index: Index, settings: IngestSettings) -> int:
+    """Process the oldest notifications, up to the batch size.
+
+    Returns:
+        the number of alerts; -1 if the inbox is empty or another replica processes it.
+    """
     try:
-        return await context.store.write(lambda tx: _take_in(tx, context, index, settings))
+        return await context.store.write(lambda tx: _process(tx, context, index, settings))
     except advisory_locks.LockUnavailable:
-        return -1  # another replica is at it, and goes on until the inbox is empty
+        return -1  # another replica processes the inbox until it is empty
     except Exception as error:
-        if not dead_letter.is_of_the_alert(error):
+        if not dead_letter.may_be_caused_by_alert(error):
             raise
-        log.warning("alerts cannot be folded together; each alone may be", message=dead_letter.sentence(error))
-        return await _take_in_one_by_one(context, index, settings)
+        log.warning("batch of alerts failed, processing one by one", message=dead_letter.describe(error))
+        return await _process_one_by_one(context, index, settings)
 
 
-async def _take_in_one_by_one(context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
-    """Fold alerts alone until one is found that cannot be: people are told of it, and the next have their turn."""
-    one = replace(settings, chunk=1)
-    for folded in range(settings.chunk):
-        place = dead_letter.Place()
+async def _process_one_by_one(context: PipelineContext, index: Index, settings: IngestSettings) -> int:
+    """Process alerts alone until one fails; this one becomes a dead letter. Returns the number of alerts."""
+    one = replace(settings, batch_size=1)
+    for done in range(settings.batch_size):
+        position = dead_letter.AlertPosition()
+
+        def process_next(tx: Tx, position: dead_letter.AlertPosition = position) -> int:
+            for first in inbox.list_pending(tx, 1):
+                position.notification, position.alert = first.id, first.processed_alerts
+            return _process(tx, context, index, one)
+
         try:
-            if await context.store.write(lambda tx: _take_next(tx, context, index, one, place)) < 0:  # noqa: B023
-                return folded
+            if await context.store.write(process_next) < 0:
+                return done
         except advisory_locks.LockUnavailable:
             return -1
         except Exception as error:
-            if not dead_letter.is_of_the_alert(error):
+            if not dead_letter.may_be_caused_by_alert(error):
                 raise
-            why = dead_letter.sentence(error)
-            log.exception("an alert could not be taken in", notification=place.notification, alert=place.alert)
-            await context.store.write(lambda tx: _set_aside(tx, context, settings, place, why))  # noqa: B023
-            return folded + 1
-    return settings.chunk
+            why = dead_letter.describe(error)
+            log.exception("alert dead-lettered", notification=position.notification, alert=position.alert)
+            await context.store.write(lambda tx: _dead_letter(tx, context, settings, position, why))  # noqa: B023
+            return done + 1
+    return settings.batch_size
 
 
-def _take_next(
-    tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings, place: dead_letter.Place
-) -> int:
+def _dead_letter(
+    tx: Tx, context: PipelineContext, settings: IngestSettings, position: dead_letter.AlertPosition, why: str
+) -> None:
     for first in inbox.list_pending(tx, 1):
-        place.notification, place.alert = first.id, first.processed_alerts
-    return _take_in(tx, context, index, settings)
-
-
-def _set_aside(tx: Tx, context: PipelineContext, settings: IntakeSettings, place: dead_letter.Place, why: str) -> None:
-    for first in inbox.list_pending(tx, 1):
-        if (first.id, first.processed_alerts) != (place.notification, place.alert):
-            return  # another replica was there meanwhile
+        if (first.id, first.processed_alerts) != (position.notification, position.alert):
+            return  # another replica processed it
         try:
-            alerts = _once_each(stored_notification(first.body).alerts, settings)
-        except Exception:  # noqa: BLE001 - that may be just what is wrong with it
+            alerts = _without_contradictions(stored_notification(first.body).alerts, settings)
+        except Exception:  # noqa: BLE001 - reading the notification may be what fails
             alerts = ()
         if first.processed_alerts + 1 < len(alerts):
             inbox.mark_partly_processed(tx, first, first.processed_alerts + 1)
         else:
             inbox.mark_processed(tx, [first])
-        dead_letter.tell(tx, context, settings.channels, place, alerts, why)
+        dead_letter.record(tx, context, settings.channels, position, alerts, why)
 
 
-def _take_in(tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings) -> int:
-    waiting = inbox.list_pending(tx, settings.chunk)
-    if not waiting:
+def _process(tx: Tx, context: PipelineContext, index: Index, settings: IngestSettings) -> int:
+    pending = inbox.list_pending(tx, settings.batch_size)
+    if not pending:
         return -1
-    chosen: list[AlertUpdate] = []
-    names: set[str] = set()
+    updates: list[AlertUpdate] = []
+    receivers: set[str] = set()
     whole: list[Received] = []
-    for received in (_without_secrets(tx, item) for item in waiting):
-        alerts, as_of = _alerts(tx, context, received, settings, names)
-        room = settings.chunk - len(chosen)
+    for received in (_redacted(tx, item) for item in pending):
+        alerts, as_of = _alerts(tx, context, received, settings, receivers)
+        room = settings.batch_size - len(updates)
         rest = alerts[received.processed_alerts :]
-        chosen += [sighting(alert, settings, as_of) for alert in rest[:room]]
+        updates += [to_update(alert, settings, as_of) for alert in rest[:room]]
         if len(rest) > room:
             inbox.mark_partly_processed(tx, received, received.processed_alerts + room)
             break
         whole.append(received)
     inbox.mark_processed(tx, whole)
-    _note(tx, whole, len(chosen))
-    _remember(tx, names)
-    fold_all(tx, context, index, settings, chosen)
-    return len(chosen)
+    _audit_batch(tx, whole, len(updates))
+    _remember_receivers(tx, receivers)
+    _apply_updates(tx, context, index, settings, updates)
+    return len(updates)
 
 
-def _without_secrets(tx: Tx, received: Received) -> Received:
-    """The inbox has what was acknowledged to the byte until here; from here on, nothing has what nobody may see."""
+def _redacted(tx: Tx, received: Received) -> Received:
+    """Redact a notification in the inbox. Until here the inbox has exactly the bytes that were acknowledged."""
     try:
         body = tx.redact_json(received.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return received  # said where it is read
+        return received  # reading it fails below, and is reported there
     if body is received.body:
         return received
     inbox.replace_body(tx, received, body)
@@ -156,39 +160,39 @@ def _without_secrets(tx: Tx, received: Received) -> Received:
 
 
 def _alerts(
-    tx: Tx, context: PipelineContext, received: Received, settings: IntakeSettings, names: set[str]
+    tx: Tx, context: PipelineContext, received: Received, settings: IngestSettings, receivers: set[str]
 ) -> tuple[Sequence[Alert], datetime | None]:
-    """Its alerts; and if it is our own note of what Alertmanager answered, when that was asked."""
+    """Return the alerts, and for a notification made by the reconcile loop, when Alertmanager was asked."""
     try:
         notification = stored_notification(received.body)
-        _compare_if_cut(tx, notification)
-        names.add(receiver_name(notification.receiver))
+        _reconcile_if_truncated(tx, notification)
+        receivers.add(receiver_name(notification.receiver))
         asked = instant(notification.as_of) if received.source == TOPIC_RECONCILE and notification.as_of else None
-        return _once_each(notification.alerts, settings), asked
-    except PayloadError as error:  # accepted by an older, laxer version: keep it, say so, go on
+        return _without_contradictions(notification.alerts, settings), asked
+    except PayloadError as error:  # an older version accepted it; keep it, and report it
         data = {"notification": received.id, "message": str(error)}
         tx.append_audit(Draft(kind=Kind.NOTIFICATION_REJECTED, actor=context.actor, data=data))
         return (), None
 
 
-def _compare_if_cut(tx: Tx, notification: Notification) -> None:
-    """Something was left out of it: Alertmanager has to be asked."""
+def _reconcile_if_truncated(tx: Tx, notification: Notification) -> None:
+    """Ask Alertmanager for the alerts that a truncated notification leaves out."""
     if notification.truncated_alerts:
         key_values.delete(tx, key_values.RECONCILED)
         tx.notify(TOPIC_RECONCILE)
 
 
-def _remember(tx: Tx, names: Collection[str]) -> None:
-    """Who posts here: what the comparison with Alertmanager needs to know."""
+def _remember_receivers(tx: Tx, names: Collection[str]) -> None:
+    """Remember which receivers send here, for the reconcile loop."""
     fact = key_values.get(tx.connection, key_values.RECEIVERS)
     known = [] if fact is None else fact.value
     new = sorted(name for name in names if name and name not in known)
     if new:
-        key_values.set(tx, key_values.RECEIVERS, [*known, *new][-_RECEIVERS:])
+        key_values.set(tx, key_values.RECEIVERS, [*known, *new][-_MAX_RECEIVERS:])
 
 
-def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Alert]:
-    """Of alerts alike but for ignored labels (a Prometheus pair), one that ended says nothing while one fires."""
+def _without_contradictions(alerts: Sequence[Alert], settings: IngestSettings) -> Sequence[Alert]:
+    """Drop resolved alerts that fire with other ignored labels: one replica of a Prometheus pair still reports them."""
     if not settings.ignore_labels or len({alert.status for alert in alerts}) < 2:
         return alerts
     firing = {identity(alert.labels, settings.ignore_labels) for alert in alerts if alert.status == "firing"}
@@ -199,8 +203,8 @@ def _once_each(alerts: Sequence[Alert], settings: IntakeSettings) -> Sequence[Al
     ]
 
 
-def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
-    """One entry for all that was folded together: in a storm, the log must not grow faster than the news."""
+def _audit_batch(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
+    """Write one audit entry for a batch: in a storm, the audit log must not grow with every repetition."""
     if not whole:
         return
     data = {
@@ -214,40 +218,41 @@ def _note(tx: Tx, whole: Sequence[Received], alerts: int) -> None:
     tx.append_audit(Draft(kind=Kind.NOTIFICATION_RECEIVED, actor="alertmanager", data=data))
 
 
-def fold_all(
-    tx: Tx, context: PipelineContext, index: Index, settings: IntakeSettings, alerts: Sequence[AlertUpdate]
+def _apply_updates(
+    tx: Tx, context: PipelineContext, index: Index, settings: IngestSettings, alerts: Sequence[AlertUpdate]
 ) -> None:
-    """Fold alerts in order, and give what opened its runs."""
-    seen = _news(tx, alerts)
+    """Update the episodes in order, and match the new ones."""
+    seen = _drop_repeats(tx, alerts)
     known = episodes.get_open(tx.connection, sorted({item.identity for item in seen}))
     batch = _Batch()
     for item in seen:
         if item.labels.get("alertname") == settings.watchdog:
             key_values.set(tx, WATCHDOG, {"firing": item.firing})
             continue
-        _fold_one(tx, context, settings, known, batch, item)
+        _apply_update(tx, context, settings, known, batch, item)
     episodes.insert_all(tx, batch.opened.values())
     episodes.update_all(tx, [item for item in batch.changed.values() if item.id not in batch.opened])
     for draft in batch.drafts:
         tx.append_audit(draft)
-    _poke(tx, batch.to_poke)
+    concerned = episodes.run_ids_by_episode(tx.connection, batch.to_notify)
+    runs.notify(tx, {run_id for ids in concerned.values() for run_id in ids})
     _match(tx, context, index, list(batch.to_match.values()))
 
 
-def _news(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
-    """Without those that repeat what stands already; in a flood, those are nearly all."""
+def _drop_repeats(tx: Tx, seen: Sequence[AlertUpdate]) -> Sequence[AlertUpdate]:
+    """Return the updates that change something; in a flood, nearly all are repetitions."""
     latest = episodes.get_last_updates(tx.connection, sorted({item.identity for item in seen}))
-    news = []
+    new = []
     for item in seen:
         known = latest.get(item.identity)
-        if known is None or not episode_rules.says_nothing_new(known, item, tx.now):
-            news.append(item)
+        if known is None or not episode_rules.is_repeat(known, item, tx.now):
+            new.append(item)
             latest.pop(item.identity, None)  # what comes after may no longer be a repetition
-    return news
+    return new
 
 
-def sighting(alert: Alert, settings: IntakeSettings, as_of: datetime | None = None) -> AlertUpdate:
-    """An alert of a notification, as the rules for episodes read it."""
+def to_update(alert: Alert, settings: IngestSettings, as_of: datetime | None = None) -> AlertUpdate:
+    """Return an alert of a notification as an update of its episode."""
     return AlertUpdate(
         identity=identity(alert.labels, settings.ignore_labels),
         firing=alert.status == "firing",
@@ -266,19 +271,19 @@ _AUDITED = {
 }
 
 
-def _fold_one(
+def _apply_update(
     tx: Tx,
     context: PipelineContext,
-    settings: IntakeSettings,
+    settings: IngestSettings,
     known: dict[str, Episode],
     batch: _Batch,
     item: AlertUpdate,
 ) -> None:
     current = known.get(item.identity)
-    if current is not None and episode_rules.says_nothing_new(current, item, tx.now):
+    if current is not None and episode_rules.is_repeat(current, item, tx.now):
         return
     new_id = "" if current else context.ids.new("episode", tx.now)
-    change, after = episode_rules.fold(current, item, tx.now, settings.quiet, new_id)
+    change, after = episode_rules.fold(current, item, tx.now, settings.resolve_grace, new_id)
     if after is None or change in (EpisodeChange.NOTHING, EpisodeChange.STALE):
         return
     known[item.identity] = after
@@ -289,16 +294,11 @@ def _fold_one(
     if change in (EpisodeChange.OPENED, EpisodeChange.REOPENED):
         batch.to_match[after.id] = after
     if change in (EpisodeChange.REOPENED, EpisodeChange.RESOLVED):
-        batch.to_poke.add(after.id)
-
-
-def _poke(tx: Tx, episode_ids: Collection[str]) -> None:
-    concerned = episodes.run_ids_by_episode(tx.connection, episode_ids)
-    runs.notify(tx, {run_id for ids in concerned.values() for run_id in ids})
+        batch.to_notify.add(after.id)
 
 
 def _match(tx: Tx, context: PipelineContext, index: Index, opened: Sequence[Episode]) -> None:
-    """Join each episode to the run of its incident, or create that run: one for each playbook and target."""
+    """Join each episode to the run of its incident, or create the run: one per playbook and target (promise 2)."""
     wanted: dict[tuple[str, str], tuple[Playbook, list[Episode]]] = {}
     for item in opened:
         for playbook in index.match(item.labels):
@@ -324,11 +324,11 @@ def _target(playbook: Playbook, item: Episode, inventory: Inventory) -> str:
         values = parameters.resolve(playbook, dict(item.labels), inventory)
         return parameters.target(playbook, values, inventory)
     except InputError:
-        return UNRESOLVED  # planning says what is wrong with it
+        return UNRESOLVED  # planning fails in the same way, and escalates with the reason
 
 
-async def close_due(context: PipelineContext) -> int:
-    """Close episodes whose quiet time is over, and the incidents that are over with them; returns how many."""
+async def close_due_episodes(context: PipelineContext) -> int:
+    """Close the episodes whose resolve grace is over, and the incidents that end with them; returns their number."""
     return await context.store.write(lambda tx: _close_due(tx, context))
 
 

@@ -1,4 +1,4 @@
-"""The verb *match*: which playbooks are for an alert. The cost does not grow with playbooks that are not."""
+"""Find the playbooks whose matchers fit an alert. Playbooks for other alerts do not add to the cost."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _ALERTNAME = "alertname"
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
-    """A condition of a playbook that an alert does not fulfil."""
+    """A matcher of a playbook that an alert does not fulfil."""
 
     label: str
     wanted: str
-    """The condition, as the playbook writes it."""
+    """The matcher, as the playbook writes it."""
     found: str | None
-    """The alert's label; None if it has none."""
+    """The value of the alert's label; None if the alert does not have the label."""
 
     def __str__(self) -> str:
-        found = f"is {self.found!r}" if self.found is not None else "is not there"
+        found = f"is {self.found!r}" if self.found is not None else "is missing"
         return f"{self.wanted}, but {self.label} {found}"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a playbook is for an alert, or is not."""
+    """Why a playbook matches an alert, or does not."""
 
     playbook: Playbook
     unmet: tuple[Unmet, ...]
     note: str = ""
-    """What keeps it from matching although every condition holds."""
+    """Why it does not match although every matcher fits."""
 
     @property
     def matches(self) -> bool:
-        """Whether the playbook is for the alert."""
+        """Return whether the playbook matches the alert."""
         return not self.unmet and not self.note
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """One way to find a playbook: by whole values of a label, or by what its value begins with."""
+    """One way to find a playbook: by whole values of a label, or by prefixes of its value."""
 
     label: str
     texts: frozenset[str]
@@ -51,15 +51,15 @@ class _Key:
 
 
 class Index:
-    """Playbooks by a label that they ask for, so that only those are looked at whose label an alert has.
+    """An index of playbooks by labels, so that only playbooks with a label of the alert are compared.
 
-    Each playbook stands under the rarest of its conditions that can be looked up: values that can be listed (``=``,
-    and plain alternatives in ``=~``) or the beginning of a regular expression. The few that have none are tried for
-    every alert.
+    Each playbook is indexed by the rarest of its matchers that can be looked up: values that can be listed (``=``, and
+    plain alternatives in ``=~``), or the prefix of a regular expression. The few without one are compared with every
+    alert.
 
     Args:
-        playbooks: those in force.
-        watchdog: the alertname that proves that alerts arrive; it is never matched, whatever a playbook says.
+        playbooks: the active playbooks.
+        watchdog: the alertname that proves that alerts arrive; no playbook matches it.
     """
 
     def __init__(self, playbooks: Iterable[Playbook], watchdog: str = "Watchdog") -> None:
@@ -86,7 +86,7 @@ class Index:
             table.setdefault(rarest.label, {}).setdefault(text, []).append(playbook)
 
     def match(self, labels: Mapping[str, str]) -> list[Playbook]:
-        """Those whose every condition holds, in the order of their names."""
+        """Return the playbooks that match an alert, by name."""
         if labels.get(_ALERTNAME) == self.watchdog:
             return []
         found = [playbook for playbook in self._candidates(labels) if holds(playbook, labels)]
@@ -104,13 +104,17 @@ class Index:
         yield from self._others
 
     def explain(self, labels: Mapping[str, str]) -> list[Explanation]:
-        """For every playbook, each condition that the alert does not fulfil; in the order of their names."""
-        note = f"{self.watchdog} only proves that alerts arrive" if labels.get(_ALERTNAME) == self.watchdog else ""
+        """Return for every playbook the matchers that the alert does not fulfil, by name of the playbook."""
+        note = (
+            f"{self.watchdog} only proves that alerts arrive; no playbook matches it"
+            if labels.get(_ALERTNAME) == self.watchdog
+            else ""
+        )
         return explain(self.playbooks, labels, note)
 
 
 def explain(playbooks: Sequence[Playbook], labels: Mapping[str, str], note: str = "") -> list[Explanation]:
-    """Why each playbook is for an alert with these labels, or is not; in the order of their names."""
+    """Return for every playbook why it matches an alert with these labels, or does not, by name of the playbook."""
     ordered = sorted(playbooks, key=lambda playbook: playbook.name)
     return [Explanation(playbook, tuple(_unmet(playbook, labels)), note) for playbook in ordered]
 
@@ -122,17 +126,17 @@ def _unmet(playbook: Playbook, labels: Mapping[str, str]) -> Iterator[Unmet]:
 
 
 def holds(playbook: Playbook, labels: Mapping[str, str]) -> bool:
-    """Whether every condition of a playbook holds for an alert with these labels."""
+    """Return whether every matcher of a playbook fits an alert with these labels."""
     return all(matcher.matches(labels) for matcher in playbook.match.parsed)
 
 
 def possible(playbook: Playbook, label: str, value: str) -> bool:
-    """Whether a playbook may take an alert whose label has this value, for all that it asks of this label."""
+    """Return whether all matchers of a playbook for this label accept a value."""
     return all(matcher.accepts(value) for matcher in playbook.match.parsed if matcher.name == label)
 
 
 def _keys(playbook: Playbook) -> Iterator[_Key]:
-    """The empty value would mean "not there", and an empty beginning anything: neither is a key."""
+    """Return the keys. An empty value means "missing" and an empty prefix anything: neither can be looked up."""
     for matcher in playbook.match.parsed:
         if matcher.literals is not None:
             if "" not in matcher.literals:

@@ -1,7 +1,7 @@
-"""The verb *receive*: authenticate, bound, parse, commit, answer. Nothing else happens inside the request.
+"""The receive stage: authenticate, limit, parse, commit, answer. The request does nothing else.
 
-What Alertmanager does with an answer decides ours: 2xx is never sent again, 5xx is retried, 4xx is dropped. So 2xx
-comes only after the commit, 503 whenever that failed, and 4xx only for what no retry could mend.
+Alertmanager never repeats a 2xx, retries a 5xx, and drops a 4xx. So 2xx is sent only after the commit, 503 if the
+commit failed, and 4xx only for content that no retry can make valid (promise 1).
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from remediator.core.alert import parse_notification
 from remediator.errors import PayloadError
 from remediator.storage import Store
 
-WITHIN = 60.0
-"""Seconds that a body may take to arrive; Alertmanager itself has long given up by then."""
+BODY_TIMEOUT = 60.0
+"""Seconds within which a body must arrive. Alertmanager itself gives up earlier."""
 
 
 class TooSlow(PayloadError):
-    """The body did not arrive in time; whoever sent it may try again."""
+    """The body did not arrive in time; the sender may try again."""
 
     def __init__(self) -> None:
-        super().__init__(f"the body did not arrive within {WITHIN:g} s; nothing was taken, send it again", 503)
+        super().__init__(f"the body did not arrive within {BODY_TIMEOUT:g} s; nothing was stored: send it again", 503)
 
 
 class Unauthorized(PayloadError):
-    """The sender did not say who it is, or not convincingly."""
+    """The credentials are missing or wrong."""
 
     def __init__(self) -> None:
-        super().__init__("credentials are missing or wrong; see 'webhook' in the settings", 401)
+        super().__init__("credentials are missing or wrong: compare with 'webhook' in the settings", 401)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a sender has to present; with neither set, everyone is let in (only on loopback, see config)."""
+    """What a sender must present. Without credentials every sender is accepted (only on loopback, see config)."""
 
     bearer: bytes | None = None
     basic: tuple[bytes, bytes] | None = None
 
     def check(self, authorization: bytes) -> None:
-        """Compare an ``Authorization`` header in constant time.
+        """Check an ``Authorization`` header in constant time.
 
         Raises:
-            Unauthorized: it does not fit.
+            Unauthorized: the credentials are missing or wrong.
         """
         if self.bearer is None and self.basic is None:
             return
@@ -69,47 +69,45 @@ def _decoded(given: bytes) -> bytes:
         return b""
 
 
-DRAIN = 128 * 1024 * 1024
-"""How much of a refused body is still read and thrown away: a sender that is cut off while it sends sees a broken
-connection instead of the answer, and would try again for ever."""
+MAX_DRAIN = 128 * 1024 * 1024
+"""Bytes of a refused body that are read and discarded. A sender that is disconnected while it sends would see a broken
+connection instead of the answer, and try again forever."""
 
 
 async def bounded(stream: AsyncIterator[bytes], limit: int) -> bytes:
-    """The whole body, if it is no longer than ``limit`` bytes; a longer one is read past, not kept.
+    """Return the whole body, if it has at most ``limit`` bytes. A longer body is read and discarded.
 
     Raises:
-        PayloadError: longer, with status 413. Alertmanager drops it then; its ``max_alerts`` is the cure.
-        TooSlow: not whole in time.
+        PayloadError: the body is longer, with status 413. Alertmanager drops it; its ``max_alerts`` prevents that.
+        TooSlow: the body did not arrive in time.
     """
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in stream:
                 size += len(chunk)
                 if size <= limit:
                     chunks.append(chunk)
                 else:
                     chunks.clear()
-                if size > DRAIN:
+                if size > MAX_DRAIN:
                     break
     except TimeoutError:
         raise TooSlow from None
     if size > limit:
-        raise _too_large(limit)
+        raise PayloadError(
+            f"the body is longer than {limit} bytes: set max_alerts for this receiver in alertmanager.yml", 413
+        )
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(limit: int) -> PayloadError:
-    return PayloadError(f"longer than {limit} bytes; set max_alerts for this receiver in alertmanager.yml", 413)
-
-
 async def receive(store: Store, body: bytes) -> None:
-    """Acknowledge only what is committed.
+    """Parse and commit a notification. After it returns, the notification may be acknowledged.
 
     Raises:
-        PayloadError: no notification; nothing is stored.
-        StoreUnavailable: not committed; the sender must try again.
+        PayloadError: it is not a notification; nothing is stored.
+        StoreUnavailable: it is not committed; the sender must try again.
     """
     parse_notification(body)
     await store.accept("webhook", body)

@@ -156,7 +156,7 @@ class MessageRenderer:
         if notifier.identifies_people:
             value = link.token(self.keyring, now, BUTTON)
             # a destructive plan has no approve button: on the page, the approver must type the name of the target
-            verbs = ("reject", "snooze") if rules.destructive(plan) else ("approve", "reject", "snooze")
+            verbs = ("reject", "snooze") if rules.is_destructive(plan) else ("approve", "reject", "snooze")
             buttons = dict.fromkeys((*verbs, "pause"), value)
         return Ask(approval.id, approval.expires_at, approvers_text(approval), url, buttons)
 

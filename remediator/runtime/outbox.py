@@ -80,7 +80,7 @@ class Outbox:
     def can_approve(self, name: str, groups: Collection[str]) -> bool:
         """Return whether the one person that a channel reaches may approve for one of these groups."""
         person = self.people.by_id(self.notifier(name).person or "", "link")
-        return person is not None and person.can(Permission.DECIDE) and is_member(person, groups)
+        return person is not None and person.may(Permission.DECIDE) and is_member(person, groups)
 
     def rate_limited_until(self, name: str, now: datetime) -> datetime | None:
         """Return until when a channel is rate limited. If it is not, return None and count this use."""

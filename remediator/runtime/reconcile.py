@@ -19,7 +19,7 @@ from remediator.core.alert import Alert, Notification, identity
 from remediator.core.clock import rfc3339
 from remediator.errors import ClientError
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.storage import TOPIC_RECONCILE, Tx, advisory_locks
 from remediator.storage.repositories import episodes, inbox, key_values
 
@@ -59,14 +59,14 @@ class ReconcileSettings:
     receiver: str | None = None
 
 
-async def run_reconcile_loop(context: PipelineContext, ingest: IntakeSettings, settings: ReconcileSettings) -> None:
+async def run_reconcile_loop(context: PipelineContext, ingest: IngestSettings, settings: ReconcileSettings) -> None:
     """Reconcile at an interval, and at once after a truncated notification."""
     while True:
         await reconcile(context, ingest, settings)
         await context.store.wakeups.wait(TOPIC_RECONCILE, settings.every.total_seconds())
 
 
-async def reconcile(context: PipelineContext, ingest: IntakeSettings, settings: ReconcileSettings) -> int:
+async def reconcile(context: PipelineContext, ingest: IngestSettings, settings: ReconcileSettings) -> int:
     """Reconcile once, unless another replica has just done so. Return the number of added alerts."""
 
     def is_due(connection: Connection) -> bool:
@@ -103,7 +103,7 @@ async def _ask(context: PipelineContext, peer: Peer, settings: ReconcileSettings
 
 def _compare(
     tx: Tx,
-    ingest: IntakeSettings,
+    ingest: IngestSettings,
     settings: ReconcileSettings,
     answers: Sequence[_PeerAnswer],
     asked_at: datetime,
@@ -142,7 +142,7 @@ def _redacted_labels(tx: Tx, alert: FiringAlert) -> Mapping[str, str]:
     return alert.labels if clean is encoded else msgspec.json.decode(clean, type=dict[str, str])
 
 
-def _is_for_us(tx: Tx, alert: FiringAlert, ingest: IntakeSettings, settings: ReconcileSettings) -> bool:
+def _is_for_us(tx: Tx, alert: FiringAlert, ingest: IngestSettings, settings: ReconcileSettings) -> bool:
     """Return whether Alertmanager notifies this service of the alert.
 
     The Watchdog never counts: it monitors the path of notifications, so it has to arrive on that path.

@@ -13,7 +13,7 @@ import structlog
 from remediator.core.run import Run
 from remediator.errors import Fenced, StoreError
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
+from remediator.pipeline.ingest import IngestSettings, close_due_episodes, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.stages import advance
 from remediator.playbooks.model import Playbook
@@ -40,7 +40,7 @@ class Worker:
 
     context: PipelineContext
     index: Index
-    ingest: IntakeSettings
+    ingest: IngestSettings
     concurrency: int = 16
     poll: float = 1.0
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -53,16 +53,16 @@ class Worker:
         while True:
             wakeups.consume(TOPIC_NOTIFICATIONS)  # this turn sees everything that was announced until now
             begun = time()
-            processed = await take_in(self.context, self.index, self.ingest)
+            processed = await process_inbox(self.context, self.index, self.ingest)
             if processed < 0:
                 await wakeups.wait(TOPIC_NOTIFICATIONS, self.poll)
-            elif processed >= self.ingest.chunk and wakeups.consume(TOPIC_NOTIFICATIONS):
+            elif processed >= self.ingest.batch_size and wakeups.consume(TOPIC_NOTIFICATIONS):
                 await self.context.clock.sleep(4 * (time() - begun))
 
     async def run_close_loop(self) -> None:
         """Close episodes when their resolve_grace is over."""
         while True:
-            await close_due(self.context)
+            await close_due_episodes(self.context)
             due = await self.context.store.read(episodes.next_close_at)
             left = self.poll if due is None else (due - self.context.clock.now()).total_seconds()
             await self.context.clock.sleep(min(max(left, 0.05), self.poll))

@@ -98,7 +98,7 @@ async def refresh(call: ApiRequest) -> Any:
     if found.status != "pending":
         return {"status": found.status, "refreshed": False}
     reason, policy = (await _check_validity(call, found)).why_anew(), call.site.policy
-    refreshed = await call.write(lambda tx: decisions.renew(tx, call.caller, found.id, reason, policy))
+    refreshed = await call.write(lambda tx: decisions.refresh(tx, call.caller, found.id, reason, policy))
     return {"status": (await _find_approval(call)).status, "refreshed": refreshed}
 
 
@@ -168,13 +168,13 @@ async def create_stop(call: ApiRequest) -> Any:
     reason, scope, name = call.text("reason", required=True), call.text("scope") or "global", call.text("name")
     duration = form_actions.stop_duration(call.text("duration"))
     form_actions.check_stop_name(call.site.service, scope, name)
-    return {"id": await call.write(lambda tx: decisions.pause(tx, call.caller, reason, scope, name, duration))}
+    return {"id": await call.write(lambda tx: decisions.create_stop(tx, call.caller, reason, scope, name, duration))}
 
 
 async def release_stop(call: ApiRequest) -> Any:
     """Release a stop."""
     stop_id = call.request.path_params["stop_id"]
-    if not await call.write(lambda tx: decisions.resume(tx, call.caller, stop_id)):
+    if not await call.write(lambda tx: decisions.release_stop(tx, call.caller, stop_id)):
         raise NotFound(f"there is no active stop {stop_id[:64]!r}")
     return {"released": stop_id}
 
@@ -321,7 +321,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
                 "duration": "Duration, for example 30m; without it, the stop lasts until it is released.",
                 "reason": f"Required. {_REASON['reason']}",
             },
-            Permission.PAUSE,
+            Permission.CREATE_STOP,
         ),
         create_stop,
     ),
@@ -332,7 +332,7 @@ OPERATIONS: tuple[tuple[Operation, ApiHandler], ...] = (
             "Release a stop.",
             (Parameter("stop_id", "path", "ID of the stop."),),
             {},
-            Permission.RESUME,
+            Permission.RELEASE_STOP,
         ),
         release_stop,
     ),

@@ -110,10 +110,10 @@ def _check_caller(operation: Operation, request: Request, identity: RequestIdent
         InputError: a browser with a cookie sent the request, but not one of our own pages with JSON. A form of another
             site cannot send JSON, so a cookie alone never authorises a change.
     """
-    if identity.person is None and not (operation.permission is Permission.SEE and identity.anonymous_read_allowed):
+    if identity.person is None and not (operation.permission is Permission.READ and identity.anonymous_read_allowed):
         raise _Unauthenticated("send an operator token, for example 'Authorization: Bearer rmo_…'")
     if identity.person is not None:
-        identity.person.need(operation.permission)
+        identity.person.require(operation.permission)
     if operation.method == "POST" and identity.by_cookie:
         same_origin = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
         if not same_origin or not request.headers.get("content-type", "").startswith("application/json"):

@@ -119,7 +119,7 @@ def _read(connection: Connection, approval_id: str, site: Site) -> ApprovalView 
         approvals.list_decisions(connection, found.id),
         episodes.list_for_run(connection, run.id),
         evidence.list_for_run(connection, run.id),
-        decisions.asked_of(connection, found, run),
+        decisions.requirements_of(connection, found, run),
         stops.list_active(connection, site.now),
         found.snoozed_until,
         latest if latest is not None and latest.id != found.id else None,
@@ -174,7 +174,7 @@ def _page(
         validity_unknown=view.validity.unsure,
         decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
         denied=_denied(site, person, view.requirements),
-        can_break_glass=person is not None and person.can(Permission.BREAK_GLASS),
+        can_break_glass=person is not None and person.may(Permission.BREAK_GLASS),
         destructive=view.requirements.destructive,
         outcome=messages.outcome_text(run, found) if not pending else "",
         fires=list(messages.alert_lines(view.alerts, site.now)),
@@ -187,7 +187,7 @@ def _page(
         newer=view.newer,
         void_reason=messages.void_reason(found),
         until=view.until,
-        may_read=identity.may(Permission.SEE),
+        may_read=identity.may(Permission.READ),
         oidc=site.service.config.access.oidc,
         error=error,
         live=True,
@@ -231,7 +231,7 @@ async def _handle_form(
         person = site.service.people.by_token(fields["token"])
     if person is None:
         return await rejected(403, "You are not identified. Sign in, or enter your operator token.")
-    if person.how == "link" and not rules.fits(fields.get("typed", ""), view.run.target):
+    if person.how == "link" and not rules.names_target(fields.get("typed", ""), view.run.target):
         return await rejected(422, f"Type the name of the target to confirm: {view.run.target}")
     plan_hash = view.approval.plan_hash if opened is None else opened.link.plan
     if fields.get("verb") == "refresh":  # only a refresh asks the target: a stop must not wait for a target that hangs
@@ -248,13 +248,13 @@ async def _handle_form(
 def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
     if verb == "refresh":
-        decisions.renew(tx, person, view.approval.id, view.validity.why_anew(), site.policy)
+        decisions.refresh(tx, person, view.approval.id, view.validity.why_anew(), site.policy)
         return
     if verb == "pause":
         if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:
             # a stop is always safe, so whoever may approve with the link alone may also stop everything with it
             person = replace(person, roles=frozenset({rules.Role.APPROVER}))
-        decisions.pause(tx, person, reason or f"from the approval request of {view.run.id}")
+        decisions.create_stop(tx, person, reason or f"from the approval request of {view.run.id}")
         return
     request = DecisionRequest(
         view.approval.id,

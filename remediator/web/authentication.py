@@ -28,9 +28,9 @@ class RequestIdentity:
 
     def may(self, permission: Permission) -> bool:
         """Return whether the caller has this permission."""
-        if self.person is not None and self.person.can(permission):
+        if self.person is not None and self.person.may(permission):
             return True
-        return permission == Permission.SEE and self.anonymous_read_allowed
+        return permission == Permission.READ and self.anonymous_read_allowed
 
 
 def identify(service: Service, request: Request) -> RequestIdentity:

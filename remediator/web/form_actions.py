@@ -27,7 +27,9 @@ def create_stop(site: Site) -> Handler:
         scope, _, name = fields.get("what", "global").partition(":")
         duration = stop_duration(fields.get("duration", ""))
         check_stop_name(site.service, scope, name)
-        await site.service.context.store.write(lambda tx: decisions.pause(tx, person, reason, scope, name, duration))
+        await site.service.context.store.write(
+            lambda tx: decisions.create_stop(tx, person, reason, scope, name, duration)
+        )
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)
@@ -57,7 +59,7 @@ def release_stop(site: Site) -> Handler:
 
     async def post(request: Request, person: Person, fields: Mapping[str, str]) -> Response:
         stop_id = request.path_params["stop_id"]
-        await site.service.context.store.write(lambda tx: decisions.resume(tx, person, stop_id))
+        await site.service.context.store.write(lambda tx: decisions.release_stop(tx, person, stop_id))
         return RedirectResponse("/", 303, HEADERS)
 
     return site.form(post)

@@ -31,7 +31,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: Mapping[str, str] = field(default_factory=dict)
     """Fields of the JSON body, with their descriptions."""
-    permission: Permission = Permission.SEE
+    permission: Permission = Permission.READ
 
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Site:
         """Return the caller of a request."""
         return identify(self.service, request)
 
-    def page(self, handler: Page, permission: Permission = Permission.SEE) -> Handler:
+    def page(self, handler: Page, permission: Permission = Permission.READ) -> Handler:
         """Wrap a page: callers without the permission are redirected to sign in."""
 
         async def get(request: Request) -> Response:

@@ -128,7 +128,7 @@ def _create_stop(tx: Tx, person: Person, run_id: str, click: str) -> str:
     before = stops.get(tx.connection, click) if click else None
     if before is not None and before.released_at is not None:
         return "Nothing was changed: this click already created a stop, which was released since."
-    decisions.pause(tx, person, f"from Slack, request for {run_id}{about}", press=click)
+    decisions.create_stop(tx, person, f"from Slack, request for {run_id}{about}", request_id=click)
     return "All actions are stopped. To release the stop, use the console or 'remediator stop release'."
 
 

@@ -24,7 +24,7 @@ from remediator.extensions.guards.concurrency import Concurrency
 from remediator.extensions.guards.cooldown import Cooldown
 from remediator.extensions.guards.kill_switch import KillSwitch
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
@@ -52,7 +52,7 @@ PACE = Timeouts(
     recurrence_window=timedelta(seconds=30),
     run_timeout=timedelta(seconds=120),
 )
-INTAKE = IntakeSettings(quiet=timedelta(seconds=20), chunk=3)
+INTAKE = IngestSettings(resolve_grace=timedelta(seconds=20), batch_size=3)
 F = TypeVar("F")
 
 

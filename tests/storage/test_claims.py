@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, update
 from remediator.core.run import ENGINE_VERSION, Run, Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.errors import Fenced
-from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.ingest import IngestSettings, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.pipeline.stages import advance
@@ -81,13 +81,13 @@ async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> N
     """Its alerts are over and their quiet time too, and they are not swept up yet: it waits for that, or for its turn
     to be looked at again; it does not turn in circles."""
     context = context_on(store)
-    settings, index = IntakeSettings(quiet=timedelta(microseconds=1)), Index((), "Watchdog")
+    settings, index = IngestSettings(resolve_grace=timedelta(microseconds=1)), Index((), "Watchdog")
     await receive(store, told("firing"))
-    await take_in(context, index, settings)
+    await process_inbox(context, index, settings)
     run = await claimed(store)
     await store.write(lambda tx: runs.add_episodes(tx, run.id, episodes.list_open(tx.connection)))
     await receive(store, told("resolved"))
-    await take_in(context, index, settings)
+    await process_inbox(context, index, settings)
 
     held = await advance(context, run)
     assert held.waits and (held.run.status, held.run.reason) == (Status.BLOCKED, "resolved")

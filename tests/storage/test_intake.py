@@ -16,7 +16,7 @@ from remediator.core.ids import Ids
 from remediator.errors import StoreUnavailable
 from remediator.extensions.clientset import NOTHING
 from remediator.pipeline.context import PipelineContext, PlaybookSet
-from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.ingest import IngestSettings, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
@@ -45,7 +45,7 @@ def context_on(store: Store) -> PipelineContext:
 @pytest.mark.parametrize("alerts", [1, 63, 64, 65, 300])
 async def test_a_notification_of_any_length_is_folded_whole(store: Store, connection: Connection, alerts: int) -> None:
     """Longer than one transaction takes: the rest comes in the next, each alert once, and then it is done."""
-    context, settings = context_on(store), IntakeSettings()
+    context, settings = context_on(store), IngestSettings()
     told = [
         {
             "status": "firing",
@@ -57,10 +57,10 @@ async def test_a_notification_of_any_length_is_folded_whole(store: Store, connec
     ]
     await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": told}).encode())
     rounds = 0
-    while await take_in(context, Index((), "Watchdog"), settings) >= 0:
+    while await process_inbox(context, Index((), "Watchdog"), settings) >= 0:
         rounds += 1
         assert rounds < 100, "it never ends"
-    assert rounds == -(-alerts // settings.chunk)
+    assert rounds == -(-alerts // settings.batch_size)
     assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == alerts
     opened = select(func.count()).select_from(audit).where(audit.c.kind == "episode.opened")
     assert connection.execute(opened).scalar_one() == alerts
@@ -116,10 +116,10 @@ async def test_no_alert_stands_in_the_way_of_the_next(
     store: Store, connection: Connection, labels: dict[str, str], annotations: dict[str, str]
 ) -> None:
     """What was acknowledged is folded, whatever its labels hold: or nothing that comes after it ever would be."""
-    context, settings = context_on(store), IntakeSettings()
+    context, settings = context_on(store), IngestSettings()
     await receive(store, body_of(labels, annotations))
     await receive(store, body_of({"alertname": "Next"}))
-    while await take_in(context, Index((), "Watchdog"), settings) >= 0:
+    while await process_inbox(context, Index((), "Watchdog"), settings) >= 0:
         pass
     assert connection.execute(select(func.count()).select_from(episodes)).scalar_one() == 2
     names = connection.execute(select(episodes.c.alertname)).scalars().all()
@@ -145,14 +145,14 @@ async def test_an_alert_that_cannot_be_folded_goes_to_people(
     store: Store, connection: Connection, before: int, after: int
 ) -> None:
     """Whatever is wrong with it: those before it, after it, and in the next notification are folded, each once."""
-    context, settings = context_on(store), IntakeSettings(channels=("pager",))
+    context, settings = context_on(store), IngestSettings(channels=("pager",))
     names = [*(f"B{n}" for n in range(before)), "Bad\x00", *(f"A{n}" for n in range(after))]
     alerts = [{"status": "firing", "labels": {"alertname": name}} for name in names]
     await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": alerts}).encode())
     await receive(store, body_of({"alertname": "Next"}))
     index = Careless(RuntimeError("a defect"))
     for _ in range(20):
-        if await take_in(context, index, settings) < 0:
+        if await process_inbox(context, index, settings) < 0:
             break
     folded = connection.execute(select(episodes.c.alertname)).scalars().all()
     assert sorted(folded) == sorted([*names[:before], *names[before + 1 :], "Next"])
@@ -168,10 +168,10 @@ async def test_an_alert_that_cannot_be_folded_goes_to_people(
 @pytest.mark.promise(1)
 async def test_many_that_cannot_be_folded_do_not_bury_people(store: Store, connection: Connection) -> None:
     """A defect that meets every alert: each is on record, and people are told once a minute."""
-    context, settings = context_on(store), IntakeSettings(channels=("pager",))
+    context, settings = context_on(store), IngestSettings(channels=("pager",))
     for number in range(3):
         await receive(store, body_of({"alertname": f"Bad{number}"}))
-    while await take_in(context, Careless(RuntimeError("a defect")), settings) >= 0:
+    while await process_inbox(context, Careless(RuntimeError("a defect")), settings) >= 0:
         pass
     rejected = select(func.count()).select_from(audit).where(audit.c.kind == "notification.rejected")
     assert connection.execute(rejected).scalar_one() == 3
@@ -184,12 +184,12 @@ async def test_many_that_cannot_be_folded_do_not_bury_people(store: Store, conne
 )
 async def test_a_store_in_trouble_sets_no_alert_aside(store: Store, connection: Connection, error: Exception) -> None:
     """It would set aside every one of them: they wait until it is well, and are folded then."""
-    context, settings = context_on(store), IntakeSettings(channels=("pager",))
+    context, settings = context_on(store), IngestSettings(channels=("pager",))
     await receive(store, body_of({"alertname": "Bad"}))
     with pytest.raises(type(error)):
-        await take_in(context, Careless(error), settings)
+        await process_inbox(context, Careless(error), settings)
     assert connection.execute(select(func.count()).where(notifications.c.processed_at.is_(None))).scalar_one() == 1
-    while await take_in(context, Index((), "Watchdog"), settings) >= 0:
+    while await process_inbox(context, Index((), "Watchdog"), settings) >= 0:
         pass
     assert connection.execute(select(episodes.c.alertname)).scalars().all() == ["Bad"]
 

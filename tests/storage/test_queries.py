@@ -15,7 +15,7 @@ from remediator.core.clock import from_micros
 from remediator.core.run import Status
 from remediator.core.run_detail import BlockedDetail
 from remediator.pipeline.context import PlaybookSet
-from remediator.pipeline.ingest import IntakeSettings, close_due, take_in
+from remediator.pipeline.ingest import IngestSettings, close_due_episodes, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.model import Playbook
@@ -108,18 +108,22 @@ def told(status: str, number: int) -> bytes:
 
 async def everything(store: Store, heals: Playbook) -> None:
     """What the loops, the verbs and the guards ask of the store for each notification, run and poll."""
-    context, index, settings = context_on(store), Index((heals,), "Watchdog"), IntakeSettings(quiet=timedelta(0))
+    context, index, settings = (
+        context_on(store),
+        Index((heals,), "Watchdog"),
+        IngestSettings(resolve_grace=timedelta(0)),
+    )
     context.playbooks = PlaybookSet((heals,), context.playbooks.inventory, "test")
     await receive(store, told("firing", 1))
-    await take_in(context, index, settings)
+    await process_inbox(context, index, settings)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run, *_] = await store.write(lambda tx: runs.claim_due(tx, "me", HOUR, 5, ["another"]))
     run = await store.write(lambda tx: runs.renew_lease(tx, run, HOUR))
     run = await store.write(lambda tx: runs.transition(tx, run, Status.BLOCKED, None, BlockedDetail(), "test"))
     await store.write(lambda tx: runs.release(tx, run, tx.now, run.wakeup_count))
     await receive(store, told("resolved", 1))
-    await take_in(context, index, settings)
-    await close_due(context)
+    await process_inbox(context, index, settings)
+    await close_due_episodes(context)
     await run_maintenance(context, MaintenanceSettings())
     await store.write(_written)
     await store.read(_looked)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from remediator.clients.alertmanager.client import Alertmanager, FiringAlert
 from remediator.clients.endpoints import Endpoint
-from remediator.pipeline.ingest import IntakeSettings, take_in
+from remediator.pipeline.ingest import IngestSettings, process_inbox
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.runtime.reconcile import ReconcileSettings, reconcile
@@ -34,19 +34,19 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
 ) -> None:
     """One that was started lately proves nothing, however often it is asked; one that is old enough, asked three
     times, ends the episode."""
-    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
 
     async def looks(young: timedelta, times: int) -> str:
         settings = ReconcileSettings((client,), every=timedelta(0), min_uptime=young)
         for _ in range(times):
             await reconcile(context, intake, settings)
-            await take_in(context, Index((), "Watchdog"), intake)
+            await process_inbox(context, Index((), "Watchdog"), intake)
         return str(connection.execute(select(episodes.c.status)).scalar_one())
 
     try:
         await receive(store, json.dumps({"version": "4", "receiver": "r", "alerts": [ALERT]}).encode())
-        await take_in(context, Index((), "Watchdog"), intake)
+        await process_inbox(context, Index((), "Watchdog"), intake)
         assert await looks(timedelta(hours=1), 5) == "firing"
         assert await looks(timedelta(0), 2) == "firing"
         alertmanager.stop()
@@ -64,7 +64,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
 ) -> None:
     """Resolved between the question and its being written down: the episode is not opened again, nor its remedy called
     ineffective; the next look would know."""
-    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     over = {**ALERT, "status": "resolved", "endsAt": "2026-01-01T00:01:00Z"}
 
@@ -72,7 +72,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
         await receive(store, json.dumps({"version": "4", "receiver": "default", "alerts": [alert]}).encode())
 
     async def take_all() -> None:
-        while await take_in(context, Index((), "Watchdog"), intake) >= 0:
+        while await process_inbox(context, Index((), "Watchdog"), intake) >= 0:
             pass
 
     class Late(Alertmanager):
@@ -107,14 +107,14 @@ async def test_however_many_fire_the_oldest_is_looked_at_too(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
     """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""
-    context, intake = context_on(store), IntakeSettings(quiet=timedelta(hours=1))
+    context, intake = context_on(store), IngestSettings(resolve_grace=timedelta(hours=1))
     client = Alertmanager(Endpoint(url=alertmanager.url))
     settings = ReconcileSettings((client,), every=timedelta(0), min_uptime=timedelta(0))
     storm = [{**ALERT, "labels": {"alertname": "Forgotten", "n": str(number)}} for number in range(1100)]
     still = select(func.count()).select_from(episodes).where(episodes.c.status == "firing")
 
     async def take_all() -> None:
-        while await take_in(context, Index((), "Watchdog"), intake) >= 0:
+        while await process_inbox(context, Index((), "Watchdog"), intake) >= 0:
             pass
 
     try:

@@ -27,7 +27,7 @@ from remediator.extensions.notifiers.base import Message
 from remediator.extensions.notifiers.log import LogNotifier
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import Credentials
 from remediator.playbooks.loader import load_config
@@ -228,7 +228,7 @@ async def web_service(folder: Path, world: ClientSet | None = None, **settings: 
         stack.push_async_callback(store.close)
         context = await stack.enter_async_context(read_only_context(config, store, clock))
         loops = Worker(
-            context, Index(context.playbooks.active, "Watchdog"), IntakeSettings(frozenset(), timedelta(0), "W")
+            context, Index(context.playbooks.active, "Watchdog"), IngestSettings(frozenset(), timedelta(0), "W")
         )
         keyring = load_keyring(config.state / "links.key")
         registry = Registry()

@@ -171,7 +171,7 @@ async def test_a_repeated_slack_click_creates_one_stop(tmp_path: Path) -> None:
                 await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             [stop] = await standing()
             oscar = Person("oscar", "token", frozenset({Role.OPERATOR}))
-            await web.context.store.write(lambda tx: decisions.resume(tx, oscar, stop.id))
+            await web.context.store.write(lambda tx: decisions.release_stop(tx, oscar, stop.id))
             await client.post("/api/v1/slack/interactions", **_press(web, "pause", "U00", asked))
             assert not await standing(), "a replay does not stop what somebody has released"
             again = _press(web, "pause", "U00", asked, pressed="2.2")
@@ -185,11 +185,11 @@ async def test_a_double_click_creates_one_stop(tmp_path: Path) -> None:
     async with web_service(tmp_path) as web:
         ann = Person("ann", "token", frozenset({Role.APPROVER}))
         write = web.context.store.write
-        first = await write(lambda tx: decisions.pause(tx, ann, "migration"))
-        assert await write(lambda tx: decisions.pause(tx, ann, "migration")) == first
-        assert await write(lambda tx: decisions.pause(tx, ann, "something else")) != first
+        first = await write(lambda tx: decisions.create_stop(tx, ann, "migration"))
+        assert await write(lambda tx: decisions.create_stop(tx, ann, "migration")) == first
+        assert await write(lambda tx: decisions.create_stop(tx, ann, "something else")) != first
         web.clock.time += timedelta(minutes=1)
-        assert await write(lambda tx: decisions.pause(tx, ann, "migration")) != first
+        assert await write(lambda tx: decisions.create_stop(tx, ann, "migration")) != first
 
 
 @pytest.mark.promise(6)

@@ -24,7 +24,7 @@ from remediator.core.run_detail import BlockedDetail
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
-from remediator.pipeline.ingest import close_due
+from remediator.pipeline.ingest import close_due_episodes
 from remediator.pipeline.match import Index
 from remediator.playbooks.loader import LoadedConfig
 from remediator.runtime.worker import Worker
@@ -169,7 +169,7 @@ class _Backtest:
         await asyncio.sleep(_MOMENT)  # let the ingest loop take the last notification first
         while (due := self.database.look(next_close_at)) is not None and due < at:
             await asyncio.sleep(max(_MOMENT, (due - self.database.now).total_seconds()))
-            await close_due(self.context)
+            await close_due_episodes(self.context)
         await asyncio.sleep(max(0.0, (at - self.database.now).total_seconds()))
         failed = [task for task in self.tasks if task.done()]
         for task in failed:

@@ -33,7 +33,7 @@ from remediator.core.run import Run
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.registry import Registry
 from remediator.pipeline.context import PipelineContext, PlaybookSet, Timeouts
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
@@ -198,7 +198,7 @@ class _Execution:
     async def run(self) -> None:
         """Run the test to its end."""
         await self.context.store.write(lambda tx: playbooks.add_versions(tx, self.context.playbooks.active))
-        loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IntakeSettings(), 4, 20.0)
+        loops = Worker(self.context, Index(self.context.playbooks.active, _WATCHDOG), IngestSettings(), 4, 20.0)
         loops_and_events = [
             run_supervised("ingest", loops.run_ingest_loop, asyncio.sleep),
             run_supervised("advance", loops.run_advance_loop, asyncio.sleep),

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 
 from remediator.core.clock import SystemClock
-from remediator.pipeline.ingest import IntakeSettings
+from remediator.pipeline.ingest import IngestSettings
 from remediator.pipeline.match import Index
 from remediator.pipeline.run_context import with_intent_lock
 from remediator.playbooks.model import Playbook
@@ -44,7 +44,7 @@ async def replicas(
     """One engine with its loop for each store."""
     loops = [
         Worker(
-            context(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IntakeSettings(), 16, 0.1
+            context(store, SystemClock(), playbooks, health, f"replica-{number}"), Index([]), IngestSettings(), 16, 0.1
         )
         for number, store in enumerate(stores)
     ]
