@@ -68,7 +68,7 @@ def test_an_explanation_names_the_condition_and_what_was_found() -> None:
     (explained,) = explain([asked], {"alertname": "RedisDown", "severity": "warning"})
     assert [str(unmet) for unmet in explained.unmet] == [
         "severity=\"critical\", but severity is 'warning'",
-        'team=~"a.+", but team is not there',
+        'team=~"a.+", but team is missing',
     ]
 
 
@@ -79,7 +79,7 @@ def test_the_watchdog_is_never_matched() -> None:
     assert index.match({"alertname": "AlwaysOn"}) == []
     (explained,) = index.explain({"alertname": "AlwaysOn"})
     assert not explained.matches
-    assert explained.note == "AlwaysOn only proves that alerts arrive"
+    assert explained.note == "AlwaysOn only proves that alerts arrive; no playbook matches it"
 
 
 def test_one_of_several_alertnames_is_enough() -> None:

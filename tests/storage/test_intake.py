@@ -162,7 +162,7 @@ async def test_an_alert_that_cannot_be_folded_goes_to_people(
     assert said == {"notification": 1, "alert": before, "alertname": "Bad\\x00", "message": "RuntimeError: a defect"}
     [message] = connection.execute(select(messages)).all()
     assert (message.channel, message.kind) == ("pager", "notice")
-    assert message.content["text"].startswith("Bad\\x00 could not be taken in, and nothing will be done about it")
+    assert message.content["text"].startswith("Bad\\x00 could not be processed, and nothing is done about it")
 
 
 @pytest.mark.promise(1)

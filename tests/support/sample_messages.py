@@ -52,7 +52,7 @@ SENDERS: Mapping[str, tuple[str, bool, Mapping[str, Any]]] = {
     ),
     "runtime/maintenance": ("notice", True, {"about": "stuck", "text": "it does not move"}),
     "runtime/monitors": ("notice", False, {"about": "storm", "text": "no action until the storm is over"}),
-    "pipeline/dead_letter": ("notice", False, {"about": "dead letter", "text": "Down could not be taken in"}),
+    "pipeline/dead_letter": ("notice", False, {"about": "dead letter", "text": "Down could not be processed"}),
     "runtime/reload": ("notice", False, {"about": "playbooks", "text": "not loaded", "findings": ["x"]}),
 }
 """The modules that send messages: kind, whether the message is about a run, and its content."""
