@@ -39,7 +39,9 @@ def schema(kind: str, catalogue: Catalogue, config: type[BaseModel]) -> Schema:
     if kind == "test":
         return _document("The tests of one playbook.", _schema_of(Suite))
     if kind == "inventory":
-        return _document("The services that can be targets of actions.", _inventory_file())
+        inventory = _schema_of(Inventory)
+        del inventory["$defs"]["Service"]["properties"]["name"]  # set from the key
+        return _document("The services that can be targets of actions.", inventory)
     return _document("The settings of remediator.", _schema_of(config))
 
 
@@ -72,12 +74,6 @@ def _clean(part: Any) -> Any:
     if "anyOf" in made and len(options) < len(part["anyOf"]):
         del made["anyOf"]
         made = {**options[0], **made} if len(options) == 1 else {**made, "anyOf": options}
-    return made
-
-
-def _inventory_file() -> Schema:
-    made = _schema_of(Inventory)
-    del made["$defs"]["Service"]["properties"]["name"]  # set from the key
     return made
 
 

@@ -18,7 +18,7 @@ _DAY = timedelta(days=1)
 
 def figures(result: BacktestResult) -> dict[str, Any]:
     """Return the figures for JSON."""
-    hours = Counter(_hour(run.at) for run in result.runs)
+    hours = Counter(run.at.replace(minute=0, second=0, microsecond=0) for run in result.runs)
     busiest = max(hours, key=lambda hour: (hours[hour], hour), default=None)
     return {
         "source": result.history.source,
@@ -51,10 +51,6 @@ def _of(result: BacktestResult, playbook: str) -> dict[str, int]:
         "approval_requests": sum(run.approval_requests for run in mine),
         "blocked": sum(bool(run.blocked_by) for run in mine),
     }
-
-
-def _hour(at: datetime) -> datetime:
-    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _days(result: BacktestResult) -> list[tuple[datetime, int]]:

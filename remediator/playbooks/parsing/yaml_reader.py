@@ -62,18 +62,14 @@ def read_bytes(raw: bytes, name: str) -> tuple[Node | None, list[Diagnostic]]:
         return None, [_not_utf8(raw, error, name)]
     text = Text.of(name, content)
     try:
-        return _compose(text)
+        _precheck(text)
+        composer = _Composer(text)
+        try:
+            return composer.document(), composer.diagnostics
+        except yaml.YAMLError as error:
+            return None, [*composer.diagnostics, _syntax(text, error)]
     except _Refused as refused:
         return None, [refused.diagnostic]
-
-
-def _compose(text: Text) -> tuple[Node | None, list[Diagnostic]]:
-    _precheck(text)
-    composer = _Composer(text)
-    try:
-        return composer.document(), composer.diagnostics
-    except yaml.YAMLError as error:
-        return None, [*composer.diagnostics, _syntax(text, error)]
 
 
 def _whole(name: str, rule: str, message: str, hint: str = "") -> Diagnostic:
