@@ -138,7 +138,7 @@ def test_a_stop_file_becomes_a_stop_and_is_removed_before_the_release(service: R
         (("stop", "release", "stop-none"), "stop 'stop-none' is not active"),
         (
             ("playbook", "set-mode", "none", "--mode", "auto", "--reason", "x"),
-            "no playbook 'none'; there are: redis-down",
+            "no playbook 'none'; known: redis-down",
         ),
     ],
 )

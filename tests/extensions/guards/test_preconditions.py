@@ -72,7 +72,7 @@ async def test_an_empty_vector_is_unknown(house: House, prometheus: Prometheus) 
     verdict = await ask(house, prometheus.url, {"promql": "redis_up == 0"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
-    assert "no data of the last 1m for redis_up" in verdict.text
+    assert "no data from the last 1m for redis_up" in verdict.text
 
 
 async def test_stale_data_is_unknown(house: House, make_prometheus: Callable[..., Prometheus]) -> None:
@@ -90,7 +90,7 @@ async def test_a_prometheus_that_is_down_is_unknown(house: House) -> None:
     verdict = await ask(house, f"http://127.0.0.1:{free_port()}", {"promql": "up == 1"})
 
     assert (verdict.answer, verdict.reason) == (GuardAnswer.UNKNOWN, "no_data")
-    assert "Prometheus cannot tell" in verdict.text
+    assert "the Prometheus query failed" in verdict.text
 
 
 async def test_a_prometheus_that_hangs_is_unknown(house: House, prometheus: Prometheus) -> None:
