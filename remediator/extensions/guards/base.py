@@ -139,7 +139,7 @@ class Guard:
     """Whether the end of another run can unblock a run. Blocked runs are then evaluated again when a run ends."""
 
     def __init__(self, clients: ClientSet) -> None:
-        """Keep the clients that the guard needs. A guard has no state of its own: state belongs in the store."""
+        """Keep the clients that the guard needs. Do not keep state in a guard: it belongs in the store."""
 
     def lookback(self, settings: Any) -> timedelta:
         """Return how far back ``evaluate_stored`` reads runs. Younger runs are not pruned."""

@@ -1,6 +1,6 @@
 """``chat``: checkpoints as messages in a chat, where many people see them.
 
-The messages cannot be read back. To verify, save them as a file for ``remediator audit verify --checkpoints``.
+The messages cannot be read back. To verify, save them as a file for ``remediator audit verify --checkpoints FILE``.
 """
 
 from __future__ import annotations
@@ -58,5 +58,5 @@ class ChatWitness(Witness):
     async def fetch(self) -> list[str]:
         """Always raise: a chat cannot be read back."""
         raise WitnessError(
-            "cannot read checkpoints from a chat; save the messages as a file for audit verify --checkpoints"
+            "cannot read checkpoints from a chat; save the messages as a file for audit verify --checkpoints FILE"
         )

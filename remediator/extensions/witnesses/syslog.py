@@ -1,6 +1,6 @@
 """``syslog``: checkpoints as lines to a log server.
 
-The lines cannot be read back. To verify, give the file of the log server to ``remediator audit verify --checkpoints``.
+The lines cannot be read back. To verify, give the file of the log server to ``remediator audit verify --checkpoints FILE``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class SyslogWitness(Witness):
 
     async def fetch(self) -> list[str]:
         """Always raise: a log server cannot be read back."""
-        raise WitnessError("cannot read checkpoints from a log server; give its file to audit verify --checkpoints")
+        raise WitnessError(
+            "cannot read checkpoints from a log server; give its file to audit verify --checkpoints FILE"
+        )
 
     def _send(self, body: bytes) -> None:
         if self._scheme == "unix":
