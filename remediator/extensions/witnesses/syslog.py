@@ -1,6 +1,7 @@
 """``syslog``: checkpoints as lines to a log server.
 
-The lines cannot be read back. To verify, give the file of the log server to ``remediator audit verify --checkpoints FILE``.
+The lines cannot be read back. To verify, give the file of the log server to
+``remediator audit verify --checkpoints FILE``.
 """
 
 from __future__ import annotations
