@@ -32,8 +32,8 @@ class State(StrEnum):
 OWN_RESTARTS = "own_restarts"
 """Part of a pin: the progress of a crash loop, which changes with each restart by the platform.
 
-It separates restarts by the platform from other restarts. It is not part of what an approver approves, so that a crash
-loop does not void an approval.
+It separates restarts by the platform from other restarts. It is not part of what an approver approves, so that an
+approval stays valid during a crash loop.
 """
 
 

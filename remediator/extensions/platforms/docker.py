@@ -271,8 +271,8 @@ def _status(service: Service, found: _Found, now: datetime) -> ServiceStatus:
 
 
 def _pin(instances: Sequence[Container]) -> dict[str, Any]:
-    """Return the identity of the instances. A crash loop is pinned separately: another restart by Docker does not void
-    the plan and its approval."""
+    """Return the identity of the instances. A crash loop is pinned separately, so that the plan and its approval stay
+    valid after another restart by Docker."""
     looping = [each for each in instances if each.restart_count]
     steady = {each.id: {"started": each.state.started_at.isoformat()} for each in instances}
     pin: dict[str, Any] = {"containers": steady | {each.id: {} for each in looping}}
