@@ -118,7 +118,9 @@ class Redactor:
 
     def text(self, text: str, limit: int = TEXT_LIMIT) -> str:
         """Return the string without secrets and lone surrogates, cut to ``limit`` characters plus a note."""
-        clean = self._remove_secrets(text)
+        clean = self._remove_secrets(
+            str(text)
+        )  # a member of an enum becomes a plain string: RE2 rejects str subclasses
         if len(clean) <= limit:
             return clean
         digest = hashlib.sha256(clean.encode()).hexdigest()[:16]

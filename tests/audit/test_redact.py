@@ -181,3 +181,9 @@ def test_no_random_password_survives_a_known_place(line: str, password: str, bef
     password = "9Z" + password + "Qq7"
 
     assert password.encode() not in _bytes({"log": before + line.format(password)})
+
+
+def test_a_member_of_an_enum_becomes_plain_text() -> None:
+    """Reasons of runs are members of a string enum. RE2 cannot substitute in a subclass of str."""
+    found = Redactor([PASSWORD]).text(Kind.RUN_MATCHED)
+    assert (type(found), found) == (str, Kind.RUN_MATCHED.value)

@@ -135,7 +135,7 @@ async def test_pages_update_themselves(web: WebService, address: str, browser: A
     page = await browser.new_page()
     await page.goto(address)
     await page.wait_for_selector("text=Alerts may be missing")
-    await page.wait_for_selector("text=The Watchdog was never heard")
+    await page.wait_for_selector("text=The Watchdog was never received")
     await web.context.store.write(lambda tx: key_values.set(tx, key_values.WATCHDOG, {"firing": True}))
     await page.reload()
     await page.wait_for_selector("text=All quiet")

@@ -115,13 +115,13 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
     ended = asking.remediator.wait_for("cancelled")
     assert ended["reason"] == "rejected" and not ended["steps"]
 
-    again = _cli(asking.remediator, "retry", ended["id"], "--reason", "it is real")
+    again = _cli(asking.remediator, "run", "retry", ended["id"], "--reason", "it is real")
     assert again.returncode == 0, again.stderr
     _asked(chat, 2)
     run_id = asking.remediator.wait_for("awaiting_approval")["id"]
-    own = _cli(asking.remediator, "approve", run_id)
+    own = _cli(asking.remediator, "approval", "approve", run_id)
     assert own.returncode == 3 and "somebody else has to approve" in own.stderr
-    others = _cli(asking.remediator, "approve", run_id, token=ANN)
+    others = _cli(asking.remediator, "approval", "approve", run_id, token=ANN)
     assert others.returncode == 0, others.stderr
     asking.remediator.wait_for("succeeded")
 
@@ -184,8 +184,8 @@ def test_cancel_ends_a_run_that_waits(asking: Stack, chat: Receiver) -> None:
     link = _asked(chat)
     run_id = asking.remediator.runs()[0]["id"]
 
-    weak = _cli(asking.remediator, "cancel", run_id, token=ANN)
+    weak = _cli(asking.remediator, "run", "cancel", run_id, token=ANN)
     assert weak.returncode == 3 and "operator" in weak.stderr
-    assert _cli(asking.remediator, "cancel", run_id).returncode == 0
+    assert _cli(asking.remediator, "run", "cancel", run_id).returncode == 0
     asking.remediator.wait_for("cancelled")
     assert "void" in httpx.get(link).text.lower()
