@@ -23,7 +23,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config
 from remediator.core.identity import hash_token, make_token
 from remediator.pipeline import decisions
-from remediator.pipeline.approval_validity import look
+from remediator.pipeline.approval_validity import check_validity
 from remediator.playbooks.loader import load_config
 from remediator.service import read_only_context
 from remediator.storage.repositories import runs
@@ -120,7 +120,7 @@ async def _outdated(config: Config, name: str) -> tuple[Approval, str]:
             return approval, ""
         run = await context.store.read(lambda connection: runs.get(connection, approval.run_id))
         assert run is not None
-        return approval, (await look(context, approval, run, patience=CHECK_TIMEOUT)).why_anew()
+        return approval, (await check_validity(context, approval, run, patience=CHECK_TIMEOUT)).refresh_reason()
 
 
 @command.command("token")

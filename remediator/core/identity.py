@@ -80,11 +80,13 @@ class People(Strict):
         return next((_person(who, entry, "slack") for who, entry in self.people.items() if entry.slack == known), None)
 
     def with_groups(self, who: str, how: str, groups: Mapping[str, Role] | None, claimed: frozenset[str]) -> Person:
-        """Somebody whom an identity provider vouches for: what the file says, and what the groups bring.
+        """Return a person that an identity provider has authenticated, with the roles of the file and of the groups.
 
         Args:
-            groups: roles that come with groups of the provider.
-            claimed: the groups that the provider says.
+            who: the ID.
+            how: how the person signed in.
+            groups: the role that each group of the provider gives.
+            claimed: the groups that the provider reports.
         """
         entry = self.people.get(who, Entry(roles=()))
         roles = {role for group, role in (groups or {}).items() if group in claimed}

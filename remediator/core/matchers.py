@@ -71,7 +71,7 @@ class Matcher:
 
     @cached_property
     def prefix(self) -> str:
-        """Return the common prefix of all values that match; empty if there is none or it is not known."""
+        """Return the common prefix of all values that match; empty if no common prefix is known."""
         if self.operator is Operator.EQUAL:
             return self.value
         if self.operator is not Operator.MATCHES:

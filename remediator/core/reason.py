@@ -33,7 +33,7 @@ class Reason(StrEnum):
     SNOOZED = "snoozed"
     """Blocked: a person answered "not now"; the run is planned again later."""
     APPROVAL_EXPIRED = "approval_expired"
-    """Escalated: nobody decided before the request expired."""
+    """Escalated: the request expired without a decision."""
     APPROVAL_VOID = "approval_void"
     """Matched or escalated: the plan or the playbook is not what people were asked about."""
     UNBLOCKED = "unblocked"

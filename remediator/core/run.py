@@ -49,7 +49,7 @@ class Status(StrEnum):
 _S = Status
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    # a run exists as soon as a playbook matched; planning asks platforms, so it is a status of its own
+    # a run exists as soon as a playbook matched; planning asks platforms, so it needs a separate status
     _S.MATCHED: frozenset({_S.PLANNED, _S.BLOCKED, _S.ESCALATED, _S.CANCELLED}),
     _S.PLANNED: frozenset({_S.BLOCKED, _S.AWAITING_APPROVAL, _S.RUNNING, _S.ESCALATED, _S.CANCELLED}),
     # a blocked run is evaluated again when its verdict says so, and planned again, because the target may have changed

@@ -17,35 +17,35 @@ from remediator.pipeline.planning import DEFECTS
 from remediator.pipeline.run_context import RunContext
 from remediator.storage.repositories.approvals import Approval
 
-PATIENCE = 2.0
+TARGET_TIMEOUT = 2.0
 """Seconds that a page waits for the target."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Validity:
     """The validity of a pending request now."""
 
     change: Change | None = None
     """Why the request can no longer be approved; None if it is valid."""
-    unsure: str = ""
+    unknown: str = ""
     """Why the validity is unknown at the moment; empty if it is known."""
 
-    def why_anew(self) -> str:
+    def refresh_reason(self) -> str:
         """Return the reason that is recorded when the request is refreshed.
 
         Raises:
             InputError: it is valid, or that is unknown. A refresh must not discard the decisions of others.
         """
-        if self.unsure:
-            raise InputError(f"whether this request is still valid is unknown now: {self.unsure}; try again later")
+        if self.unknown:
+            raise InputError(f"whether this request is still valid is unknown now: {self.unknown}; try again later")
         if self.change is None:
             raise InputError("this request is still valid: decide it as it is")
         return self.change.why
 
 
-async def look(
-    context: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = PATIENCE
-) -> Standing:
+async def check_validity(
+    context: PipelineContext, approval: Approval, run: Run, *, plans: bool = True, patience: float = TARGET_TIMEOUT
+) -> Validity:
     """Return the validity of a pending request.
 
     Args:
@@ -57,8 +57,8 @@ async def look(
     """
     try:
         async with asyncio.timeout(patience):
-            return Standing(await what_changed(RunContext(context, run), approval, plans=plans))
+            return Validity(await what_changed(RunContext(context, run), approval, plans=plans))
     except TimeoutError:
-        return Standing(unsure=f"{run.target} gave no answer within {patience:g} s")
+        return Validity(unknown=f"{run.target} gave no answer within {patience:g} s")
     except (RemediatorError, *DEFECTS) as error:  # a defect in an action must not make the page fail
-        return Standing(unsure=str(error))
+        return Validity(unknown=str(error))

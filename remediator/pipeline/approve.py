@@ -122,7 +122,7 @@ async def _approved(ctx: RunContext, approval: Approval, decisions: Sequence[Dec
 
 
 def _start_again(tx: RunTransaction, approval: Approval, *, why: str = "", changed: str = "") -> Run:
-    """Plan the run again by the active version of its playbook; escalate if there is none any more."""
+    """Plan the run again by the active version of its playbook; escalate if the playbook was removed."""
     playbooks = tx.pipeline.playbooks
     active = playbooks.active_version(tx.run.playbook)
     if active is None and playbooks.active:

@@ -227,7 +227,7 @@ def release_stop(tx: Tx, person: Person, stop_id: str) -> bool:
 def cancel(tx: Tx, person: Person, run_id: str, reason: str) -> str:
     """Cancel a run in any status: at once while it waits, after the current step while it acts.
 
-    A finished run that still holds its target releases it: the person states that nothing of it acts there any more.
+    A finished run that still holds its target releases it: the person states that its last call is over.
 
     Returns:
         what was done, as one sentence.

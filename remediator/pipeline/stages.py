@@ -75,7 +75,7 @@ def _may_be_interrupted(connection: Connection, ctx: RunContext) -> bool:
 def _interrupt(tx: RunTransaction) -> StageResult | None:
     """End or hold a run because of something outside it; None to continue with its stage."""
     run = tx.run
-    # The order matters. 1. A call whose outcome is open is settled first, whatever happened meanwhile (promise 3).
+    # The order matters. 1. A call whose outcome is open is settled before anything else (promise 3).
     if run.status is Status.UNKNOWN_OUTCOME:
         return None
     if run.status is Status.RUNNING and attempts.get_in_flight(tx.connection, run.id) is not None:
@@ -120,7 +120,7 @@ def _hold_until_closed(tx: RunTransaction, until: datetime) -> StageResult:
     """Hold a run whose alert resolved, until the episode closes: a firing before that continues it (promise 2)."""
     run = tx.run
     if run.status is Status.BLOCKED and run.reason is Reason.RESOLVED:
-        # the close loop notifies the run; until it has, do not look at it in a circle
+        # the close loop notifies the run; until then, do not advance it in a loop
         return wait_until(run, max(until, tx.now + tx.pipeline.timeouts.guard_recheck_interval))
     detail = BlockedDetail(until=until)
     if run.status is Status.BLOCKED:

@@ -1,7 +1,7 @@
 """The write-ahead protocol: one call of one action for one step. Act, undo and scheduled undo all use it.
 
 1. **Intent.** Committed and fsynced before the call starts (promise 3). The same transaction extends the lease over the
-   whole call and takes the target lock, so that no other run and no other replica acts meanwhile (promise 4).
+   whole call and takes the target lock, so that no other run and no other replica acts on it (promise 4).
 2. **Call.** Started only while enough of the lease is left (promise 4), and bounded by the step's timeout.
 3. **Outcome.** Committed in a fenced transaction. A process that lost its claim finds out here and decides nothing
    more; what it saw still goes to the audit log (promises 4 and 9).

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from remediator.core.approval import Permission
 from remediator.core.clock import rfc3339
 from remediator.pipeline import decisions
-from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import run_timeline
 from remediator.runtime.settings import archive_folder
@@ -82,12 +82,12 @@ async def show_approval(call: ApiRequest) -> Any:
     validity = None
     if found.status == "pending":
         now = await _check_validity(call, found)
-        valid = None if now.unsure else now.change is None
-        validity = {"valid": valid, "reason": now.unsure or (now.change.why if now.change else None)}
+        valid = None if now.unknown else now.change is None
+        validity = {"valid": valid, "reason": now.unknown or (now.change.why if now.change else None)}
     return {**_approval(found), "decisions": listed, "validity": validity}
 
 
-async def _check_validity(call: ApiRequest, found: Approval) -> Standing:
+async def _check_validity(call: ApiRequest, found: Approval) -> Validity:
     run = await call.read(lambda connection: runs.get(connection, found.run_id))
     return await call.site.validity.check(found, run)
 
@@ -97,7 +97,7 @@ async def refresh(call: ApiRequest) -> Any:
     found = await _find_approval(call)
     if found.status != "pending":
         return {"status": found.status, "refreshed": False}
-    reason, policy = (await _check_validity(call, found)).why_anew(), call.site.policy
+    reason, policy = (await _check_validity(call, found)).refresh_reason(), call.site.policy
     refreshed = await call.write(lambda tx: decisions.refresh(tx, call.caller, found.id, reason, policy))
     return {"status": (await _find_approval(call)).status, "refreshed": refreshed}
 

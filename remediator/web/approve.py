@@ -25,7 +25,7 @@ from remediator.core.approval import (
 from remediator.core.run import Episode, Run
 from remediator.errors import InputError, StoreError
 from remediator.pipeline import decisions
-from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.decisions import DecisionRequest
 from remediator.reporting import messages
 from remediator.storage import Tx
@@ -36,7 +36,7 @@ from remediator.storage.repositories.stops import Stop
 from remediator.web.authentication import RequestIdentity
 from remediator.web.site import HEADERS, STALE_FORM, STORE_DOWN, Handler, Site, form_fields
 
-_VALID = Standing()
+_VALID = Validity()
 _BAD_LINK = "This link is incomplete, or this service did not create it. Copy the whole link, or open the console."
 
 
@@ -55,7 +55,7 @@ class ApprovalView:
     """When people are asked again, if the request was snoozed."""
     newer: Approval | None
     """The request that replaced this one."""
-    validity: Standing = _VALID
+    validity: Validity = _VALID
     """Whether the plan is still current, if the request is pending."""
 
     @property
@@ -171,7 +171,7 @@ def _page(
         current_calls=[]
         if change is None or change.plan is None
         else list(messages.call_lines(change.plan, found.step)),
-        validity_unknown=view.validity.unsure,
+        validity_unknown=view.validity.unknown,
         decided=person is not None and any(rules.same_person(item.identity, person.id) for item in view.decisions),
         denied=_denied(site, person, view.requirements),
         can_break_glass=person is not None and person.may(Permission.BREAK_GLASS),
@@ -248,7 +248,7 @@ async def _handle_form(
 def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: str, fields: Mapping[str, Any]) -> None:
     verb, reason = str(fields.get("verb", "")), str(fields.get("reason", ""))[:500]
     if verb == "refresh":
-        decisions.refresh(tx, person, view.approval.id, view.validity.why_anew(), site.policy)
+        decisions.refresh(tx, person, view.approval.id, view.validity.refresh_reason(), site.policy)
         return
     if verb == "pause":
         if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:

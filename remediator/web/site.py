@@ -21,7 +21,7 @@ from remediator.core.approval import Permission, PermissionDenied, Person
 from remediator.core.clock import format_duration
 from remediator.core.run import Run
 from remediator.errors import InputError, StoreError
-from remediator.pipeline.approval_validity import Standing, look
+from remediator.pipeline.approval_validity import Validity, check_validity
 from remediator.pipeline.decisions import DecisionPolicy
 from remediator.service import Service
 from remediator.storage.repositories.approvals import Approval
@@ -61,14 +61,14 @@ class ValidityChecks:
     """
 
     service: Service
-    _running: dict[str, asyncio.Task[Standing]] = field(default_factory=dict)
+    _running: dict[str, asyncio.Task[Validity]] = field(default_factory=dict)
 
-    async def check(self, approval: Approval, run: Run) -> Standing:
+    async def check(self, approval: Approval, run: Run) -> Validity:
         """Return the validity of a pending request."""
         running = self._running.get(approval.id)
         if running is None:
             plans = self.service.role != "receive"  # this role has no access to targets
-            checking = look(self.service.context, approval, run, plans=plans)
+            checking = check_validity(self.service.context, approval, run, plans=plans)
             running = asyncio.create_task(checking, name=f"validity of {approval.id}")
             self._running[approval.id] = running
             running.add_done_callback(lambda _: self._running.pop(approval.id, None))

@@ -1,4 +1,4 @@
-"""Label matchers: read as Alertmanager reads them, matched as it matches."""
+"""Label matchers are parsed and matched as in Alertmanager."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_alertmanager_reads_is_read(text: str, name: str, operator: str, va
     ],
 )
 def test_a_mistake_points_at_its_column(text: str, column: int, message: str) -> None:
-    """What is no matcher is refused with the column and the reason."""
+    """An invalid matcher is rejected with the column and the reason."""
     with pytest.raises(ParseError) as refused:
         parse_matcher(text)
     assert (refused.value.column, refused.value.message) == (column, message)
@@ -86,7 +86,7 @@ def test_a_mistake_points_at_its_column(text: str, column: int, message: str) ->
     ],
 )
 def test_a_mistake_comes_with_a_way_out(text: str, hint: str) -> None:
-    """The hint says how the author may have meant it."""
+    """The hint proposes what the author may have meant."""
     with pytest.raises(ParseError) as refused:
         parse_matcher(text)
     assert hint in refused.value.hint
@@ -101,7 +101,7 @@ def test_every_matcher_survives_being_written_and_read(name: str, operator: Oper
 
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    """Any text is a matcher or a mistake within the text; nothing else happens."""
+    """Any text is a matcher, or an error with a column inside the text."""
     try:
         matcher = parse_matcher(text)
     except ParseError as mistake:
@@ -119,7 +119,7 @@ def test_the_negative_operator_is_the_opposite(name: str, value: str, labels: di
 
 @given(NAMES, TEXTS, LABELS)
 def test_an_absent_label_is_an_empty_one(name: str, value: str, labels: dict[str, str]) -> None:
-    """No matcher can tell a label that is not there from one that is empty."""
+    """A missing label and an empty label match equally."""
     absent = {key: text for key, text in labels.items() if key != name}
     for operator in (Operator.EQUAL, Operator.NOT_EQUAL):
         matcher = Matcher(name, operator, value)
@@ -159,7 +159,7 @@ def test_plain_alternatives_are_listed_without_changing_what_they_mean(options: 
 
 @given(st.from_regex(r"[a-z]{0,3}[.*+?a-z|()\[\]-]{0,6}", fullmatch=True), TEXTS)
 def test_a_prefix_is_shared_by_all_that_is_accepted(pattern: str, value: str) -> None:
-    """What the index looks up by never hides a value that the pattern accepts."""
+    """Lookup keys never exclude a value that the pattern accepts."""
     try:
         matcher = Matcher("a", Operator.MATCHES, pattern)
     except ParseError:
@@ -169,7 +169,7 @@ def test_a_prefix_is_shared_by_all_that_is_accepted(pattern: str, value: str) ->
 
 
 def test_a_greedy_pattern_costs_no_more_than_its_length() -> None:
-    """A pattern that takes others exponential time is linear here."""
+    """A pattern with exponential time in backtracking engines takes linear time."""
     matcher = Matcher("a", Operator.MATCHES, "(a*)*b")
     assert not matcher.accepts("a" * 100_000)
 
@@ -199,7 +199,7 @@ ALERTS = [
 
 
 def test_alertmanager_itself_agrees(tmp_path: Path) -> None:
-    """amtool's own routing takes exactly the alerts that our matchers take."""
+    """amtool routes exactly the alerts that the matchers accept."""
     amtool = require("amtool")
     routes = [{"receiver": f"r{number}", "matchers": [text], "continue": True} for number, text in enumerate(CASES)]
     receivers = [{"name": name} for name in ("none", *(route["receiver"] for route in routes))]

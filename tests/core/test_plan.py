@@ -1,4 +1,4 @@
-"""What makes two plans the same: what would be done, not what was measured on the way."""
+"""The hash of a plan depends on what would be done, and not on measurements."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def _plan(call: PlannedCall) -> Plan:
     ],
 )
 def test_a_plan_is_the_same_if_it_would_do_the_same(change: dict[str, Any], same: bool) -> None:
-    """Counters, names made up for the occasion and notes differ each time; all else needs people again."""
+    """Volatile fields and measurements do not change the hash; everything else needs a new approval."""
     other = _plan(msgspec.structs.replace(CALL, **change))
     assert (other.hash == _plan(CALL).hash) is same
     assert Plan.from_data(other.to_data()).hash == other.hash
 
 
 @pytest.mark.promise(6)
-def test_why_a_step_is_not_possible_may_change_by_a_byte() -> None:
-    """That it is not possible counts; how many bytes are missing does not."""
+def test_the_text_of_an_infeasible_reason_does_not_change_the_hash() -> None:
+    """Only the fact that a step is infeasible counts."""
     texts = ("4711 bytes are missing", "4712 bytes are missing")
     first, second = (msgspec.structs.replace(CALL, infeasible_reason=text) for text in texts)
     assert _plan(first).hash == _plan(second).hash

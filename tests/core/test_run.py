@@ -1,4 +1,4 @@
-"""The diagram of a run's states in docs/reliability.md is the table of legal transitions, drawn."""
+"""The diagram in docs/reliability.md shows exactly the legal transitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"```mermaid\n(stateDiagram.*?)```\n", re.S)
 
 
 def diagram() -> str:
-    """In Mermaid's words."""
+    """Return the diagram in Mermaid's syntax."""
     lines = ["stateDiagram-v2", "  [*] --> matched"]
     for before, following in TRANSITIONS.items():
         lines += [f"  {before.value} --> {after.value}" for after in sorted(following)]
@@ -22,7 +22,7 @@ def diagram() -> str:
 
 
 def test_the_diagram_is_current() -> None:
-    """If this fails: python -m tests.core.test_run"""
+    """The diagram is current; otherwise run python -m tests.core.test_run."""
     found = _BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found is not None and found[1] == diagram()
 

@@ -1,4 +1,4 @@
-"""A person's word is asked for where a change's own condition cannot tell."""
+"""A step that changes something needs an approval if its condition is unknown."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ apiVersion: remediator/v1
 kind: PlaybookTest
 playbook: kick
 tests:
-  - name: story
+  - name: case
     alerts: [{labels: {alertname: Down}}]
 """
-STORIES = {
-    "a change whose condition cannot be told is asked for, and nothing else is done meanwhile": """\
+CASES = {
+    "a step with an unknown condition waits for an approval, and no other step runs": """\
     checks: {redis.ping: unknown}
     lasts: 5m
     expect:
@@ -43,33 +43,33 @@ STORIES = {
       steps: {}
       messages: [{kind: approval, contains: is unknown}]
 """,
-    "a person's yes is for this step": """\
+    "an approval counts for this step": """\
     checks: {redis.ping: unknown}
     people: [{decide: approve}]
     expect: {steps: {first: ok}, outcome: succeeded}
 """,
-    "a person's no ends it": """\
+    "a rejection ends the run": """\
     checks: {redis.ping: unknown}
     people: [{decide: reject}]
     expect: {steps: {}, outcome: cancelled}
 """,
-    "nobody's word is not a yes": """\
+    "an expired request is no approval": """\
     checks: {redis.ping: unknown}
     lasts: 25m
     expect: {steps: {}, outcome: escalated, reason: approval_expired}
 """,
-    "a condition that does not hold skips its step": """\
+    "a step whose condition is false is skipped": """\
     checks: {redis.ping: ok}
     expect: {skipped: [first], steps: {other: ok}}
 """,
 }
 
 
-@pytest.mark.parametrize("story", STORIES)
-def test_what_conditions_come_to(story: str, tmp_path: Path) -> None:
-    """Not knowing is neither yes nor no."""
+@pytest.mark.parametrize("case", CASES)
+def test_conditions_decide_about_steps(case: str, tmp_path: Path) -> None:
+    """An unknown condition is neither true nor false."""
     (tmp_path / "kick.yaml").write_text(PLAYBOOK)
-    (tmp_path / "kick.test.yaml").write_text(HEAD + STORIES[story])
+    (tmp_path / "kick.test.yaml").write_text(HEAD + CASES[case])
     kinds = Registry()
     report = run(tmp_path / "kick.test.yaml", kinds)
     assert [str(item) for item in report.errors] == []

@@ -1,4 +1,4 @@
-"""The main job on real servers: an alert comes, Redis is restarted, proof is found, all of it is on record."""
+"""End to end on real servers: an alert arrives, Redis is restarted and verified, and everything is recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers.remediator import ROOT, Stack
 
 
 @pytest.mark.promise(7)
-def test_a_dead_redis_is_restarted_and_proved_well(stack: Stack) -> None:
+def test_a_dead_redis_is_restarted_and_verified(stack: Stack) -> None:
     """RedisDown through a real Alertmanager ends in one restart and a run that succeeded on evidence."""
     pid = stack.kill_redis()
 
@@ -27,8 +27,8 @@ def test_a_dead_redis_is_restarted_and_proved_well(stack: Stack) -> None:
     assert "Redis: a value was written, read back and deleted" in run["detail"]["proof"]
 
 
-def test_the_story_of_a_heal_is_told_in_order(stack: Stack) -> None:
-    """``remediator run show`` tells what happened as the straight line."""
+def test_run_show_lists_the_events_in_order(stack: Stack) -> None:
+    """``remediator run show`` lists the events of all stages in order."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     run = stack.remediator.wait_for("succeeded")
@@ -55,8 +55,8 @@ def test_the_story_of_a_heal_is_told_in_order(stack: Stack) -> None:
 
 
 @pytest.mark.promise(3)
-def test_a_kill_in_the_middle_of_the_restart_still_ends_well(stack: Stack) -> None:
-    """kill -9 of the remediator while its call is under way: the next start looks, goes on, and proves."""
+def test_a_run_survives_a_kill_during_its_call(stack: Stack) -> None:
+    """kill -9 during the call: the next process observes the target, continues and verifies."""
     os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")
@@ -72,8 +72,8 @@ def test_a_kill_in_the_middle_of_the_restart_still_ends_well(stack: Stack) -> No
 
 
 @pytest.mark.promise(3)
-def test_a_redis_that_is_back_is_not_restarted_again(stack: Stack) -> None:
-    """kill -9 after the call took effect and before its outcome was written: it is found to have happened."""
+def test_a_call_that_took_effect_is_not_repeated(stack: Stack) -> None:
+    """kill -9 after the call took effect and before its outcome: the observation finds that it happened."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")
@@ -91,7 +91,7 @@ def test_a_redis_that_is_back_is_not_restarted_again(stack: Stack) -> None:
 
 @pytest.mark.promise(2)
 def test_repeats_never_start_a_second_run(stack: Stack) -> None:
-    """The same alert again and again, from two senders, while it is healed and after: one run, one restart."""
+    """The same alert from two senders, many times, during and after the fix: one run, one restart."""
     stack.kill_redis()
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     body = stack.remediator.notification("firing", alertname="RedisDown", instance="redis:6379")
@@ -106,8 +106,8 @@ def test_repeats_never_start_a_second_run(stack: Stack) -> None:
     assert len(run["steps"]) == 1
 
 
-def test_a_stop_finishes_the_step_that_is_under_way(stack: Stack) -> None:
-    """SIGTERM in the middle of a call: the process ends only once the outcome is written; the next one goes on."""
+def test_sigterm_waits_for_the_current_call(stack: Stack) -> None:
+    """SIGTERM during a call: the process ends after the outcome is recorded; the next one continues."""
     os.kill(int(stack.redis()["pid"]), signal.SIGSTOP)  # so that stopping it takes supervisord two seconds
     stack.alertmanager.fire(alertname="RedisDown", instance="redis:6379")
     stack.remediator.wait_for("running")

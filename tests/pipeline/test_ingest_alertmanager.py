@@ -1,4 +1,4 @@
-"""From a real Alertmanager to episodes: what it leaves out, and what it never says."""
+"""From a real Alertmanager to episodes, with truncated and lost notifications."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Started = Callable[[str], Stack]
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
-    """The small real stack, with further settings of the webhook in Alertmanager; compared with it every second."""
+    """Return the small real stack with these webhook settings in Alertmanager; it reconciles every second."""
     made: list[Stack] = []
 
     def start(more: str) -> Stack:
@@ -45,7 +45,7 @@ receivers:
 
 
 def episodes(stack: Stack) -> Counter[tuple[str, str]]:
-    """How many there are, by the alert's number and status."""
+    """Return the number of episodes by alert number and status."""
     connection = sqlite3.connect(f"file:{stack.remediator.folder}/state/remediator.db?mode=ro", uri=True)
     found = connection.execute("SELECT json_extract(labels, '$.n'), status FROM episodes").fetchall()
     connection.close()
@@ -53,7 +53,7 @@ def episodes(stack: Stack) -> Counter[tuple[str, str]]:
 
 
 def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
-    """max_alerts is two, the group has twelve: every alert has its episode, once."""
+    """max_alerts is 2 and the group has 12 alerts: every alert gets one episode."""
     stack = started("max_alerts: 2")
     for number in range(12):
         stack.alertmanager.fire(alertname="Many", n=str(number))
@@ -62,7 +62,7 @@ def test_what_a_group_leaves_out_is_fetched(started: Started) -> None:
 
 
 def test_what_was_missed_is_found(started: Started) -> None:
-    """The alert came and was posted nowhere that counts: the comparison finds it all the same."""
+    """The notification is lost; the reconcile loop still finds the alert."""
     stack = started("max_alerts: 1")
     stack.remediator.kill()
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Matching: the index finds exactly what trying every playbook would, and can say why."""
+"""The index finds exactly the playbooks that a comparison with all finds, and explains the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from remediator.playbooks.model import Playbook
 
 
 def playbook(name: str, **match: Any) -> Playbook:
-    """A playbook of which only its match matters."""
+    """Return a playbook with this match."""
     head = {"apiVersion": "remediator/v1", "kind": "Playbook", "name": name, "target": "redis"}
     return Playbook.model_validate({**head, "match": match})
 
@@ -63,7 +63,7 @@ def test_an_explanation_agrees_with_the_match(matches: list[dict[str, Any]], lab
 
 
 def test_an_explanation_names_the_condition_and_what_was_found() -> None:
-    """A person reads what was wanted, and what the alert has instead."""
+    """The explanation has the matcher and the alert's value."""
     asked = playbook("p", alertname="RedisDown", matchers=['severity="critical"', 'team=~"a.+"'])
     (explained,) = explain([asked], {"alertname": "RedisDown", "severity": "warning"})
     assert [str(unmet) for unmet in explained.unmet] == [
@@ -73,7 +73,7 @@ def test_an_explanation_names_the_condition_and_what_was_found() -> None:
 
 
 def test_the_watchdog_is_never_matched() -> None:
-    """The alert that always fires starts nothing, even for a playbook that takes everything; it is said why."""
+    """The watchdog alert matches no playbook, not even one that matches everything, and the reason is given."""
     index = Index([playbook("greedy", matchers=['team=""'])], watchdog="AlwaysOn")
     assert names(index.match({"alertname": "RedisDown"})) == ["greedy"]
     assert index.match({"alertname": "AlwaysOn"}) == []
@@ -83,7 +83,7 @@ def test_the_watchdog_is_never_matched() -> None:
 
 
 def test_one_of_several_alertnames_is_enough() -> None:
-    """A list of alertnames is a choice."""
+    """A list of alertnames matches any of them."""
     index = Index([playbook("p", alertname=["A.b", "C|d"])])
     assert [bool(index.match({"alertname": name})) for name in ("A.b", "C|d", "Axb", "C", "d", "")] == [
         True,
@@ -97,7 +97,7 @@ def test_one_of_several_alertnames_is_enough() -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("Watchdog", True), ("RedisDown", False)])
 def test_whether_a_label_may_have_a_value(value: str, expected: bool) -> None:
-    """Only what is asked of this label counts."""
+    """Only the matchers of this label count."""
     asked = playbook("p", matchers=['alertname=~"Watch.*"', 'severity="critical"'])
     assert possible(asked, "alertname", value) is expected
 

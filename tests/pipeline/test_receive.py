@@ -1,4 +1,4 @@
-"""Alertmanager's door: what it gets for what it sends, and that nothing it could send upsets the service."""
+"""The webhook endpoint: the answer to every kind of body, and that no body harms the service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALERT: dict[str, Any] = {
 
 
 def notification(*alerts: dict[str, Any], **fields: Any) -> bytes:
-    """A body of version 4."""
+    """Return a body of version 4."""
     return json.dumps({"version": "4", "receiver": "team\\.redis", "alerts": list(alerts), **fields}).encode()
 
 
@@ -84,7 +84,7 @@ def test_what_alertmanager_may_send_is_taken(service: Remediator, case: str) -> 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_line_that_says_what_and_where(service: Remediator, case: str) -> None:
-    """A body that no retry could mend gets a 4xx with one line of JSON."""
+    """A body that no retry can make valid gets a 4xx with one line of JSON."""
     body, status, message = BAD[case]
 
     got, answer = service.post(body)
@@ -95,7 +95,7 @@ def test_bad_input_gets_one_line_that_says_what_and_where(service: Remediator, c
 
 
 def test_fifty_megabytes_are_refused_and_not_kept(service: Remediator) -> None:
-    """A body far over the limit gets its 413, whole, and costs no memory that stays."""
+    """A body far over the limit gets a complete 413, and its memory is released."""
     before = service.memory()
 
     status, answer = service.post(b" " * 50 * 1024 * 1024)
@@ -106,7 +106,7 @@ def test_fifty_megabytes_are_refused_and_not_kept(service: Remediator) -> None:
 
 
 def test_fifty_megabytes_in_chunks_are_refused_too(service: Remediator) -> None:
-    """Without a length, the limit holds all the same."""
+    """The limit also applies to a body without a length."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     pieces = (b" " * 1024 * 1024 for _ in range(50))
     connection.request("POST", "/api/v1/alerts", pieces, {"Authorization": f"Bearer {TOKEN}"}, encode_chunked=True)
@@ -138,7 +138,7 @@ def test_other_methods_are_refused(service: Remediator) -> None:
 
 
 def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
-    """A connection that closes in the middle of a body is no error of ours."""
+    """A connection that closes in the middle of a body is not logged as an error."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     connection.putrequest("POST", "/api/v1/alerts")
     connection.putheader("Content-Length", "1000")
@@ -151,7 +151,7 @@ def test_a_sender_that_breaks_off_leaves_no_trace(service: Remediator) -> None:
 
 
 async def test_a_sender_that_never_ends_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that trickles in for ever holds nothing for ever, and 503 is what Alertmanager tries again."""
+    """A body that arrives too slowly gets 503, which Alertmanager retries."""
     monkeypatch.setattr("remediator.pipeline.receive.WITHIN", 0.2)
 
     async def trickle() -> AsyncIterator[bytes]:
@@ -165,7 +165,7 @@ async def test_a_sender_that_never_ends_is_told_to_come_again(monkeypatch: pytes
 
 
 def test_no_input_makes_a_traceback(service: Remediator) -> None:
-    """Whatever was sent by the tests before this one, the log has no traceback and the service is ready."""
+    """After all bodies of the tests before, the log has no traceback and the service is ready."""
     for body, _, _ in BAD.values():
         service.post(body)
 
@@ -191,7 +191,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.promise(1)
 def test_a_store_that_cannot_write_is_a_503(tmp_path: Path) -> None:
-    """A full disk (here: a file size limit) is answered by 503, which Alertmanager retries, and told by readiness."""
+    """A full disk (here: a file size limit) gives 503, which Alertmanager retries, and the service is not ready."""
     service = Remediator(tmp_path)
     service.playbooks = []
     service.file_limit = 1_500_000
@@ -206,7 +206,7 @@ def test_a_store_that_cannot_write_is_a_503(tmp_path: Path) -> None:
 
 
 def test_a_label_that_does_not_fit_is_named_where_the_run_ended(tmp_path: Path) -> None:
-    """People read which label was refused and why, and not that there is no target: that is what comes of it."""
+    """The message names the rejected label and the reason, and not the missing target that follows from it."""
     service = Remediator(tmp_path)
     service.playbooks = [{**PLAYBOOK, "parameters": {"size": {"label": "size", "type": "integer"}}}]
     redis = {"platform": {"kind": "supervisor", "url": "unix:///nowhere.sock", "program": "redis"}}
@@ -234,7 +234,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("case", UNFIT)
 def test_a_value_that_fits_the_playbook_and_not_the_action_ends_with_people(tmp_path: Path, case: str) -> None:
-    """The label of an alert is out of an action's bounds: nothing is done, no alert waits for ever, people read why."""
+    """A label value that an action rejects: nothing is done, the run ends, and the message has the reason."""
     change, told = UNFIT[case]
     service = Remediator(tmp_path)
     declared = {"n": {"label": "n", "type": "integer"}}

@@ -12,7 +12,7 @@ import pytest
 from remediator.core.run import Run, Status
 from remediator.errors import InputError
 from remediator.extensions.registry import Registry
-from remediator.pipeline.approval_validity import Standing
+from remediator.pipeline.approval_validity import Validity
 from remediator.pipeline.approve import await_approval
 from remediator.pipeline.run_context import RunContext
 from remediator.playbooks.inventory import Inventory
@@ -118,7 +118,7 @@ async def test_a_valid_request_is_not_refreshed(web: WebService) -> None:
     assert refused.status_code == 422 and "unknown now" in refused.text, "it may well stand"
     assert (await web.state(asked)).status == "pending"
     with pytest.raises(InputError, match="still valid"):
-        Standing().why_anew()
+        Validity().refresh_reason()
 
 
 async def test_approval_of_a_changed_plan_is_void(web: WebService, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_concurrent_views_share_one_check(web: WebService, tmp_path: Path)
     async with server:
         found = await asyncio.gather(*(checks.check(asked, run) for _ in range(12)))  # all begin before the first ends
     assert len(accepted) == 1
-    assert len(set(found)) == 1 and found[0].unsure
+    assert len(set(found)) == 1 and found[0].unknown
 
 
 @pytest.mark.promise(10)
