@@ -57,7 +57,7 @@ async def test_a_request_goes_to_the_next_channel(web: WebService) -> None:
     assert [item["kind"] for item in told] == ["approval"]
 
 
-async def test_what_became_of_it_reaches_those_who_were_asked(web: WebService) -> None:
+async def test_the_decision_updates_the_delivered_requests(web: WebService) -> None:
     """One update for each change, however often it is told; a request decided before it was sent is not sent."""
     asked, early = await web.request_approval(), None
     with receiver() as chat:
@@ -75,7 +75,7 @@ async def test_what_became_of_it_reaches_those_who_were_asked(web: WebService) -
     assert told == [("approval", "Approve?"), ("update", "Rejected")]
 
 
-async def test_a_channel_that_asks_for_rest_gets_it(web: WebService) -> None:
+async def test_a_channel_that_is_rate_limited_is_used_later(web: WebService) -> None:
     """429 with Retry-After: not before then, and it counts as no try."""
     await web.request_approval()
     with receiver() as chat:
@@ -95,7 +95,7 @@ async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await reader.read()
 
 
-async def test_a_request_waits_for_no_channel_that_rests_long(web: WebService) -> None:
+async def test_a_request_does_not_wait_for_a_long_rate_limit(web: WebService) -> None:
     """A channel wants an hour's rest: the request, and the next one too, go to the other channel at once."""
     await web.request_approval()
     with receiver() as busy, receiver() as chat:
@@ -113,7 +113,7 @@ async def test_a_request_waits_for_no_channel_that_rests_long(web: WebService) -
 
 
 @pytest.mark.parametrize(("quorum", "asked_people"), [(1, ["ann"]), (2, ["ann", "bob"]), (3, ["ann", "bob", "eve"])])
-async def test_as_many_people_are_asked_as_have_to_agree(web: WebService, quorum: int, asked_people: list[str]) -> None:
+async def test_enough_people_for_the_quorum_are_asked(web: WebService, quorum: int, asked_people: list[str]) -> None:
     """Channels that reach one person each: a quorum of two asks two, each by a link that is theirs alone."""
     await web.request_approval(quorum=quorum)
     async with _mailboxes(web, "ann", "bob", "eve") as (post, box):
@@ -124,7 +124,7 @@ async def test_as_many_people_are_asked_as_have_to_agree(web: WebService, quorum
     assert len(set(links)) == len(asked_people)
 
 
-async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(web: WebService) -> None:
+async def test_the_requester_is_not_the_only_person_asked(web: WebService) -> None:
     """Ann started it and may not approve it: whoever comes after her is asked as well."""
     asked = await web.request_approval()
     await web.context.store.write(lambda tx: approvals.set_requester(tx, asked.run_id, "ann"))
@@ -135,7 +135,7 @@ async def test_who_started_a_run_by_hand_is_not_the_only_one_asked(web: WebServi
 
 
 @pytest.mark.parametrize(("groups", "asked_people"), [(("sre",), ["ann"]), (("dba",), ["ann", "bob"]), (("x",), None)])
-async def test_who_may_not_approve_is_not_the_only_one_asked(
+async def test_a_person_without_permission_is_not_the_only_one_asked(
     web: WebService, groups: tuple[str, ...], asked_people: list[str] | None
 ) -> None:
     """The first is in none of the groups: the next is asked as well, until there is one who may."""
@@ -177,7 +177,7 @@ def _plain(mail: bytes) -> str:
     return str(part.get_content())
 
 
-async def test_a_channel_that_hangs_holds_up_no_other(web: WebService) -> None:
+async def test_a_channel_that_hangs_delays_no_other(web: WebService) -> None:
     """One channel does not answer at all; the other has its message all the same."""
     async with listener(_silent) as port:
         with receiver() as chat:

@@ -90,7 +90,7 @@ def service(tmp_path: Path, chat: Receiver) -> Iterator[Reloaded]:
         made.stop()
 
 
-def test_a_new_playbook_is_in_force_without_a_restart(service: Reloaded) -> None:
+def test_a_new_playbook_is_active_without_a_restart(service: Reloaded) -> None:
     """A file that appears is taken up, audited, and takes alerts."""
     service.save(observing("app-down", "AppDown"))
 
@@ -101,7 +101,7 @@ def test_a_new_playbook_is_in_force_without_a_restart(service: Reloaded) -> None
     assert service.audit_has("changed")
 
 
-def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, chat: Receiver) -> None:
+def test_an_invalid_file_is_reported_and_changes_nothing(service: Reloaded, chat: Receiver) -> None:
     """One broken file among good changes: none is used; metric, log, console, status, chat and audit name the line."""
     good = service.save(observing("app-down", "AppDown"))
     broken = service.folder / "playbooks" / "redis-down.yaml"
@@ -126,7 +126,7 @@ def test_a_broken_file_keeps_the_last_good_set_and_is_loud(service: Reloaded, ch
     until(lambda: any(b"valid again" in item.body for item in chat.received), "the chat is told of the end")
 
 
-def test_hangup_reads_again_and_says_so(service: Reloaded) -> None:
+def test_sighup_reloads_and_records_it(service: Reloaded) -> None:
     """SIGHUP is answered in the audit log although nothing changed, and ends nothing."""
     os.kill(service.pid, signal.SIGHUP)
 
@@ -134,7 +134,7 @@ def test_hangup_reads_again_and_says_so(service: Reloaded) -> None:
     assert service.get("/readyz")["ready"]
 
 
-def test_a_run_keeps_the_version_that_it_began_with(service: Reloaded) -> None:
+def test_a_run_keeps_its_playbook_version(service: Reloaded) -> None:
     """A run that is open when its playbook changes goes on with what it began with; the next takes the new one."""
     service.save(observing("redis-down", "RedisDown") | {"mode": "approve"})
     until(lambda: service.log.count("playbooks reloaded") == 1, "it is in force")

@@ -63,7 +63,7 @@ def _all_once(connection: Connection, acknowledged: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_killed_in_an_append_or_a_checkpoint(url: str, connection: Connection, tmp_path: Path, place: str) -> None:
+def test_a_crash_in_an_append_or_a_checkpoint(url: str, connection: Connection, tmp_path: Path, place: str) -> None:
     """kill -9 around the commit of an entry, of a checkpoint and of its receipt: what was acknowledged is there once,
     log and checkpoints agree as they were left, and the next process goes on in the same chain."""
     crash = {**os.environ, "REMEDIATOR_CRASH_AT": place}
@@ -78,7 +78,7 @@ def test_killed_in_an_append_or_a_checkpoint(url: str, connection: Connection, t
     assert after.ok and after.checkpoints[-1] > left.last, after.summary()
 
 
-def test_killed_at_any_moment(url: str, connection: Connection, tmp_path: Path) -> None:
+def test_a_crash_at_any_time(url: str, connection: Connection, tmp_path: Path) -> None:
     """kill -9 from outside, wherever it hits, several times over."""
     acknowledged = []
     for lines in (1, 7, 12, 20):
@@ -167,7 +167,7 @@ async def test_no_room_for_a_checkpoint(store: Store, connection: Connection, tm
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-async def test_an_old_copy_put_back(url: str, connection: Connection, tmp_path: Path) -> None:
+async def test_an_old_copy_restored(url: str, connection: Connection, tmp_path: Path) -> None:
     """The database of yesterday is found by the checkpoints since, and so is what is then written over the gap."""
     database = tmp_path / "remediator.db"
     settings = signing(tmp_path, "a")

@@ -18,13 +18,13 @@ AT_ONCE = sorted(OPEN - {Status.UNKNOWN_OUTCOME})
 """What an unknown outcome waits for is the observation; then it is cancelled from ``running`` or by people."""
 
 
-def test_every_open_state_may_be_cancelled() -> None:
+def test_every_open_status_can_be_cancelled() -> None:
     """The table of transitions has it for each of them."""
     assert all(Status.CANCELLED in TRANSITIONS[status] for status in OPEN)
 
 
 @pytest.mark.parametrize("status", AT_ONCE)
-async def test_cancelled_in_every_state(store: Store, status: Status) -> None:
+async def test_cancel_in_every_status(store: Store, status: Status) -> None:
     """Asked for by name and with a reason, it is due at once, and ends cancelled; asked again, it changes nothing."""
     context = context_on(store)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))

@@ -32,7 +32,7 @@ async def claimed(store: Store, owner: str = "me", lease: timedelta = MINUTE) ->
 
 
 @pytest.mark.promise(4)
-async def test_a_run_of_a_newer_version_is_left_to_it(store: Store, connection: Connection) -> None:
+async def test_a_run_of_a_newer_version_is_not_claimed(store: Store, connection: Connection) -> None:
     """Not claimed while it is open, not put back when it is over, found by who asks why nothing moves."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(engine_version=ENGINE_VERSION + 1))
@@ -45,7 +45,7 @@ async def test_a_run_of_a_newer_version_is_left_to_it(store: Store, connection: 
     assert await store.write(lambda tx: runs.claim_finished(tx, "run-1", "me", MINUTE)) is not None
 
 
-async def test_a_state_of_a_newer_version_is_shown_and_found(store: Store, connection: Connection) -> None:
+async def test_an_unknown_status_is_listed(store: Store, connection: Connection) -> None:
     """An unknown word is no error; it is kept as it is, and named among what nobody here can go on with."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     connection.execute(update(table).values(status="meditating"))
@@ -54,7 +54,7 @@ async def test_a_state_of_a_newer_version_is_shown_and_found(store: Store, conne
 
 
 @pytest.mark.promise(4)
-async def test_a_claim_whose_time_is_over_writes_nothing(store: Store, connection: Connection) -> None:
+async def test_an_expired_claim_writes_nothing(store: Store, connection: Connection) -> None:
     """Nobody else has taken the run yet, and its owner may not write all the same: others count on the lease."""
     run = await claimed(store, lease=timedelta(microseconds=1))
     with pytest.raises(Fenced):
@@ -65,7 +65,7 @@ async def test_a_claim_whose_time_is_over_writes_nothing(store: Store, connectio
 
 
 @pytest.mark.promise(4)
-async def test_of_many_claimants_one_has_the_run(store: Store) -> None:
+async def test_one_of_many_replicas_claims_a_run(store: Store) -> None:
     """Fifty at once: one gets it, with the next fence; the first owner is fenced as soon as another has it."""
     first = await claimed(store, "first", timedelta(microseconds=1))
     found = await asyncio.gather(
@@ -77,7 +77,7 @@ async def test_of_many_claimants_one_has_the_run(store: Store) -> None:
         await store.write(lambda tx: runs.release(tx, first, None, first.wakeup_count))
 
 
-async def test_a_held_run_is_looked_at_in_a_while_not_at_once(store: Store) -> None:
+async def test_a_blocked_run_waits_before_its_next_evaluation(store: Store) -> None:
     """Its alerts are over and their quiet time too, and they are not swept up yet: it waits for that, or for its turn
     to be looked at again; it does not turn in circles."""
     context = context_on(store)

@@ -45,7 +45,7 @@ async def test_many_writers_share_few_transactions(store: Store) -> None:
     assert len(set(times)) < 30
 
 
-async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
+async def test_work_that_fails_undoes_only_its_own_changes(store: Store) -> None:
     """An exception inside one piece of work rolls back its changes alone, and comes back to its caller alone."""
 
     def good(tx: Tx, name: str) -> None:
@@ -69,7 +69,7 @@ async def test_a_failing_work_undoes_only_itself(store: Store) -> None:
 
 
 @pytest.mark.promise(9)
-async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: Store) -> None:
+async def test_an_invalid_audit_entry_undoes_only_its_own_work(store: Store) -> None:
     """A draft that the audit log refuses undoes its work, and its neighbours and notifications stand."""
 
     def work(tx: Tx, name: str, data: Any) -> None:
@@ -91,7 +91,7 @@ async def test_an_entry_that_cannot_be_recorded_spoils_only_its_own_work(store: 
     assert counted == 1
 
 
-async def test_a_broken_statement_spoils_only_its_own_work(store: Store) -> None:
+async def test_an_invalid_statement_undoes_only_its_own_work(store: Store) -> None:
     """SQL that the database refuses comes back to whoever sent it; the others' work stands."""
 
     def twice(tx: Tx) -> None:
@@ -112,7 +112,7 @@ async def test_a_broken_statement_spoils_only_its_own_work(store: Store) -> None
 
 
 @pytest.mark.promise(9)
-async def test_the_audit_entry_stands_or_falls_with_the_change(store: Store, connection: Connection) -> None:
+async def test_a_change_and_its_audit_entry_are_one_transaction(store: Store, connection: Connection) -> None:
     """One transaction: no state without its entry, no entry without its state."""
 
     def failing(tx: Tx) -> None:
@@ -126,7 +126,7 @@ async def test_the_audit_entry_stands_or_falls_with_the_change(store: Store, con
     assert connection.execute(select(func.count()).select_from(audit)).scalar_one() == 0
 
 
-async def test_a_write_wakes_who_waits_for_its_topic(open_store: OpenStore, kind: str) -> None:
+async def test_a_write_wakes_the_waiters_of_its_topic(open_store: OpenStore, kind: str) -> None:
     """A wake-up reaches the waiter, on another replica too, long before it would have polled."""
     here = await open_store()
     there = await open_store() if kind == "postgresql" else here
@@ -145,7 +145,7 @@ async def test_a_write_wakes_who_waits_for_its_topic(open_store: OpenStore, kind
     assert await waiting
 
 
-async def test_two_who_set_the_same_fact_first_both_succeed(
+async def test_two_replicas_set_the_same_value_at_once(
     open_store: OpenStore, kind: str, connection: Connection
 ) -> None:
     """Replicas that hear the first Watchdog, or sign the first checkpoint, at once: nobody's work is refused."""
@@ -157,14 +157,14 @@ async def test_two_who_set_the_same_fact_first_both_succeed(
     assert len(names(connection)) == 40
 
 
-async def test_an_accepted_notification_wakes_the_intake(open_store: OpenStore) -> None:
+async def test_an_accepted_notification_wakes_the_ingest_loop(open_store: OpenStore) -> None:
     """Whoever takes in need not poll to be quick."""
     store = await open_store()
     await store.accept("webhook", b"{}")
     await asyncio.wait_for(store.wakeups.wait(TOPIC_NOTIFICATIONS, 60), 20)
 
 
-async def test_what_was_queued_before_the_close_is_committed(open_store: OpenStore, connection: Connection) -> None:
+async def test_close_commits_the_queued_work(open_store: OpenStore, connection: Connection) -> None:
     """Closing finishes what was begun, and refuses what comes after."""
     store = await open_store()
     writes = [asyncio.create_task(store.write(lambda tx, n=n: key_values.set(tx, f"{n}", 1))) for n in range(20)]  # type: ignore[misc]
@@ -177,9 +177,7 @@ async def test_what_was_queued_before_the_close_is_committed(open_store: OpenSto
 
 
 @pytest.mark.promise(1)
-async def test_a_locked_store_is_an_error_in_time_and_takes_nothing(
-    store: Store, connection: Connection, kind: str
-) -> None:
+async def test_a_locked_store_times_out_and_stores_nothing(store: Store, connection: Connection, kind: str) -> None:
     """Somebody else holds the lock for longer than a sender waits: refused while the sender still listens; let go of,
     it takes notifications again, and holds none that was refused and given up."""
     await store.accept("webhook", b"before")
@@ -205,7 +203,7 @@ async def _accepted(store: Store, body: bytes) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_listener_that_was_cut_off_listens_again(open_store: OpenStore, kind: str) -> None:
+async def test_a_disconnected_listener_reconnects(open_store: OpenStore, kind: str) -> None:
     """The connection that LISTENs is ended by the server: soon after, wake-ups of other replicas arrive again."""
     if kind != "postgresql":
         pytest.skip("one process needs no listener")
@@ -227,7 +225,7 @@ async def test_a_listener_that_was_cut_off_listens_again(open_store: OpenStore, 
 
 
 @pytest.mark.promise(2)
-async def test_one_incident_one_run_by_constraint(store: Store) -> None:
+async def test_a_constraint_allows_one_run_per_incident(store: Store) -> None:
     """The database refuses a second open run for a playbook and target, whatever the code above does."""
     await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "first")))
     with pytest.raises(Exception, match=r"(?i)unique"):
@@ -236,7 +234,7 @@ async def test_one_incident_one_run_by_constraint(store: Store) -> None:
 
 
 @pytest.mark.promise(4)
-async def test_one_hand_on_a_target_by_constraint(store: Store) -> None:
+async def test_a_constraint_allows_one_lock_per_target(store: Store) -> None:
     """The database refuses a second run with its hand on a target."""
     await store.write(lambda tx: tx.connection.execute(insert(runs), run(tx, "first", playbook="a", holds_target=True)))
     with pytest.raises(Exception, match=r"(?i)unique"):

@@ -43,7 +43,9 @@ def context_on(store: Store) -> PipelineContext:
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("alerts", [1, 63, 64, 65, 300])
-async def test_a_notification_of_any_length_is_folded_whole(store: Store, connection: Connection, alerts: int) -> None:
+async def test_a_notification_of_any_length_is_processed_completely(
+    store: Store, connection: Connection, alerts: int
+) -> None:
     """Longer than one transaction takes: the rest comes in the next, each alert once, and then it is done."""
     context, settings = context_on(store), IngestSettings()
     told = [
@@ -68,7 +70,7 @@ async def test_a_notification_of_any_length_is_folded_whole(store: Store, connec
     assert connection.execute(waiting).scalar_one() == 0
 
 
-async def test_an_event_while_a_run_is_worked_on_wakes_it(store: Store) -> None:
+async def test_an_event_during_the_evaluation_wakes_a_run(store: Store) -> None:
     """Resolved, decided or cancelled meanwhile: who lets go of the run until later finds it due at once."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
@@ -78,7 +80,7 @@ async def test_an_event_while_a_run_is_worked_on_wakes_it(store: Store) -> None:
     assert [item.id for item in await store.write(lambda tx: runs.claim_due(tx, "me", hour, 5))] == [run.id]
 
 
-async def test_without_an_event_a_run_sleeps(store: Store) -> None:
+async def test_without_an_event_a_run_waits(store: Store) -> None:
     """It is due when it was said to be, and not before."""
     hour = timedelta(hours=1)
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
@@ -112,7 +114,7 @@ STRANGE = {
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("labels, annotations", STRANGE.values(), ids=STRANGE)
-async def test_no_alert_stands_in_the_way_of_the_next(
+async def test_an_invalid_alert_does_not_block_the_next(
     store: Store, connection: Connection, labels: dict[str, str], annotations: dict[str, str]
 ) -> None:
     """What was acknowledged is folded, whatever its labels hold: or nothing that comes after it ever would be."""
@@ -141,7 +143,7 @@ class Careless(Index):
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("before, after", [(0, 0), (0, 2), (2, 0), (70, 70)])
-async def test_an_alert_that_cannot_be_folded_goes_to_people(
+async def test_an_alert_that_cannot_be_processed_is_reported(
     store: Store, connection: Connection, before: int, after: int
 ) -> None:
     """Whatever is wrong with it: those before it, after it, and in the next notification are folded, each once."""
@@ -166,7 +168,7 @@ async def test_an_alert_that_cannot_be_folded_goes_to_people(
 
 
 @pytest.mark.promise(1)
-async def test_many_that_cannot_be_folded_do_not_bury_people(store: Store, connection: Connection) -> None:
+async def test_many_dead_letters_send_one_message(store: Store, connection: Connection) -> None:
     """A defect that meets every alert: each is on record, and people are told once a minute."""
     context, settings = context_on(store), IngestSettings(channels=("pager",))
     for number in range(3):
@@ -182,7 +184,7 @@ async def test_many_that_cannot_be_folded_do_not_bury_people(store: Store, conne
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("full"), ProgrammingError("insert", {}, Exception("permission denied"))], ids=repr
 )
-async def test_a_store_in_trouble_sets_no_alert_aside(store: Store, connection: Connection, error: Exception) -> None:
+async def test_a_store_error_makes_no_dead_letter(store: Store, connection: Connection, error: Exception) -> None:
     """It would set aside every one of them: they wait until it is well, and are folded then."""
     context, settings = context_on(store), IngestSettings(channels=("pager",))
     await receive(store, body_of({"alertname": "Bad"}))
@@ -194,7 +196,7 @@ async def test_a_store_in_trouble_sets_no_alert_aside(store: Store, connection: 
     assert connection.execute(select(episodes.c.alertname)).scalars().all() == ["Bad"]
 
 
-async def test_what_a_log_says_with_a_zero_byte_is_kept(store: Store) -> None:
+async def test_text_with_a_zero_byte_is_stored(store: Store) -> None:
     """A line that a service wrote while it died is evidence; that it is odd does not keep its run from going on."""
     await store.write(lambda tx: runs.create(tx, "run-1", "p", "h", "t", "auto", "test"))
     [run] = await store.write(lambda tx: runs.claim_due(tx, "me", timedelta(minutes=1), 5))

@@ -24,7 +24,7 @@ PASSWORD = "s3cr3t-of-a-database"
 
 
 @pytest.mark.parametrize("text, meant", UNDERSTOOD.items(), ids=list(UNDERSTOOD))
-def test_a_url_is_read_as_people_write_it(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
+def test_every_form_of_url_is_parsed(text: str, meant: tuple[str | None, int | None, dict[str, str]]) -> None:
     """One host, several in libpq's form, and its short name for itself."""
     url = parse_postgresql_url(text)
     assert (url.host, url.port, dict(url.query)) == meant
@@ -41,7 +41,7 @@ def test_a_url_is_read_as_people_write_it(text: str, meant: tuple[str | None, in
         f"postgresql:/u:{PASSWORD}@h/d",
     ],
 )
-def test_what_is_none_is_told_without_its_password(text: str) -> None:
+def test_an_invalid_url_is_reported_without_its_password(text: str) -> None:
     """One sentence that says what a URL looks like; it may end in a log that many read."""
     with pytest.raises(ConfigurationError) as refused:
         parse_postgresql_url(text)
@@ -49,7 +49,7 @@ def test_what_is_none_is_told_without_its_password(text: str) -> None:
     assert PASSWORD not in str(refused.value)
 
 
-async def test_of_several_hosts_the_one_that_answers_is_used(postgres: Postgres, postgres_url: str) -> None:
+async def test_the_writable_host_of_several_is_used(postgres: Postgres, postgres_url: str) -> None:
     """A failover by the client: the first is gone."""
     name = str(sqlalchemy.make_url(postgres_url).database)
     several = postgres.url(name, tcp=True).replace("127.0.0.1", "127.0.0.1:1,127.0.0.1")
@@ -63,7 +63,7 @@ async def test_of_several_hosts_the_one_that_answers_is_used(postgres: Postgres,
     await store.close()
 
 
-async def test_a_server_that_became_a_standby_is_left(postgres_url: str) -> None:
+async def test_a_server_that_became_a_standby_is_not_used(postgres_url: str) -> None:
     """A connection on which nothing can be written any more is no use; the next one may lead to the new primary."""
     url = parse_postgresql_url(postgres_url)
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")

@@ -100,7 +100,7 @@ def pruned(connection: Connection) -> list[dict[str, Any]]:
     return [item["data"] for item in found if item["kind"] == Kind.HISTORY_PRUNED]
 
 
-async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(store: Store) -> None:
+async def test_an_old_run_is_deleted_with_its_rows(store: Store) -> None:
     """Nothing is left of it but what the audit log says; a younger one is whole."""
     context = context_on(store)
     now = context.clock.now()
@@ -119,7 +119,7 @@ async def test_what_is_over_for_long_is_forgotten_with_all_that_hangs_on_it(stor
     assert len(await store.read(pruned)) == 1, "nothing to do is not told"
 
 
-async def test_what_still_means_something_stays(store: Store) -> None:
+async def test_runs_that_are_still_needed_are_kept(store: Store) -> None:
     """However old: an open incident, a held target, a claim, a run that goes on, a measure to be put back, a message
     that waits, and an alert that still fires."""
     context = context_on(store)
@@ -150,7 +150,7 @@ async def test_what_still_means_something_stays(store: Store) -> None:
     assert await store.read(lambda connection: counted(connection, "episodes")) == 7
 
 
-async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -> None:
+async def test_pruning_by_age_in_small_batches(store: Store) -> None:
     """A long past goes within a few looks, however it is spread; what is left is what is young enough."""
     context = context_on(store)
     now = context.clock.now()
@@ -170,7 +170,7 @@ async def test_it_is_bounded_by_the_time_and_done_in_small_parts(store: Store) -
     assert oldest is not None and oldest >= now - timedelta(days=101)
 
 
-def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
+def test_a_retention_shorter_than_a_guard_needs_is_rejected(tmp_path: Path) -> None:
     """Guards and reports look back for a month."""
     (tmp_path / "remediator.yaml").write_text(
         "apiVersion: remediator/v1\nkind: Config\nstate: state\nplaybooks: []\ninventory: inventory.yaml\n"
@@ -180,7 +180,7 @@ def test_a_history_that_guards_would_miss_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "remediator.yaml", Config)
 
 
-async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None:
+async def test_a_run_is_kept_until_its_entries_are_archived(store: Store) -> None:
     """With an archive: one entry in the live log is enough to keep a run; when it has left, so does the run."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
@@ -198,7 +198,7 @@ async def test_a_run_stays_until_the_archive_has_all_of_it(store: Store) -> None
     assert await store.read(lambda connection: names(connection, "runs")) == set()
 
 
-async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Store, connection: Connection) -> None:
+async def test_an_archive_that_lags_delays_pruning(store: Store, connection: Connection) -> None:
     """What was over after the oldest entry that has not left was written is not even looked at."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
@@ -210,7 +210,7 @@ async def test_an_archive_that_lags_behind_holds_back_what_is_younger(store: Sto
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-1"}
 
 
-async def test_what_reports_need_of_the_time_before_survives(store: Store) -> None:
+async def test_baselines_of_reports_survive_pruning(store: Store) -> None:
     """Since when a playbook acts by itself, and how long its alerts lasted before, read as before they left."""
     context = context_on(store)
     began = context.clock.now() - 2 * YEAR
@@ -241,7 +241,7 @@ async def test_what_reports_need_of_the_time_before_survives(store: Store) -> No
     assert await store.read(compared) == was
 
 
-async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
+async def test_baselines_are_bounded(store: Store) -> None:
     """However many alerts leave, no more lengths are kept than a distribution needs; the latest of them."""
     at = SystemClock().now() - 3 * YEAR
     lengths = [(at + timedelta(hours=hour), at + timedelta(hours=hour, seconds=hour)) for hour in range(700)]
@@ -253,7 +253,7 @@ async def test_what_is_kept_of_the_time_before_is_bounded(store: Store) -> None:
     assert found == [float(hour) for hour in range(699, 699 - baselines.MAX_DURATIONS, -1)]
 
 
-async def test_messages_and_facts_go_too(store: Store) -> None:
+async def test_old_messages_are_deleted(store: Store) -> None:
     """Messages about no run, unless they wait; what was remembered of a run that has left, and of no other."""
     context = context_on(store)
     at = context.clock.now() - 2 * YEAR
@@ -274,7 +274,7 @@ async def test_messages_and_facts_go_too(store: Store) -> None:
     assert left == {"breaker:run-1"}
 
 
-async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store) -> None:
+async def test_old_stops_and_versions_are_deleted(store: Store) -> None:
     """Not a stop that stands, however old; not a version that is in force, or that a run which goes on began with."""
     context = context_on(store)
     context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
@@ -315,7 +315,7 @@ async def test_stops_and_versions_that_mean_nothing_any_more_go_too(store: Store
     assert (said["stops"], said["versions"]) == (2, 2)
 
 
-async def test_a_version_that_another_replica_took_for_forgotten_comes_back(store: Store) -> None:
+async def test_an_active_version_deleted_by_another_replica_is_added_again(store: Store) -> None:
     """Two replicas whose files differ: each has its own in the store again at its next look."""
     context, other = context_on(store), context_on(store)
     context.playbooks = PlaybookSet((Playbook.model_validate(PLAYBOOK),), NOTHING, "test")
@@ -329,7 +329,7 @@ async def test_a_version_that_another_replica_took_for_forgotten_comes_back(stor
     assert await store.read(lambda connection: counted(connection, "playbook_versions")) == 1
 
 
-async def test_what_guards_look_back_at_stays(store: Store) -> None:
+async def test_runs_within_the_lookback_of_guards_are_kept(store: Store) -> None:
     """A budget over longer than the history keeps what it counts."""
     context = context_on(store)
     context.guards = Registry().make_guards(ClientSet())
@@ -345,7 +345,7 @@ async def test_what_guards_look_back_at_stays(store: Store) -> None:
     assert await store.read(lambda connection: names(connection, "runs")) == {"run-counted"}
 
 
-def test_whoever_asks_for_it_is_told_where_it_is(tmp_path: Path) -> None:
+def test_a_deleted_run_is_reported_with_its_archive(tmp_path: Path) -> None:
     """Not just that it is not there: in which file the log of its time is, if the name tells its time."""
     assert "remediator audit search --run run-1" in missing_run_hint("run-1", tmp_path)
     rows, end = make(12)

@@ -43,7 +43,7 @@ async def test_one_replica_at_a_time(open_store: OpenStore, kind: str) -> None:
     assert len({name for item in said for name in item["ids"]}) == 150
 
 
-async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connection: Connection) -> None:
+async def test_one_replica_holds_the_lock(open_store: OpenStore, kind: str, connection: Connection) -> None:
     """On PostgreSQL, where another one is at it, nothing is done and nothing waits."""
     store = await open_store()
     await store.write(lambda tx: full(tx, "run-1", 1, tx.now - 2 * YEAR))
@@ -54,7 +54,7 @@ async def test_the_turn_is_held_by_one(open_store: OpenStore, kind: str, connect
     assert await prune(context_on(store), PruningSettings()) is not None
 
 
-def test_nothing_is_searched_without_an_index(url: str, kind: str) -> None:
+def test_pruning_uses_indexes(url: str, kind: str) -> None:
     """Whatever points at something that is forgotten is found by an index that begins with it; and on SQLite the plan
     of what is looked for says so too."""
     assert indexes  # they hang on the tables once it is loaded
@@ -114,7 +114,7 @@ async def prune_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_killed_in_the_middle_all_is_consistent(tmp_path: Path, moment: str) -> None:
+async def test_a_crash_while_pruning_is_consistent(tmp_path: Path, moment: str) -> None:
     """kill -9 around the commit of the second batch: whole batches are gone, each with its entry; the next look goes
     on; what is open is untouched."""
     path = tmp_path / "remediator.db"

@@ -185,7 +185,7 @@ def _looked(connection: Connection) -> None:
     key_values.get(connection, "watchdog")
 
 
-async def test_every_hot_query_goes_by_an_index(store: Store, connection: Connection, kind: str) -> None:
+async def test_every_hot_query_uses_an_index(store: Store, connection: Connection, kind: str) -> None:
     """Whatever is asked for each notification, each run, each poll and each page: no plan reads a table that grows
     with history from end to end."""
     with listening() as asked:

@@ -29,7 +29,7 @@ ALERT = {
 
 
 @pytest.mark.promise(2)
-async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
+async def test_an_alert_absent_from_long_running_peers_has_ended(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
     """One that was started lately proves nothing, however often it is asked; one that is old enough, asked three
@@ -59,7 +59,7 @@ async def test_what_alertmanager_forgot_is_over_and_only_an_old_one_may_say_so(
 
 @pytest.mark.promise(2)
 @pytest.mark.parametrize("folded", ["before it is written down", "after"])
-async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
+async def test_a_notification_during_the_request_is_newer_than_the_answer(
     store: Store, connection: Connection, alertmanager: Server, folded: str
 ) -> None:
     """Resolved between the question and its being written down: the episode is not opened again, nor its remedy called
@@ -103,7 +103,7 @@ async def test_what_is_told_while_we_ask_is_newer_than_the_answer(
 
 
 @pytest.mark.promise(2)
-async def test_however_many_fire_the_oldest_is_looked_at_too(
+async def test_the_oldest_of_many_alerts_is_reconciled(
     store: Store, connection: Connection, alertmanager: Server
 ) -> None:
     """After a storm whose end was never told, none of its alerts is left behind as firing for ever."""

@@ -84,7 +84,7 @@ async def numbers(context: PipelineContext) -> list[int]:
     return [row.seq for row in await context.store.read(lambda connection: list(audit.iterate(connection)))]
 
 
-async def test_what_is_old_moves_and_still_verifies(
+async def test_old_entries_move_and_verify(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """Whole segments only; the database begins after them; a signed checkpoint vouches for the whole."""
@@ -100,9 +100,7 @@ async def test_what_is_old_moves_and_still_verifies(
     assert result.ok and result.checkpoints == (250,)
 
 
-async def test_nothing_moves_that_nobody_signed_for(
-    store: Store, settings: RetentionSettings, signing: CheckpointSettings
-) -> None:
+async def test_only_signed_entries_move(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
     """Without a checkpoint over it, an archive could be any archive."""
     context = context_on(store)
     await fill(context, 250)
@@ -112,7 +110,7 @@ async def test_nothing_moves_that_nobody_signed_for(
     assert [await archive_segment(context, settings) for _ in range(3)] == [True, True, False]
 
 
-async def test_nothing_young_moves(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
+async def test_young_entries_stay(store: Store, settings: RetentionSettings, signing: CheckpointSettings) -> None:
     """Entries stay as long as the settings say."""
     context = context_on(store)
     await fill(context, 250)
@@ -121,7 +119,7 @@ async def test_nothing_young_moves(store: Store, settings: RetentionSettings, si
     assert not settings.folder.exists()
 
 
-async def test_a_crash_after_the_file_loses_and_doubles_nothing(
+async def test_a_crash_after_the_segment_is_written(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is written and the entries are still there: it verifies so, and the next look goes on."""
@@ -145,7 +143,7 @@ async def test_a_crash_after_the_file_loses_and_doubles_nothing(
     assert (await whole(context, settings, signing)).ok
 
 
-async def test_two_replicas_move_it_once(
+async def test_two_replicas_archive_a_segment_once(
     store: Store, settings: RetentionSettings, signing: CheckpointSettings
 ) -> None:
     """Both seal the same file; one deletes, and the log says so once."""

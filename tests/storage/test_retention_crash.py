@@ -87,7 +87,7 @@ def _killed(database: Path, folder: Path, moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_killed_between_file_and_deletion_nothing_is_lost(
+async def test_a_crash_between_segment_and_deletion(
     database: Path, connection: Connection, tmp_path: Path, moment: str
 ) -> None:
     """kill -9 with the file written and the deletion not committed, or just committed: it verifies as it was left, and
@@ -106,7 +106,7 @@ async def test_killed_between_file_and_deletion_nothing_is_lost(
 
 
 @pytest.mark.parametrize("size", [4, 12])
-async def test_another_size_after_the_crash_doubles_nothing(
+async def test_another_segment_size_after_a_crash(
     database: Path, connection: Connection, tmp_path: Path, size: int
 ) -> None:
     """The file that was left keeps its size, whatever the settings say by now; the next one has the new size."""
@@ -118,7 +118,9 @@ async def test_another_size_after_the_crash_doubles_nothing(
     assert _first(connection) == 11 + size and _verified(connection, folder)
 
 
-async def test_what_does_not_verify_is_not_deleted(database: Path, connection: Connection, tmp_path: Path) -> None:
+async def test_entries_that_do_not_verify_are_not_deleted(
+    database: Path, connection: Connection, tmp_path: Path
+) -> None:
     """An entry that was changed, or a file in the place that is none: said, and every entry stays."""
     folder = tmp_path / "archive"
     await _filled(database, 12)
@@ -132,9 +134,7 @@ async def test_what_does_not_verify_is_not_deleted(database: Path, connection: C
     assert _first(connection) == 1
 
 
-async def test_the_commands_find_the_archive_by_themselves(
-    database: Path, connection: Connection, tmp_path: Path
-) -> None:
+async def test_the_commands_find_the_archive(database: Path, connection: Connection, tmp_path: Path) -> None:
     """verify, search and export read both parts; without the files, entries are missing, and where they went is said;
     who deletes entries and pretends that they were archived is found."""
     await _filled(database, 25)
@@ -156,7 +156,7 @@ async def test_the_commands_find_the_archive_by_themselves(
     assert gone.exit_code == 1 and "entries 11 to 15 are missing" in gone.output
 
 
-async def test_a_file_that_is_missing_among_others_is_said(
+async def test_a_missing_segment_among_others_is_reported(
     database: Path, connection: Connection, tmp_path: Path
 ) -> None:
     """An archive with a gap: which entries, and in which folder they were looked for; a fact that somebody wrote over
