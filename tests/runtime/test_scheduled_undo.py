@@ -92,7 +92,7 @@ def test_a_step_is_undone_after_a_crash(started: Callable[..., Stack]) -> None:
 
 @pytest.mark.promise(10)
 def test_a_stop_delays_a_scheduled_undo(started: Callable[..., Stack]) -> None:
-    """During a stop nothing is undone; after its release, the step is undone. The command has 12 s on a slow machine."""
+    """During a stop nothing is undone; after its release, the step is undone. The command has 12 s to start."""
     stack = started(playbook({**MEASURE, "undo": {"after": "12s"}}))
     stack.alertmanager.fire(alertname="RedisHighMemory")
     stack.remediator.wait_for("succeeded")
