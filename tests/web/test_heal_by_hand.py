@@ -120,7 +120,7 @@ def test_a_retry_is_approved_by_another_person(asking: Stack, chat: Receiver) ->
     _asked(chat, 2)
     run_id = asking.remediator.wait_for("awaiting_approval")["id"]
     own = _cli(asking.remediator, "approval", "approve", run_id)
-    assert own.returncode == 3 and "somebody else has to approve" in own.stderr
+    assert own.returncode == 3 and "another person has to approve" in own.stderr
     others = _cli(asking.remediator, "approval", "approve", run_id, token=ANN)
     assert others.returncode == 0, others.stderr
     asking.remediator.wait_for("succeeded")
