@@ -32,7 +32,7 @@ def files_need_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_in_documents_exist(page: Path) -> None:
-    """Commands in blocks are complete; in running text, required options may be left out."""
+    """Commands in blocks are complete; in running text, required options and values may be left out."""
     text = page.read_text(encoding="utf-8")
     wrong = []
     for kind, block in _BLOCK.findall(text):
@@ -143,7 +143,7 @@ def _problem(args: list[str], *, partial: bool = False) -> str | None:
             name, group = found, command
     except click.exceptions.Exit:  # --help, --version
         return None
-    except (click.MissingParameter, click.exceptions.NoArgsIsHelpError) as error:
+    except (click.MissingParameter, click.BadOptionUsage, click.exceptions.NoArgsIsHelpError) as error:
         return None if partial else f"remediator {' '.join(args)}: {error.format_message()}"
     except click.BadParameter as error:
         placeholder = partial and any(word.isupper() or "{" in word for word in args)
