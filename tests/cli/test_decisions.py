@@ -59,12 +59,12 @@ async def test_refresh_replaces_a_request_whose_playbook_changed(web: WebService
     """Only a person who may decide can refresh a request, only once, and only if it is outdated."""
     asked = await web.request_approval()
     code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
-    assert code == 2 and "cannot be told now" in said, said
+    assert code == 2 and "is still valid is unknown now" in said, said
     assert (await web.state(asked)).status == "pending"
     path = web.service.config.base_dir / "redis-disk-full.yaml"
     path.write_text(path.read_text().replace("Makes room", "Makes more room"))
     code, said = await _run(web, "victor", "approval", "refresh", asked.run_id)
-    assert code not in (0, 1) and "needs the role approver" in said, said
+    assert code not in (0, 1) and "needs the role 'approver'" in said, said
     code, said = await _run(web, "ann", "approval", "refresh", asked.run_id)
     assert code == 0 and f"request {asked.id} refreshed by ann: the playbook has changed" in said, said
     code, said = await _run(web, "ann", "approval", "refresh", asked.id)
@@ -77,7 +77,7 @@ async def test_refresh_replaces_a_request_whose_playbook_changed(web: WebService
 async def test_a_refused_person_sees_the_reason(web: WebService) -> None:
     """Without a token, as a viewer, or outside the group: the message names the reason; the request stays open."""
     asked = await web.request_approval(groups=("sre",))
-    for who, told in (("", "no operator token"), ("victor", "needs the role approver"), ("eve", "sre")):
+    for who, told in (("", "no operator token"), ("victor", "needs the role 'approver'"), ("eve", "sre")):
         code, said = await _run(web, who, "approval", "approve", asked.run_id)
         assert code not in (0, 1) and told in said, said
         assert "Traceback" not in said
@@ -101,7 +101,7 @@ async def test_a_destructive_plan_needs_confirmation(web: WebService) -> None:
         ("--playbook", "redis-disk-fool", "did you mean 'redis-disk-full'?"),
         ("--service", "redsi", "did you mean 'redis'?"),
         ("--service", "billing", "known: app, redis"),
-        ("--playbook", "not-there-yet", "what is not loaded yet does nothing"),
+        ("--playbook", "not-there-yet", "known: redis-disk-full"),
     ],
 )
 async def test_a_stop_with_an_unknown_name_is_refused(web: WebService, what: str, name: str, told: str) -> None:
@@ -134,7 +134,7 @@ async def test_status_shows_requests_and_stops(web: WebService) -> None:
     code, said = await _run(web, "", "status")
     asks = f"redis-disk-full on redis ({asked.run_id}) needs 1 more approval"
     assert code == 1 and asks in said and "by hand" in said, said
-    assert "ATTENTION: the Watchdog was never heard" in said, said
+    assert "ATTENTION: the Watchdog was never received" in said, said
 
 
 async def test_run_show_lists_the_calls_and_risks_of_a_request(web: WebService) -> None:

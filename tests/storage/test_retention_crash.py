@@ -141,7 +141,7 @@ async def test_the_commands_find_the_archive(database: Path, connection: Connect
     await _moved(database, tmp_path / "archive", 10)
     at, run = ["--db", str(database)], CliRunner()
 
-    assert "entries 1 to 27 are as they were written" in run.invoke(command, ["verify", *at]).output
+    assert "entries 1 to 27 are unchanged" in run.invoke(command, ["verify", *at]).output
     assert len(run.invoke(command, ["search", *at, '"number":3}']).output.splitlines()) == 1
     content = run.invoke(command, ["export", *at]).stdout_bytes
     assert run.invoke(command, ["verify", "--export", "-"], input=content).exit_code == 0
