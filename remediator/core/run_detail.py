@@ -51,7 +51,7 @@ class MatchedDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     was: Reason | None = None
     """Why the run was blocked before."""
     approval: str = ""
-    """The approval request that is void."""
+    """The outdated approval request."""
     why: str = ""
     """Why a person withdrew the request."""
     changed: str = ""
@@ -170,7 +170,7 @@ class EscalatedDetail(GuardDetail, frozen=True, omit_defaults=True, kw_only=True
     error: str = ""
     """Class of this error."""
     approval: str = ""
-    """The request that expired or is void."""
+    """The request that expired or is outdated."""
     expired_at: datetime | None = None
     deadline: datetime | None = None
     why: str = ""

@@ -1,6 +1,6 @@
 """Check whether a pending request is still about the plan that would be made now, before a person decides.
 
-The check changes nothing: it voids no request and uses up no link. It decides what people are offered. The approve
+The check changes nothing: it withdraws no request and uses up no link. It decides what people are offered. The approve
 stage plans again after the decision, and that result counts (promise 6).
 """
 

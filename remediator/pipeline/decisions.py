@@ -133,7 +133,7 @@ def _announce_break_glass(tx: Tx, request: DecisionRequest, run: Run) -> None:
 
 
 def refresh(tx: Tx, person: Person, approval_id: str, why: str, policy: DecisionPolicy) -> bool:
-    """Void an outdated request: the run is planned again, and people are asked again. Decides nothing.
+    """Withdraw an outdated request: the run is planned again, and people are asked again. Decides nothing.
 
     Returns:
         False if the request is not pending.
