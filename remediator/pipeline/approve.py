@@ -80,8 +80,8 @@ def void_outdated_requests(tx: Tx, context: PipelineContext) -> None:
     """Withdraw the requests of playbooks that are no longer active as they were, so that those runs are planned again.
 
     Call it only when this replica has loaded its files, never whenever it looks at a run: two replicas whose files
-    differ for a moment would withdraw each other's requests without end. The request of a run that has acted stays until
-    a person answers it, because only a person may let such a run start again.
+    differ for a moment would withdraw each other's requests without end. The request of a run that has acted stays
+    until a person answers it, because only a person may let such a run start again.
     """
     for approval in approvals.list_pending(tx.connection):
         run = runs.get(tx.connection, approval.run_id)
