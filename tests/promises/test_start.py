@@ -247,7 +247,7 @@ POSTGRES = {
     "a table that is missing": ("DROP TABLE verdicts", "no table verdicts: half migrated or damaged; restore it"),
     "a run two versions ahead": (MUCH_LATER, "start the newer version, and let it finish there"),
     "a state that nobody knows": (UNHEARD_OF, "run-1 of redis-down on redis is meditating, by engine"),
-    "a standby": ("ALTER DATABASE {name} SET default_transaction_read_only = on", "give the URL of the primary"),
+    "a standby": ("ALTER DATABASE {name} SET default_transaction_read_only = on", "configure the URL of the primary"),
     # the functions of the first schema are found before PostgreSQL's own
     "a clock an hour ahead": (
         "CREATE SCHEMA skew; CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "

@@ -92,7 +92,7 @@ def _plans(url: str) -> list[str]:
         assert pruned_records.delete_runs(tx, now - YEAR, 10, sealed=True) == ["run-1"]
         assert pruned_records.delete_episodes(tx, now - YEAR, 10) == 1
         pruned_records.delete_messages(tx, now - YEAR, 10)
-        pruned_records.delete_playbook_versions(tx, now - YEAR, 10, in_force=["h"])
+        pruned_records.delete_playbook_versions(tx, now - YEAR, 10, active=["h"])
     context.dispose()
     return said
 
