@@ -88,16 +88,16 @@ class WholeLog:
         end = self._segments[-1].end.seq if self._segments else 0
         chosen = (
             row
-            for row in self._archived(after_seq)
-            if run in (None, row.run) and kind in (None, row.kind) and (since is None or row.time >= since)
+            for segment in self._segments
+            if segment.end.seq > after_seq
+            for row in segment.entries()
+            if row.seq > after_seq
+            and run in (None, row.run)
+            and kind in (None, row.kind)
+            and (since is None or row.time >= since)
         )
         live = self._live.entries(max(after_seq, end), limit, run, kind, since)
         yield from islice(chain(chosen, live), limit)
-
-    def _archived(self, after_seq: int) -> Iterator[SealedEntry]:
-        for segment in self._segments:
-            if segment.end.seq > after_seq:
-                yield from (row for row in segment.entries() if row.seq > after_seq)
 
     def head(self) -> Head:
         """See :meth:`AuditReader.head`."""
@@ -117,7 +117,11 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
             _any_text(connection)
             yield DatabaseLog(connection)
         return
-    engine = sqlalchemy.create_engine("sqlite://", creator=lambda: _open(database), poolclass=NullPool)
+    # a URL of SQLAlchemy would lose special characters in the file's name
+    address = f"file:{quote(str(database.resolve()))}?mode=ro"
+    engine = sqlalchemy.create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(address, uri=True), poolclass=NullPool
+    )
     try:
         with engine.connect() as connection:
             _any_text(connection)
@@ -126,11 +130,6 @@ def audit_log(database: Path | None, config_path: Path) -> Iterator[DatabaseLog]
         raise StoreUnavailable(f"{database} cannot be read: {error.orig}") from None
     finally:
         engine.dispose()
-
-
-def _open(database: Path) -> sqlite3.Connection:
-    # a URL of SQLAlchemy would lose special characters in the file's name
-    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=ro", uri=True)
 
 
 def _any_text(connection: Connection) -> None:

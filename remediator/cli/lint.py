@@ -96,7 +96,8 @@ def _sources(paths: list[Path], config: Path | None, inventory: Path | None, ale
     inventory = inventory or next((path for path in files if kinds[path] == "Inventory"), None)
     config = config or next((path for path in files if kinds[path] == "Config"), None)
     playbooks = [path for path in paths if kinds.get(path) not in ("Inventory", "Config")]
-    near = _near(paths[0])
+    folder = paths[0] if paths[0].is_dir() else paths[0].parent
+    near = [folder, folder.resolve().parent]
     rules = _first(near, "alerting")
     return Sources(
         playbooks,
@@ -104,11 +105,6 @@ def _sources(paths: list[Path], config: Path | None, inventory: Path | None, ale
         config or _first(near, "remediator.yaml"),
         alerting or ([rules] if rules is not None else None),
     )
-
-
-def _near(path: Path) -> list[Path]:
-    folder = path if path.is_dir() else path.parent
-    return [folder, folder.resolve().parent]
 
 
 def _first(folders: Sequence[Path], name: str) -> Path | None:

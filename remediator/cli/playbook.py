@@ -28,7 +28,6 @@ from remediator.extensions.registry import Registry
 from remediator.playbooks.diagnostics import Severity, did_you_mean
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.loader import load, load_config, load_error, load_playbooks, read, read_model
-from remediator.playbooks.model import Playbook
 from remediator.service import read_only_connection
 from remediator.storage import Tx
 from remediator.storage.repositories import autonomy, breakers
@@ -262,7 +261,11 @@ def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | 
       remediator playbook set-mode redis-down --mode approve --reason "two failures last night"
     """
     config = load_config(config_path, Config)
-    written = _playbook(config, name).mode_in(config.environment)
+    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
+    known = {playbook.name: playbook for playbook in loaded.playbooks}
+    if name not in known:
+        raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
+    written = known[name].mode_in(config.environment)
     person = actor or _direct_store.terminal_user()
 
     def write(tx: Tx) -> str:
@@ -273,11 +276,3 @@ def set_mode(config_path: Path, name: str, mode: str, reason: str, actor: str | 
         return old
 
     click.echo(f"{name}: {_direct_store.write(config, write)} -> {mode} (mode in its file: {written})")
-
-
-def _playbook(config: Config, name: str) -> Playbook:
-    loaded = load(config.playbooks, config.inventory, Registry.load(config.plugins).catalogue())
-    known = {playbook.name: playbook for playbook in loaded.playbooks}
-    if name not in known:
-        raise InputError(f"no playbook {name!r}; {did_you_mean(name, known) or 'no playbook is active'}")
-    return known[name]

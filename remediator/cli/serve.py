@@ -20,7 +20,7 @@ from remediator.cli._options import config_option
 from remediator.config import Config, Log
 from remediator.errors import ConfigurationError
 from remediator.playbooks.loader import load_config
-from remediator.service import Role, Service, run_service
+from remediator.service import Role, run_service
 from remediator.web.routes import application
 
 
@@ -64,11 +64,6 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _stop(server: _Server, service: Service) -> None:
-    service.closing.set()
-    server.stop()
-
-
 async def _serve(config: Config, role: Role) -> None:
     host, _, port = config.listen.rpartition(":")
     if not port.isdigit():
@@ -91,8 +86,13 @@ async def _serve(config: Config, role: Role) -> None:
                 backlog=2048,
             )
         )
+
+        def stop() -> None:
+            service.closing.set()
+            server.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, server, service)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload.request)
         await server.serve()
     if not server.started:

@@ -52,7 +52,9 @@ def command(config_path: Path | None, paths: tuple[Path, ...], only: str, format
 def _text(reports: Sequence[Report]) -> str:
     lines = []
     for one in reports:
-        lines.append(_head(one))
+        taken = len(one.branches) - len(one.untaken)
+        coverage = f": {taken} of {len(one.branches)} branches tested ({_percent(one)} %)" if one.branches else ""
+        lines.append(one.file + coverage)
         lines += [f"  {'ok  ' if not test.diagnostics else 'FAIL'} {test.name}" for test in one.tests]
         for diagnostic in (*one.errors, *(item for test in one.tests for item in test.diagnostics)):
             lines.append("\n" + render(diagnostic) + "\n")
@@ -61,13 +63,6 @@ def _text(reports: Sequence[Report]) -> str:
     tests, failed = sum(len(one.tests) for one in reports), sum(one.failed for one in reports)
     lines.append(f"\n{tests} tests, {failed} failed, {sum(bool(one.errors) for one in reports)} files cannot be used")
     return "\n".join(lines)
-
-
-def _head(one: Report) -> str:
-    if not one.branches:
-        return one.file
-    taken = len(one.branches) - len(one.untaken)
-    return f"{one.file}: {taken} of {len(one.branches)} branches tested ({_percent(one)} %)"
 
 
 def _percent(one: Report) -> int:
