@@ -138,7 +138,7 @@ def _result(loads: dict[str, list[Load]]) -> dict[str, Any]:
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = ["durable ingest (each webhook is committed and synced before its 2xx)"]
+    lines = ["durable ingest (each webhook is committed and fsynced before its 2xx)"]
     for name, rate in result["per_second"].items():
         lines.append(f"  {name:11} {rate:7} /s   p50 {result['p50_ms'][name]:8} ms   p99 {result['p99_ms'][name]:8} ms")
     lines.append(f"  rate to bare Starlette: {result['rate_to_bare']} (budget: at least 0.8)")

@@ -1,6 +1,6 @@
 """Refusals and their reasons: RedisDown in a change freeze, with a stop and a silence, and above the rate limit.
 
-Each time Redis is killed for real and stays dead, because somebody or something says no; the reason is the
+Each time Redis is killed for real and stays down, because a guard refuses the remedy; the reason is the
 remediator's, that nothing was done is seen by ourselves. Then the obstacle is taken away, and Redis is healed.
 """
 

@@ -1,7 +1,7 @@
-"""The repository's alert rules and settings in a hurry: the same, but for durations and addresses.
+"""Alert rules and settings of the repository with shorter times; only durations and addresses differ.
 
-``alerting/rules.yml``, ``prometheus.yml`` and ``alertmanager.yml`` are the one source. What is made of them here is for
-a stack on one machine in which somebody waits for the outcome; tests say what may differ.
+``alerting/rules.yml``, ``prometheus.yml`` and ``alertmanager.yml`` are the source. The result is for a stack on one
+machine. Tests define what may differ.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def _until(seconds: float) -> Iterator[None]:
 
 
 def forget(settings: Settings) -> None:
-    """Begin anew: remove what an earlier stack in this folder wrote. Only where there was one; secrets stay.
+    """Remove the files of an earlier stack in this folder, if there was one; secrets stay.
 
     Raises:
         StackError: it runs.

@@ -55,7 +55,7 @@ class Ports:
         return self
 
     def busy(self) -> list[str]:
-        """The variables whose port is taken by somebody else."""
+        """Return the variables whose port another process uses."""
         return [f"{variable(name)}={port}" for name, port in asdict(self).items() if _taken(port)]
 
 
@@ -88,7 +88,7 @@ class Settings:
 
     @property
     def supervisor_socket(self) -> Path:
-        """supervisord's only door, open to this user alone."""
+        """Return the socket of supervisord; only this user can open it."""
         return self.state / "supervisor.sock"
 
     @property
@@ -145,7 +145,7 @@ def _as_it_runs(asked: Settings, environment: Mapping[str, str]) -> Settings:
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody accepts connections at this socket."""
+    """Return whether a process accepts connections at this socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))

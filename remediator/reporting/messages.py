@@ -181,7 +181,7 @@ def outcome_text(run: Run, approval: Approval) -> str:
 
 
 def void_reason(approval: Approval) -> str:
-    """Return why a request is void; empty if no reason is stored."""
+    """Return why a request is outdated; empty if no reason is stored."""
     return _VOID_REASONS.get(approval.reason or "", approval.reason or "")
 
 

@@ -252,7 +252,7 @@ def _record(tx: Tx, site: Site, view: ApprovalView, person: Person, plan_hash: s
         return
     if verb == "pause":
         if person.id == LINK_HOLDER and site.service.config.approvals.allow_link_only:
-            # a stop is always safe, so whoever may approve with the link alone may also stop everything with it
+            # a stop is always safe, so a person who may approve with the link alone may also stop everything with it
             person = replace(person, roles=frozenset({rules.Role.APPROVER}))
         decisions.create_stop(tx, person, reason or f"from the approval request of {view.run.id}")
         return
