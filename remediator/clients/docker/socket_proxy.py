@@ -6,7 +6,7 @@ Settings are environment variables: ``DOCKER_SOCKET`` (default ``/var/run/docker
 of containers that may be read or changed, default ``remediator.service``), ``LISTEN`` (``0.0.0.0:2375``) and
 ``READ_ONLY`` (``1``: all changes are denied).
 
-Access to the socket is equal to root, and a list of paths is no protection: a client that may create any container controls
+Access to the socket is root access. A list of paths is no protection: a client that may create any container controls
 the host. Therefore, a container is created only if `successor_spec` or `clone_spec` derive it from an existing one,
 with an image of the same repository. The proxy forwards its own encoding of the checked body and query, so that the
 Engine cannot read them differently (of ``force=1&force=0``, the Engine uses the first value, others the last).

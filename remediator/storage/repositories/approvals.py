@@ -1,4 +1,4 @@
-"""Approval requests: created with their run's transition, decided by compare-and-set, outdated when the plan changed."""
+"""Approval requests: created with their run's transition, decided by compare-and-set, outdated if the plan changed."""
 
 from __future__ import annotations
 

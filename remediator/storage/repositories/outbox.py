@@ -120,7 +120,7 @@ def mark_sent(tx: Tx, message_id: str, receipt: Mapping[str, Any], channel: str)
 
 
 def mark_failed(tx: Tx, message_id: str, error: str, again_at: datetime | None) -> None:
-    """Record a failed attempt. The message is retried at ``again_at``; without it, the message becomes a dead letter."""
+    """Record a failed attempt. The message is retried at ``again_at``; without it, it becomes a dead letter."""
     status = "dead" if again_at is None else "waiting"
     values = {"status": status, "error": tx.redact(error), "next_at": again_at}
     tx.connection.execute(update(table).where(table.c.id == message_id).values(**values))
