@@ -123,7 +123,7 @@ class Story:
 
     def _look_again(self, link: str) -> None:
         text = html.unescape(re.sub(r"<[^>]+>|\s+", " ", httpx.get(link).text))
-        found = re.search(rf"It was approved at [0-9: -]+Z by {PERSON}", text)
+        found = re.search(rf"Approved at [0-9: -]+Z by {PERSON}", text)
         self._demand(found is not None, "the link does not show who approved and when")
         assert found is not None
         self._say(f"the same link, opened again: [bold]{found[0]}[/bold]")

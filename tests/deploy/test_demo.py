@@ -31,17 +31,17 @@ def test_a_remediator_that_dies_in_the_middle_still_heals_once(local_stack: Sett
         "kill -9 of redis-server",
         "RedisDown fires in Alertmanager",
         "starting: supervisord",
-        "kill -9 of the remediator, in the middle of it",
+        "kill -9 of the remediator in the middle of the run",
         "remediator: succeeded",
         "audit log of this run",
         "action.intended",
         "action.outcome",
-        "What was broken, and what became of it",
-        "stopped; nothing of it runs any more",
+        "Faults and results",
+        "stopped; no process of the stack is left",
     ]
     places = [shown.stdout.find(text) for text in story]
     assert -1 not in places and places == sorted(places), shown.stdout
-    assert "healed, seen by ourselves: PING, SET and GET answered, app ready" in shown.stdout
+    assert "healed, checked independently: PING, SET and GET answered, app ready" in shown.stdout
     assert re.search(r"redis was\W+started once", shown.stdout), shown.stdout
     assert orphaned_processes.find(local_stack) == []
 
@@ -51,5 +51,5 @@ def test_a_fault_that_is_none_is_refused() -> None:
     shown = demo({"FAULT": "RedisUp"})
 
     assert shown.returncode == 2
-    assert "there is no fault 'RedisUp'; there are: " in shown.stdout
+    assert "unknown fault 'RedisUp'; known faults: " in shown.stdout
     assert "RedisDown" in shown.stdout

@@ -30,7 +30,7 @@ async def _asked(process: Process, told: list[str]) -> tuple[str, str]:
     assert process.stdout is not None
     while line := (await process.stdout.readline()).decode():
         told.append(line)
-        if "needs a small filesystem" in line:
+        if "needs a small file system" in line:
             pytest.skip(line.strip())
         if found := re.search(r"open (http\S+)", line):
             token = re.search(r"is (rmo_\S+)", "".join(told))
@@ -57,12 +57,12 @@ async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stac
             await page.fill("#token", token)
             await page.fill("#typed", "redis")  # its last resort can lose data, so the target has to be named
             await page.click("button[value=approve]")
-            await page.wait_for_selector("text=It was approved")
+            await page.wait_for_selector("text=Approved at")
             await page.click("text=Show the run")
             await page.wait_for_selector("h1 .status.succeeded")  # nobody reloads it
             await picture(page, "demo-healed")
             await page.goto(link)
-            assert re.search(r"It was approved at [0-9: -]+Z by ann", await page.inner_text("main"))
+            assert re.search(r"Approved at [0-9: -]+Z by ann", await page.inner_text("main"))
             await picture(page, "demo-link-again")
             assert process.stdout is not None
             told.append((await process.stdout.read()).decode())
@@ -72,6 +72,6 @@ async def test_a_person_approves_from_the_chats_link_and_sees_it_heal(local_stac
                 process.terminate()
                 await process.communicate()
     text = "".join(told)
-    assert "robots looked at the link and posted to it" in text and "healed, seen by ourselves" in text
+    assert "robots opened the link and posted to it" in text and "healed, checked independently" in text
     assert re.search(r"approval\.decided.*ann", text)
     assert orphaned_processes.find(local_stack) == []

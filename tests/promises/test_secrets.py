@@ -67,7 +67,7 @@ def seeded(tmp_path: Path, chat: Receiver) -> Iterator[Stack]:
     start = tmp_path / "start.sh"
     start.write_text(f"printf '%b\\n' '{TEXT}'; echo 'requirepass {password}'; exec {redis} --requirepass '{password}'")
     made.supervisord.program("redis", f"sh {start}", "startsecs=1", "stopwaitsecs=2")
-    remediator.playbooks.inventory["services"]["redis"]["redis"]["password_file"] = "redis.password"
+    remediator.inventory["services"]["redis"]["redis"]["password_file"] = "redis.password"
     remediator.playbooks = [{**PLAYBOOK, "mode": "approve", "approval": {"groups": ["sre"], "expires": "10m"}}]
     files = {"token_file": "chat.token", "secret_file": "chat.secret"}
     remediator.settings["channels"] = {
