@@ -26,6 +26,7 @@ class Kind(StrEnum):
     EPISODE_OPENED = "episode.opened"
     EPISODE_CONTINUED = "episode.continued"
     EPISODE_RESOLVED = "episode.resolved"
+    EPISODE_RESOLVE_IGNORED = "episode.resolve_ignored"
     EPISODE_CLOSED = "episode.closed"
     RUN_MATCHED = "run.matched"
     RUN_PLANNED = "run.planned"
