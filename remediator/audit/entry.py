@@ -21,6 +21,7 @@ class Kind(StrEnum):
 
     NOTIFICATION_RECEIVED = "notification.received"
     NOTIFICATION_REJECTED = "notification.rejected"
+    NOTIFICATION_REFUSED = "notification.refused"
     WATCHDOG_LOST = "watchdog.lost"
     WATCHDOG_RETURNED = "watchdog.returned"
     EPISODE_OPENED = "episode.opened"
