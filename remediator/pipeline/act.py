@@ -336,7 +336,7 @@ def _hold(tx: RunTransaction, ctx: RunContext, asked: GuardInput, decision: Guar
     """Hold the run: blocked by a guard, or waiting for a person because a guard does not know."""
     tx.add_verdicts(decision.records(asked))
     if decision.final.answer is GuardAnswer.BLOCK:
-        return block(tx, decision, Status.RUNNING)
+        return block(tx, asked, decision, Status.RUNNING)
     detail = AwaitingApprovalDetail(**decision.detail_fields())
     after = tx.request_approval(ctx.plan, None, Reason.GUARD_UNKNOWN, detail)
     return wait_until(after, after.wake_at)
