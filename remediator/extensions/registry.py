@@ -80,6 +80,7 @@ class Registry:
                     destructive=action.destructive,
                     summary=_summary(action),
                     requires_approval=action.requires_approval,
+                    interrupts=action.interrupts,
                 )
                 for action in self.actions
             },

@@ -19,6 +19,8 @@ class ActionTraits:
     destructive: bool = False
     summary: str = ""
     requires_approval: bool = False
+    interrupts: bool = False
+    """It interrupts the service or its clients."""
 
 
 @dataclass(frozen=True, slots=True)

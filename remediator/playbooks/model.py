@@ -20,6 +20,7 @@ from remediator.core.matchers import Matcher, Operator, compile_pattern, parse_m
 from remediator.core.types import Duration, FieldError, PositiveDuration, Strict, raise_all
 from remediator.errors import ParseError
 from remediator.playbooks import cel
+from remediator.playbooks.diagnostics import did_you_mean
 
 Mode = Literal["observe", "shadow", "approve", "auto"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -239,7 +240,7 @@ class Conclusion(Strict):
         "no step.",
     )
     when: ConditionText = Field(
-        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, params.<name> and "
+        description="CEL condition on evidence.<id>.{ok,status,facts}, params.<name> and "
         "target.{name,platform}. If its result is unknown, the cause is not named."
     )
     cause: str = Field(min_length=1, max_length=300, description="The likely cause, and what to examine.")
@@ -292,7 +293,7 @@ class Step(Strict):
     retry: Retry = Field(default=Retry(), description="Retries; only for idempotent actions.")
     when: ConditionText | None = Field(
         default=None,
-        description="CEL condition on evidence.<id>.{ok,status,facts,summary}, steps.<id>.{status,output}, "
+        description="CEL condition on evidence.<id>.{ok,status,facts}, steps.<id>.{status,output}, "
         "params.<name> and target.{name,platform}. The step is skipped if it does not hold.",
     )
     approval: Literal["inherit", "required"] = Field(
@@ -410,7 +411,7 @@ class Playbook(Strict):
         for at, step in enumerate(self.steps):
             for number, name in enumerate(step.for_):
                 if name not in known:
-                    hint = f"known: {', '.join(known)}" if known else "give the conclusions an id"
+                    hint = did_you_mean(name, known) or "give the conclusions an id"
                     where = ("steps", at, "for", number)
                     yield FieldError(f"unknown cause {name!r}", where, hint=hint, rule="unknown-cause")
 

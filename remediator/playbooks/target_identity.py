@@ -15,8 +15,11 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from remediator.core.matchers import Matcher, Operator
 from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
 
+_COMPOSE_PROJECT = "container_label_com_docker_compose_project"
+_COMPOSE_SERVICE = "container_label_com_docker_compose_service"
 _POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
 """What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
 
@@ -41,6 +44,18 @@ class Difference:
     """Value in the alert."""
     service: str
     """Value or values of the service, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One label of an alert beside what the service is known by."""
+
+    label: str
+    alert: str
+    """Value in the alert."""
+    service: str
+    """Value or values of the service, as text."""
+    same: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,77 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
     return Comparison(Relation.UNKNOWN, (), (), text)
 
 
+def sides(labels: Mapping[str, str], service: Service) -> tuple[Side, ...]:
+    """Return every label of an alert that says which service it is about, beside the value of the service."""
+    return tuple(Side(label, labels[label], expected, same) for label, same, expected in _judge(labels, service))
+
+
+def naming_matchers(service: Service) -> tuple[str, ...]:
+    """Return matchers that accept only alerts about the service, the best one first."""
+    values: dict[str, tuple[str, ...]] = {label: (value,) for label, value in service.alerts_as.items()}
+    values |= service.alert_label_values
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        values.setdefault("namespace", (platform.namespace,))
+    if not values:
+        values = {label: (value,) for label, value in service.alert_labels.items()}
+    return tuple(_matcher(label, listed) for label, listed in values.items())
+
+
+def _matcher(label: str, values: tuple[str, ...]) -> str:
+    if len(values) == 1 and not re.search(r"[*?\[]", values[0]):
+        return str(Matcher(label, Operator.EQUAL, values[0]))
+    return str(Matcher(label, Operator.MATCHES, "|".join(map(_glob_as_pattern, values))))
+
+
+def _glob_as_pattern(value: str) -> str:
+    """Return an RE2 pattern for a value of ``alert_label_values``, which may be a glob."""
+    return re.sub(r"\[!?[^\]]+\]|.", lambda found: _GLOB.get(found[0], _escaped(found[0])), value)
+
+
+_GLOB = {"*": ".*", "?": "."}
+
+
+def _escaped(part: str) -> str:
+    """Return a part of a glob for RE2: a class of characters, or one character."""
+    if len(part) > 1:
+        return part.replace("[!", "[^", 1)
+    return re.sub(r"[.+()|^$\\{}\[\]]", r"\\\g<0>", part)
+
+
+def example_value(matcher: Matcher, service: Service) -> str:
+    """Return a value that the matcher accepts, if possible one of the service; empty if none is known."""
+    return min(matcher.literals if matcher.literals is not None else _samples(matcher, service), default="")
+
+
+def names_target(matcher: Matcher, service: Service) -> bool:
+    """Return whether a matcher accepts only alerts that name the service by one of its labels."""
+    if matcher.operator in (Operator.NOT_EQUAL, Operator.NOT_MATCHES) or matcher.accepts(""):
+        return False
+    values = matcher.literals if matcher.literals is not None else _samples(matcher, service)
+    return bool(values) and all(compare({matcher.name: value}, service).relation is Relation.ABOUT for value in values)
+
+
+def _samples(matcher: Matcher, service: Service) -> frozenset[str]:
+    """Return values of the service for the label of a pattern, as far as the pattern accepts them."""
+    known = {service.alert_labels.get(matcher.name, "")}
+    known |= {re.sub(r"[*?]", "x", value) for value in service.alert_label_values.get(matcher.name, ())}
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        deployment = platform.deployment or ""
+        bound = {"namespace": platform.namespace, "deployment": deployment, "pod": f"{deployment}-5d4f8c7b9-x2x4z"}
+        known.add(bound.get(matcher.name, ""))
+    if isinstance(platform, DockerBinding) and platform.project is not None:
+        known.add(
+            {_COMPOSE_PROJECT: platform.project, _COMPOSE_SERVICE: platform.service or service.name}.get(
+                matcher.name, ""
+            )
+        )
+    if matcher.name == "instance":
+        known |= _endpoints(service)[1]
+    return frozenset(value for value in known if value and matcher.accepts(value))
+
+
 def _judge(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
     """Yield each label that says something: its name, whether its value belongs to the service, the expected value."""
     for label, value in service.alert_labels.items():
@@ -109,8 +195,8 @@ def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
             yield "pod", name + _POD_SUFFIX, f"{platform.deployment}-…"
     elif isinstance(platform, DockerBinding) and platform.project is not None:
         compose = platform.service or service.name
-        yield "container_label_com_docker_compose_project", re.escape(platform.project), repr(platform.project)
-        yield "container_label_com_docker_compose_service", re.escape(compose), repr(compose)
+        yield _COMPOSE_PROJECT, re.escape(platform.project), repr(platform.project)
+        yield _COMPOSE_SERVICE, re.escape(compose), repr(compose)
 
 
 def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:

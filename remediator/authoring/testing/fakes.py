@@ -97,6 +97,7 @@ class ScriptedAction(Action):
             "idempotent",
             "reversible",
             "destructive",
+            "interrupts",
             "requires_approval",
             "timeout",
         ):

@@ -19,7 +19,6 @@ _VALUES: Mapping[tuple[str, str | None], tuple[str, ...]] = {
 _TYPES: Mapping[tuple[str, str | None], str] = {
     ("evidence", "ok"): _BOOLEAN,
     ("evidence", "status"): "text",
-    ("evidence", "summary"): "text",
     ("steps", "status"): "text",
     ("target", None): "text",
 }

@@ -86,7 +86,7 @@ class Preconditions(Strict):
 
 ACTIONS: dict[str, tuple[type[BaseModel], ActionTraits]] = {
     "service.logs": (Logs, ActionTraits(mutates=False, idempotent=True, summary="Read a service's logs.")),
-    "service.restart": (Restart, ActionTraits(summary="Restart a service.")),
+    "service.restart": (Restart, ActionTraits(interrupts=True, summary="Restart a service.")),
     "files.prune": (Prune, ActionTraits(idempotent=True, destructive=True, summary="Delete old files.")),
 }
 
