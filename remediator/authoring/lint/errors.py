@@ -90,6 +90,14 @@ ERRORS: Mapping[str, ErrorHelp] = {
     "unknown-parameter": ErrorHelp(
         "The parameter is not declared.", "Declare it under parameters, or correct the name."
     ),
+    "unknown-fact": ErrorHelp(
+        "The check or action does not report a fact with this name, so that the condition could never be evaluated.",
+        "Correct the name. The reference of checks and actions lists the facts of each.",
+    ),
+    "impossible-value": ErrorHelp(
+        "A condition compares a fact with a string that the fact never has.",
+        "Correct the value. The reference of checks and actions lists the possible values.",
+    ),
     "unknown-field": ErrorHelp("The target has only the fields name and platform.", "Use one of the two."),
     # meaning
     "fragment-cycle": ErrorHelp("Fragments include each other in a cycle.", "Remove one of the includes."),
