@@ -99,6 +99,14 @@ ERRORS: Mapping[str, ErrorHelp] = {
         "The summary of evidence is text for people, and a condition cannot read it.",
         "Use one of these fields, for example evidence.ping.facts.state == 'down'.",
     ),
+    "unknown-fact": ErrorHelp(
+        "The check or action does not report a fact with this name, so that the condition could never be evaluated.",
+        "Correct the name. The reference of checks and actions lists the facts of each.",
+    ),
+    "impossible-value": ErrorHelp(
+        "A condition compares a fact with a string that the fact never has.",
+        "Correct the value. The reference of checks and actions lists the possible values.",
+    ),
     # meaning
     "fragment-cycle": ErrorHelp("Fragments include each other in a cycle.", "Remove one of the includes."),
     "dependency-cycle": ErrorHelp("Services depend on each other in a cycle.", "Remove one of the dependencies."),

@@ -14,6 +14,7 @@ from remediator.core.outcome import Outcome
 from remediator.core.plan import PlannedCall
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -63,6 +64,8 @@ class Action(ABC):
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]] = Parameters
+    facts: ClassVar[tuple[Fact, ...]] = ()
+    """The content of `Result.output`. Lint checks conditions against it; without any, it checks none."""
     mutates: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """Whether repeating the action is safe. Only then does the pipeline repeat an attempt automatically."""

@@ -13,6 +13,7 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 _TELLING = re.compile(
@@ -59,6 +60,13 @@ class ServiceLogs(Action):
     mutates = False
     idempotent = True
     timeout = timedelta(seconds=10)
+    facts = (
+        Fact("signs", "object", "Signs of a cause: the last line of each kind. Only found kinds are included."),
+        *(Fact(f"signs.{sign}", "string", "Last line of this kind.") for sign in (*_SIGNS, "cannot_save")),
+        Fact("traceback", "boolean", "Whether the log contains a Python traceback."),
+        Fact("telling", "list", "The last 20 lines with an error."),
+        Fact("tail", "string", "End of the log."),
+    )
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms

@@ -14,7 +14,7 @@ from remediator.playbooks.parsing.check_calls import (
     check_promql_below,
     check_references,
 )
-from remediator.playbooks.parsing.check_conditions import constant_comparison
+from remediator.playbooks.parsing.check_conditions import check_facts, constant_comparison
 from remediator.playbooks.parsing.check_settings import check_disabled_guards, check_guard_settings
 from remediator.playbooks.parsing.nodes import Path
 from remediator.playbooks.parsing.subject import CheckSubject
@@ -189,4 +189,5 @@ _CHECKS: tuple[Callable[[CheckSubject], Iterator[Diagnostic]], ...] = (
     _undos,
     _guards,
     _conditions,
+    check_facts,
 )
