@@ -10,12 +10,16 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.clients.endpoints import GitHub, RedisEndpoint, TlsSettings, checked_url
 from remediator.core.types import Duration, FieldError, FilePath, PositiveDuration, Strict, raise_all
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
 
 Url = Annotated[str, AfterValidator(checked_url)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]

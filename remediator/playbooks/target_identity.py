@@ -1,0 +1,151 @@
+"""Compare the labels of an alert with the identity of a service: is the alert about this service?
+
+The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_labels`` lists the
+values that a label may have if the alert has it. Bindings give more: the namespace and the names of a Kubernetes target,
+the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from remediator.playbooks.inventory import DockerBinding, KubernetesBinding, Service
+
+_POD_SUFFIX = r"-[a-z0-9]+(-[a-z0-9]{5})?"
+"""What a ReplicaSet adds to the name of a Deployment in the names of its pods."""
+
+
+class Relation(StrEnum):
+    """How an alert relates to a service."""
+
+    ABOUT = "about"
+    """A label names the service, and no label contradicts that."""
+    OTHER = "other"
+    """A label names something else."""
+    UNKNOWN = "unknown"
+    """No label says which service it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One label whose value does not belong to the service."""
+
+    label: str
+    alert: str
+    """Value in the alert."""
+    service: str
+    """Value or values of the service, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result of comparing the labels of an alert with a service."""
+
+    relation: Relation
+    agreeing: tuple[str, ...]
+    """Labels that name the service."""
+    differing: tuple[Difference, ...]
+    text: str
+    """Both sides in one sentence."""
+
+
+def compare(labels: Mapping[str, str], service: Service) -> Comparison:
+    """Return whether an alert with these labels is about the service."""
+    agreeing, differing = [], []
+    for label, ok, expected in _judge(labels, service):
+        if ok:
+            agreeing.append(label)
+        else:
+            differing.append(Difference(label, labels[label], expected))
+    if differing:
+        theirs = ", ".join(f"{item.label}={item.alert!r}" for item in differing)
+        ours = ", ".join(f"{item.label}={item.service}" for item in differing)
+        text = f"the alert has {theirs}; {service.name} has {ours}"
+        return Comparison(Relation.OTHER, tuple(agreeing), tuple(differing), text)
+    if agreeing:
+        return Comparison(
+            Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
+        )
+    known = ", ".join(sorted({*service.known_as, *service.alert_labels, *(item for item, *_ in _derived(service))}))
+    text = f"the alert has none of the labels by which alerts about {service.name} are known ({known})"
+    return Comparison(Relation.UNKNOWN, (), (), text)
+
+
+def _judge(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
+    """Yield each label that says something: its name, whether its value belongs to the service, the expected value."""
+    for label, value in service.known_as.items():
+        if label not in labels:
+            continue
+        if labels[label] == value:
+            yield label, True, value
+        elif service.alerts_as:  # the default, service=<name>, is a convention that other exporters do not follow
+            yield label, False, repr(value)
+    for label, values in service.alert_labels.items():
+        if label in labels:
+            yield label, any(fnmatchcase(labels[label], value) for value in values), " or ".join(map(repr, values))
+    for label, pattern, expected in _derived(service):
+        if label not in labels or label in service.alert_labels or label in service.alerts_as:
+            continue
+        yield label, re.fullmatch(pattern, labels[label]) is not None, expected
+    yield from _addresses(labels, service)
+
+
+def _derived(service: Service) -> Iterator[tuple[str, str, str]]:
+    """Yield labels that the platform's binding knows: name, pattern of the value, and the value as text."""
+    platform = service.platform
+    if isinstance(platform, KubernetesBinding):
+        yield "namespace", re.escape(platform.namespace), repr(platform.namespace)
+        if platform.deployment is not None:
+            name = re.escape(platform.deployment)
+            yield "deployment", name, repr(platform.deployment)
+            yield "pod", name + _POD_SUFFIX, f"{platform.deployment}-…"
+    elif isinstance(platform, DockerBinding) and platform.project is not None:
+        compose = platform.service or service.name
+        yield "container_label_com_docker_compose_project", re.escape(platform.project), repr(platform.project)
+        yield "container_label_com_docker_compose_service", re.escape(compose), repr(compose)
+
+
+def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
+    """Compare ``instance``, ``mountpoint`` and ``device``.
+
+    An exporter often runs elsewhere and has an address of its own, so another ``instance`` contradicts only in an alert
+    about a host, which has a mount point or a device: the disk is on that host.
+    """
+    hosts, addresses = _endpoints(service)
+    instance = labels.get("instance")
+    about_host = "mountpoint" in labels or "device" in labels
+    if instance is not None and "instance" not in service.alert_labels and "instance" not in service.alerts_as:
+        host = urlsplit(instance if "//" in instance else f"//{instance}").hostname or instance
+        if re.sub(r"^\w+://", "", instance) in addresses:
+            yield "instance", True, instance
+        elif about_host and hosts and host not in hosts:
+            yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
+    mount = labels.get("mountpoint")
+    known = "mountpoint" in service.alert_labels or "mountpoint" in service.alerts_as
+    if mount is not None and service.disk is not None and not known:
+        path = PurePosixPath(service.disk.path)
+        belongs = path == PurePosixPath(mount) or PurePosixPath(mount) in path.parents
+        if not belongs:
+            yield "mountpoint", False, repr(str(path))
+
+
+def _endpoints(service: Service) -> tuple[set[str], set[str]]:
+    """Return the hosts of the service, and its addresses as ``host:port``."""
+    hosts, addresses = set(), set()
+    if service.redis is not None and service.redis.host:
+        hosts.add(service.redis.host)
+        addresses.add(f"{service.redis.host}:{service.redis.port}")
+    if service.http is not None:
+        split = urlsplit(service.http.url)
+        if split.hostname:
+            hosts.add(split.hostname)
+            addresses.add(split.netloc)
+    if "127.0.0.1" in hosts or "localhost" in hosts:
+        hosts |= {"127.0.0.1", "localhost", "::1"}
+    return hosts, addresses
