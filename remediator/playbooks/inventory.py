@@ -220,6 +220,11 @@ class Service(Strict):
     alerts_as: dict[str, str] = Field(
         default={}, description="Labels of alerts about this service; default: service=<name>."
     )
+    alert_label_values: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]] = Field(
+        default={},
+        description="Values that a label of an alert about it may have, for example instance: [10.0.0.5:9100] or "
+        "pod: [redis-*]. An alert with another value is about something else and is never acted on.",
+    )
     redis: RedisEndpoint | None = Field(default=None, description="Redis endpoint.")
     http: HttpEndpoint | None = Field(default=None, description="HTTP endpoint.")
     app_server: AppServer | None = Field(default=None, description="Gunicorn master process.")

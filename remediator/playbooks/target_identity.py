@@ -1,6 +1,6 @@
 """Compare the labels of an alert with the identity of a service: is the alert about this service?
 
-The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_labels`` lists the
+The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values`` lists the
 values that a label may have if the alert has it. Bindings give more: the namespace and the names of a Kubernetes target,
 the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
 """
@@ -72,25 +72,25 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
         return Comparison(
             Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
         )
-    known = ", ".join(sorted({*service.known_as, *service.alert_labels, *(item for item, *_ in _derived(service))}))
+    known = ", ".join(sorted({*service.alert_labels, *service.alert_label_values, *(item for item, *_ in _derived(service))}))
     text = f"the alert has none of the labels by which alerts about {service.name} are known ({known})"
     return Comparison(Relation.UNKNOWN, (), (), text)
 
 
 def _judge(labels: Mapping[str, str], service: Service) -> Iterator[tuple[str, bool, str]]:
     """Yield each label that says something: its name, whether its value belongs to the service, the expected value."""
-    for label, value in service.known_as.items():
+    for label, value in service.alert_labels.items():
         if label not in labels:
             continue
         if labels[label] == value:
             yield label, True, value
         elif service.alerts_as:  # the default, service=<name>, is a convention that other exporters do not follow
             yield label, False, repr(value)
-    for label, values in service.alert_labels.items():
+    for label, values in service.alert_label_values.items():
         if label in labels:
             yield label, any(fnmatchcase(labels[label], value) for value in values), " or ".join(map(repr, values))
     for label, pattern, expected in _derived(service):
-        if label not in labels or label in service.alert_labels or label in service.alerts_as:
+        if label not in labels or label in service.alert_label_values or label in service.alerts_as:
             continue
         yield label, re.fullmatch(pattern, labels[label]) is not None, expected
     yield from _addresses(labels, service)
@@ -120,14 +120,14 @@ def _addresses(labels: Mapping[str, str], service: Service) -> Iterator[tuple[st
     hosts, addresses = _endpoints(service)
     instance = labels.get("instance")
     about_host = "mountpoint" in labels or "device" in labels
-    if instance is not None and "instance" not in service.alert_labels and "instance" not in service.alerts_as:
+    if instance is not None and "instance" not in service.alert_label_values and "instance" not in service.alerts_as:
         host = urlsplit(instance if "//" in instance else f"//{instance}").hostname or instance
         if re.sub(r"^\w+://", "", instance) in addresses:
             yield "instance", True, instance
         elif about_host and hosts and host not in hosts:
             yield "instance", False, f"a host of {', '.join(sorted(hosts))}"
     mount = labels.get("mountpoint")
-    known = "mountpoint" in service.alert_labels or "mountpoint" in service.alerts_as
+    known = "mountpoint" in service.alert_label_values or "mountpoint" in service.alerts_as
     if mount is not None and service.disk is not None and not known:
         path = PurePosixPath(service.disk.path)
         belongs = path == PurePosixPath(mount) or PurePosixPath(mount) in path.parents

@@ -54,8 +54,8 @@ def test_both_sides_are_compared(target: Service, labels: dict[str, str], relati
 
 
 def test_the_inventory_says_which_values_are_known() -> None:
-    """``alert_labels`` takes exact values and patterns; ``alerts_as`` that was written down contradicts, too."""
-    target = service("redis", alert_labels={"instance": ["10.0.0.5:*", "10.0.0.6:9100"], "host": "db1"})
+    """``alert_label_values`` takes exact values and patterns; ``alerts_as`` that was written down contradicts, too."""
+    target = service("redis", alert_label_values={"instance": ["10.0.0.5:*", "10.0.0.6:9100"], "host": "db1"})
     written = service("redis", alerts_as={"job": "redis", "tier": "cache"})
 
     assert compare({"instance": "10.0.0.5:9121"}, target).relation is Relation.ABOUT
