@@ -129,6 +129,8 @@ class VerifyingDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):
     """When settling began."""
     resolved: bool = False
     """The alert resolved while steps were left."""
+    ok_since: datetime | None = None
+    """Since when all checks are ok, where they must stay ok for a time."""
 
 
 class SucceededDetail(Detail, frozen=True, omit_defaults=True, kw_only=True):

@@ -17,6 +17,7 @@ from remediator.core.types import Duration, FieldError, FilePath, PositiveDurati
 from remediator.errors import ConfigurationError
 from remediator.playbooks.diagnostics import did_you_mean
 
+
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 

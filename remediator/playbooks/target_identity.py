@@ -1,8 +1,8 @@
 """Compare the labels of an alert with the identity of a service: is the alert about this service?
 
-The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values`` lists the
-values that a label may have if the alert has it. Bindings give more: the namespace and the names of a Kubernetes target,
-the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
+The identity has three parts. ``alerts_as`` are labels that every alert about the service has. ``alert_label_values``
+lists the values that a label may have if the alert has it. Bindings give more: the namespace and the names of a
+Kubernetes target, the containers of a Docker target, the addresses of its endpoints, and the mount point of its disk.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def compare(labels: Mapping[str, str], service: Service) -> Comparison:
         return Comparison(
             Relation.ABOUT, tuple(agreeing), (), f"{', '.join(sorted(set(agreeing)))} of the alert name {service.name}"
         )
-    known = ", ".join(sorted({*service.alert_labels, *service.alert_label_values, *(item for item, *_ in _derived(service))}))
+    known = ", ".join(
+        sorted({*service.alert_labels, *service.alert_label_values, *(item for item, *_ in _derived(service))})
+    )
     text = f"the alert has none of the labels by which alerts about {service.name} are known ({known})"
     return Comparison(Relation.UNKNOWN, (), (), text)
 

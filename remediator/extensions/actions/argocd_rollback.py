@@ -40,6 +40,7 @@ class ArgocdRollback(Action):
 
     name = "argocd.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     reversible = True
     timeout = timedelta(seconds=60)
 

@@ -69,6 +69,8 @@ class Action(ABC):
     reversible: ClassVar[bool] = False
     destructive: ClassVar[bool] = False
     """Whether the action can lose data. Lint warns if it can run without an approval."""
+    interrupts: ClassVar[bool] = False
+    """It interrupts the service or its clients. In mode auto such a step needs an established cause that it is for."""
     requires_approval: ClassVar[bool] = False
     """Whether the action needs an approval in every mode."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)

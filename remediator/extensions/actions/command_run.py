@@ -38,6 +38,7 @@ class CommandRun(Action):
 
     name = "command.run"
     Parameters = CommandParameters
+    interrupts = True
     destructive = True
     timeout = timedelta(seconds=60)
 

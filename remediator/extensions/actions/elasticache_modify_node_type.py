@@ -34,6 +34,7 @@ class ElasticacheModifyNodeType(Action):
 
     name = "elasticache.modify_node_type"
     Parameters = NodeTypeParameters
+    interrupts = True
     reversible = True
     requires_approval = True
     timeout = timedelta(seconds=60)

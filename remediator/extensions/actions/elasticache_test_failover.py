@@ -36,6 +36,7 @@ class ElasticacheTestFailover(Action):
 
     name = "elasticache.test_failover"
     Parameters = FailoverParameters
+    interrupts = True
     timeout = timedelta(seconds=60)
 
     async def plan(self, service: Service, parameters: FailoverParameters) -> PlannedCall:

@@ -41,6 +41,7 @@ class FluxRollback(Action):
 
     name = "flux.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     reversible = True
     timeout = timedelta(seconds=60)
 

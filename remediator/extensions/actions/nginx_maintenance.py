@@ -31,6 +31,7 @@ class NginxMaintenance(Action):
 
     name = "nginx.maintenance"
     Parameters = MaintenanceParameters
+    interrupts = True
     idempotent = True
     reversible = True
     timeout = timedelta(seconds=30)

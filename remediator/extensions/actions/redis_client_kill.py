@@ -49,6 +49,7 @@ class RedisClientKill(Action):
 
     name = "redis.client_kill"
     Parameters = ClientKillParameters
+    interrupts = True
     idempotent = True
     timeout = timedelta(seconds=30)
 

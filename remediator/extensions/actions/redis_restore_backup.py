@@ -56,6 +56,7 @@ class RedisRestoreBackup(Action):
 
     name = "redis.restore_backup"
     Parameters = RestoreBackupParameters
+    interrupts = True
     destructive = True
     timeout = timedelta(minutes=10)
 

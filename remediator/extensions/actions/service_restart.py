@@ -28,6 +28,7 @@ class ServiceRestart(Action):
 
     name = "service.restart"
     Parameters = RestartParameters
+    interrupts = True
     timeout = timedelta(seconds=60)
 
     def __init__(self, clients: ClientSet) -> None:

@@ -33,6 +33,7 @@ class ServiceRollback(Action):
 
     name = "service.rollback"
     Parameters = RollbackParameters
+    interrupts = True
     timeout = timedelta(seconds=120)
 
     def __init__(self, clients: ClientSet) -> None:
