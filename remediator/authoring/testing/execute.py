@@ -38,6 +38,7 @@ from remediator.pipeline.match import Index
 from remediator.pipeline.receive import receive
 from remediator.playbooks.inventory import Inventory
 from remediator.playbooks.model import Playbook
+from remediator.playbooks.target_identity import Relation, compare
 from remediator.runtime.maintenance import MaintenanceSettings, run_maintenance_loop
 from remediator.runtime.scheduled_undo import run_scheduled_undo_loop
 from remediator.runtime.worker import Worker, run_supervised
@@ -240,7 +241,7 @@ class _Execution:
         told = [
             {
                 "status": "firing" if firing else "resolved",
-                "labels": alert.labels,
+                "labels": self._labels(alert),
                 "annotations": alert.annotations,
                 "startsAt": rfc3339(self.start + alert.at),
                 "endsAt": "0001-01-01T00:00:00Z" if firing else rfc3339(self.database.now),
@@ -249,6 +250,16 @@ class _Execution:
         ]
         data = {"version": "4", "receiver": RECEIVER, "truncatedAlerts": 0, "alerts": told}
         await receive(self.store, json.dumps(data).encode())
+
+    def _labels(self, alert: TestAlert) -> dict[str, str]:
+        """Return the labels of an alert; an alert that names nothing is about the target of the playbook."""
+        playbook, inventory = self.context.playbooks.active[0], self.context.playbooks.inventory
+        labels = dict(alert.labels)
+        if playbook.target not in inventory or labels.get("alertname") == _WATCHDOG:
+            return labels
+        service = inventory.service(playbook.target)
+        unnamed = compare(labels, service).relation is Relation.UNKNOWN
+        return labels | dict(service.alert_labels) if unnamed and alert.about_target else labels
 
     async def _alert(self, alert: TestAlert) -> None:
         await asyncio.sleep(alert.at.total_seconds() + 0.01)
