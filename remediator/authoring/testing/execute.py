@@ -143,20 +143,32 @@ def inventory_of(suite: Suite, playbook: Playbook) -> Inventory:
     return Inventory.model_validate({"apiVersion": "remediator/v1", "kind": "Inventory", "services": services})
 
 
+def _about(alert: TestAlert, playbook: Playbook, inventory: Inventory) -> TestAlert:
+    """Return the alert, about the target of the playbook if it starts the playbook and no label names anything."""
+    matched = all(matcher.matches(alert.labels) for matcher in playbook.match.parsed)
+    if not alert.about_target or not matched or playbook.target not in inventory:
+        return alert
+    service = inventory.service(playbook.target)
+    if compare(alert.labels, service).relation is not Relation.UNKNOWN:
+        return alert
+    return alert.model_copy(update={"labels": {**service.alert_labels, **alert.labels}})
+
+
 class _Execution:
     def __init__(self, case: Case, suite: Suite, playbook: Playbook, registry: Registry, loop: VirtualLoop) -> None:
-        self.case = case
+        inventory = inventory_of(suite, playbook)
+        self.case = case.model_copy(update={"alerts": tuple(_about(item, playbook, inventory) for item in case.alerts)})
         self.loop = loop
         self.result = CaseResult()
         self.start = case.start or START
         self.database = Database(loop, self.start)
-        self.script = Script(case, self.start, lambda: self.database.now)
+        self.script = Script(self.case, self.start, lambda: self.database.now)
         chosen = playbook if case.mode is None else playbook.model_copy(update={"mode": case.mode})
         host = Host("test")
         clock = clock_of(loop, host, self.start)
         self.store = SimStore(self.database, host, random.Random(0), StoreFaults(), clock)
         self.database.stores.append(self.store)
-        self.context = self._context(chosen, inventory_of(suite, playbook), suite.environment, registry, clock)
+        self.context = self._context(chosen, inventory, suite.environment, registry, clock)
         self._people = list(case.people)
 
     def _context(
@@ -241,7 +253,7 @@ class _Execution:
         told = [
             {
                 "status": "firing" if firing else "resolved",
-                "labels": self._labels(alert),
+                "labels": alert.labels,
                 "annotations": alert.annotations,
                 "startsAt": rfc3339(self.start + alert.at),
                 "endsAt": "0001-01-01T00:00:00Z" if firing else rfc3339(self.database.now),
@@ -250,16 +262,6 @@ class _Execution:
         ]
         data = {"version": "4", "receiver": RECEIVER, "truncatedAlerts": 0, "alerts": told}
         await receive(self.store, json.dumps(data).encode())
-
-    def _labels(self, alert: TestAlert) -> dict[str, str]:
-        """Return the labels of an alert; an alert that names nothing is about the target of the playbook."""
-        playbook, inventory = self.context.playbooks.active[0], self.context.playbooks.inventory
-        labels = dict(alert.labels)
-        if playbook.target not in inventory or labels.get("alertname") == _WATCHDOG:
-            return labels
-        service = inventory.service(playbook.target)
-        unnamed = compare(labels, service).relation is Relation.UNKNOWN
-        return labels | dict(service.alert_labels) if unnamed and alert.about_target else labels
 
     async def _alert(self, alert: TestAlert) -> None:
         await asyncio.sleep(alert.at.total_seconds() + 0.01)
