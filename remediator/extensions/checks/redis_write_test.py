@@ -22,5 +22,7 @@ class RedisWriteTest(Check):
         try:
             await Redis(service.redis).write_test(secrets.token_hex(8))
         except ClientError as error:
-            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}")
+            state = getattr(error, "state", None)
+            facts = {} if state is None else {"state": state.value}
+            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}", facts)
         return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")
