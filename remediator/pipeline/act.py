@@ -200,7 +200,7 @@ async def _do(ctx: RunContext, step: PlannedStep, tried: list[Attempt]) -> Stage
         if before and all(item.status == CheckAnswer.OK.value for item in before):
             return await ctx.write(lambda tx: _not_needed(tx, before))
     # 10. A step that needs an approval in every mode has one for exactly this plan (promise 6). An interrupting step
-    #     runs without one only for an established cause that it is for (promise 12).
+    #     and a step with causes run without one only for an established cause that they are for (promise 12).
     why = await _needs_approval(ctx, step)
     if why is not None and not await _step_approved(ctx, step):
         return await _ask_for_step(ctx, step, changed_before, why)
@@ -290,13 +290,13 @@ async def _needs_approval(ctx: RunContext, step: PlannedStep) -> str | None:
     """Return why the step needs an approval of its own; None if it does not."""
     if step.approval:
         return "this step needs an approval in every mode"
-    if not step.interrupts or ctx.run.mode != "auto":
+    if ctx.run.mode != "auto" or not (step.interrupts or step.causes):
         return None
     if not step.causes:
         return f"{step.action} interrupts the service, and the playbook names no cause for this step"
     causes = condition_scope.established_causes(await ctx.read(evidence.list_for_run))
     if not causes:
-        return f"{step.action} interrupts the service, and the evidence points to no known cause"
+        return f"this step is for {', '.join(step.causes)}, and the evidence points to no known cause"
     others = [name for name in causes if name not in step.causes]
     if others:
         return f"this step is for {', '.join(step.causes)}, but the evidence also points to {', '.join(others)}"

@@ -26,7 +26,16 @@ PLAYBOOK: dict[str, Any] = {
     "mode": "auto",
     "target": "${service}",
     "parameters": {"service": {"label": "service", "type": "service"}},
-    "steps": [{"id": "restart", "action": "service.restart", "with": {"stop_timeout": "3s"}, "timeout": "5s"}],
+    "conclude": [{"id": "down", "when": "true", "cause": "The target does not run."}],
+    "steps": [
+        {
+            "id": "restart",
+            "action": "service.restart",
+            "for": "down",
+            "with": {"stop_timeout": "3s"},
+            "timeout": "5s",
+        }
+    ],
     "verify": {"settle": "50ms", "within": "10s", "checks": [{"check": "service.running"}]},
     "escalate": {"to": ["oncall"]},
 }

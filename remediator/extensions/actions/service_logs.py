@@ -24,6 +24,7 @@ _KEPT = 4000
 _SIGNS = {
     "missing_module": re.compile(r"(?:ModuleNotFoundError|ImportError): (.+)"),
     "missing_variable": re.compile(r"(?:KeyError: '([A-Z][A-Z0-9_]+)'|([A-Z][A-Z0-9_]+): required by)"),
+    "address_in_use": re.compile(r"(.*[Aa]ddress already in use.*)"),
     "connection_error": re.compile(r"((?:\w+\.)*Connection\w*Error\b.*|.*[Cc]onnection refused.*)"),
     "out_of_memory": re.compile(r"(.*(?:MemoryError|[Oo]ut of memory|OOM command not allowed|oom-kill).*)"),
     "disk_full": re.compile(r"(.*No space left on device.*)"),

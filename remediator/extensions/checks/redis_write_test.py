@@ -23,7 +23,9 @@ class RedisWriteTest(Check):
         try:
             await Redis(service.redis).write_test(secrets.token_hex(8))
         except ClientError as error:
-            if getattr(error, "state", None) is RedisState.UNASKED:  # our own files; they say nothing about Redis
-                return Evidence(CheckAnswer.UNKNOWN, f"Redis: {error}")
-            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}")
+            state = getattr(error, "state", None)
+            facts = {} if state is None else {"state": state.value}
+            if state is RedisState.UNASKED:  # our own files; they say nothing about Redis
+                return Evidence(CheckAnswer.UNKNOWN, f"Redis: {error}", facts)
+            return Evidence(CheckAnswer.FAIL, f"Redis does not accept writes: {error}", facts)
         return Evidence(CheckAnswer.OK, "Redis: a value was written, read back and deleted")
