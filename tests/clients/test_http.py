@@ -282,7 +282,7 @@ def test_tls_files_are_looked_at_when_the_client_is_made(content: str | None, tm
         ({"url": "http://host:99999"}, "[Pp]ort"),
         ({"url": "unix://relative/path"}, "unix:///"),
         ({"url": "http://host", "timeout": "0s"}, "must be positive"),
-        ({"url": "http://host", "timeout": "5 seconds"}, "not a duration"),
+        ({"url": "http://host", "timeout": "5 seconds"}, "invalid duration"),
         ({"url": "http://host", "tokenfile": "x"}, "Extra inputs"),
         ({"url": "http://host", "headers": {"authorization": "x"}}, "basic or token_file"),
         ({"url": "http://host", "headers": {"A": "x"}, "header_files": {"a": "y"}}, "set twice"),
