@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from remediator.core.outcome import Outcome
@@ -9,9 +10,14 @@ from remediator.core.plan import PlannedCall
 from remediator.extensions.actions.base import Action, Result
 from remediator.extensions.clientset import ClientSet
 from remediator.extensions.parameters import Parameters
-from remediator.extensions.platforms.base import State
+from remediator.extensions.platforms.base import ServiceStatus, State
 from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
+
+_YOUNG = timedelta(seconds=15)
+"""A service that started within this time is observed for longer: it may be between two crashes."""
+_LOOKS = 7
+"""How often it is observed again, a second apart, unless it restarts meanwhile."""
 
 
 class ServiceStatusAction(Action):
@@ -43,14 +49,35 @@ class ServiceStatusAction(Action):
 
     def __init__(self, clients: ClientSet) -> None:
         self._platforms = clients.platforms
+        self._clock = clients.clock
 
     async def plan(self, service: Service, parameters: Parameters) -> PlannedCall:
         return PlannedCall(text=f"read the state of {service.name}")
 
     async def execute(self, service: Service, parameters: Parameters, call: PlannedCall) -> Result:
-        status = await self._platforms[service.platform.kind].status(service)
+        status = await self._settled(service)
         outcome = Outcome.OK if status.state is State.RUNNING else Outcome.FAILED
         facts = {"state": status.state.value, "instances": status.instances, "healthy": status.healthy}
         return Result(
             outcome, status.summary, dict(status.facts) | facts
         )  # common names win over those of the platform
+
+    async def _settled(self, service: Service) -> ServiceStatus:
+        """Return the state; of a service that has just started, after watching whether it starts again.
+
+        A program that crashes at its start is *starting*, and for a moment *running*, before each crash. One look could
+        miss the crash loop. Two starts within seconds, neither of them ours, are one.
+        """
+        platform = self._platforms[service.platform.kind]
+        first = status = await platform.status(service)
+        for _ in range(_LOOKS):
+            young = status.started_at is not None and self._clock.now() - status.started_at < _YOUNG
+            if status.state is not State.STARTING and not (status.state is State.RUNNING and young):
+                break
+            await self._clock.sleep(1)
+            status = await platform.status(service)
+            again = status.pin.get("started") not in (None, first.pin.get("started"))
+            if again and first.pin.get("started") is not None:
+                summary = f"{status.summary}; it started again while it was observed"
+                return replace(status, state=State.CRASH_LOOP, summary=summary, healthy=0)
+        return status
