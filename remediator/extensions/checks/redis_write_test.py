@@ -9,6 +9,7 @@ from remediator.clients.redis.connection import RedisState
 from remediator.errors import ClientError
 from remediator.extensions.checks.base import Check, CheckAnswer, Evidence
 from remediator.extensions.parameters import Parameters
+from remediator.playbooks.facts import Fact
 from remediator.playbooks.inventory import Service
 
 
@@ -16,6 +17,14 @@ class RedisWriteTest(Check):
     """Write, read and delete a test key with a short expiry."""
 
     name = "redis.write_test"
+    facts = (
+        Fact(
+            "state",
+            "string",
+            "Why the test failed; absent if it succeeded or the reason is unknown.",
+            values=tuple(RedisState),
+        ),
+    )
 
     async def observe(self, service: Service, parameters: Parameters) -> Evidence:
         if service.redis is None:

@@ -198,8 +198,9 @@ async def test_the_message_has_state_reason_end_and_next_step(house: House) -> N
     )
 
     assert message.title == "Held back: mend on web-1 (guard freeze)"
-    assert [section.heading for section in message.sections] == ["Result", "Until when", "Alerts", "Next step"]
-    result, until, _, following = message.sections
+    headings = ["Result", "Until when", "Alerts", "Likely cause", "Next step"]
+    assert [section.heading for section in message.sections] == headings
+    result, until, _, _, following = message.sections
     assert result.lines[0].startswith("Status: blocked. Guard freeze blocks the run since 2026-03-04 ")
     assert result.lines[1].startswith("Reason: freeze until 2026-03-05 12:00:00Z")
     assert until.lines[0].startswith("Until 2026-03-05 ")
