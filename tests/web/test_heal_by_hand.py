@@ -139,7 +139,7 @@ def test_a_changed_plan_is_asked_again(asking: Stack, chat: Receiver) -> None:
     _decide(second, "approve")  # from a form that was open before
     third = _asked(chat, 3)
 
-    assert "void" in httpx.get(second).text.lower()
+    assert "outdated" in httpx.get(second).text.lower()
     pid = asking.redis()["pid"]
     _decide(third, "approve")
     run = asking.remediator.wait_for("escalated")  # Redis answers by now, so its one step does not apply
@@ -157,14 +157,14 @@ def test_a_request_of_a_changed_playbook_becomes_void(asking: Stack, chat: Recei
     _rewrite(remediator, "written differently")
     second = _asked(chat, 2)
     page = httpx.get(first).text
-    assert "void: the playbook has changed" in page and "There is a new request" in page
+    assert "outdated: the playbook has changed" in page and "There is a new request" in page
     assert 'value="approve"' not in page
 
     remediator.stop()
     _rewrite(remediator, "and once more")
     remediator.start()
     third = _asked(chat, 3)
-    assert "void: the playbook has changed" in httpx.get(second).text
+    assert "outdated: the playbook has changed" in httpx.get(second).text
 
     _decide(third, "approve")
     remediator.wait_for("succeeded")
